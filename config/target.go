@@ -1,0 +1,187 @@
+// Package config is the configuration model, the centre of cfgd.
+//
+// It owns the answer to "which /etc trees are there, and what belongs to each":
+// the list of targets with their base, cfg, live, backing, classes and timings,
+// and for every value the file and line that it came from. It reads rc.conf,
+// jail.conf, fstab and cfgd.toml; no other package reads a configuration file.
+//
+// What always holds: nothing is executed and nothing is written; shell is parsed,
+// never run; a value that cannot be known statically is named with file and line
+// and never guessed; paths in the model are as the configuration says them,
+// without the directory of --root, and Model.Path puts that directory before them.
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// HostName is the name of the target that stands for the machine's own /etc.
+const HostName = "host"
+
+// Backing says what holds a target's live tree: an md(4) memory disk, a tmpfs(5), or a plain directory.
+type Backing string
+
+// The backings of a live tree. BackingAuto stands in configuration only and is resolved by Load.
+const (
+	BackingAuto  Backing = "auto"
+	BackingMD    Backing = "md"
+	BackingTmpfs Backing = "tmpfs"
+	BackingDir   Backing = "dir"
+)
+
+// Watch says how a target is watched: by fsnotify's events or by scans alone.
+type Watch string
+
+// The ways of watching. WatchAuto is resolved by the daemon, which counts descriptors first.
+const (
+	WatchAuto     Watch = "auto"
+	WatchFsnotify Watch = "fsnotify"
+	WatchScan     Watch = "scan"
+)
+
+// OnConflict says what a start does where both the default and the saved file changed.
+type OnConflict string
+
+// The ways out of a conflict at start: keep the saved file, or take the new default.
+const (
+	ConflictMine   OnConflict = "mine"
+	ConflictTheirs OnConflict = "theirs"
+)
+
+// Origin is where a value came from: a file as the configuration names it, and a line counted from 1.
+// Line 0 says that the value is built in or follows from others.
+type Origin struct {
+	File string
+	Line int
+}
+
+// String prints file:line, the file alone where there is no line, and "built in" where there is no file.
+func (o Origin) String() string {
+	switch {
+	case o.File == "":
+		return "built in"
+	case o.Line == 0:
+		return o.File
+	}
+	return fmt.Sprintf("%s:%d", o.File, o.Line)
+}
+
+// Settings are the values that [defaults], [host] and [jail.NAME] of cfgd.toml may set for a target.
+type Settings struct {
+	Settle          time.Duration // quiet time after a change before it is saved
+	MaxWait         time.Duration // a file that never settles is saved at least this often
+	Rescan          time.Duration // time between metadata scans of the whole tree
+	Rehash          time.Duration // time between content scans of the whole tree
+	Memory          Backing       // never BackingAuto after Load
+	MemorySize      int64         // bytes of the md or tmpfs
+	Watch           Watch
+	MaxFile         int64 // bytes; a larger file is reported and not saved
+	KeepGenerations int   // how many generations the store keeps
+	KeepBytes       int64 // bytes that objects and generations may take: 512 KiB for the host, 16 MiB for a jail
+	OnConflict      OnConflict
+}
+
+// Target is one /etc that cfgd looks after: the host's, or a jail's.
+// Root, Base, Cfg, Live and Fstab are absolute paths as the configuration says them, without --root's directory.
+type Target struct {
+	Name   string
+	Root   string // the jail's root directory; "/" for the host
+	Base   string // read-only defaults
+	BaseID string // such as proto/etc@2 for a snapshot; "" where only the tree's digest can name it
+	Cfg    string // the persistent store of differences
+	Live   string // the writable tree in memory
+	Fstab  string // the jail's fstab; "" if it has none; /etc/fstab for the host
+
+	// CfgNoauto is true where fstab mounts Cfg with noauto, so that it is mounted only while a save needs it.
+	CfgNoauto bool
+
+	Prestart []string // commands of exec.prestart, in the order in which they run
+	Poststop []string // commands of exec.poststop
+
+	Settings
+	Classes *Classes
+
+	// Origin has an entry for every value that was set: root, base, cfg, live, fstab, prestart, poststop, and cfgd.toml's keys.
+	Origin map[string]Origin
+}
+
+// Host reports whether the target is the machine's own /etc.
+func (t *Target) Host() bool { return t.Name == HostName }
+
+// Jail is a jail of rc.conf or jail.conf that is not a target, such as a prototype.
+type Jail struct {
+	Name     string
+	Root     string
+	Fstab    string
+	Prestart []string
+	Poststop []string
+	Origin   map[string]Origin
+}
+
+// Severity ranks a Problem: a warning lets cfgd go on, an error does not let the target (or the model) be used.
+type Severity string
+
+// The severities of a Problem.
+const (
+	Warning Severity = "warning"
+	Error   Severity = "error"
+)
+
+// Problem is something in the machine's set-up that cfgd check reports, with what to do about it.
+type Problem struct {
+	Severity Severity `json:"severity"`
+	File     string   `json:"file"`
+	Line     int      `json:"line"`
+	Target   string   `json:"target,omitempty"` // the target or jail that it is about, if one
+	Message  string   `json:"message"`
+	Fix      string   `json:"fix"`
+}
+
+// String prints the problem in one line as FILE:LINE: severity: message; fix.
+func (p Problem) String() string {
+	s := fmt.Sprintf("%s: %s: %s", Origin{p.File, p.Line}, p.Severity, p.Message)
+	if p.Fix != "" {
+		s += "; " + p.Fix
+	}
+	return s
+}
+
+// Model is all that Load found: targets and other jails sorted by name (the host first), and every problem.
+type Model struct {
+	Root     string // --root's directory, "" for the running machine
+	File     string // the cfgd.toml that was read, "" if there is none
+	Targets  []*Target
+	Jails    []*Jail
+	Problems []Problem
+}
+
+// Path puts --root's directory before an absolute path of the model.
+func (m *Model) Path(p string) string {
+	if m.Root == "" {
+		return p
+	}
+	return filepath.Join(m.Root, p)
+}
+
+// Target returns the target of that name, or nil.
+func (m *Model) Target(name string) *Target {
+	for _, t := range m.Targets {
+		if t.Name == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// Errors returns the problems of severity Error.
+func (m *Model) Errors() []Problem {
+	var errs []Problem
+	for _, p := range m.Problems {
+		if p.Severity == Error {
+			errs = append(errs, p)
+		}
+	}
+	return errs
+}

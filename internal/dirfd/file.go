@@ -1,0 +1,97 @@
+package dirfd
+
+import (
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is an open regular file of a tree. It must be closed, by Close or Finish.
+type File struct {
+	dir  *Dir
+	fd   int
+	name string
+	path string
+	off  int64
+}
+
+// Close closes the descriptor.
+func (f *File) Close() error {
+	if f.fd < 0 {
+		return nil
+	}
+	err := unix.Close(f.fd)
+	f.fd = -1
+	return err
+}
+
+// Read reads on from where the last Read ended.
+func (f *File) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := retry(func() (int, error) { return unix.Read(f.fd, p) })
+	if err != nil {
+		return 0, f.dir.fail("read", f.name, err)
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Write appends p.
+func (f *File) Write(p []byte) (int, error) {
+	if f.dir.hook != nil {
+		if err := f.dir.hook(Op{Kind: "write", Path: f.path, Off: f.off, Data: p}); err != nil {
+			return 0, f.dir.fail("write", f.name, err)
+		}
+	}
+	done := 0
+	for done < len(p) {
+		n, err := retry(func() (int, error) { return unix.Pwrite(f.fd, p[done:], f.off) })
+		if err != nil {
+			return done, f.dir.fail("write", f.name, err)
+		}
+		done += n
+		f.off += int64(n)
+	}
+	return done, nil
+}
+
+// Skip leaves a hole of n bytes; Truncate must follow when nothing is written after it.
+func (f *File) Skip(n int64) { f.off += n }
+
+// Truncate gives the file the size at which Write and Skip have arrived.
+func (f *File) Truncate() error {
+	return f.change(Op{Kind: "truncate", Off: f.off}, func() error { return unix.Ftruncate(f.fd, f.off) })
+}
+
+// Sync brings content and metadata to stable storage.
+func (f *File) Sync() error {
+	return f.change(Op{Kind: "fsync"}, func() error { return unix.Fsync(f.fd) })
+}
+
+// Chmod sets the permission bits, 07777.
+func (f *File) Chmod(mode uint32) error {
+	return f.change(Op{Kind: "chmod", Mode: mode}, func() error { return unix.Fchmod(f.fd, mode) })
+}
+
+// Chown sets owner and group. It clears setuid and setgid, so Chmod comes after it.
+func (f *File) Chown(uid, gid uint32) error {
+	return f.change(Op{Kind: "chown"}, func() error { return unix.Fchown(f.fd, int(uid), int(gid)) })
+}
+
+// Stat looks at the open file.
+func (f *File) Stat() (Stat, error) {
+	var st unix.Stat_t
+	if err := again(func() error { return unix.Fstat(f.fd, &st) }); err != nil {
+		return Stat{}, f.dir.fail("stat", f.name, err)
+	}
+	return fromUnix(&st), nil
+}
+
+func (f *File) change(op Op, do func() error) error {
+	op.Path = f.path
+	return f.dir.hooked(op, f.name, do)
+}

@@ -1,0 +1,21 @@
+package dirfd
+
+import "golang.org/x/sys/unix"
+
+// openPlain opens name for reading without following a link or waiting for a fifo's other end, and lets go of all but a regular file.
+func openPlain(dir int, name string) (int, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	if kindOf(uint32(st.Mode)) != KindFile {
+		unix.Close(fd)
+		return -1, ErrNotRegular
+	}
+	return fd, nil
+}

@@ -1,0 +1,81 @@
+package dirfd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+func fromUnix(st *unix.Stat_t) Stat {
+	return Stat{
+		Dev: uint64(st.Dev), Ino: st.Ino, Kind: kindOf(st.Mode), Mode: st.Mode & 0o7777, Nlink: uint64(st.Nlink),
+		UID: st.Uid, GID: st.Gid, Size: st.Size, Blocks: st.Blocks, MTime: st.Mtim.Nano(), CTime: st.Ctim.Nano(),
+	}
+}
+
+func spaceOf(st *unix.Statfs_t) Space {
+	b := uint64(st.Bsize)
+	return Space{Free: st.Bavail * b, Total: st.Blocks * b, Block: b, ReadOnly: st.Flags&unix.ST_RDONLY != 0}
+}
+
+// openRegular opens without looking first, through O_PATH: the descriptor that was
+// found to be a regular file is the one that is opened, so that a device swapped in
+// between is never touched. Where /proc is missing, O_NONBLOCK and a look after have to do.
+func openRegular(dir int, name string) (int, error) {
+	pfd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(pfd)
+	var st unix.Stat_t
+	if err := unix.Fstat(pfd, &st); err != nil {
+		return -1, err
+	}
+	if kindOf(st.Mode) != KindFile {
+		return -1, ErrNotRegular
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", pfd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != unix.ENOENT {
+		return fd, err
+	}
+	return openPlain(dir, name)
+}
+
+// Identity names the filesystem that holds the directory and the directory on it, as
+// long as it is not unmounted and made anew: boot, device, inode and birth time.
+func (d *Dir) Identity() (string, error) {
+	var st unix.Statx_t
+	err := again(func() error {
+		return unix.Statx(d.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+	})
+	if err != nil {
+		return "", d.fail("statx", "", err)
+	}
+	return fmt.Sprintf("%s/%x:%x/%d/%d.%d", bootID(), st.Dev_major, st.Dev_minor, st.Ino, st.Btime.Sec, st.Btime.Nsec), nil
+}
+
+// bootID tells one start of the machine from the next; "" where the kernel does not say.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// keptXattr says which attributes are part of a file: the user's own, POSIX ACLs and capabilities.
+func keptXattr(name string) bool {
+	return strings.HasPrefix(name, "user.") || name == "security.capability" ||
+		name == "system.posix_acl_access" || name == "system.posix_acl_default"
+}
+
+func noXattr(err error) bool { return errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) }
+
+// ClearFlags is chflags(1) 0, which this system lacks.
+func (d *Dir) ClearFlags(string) error { return nil }
+
+// SetFlags sets chflags(1)'s flags, which this system lacks.
+func (d *Dir) SetFlags(string, uint32) error { return nil }
