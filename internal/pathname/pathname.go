@@ -1,0 +1,206 @@
+// Package pathname knows names of files as they are stored, shown and read: any bytes but NUL and slash.
+//
+// It owns the order of paths, their quoting in text, their form in JSON, and the checks of a path that came from
+// outside. It never touches a file system.
+package pathname
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Compare orders paths by components, so that a directory's subtree is contiguous and follows it: as if the slash
+// were the lowest byte.
+func Compare(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] == b[i] {
+			continue
+		}
+		switch {
+		case a[i] == '/':
+			return -1
+		case b[i] == '/':
+			return 1
+		case a[i] < b[i]:
+			return -1
+		}
+		return 1
+	}
+	return len(a) - len(b)
+}
+
+var escapes = map[byte]byte{'\a': 'a', '\b': 'b', '\t': 't', '\n': 'n', '\v': 'v', '\f': 'f', '\r': 'r', '"': '"', '\\': '\\'}
+
+// Quote returns a path as it is where it is UTF-8 of printable characters without a double quote or a backslash; otherwise
+// quoted as C does, with octal escapes for bytes that are not printable: "gr\374n".
+func Quote(p string) string {
+	if plain(p) {
+		return p
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := 0; i < len(p); {
+		r, n := utf8.DecodeRuneInString(p[i:])
+		c := p[i]
+		switch esc, ok := escapes[c]; {
+		case ok:
+			b.WriteByte('\\')
+			b.WriteByte(esc)
+			n = 1
+		case r == utf8.RuneError && n <= 1 || !unicode.IsPrint(r):
+			for _, c := range []byte(p[i : i+n]) {
+				fmt.Fprintf(&b, "\\%03o", c)
+			}
+		default:
+			b.WriteString(p[i : i+n])
+		}
+		i += n
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func plain(p string) bool {
+	if !utf8.ValidString(p) {
+		return false
+	}
+	for _, r := range p {
+		if !unicode.IsPrint(r) || r == '"' || r == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// Unquote reads Quote's form back; what does not begin with a double quote is returned as it is.
+func Unquote(s string) (string, error) {
+	if !strings.HasPrefix(s, `"`) {
+		return s, nil
+	}
+	if len(s) < 2 || !strings.HasSuffix(s, `"`) {
+		return "", fmt.Errorf("%s: the closing quote is missing", s)
+	}
+	in := s[1 : len(s)-1]
+	var b strings.Builder
+	for i := 0; i < len(in); i++ {
+		switch {
+		case in[i] == '"':
+			return "", fmt.Errorf("%s: a quote inside the quotes", s)
+		case in[i] != '\\':
+			b.WriteByte(in[i])
+			continue
+		}
+		c, n, err := unescape(in[i+1:])
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", s, err)
+		}
+		b.WriteByte(c)
+		i += n
+	}
+	return b.String(), nil
+}
+
+// unescape reads what follows a backslash and says how long it is.
+func unescape(s string) (byte, int, error) {
+	if s == "" {
+		return 0, 0, errors.New("a backslash at the end")
+	}
+	for c, esc := range escapes {
+		if s[0] == esc {
+			return c, 1, nil
+		}
+	}
+	if len(s) < 3 {
+		return 0, 0, fmt.Errorf(`\%s: not an escape`, s)
+	}
+	v := 0
+	for _, c := range []byte(s[:3]) {
+		if c < '0' || c > '7' {
+			return 0, 0, fmt.Errorf(`\%s: not an escape`, s[:3])
+		}
+		v = v*8 + int(c-'0')
+	}
+	if v > 255 {
+		return 0, 0, fmt.Errorf(`\%s: more than a byte`, s[:3])
+	}
+	return byte(v), 3, nil
+}
+
+// JSON is a path in JSON: where it is not UTF-8, Path has the odd bytes replaced, for people, and PathBytes counts.
+type JSON struct {
+	Path      string `json:"path"`
+	PathBytes []byte `json:"pathBytes,omitempty"`
+}
+
+// FromPath is the JSON form of a path.
+func FromPath(p string) JSON {
+	if utf8.ValidString(p) {
+		return JSON{Path: p}
+	}
+	return JSON{Path: strings.ToValidUTF8(p, "\uFFFD"), PathBytes: []byte(p)}
+}
+
+// Name is FromPath backwards.
+func (j JSON) Name() (string, error) {
+	if j.PathBytes == nil {
+		return j.Path, nil
+	}
+	p := string(j.PathBytes)
+	if strings.ToValidUTF8(p, "\uFFFD") != j.Path {
+		return "", fmt.Errorf("path %q and its bytes disagree", j.Path)
+	}
+	return p, nil
+}
+
+// Valid checks a stored path: relative, of components that are neither empty nor "." nor "..", no longer than the
+// system takes, and not the store's own.
+func Valid(p string) error {
+	bad := func(why string) error { return fmt.Errorf("path %s: %s", Quote(p), why) }
+	switch {
+	case p == "":
+		return bad("empty")
+	case len(p) > 4096:
+		return bad("too long")
+	case strings.IndexByte(p, 0) >= 0:
+		return bad("a NUL byte")
+	}
+	for i, c := range strings.Split(p, "/") {
+		switch {
+		case c == "" || c == "." || c == "..":
+			return bad("a component that is empty, . or ..")
+		case len(c) > 255:
+			return bad("a component of more than 255 bytes")
+		case i == 0 && c == ".cfgd":
+			return bad("the store's own")
+		}
+	}
+	return nil
+}
+
+// Clean reads a PATH argument: relative to the target's etc, a leading /etc/ forgiven, quoted as Quote does or not.
+// The whole tree, "." or "/etc", is "".
+func Clean(arg string) (string, error) {
+	p, err := Unquote(arg)
+	if err != nil {
+		return "", err
+	}
+	if p == "/etc" || strings.HasPrefix(p, "/etc/") {
+		p = strings.TrimPrefix(p[len("/etc"):], "/")
+	} else if strings.HasPrefix(p, "/") {
+		return "", fmt.Errorf("path %s: not below /etc; paths are relative to the target's etc", Quote(p))
+	}
+	for c := range strings.SplitSeq(p, "/") {
+		if c == ".." {
+			return "", fmt.Errorf("path %s: .. is not followed", Quote(p))
+		}
+	}
+	if p = path.Clean(p); p == "." {
+		return "", nil
+	}
+	return p, Valid(p)
+}

@@ -1,0 +1,76 @@
+package overlay
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"cfgd/internal/dirfd"
+)
+
+// Bases keeps the scans of bases, which targets on the same snapshot share. It is safe for concurrent use.
+type Bases struct {
+	mu     sync.Mutex // guards byPath
+	byPath map[string]*keptBase
+}
+
+type keptBase struct {
+	mu      sync.Mutex // held during a scan; guards the rest
+	base    *Base
+	when    time.Time
+	content bool
+}
+
+// NewBases makes an empty one.
+func NewBases() *Bases { return &Bases{byPath: map[string]*keptBase{}} }
+
+func (b *Bases) get(ctx context.Context, o *Overlay, content bool) (*Base, error) {
+	path := o.path(o.Target.Base)
+	b.mu.Lock()
+	k := b.byPath[path]
+	if k == nil {
+		k = &keptBase{}
+		b.byPath[path] = k
+	}
+	b.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.get(ctx, o, content || o.Target.BaseID == "")
+}
+
+func (k *keptBase) get(ctx context.Context, o *Overlay, content bool) (*Base, error) {
+	root, err := o.OpenBase()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	st, err := root.Self()
+	if err != nil {
+		return nil, err
+	}
+	same := k.base != nil && k.base.Tree.rootID == st.Ino && k.base.Tree.dev == st.Dev && (k.content || !content)
+	if same && o.now().Sub(k.when) < o.Target.Rescan/2 {
+		return k.base, nil
+	}
+	var prev *Tree
+	if k.base != nil && k.content == content {
+		prev = k.base.Tree
+	}
+	when := o.now()
+	t, err := Scan(ctx, root, ScanOptions{Prev: prev, MaxFile: o.Target.MaxFile, NoContent: !content, Now: o.Now})
+	if err != nil {
+		return nil, fmt.Errorf("scan base: %w", err)
+	}
+	if len(t.Entries) == 0 {
+		return nil, fmt.Errorf("base: %s is empty: is it mounted?", o.Target.Base)
+	}
+	id := o.Target.BaseID
+	if id == "" {
+		id = "sha256:" + t.Digest().String()[:12]
+	}
+	path := o.path(o.Target.Base)
+	k.base = &Base{ID: id, Tree: t, open: func() (*dirfd.Dir, error) { return dirfd.Open(path, nil) }}
+	k.when, k.content = when, content
+	return k.base, nil
+}

@@ -1,0 +1,174 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+)
+
+// box is a target in a directory of its own: base, cfg, live and run.
+type box struct {
+	testing.TB
+	dir string
+	o   *Overlay
+	now time.Time
+}
+
+func newBox(t testing.TB, base map[string]string) *box {
+	b := &box{TB: t, dir: t.TempDir(), now: time.Now().Add(time.Hour)}
+	for _, d := range []string{"base", "jail/etc", "jail/cfg", "run"} {
+		b.must(os.MkdirAll(filepath.Join(b.dir, d), 0o755))
+	}
+	for p, content := range base {
+		b.write("base/"+p, content)
+	}
+	b.o = b.overlay()
+	return b
+}
+
+// overlay is a new Overlay, as a new process would make it.
+func (b *box) overlay() *Overlay {
+	tg := &config.Target{Name: "vhost1", Root: "/jail", Base: "/base", BaseID: "proto/etc@1", Cfg: "/jail/cfg", Live: "/jail/etc"}
+	tg.MaxFile, tg.KeepGenerations, tg.KeepBytes, tg.Memory = 1<<20, 100, 16<<20, config.BackingDir
+	tg.Classes = testClasses(b)
+	m := &config.Model{Root: b.dir, Targets: []*config.Target{tg}}
+	o := New(m, tg)
+	o.Now = func() time.Time { b.now = b.now.Add(time.Second); return b.now }
+	return o
+}
+
+func (b *box) must(err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *box) path(p string) string { return filepath.Join(b.dir, p) }
+
+func (b *box) write(p, content string) {
+	b.Helper()
+	b.must(os.MkdirAll(filepath.Dir(b.path(p)), 0o755))
+	b.must(os.WriteFile(b.path(p), []byte(content), 0o644))
+}
+
+// edit writes a file of live; live("rc.conf") etc. name it.
+func (b *box) edit(p, content string) { b.Helper(); b.write("jail/etc/"+p, content) }
+
+func (b *box) remove(p string) { b.Helper(); b.must(os.RemoveAll(b.path("jail/etc/" + p))) }
+
+func (b *box) populate() *Population {
+	b.Helper()
+	p, err := b.o.Populate(context.Background(), "dir", "")
+	b.must(err)
+	return p
+}
+
+func (b *box) save() *Result {
+	b.Helper()
+	r, err := b.o.Save(context.Background(), SaveOptions{})
+	b.must(err)
+	return r
+}
+
+// restart is what a stop and a start of the jail leave of live: what the saved tree says.
+func (b *box) restart() {
+	b.Helper()
+	b.must(b.o.Clear(context.Background()))
+	b.o = b.overlay()
+	b.populate()
+}
+
+func (b *box) look() *View {
+	b.Helper()
+	v, err := b.o.Look(context.Background(), LookOptions{})
+	b.must(err)
+	return v
+}
+
+func (b *box) read(p string) string {
+	b.Helper()
+	c, err := os.ReadFile(b.path(p))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "(absent)"
+	}
+	b.must(err)
+	return string(c)
+}
+
+// shape lists a tree in words: all that a restart must keep.
+func (b *box) shape(p string) map[string]string {
+	b.Helper()
+	out := map[string]string{}
+	root := b.path(p)
+	b.must(filepath.WalkDir(root, func(full string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, full)
+		var st unix.Stat_t
+		if err := unix.Lstat(full, &st); err != nil {
+			return err
+		}
+		s := dirfdStat(st)
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFREG:
+			c, _ := os.ReadFile(full)
+			s += fmt.Sprintf(" %q", c)
+		case unix.S_IFLNK:
+			l, _ := os.Readlink(full)
+			s += " -> " + l
+		}
+		out[rel] = s
+		return nil
+	}))
+	return out
+}
+
+func dirfdStat(st unix.Stat_t) string {
+	mode := fmt.Sprintf("%o", st.Mode)
+	mtime := time.Unix(st.Mtim.Unix()).UTC().Format(time.RFC3339Nano)
+	return fmt.Sprintf("%s %d:%d %s", mode, st.Uid, st.Gid, mtime)
+}
+
+func (b *box) same(want, got map[string]string) {
+	b.Helper()
+	for _, p := range slices.Sorted(maps.Keys(want)) {
+		if got[p] != want[p] {
+			b.Errorf("%q: %s, want %s", p, got[p], want[p])
+		}
+	}
+	for p := range got {
+		if _, ok := want[p]; !ok {
+			b.Errorf("%q: there, and should not be: %s", p, got[p])
+		}
+	}
+}
+
+func paths(changes []Change) string {
+	var s []string
+	for _, c := range changes {
+		s = append(s, c.What.Letter()+" "+c.Path)
+	}
+	return strings.Join(s, ", ")
+}
+
+var etc = map[string]string{
+	"rc.conf": "hostname=\"proto\"\n", "motd": "welcome\n", "hosts": "127.0.0.1 localhost\n", "ssh/sshd_config": "Port 22\n",
+	"local/nginx/nginx.conf": "worker_processes 1;\n", "local/nginx/mime.types": "text/html html;\n", "periodic/daily/100.clean": "#!/bin/sh\n",
+}
+
+var _ = dirfd.KindFile

@@ -1,0 +1,68 @@
+package overlay
+
+import (
+	"hash"
+	"io"
+
+	"cfgd/internal/dirfd"
+)
+
+const holeSize = 4096 // what is all zero and this long, in a sparse file, stays a hole
+
+// copyContent copies size bytes and one more at most, with holes where the source is sparse, and tells h of them, if there is one.
+func copyContent(out *dirfd.File, in io.Reader, size int64, sparse bool, h hash.Hash) error {
+	bp := buffers.Get().(*[]byte)
+	defer buffers.Put(bp)
+	in = io.LimitReader(in, size+1)
+	for {
+		n, err := io.ReadFull(in, *bp)
+		chunk := (*bp)[:n]
+		if h != nil {
+			h.Write(chunk)
+		}
+		if werr := writeChunk(out, chunk, sparse); werr != nil {
+			return werr
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if sparse {
+		if err := out.Truncate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeChunk(out *dirfd.File, b []byte, sparse bool) error {
+	if !sparse {
+		if len(b) == 0 {
+			return nil
+		}
+		_, err := out.Write(b)
+		return err
+	}
+	for len(b) > 0 {
+		n := min(holeSize, len(b))
+		if zero(b[:n]) {
+			out.Skip(int64(n))
+		} else if _, err := out.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func zero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}

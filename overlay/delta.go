@@ -1,0 +1,99 @@
+package overlay
+
+import (
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// What says how a path differs between two trees.
+type What uint8
+
+// The ways to differ, in design words: type is another kind of file, mode is permissions, owner, group, flags or attributes alone.
+const (
+	Added What = iota + 1
+	Modified
+	Deleted
+	Type
+	Mode
+)
+
+var whatWords = [...]string{"", "added", "modified", "deleted", "type", "mode"}
+var whatLetters = [...]string{"", "A", "M", "D", "T", "P"}
+
+// String is the word of JSON output.
+func (w What) String() string { return whatWords[w] }
+
+// Letter is the letter of --name-status.
+func (w What) Letter() string { return whatLetters[w] }
+
+// Change is a path that differs between an old and a new tree.
+type Change struct {
+	Path string
+	What What
+	Old  *Entry // nil where added
+	New  *Entry // nil where deleted
+}
+
+// Kind is the new kind, or the old one where the path is gone.
+func (c Change) Kind() dirfd.Kind {
+	if c.New != nil {
+		return c.New.Kind
+	}
+	return c.Old.Kind
+}
+
+// Delta lists what differs between two trees, in path order. Times alone are no difference.
+// A directory that came or went is listed, and so is all below it.
+func Delta(old, new *Tree) []Change {
+	var out []Change
+	xattrs := !old.NoXattrs && !new.NoXattrs
+	walkBoth(old, new, func(a, b *Entry) {
+		if c, ok := compare(a, b, xattrs); ok {
+			out = append(out, c)
+		}
+	})
+	return out
+}
+
+// walkBoth calls f for each path of either tree with its two entries, nil where a tree lacks it.
+func walkBoth(old, new *Tree, f func(a, b *Entry)) {
+	a, b := old.Entries, new.Entries
+	for len(a) > 0 || len(b) > 0 {
+		order := 0
+		switch {
+		case len(a) == 0:
+			order = 1
+		case len(b) == 0:
+			order = -1
+		default:
+			order = pathname.Compare(a[0].Path, b[0].Path)
+		}
+		switch {
+		case order < 0:
+			f(&a[0], nil)
+			a = a[1:]
+		case order > 0:
+			f(nil, &b[0])
+			b = b[1:]
+		default:
+			f(&a[0], &b[0])
+			a, b = a[1:], b[1:]
+		}
+	}
+}
+
+func compare(a, b *Entry, xattrs bool) (Change, bool) {
+	switch {
+	case a == nil:
+		return Change{b.Path, Added, nil, b}, true
+	case b == nil:
+		return Change{a.Path, Deleted, a, nil}, true
+	case a.Kind != b.Kind:
+		return Change{a.Path, Type, a, b}, true
+	case !a.sameContent(b):
+		return Change{a.Path, Modified, a, b}, true
+	case !a.sameMeta(b, xattrs):
+		return Change{a.Path, Mode, a, b}, true
+	}
+	return Change{}, false
+}

@@ -1,0 +1,188 @@
+package overlay
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"sort"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// Digest is the SHA-256 of a file's content; zero for what has no content or was not read.
+type Digest [sha256.Size]byte
+
+// String is the digest in 64 hexadecimal digits, "" for zero.
+func (d Digest) String() string {
+	if d == (Digest{}) {
+		return ""
+	}
+	return hex.EncodeToString(d[:])
+}
+
+// ParseDigest reads String's form back.
+func ParseDigest(s string) (Digest, error) {
+	var d Digest
+	if s == "" {
+		return d, nil
+	}
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(d) {
+		return d, fmt.Errorf("digest %q: not 64 hexadecimal digits", s)
+	}
+	copy(d[:], b)
+	return d, nil
+}
+
+// Entry is one name of a tree.
+type Entry struct {
+	Path   string // below the root, components separated by slashes
+	Kind   dirfd.Kind
+	Mode   uint32 // permission bits, 07777
+	UID    uint32
+	GID    uint32
+	Flags  uint32 // of chflags(1)
+	Size   int64  // of a file, in bytes
+	MTime  int64  // nanoseconds since 1970
+	Digest Digest // of a file's content, unless Unread
+	Link   string // target of a symbolic link
+	Xattrs string // all extended attributes in one comparable string, see packXattrs
+
+	// Unread says why the content is not known: too large, no permission, changing while it was read.
+	Unread string
+
+	stamp stamp
+}
+
+// stamp is what a scan remembers of a file to know whether its content has to be read again.
+type stamp struct {
+	ino    uint64
+	ctime  int64
+	nlink  uint32
+	sparse bool
+	fresh  bool // changed so short a time before the look that the next change may bear the same time
+}
+
+// sameContent compares what a file holds, not its name or permissions.
+func (e *Entry) sameContent(o *Entry) bool {
+	if e.Kind != o.Kind {
+		return false
+	}
+	switch e.Kind {
+	case dirfd.KindFile:
+		if e.Unread != "" || o.Unread != "" {
+			return e.Size == o.Size && e.MTime == o.MTime
+		}
+		return e.Size == o.Size && e.Digest == o.Digest
+	case dirfd.KindSymlink:
+		return e.Link == o.Link
+	}
+	return true
+}
+
+// sameMeta compares owner, group, flags, extended attributes and, but for links, permission bits.
+func (e *Entry) sameMeta(o *Entry, xattrs bool) bool {
+	if e.UID != o.UID || e.GID != o.GID || e.Flags != o.Flags {
+		return false
+	}
+	if e.Kind != dirfd.KindSymlink && e.Mode != o.Mode {
+		return false
+	}
+	return !xattrs || e.Xattrs == o.Xattrs
+}
+
+// Tree is what a scan found below a root, in pathname.Compare's order: a directory's entries follow it.
+type Tree struct {
+	Entries []Entry
+	// Skipped are names that were not looked into, with the reason: another filesystem, nested too deep.
+	Skipped []Skipped
+	// NoXattrs is true where the filesystem holds no extended attributes.
+	NoXattrs bool
+	// Root is the root directory's own metadata.
+	Root Entry
+
+	dev    uint64
+	rootID uint64
+}
+
+// Skipped is a name that a scan left out, and why.
+type Skipped struct {
+	Path   string
+	Reason string
+}
+
+// Get returns the entry at path.
+func (t *Tree) Get(path string) (*Entry, bool) {
+	i, ok := slices.BinarySearchFunc(t.Entries, path, func(e Entry, p string) int { return pathname.Compare(e.Path, p) })
+	if !ok {
+		return nil, false
+	}
+	return &t.Entries[i], true
+}
+
+// Below returns the entries below the directory at path, without itself; all of them for "".
+func (t *Tree) Below(path string) []Entry {
+	if path == "" {
+		return t.Entries
+	}
+	lo, hi := t.span(path)
+	if lo < hi && t.Entries[lo].Path == path {
+		lo++
+	}
+	return t.Entries[lo:hi]
+}
+
+// span is the range of indices of path and all below it.
+func (t *Tree) span(path string) (int, int) {
+	lo := sort.Search(len(t.Entries), func(i int) bool { return pathname.Compare(t.Entries[i].Path, path) >= 0 })
+	n := sort.Search(len(t.Entries)-lo, func(i int) bool { return !within(t.Entries[lo+i].Path, path) })
+	return lo, lo + n
+}
+
+// skipped says why nothing is known of a path, "" where the scan looked at it.
+func (t *Tree) skipped(path string) string {
+	for _, k := range t.Skipped {
+		if within(path, k.Path) {
+			return k.Reason
+		}
+	}
+	return ""
+}
+
+// within reports whether path is dir or lies below it; everything lies below "".
+func within(path, dir string) bool {
+	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
+}
+
+// parentOf is the path of the directory that holds path, "" for the root.
+func parentOf(path string) string {
+	for i := len(path) - 1; i >= 0; i-- {
+		if path[i] == '/' {
+			return path[:i]
+		}
+	}
+	return ""
+}
+
+// Digest names the whole tree: paths, kinds, permissions, owners and contents, not times.
+func (t *Tree) Digest() Digest {
+	h := sha256.New()
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		mode := e.Mode
+		if e.Kind == dirfd.KindSymlink {
+			mode = 0
+		}
+		fmt.Fprintf(h, "%q %s %o %d %d %x %d %x %q\n", e.Path, e.Kind, mode, e.UID, e.GID, e.Flags, e.Size*isFile(e), e.Digest, e.Link)
+	}
+	return Digest(h.Sum(nil))
+}
+
+func isFile(e *Entry) int64 {
+	if e.Kind == dirfd.KindFile {
+		return 1
+	}
+	return 0
+}

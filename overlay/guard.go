@@ -1,0 +1,52 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+
+	"cfgd/internal/dirfd"
+)
+
+// ErrHeld says that a save was held because it would drop most of what there is.
+var ErrHeld = errors.New("held")
+
+// fewest is how many must go before the guard looks at shares: somebody who removes one file of two means it.
+const fewest = 3
+
+// guard holds a plan that would drop most of the overrides, or remove most of the defaults: a live tree that is
+// unmounted, half built or overrun looks like that.
+func guard(base, live *Tree, old *Manifest, p *Plan) error {
+	overrides, dropped := 0, 0
+	for i := range old.Overrides {
+		if old.Overrides[i].Kind != dirfd.KindDir {
+			overrides++
+		}
+	}
+	for _, path := range p.Drops {
+		if o, ok := old.override(path); ok && o.Kind != dirfd.KindDir {
+			dropped++
+		}
+	}
+	if dropped >= fewest && 2*dropped > overrides {
+		return fmt.Errorf("%w: it would drop %d of %d overrides", ErrHeld, dropped, overrides)
+	}
+	defaults, removed := 0, 0
+	before := Saved(base, &Tree{}, old.Removals)
+	after := Saved(base, &Tree{}, p.Next.Removals)
+	for i := range before.Entries {
+		if before.Entries[i].Kind == dirfd.KindDir {
+			continue
+		}
+		defaults++
+		if !has(after, before.Entries[i].Path) {
+			removed++
+		}
+	}
+	if removed >= fewest && 2*removed > defaults {
+		return fmt.Errorf("%w: it would remove %d of %d defaults", ErrHeld, removed, defaults)
+	}
+	if len(live.Entries) == 0 && len(p.Changes) > 0 {
+		return fmt.Errorf("%w: the live tree is empty", ErrHeld)
+	}
+	return nil
+}

@@ -1,0 +1,411 @@
+package overlay
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// step is one thing that a commit does to the plain tree or to .cfgd after its journal is on stable storage.
+// Every step can be done again after it was done, wholly or half.
+type step struct {
+	Do   string // rm, rmdir, mkdir, put, meta, times, install
+	Path string // below cfg; for install a file of .cfgd
+	From string // of put and install: a name in .cfgd/tmp
+	Want Entry  // of put: kind, digest or link; of meta: mode, owner and time; of times: time
+}
+
+// The words of steps.
+const (
+	doRm      = "rm"      // unlink a file or link
+	doRmdir   = "rmdir"   // remove a directory, if it is empty
+	doMkdir   = "mkdir"   // make a directory
+	doPut     = "put"     // rename from tmp to its place
+	doMeta    = "meta"    // a directory's mode, owner, attributes and time
+	doTimes   = "times"   // a file's or link's time
+	doInstall = "install" // rename from tmp to manifest or removed
+)
+
+type journalHeader struct {
+	Journal int    `json:"journal"` // FormatVersion
+	Steps   int    `json:"steps"`
+	Digest  string `json:"digest"` // of the lines that follow
+}
+
+type journalLine struct {
+	Do   string `json:"do"`
+	From string `json:"from,omitempty"`
+	line
+}
+
+func encodeJournal(steps []step) ([]byte, error) {
+	var body, out bytes.Buffer
+	for _, st := range steps {
+		l := journalLine{Do: st.Do, From: st.From, line: *lineOf(&st.Want)}
+		l.JSON = pathname.FromPath(st.Path)
+		if err := encodeLine(&body, l); err != nil {
+			return nil, err
+		}
+	}
+	h := journalHeader{FormatVersion, len(steps), Digest(sha256.Sum256(body.Bytes())).String()}
+	if err := encodeLine(&out, h); err != nil {
+		return nil, err
+	}
+	out.Write(body.Bytes())
+	return out.Bytes(), nil
+}
+
+var tmpName = regexp.MustCompile(`^[a-z0-9]{1,24}$`)
+
+// parseJournal believes nothing: names of tmp are plain, paths stay below cfg, and count and digest hold.
+func parseJournal(b []byte) ([]step, error) {
+	sc := bufio.NewScanner(bytes.NewReader(b))
+	sc.Buffer(make([]byte, 0, 4096), maxLine)
+	var h journalHeader
+	if !sc.Scan() {
+		return nil, errors.New("journal:1: no header")
+	}
+	if err := json.Unmarshal(sc.Bytes(), &h); err != nil {
+		return nil, fmt.Errorf("journal:1: %w", err)
+	}
+	if h.Journal != FormatVersion {
+		return nil, fmt.Errorf("journal:1: format %d, this cfgd knows %d", h.Journal, FormatVersion)
+	}
+	if Digest(sha256.Sum256(b[min(len(sc.Bytes())+1, len(b)):])).String() != h.Digest {
+		return nil, errors.New("journal:1: torn: the lines do not have the digest that the header gives")
+	}
+	var steps []step
+	for n := 2; sc.Scan(); n++ {
+		st, err := parseStep(sc.Bytes())
+		if err != nil {
+			return nil, fmt.Errorf("journal:%d: %w", n, err)
+		}
+		steps = append(steps, st)
+	}
+	if err := sc.Err(); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if len(steps) != h.Steps {
+		return nil, fmt.Errorf("journal:1: %d steps follow where the header says %d", len(steps), h.Steps)
+	}
+	return steps, nil
+}
+
+func parseStep(b []byte) (step, error) {
+	var l journalLine
+	if err := json.Unmarshal(b, &l); err != nil {
+		return step{}, err
+	}
+	name, err := l.Name()
+	if err != nil {
+		return step{}, err
+	}
+	st := step{Do: l.Do, Path: name, From: l.From}
+	if st.From != "" && !tmpName.MatchString(st.From) {
+		return st, fmt.Errorf("from %q: not a name of tmp", st.From)
+	}
+	switch st.Do {
+	case doInstall:
+		if name != manifestFile && name != removedFile || st.From == "" {
+			return st, fmt.Errorf("install %q: neither manifest nor removed", name)
+		}
+		return st, nil
+	case doPut:
+		if st.From == "" {
+			return st, errors.New("put without from")
+		}
+	case doRm, doRmdir, doMkdir, doMeta, doTimes:
+	default:
+		return st, fmt.Errorf("do %q: no such step", st.Do)
+	}
+	if err := pathname.Valid(name); err != nil {
+		return st, err
+	}
+	if l.Kind == dirfd.KindNone.String() {
+		return st, nil
+	}
+	e, err := l.entry(name)
+	if err != nil {
+		return st, err
+	}
+	st.Want = *e
+	return st, nil
+}
+
+// recover finishes a commit that was interrupted, or undoes it, and empties tmp.
+//
+// A whole journal was brought to stable storage after all that it names, so each put finds its temporary
+// in tmp, or done. If one finds neither, the journal is not ours (forged, or the disk lied): what can be
+// done is done, the journal is kept aside, and the plain tree is adopted as it is. A torn journal was never
+// acted upon: undoing is dropping it.
+func (s *Store) recover() error {
+	if s.meta == nil {
+		return nil
+	}
+	b, err := s.meta.ReadFile(journalFile, maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.emptyTmp()
+	}
+	if s.ReadOnly {
+		s.notice("%s: a save was interrupted and cannot be finished: nothing may be written here", s.meta.Display(journalFile))
+		return nil
+	}
+	var steps []step
+	if err == nil {
+		steps, err = parseJournal(b)
+	}
+	if err != nil {
+		s.notice("%s: %v: kept aside", s.meta.Display(journalFile), err)
+		if err := s.putAside(journalFile); err != nil {
+			return err
+		}
+		return s.emptyTmp()
+	}
+	lost, err := s.do(steps)
+	if err != nil {
+		return fmt.Errorf("finish the interrupted save: %w", err)
+	}
+	if len(lost) > 0 {
+		s.notice("%s: names content that is not there (%s): kept aside", s.meta.Display(journalFile), pathname.Quote(lost[0]))
+		if err := s.putAside(journalFile); err != nil {
+			return err
+		}
+	} else {
+		s.notice("%s: finished a save that was interrupted", s.meta.Display(journalFile))
+		if err := s.endJournal(); err != nil {
+			return err
+		}
+	}
+	return s.emptyTmp()
+}
+
+// endJournal says that all of the journal is done.
+func (s *Store) endJournal() error {
+	if err := s.meta.Unlink(journalFile); err != nil {
+		return err
+	}
+	return s.meta.Sync()
+}
+
+// emptyTmp drops what an interrupted commit left, but not what is kept as damaged.
+func (s *Store) emptyTmp() error {
+	if s.ReadOnly {
+		return nil
+	}
+	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
+		names, err := tmp.Names()
+		for _, name := range names {
+			if strings.HasPrefix(name, damagedName) {
+				continue
+			}
+			if err := tmp.RemoveAll(name); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+}
+
+// do performs steps and syncs every directory that they touched. It returns the paths of puts whose content is nowhere.
+func (s *Store) do(steps []step) (lost []string, err error) {
+	tmp, err := s.meta.Dir(tmpDir)
+	if err != nil {
+		return nil, err
+	}
+	defer tmp.Close()
+	p := performer{store: s, tmp: tmp, touched: map[string]bool{"": true}}
+	for _, st := range steps {
+		if st.Do == doInstall && len(p.lost) > 0 {
+			continue
+		}
+		if err := p.perform(st); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.sync(); err != nil {
+		return nil, err
+	}
+	return p.lost, nil
+}
+
+type performer struct {
+	store   *Store
+	tmp     *dirfd.Dir
+	touched map[string]bool // directories of the plain tree
+	lost    []string
+}
+
+func (p *performer) perform(st step) error {
+	if st.Do == doInstall {
+		err := p.tmp.Rename(st.From, p.store.meta, st.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // done before
+		}
+		return err
+	}
+	d, err := p.store.cfg.Walk(parentOf(st.Path))
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || notSame(err) {
+			if st.Do == doPut {
+				p.lost = append(p.lost, st.Path)
+			}
+			return nil
+		}
+		return err
+	}
+	defer d.Close()
+	if err := openUp(d); err != nil {
+		return err
+	}
+	p.touched[parentOf(st.Path)] = true
+	return p.at(d, path.Base(st.Path), st)
+}
+
+// openUp lets an ordinary user change names in a directory of the user's own that its mode forbids; the meta
+// step that follows every change in a directory sets the mode again.
+func openUp(d *dirfd.Dir) error {
+	if privileged {
+		return nil
+	}
+	st, err := d.Self()
+	if err != nil || st.Mode&0o300 == 0o300 {
+		return err
+	}
+	return d.Chmod(st.Mode | 0o700)
+}
+
+func (p *performer) at(d *dirfd.Dir, name string, st step) error {
+	switch st.Do {
+	case doRm:
+		return ignoreGone(removeFile(d, name))
+	case doRmdir:
+		return ignoreGone(d.Rmdir(name))
+	case doMkdir:
+		p.touched[st.Path] = true
+		return makeDir(d, name)
+	case doPut:
+		return p.put(d, name, st)
+	case doTimes:
+		return ignoreGone(d.Utimes(name, st.Want.MTime))
+	}
+	p.touched[st.Path] = true
+	sub, err := d.Dir(name)
+	if err != nil {
+		return ignoreGone(err)
+	}
+	defer sub.Close()
+	return setDir(sub, &st.Want)
+}
+
+// removeFile unlinks what is no directory, past chflags(1)'s immutable flag.
+func removeFile(d *dirfd.Dir, name string) error {
+	st, err := d.Stat(name)
+	if err != nil || st.Kind == dirfd.KindDir {
+		return err
+	}
+	if st.Flags != 0 {
+		if err := d.ClearFlags(name); err != nil {
+			return err
+		}
+	}
+	return d.Unlink(name)
+}
+
+// ignoreGone passes on all errors but those that say that there was nothing left to do, or more than was known.
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || notSame(err) {
+		return nil
+	}
+	return err
+}
+
+// makeDir makes a directory, in the place of a file if need be.
+func makeDir(d *dirfd.Dir, name string) error {
+	st, err := d.Stat(name)
+	switch {
+	case err == nil && st.Kind == dirfd.KindDir:
+		return nil
+	case err == nil:
+		if err := removeFile(d, name); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return d.Mkdir(name)
+}
+
+// put renames content into place; a directory with unknown content that stands there is kept aside.
+func (p *performer) put(d *dirfd.Dir, name string, st step) error {
+	if _, err := p.tmp.Stat(st.From); errors.Is(err, fs.ErrNotExist) {
+		if !p.done(d, name, &st.Want) {
+			p.lost = append(p.lost, st.Path)
+		}
+		return nil
+	}
+	at, err := d.Stat(name)
+	switch {
+	case err == nil && at.Kind == dirfd.KindDir:
+		if err := d.Rename(name, p.tmp, p.store.damaged(p.tmp, "dir")); err != nil {
+			return err
+		}
+	case err == nil && at.Flags != 0:
+		if err := d.ClearFlags(name); err != nil {
+			return err
+		}
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return p.tmp.Rename(st.From, d, name)
+}
+
+// done reports whether the put was done before: its content stands in its place.
+func (p *performer) done(d *dirfd.Dir, name string, want *Entry) bool {
+	st, err := d.Stat(name)
+	if err != nil || st.Kind != want.Kind {
+		return false
+	}
+	if want.Kind == dirfd.KindSymlink {
+		link, err := d.Readlink(name)
+		return err == nil && link == want.Link
+	}
+	f, err := d.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	got, err := digestOf(f, st.Size)
+	return err == nil && got == want.Digest
+}
+
+// sync brings every touched directory of the plain tree and .cfgd itself to stable storage.
+func (p *performer) sync() error {
+	for dir := range p.touched {
+		d, err := p.store.cfg.Walk(dir)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) || notSame(err) {
+				continue // removed by a later step; its parent is touched as well
+			}
+			return err
+		}
+		err = d.Sync()
+		d.Close()
+		if err != nil {
+			return err
+		}
+	}
+	if err := p.tmp.Sync(); err != nil {
+		return err
+	}
+	return p.store.meta.Sync()
+}

@@ -1,0 +1,359 @@
+package overlay
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// FormatVersion is the number of the store's format that this program writes and knows.
+const FormatVersion = 1
+
+// Manifest describes one generation of a store: what cfg adds, replaces and takes out, and against which base.
+type Manifest struct {
+	Generation int
+	Time       time.Time
+	BaseID     string
+	Message    string
+
+	Overrides []Override // in path order
+	Removals  []Removal  // in path order
+	Pins      []string   // paths that stay overrides even where they equal base, in path order
+	// Held are paths that were changed in the plain tree by hand and that live has not taken yet, in path order:
+	// a save leaves them alone, so that neither version is lost unseen.
+	Held []string
+}
+
+// Override is a path that cfg adds or replaces.
+type Override struct {
+	Entry
+	Default *Entry // what it replaced in base, nil where base had nothing there or it is not known
+}
+
+// override returns the override at path.
+func (m *Manifest) override(path string) (*Override, bool) {
+	i, ok := slices.BinarySearchFunc(m.Overrides, path, func(o Override, p string) int { return pathname.Compare(o.Path, p) })
+	if !ok {
+		return nil, false
+	}
+	return &m.Overrides[i], true
+}
+
+// removal returns the removal of exactly that path.
+func (m *Manifest) removal(path string) (*Removal, bool) {
+	i, ok := slices.BinarySearchFunc(m.Removals, path, func(r Removal, p string) int { return pathname.Compare(r.Path, p) })
+	if !ok {
+		return nil, false
+	}
+	return &m.Removals[i], true
+}
+
+func (m *Manifest) pinned(path string) bool {
+	_, ok := slices.BinarySearchFunc(m.Pins, path, pathname.Compare)
+	return ok
+}
+
+func (m *Manifest) held(path string) bool {
+	_, ok := slices.BinarySearchFunc(m.Held, path, pathname.Compare)
+	return ok
+}
+
+// header is the manifest's first line.
+type header struct {
+	Format     int      `json:"format"`
+	Generation int      `json:"generation"`
+	Time       string   `json:"time"`
+	Base       string   `json:"base"`
+	Message    string   `json:"message,omitempty"`
+	Entries    int      `json:"entries"`
+	Digest     string   `json:"digest"` // of all lines that follow
+	Pins       [][]byte `json:"pins,omitempty"`
+	Held       [][]byte `json:"held,omitempty"`
+}
+
+// line is every further line. A default has the same form without a path.
+type line struct {
+	pathname.JSON
+	Type    string `json:"type,omitempty"` // override or removal
+	Kind    string `json:"kind,omitempty"`
+	Mode    string `json:"mode,omitempty"` // four octal digits
+	UID     uint32 `json:"uid"`
+	GID     uint32 `json:"gid"`
+	Flags   uint32 `json:"flags,omitempty"`
+	Size    int64  `json:"size,omitempty"`
+	MTime   string `json:"mtime,omitempty"` // seconds.nanoseconds since 1970
+	Digest  string `json:"digest,omitempty"`
+	Link    []byte `json:"link,omitempty"`
+	Xattrs  string `json:"xattrs,omitempty"`
+	Default *line  `json:"default,omitempty"`
+}
+
+const (
+	typeOverride = "override"
+	typeRemoval  = "removal"
+
+	maxManifest = 256 << 20
+	maxLine     = 1 << 20
+)
+
+// Encode is the manifest as it stands in .cfgd/manifest: JSON Lines, sorted by path.
+func (m *Manifest) Encode() ([]byte, error) {
+	lines := make([]line, 0, len(m.Overrides)+len(m.Removals))
+	for i := range m.Overrides {
+		l := lineOf(&m.Overrides[i].Entry)
+		l.Type, l.Default = typeOverride, defaultLine(m.Overrides[i].Default)
+		lines = append(lines, *l)
+	}
+	for _, r := range m.Removals {
+		l := line{JSON: pathname.FromPath(r.Path), Type: typeRemoval, MTime: formatNanos(r.MTime), Default: defaultLine(r.Default)}
+		lines = append(lines, l)
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return bytes.Compare(nameBytes(a), nameBytes(b)) })
+	var body bytes.Buffer
+	for i := range lines {
+		if err := encodeLine(&body, &lines[i]); err != nil {
+			return nil, err
+		}
+	}
+	h := header{Format: FormatVersion, Generation: m.Generation, Time: m.Time.UTC().Format(time.RFC3339Nano), Base: m.BaseID,
+		Message: m.Message, Entries: len(lines), Digest: Digest(sha256.Sum256(body.Bytes())).String()}
+	h.Pins, h.Held = toBytes(m.Pins), toBytes(m.Held)
+	var out bytes.Buffer
+	if err := encodeLine(&out, &h); err != nil {
+		return nil, err
+	}
+	out.Write(body.Bytes())
+	return out.Bytes(), nil
+}
+
+func nameBytes(l line) []byte {
+	if l.PathBytes != nil {
+		return l.PathBytes
+	}
+	return []byte(l.Path)
+}
+
+func encodeLine(w *bytes.Buffer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func defaultLine(e *Entry) *line {
+	if e == nil {
+		return nil
+	}
+	l := lineOf(e)
+	l.JSON = pathname.JSON{}
+	return l
+}
+
+func lineOf(e *Entry) *line {
+	return &line{JSON: pathname.FromPath(e.Path), Kind: e.Kind.String(), Mode: fmt.Sprintf("%04o", e.Mode), UID: e.UID, GID: e.GID,
+		Flags: e.Flags, Size: e.Size, MTime: formatNanos(e.MTime), Digest: e.Digest.String(), Link: []byte(e.Link), Xattrs: e.Xattrs}
+}
+
+// formatNanos prints nanoseconds since 1970 as SECONDS.NANOSECONDS; "" for zero.
+func formatNanos(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	sec, frac := n/1e9, n%1e9
+	if frac < 0 {
+		sec, frac = sec-1, frac+1e9
+	}
+	return fmt.Sprintf("%d.%09d", sec, frac)
+}
+
+func parseNanos(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	sec, frac, ok := bytes.Cut([]byte(s), []byte("."))
+	a, err1 := strconv.ParseInt(string(sec), 10, 64)
+	b, err2 := strconv.ParseUint(string(frac), 10, 32)
+	if !ok || len(frac) != 9 || err1 != nil || err2 != nil || a > 1<<33 || a < -(1<<33) {
+		return 0, fmt.Errorf("time %q: not seconds.nanoseconds", s)
+	}
+	return a*1e9 + int64(b), nil
+}
+
+// ErrManifest is the error for a manifest that is torn, forged or of a newer format.
+var ErrManifest = errors.New("damaged manifest")
+
+// ErrNewerFormat says that a newer cfgd wrote the store.
+var ErrNewerFormat = errors.New("the store was written by a newer cfgd")
+
+// ParseManifest reads Encode's form. Errors name the line; nothing in the text is believed unchecked:
+// every path stays below the root, the order is strict, and the count and digest of the first line hold.
+func ParseManifest(b []byte) (*Manifest, error) {
+	sc := bufio.NewScanner(bytes.NewReader(b))
+	sc.Buffer(make([]byte, 0, 4096), maxLine)
+	if !sc.Scan() {
+		return nil, manifestError(1, errors.Join(errors.New("no header"), sc.Err()))
+	}
+	m, h, err := parseHeader(sc.Bytes())
+	if err != nil {
+		return nil, manifestError(1, err)
+	}
+	if got := Digest(sha256.Sum256(b[min(len(sc.Bytes())+1, len(b)):])); got.String() != h.Digest {
+		return nil, manifestError(1, errors.New("the lines do not have the digest that the header gives: torn or changed by hand"))
+	}
+	n := 1
+	var last []byte
+	for sc.Scan() {
+		n++
+		var l line
+		if err := json.Unmarshal(sc.Bytes(), &l); err != nil {
+			return nil, manifestError(n, err)
+		}
+		name := nameBytes(l)
+		if n > 2 && bytes.Compare(name, last) <= 0 {
+			return nil, manifestError(n, errors.New("not sorted by path"))
+		}
+		last = slices.Clone(name)
+		if err := m.addLine(&l); err != nil {
+			return nil, manifestError(n, err)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return nil, manifestError(n+1, err)
+	}
+	if n-1 != h.Entries {
+		return nil, manifestError(1, fmt.Errorf("%d lines follow where the header says %d", n-1, h.Entries))
+	}
+	slices.SortFunc(m.Overrides, func(a, b Override) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortFunc(m.Removals, func(a, b Removal) int { return pathname.Compare(a.Path, b.Path) })
+	return m, nil
+}
+
+func manifestError(n int, err error) error {
+	if errors.Is(err, ErrNewerFormat) {
+		return fmt.Errorf("manifest:%d: %w", n, err)
+	}
+	return fmt.Errorf("manifest:%d: %w: %w", n, ErrManifest, err)
+}
+
+func parseHeader(b []byte) (*Manifest, *header, error) {
+	var h header
+	if err := json.Unmarshal(b, &h); err != nil {
+		return nil, nil, err
+	}
+	if h.Format > FormatVersion {
+		return nil, nil, fmt.Errorf("%w: format %d, this one knows %d", ErrNewerFormat, h.Format, FormatVersion)
+	}
+	if h.Format < 1 || h.Generation < 1 || h.Generation > 1<<40 {
+		return nil, nil, fmt.Errorf("format %d, generation %d: out of range", h.Format, h.Generation)
+	}
+	when, err := time.Parse(time.RFC3339Nano, h.Time)
+	if err != nil {
+		return nil, nil, err
+	}
+	m := &Manifest{Generation: h.Generation, Time: when, BaseID: h.Base, Message: h.Message}
+	if m.Pins, err = fromBytes(h.Pins); err != nil {
+		return nil, nil, err
+	}
+	if m.Held, err = fromBytes(h.Held); err != nil {
+		return nil, nil, err
+	}
+	return m, &h, nil
+}
+
+func toBytes(paths []string) [][]byte {
+	var out [][]byte
+	for _, p := range paths {
+		out = append(out, []byte(p))
+	}
+	return out
+}
+
+func fromBytes(list [][]byte) ([]string, error) {
+	var out []string
+	for _, b := range list {
+		if err := pathname.Valid(string(b)); err != nil {
+			return nil, err
+		}
+		out = append(out, string(b))
+	}
+	slices.SortFunc(out, pathname.Compare)
+	return out, nil
+}
+
+func (m *Manifest) addLine(l *line) error {
+	path, err := l.Name()
+	if err != nil {
+		return err
+	}
+	if err := pathname.Valid(path); err != nil {
+		return err
+	}
+	var def *Entry
+	if l.Default != nil {
+		if def, err = l.Default.entry(path); err != nil {
+			return fmt.Errorf("default: %w", err)
+		}
+	}
+	switch l.Type {
+	case typeOverride:
+		e, err := l.entry(path)
+		if err != nil {
+			return err
+		}
+		m.Overrides = append(m.Overrides, Override{*e, def})
+	case typeRemoval:
+		t, err := parseNanos(l.MTime)
+		if err != nil {
+			return err
+		}
+		m.Removals = append(m.Removals, Removal{path, t, def})
+	default:
+		return fmt.Errorf("type %q: neither override nor removal", l.Type)
+	}
+	return nil
+}
+
+// entry checks and converts a line.
+func (l *line) entry(path string) (*Entry, error) {
+	e := &Entry{Path: path, Kind: dirfd.ParseKind(l.Kind), UID: l.UID, GID: l.GID, Flags: l.Flags, Size: l.Size, Link: string(l.Link), Xattrs: l.Xattrs}
+	mode, err := strconv.ParseUint(l.Mode, 8, 32)
+	if err != nil || mode > 0o7777 {
+		return nil, fmt.Errorf("mode %q: not four octal digits", l.Mode)
+	}
+	e.Mode = uint32(mode)
+	if e.Kind == dirfd.KindNone || e.Kind.Special() {
+		return nil, fmt.Errorf("kind %q: not file, dir or symlink", l.Kind)
+	}
+	if e.Size < 0 {
+		return nil, fmt.Errorf("size %d: negative", e.Size)
+	}
+	if e.MTime, err = parseNanos(l.MTime); err != nil {
+		return nil, err
+	}
+	if e.Digest, err = ParseDigest(l.Digest); err != nil {
+		return nil, err
+	}
+	if !privileged {
+		e.UID, e.GID = ownIDs()
+	}
+	_, err = unpackXattrs(e.Xattrs)
+	return e, err
+}
+
+// removedText is .cfgd/removed: one path a line, quoted as C does where a name needs it.
+func (m *Manifest) removedText() []byte {
+	var b bytes.Buffer
+	for _, r := range m.Removals {
+		b.WriteString(pathname.Quote(r.Path))
+		b.WriteByte('\n')
+	}
+	return b.Bytes()
+}

@@ -1,0 +1,319 @@
+package overlay
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cfgd/internal/dirfd"
+)
+
+// Objects are content by SHA-256, gzip(1)ed, so that zcat in a rescue shell reads them: .cfgd/objects/HEX.gz.
+
+const objectSuffix = ".gz"
+
+// errObject is the error for an object that is missing or does not have its name's content.
+var errObject = errors.New("not in the store's objects")
+
+// keepObject puts content into objects/, durably, unless it is there already.
+func (s *Store) keepObject(tmp *dirfd.Dir, d Digest, open func() (io.ReadCloser, error)) error {
+	if d == (Digest{}) || s.hasObject(d) {
+		return nil
+	}
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	name := s.nextName()
+	if err := compressTo(tmp, name, r, d); err != nil {
+		return err
+	}
+	return s.within(objectsDir, func(o *dirfd.Dir) error { return tmp.Rename(name, o, d.String()+objectSuffix) })
+}
+
+// compressTo writes content, compressed, to tmp and checks that it has the digest that it is kept under.
+func compressTo(tmp *dirfd.Dir, name string, r io.Reader, want Digest) error {
+	f, err := tmp.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	z := gzip.NewWriter(f)
+	if _, err := io.Copy(z, io.TeeReader(r, h)); err != nil {
+		return err
+	}
+	if Digest(h.Sum(nil)) != want {
+		return errors.New(movedOn)
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func (s *Store) hasObject(d Digest) bool {
+	found := false
+	_ = s.within(objectsDir, func(o *dirfd.Dir) error {
+		st, err := o.Stat(d.String() + objectSuffix)
+		found = err == nil && st.Kind == dirfd.KindFile
+		return err
+	})
+	return found
+}
+
+// object reads content of size bytes back and checks it.
+func (s *Store) object(d Digest, size int64) (b []byte, err error) {
+	if s.meta == nil {
+		return nil, fmt.Errorf("%s: %w", d, errObject)
+	}
+	err = s.within(objectsDir, func(o *dirfd.Dir) error {
+		f, err := o.Open(d.String() + objectSuffix)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			return err
+		}
+		b, err = io.ReadAll(io.LimitReader(z, size+1)) // no more than the manifest promises, whatever the object unpacks to
+		return err
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: %w", d, errObject)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w: %w", d, errObject, err)
+	case Digest(sha256.Sum256(b)) != d:
+		return nil, fmt.Errorf("%s: %w: its content has another digest", d, errObject)
+	}
+	return b, nil
+}
+
+// keepOld keeps the content of plain files that a save is about to replace or drop.
+func (s *Store) keepOld(tmp *dirfd.Dir, paths []string) error {
+	for _, p := range paths {
+		e, ok := s.Plain.Get(p)
+		if !ok || e.Kind != dirfd.KindFile || e.Unread != "" {
+			continue
+		}
+		open := func() (io.ReadCloser, error) { return openFile(s.cfg, p) }
+		if err := s.keepObject(tmp, e.Digest, open); err != nil {
+			return fmt.Errorf("keep the old %s: %w", p, err)
+		}
+	}
+	return s.syncObjects()
+}
+
+// keepDefaults keeps the default under every override and removal, so that a merge works when the base is gone.
+func (s *Store) keepDefaults(tmp *dirfd.Dir, m *Manifest) error {
+	var defs []*Entry
+	for i := range m.Overrides {
+		defs = append(defs, m.Overrides[i].Default)
+	}
+	for i := range m.Removals {
+		defs = append(defs, m.Removals[i].Default)
+	}
+	for _, e := range defs {
+		if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" || s.base == nil {
+			continue
+		}
+		if now, ok := s.base.Tree.Get(e.Path); !ok || now.Kind != dirfd.KindFile {
+			continue // of another base: kept when it was this one's turn
+		}
+		open := func() (io.ReadCloser, error) { return s.base.file(e.Path) }
+		if err := s.keepObject(tmp, e.Digest, open); err != nil && err.Error() != movedOn {
+			return fmt.Errorf("keep the default %s: %w", e.Path, err)
+		}
+	}
+	return s.syncObjects()
+}
+
+func (s *Store) syncObjects() error {
+	return s.within(objectsDir, (*dirfd.Dir).Sync)
+}
+
+// generation reads the manifest of a generation that is kept.
+func (s *Store) generation(n int) (*Manifest, error) {
+	if n == s.Manifest.Generation {
+		return s.Manifest, nil
+	}
+	if s.meta == nil || n > s.Manifest.Generation {
+		return nil, &os.PathError{Op: "generation", Path: strconv.Itoa(n), Err: fs.ErrNotExist}
+	}
+	var m *Manifest
+	err := s.within(generations, func(d *dirfd.Dir) error {
+		b, err := d.ReadFile(strconv.Itoa(n), maxManifest)
+		if err != nil {
+			return err
+		}
+		m, err = ParseManifest(b)
+		return err
+	})
+	return m, err
+}
+
+// content reads what an override of a generation holds: from the plain tree where it still stands, else from objects.
+func (s *Store) content(e *Entry) ([]byte, error) {
+	if e.Kind == dirfd.KindSymlink {
+		return []byte(e.Link), nil
+	}
+	if p, ok := s.Plain.Get(e.Path); ok && p.Kind == dirfd.KindFile && p.Digest == e.Digest {
+		f, err := openFile(s.cfg, e.Path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return io.ReadAll(io.LimitReader(f, e.Size+1))
+	}
+	return s.object(e.Digest, e.Size)
+}
+
+// history is what the store keeps beside the current generation.
+type history struct {
+	numbers []int // oldest first
+	bytes   int64 // of objects/ and generations/
+}
+
+func (s *Store) history() (history, error) {
+	var h history
+	numbers, err := s.numbers()
+	if err != nil {
+		return h, err
+	}
+	h.numbers = slices.DeleteFunc(numbers, func(n int) bool { return n >= s.Manifest.Generation })
+	for _, room := range []string{objectsDir, generations} {
+		err := s.within(room, func(d *dirfd.Dir) error {
+			names, err := d.Names()
+			for _, name := range names {
+				if st, err := d.Stat(name); err == nil {
+					h.bytes += max(st.Size, st.Blocks*512)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return h, err
+		}
+	}
+	return h, nil
+}
+
+// prune drops the oldest generations until their number and bytes are within bounds, or until enough says that it is.
+// The current generation and the defaults under its overrides always stay.
+func (s *Store) prune(ctx context.Context, enough func() bool) error {
+	h, err := s.history()
+	if err != nil {
+		return err
+	}
+	dropped := 0
+	for len(h.numbers) > 0 && ctx.Err() == nil {
+		if len(h.numbers) < max(s.keepGenerations, 1) && (s.keepBytes == 0 || h.bytes <= s.keepBytes) && enough() {
+			break
+		}
+		// A few at a time: finding what objects are still in use reads every manifest that is kept.
+		n := min(len(h.numbers), 1)
+		if h.bytes > s.keepBytes || !enough() {
+			n = (len(h.numbers) + 7) / 8
+		}
+		if err := s.dropGenerations(h.numbers[:n]); err != nil {
+			return err
+		}
+		dropped += n
+		if h.bytes > s.keepBytes || !enough() || h.numbers[0]%16 == 0 {
+			if err := s.collect(); err != nil {
+				return err
+			}
+		}
+		if h, err = s.history(); err != nil {
+			return err
+		}
+	}
+	if dropped == 0 {
+		return nil
+	}
+	return s.within(generations, (*dirfd.Dir).Sync)
+}
+
+func (s *Store) dropGenerations(numbers []int) error {
+	return s.within(generations, func(d *dirfd.Dir) error {
+		for _, n := range numbers {
+			if err := d.Unlink(strconv.Itoa(n)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// collect drops the objects that no kept generation refers to.
+func (s *Store) collect() error {
+	used, err := s.usedObjects()
+	if err != nil {
+		return err
+	}
+	return s.within(objectsDir, func(d *dirfd.Dir) error {
+		names, err := d.Names()
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			hex, ok := strings.CutSuffix(name, objectSuffix)
+			if dg, err := ParseDigest(hex); ok && err == nil && used[dg] {
+				continue
+			}
+			if err := d.RemoveAll(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Store) usedObjects() (map[Digest]bool, error) {
+	used := map[Digest]bool{}
+	mark := func(m *Manifest) {
+		for i := range m.Overrides {
+			used[m.Overrides[i].Digest] = true
+			if d := m.Overrides[i].Default; d != nil {
+				used[d.Digest] = true
+			}
+		}
+		for _, r := range m.Removals {
+			if r.Default != nil {
+				used[r.Default.Digest] = true
+			}
+		}
+	}
+	numbers, err := s.numbers()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range numbers {
+		m, err := s.generation(n)
+		if err != nil {
+			s.notice("generation %d: %v", n, err)
+			continue
+		}
+		mark(m)
+	}
+	mark(s.Manifest)
+	return used, nil
+}
+
+// readerOf makes content that is in memory a reader to close.
+func readerOf(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }

@@ -1,0 +1,259 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+)
+
+// Overlay is a target's three trees, opened when they are needed and closed at once after: between two calls no
+// descriptor below any of them is open, so that they can be unmounted. It is used by one goroutine at a time.
+type Overlay struct {
+	Target *config.Target
+	// RunDir holds locks and records: /var/run/cfgd.
+	RunDir string
+	// Bases is where scans of base are kept; targets on the same base may share it.
+	Bases *Bases
+	// Hook is asked before every change of live and cfg; for tests. Nil asks nobody.
+	Hook dirfd.Hook
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+
+	path func(string) string // puts --root before a path of the model
+
+	live  *Tree
+	store *Store // the last opening, for its scan and manifest
+}
+
+// New makes the overlay of a target of the model. Nothing is opened yet.
+func New(m *config.Model, t *config.Target) *Overlay {
+	return &Overlay{Target: t, RunDir: m.Path("/var/run/cfgd"), Bases: NewBases(), path: m.Path}
+}
+
+func (o *Overlay) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
+}
+
+// Path puts --root's directory before a path of the model.
+func (o *Overlay) Path(p string) string { return o.path(p) }
+
+// openTree opens the root of one of the target's trees. The jail's own root is the administrator's and trusted;
+// what is below it is the jail's, and no link in it is followed.
+func (o *Overlay) openTree(p string) (*dirfd.Dir, error) {
+	root := o.Target.Root
+	if o.Target.Host() || root == "" || p == root || !strings.HasPrefix(p, strings.TrimSuffix(root, "/")+"/") {
+		return dirfd.Open(o.path(p), o.Hook)
+	}
+	rel, err := filepath.Rel(root, p)
+	if err != nil {
+		return nil, err
+	}
+	return dirfd.OpenBelow(o.path(root), filepath.ToSlash(rel), o.Hook)
+}
+
+// OpenLive opens the root of the live tree.
+func (o *Overlay) OpenLive() (*dirfd.Dir, error) {
+	d, err := o.openTree(o.Target.Live)
+	if err != nil {
+		return nil, fmt.Errorf("live: %w", err)
+	}
+	return d, nil
+}
+
+// OpenCfg opens the root of cfg.
+func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
+	d, err := o.openTree(o.Target.Cfg)
+	if err != nil {
+		return nil, fmt.Errorf("cfg: %w", err)
+	}
+	return d, nil
+}
+
+// OpenBase opens the root of base. Base is the prototype's and not below the jail where it is read.
+func (o *Overlay) OpenBase() (*dirfd.Dir, error) {
+	d, err := dirfd.Open(o.path(o.Target.Base), nil)
+	if err != nil {
+		return nil, fmt.Errorf("base: %w", err)
+	}
+	return d, nil
+}
+
+// base scans base, or takes the scan that is kept.
+func (o *Overlay) base(ctx context.Context, content bool) (*Base, error) {
+	return o.Bases.get(ctx, o, content)
+}
+
+// openStore opens cfg's store. The caller holds the lock unless it only reads, and closes the store.
+func (o *Overlay) openStore(ctx context.Context, base *Base, readOnly bool) (*Store, error) {
+	cfg, err := o.OpenCfg()
+	if err != nil {
+		return nil, err
+	}
+	s, err := OpenStore(ctx, cfg, StoreOptions{ReadOnly: readOnly, Base: base, Prev: o.store, KeepGenerations: o.Target.KeepGenerations,
+		KeepBytes: o.Target.KeepBytes, Now: o.Now})
+	if err != nil {
+		return nil, err
+	}
+	o.store = s
+	return s, nil
+}
+
+// Forget drops what is remembered of live and cfg, so that the next look reads everything.
+func (o *Overlay) Forget() { o.live, o.store = nil, nil }
+
+// classOf is the class of a path, with NanoBSD's .ignore marks.
+func (o *Overlay) classOf(s *Store) func(string) config.Class {
+	return func(path string) config.Class {
+		if s != nil && s.Ignored[path] {
+			return config.Ignore
+		}
+		c, _ := o.Target.Classes.Of(path)
+		return c
+	}
+}
+
+// LookOptions say how closely Look looks.
+type LookOptions struct {
+	Dirty  map[string]bool // directories of live to look at; nil is all
+	Rehash bool            // read all contents of live anew
+	// Lock takes the target's lock and writes: an interrupted save is finished and what changed in cfg by hand is adopted.
+	Lock bool
+}
+
+// View is what a look found: three trees and the differences between them.
+type View struct {
+	Time    time.Time // when the look began: what was saved by then is in the trees
+	Base    *Base
+	Live    *Tree // nil while live is not populated
+	Saved   *Tree
+	Plain   *Tree
+	Current *Manifest
+
+	Local   []Change // live against base; against the saved tree's base while live is not populated
+	Unsaved []Change // live against the saved tree
+	Stored  []Change // the saved tree against base
+
+	// NotPopulated says why there is no live tree, nil where there is one.
+	NotPopulated error
+	Notices      []string
+	Adopted      []string
+	Free         uint64 // bytes left in cfg's filesystem
+	ReadOnly     bool   // cfg's
+
+	class func(string) config.Class
+}
+
+// Class is the class of a path.
+func (v *View) Class(path string) config.Class { return v.class(path) }
+
+// Held reports whether a path was changed in cfg by hand and live has not taken it.
+func (v *View) Held(path string) bool { return v.Current != nil && v.Current.held(path) }
+
+// Look scans base, cfg and live and compares them. A live tree that is not there or not populated is no error, but View.NotPopulated.
+func (o *Overlay) Look(ctx context.Context, lo LookOptions) (*View, error) {
+	if lo.Lock {
+		unlock, err := o.lock(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	return o.look(ctx, lo)
+}
+
+func (o *Overlay) look(ctx context.Context, lo LookOptions) (*View, error) {
+	base, err := o.base(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.openStore(ctx, base, !lo.Lock)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return o.view(ctx, base, s, lo)
+}
+
+// view makes a View of an open store.
+func (o *Overlay) view(ctx context.Context, base *Base, s *Store, lo LookOptions) (*View, error) {
+	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, Notices: s.Notices, Adopted: s.Adopted, ReadOnly: s.ReadOnly, class: o.classOf(s)}
+	v.Saved = Saved(base.Tree, v.plain(), s.Manifest.Removals)
+	if space, err := s.cfg.Space(); err == nil {
+		v.Free = space.Free
+	}
+	v.Stored = Delta(base.Tree, v.Saved)
+	if err := o.lookLive(ctx, v, lo); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// plain is the plain tree with what only the manifest can hold: immutable flags, attributes.
+func (v *View) plain() *Tree { return dressed(v.Plain, v.Current) }
+
+func dressed(plain *Tree, m *Manifest) *Tree {
+	t := *plain
+	t.Entries = append([]Entry(nil), plain.Entries...)
+	for i := range t.Entries {
+		if o, ok := m.override(t.Entries[i].Path); ok {
+			t.Entries[i].Flags = o.Flags
+			if plain.NoXattrs {
+				t.Entries[i].Xattrs = o.Xattrs
+			}
+		}
+	}
+	return &t
+}
+
+func (o *Overlay) lookLive(ctx context.Context, v *View, lo LookOptions) error {
+	live, err := o.OpenLive()
+	if err != nil {
+		if !absent(err) {
+			return err
+		}
+		v.NotPopulated = fmt.Errorf("%w: %w", ErrNotPopulated, err)
+		return nil
+	}
+	defer live.Close()
+	if _, err := o.populated(live); err != nil {
+		if errors.Is(err, ErrNotPopulated) {
+			v.NotPopulated = err
+			return nil
+		}
+		return err
+	}
+	return o.scanLive(ctx, live, v, lo)
+}
+
+func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo LookOptions) error {
+	t, err := Scan(ctx, live, ScanOptions{Prev: o.live, Dirty: lo.Dirty, Rehash: lo.Rehash, MaxFile: o.Target.MaxFile,
+		Names: v.Base.Tree, Now: o.Now, Ignore: o.ignored(v.class)})
+	if err != nil {
+		return fmt.Errorf("scan live: %w", err)
+	}
+	o.live, v.Live = t, t
+	v.Local = Delta(v.Base.Tree, t)
+	v.Unsaved = Delta(v.Saved, t)
+	return nil
+}
+
+// ignored leaves out what is class ignore, but not a whole directory of that name pattern.
+func (o *Overlay) ignored(class func(string) config.Class) func(string, dirfd.Kind) bool {
+	return func(path string, kind dirfd.Kind) bool {
+		return kind != dirfd.KindDir && class(path) == config.Ignore
+	}
+}
+
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || notSame(err)
+}

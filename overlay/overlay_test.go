@@ -1,0 +1,152 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+)
+
+func TestPopulateThenScanFindsNothing(t *testing.T) {
+	b := newBox(t, etc)
+	b.populate()
+	v := b.look()
+	if v.NotPopulated != nil || len(v.Unsaved) != 0 || len(v.Local) != 0 {
+		t.Errorf("after populate: %v, unsaved %s, local %s", v.NotPopulated, paths(v.Unsaved), paths(v.Local))
+	}
+}
+
+func TestEditDeleteReleaseAcrossRestarts(t *testing.T) {
+	b := newBox(t, etc)
+	b.populate()
+	b.edit("rc.conf", "hostname=\"vhost1\"\n")
+	b.edit("local/new/app.conf", "x\n")
+	b.remove("hosts")
+	b.remove("local/nginx")
+	if got := paths(b.look().Visible(b.look().Unsaved)); got != "D hosts, A local/new/app.conf, D local/nginx/mime.types, D local/nginx/nginx.conf, M rc.conf" {
+		t.Errorf("unsaved: %s", got)
+	}
+	if r := b.save(); r.Generation != 1 || len(r.View.Unsaved) != 0 {
+		t.Errorf("save: generation %d, unsaved %s", r.Generation, paths(r.View.Unsaved))
+	}
+	want := b.shape("jail/etc")
+	b.restart()
+	b.same(want, b.shape("jail/etc"))
+	if v := b.look(); len(v.Unsaved) != 0 {
+		t.Errorf("after restart: unsaved %s", paths(v.Unsaved))
+	}
+
+	b.edit("rc.conf", "hostname=\"proto\"\n")
+	b.edit("hosts", "127.0.0.1 localhost\n")
+	if r := b.save(); len(r.Released) != 1 || r.Released[0] != "rc.conf" {
+		t.Errorf("released %v", r.Released)
+	}
+	if got := b.read("jail/cfg/rc.conf"); got != "(absent)" {
+		t.Errorf("cfg still holds what equals base: %q", got)
+	}
+	if got := b.read("jail/cfg/.cfgd/removed"); got != "local/nginx\n" {
+		t.Errorf("removed: %q", got)
+	}
+	want = b.shape("jail/etc")
+	b.restart()
+	for _, p := range []string{"rc.conf", "hosts", "ssh", "."} { // their times are base's again: a time alone is no change
+		delete(want, p)
+	}
+	got := b.shape("jail/etc")
+	for _, p := range []string{"rc.conf", "hosts", "ssh", "."} {
+		delete(got, p)
+	}
+	b.same(want, got)
+}
+
+func TestRestore(t *testing.T) {
+	b := newBox(t, etc)
+	b.populate()
+	b.edit("rc.conf", "one\n")
+	b.save()
+	b.edit("rc.conf", "two\n")
+	b.edit("local/extra", "x\n")
+	b.remove("ssh")
+	b.save()
+	ctx := context.Background()
+	if _, err := b.o.Restore(ctx, From{Generation: 1}, []string{"rc.conf", "ssh"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/ssh/sshd_config") + b.read("jail/cfg/rc.conf"); got != "one\nPort 22\none\n" {
+		t.Errorf("from generation 1: %q", got)
+	}
+	r, err := b.o.Restore(ctx, From{Base: true}, []string{"rc.conf", "local"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/local/extra") + b.read("jail/cfg/rc.conf"); got != etc["rc.conf"]+"(absent)(absent)" {
+		t.Errorf("from base: %q", got)
+	}
+	if len(r.Released) != 1 || len(b.look().Unsaved) != 0 {
+		t.Errorf("released %v, unsaved %s", r.Released, paths(b.look().Unsaved))
+	}
+	b.edit("motd", "unsaved\n")
+	if _, err := b.o.Restore(ctx, From{}, []string{"motd"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.read("jail/etc/motd"); got != etc["motd"] {
+		t.Errorf("from saved: %q", got)
+	}
+	if _, err := b.o.Restore(ctx, From{}, []string{"no/such"}, ""); err == nil {
+		t.Error("a path that is nowhere was restored")
+	}
+	log, err := b.o.Log(ctx)
+	if err != nil || len(log) != 4 || log[0].Generation != 4 {
+		t.Fatalf("log: %v, %v", log, err)
+	}
+	if e, c, err := b.o.Show(ctx, 2, "rc.conf"); err != nil || e == nil || string(c) != "two\n" {
+		t.Errorf("show 2 rc.conf: %v %q %v", e, c, err)
+	}
+}
+
+func TestGuardHoldsMassLoss(t *testing.T) {
+	b := newBox(t, etc)
+	b.populate()
+	b.edit("rc.conf", "one\n")
+	b.save()
+	entries, _ := os.ReadDir(b.path("jail/etc"))
+	for _, e := range entries {
+		b.remove(e.Name())
+	}
+	_, err := b.o.Save(context.Background(), SaveOptions{})
+	if !errors.Is(err, ErrHeld) {
+		t.Fatalf("an emptied tree was saved: %v", err)
+	}
+	if got := b.read("jail/cfg/rc.conf"); got != "one\n" {
+		t.Errorf("cfg: %q", got)
+	}
+	b.must(os.Remove(b.path("jail/etc")))
+	b.must(os.Mkdir(b.path("jail/etc"), 0o755))
+	if _, err := b.o.Save(context.Background(), SaveOptions{Force: true}); !errors.Is(err, ErrNotPopulated) {
+		t.Errorf("a live tree that was not populated was saved: %v", err)
+	}
+}
+
+func TestHandEditedCfgIsAdoptedAndNotOverwritten(t *testing.T) {
+	b := newBox(t, etc)
+	b.populate()
+	b.edit("rc.conf", "one\n")
+	b.save()
+	b.write("jail/cfg/rc.conf", "by hand\n")
+	b.edit("motd", "other\n")
+	r := b.save()
+	if len(r.Conflicts) != 1 || r.Conflicts[0] != "rc.conf" {
+		t.Errorf("conflicts %v", r.Conflicts)
+	}
+	if got := b.read("jail/cfg/rc.conf") + b.read("jail/cfg/motd"); got != "by hand\nother\n" {
+		t.Errorf("cfg: %q", got)
+	}
+	b.restart()
+	if got := b.read("jail/etc/rc.conf"); got != "by hand\n" {
+		t.Errorf("live after restart: %q", got)
+	}
+	b.edit("rc.conf", "again\n")
+	if r := b.save(); len(r.Conflicts) != 0 || b.read("jail/cfg/rc.conf") != "again\n" {
+		t.Errorf("after live took it: conflicts %v", r.Conflicts)
+	}
+}

@@ -1,0 +1,442 @@
+package overlay
+
+import (
+	"slices"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// Plan is what a save would do: a value, computed without side effects.
+type Plan struct {
+	Changes []Change // what becomes saved: live against the saved tree
+	Drops   []string // overrides that go: released, or deleted in live
+	Times   []string // overrides of which the time alone moved
+
+	Next *Manifest
+
+	puts  []Entry // entries of live to copy into cfg
+	old   []string
+	steps []step // all but puts, which are known when they are staged: see assemble
+}
+
+// Empty reports whether there is nothing to save; times alone count only when they were asked for.
+func (p *Plan) Empty() bool {
+	return len(p.Changes) == 0 && len(p.Drops) == 0 && len(p.puts) == 0
+}
+
+// Kept are paths of which a save leaves things as they are, and why.
+type Kept struct {
+	Path   string
+	Class  config.Class
+	Reason string
+}
+
+// planner computes a plan. It walks all paths that base, live or cfg have, in order.
+type planner struct {
+	base, live, plain *Tree
+	old               *Manifest
+	class             func(path string) config.Class
+	only              func(path string) bool // paths that this save is about
+	exclude           map[string]bool        // paths that were not still
+	force             bool
+	times             bool
+
+	plan     *Plan
+	kept     []Kept
+	conflict []string
+	xattrs   bool
+	want     map[string]*Entry // what cfg is to hold, by path: entries of live or of plain
+	removed  []Removal
+	gone     string // a removal that covers what is below it
+	covered  bool
+}
+
+// planSave computes what a save does.
+func (w *planner) planSave() *Plan {
+	w.plan = &Plan{}
+	w.want = map[string]*Entry{}
+	w.xattrs = !w.base.NoXattrs && !w.live.NoXattrs
+	saved := Saved(w.base, w.plain, w.old.Removals)
+	walkThree(w.base, saved, w.live, w.path)
+	w.finish(saved)
+	return w.plan
+}
+
+// walkThree calls f for each path that any of three trees has.
+func walkThree(base, saved, live *Tree, f func(path string, base, saved, live *Entry)) {
+	i, j, k := 0, 0, 0
+	for {
+		path, some := "", false
+		for _, e := range []*Entry{at(base, i), at(saved, j), at(live, k)} {
+			if e != nil && (!some || pathname.Compare(e.Path, path) < 0) {
+				path, some = e.Path, true
+			}
+		}
+		if !some {
+			return
+		}
+		b, s, l := match(at(base, i), path), match(at(saved, j), path), match(at(live, k), path)
+		f(path, b, s, l)
+		i, j, k = i+one(b), j+one(s), k+one(l)
+	}
+}
+
+func at(t *Tree, i int) *Entry {
+	if i < len(t.Entries) {
+		return &t.Entries[i]
+	}
+	return nil
+}
+
+func match(e *Entry, path string) *Entry {
+	if e != nil && e.Path == path {
+		return e
+	}
+	return nil
+}
+
+func one(e *Entry) int {
+	if e == nil {
+		return 0
+	}
+	return 1
+}
+
+// path decides about one path: keep what the store has of it, or make the store follow live.
+func (w *planner) path(path string, base, saved, live *Entry) {
+	if base != nil && base.Kind.Special() {
+		base = nil
+	}
+	if why, class := w.unsaved(path, saved, live); why != "" {
+		w.keep(path, base, live)
+		if class != "" {
+			w.kept = append(w.kept, Kept{path, class, why})
+		}
+		return
+	}
+	if c, ok := compare2(saved, live, w.xattrs); ok {
+		w.plan.Changes = append(w.plan.Changes, c)
+	} else if o, ok := w.plain.Get(path); ok && live != nil && live.Kind != dirfd.KindDir && o.MTime != live.MTime {
+		w.plan.Times = append(w.plan.Times, path)
+	}
+	switch {
+	case live == nil:
+		if base != nil {
+			w.remove(path, base)
+		}
+	case base == nil, !same(base, live, w.xattrs), w.old.pinned(path):
+		w.want[path] = live
+	}
+}
+
+// compare2 is compare for entries of which either may be nil.
+func compare2(a, b *Entry, xattrs bool) (Change, bool) {
+	if a == nil && b == nil {
+		return Change{}, false
+	}
+	return compare(a, b, xattrs)
+}
+
+func same(a, b *Entry, xattrs bool) bool { return a.sameContent(b) && a.sameMeta(b, xattrs) }
+
+// unsaved says why a save leaves a path alone, "" where it does not; the class is "" where that is nothing to tell.
+func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class) {
+	differs := func() bool { _, d := compare2(saved, live, w.xattrs); return d }
+	switch class := w.class(path); {
+	case class == config.Volatile || class == config.Ignore:
+		return string(class), ""
+	case !w.only(path):
+		return "not asked for", ""
+	case w.live.skipped(path) != "":
+		return w.live.skipped(path), config.Report
+	case !differs():
+		return "", ""
+	case class == config.Report:
+		return "class report", config.Report
+	case live != nil && live.Kind.Special():
+		return "a " + live.Kind.String() + " cannot be saved", config.Report
+	case live != nil && live.Unread != "":
+		return live.Unread, config.Report
+	case w.exclude[path]:
+		return movedOn, ""
+	case w.old.held(path) && !w.force:
+		w.conflict = append(w.conflict, path)
+		return "changed in cfg by hand as well", ""
+	}
+	return "", ""
+}
+
+// keep carries over what the store has of a path, as far as live still has a directory for it.
+func (w *planner) keep(path string, base, live *Entry) {
+	if r, ok := w.old.removal(path); ok {
+		w.removed = append(w.removed, *r)
+		return
+	}
+	if e, ok := w.plain.Get(path); ok && (e.Kind != dirfd.KindDir || base == nil || !e.sameMeta(base, w.xattrs)) {
+		w.want[path] = e
+	}
+}
+
+// remove notes a removal, unless one of a directory above covers it.
+func (w *planner) remove(path string, base *Entry) {
+	if w.covered && within(path, w.gone) {
+		return
+	}
+	r := Removal{Path: path, Default: base}
+	if old, ok := w.old.removal(path); ok {
+		r = *old
+		if r.Default == nil {
+			r.Default = base
+		}
+	}
+	if p, ok := w.live.Get(parentOf(path)); ok {
+		r.MTime = p.MTime
+	} else if parentOf(path) == "" {
+		r.MTime = w.live.Root.MTime
+	}
+	w.removed = append(w.removed, r)
+	if base.Kind == dirfd.KindDir {
+		w.gone, w.covered = path, true
+	}
+}
+
+// finish turns what cfg is to hold into a manifest and steps.
+func (w *planner) finish(saved *Tree) {
+	w.consistent()
+	w.manifest()
+	w.dropSteps()
+	w.putSteps()
+	w.heldSteps(saved)
+	if len(w.plan.Changes) > 0 || w.times && len(w.plan.Times) > 0 {
+		w.timeSteps()
+	} else {
+		w.plan.Times = nil
+	}
+}
+
+// consistent drops what cannot stand: what lies below a removal or below something that is no directory.
+func (w *planner) consistent() {
+	for path := range w.want {
+		for p := parentOf(path); p != ""; p = parentOf(p) {
+			up, kept := w.want[p]
+			if kept && up.Kind != dirfd.KindDir || !kept && !w.dirInLive(p) {
+				delete(w.want, path)
+				break
+			}
+		}
+	}
+	w.removed = slices.DeleteFunc(w.removed, func(r Removal) bool { _, ok := w.want[r.Path]; return ok })
+	w.removed = compactRemovals(w.removed)
+	w.removed = slices.DeleteFunc(w.removed, func(r Removal) bool {
+		for p := parentOf(r.Path); p != ""; p = parentOf(p) {
+			if e, ok := w.want[p]; ok && e.Kind != dirfd.KindDir {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func (w *planner) dirInLive(p string) bool {
+	e, ok := w.live.Get(p)
+	if ok {
+		return e.Kind == dirfd.KindDir
+	}
+	// Not in live: what is kept below it needs the directory that base or cfg has there.
+	b, inBase := w.base.Get(p)
+	_, inCfg := w.plain.Get(p)
+	return (inBase && b.Kind == dirfd.KindDir || inCfg) && !w.only(p)
+}
+
+// manifest makes the manifest of the new generation.
+func (w *planner) manifest() {
+	m := &Manifest{Pins: w.old.Pins, Held: w.old.Held, Generation: w.old.Generation + 1}
+	for path, e := range w.want {
+		o := Override{Entry: *e}
+		o.stamp = stamp{}
+		if was, ok := w.old.override(path); ok && was.Default != nil {
+			o.Default = was.Default
+		} else if b, ok := w.base.Get(path); ok && !b.Kind.Special() {
+			d := *b
+			d.stamp = stamp{}
+			o.Default = &d
+		}
+		if e, ok := w.plain.Get(path); ok && w.want[path] == e {
+			if was, ok := w.old.override(path); ok {
+				o.Entry = was.Entry // flags and attributes that the plain tree cannot hold
+			}
+		}
+		m.Overrides = append(m.Overrides, o)
+	}
+	slices.SortFunc(m.Overrides, func(a, b Override) int { return pathname.Compare(a.Path, b.Path) })
+	m.Removals = w.removed
+	w.plan.Next = m
+	for i := range w.old.Overrides {
+		if path := w.old.Overrides[i].Path; w.want[path] == nil {
+			w.plan.Drops = append(w.plan.Drops, path)
+		}
+	}
+}
+
+// needed are the directories that cfg must have, and the metadata that they must bear.
+func (w *planner) needed() map[string]*Entry {
+	dirs := map[string]*Entry{}
+	for path, e := range w.want {
+		if e.Kind == dirfd.KindDir {
+			dirs[path] = e
+		}
+		for p := parentOf(path); p != ""; p = parentOf(p) {
+			if dirs[p] != nil {
+				break
+			}
+			dirs[p] = w.dirEntry(p)
+		}
+	}
+	return dirs
+}
+
+// dirEntry is a directory as live has it, or as far as that is not asked for, as cfg or base has it.
+func (w *planner) dirEntry(p string) *Entry {
+	if e := w.want[p]; e != nil {
+		return e
+	}
+	for _, t := range []*Tree{w.live, w.plain, w.base} {
+		if e, ok := t.Get(p); ok && e.Kind == dirfd.KindDir {
+			return e
+		}
+	}
+	return &Entry{Path: p, Kind: dirfd.KindDir, Mode: 0o755}
+}
+
+// dropSteps removes from the plain tree what it is no longer to hold, deepest first.
+func (w *planner) dropSteps() {
+	dirs := w.needed()
+	for i := len(w.plain.Entries) - 1; i >= 0; i-- {
+		e := &w.plain.Entries[i]
+		switch want := w.want[e.Path]; {
+		case e.Kind == dirfd.KindDir:
+			if dirs[e.Path] == nil {
+				w.plan.steps = append(w.plan.steps, step{Do: doRmdir, Path: e.Path})
+			}
+		case e.Kind.Special():
+		case want == nil || want.Kind == dirfd.KindDir:
+			w.plan.steps = append(w.plan.steps, step{Do: doRm, Path: e.Path})
+			w.plan.old = append(w.plan.old, e.Path)
+		}
+	}
+}
+
+// putSteps makes directories and lists what is to be copied.
+func (w *planner) putSteps() {
+	dirs := w.needed()
+	for _, path := range sortedPaths(dirs) {
+		d := dirs[path]
+		have, ok := w.plain.Get(path)
+		if !ok || have.Kind != dirfd.KindDir {
+			w.plan.steps = append(w.plan.steps, step{Do: doMkdir, Path: path})
+			w.plan.puts = append(w.plan.puts, *d)
+		} else if !have.sameMeta(plainDir(d), w.xattrs && !w.plain.NoXattrs) {
+			w.plan.puts = append(w.plan.puts, *d)
+		}
+	}
+	for _, path := range sortedPaths(w.want) {
+		e := w.want[path]
+		have, ok := w.plain.Get(path)
+		if e.Kind == dirfd.KindDir || e == have {
+			continue
+		}
+		if ok && have.sameContent(e) && w.sameInCfg(path, have, e) {
+			continue
+		}
+		w.plan.puts = append(w.plan.puts, *e)
+		if ok && have.Kind == dirfd.KindFile {
+			w.plan.old = append(w.plan.old, path)
+		}
+	}
+}
+
+// plainDir is a directory's entry as the plain tree can hold it.
+func plainDir(e *Entry) *Entry {
+	c := *e
+	c.Flags = 0
+	return &c
+}
+
+// sameInCfg compares metadata with what the plain tree and, for what that cannot hold, the manifest have.
+func (w *planner) sameInCfg(path string, have, e *Entry) bool {
+	c := *have
+	if was, ok := w.old.override(path); ok {
+		c.Flags = was.Flags
+		if w.plain.NoXattrs {
+			c.Xattrs = was.Xattrs
+		}
+	}
+	return c.sameMeta(e, w.xattrs)
+}
+
+// heldSteps forgets the held paths that live has taken, or that were forced.
+func (w *planner) heldSteps(saved *Tree) {
+	w.plan.Next.Held = slices.DeleteFunc(slices.Clone(w.old.Held), func(p string) bool {
+		if w.force && w.only(p) {
+			return true
+		}
+		s, _ := saved.Get(p)
+		l, _ := w.live.Get(p)
+		_, differs := compare2(s, l, w.xattrs)
+		return !differs
+	})
+}
+
+// timeSteps brings the times of live to what cfg holds already: of overrides, and of the directories around them.
+func (w *planner) timeSteps() {
+	put := map[string]bool{}
+	for _, e := range w.plan.puts {
+		put[e.Path] = true
+	}
+	for _, path := range w.plan.Times {
+		if e := w.want[path]; e != nil && !put[path] {
+			w.plan.steps = append(w.plan.steps, step{Do: doTimes, Path: path, Want: *e})
+		}
+	}
+	touched := w.touched()
+	for path, d := range w.needed() {
+		if l, ok := w.live.Get(path); ok && !put[path] && l.Kind == dirfd.KindDir && w.only(path) {
+			have, ok := w.plain.Get(path)
+			moved := ok && have.MTime != l.MTime
+			if moved || touched[path] {
+				w.plan.puts = append(w.plan.puts, *d)
+			}
+		}
+	}
+	for i := range w.plan.Next.Overrides {
+		o := &w.plan.Next.Overrides[i]
+		if l, ok := w.live.Get(o.Path); ok && w.want[o.Path] == l {
+			o.MTime = l.MTime
+		}
+	}
+}
+
+// touched are the directories of cfg in which the plan changes names, and so their times.
+func (w *planner) touched() map[string]bool {
+	dirs := map[string]bool{}
+	for _, e := range w.plan.puts {
+		dirs[parentOf(e.Path)] = true
+	}
+	for _, st := range w.plan.steps {
+		if st.Do != doTimes {
+			dirs[parentOf(st.Path)] = true
+		}
+	}
+	return dirs
+}
+
+func sortedPaths(m map[string]*Entry) []string {
+	out := make([]string, 0, len(m))
+	for p := range m {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, pathname.Compare)
+	return out
+}

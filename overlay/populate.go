@@ -1,0 +1,361 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"runtime"
+	"slices"
+	"sync"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// Population is what Populate did.
+type Population struct {
+	Entries    int
+	BaseID     string
+	OldBaseID  string // the base that the overrides were made against
+	Generation int
+	// Hiding are overrides whose default differs from the one that they were made against: the saved file hides the change.
+	Hiding  []string
+	Notices []string
+	Adopted []string
+}
+
+// ErrNotEmpty says that a live tree that should be populated holds something that cfgd did not put there.
+var ErrNotEmpty = errors.New("not empty")
+
+// Populate fills the empty live tree from base and cfg. What it was called before is forgotten: the record says
+// populating until all is there. memory is what holds the tree, for the record.
+func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Population, error) {
+	unlock, err := o.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	base, err := o.base(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.openStore(ctx, base, false)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	live, err := o.OpenLive()
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	if names, err := live.Names(); err != nil || len(names) > 0 {
+		return nil, errors.Join(err, fmt.Errorf("live: %s: %w", o.Target.Live, ErrNotEmpty))
+	}
+	return o.populate(ctx, s, live, &Record{BaseID: base.ID, Generation: s.Manifest.Generation, Memory: memory, Device: device})
+}
+
+func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Record) (*Population, error) {
+	id, err := live.Identity()
+	if err != nil {
+		return nil, err
+	}
+	r.Identity, r.State, r.Time = id, Populating, o.now().UTC()
+	if err := o.WriteRecord(r); err != nil {
+		return nil, err
+	}
+	saved := Saved(s.base.Tree, dressed(s.Plain, s.Manifest), s.Manifest.Removals)
+	p := &populator{ctx: ctx, saved: saved, plain: s.Plain, live: live, cfg: s.cfg}
+	if p.base, err = s.base.open(); err != nil {
+		return nil, err
+	}
+	defer p.base.Close()
+	if err := p.run(); err != nil {
+		return nil, fmt.Errorf("populate %s: %w", o.Target.Live, err)
+	}
+	r.State = Populated
+	if err := o.WriteRecord(r); err != nil {
+		return nil, err
+	}
+	out := &Population{Entries: len(saved.Entries), BaseID: s.base.ID, OldBaseID: s.Manifest.BaseID, Generation: s.Manifest.Generation, Notices: s.Notices, Adopted: s.Adopted}
+	out.Hiding, err = s.hiding()
+	if err != nil {
+		return nil, err
+	}
+	return out, s.takeHeld(ctx)
+}
+
+// hiding lists the overrides whose default is not the one that they were made against.
+func (s *Store) hiding() ([]string, error) {
+	if s.Manifest.BaseID == "" || s.Manifest.BaseID == s.base.ID {
+		return nil, nil
+	}
+	var out []string
+	for i := range s.Manifest.Overrides {
+		m := &s.Manifest.Overrides[i]
+		now, err := s.base.entry(m.Path)
+		if err != nil {
+			return nil, err
+		}
+		if m.Kind == dirfd.KindDir && now != nil && now.Kind == dirfd.KindDir {
+			continue
+		}
+		if _, differs := compare2(m.Default, now, false); differs {
+			out = append(out, m.Path)
+		}
+	}
+	return out, nil
+}
+
+// takeHeld says that live has taken all of cfg.
+func (s *Store) takeHeld(ctx context.Context) error {
+	if len(s.Manifest.Held) == 0 || s.ReadOnly {
+		return nil
+	}
+	m := *s.Manifest
+	m.Held = nil
+	return s.install(ctx, nil, &m)
+}
+
+// populator copies a saved tree to an empty directory: directories first, topmost first; files, a directory's at a time,
+// by a few workers; hard links; at last the directories' metadata, deepest first, for what is made in them moves their times.
+type populator struct {
+	ctx             context.Context
+	saved, plain    *Tree
+	base, cfg, live *dirfd.Dir
+
+	mu    sync.Mutex // guards first
+	first error
+}
+
+// room is a directory's share of the work: the entries directly in it.
+type room struct {
+	path    string
+	entries []*Entry
+}
+
+func (p *populator) run() error {
+	rooms, links, err := p.makeDirs()
+	if err != nil {
+		return err
+	}
+	p.copyRooms(rooms)
+	if p.first != nil {
+		return p.first
+	}
+	if err := p.link(links); err != nil {
+		return err
+	}
+	return p.finishDirs()
+}
+
+// makeDirs makes all directories and sorts the rest into rooms; links are files whose first name another entry is.
+func (p *populator) makeDirs() (rooms []*room, links [][2]*Entry, err error) {
+	byPath := map[string]*room{"": {}}
+	rooms = append(rooms, byPath[""])
+	first := map[source]*Entry{}
+	for i := range p.saved.Entries {
+		e := &p.saved.Entries[i]
+		switch {
+		case e.Kind == dirfd.KindDir:
+			if err := p.makeDir(e); err != nil {
+				return nil, nil, err
+			}
+			r := &room{path: e.Path}
+			byPath[e.Path], rooms = r, append(rooms, r)
+			continue
+		case e.Kind == dirfd.KindFile && e.stamp.nlink > 1:
+			src := source{p.fromCfg(e), e.stamp.ino}
+			if f := first[src]; f != nil {
+				links = append(links, [2]*Entry{f, e})
+				continue
+			}
+			first[src] = e
+		}
+		r := byPath[parentOf(e.Path)]
+		if r == nil {
+			return nil, nil, fmt.Errorf("%s: its directory is not in the saved tree", pathname.Quote(e.Path))
+		}
+		r.entries = append(r.entries, e)
+	}
+	return rooms, links, nil
+}
+
+// source is a file of base or cfg by its inode.
+type source struct {
+	cfg bool
+	ino uint64
+}
+
+func (p *populator) fromCfg(e *Entry) bool { return has(p.plain, e.Path) }
+
+func (p *populator) makeDir(e *Entry) error {
+	d, name, err := p.live.Parent(e.Path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Mkdir(name)
+}
+
+func (p *populator) copyRooms(rooms []*room) {
+	// The largest rooms first, so that no worker is left with one at the end.
+	slices.SortStableFunc(rooms, func(a, b *room) int { return len(b.entries) - len(a.entries) })
+	work := make(chan *room)
+	var wg sync.WaitGroup
+	for range min(max(runtime.NumCPU(), 2), 8) {
+		wg.Go(func() {
+			for r := range work {
+				if err := p.copyRoom(r); err != nil {
+					p.fail(err)
+				}
+			}
+		})
+	}
+	for _, r := range rooms {
+		if len(r.entries) > 0 {
+			work <- r
+		}
+	}
+	close(work)
+	wg.Wait()
+}
+
+func (p *populator) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first == nil {
+		p.first = err
+	}
+}
+
+func (p *populator) failed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.first != nil || p.ctx.Err() != nil
+}
+
+func (p *populator) copyRoom(r *room) error {
+	to, err := p.live.Walk(r.path)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	var base, cfg *dirfd.Dir // opened when the first entry of each needs it
+	defer func() { base.Close(); cfg.Close() }()
+	for _, e := range r.entries {
+		if p.failed() {
+			return p.ctx.Err()
+		}
+		from, tree := &base, p.base
+		if p.fromCfg(e) {
+			from, tree = &cfg, p.cfg
+		}
+		if *from == nil && e.Kind == dirfd.KindFile {
+			if *from, err = tree.Walk(r.path); err != nil {
+				return err
+			}
+		}
+		if err := p.copy(*from, to, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *populator) copy(from, to *dirfd.Dir, e *Entry) error {
+	name := path.Base(e.Path)
+	if e.Kind == dirfd.KindSymlink {
+		return makeLink(to, name, e)
+	}
+	open := from.OpenPlain
+	if p.fromCfg(e) {
+		open = from.OpenFile
+	}
+	in, err := open(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := to.Create(name)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if err := copyContent(out, in, e.Size, e.stamp.sparse, nil); err != nil {
+		return err
+	}
+	x := *e
+	if !p.fromCfg(e) {
+		if x.Xattrs, err = p.xattrs(in); err != nil {
+			return err
+		}
+	}
+	if err := setFile(out, &x); err != nil {
+		return err
+	}
+	if err := to.Utimes(name, e.MTime); err != nil {
+		return err
+	}
+	if e.Flags != 0 {
+		if err := to.SetFlags(name, e.Flags); err != nil {
+			return err
+		}
+	}
+	return out.Close()
+}
+
+// xattrs reads the attributes of a default, which a scan that reads no content does not know.
+func (p *populator) xattrs(in *dirfd.File) (string, error) {
+	if p.saved.NoXattrs {
+		return "", nil
+	}
+	x, err := in.Xattrs()
+	if dirfd.NoXattr(err) {
+		return "", nil
+	}
+	return packXattrs(x), err
+}
+
+func (p *populator) link(links [][2]*Entry) error {
+	for _, l := range links {
+		from, a, err := p.live.Parent(l[0].Path)
+		if err != nil {
+			return err
+		}
+		to, b, err := p.live.Parent(l[1].Path)
+		if err == nil {
+			err = from.Link(a, to, b)
+			to.Close()
+		}
+		from.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *populator) finishDirs() error {
+	for i := len(p.saved.Entries) - 1; i >= 0; i-- {
+		e := &p.saved.Entries[i]
+		if e.Kind != dirfd.KindDir {
+			continue
+		}
+		d, err := p.live.Walk(e.Path)
+		if err != nil {
+			return err
+		}
+		err = setDir(d, e)
+		if err == nil && e.Flags != 0 {
+			err = d.SetFlags("", e.Flags)
+		}
+		d.Close()
+		if err != nil {
+			return err
+		}
+	}
+	root := p.saved.Root
+	return setDir(p.live, &root)
+}

@@ -1,0 +1,135 @@
+package overlay
+
+import (
+	"context"
+	"slices"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// reconcile brings manifest and plain tree together. The plain tree is the truth: where it differs from the manifest,
+// somebody changed it by hand, and it becomes a generation of its own.
+func (s *Store) reconcile(ctx context.Context, old *Manifest) error {
+	fresh := old == nil || old.Generation == 0
+	if fresh && old == nil {
+		old = &Manifest{BaseID: s.base.id()}
+	}
+	next, changed, err := s.adopt(old)
+	if err != nil {
+		return err
+	}
+	rebuilt := old.Time.IsZero()
+	if len(changed) == 0 && !(rebuilt && (!fresh || len(next.Overrides)+len(next.Removals) > 0)) {
+		s.Manifest = old
+		return nil
+	}
+	next.Generation, next.Time = max(old.Generation, 0)+1, s.clock().UTC()
+	if rebuilt && old.Generation > 0 {
+		next.Generation = old.Generation
+	}
+	next.Message = "adopted from the plain tree"
+	next.BaseID = s.base.id()
+	if !rebuilt {
+		next.BaseID = old.BaseID
+		next.Held = mergePaths(old.Held, changed)
+		s.Adopted = changed
+	}
+	if s.ReadOnly {
+		s.Manifest = next
+		return nil
+	}
+	return s.install(ctx, rebuiltFrom(old, rebuilt), next)
+}
+
+// rebuiltFrom is the manifest to keep as history: none where the old one was damaged or never was.
+func rebuiltFrom(old *Manifest, rebuilt bool) *Manifest {
+	if rebuilt {
+		return nil
+	}
+	return old
+}
+
+// adopt makes the manifest that the plain tree deserves, and lists the paths in which it differs from the old one.
+func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
+	m := &Manifest{Pins: old.Pins}
+	var changed []string
+	for i := range s.Plain.Entries {
+		e := &s.Plain.Entries[i]
+		was, known := old.override(e.Path)
+		switch {
+		case e.Kind.Special():
+			continue
+		case !known && s.structural(e, old.BaseID):
+			continue
+		case known && sameOverride(&was.Entry, e):
+			o := *was
+			o.MTime = e.MTime
+			m.Overrides = append(m.Overrides, o)
+			continue
+		}
+		o := Override{Entry: plainEntry(e)}
+		if known {
+			o.Default = was.Default
+			o.Flags = was.Flags
+		} else if def, err := s.base.entry(e.Path); err != nil {
+			return nil, nil, err
+		} else {
+			o.Default = def
+		}
+		m.Overrides = append(m.Overrides, o)
+		changed = append(changed, e.Path)
+	}
+	for _, o := range old.Overrides {
+		if !has(s.Plain, o.Path) {
+			changed = append(changed, o.Path)
+		}
+	}
+	for _, r := range old.Removals {
+		if has(s.Plain, r.Path) {
+			if _, ok := m.override(r.Path); ok || s.base == nil {
+				changed = append(changed, r.Path)
+			}
+			continue
+		}
+		m.Removals = append(m.Removals, r)
+	}
+	slices.SortFunc(changed, pathname.Compare)
+	return m, slices.Compact(changed), nil
+}
+
+// structural reports whether a directory of cfg is there only to hold what is below it: base has the same, or,
+// with another base than the manifest's, has one that can be compared later.
+func (s *Store) structural(e *Entry, baseID string) bool {
+	if e.Kind != dirfd.KindDir {
+		return false
+	}
+	if s.base == nil {
+		return true
+	}
+	b, ok := s.base.Tree.Get(e.Path)
+	if !ok || b.Kind != dirfd.KindDir {
+		return false
+	}
+	return b.sameMeta(e, !s.base.Tree.NoXattrs && !s.Plain.NoXattrs) || baseID != "" && baseID != s.base.ID
+}
+
+// sameOverride compares a manifest's entry with the plain tree. Immutable flags stand in the manifest alone, for a file
+// in cfg that has them could not be replaced; attributes stand there where cfg's filesystem has none.
+func sameOverride(m, plain *Entry) bool {
+	c := *plain
+	c.Flags = m.Flags
+	return m.sameContent(&c) && m.sameMeta(&c, false)
+}
+
+func plainEntry(e *Entry) Entry {
+	c := *e
+	c.Flags = 0
+	return c
+}
+
+func mergePaths(a, b []string) []string {
+	out := append(slices.Clone(a), b...)
+	slices.SortFunc(out, pathname.Compare)
+	return slices.Compact(out)
+}

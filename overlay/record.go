@@ -1,0 +1,101 @@
+package overlay
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"cfgd/internal/dirfd"
+)
+
+// Record says which live tree cfgd populated. It stands in /var/run/cfgd/live/NAME.json, which a restart of
+// the machine clears, and names the filesystem, so that neither an unmounted tree nor a new one is mistaken for it.
+type Record struct {
+	Identity   string    `json:"identity"` // dirfd.Dir.Identity of the live root
+	State      string    `json:"state"`    // populating or populated
+	BaseID     string    `json:"base"`
+	Generation int       `json:"generation"`
+	Time       time.Time `json:"time"`
+	Adopted    bool      `json:"adopted,omitempty"` // populated by something else, and found to be what base and cfg make
+	Memory     string    `json:"memory,omitempty"`  // md3, tmpfs or dir
+	Device     string    `json:"device,omitempty"`
+}
+
+// The states of a Record.
+const (
+	Populating = "populating"
+	Populated  = "populated"
+)
+
+func (o *Overlay) recordPath() string {
+	return filepath.Join(o.RunDir, "live", o.Target.Name+".json")
+}
+
+// Record reads the target's record; nil where there is none, or none that can be read.
+func (o *Overlay) Record() (*Record, error) {
+	b, err := os.ReadFile(o.recordPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var r Record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w; remove the file and run cfgd jail init %s", o.recordPath(), err, o.Target.Name)
+	}
+	return &r, nil
+}
+
+// WriteRecord replaces the target's record.
+func (o *Overlay) WriteRecord(r *Record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(o.recordPath()), 0o700); err != nil {
+		return err
+	}
+	tmp := o.recordPath() + ".new"
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, o.recordPath())
+}
+
+// DropRecord forgets the live tree.
+func (o *Overlay) DropRecord() error {
+	err := os.Remove(o.recordPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// ErrNotPopulated says that there is no live tree that cfgd populated: there is nothing to save, whatever is missing in it.
+var ErrNotPopulated = errors.New("not populated")
+
+// populated finds out whether the open live tree is the one that cfgd populated.
+func (o *Overlay) populated(live *dirfd.Dir) (*Record, error) {
+	r, err := o.Record()
+	if err != nil {
+		return nil, err
+	}
+	id, err := live.Identity()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case r == nil:
+		return nil, fmt.Errorf("%w by cfgd since the machine started", ErrNotPopulated)
+	case r.Identity != id:
+		return nil, fmt.Errorf("%w: %s is not the filesystem that was populated (unmounted, or mounted anew)", ErrNotPopulated, o.Target.Live)
+	case r.State != Populated:
+		return nil, fmt.Errorf("%w: cfgd was interrupted while it populated the tree", ErrNotPopulated)
+	}
+	return r, nil
+}

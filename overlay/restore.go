@@ -1,0 +1,518 @@
+package overlay
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strconv"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// From names a state that live paths are put back to: the saved tree (the zero value), base, or a generation.
+type From struct {
+	Base       bool
+	Generation int // 0 is none
+}
+
+// ParseFrom reads the command line's saved, base or N.
+func ParseFrom(s string) (From, error) {
+	switch s {
+	case "saved", "":
+		return From{}, nil
+	case "base":
+		return From{Base: true}, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return From{}, fmt.Errorf("--from %s: neither saved, base nor the number of a generation", s)
+	}
+	return From{Generation: n}, nil
+}
+
+// Restored is what a restore did.
+type Restored struct {
+	Changes    []Change // live before against live after
+	Generation int
+	Released   []string
+}
+
+// Restore puts live paths, and all below them, back to a state. From base or a generation it is saved as a new generation.
+// Each file is replaced whole, by a rename.
+func (o *Overlay) Restore(ctx context.Context, from From, paths []string, message string) (*Restored, error) {
+	unlock, err := o.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	base, err := o.base(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.openStore(ctx, base, false)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	v, err := o.view(ctx, base, s, LookOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if v.NotPopulated != nil {
+		return nil, v.NotPopulated
+	}
+	return o.restore(ctx, s, v, from, paths, message)
+}
+
+func (o *Overlay) restore(ctx context.Context, s *Store, v *View, from From, paths []string, message string) (*Restored, error) {
+	want, read, err := o.state(s, v, from)
+	if err != nil {
+		return nil, err
+	}
+	if err := known(paths, want, v.Live); err != nil {
+		return nil, err
+	}
+	r := &restorer{want: want, read: read, touched: map[string]bool{}}
+	r.choose(v, paths)
+	live, err := o.OpenLive()
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	if err := r.run(ctx, live); err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	done := &Restored{Changes: r.changes, Generation: s.Manifest.Generation}
+	if v, err = o.view(ctx, v.Base, s, LookOptions{}); err != nil {
+		return done, err
+	}
+	so := SaveOptions{Paths: paths, Force: true, Message: message}
+	if from == (From{}) {
+		_, p := o.plan(s, v, SaveOptions{Paths: paths}, nil)
+		return done, o.refreshHeld(ctx, s, p, so)
+	}
+	saved, err := o.save(ctx, s, v, so)
+	if saved != nil {
+		done.Generation, done.Released = saved.Generation, saved.Released
+	}
+	return done, err
+}
+
+// known refuses a path that neither state nor live has: a slip of the fingers must not look like success.
+func known(paths []string, want, live *Tree) error {
+	for _, p := range paths {
+		if p == "" {
+			continue
+		}
+		if !has(want, p) && !has(live, p) {
+			return fmt.Errorf("%s: neither in live nor in what it should be put back to", pathname.Quote(p))
+		}
+	}
+	return nil
+}
+
+// reader opens the content of an entry of a state.
+type reader func(e *Entry) (io.ReadCloser, error)
+
+// state is the tree that From names, and how its contents are read.
+func (o *Overlay) state(s *Store, v *View, from From) (*Tree, reader, error) {
+	fromBase := func(e *Entry) (io.ReadCloser, error) { return v.Base.file(e.Path) }
+	if from.Base {
+		return Saved(v.Base.Tree, &Tree{}, nil), fromBase, nil
+	}
+	plain, m := v.plain(), s.Manifest
+	if from.Generation != 0 {
+		var err error
+		if m, err = s.generation(from.Generation); err != nil {
+			return nil, nil, fmt.Errorf("generation %d is not kept: cfgd log %s lists those that are: %w", from.Generation, o.Target.Name, err)
+		}
+		if plain, err = treeOf(m, v.Base.Tree); err != nil {
+			return nil, nil, err
+		}
+	}
+	read := func(e *Entry) (io.ReadCloser, error) {
+		if !has(plain, e.Path) {
+			return fromBase(e)
+		}
+		b, err := s.content(e)
+		return readerOf(b), err
+	}
+	return Saved(v.Base.Tree, plain, m.Removals), read, nil
+}
+
+// treeOf is the plain tree of a generation: its overrides, and the directories around them as base has them.
+func treeOf(m *Manifest, base *Tree) (*Tree, error) {
+	t := &Tree{}
+	dirs := map[string]bool{}
+	for i := range m.Overrides {
+		e := m.Overrides[i].Entry
+		for p := parentOf(e.Path); p != "" && !dirs[p]; p = parentOf(p) {
+			dirs[p] = true
+			if _, ok := m.override(p); ok {
+				continue
+			}
+			d := Entry{Path: p, Kind: dirfd.KindDir, Mode: 0o755}
+			if b, ok := base.Get(p); ok && b.Kind == dirfd.KindDir {
+				d = *b
+			}
+			t.Entries = append(t.Entries, d)
+		}
+		t.Entries = append(t.Entries, e)
+	}
+	slices.SortFunc(t.Entries, func(a, b Entry) int { return pathname.Compare(a.Path, b.Path) })
+	return t, nil
+}
+
+// restorer changes live so that the chosen paths are as wanted.
+type restorer struct {
+	want    *Tree
+	read    reader
+	changes []Change
+	touched map[string]bool
+	serial  int
+}
+
+// choose lists what differs below the paths, and the directories above them that are missing.
+func (r *restorer) choose(v *View, paths []string) {
+	only := onlyBelow(paths)
+	above := map[string]bool{}
+	all := Delta(v.Live, r.want)
+	for _, c := range all {
+		if v.hidden(c.Path) || v.Live.skipped(c.Path) != "" || c.Old != nil && c.Old.Kind.Special() && c.New == nil {
+			continue
+		}
+		if only(c.Path) {
+			r.changes = append(r.changes, c)
+			for p := parentOf(c.Path); p != "" && c.New != nil; p = parentOf(p) {
+				above[p] = true
+			}
+		}
+	}
+	for _, c := range all {
+		if above[c.Path] && !only(c.Path) && c.What != Mode && c.New != nil {
+			r.changes = append(r.changes, c)
+		}
+	}
+	slices.SortFunc(r.changes, func(a, b Change) int { return pathname.Compare(a.Path, b.Path) })
+}
+
+// run deletes, deepest first; makes directories and files, topmost first; and sets directories, deepest first.
+func (r *restorer) run(ctx context.Context, live *dirfd.Dir) error {
+	for _, c := range slices.Backward(r.changes) {
+		if c.New == nil || c.What == Type {
+			if err := r.drop(live, c); err != nil {
+				return err
+			}
+		}
+	}
+	for _, c := range r.changes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if c.New == nil {
+			continue
+		}
+		if err := r.make(live, c); err != nil {
+			return fmt.Errorf("%s: %w", pathname.Quote(c.Path), err)
+		}
+	}
+	return r.finish(live)
+}
+
+func (r *restorer) drop(live *dirfd.Dir, c Change) error {
+	d, name, err := live.Parent(c.Path)
+	if err != nil {
+		return ignoreGone(err)
+	}
+	defer d.Close()
+	r.touched[parentOf(c.Path)] = true
+	if err := openUp(d); err != nil {
+		return err
+	}
+	if c.Old.Kind != dirfd.KindDir {
+		return ignoreGone(removeFile(d, name))
+	}
+	if c.New == nil {
+		return ignoreFull(ignoreGone(d.Rmdir(name)))
+	}
+	return d.RemoveAll(name) // something else takes the directory's place
+}
+
+func (r *restorer) make(live *dirfd.Dir, c Change) error {
+	d, name, err := live.Parent(c.Path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := openUp(d); err != nil {
+		return err
+	}
+	r.touched[parentOf(c.Path)] = true
+	if c.New.Kind == dirfd.KindDir {
+		r.touched[c.Path] = true
+		return makeDir(d, name)
+	}
+	r.serial++
+	tmp := fmt.Sprintf(".cfgd.%d", r.serial)
+	if err := d.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := r.put(d, tmp, c.New); err != nil {
+		_ = d.RemoveAll(tmp) // the error that counts is the first
+		return err
+	}
+	if c.Old != nil && c.Old.Flags != 0 {
+		if err := d.ClearFlags(name); err != nil {
+			return err
+		}
+	}
+	if err := d.Rename(tmp, d, name); err != nil {
+		return err
+	}
+	if c.New.Flags != 0 {
+		return d.SetFlags(name, c.New.Flags)
+	}
+	return nil
+}
+
+func (r *restorer) put(d *dirfd.Dir, tmp string, e *Entry) error {
+	if e.Kind == dirfd.KindSymlink {
+		return makeLink(d, tmp, e)
+	}
+	in, err := r.read(e)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	got, err := copyFile(in, d, tmp, e)
+	if err == nil && got != e.Digest && e.Unread == "" {
+		err = fmt.Errorf("its content is not what was recorded")
+	}
+	return err
+}
+
+// finish gives touched directories the metadata and time that the wanted state has for them.
+func (r *restorer) finish(live *dirfd.Dir) error {
+	var dirs []string
+	for p := range r.touched {
+		dirs = append(dirs, p)
+	}
+	slices.SortFunc(dirs, func(a, b string) int { return pathname.Compare(b, a) })
+	for _, p := range dirs {
+		e := &r.want.Root
+		if p != "" {
+			var ok bool
+			if e, ok = r.want.Get(p); !ok || e.Kind != dirfd.KindDir {
+				continue
+			}
+		}
+		d, err := live.Walk(p)
+		if err != nil {
+			return ignoreGone(err)
+		}
+		err = setDir(d, e)
+		d.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Generation is a state that the store keeps, and what it changed in the saved tree.
+type Generation struct {
+	*Manifest
+	Changes []GenerationChange
+	// Before is false where the generation before is no longer kept, so that Changes are all that cfg held.
+	Before bool
+}
+
+// GenerationChange is a path that a generation changed.
+type GenerationChange struct {
+	Path string
+	What What
+	Old  *Entry // nil where added
+	New  *Entry // nil where deleted
+	Note string // released, removal
+}
+
+// Log lists the generations that are kept, newest first.
+func (o *Overlay) Log(ctx context.Context) ([]Generation, error) {
+	var out []Generation
+	err := o.reading(ctx, func(s *Store, _ *Base) error {
+		numbers, err := s.numbers()
+		if err != nil {
+			return err
+		}
+		numbers = slices.DeleteFunc(numbers, func(n int) bool { return n >= s.Manifest.Generation })
+		if s.Manifest.Generation > 0 {
+			numbers = append(numbers, s.Manifest.Generation)
+		}
+		var prev *Manifest
+		for _, n := range numbers {
+			m, err := s.generation(n)
+			if err != nil {
+				continue // a damaged one is no reason to hide the rest; check names it
+			}
+			out = append(out, Generation{m, generationChanges(prev, m), prev != nil && prev.Generation == n-1 || n == 1})
+			prev = m
+		}
+		slices.Reverse(out)
+		return nil
+	})
+	return out, err
+}
+
+// reading opens the store without writing and runs f.
+func (o *Overlay) reading(ctx context.Context, f func(s *Store, base *Base) error) error {
+	base, err := o.base(ctx, true)
+	if err != nil {
+		base = nil // history can be read without the defaults
+	}
+	s, err := o.openStore(ctx, base, true)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return f(s, base)
+}
+
+// generationChanges compares two manifests: what became of each path in the saved tree.
+func generationChanges(old, new *Manifest) []GenerationChange {
+	if old == nil {
+		old = &Manifest{}
+	}
+	var out []GenerationChange
+	for i := range new.Overrides {
+		n := &new.Overrides[i]
+		before := n.Default
+		if was, ok := old.override(n.Path); ok {
+			before = &was.Entry
+		} else if _, ok := old.removal(n.Path); ok {
+			before = nil
+		}
+		if c, ok := compare(before, &n.Entry, true); ok {
+			out = append(out, GenerationChange{c.Path, c.What, c.Old, c.New, ""})
+		}
+	}
+	for i := range old.Overrides {
+		was := &old.Overrides[i]
+		if _, ok := new.override(was.Path); ok {
+			continue
+		}
+		after, note := was.Default, "released"
+		if gone(new, was.Path) {
+			after, note = nil, "removal"
+		}
+		if c, ok := compare2(&was.Entry, after, true); ok {
+			out = append(out, GenerationChange{c.Path, c.What, c.Old, c.New, note})
+		}
+	}
+	for _, r := range new.Removals {
+		if _, ok := old.removal(r.Path); ok {
+			continue
+		}
+		if _, ok := old.override(r.Path); !ok && r.Default != nil {
+			out = append(out, GenerationChange{r.Path, Deleted, r.Default, nil, "removal"})
+		}
+	}
+	for _, r := range old.Removals {
+		_, still := new.removal(r.Path)
+		if _, ok := new.override(r.Path); !ok && !still && r.Default != nil {
+			out = append(out, GenerationChange{r.Path, Added, nil, r.Default, "released"})
+		}
+	}
+	slices.SortFunc(out, func(a, b GenerationChange) int { return pathname.Compare(a.Path, b.Path) })
+	return out
+}
+
+func gone(m *Manifest, p string) bool {
+	for ; p != ""; p = parentOf(p) {
+		if _, ok := m.removal(p); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// Content reads an entry that generation n, or one before it, held: an override's content or a default's.
+func (o *Overlay) Content(ctx context.Context, e *Entry) (b []byte, err error) {
+	err = o.reading(ctx, func(s *Store, base *Base) error {
+		b, err = s.content(e)
+		if err != nil && base != nil && e.Kind == dirfd.KindFile {
+			if d, ok := base.Tree.Get(e.Path); ok && d.Digest == e.Digest {
+				b, err = readBase(base, e)
+			}
+		}
+		return err
+	})
+	return b, err
+}
+
+func readBase(base *Base, e *Entry) ([]byte, error) {
+	f, err := base.file(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, e.Size+1))
+}
+
+// Show returns a path as generation n had it, with its content; nil where that generation had taken it out or never had it.
+func (o *Overlay) Show(ctx context.Context, n int, p string) (e *Entry, b []byte, err error) {
+	err = o.reading(ctx, func(s *Store, base *Base) error {
+		m, err := s.generation(n)
+		if err != nil {
+			return fmt.Errorf("generation %d is not kept: %w", n, err)
+		}
+		if ov, ok := m.override(p); ok {
+			e = &ov.Entry
+			b, err = s.content(e)
+			return err
+		}
+		if gone(m, p) || base == nil {
+			return nil
+		}
+		if e, err = base.entry(p); err != nil || e == nil || e.Kind != dirfd.KindFile {
+			return err
+		}
+		b, err = readBase(base, e)
+		return err
+	})
+	return e, b, err
+}
+
+// Read returns the content of an entry of one of a view's trees: live, saved or base. At most limit bytes are read.
+func (o *Overlay) Read(v *View, e *Entry, tree string, limit int64) ([]byte, error) {
+	if e.Kind == dirfd.KindSymlink {
+		return []byte(e.Link), nil
+	}
+	open := o.OpenBase
+	if tree == "live" {
+		open = o.OpenLive
+	} else if tree == "saved" && has(v.Plain, e.Path) {
+		open = o.OpenCfg
+	}
+	root, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	d, err := root.Walk(parentOf(e.Path))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	f, err := d.Open(path.Base(e.Path))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var buf bytes.Buffer
+	_, err = io.Copy(&buf, io.LimitReader(f, limit))
+	return buf.Bytes(), err
+}

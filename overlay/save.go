@@ -1,0 +1,190 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// SaveOptions say what a save is about.
+type SaveOptions struct {
+	Paths   []string        // and all below them; nil is everything
+	Force   bool            // save what the guard holds, and over what was changed in cfg by hand
+	DryRun  bool            // compute and change nothing
+	Message string          // kept with the generation
+	Times   bool            // save times that moved alone
+	Dirty   map[string]bool // directories of live to look at; nil is all
+	Rehash  bool
+	// Still, if not nil, says whether a changed entry has been still for long enough; what has not is left for later.
+	Still func(Change) bool
+}
+
+// Result is what a save did, or with DryRun would do.
+type Result struct {
+	View       *View
+	Generation int // the current generation after it
+	Saved      []Change
+	Released   []string // overrides that went because live equals base again
+	Times      int      // overrides of which the time alone was saved
+	Kept       []Kept   // what is not saved by its class or nature
+	Conflicts  []string // changed in cfg by hand and in live: left alone
+	Unsettled  []string // not still: left for the next save
+}
+
+// ErrReadOnly says that cfg cannot be written.
+var ErrReadOnly = errors.New("read-only")
+
+// Save writes the unsaved changes of live through to cfg as one generation, and returns when they are on stable storage.
+// ErrNotPopulated, ErrHeld, ErrReadOnly, ErrNoSpace and ErrLocked say why nothing was saved.
+func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
+	if !so.DryRun {
+		unlock, err := o.lock(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	base, err := o.base(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.openStore(ctx, base, so.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	v, err := o.view(ctx, base, s, LookOptions{Dirty: so.Dirty, Rehash: so.Rehash})
+	if err != nil {
+		return nil, err
+	}
+	if v.NotPopulated != nil {
+		return &Result{View: v, Generation: s.Manifest.Generation}, v.NotPopulated
+	}
+	return o.save(ctx, s, v, so)
+}
+
+// maxTries bounds how often a save is planned anew because files moved on while they were copied.
+const maxTries = 20
+
+// save plans and commits, leaving out what is not still.
+func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (*Result, error) {
+	live, err := o.OpenLive()
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	exclude := map[string]bool{}
+	if so.Still != nil {
+		for _, c := range v.Unsaved {
+			if !so.Still(c) {
+				exclude[c.Path] = true
+			}
+		}
+	}
+	for range maxTries {
+		r, p := o.plan(s, v, so, exclude)
+		if p.Empty() && len(p.Times) == 0 {
+			return r, o.refreshHeld(ctx, s, p, so)
+		}
+		if so.DryRun {
+			return r, o.guard(v, s, p, so)
+		}
+		err := o.commit(ctx, s, live, v, p, so)
+		var u *unsettled
+		if !errors.As(err, &u) {
+			return o.after(r, s, v, p, err)
+		}
+		for _, path := range u.paths {
+			exclude[path] = true
+		}
+	}
+	return nil, fmt.Errorf("%s: the tree changes faster than it can be saved", o.Target.Name)
+}
+
+func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]bool) (*Result, *Plan) {
+	w := &planner{base: v.Base.Tree, live: v.Live, plain: v.plain(), old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times}
+	p := w.planSave()
+	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), v.Base.ID, so.Message
+	r := &Result{View: v, Generation: s.Manifest.Generation, Saved: p.Changes, Kept: w.kept, Conflicts: w.conflict}
+	r.Unsettled = slices.SortedFunc(maps.Keys(exclude), pathname.Compare)
+	for _, path := range p.Drops {
+		if e, ok := v.Live.Get(path); ok && e != nil {
+			r.Released = append(r.Released, path)
+		}
+	}
+	r.Times = len(p.Times)
+	return r, p
+}
+
+// onlyBelow is the filter of path arguments: a directory means all below it.
+func onlyBelow(paths []string) func(string) bool {
+	if len(paths) == 0 {
+		return func(string) bool { return true }
+	}
+	return func(p string) bool {
+		for _, dir := range paths {
+			if within(p, dir) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func (o *Overlay) guard(v *View, s *Store, p *Plan, so SaveOptions) error {
+	if so.Force {
+		return nil
+	}
+	if err := guard(v.Base.Tree, v.Live, s.Manifest, p); err != nil {
+		return fmt.Errorf("%s: save %w; if that is meant, cfgd save --force %s", o.Target.Name, err, o.Target.Name)
+	}
+	return nil
+}
+
+func (o *Overlay) commit(ctx context.Context, s *Store, live *dirfd.Dir, v *View, p *Plan, so SaveOptions) error {
+	if err := o.guard(v, s, p, so); err != nil {
+		return err
+	}
+	if s.ReadOnly {
+		return fmt.Errorf("%s: cfg %s: %w", o.Target.Name, o.Target.Cfg, ErrReadOnly)
+	}
+	if err := s.makeRoom(ctx, p); err != nil {
+		return fmt.Errorf("%s: %w", o.Target.Name, err)
+	}
+	return s.commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]step, error) { return s.stage(tmp, live, p) })
+}
+
+// after finishes a save that was committed: history within its bounds, the view as it is now.
+func (o *Overlay) after(r *Result, s *Store, v *View, p *Plan, err error) (*Result, error) {
+	if err != nil {
+		return r, err
+	}
+	r.Generation = s.Manifest.Generation
+	ctx := context.Background() // what is saved is saved: pruning is not what a cancelled caller waits for
+	if err := s.prune(ctx, func() bool { return true }); err != nil {
+		v.Notices = append(v.Notices, fmt.Sprintf("drop old generations: %v", err))
+	}
+	s.Plain, err = Scan(ctx, s.cfg, ScanOptions{Prev: s.Plain, Now: s.clock, Names: v.Base.Tree})
+	if err != nil {
+		return r, fmt.Errorf("scan cfg: %w", err)
+	}
+	v.Plain, v.Current = s.Plain, s.Manifest
+	v.Saved = Saved(v.Base.Tree, v.plain(), s.Manifest.Removals)
+	v.Stored, v.Unsaved = Delta(v.Base.Tree, v.Saved), Delta(v.Saved, v.Live)
+	return r, nil
+}
+
+// refreshHeld forgets held paths that live has taken, where nothing else is to be saved.
+func (o *Overlay) refreshHeld(ctx context.Context, s *Store, p *Plan, so SaveOptions) error {
+	if so.DryRun || s.ReadOnly || len(p.Next.Held) == len(s.Manifest.Held) {
+		return nil
+	}
+	m := *s.Manifest
+	m.Held = p.Next.Held
+	return s.install(ctx, nil, &m)
+}

@@ -1,0 +1,394 @@
+package overlay
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+const (
+	// granularity is how far apart two changes of a file must be to bear different times on every
+	// filesystem served: UFS stamps at kern.hz without vfs.timestamp_precision, FAT-like ones are not served.
+	// A file whose change time is not older than the look by this much is read again.
+	granularity = 20 * time.Millisecond
+	// coarse is the same for filesystems that stamp whole seconds (vfs.timestamp_precision=0).
+	coarse = 1100 * time.Millisecond
+
+	maxDepth  = 128 // of directories: one descriptor is held open a level
+	manyDirty = 64  // above it a whole scan is cheaper than picking
+)
+
+// Names at the top of a tree that are never part of it: the store's own, and NanoBSD's marks.
+const (
+	metaName   = ".cfgd"
+	ignoreName = ".ignore"
+)
+
+// ScanOptions say how much a scan looks at; the zero value reads everything.
+type ScanOptions struct {
+	// Prev is an earlier scan of the same root: content is read again only where the file's stamp moved.
+	Prev *Tree
+	// Dirty are the directories to look at, of which Prev tells the rest; nil is all of them. Needs Prev.
+	Dirty map[string]bool
+	// Rehash reads every file, stamp or not.
+	Rehash bool
+	// NoContent reads no file at all: digests stay zero.
+	NoContent bool
+	// MaxFile is the size in bytes above which content is not read; 0 is no bound.
+	MaxFile int64
+	// Ignore leaves a path out, and all below it. It must depend on its arguments alone.
+	Ignore func(path string, kind dirfd.Kind) bool
+	// Names is a tree whose path strings are used again where they are the same, to save memory.
+	Names *Tree
+	// Now is the clock that stamps are compared with; nil is time.Now.
+	Now func() time.Time
+}
+
+// Scan looks at the tree below root. Changes that are made meanwhile are seen or not, but never half:
+// a file that moved on while it was read is Unread.
+// A single name that cannot be read is Unread; an error means that the tree as a whole could not be looked at.
+func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
+	self, err := root.Self()
+	if err != nil {
+		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Prev != nil && (o.Prev.rootID != self.Ino || o.Prev.dev != self.Dev) {
+		o.Prev, o.Dirty = nil, nil
+	}
+	if len(o.Dirty) > manyDirty || o.Prev == nil {
+		o.Dirty = nil
+	}
+	s := &scanner{ScanOptions: o, ctx: ctx, began: o.Now().UnixNano()}
+	s.tree = &Tree{dev: self.Dev, rootID: self.Ino, Root: entryOf("", self)}
+	if o.Prev != nil {
+		s.tree.Entries = make([]Entry, 0, len(o.Prev.Entries)+16)
+		s.tree.NoXattrs = o.Prev.NoXattrs
+	}
+	if err := s.dir(root, "", 0); err != nil {
+		return nil, err
+	}
+	return s.tree, nil
+}
+
+type scanner struct {
+	ScanOptions
+	ctx   context.Context
+	tree  *Tree
+	began int64
+}
+
+// dir adds what is in the directory at path. A directory that nothing dirty lies in is copied from the scan before.
+func (s *scanner) dir(d *dirfd.Dir, path string, depth int) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if s.Dirty != nil && !s.Dirty[path] {
+		return s.known(d, path, depth)
+	}
+	names, err := d.Names()
+	if err != nil {
+		return s.trouble(path, err)
+	}
+	for _, name := range names {
+		if path == "" && (name == metaName || name == ignoreName) {
+			continue
+		}
+		if err := s.name(d, path, name, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// known takes the directory's own names from the scan before and goes down only to what is dirty.
+func (s *scanner) known(d *dirfd.Dir, path string, depth int) error {
+	below := s.Prev.Below(path)
+	for i := 0; i < len(below); {
+		e := below[i]
+		n := 1
+		for i+n < len(below) && within(below[i+n].Path, e.Path) {
+			n++
+		}
+		if e.Kind != dirfd.KindDir || !s.dirtyBelow(e.Path) {
+			s.tree.Entries = append(s.tree.Entries, below[i:i+n]...)
+			s.keepSkipped(e.Path)
+		} else if err := s.name(d, path, e.Path[len(e.Path)-nameLen(e.Path):], depth); err != nil {
+			return err
+		}
+		i += n
+	}
+	return nil
+}
+
+func nameLen(path string) int { return len(path) - 1 - strings.LastIndexByte(path, '/') }
+
+func (s *scanner) dirtyBelow(path string) bool {
+	for d := range s.Dirty {
+		if within(d, path) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *scanner) keepSkipped(path string) {
+	for _, k := range s.Prev.Skipped {
+		if within(k.Path, path) {
+			s.tree.Skipped = append(s.tree.Skipped, k)
+		}
+	}
+}
+
+// name looks at one name of the open directory at path.
+func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int) error {
+	path := name
+	if dir != "" {
+		path = dir + "/" + name
+	}
+	st, err := d.Stat(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone between the listing and the look
+		}
+		return s.trouble(path, err)
+	}
+	if s.Ignore != nil && s.Ignore(path, st.Kind) {
+		return nil
+	}
+	prev := s.prev(path)
+	if prev != nil {
+		path = prev.Path
+	} else {
+		path = s.intern(path)
+	}
+	e := entryOf(path, st)
+	switch st.Kind {
+	case dirfd.KindDir:
+		if st.Dev != s.tree.dev {
+			s.skip(path, "another filesystem is mounted here")
+			s.tree.Entries = append(s.tree.Entries, e)
+			return nil
+		}
+		return s.subdir(d, name, e, prev, depth)
+	case dirfd.KindSymlink:
+		if e.Link, err = d.Readlink(name); err != nil {
+			return s.gone(err)
+		}
+	case dirfd.KindFile:
+		if !s.file(d, name, &e, prev) {
+			return nil
+		}
+	}
+	s.tree.Entries = append(s.tree.Entries, e)
+	return nil
+}
+
+func (s *scanner) prev(path string) *Entry {
+	if s.Prev == nil {
+		return nil
+	}
+	e, _ := s.Prev.Get(path)
+	return e
+}
+
+func (s *scanner) intern(path string) string {
+	if s.Names != nil {
+		if e, ok := s.Names.Get(path); ok {
+			return e.Path
+		}
+	}
+	return path
+}
+
+func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth int) error {
+	if depth >= maxDepth {
+		s.skip(e.Path, "directories nested too deep")
+		return nil
+	}
+	sub, err := d.Dir(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			s.skip(e.Path, "no permission to read the directory")
+			s.tree.Entries = append(s.tree.Entries, e)
+			return nil
+		}
+		return s.gone(err)
+	}
+	defer sub.Close()
+	if prev != nil && prev.stamp == e.stamp && !e.stamp.fresh {
+		e.Xattrs = prev.Xattrs
+	} else if err := s.dirXattrs(sub, &e); err != nil {
+		return err
+	}
+	s.tree.Entries = append(s.tree.Entries, e)
+	return s.dir(sub, e.Path, depth+1)
+}
+
+func (s *scanner) dirXattrs(d *dirfd.Dir, e *Entry) error {
+	x, err := d.Xattrs()
+	if dirfd.NoXattr(err) {
+		s.tree.NoXattrs = true
+		return nil
+	}
+	e.Xattrs = packXattrs(x)
+	return err
+}
+
+// gone swallows the error of a name that went, or became something else, after it was listed: the next scan sees what it is.
+func (s *scanner) gone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || notSame(err) {
+		return nil
+	}
+	return err
+}
+
+// notSame reports whether an error says that a name is no longer what it was a moment ago:
+// a link where a directory or file was (EMLINK on FreeBSD), a fifo where a file was.
+func notSame(err error) bool {
+	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EMLINK) || errors.Is(err, dirfd.ErrNotRegular)
+}
+
+// trouble passes on an error for the root, and keeps any other to its own path.
+func (s *scanner) trouble(path string, err error) error {
+	if path == "" || s.ctx.Err() != nil {
+		return err
+	}
+	s.skip(path, err.Error())
+	return nil
+}
+
+func (s *scanner) skip(path, why string) {
+	s.tree.Skipped = append(s.tree.Skipped, Skipped{path, why})
+}
+
+// file fills in the content's digest, from the scan before where the stamp allows. False means that the name is gone.
+func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
+	switch {
+	case s.MaxFile > 0 && e.Size > s.MaxFile:
+		e.Unread = tooLarge
+		return true
+	case s.NoContent:
+		return true
+	case prev != nil && !s.Rehash && prev.settled(e):
+		e.Digest, e.Xattrs = prev.Digest, prev.Xattrs
+		return true
+	}
+	err := s.read(d, name, e)
+	switch {
+	case err == nil:
+	case errors.Is(err, fs.ErrNotExist) || notSame(err):
+		return false
+	case errors.Is(err, fs.ErrPermission):
+		e.Unread = "no permission to read it"
+	default:
+		e.Unread = err.Error()
+	}
+	e.stamp.fresh = e.fresh(s.Now().UnixNano())
+	return true
+}
+
+const (
+	tooLarge = "larger than max_file"
+	movedOn  = "changed while it was read"
+)
+
+// settled reports whether nothing can have changed the content between the look that made e and now.
+func (e *Entry) settled(now *Entry) bool {
+	return e.Kind == dirfd.KindFile && e.Unread == "" && !e.stamp.fresh && e.Digest != (Digest{}) &&
+		e.stamp.ino == now.stamp.ino && e.stamp.ctime == now.stamp.ctime && e.MTime == now.MTime && e.Size == now.Size
+}
+
+// fresh reports whether the file changed so shortly before now that a later change could bear the same time.
+func (e *Entry) fresh(now int64) bool {
+	limit := int64(granularity)
+	if e.stamp.ctime%int64(time.Second) == 0 {
+		limit = int64(coarse)
+	}
+	return e.stamp.ctime > now-limit
+}
+
+func (s *scanner) read(d *dirfd.Dir, name string, e *Entry) error {
+	f, err := d.OpenFile(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if !s.tree.NoXattrs {
+		x, err := f.Xattrs()
+		if dirfd.NoXattr(err) {
+			s.tree.NoXattrs = true
+		} else if err != nil {
+			return err
+		}
+		e.Xattrs = packXattrs(x)
+	}
+	if e.Digest, err = digestOf(f, e.Size); err != nil {
+		return err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !unmoved(e, after) {
+		return errors.New(movedOn)
+	}
+	return nil
+}
+
+// unmoved reports whether the file is still the one that the entry describes.
+func unmoved(e *Entry, st dirfd.Stat) bool {
+	return st.Ino == e.stamp.ino && st.Size == e.Size && st.MTime == e.MTime && st.CTime == e.stamp.ctime
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+// digestOf reads at most size bytes and one more, so that a file that grows does not hold the scan.
+func digestOf(r io.Reader, size int64) (Digest, error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	h := sha256.New()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.LimitReader(r, size+1)}, *buf); err != nil {
+		return Digest{}, err
+	}
+	var d Digest
+	h.Sum(d[:0])
+	return d, nil
+}
+
+// privileged is whether owners can be set, and so are worth comparing.
+var privileged = os.Geteuid() == 0
+
+func ownIDs() (uid, gid uint32) { return uint32(os.Geteuid()), uint32(os.Getegid()) }
+
+func entryOf(path string, st dirfd.Stat) Entry {
+	e := Entry{Path: path, Kind: st.Kind, Mode: st.Mode, UID: st.UID, GID: st.GID, Flags: st.Flags, MTime: st.MTime}
+	if !privileged { // what an ordinary user copies is the user's own: owners are no difference then
+		e.UID, e.GID = ownIDs()
+	}
+	if st.Kind == dirfd.KindFile {
+		e.Size = st.Size
+	}
+	e.stamp = stamp{ino: st.Ino, ctime: st.CTime, nlink: uint32(min(st.Nlink, 1<<31)), sparse: st.Blocks*512 < st.Size}
+	return e
+}
+
+// sortSkipped puts them in order and drops doubles.
+func sortSkipped(s []Skipped) []Skipped {
+	slices.SortFunc(s, func(a, b Skipped) int { return pathname.Compare(a.Path, b.Path) })
+	return slices.CompactFunc(s, func(a, b Skipped) bool { return a.Path == b.Path })
+}

@@ -1,0 +1,239 @@
+package overlay
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"runtime"
+	"slices"
+	"sync"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// unsettled says that files moved on between the scan and the save: they are left for the next one.
+type unsettled struct{ paths []string }
+
+func (u *unsettled) Error() string {
+	return fmt.Sprintf("%s: %s", pathname.Quote(u.paths[0]), movedOn)
+}
+
+// stager copies what a plan puts into cfg to tmp, several files at a time, for most of the time goes into fsync(2).
+type stager struct {
+	store *Store
+	live  *dirfd.Dir
+	tmp   *dirfd.Dir
+
+	mu     sync.Mutex // guards moved and failed
+	moved  []string
+	failed error
+}
+
+// stage fills tmp with the plan's content and returns all steps, in the order in which they can be done:
+// what goes, deepest first; directories, topmost first; content; then times and directories' metadata, deepest first.
+func (s *Store) stage(tmp, live *dirfd.Dir, p *Plan) ([]step, error) {
+	g := &stager{store: s, live: live, tmp: tmp}
+	var puts, metas []step
+	for i := range p.puts {
+		e := &p.puts[i]
+		if e.Kind == dirfd.KindDir {
+			metas = append(metas, step{Do: doMeta, Path: e.Path, Want: *plainDir(e)})
+			continue
+		}
+		puts = append(puts, step{Do: doPut, Path: e.Path, From: s.nextName(), Want: *e})
+	}
+	if err := g.copyAll(puts); err != nil {
+		return nil, err
+	}
+	if err := s.keepOld(tmp, p.old); err != nil {
+		return nil, err
+	}
+	if err := s.keepDefaults(tmp, p.Next); err != nil {
+		return nil, err
+	}
+	var before, after []step
+	for _, st := range p.steps {
+		if st.Do == doTimes {
+			after = append(after, st)
+		} else {
+			before = append(before, st)
+		}
+	}
+	slices.SortStableFunc(metas, func(a, b step) int { return pathname.Compare(b.Path, a.Path) })
+	return slices.Concat(before, puts, after, metas), nil
+}
+
+// copyAll stages files with a few workers. Files that are hard links of each other in live become links in cfg.
+func (g *stager) copyAll(puts []step) error {
+	first := map[uint64]step{}
+	var files, links []step
+	for _, st := range puts {
+		if st.Want.Kind == dirfd.KindFile && st.Want.stamp.nlink > 1 {
+			if _, ok := first[st.Want.stamp.ino]; ok {
+				links = append(links, st)
+				continue
+			}
+			first[st.Want.stamp.ino] = st
+		}
+		files = append(files, st)
+	}
+	work := make(chan step)
+	var wg sync.WaitGroup
+	for range min(2*runtime.NumCPU(), len(files)) {
+		wg.Go(func() {
+			for st := range work {
+				g.note(st.Path, g.one(st))
+			}
+		})
+	}
+	for _, st := range files {
+		work <- st
+	}
+	close(work)
+	wg.Wait()
+	if g.failed == nil && len(g.moved) == 0 {
+		for _, st := range links {
+			g.note(st.Path, g.tmp.Link(first[st.Want.stamp.ino].From, g.tmp, st.From))
+		}
+	}
+	if g.failed == nil && len(g.moved) > 0 {
+		return &unsettled{g.moved}
+	}
+	return g.failed
+}
+
+func (g *stager) note(p string, err error) {
+	if err == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var u *unsettled
+	if errors.As(err, &u) {
+		g.moved = append(g.moved, p)
+	} else if g.failed == nil {
+		g.failed = fmt.Errorf("save %s: %w", pathname.Quote(p), err)
+	}
+}
+
+// one stages a file or a link.
+func (g *stager) one(st step) error {
+	d, err := g.live.Walk(parentOf(st.Path))
+	if err != nil {
+		return &unsettled{[]string{st.Path}}
+	}
+	defer d.Close()
+	name := path.Base(st.Path)
+	if st.Want.Kind == dirfd.KindSymlink {
+		return g.link(d, name, st)
+	}
+	in, err := d.Open(name)
+	if err != nil {
+		return &unsettled{[]string{st.Path}}
+	}
+	defer in.Close()
+	if now, err := in.Stat(); err != nil || !unmoved(&st.Want, now) {
+		return &unsettled{[]string{st.Path}}
+	}
+	got, err := copyFile(in, g.tmp, st.From, &st.Want)
+	if err != nil {
+		return err
+	}
+	if now, err := in.Stat(); err != nil || got != st.Want.Digest || !unmoved(&st.Want, now) {
+		return &unsettled{[]string{st.Path}}
+	}
+	return nil
+}
+
+func (g *stager) link(d *dirfd.Dir, name string, st step) error {
+	if to, err := d.Readlink(name); err != nil || to != st.Want.Link {
+		return &unsettled{[]string{st.Path}}
+	}
+	return makeLink(g.tmp, st.From, &st.Want)
+}
+
+// makeLink makes a symbolic link with its owner and time.
+func makeLink(d *dirfd.Dir, name string, e *Entry) error {
+	if err := d.Symlink(e.Link, name); err != nil {
+		return err
+	}
+	if privileged {
+		if err := d.Chown(name, e.UID, e.GID); err != nil {
+			return err
+		}
+	}
+	return d.Utimes(name, e.MTime)
+}
+
+// copyFile makes a new file with the entry's metadata, but not chflags(1)'s flags, and returns the digest of what it copied.
+// It is on stable storage then.
+func copyFile(in io.Reader, to *dirfd.Dir, name string, e *Entry) (Digest, error) {
+	out, err := to.Create(name)
+	if err != nil {
+		return Digest{}, err
+	}
+	defer out.Close()
+	var got Digest
+	h := sha256.New()
+	if err := copyContent(out, in, e.Size, e.stamp.sparse, h); err != nil {
+		return got, err
+	}
+	h.Sum(got[:0])
+	if err := setFile(out, e); err != nil {
+		return got, err
+	}
+	if err := to.Utimes(name, e.MTime); err != nil {
+		return got, err
+	}
+	if err := out.Sync(); err != nil {
+		return got, err
+	}
+	return got, out.Close()
+}
+
+// setFile gives a new file its owner, mode and attributes; the owner first, for chown(2) clears setuid.
+func setFile(f *dirfd.File, e *Entry) error {
+	if privileged {
+		if err := f.Chown(e.UID, e.GID); err != nil {
+			return err
+		}
+	}
+	if err := f.Chmod(e.Mode); err != nil {
+		return err
+	}
+	x, err := unpackXattrs(e.Xattrs)
+	if err != nil {
+		return err
+	}
+	for _, a := range x {
+		if err := f.SetXattr(a); err != nil && !dirfd.NoXattr(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// setDir gives a directory its owner, mode, attributes and time.
+func setDir(d *dirfd.Dir, e *Entry) error {
+	if privileged {
+		if err := d.Chown("", e.UID, e.GID); err != nil {
+			return err
+		}
+	}
+	x, err := unpackXattrs(e.Xattrs)
+	if err != nil {
+		return err
+	}
+	for _, a := range x {
+		if err := d.SetXattr(a); err != nil && !dirfd.NoXattr(err) {
+			return err
+		}
+	}
+	if err := d.Utimes("", e.MTime); err != nil {
+		return err
+	}
+	return d.Chmod(e.Mode)
+}

@@ -1,0 +1,408 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// Names in .cfgd.
+const (
+	formatFile   = "format"
+	manifestFile = "manifest"
+	removedFile  = "removed"
+	journalFile  = "journal"
+	tmpDir       = "tmp"
+	objectsDir   = "objects"
+	generations  = "generations"
+	damagedName  = "damaged-"
+)
+
+// Store is cfg, opened: the plain tree and what .cfgd says of it. It must be closed.
+// A Store is used by one goroutine at a time, under the target's lock.
+type Store struct {
+	Manifest *Manifest
+	Plain    *Tree
+	// Notices say in words what was found and mended at opening.
+	Notices []string
+	// Adopted are the paths that were changed in the plain tree behind cfgd's back and that this opening took in.
+	Adopted []string
+	// ReadOnly is true where nothing can or may be written; what would be adopted is then only in memory.
+	ReadOnly bool
+	// Ignored are NanoBSD's marks: paths for which cfg/.ignore/PATH exists.
+	Ignored map[string]bool
+
+	cfg   *dirfd.Dir
+	meta  *dirfd.Dir // nil while there is no .cfgd and none may be made
+	base  *Base
+	clock func() time.Time
+	stat  dirfd.Stat // of the manifest that was read
+
+	keepGenerations int
+	keepBytes       int64
+	serial          int
+}
+
+// StoreOptions say how a store is opened.
+type StoreOptions struct {
+	ReadOnly        bool // write nothing at all
+	Base            *Base
+	Prev            *Store // an earlier opening, whose scan and manifest save work
+	KeepGenerations int
+	KeepBytes       int64
+	MaxFile         int64
+	Now             func() time.Time
+}
+
+// OpenStore opens the store in cfg, whose descriptor becomes the store's. It finishes or undoes a commit that was
+// interrupted, keeps what is damaged under .cfgd/tmp/damaged-*, and adopts what changed in the plain tree as a generation.
+func OpenStore(ctx context.Context, cfg *dirfd.Dir, o StoreOptions) (*Store, error) {
+	s := &Store{cfg: cfg, base: o.Base, clock: o.Now, ReadOnly: o.ReadOnly, keepGenerations: o.KeepGenerations, keepBytes: o.KeepBytes}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+	if err := s.open(ctx, o); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close closes the store's descriptors.
+func (s *Store) Close() error {
+	s.meta.Close()
+	return s.cfg.Close()
+}
+
+func (s *Store) open(ctx context.Context, o StoreOptions) error {
+	space, err := s.cfg.Space()
+	if err != nil {
+		return err
+	}
+	s.ReadOnly = s.ReadOnly || space.ReadOnly
+	if err := s.openMeta(); err != nil {
+		return err
+	}
+	if err := s.readFormat(); err != nil {
+		return err
+	}
+	if err := s.recover(); err != nil {
+		return err
+	}
+	old, err := s.readManifest(o.Prev)
+	if err != nil {
+		return err
+	}
+	var prev *Tree
+	if o.Prev != nil {
+		prev = o.Prev.Plain
+	}
+	if s.Plain, err = Scan(ctx, s.cfg, ScanOptions{Prev: prev, MaxFile: 0, Now: s.clock, Names: s.base.tree()}); err != nil {
+		return fmt.Errorf("scan cfg: %w", err)
+	}
+	if s.Ignored, err = readIgnored(s.cfg); err != nil {
+		return err
+	}
+	return s.reconcile(ctx, old)
+}
+
+// openMeta opens .cfgd, and makes it where it is missing and may be made. What stands in its place and
+// is no directory (a link that a jail planted) is put aside.
+func (s *Store) openMeta() error {
+	st, err := s.cfg.Stat(metaName)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s.makeMeta()
+	case err != nil:
+		return err
+	case st.Kind != dirfd.KindDir:
+		return s.replaceMeta(st)
+	}
+	if s.meta, err = s.cfg.Dir(metaName); err != nil {
+		return err
+	}
+	if st.Mode != 0o700 && !s.ReadOnly {
+		if err := s.meta.Chmod(0o700); err != nil {
+			return err
+		}
+	}
+	return s.makeRooms()
+}
+
+func (s *Store) makeMeta() (err error) {
+	if s.ReadOnly {
+		return nil
+	}
+	if err := s.cfg.Mkdir(metaName); err != nil {
+		return err
+	}
+	if s.meta, err = s.cfg.Dir(metaName); err != nil {
+		return err
+	}
+	return s.makeRooms()
+}
+
+func (s *Store) replaceMeta(st dirfd.Stat) error {
+	s.notice("%s is a %s and not a directory: put aside", s.cfg.Display(metaName), st.Kind)
+	if s.ReadOnly {
+		return nil
+	}
+	aside := metaName + ".aside"
+	if err := s.cfg.Rename(metaName, s.cfg, aside); err != nil {
+		return err
+	}
+	if err := s.makeMeta(); err != nil {
+		return err
+	}
+	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
+		return s.cfg.Rename(aside, tmp, s.damaged(tmp, "cfgd"))
+	})
+}
+
+// makeRooms makes the directories of .cfgd that are missing.
+func (s *Store) makeRooms() error {
+	if s.ReadOnly {
+		return nil
+	}
+	made := false
+	for _, name := range []string{tmpDir, objectsDir, generations} {
+		st, err := s.meta.Stat(name)
+		switch {
+		case err == nil && st.Kind == dirfd.KindDir:
+			continue
+		case err == nil:
+			s.notice("%s is a %s and not a directory: removed", s.meta.Display(name), st.Kind)
+			if err := s.meta.Unlink(name); err != nil {
+				return err
+			}
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		if err := s.meta.Mkdir(name); err != nil {
+			return err
+		}
+		made = true
+	}
+	if !made {
+		return nil
+	}
+	if err := s.meta.Sync(); err != nil {
+		return err
+	}
+	return s.cfg.Sync()
+}
+
+// within runs f on an open directory of .cfgd.
+func (s *Store) within(name string, f func(*dirfd.Dir) error) error {
+	d, err := s.meta.Dir(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return f(d)
+}
+
+// damaged is a name in tmp under which something damaged is kept.
+func (s *Store) damaged(tmp *dirfd.Dir, what string) string {
+	for n := 0; ; n++ {
+		name := fmt.Sprintf("%s%s-%s-%d", damagedName, what, s.clock().UTC().Format("20060102T150405"), n)
+		if _, err := tmp.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			return name
+		}
+	}
+}
+
+// putAside keeps a damaged file of .cfgd under tmp.
+func (s *Store) putAside(name string) error {
+	if s.ReadOnly {
+		return nil
+	}
+	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
+		return s.meta.Rename(name, tmp, s.damaged(tmp, name))
+	})
+}
+
+func (s *Store) notice(format string, args ...any) {
+	s.Notices = append(s.Notices, fmt.Sprintf(format, args...))
+}
+
+// readFormat refuses a newer format and repairs an unreadable one.
+func (s *Store) readFormat() error {
+	if s.meta == nil {
+		return nil
+	}
+	b, err := s.meta.ReadFile(formatFile, 64)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.writeFormat()
+	}
+	n := 0
+	if err == nil {
+		n, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	}
+	switch {
+	case err == nil && n > FormatVersion:
+		return fmt.Errorf("%s: %w: format %d, this one knows %d; use the newer cfgd", s.meta.Display(formatFile), ErrNewerFormat, n, FormatVersion)
+	case err == nil && n == FormatVersion:
+		return nil
+	}
+	s.notice("%s: not a format number: written anew", s.meta.Display(formatFile))
+	if err := s.putAside(formatFile); err != nil {
+		return err
+	}
+	return s.writeFormat()
+}
+
+func (s *Store) writeFormat() error {
+	if s.ReadOnly {
+		return nil
+	}
+	if err := s.replaceFile(formatFile, []byte(strconv.Itoa(FormatVersion)+"\n")); err != nil {
+		return err
+	}
+	return s.meta.Sync()
+}
+
+// replaceFile puts a whole file of .cfgd in place: temporary, fsync, rename. The caller syncs .cfgd.
+func (s *Store) replaceFile(name string, content []byte) error {
+	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
+		if err := writeSynced(tmp, name, content); err != nil {
+			return err
+		}
+		return tmp.Rename(name, s.meta, name)
+	})
+}
+
+// writeSynced makes a new file and brings it to stable storage.
+func writeSynced(d *dirfd.Dir, name string, content []byte) error {
+	if err := d.RemoveAll(name); err != nil {
+		return err
+	}
+	f, err := d.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// readManifest returns the manifest, nil where there is none. A damaged one is kept aside, its removals
+// saved from the file that repeats them.
+func (s *Store) readManifest(prev *Store) (*Manifest, error) {
+	if s.meta == nil {
+		return nil, nil
+	}
+	st, err := s.meta.Stat(manifestFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.withoutManifest()
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.stat = st
+	if prev != nil && prev.stat == st && prev.Manifest != nil {
+		return prev.Manifest, nil
+	}
+	b, err := s.meta.ReadFile(manifestFile, maxManifest)
+	if err == nil {
+		var m *Manifest
+		if m, err = ParseManifest(b); err == nil {
+			return m, nil
+		}
+	}
+	if errors.Is(err, ErrNewerFormat) {
+		return nil, fmt.Errorf("%s: %w", s.meta.Display(""), err)
+	}
+	s.notice("%s: %v: rebuilt from the plain tree", s.meta.Display(""), err)
+	if err := s.putAside(manifestFile); err != nil {
+		return nil, err
+	}
+	return s.withoutManifest()
+}
+
+// withoutManifest is what is known when the manifest is missing or damaged but the store is not new: the number
+// of the last generation, and the removals that .cfgd/removed repeats.
+func (s *Store) withoutManifest() (*Manifest, error) {
+	m := &Manifest{}
+	numbers, err := s.numbers()
+	if err != nil {
+		return nil, err
+	}
+	if len(numbers) > 0 {
+		m.Generation = numbers[len(numbers)-1] + 1
+	}
+	b, err := s.meta.ReadFile(removedFile, maxManifest)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) && m.Generation == 0 {
+			return nil, nil
+		}
+		return m, nil
+	}
+	for text := range strings.SplitSeq(string(b), "\n") {
+		path, err := pathname.Unquote(text)
+		if text == "" || err != nil || pathname.Valid(path) != nil {
+			continue
+		}
+		m.Removals = append(m.Removals, Removal{Path: path})
+	}
+	m.Removals = compactRemovals(m.Removals)
+	return m, nil
+}
+
+// numbers lists the generations that are kept, oldest first, without the current one.
+func (s *Store) numbers() ([]int, error) {
+	if s.meta == nil {
+		return nil, nil
+	}
+	var out []int
+	err := s.within(generations, func(d *dirfd.Dir) error {
+		names, err := d.Names()
+		for _, name := range names {
+			if n, err := strconv.Atoi(name); err == nil && n > 0 && strconv.Itoa(n) == name {
+				out = append(out, n)
+			}
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	slices.Sort(out)
+	return out, err
+}
+
+// readIgnored collects NanoBSD's cfg/.ignore/PATH marks.
+func readIgnored(cfg *dirfd.Dir) (map[string]bool, error) {
+	marks := map[string]bool{}
+	d, err := cfg.Dir(ignoreName)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || notSame(err) {
+			return marks, nil
+		}
+		return nil, err
+	}
+	defer d.Close()
+	t, err := Scan(context.Background(), d, ScanOptions{NoContent: true})
+	if err != nil {
+		return nil, err
+	}
+	for i := range t.Entries {
+		if t.Entries[i].Kind != dirfd.KindDir {
+			marks[t.Entries[i].Path] = true
+		}
+	}
+	return marks, nil
+}

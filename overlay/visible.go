@@ -1,0 +1,49 @@
+package overlay
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+)
+
+// hidden reports whether a path is not spoken of at all: volatile or ignored.
+func (v *View) hidden(path string) bool {
+	c := v.class(path)
+	return c == config.Volatile || c == config.Ignore
+}
+
+// Visible leaves out of a list of changes what nobody asked to hear of: volatile, ignored and derived paths, what a scan
+// could not look into, and directories that are told by what is in them.
+func (v *View) Visible(changes []Change) []Change {
+	var out []Change
+	for i, c := range changes {
+		switch {
+		case v.hidden(c.Path), v.class(c.Path) == config.Derived:
+		case v.Live != nil && v.Live.skipped(c.Path) != "":
+		case told(changes, i):
+		default:
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// told reports whether a directory that came or went is named by what is in it.
+func told(changes []Change, i int) bool {
+	c := changes[i]
+	if c.Kind() != dirfd.KindDir || c.What != Added && c.What != Deleted || i+1 == len(changes) {
+		return false
+	}
+	return within(changes[i+1].Path, c.Path)
+}
+
+// ignoreFull passes on all errors but that of a directory that is not empty.
+func ignoreFull(err error) error {
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
