@@ -65,6 +65,19 @@ type stamp struct {
 	fresh  bool // changed so short a time before the look that the next change may bear the same time
 }
 
+// Stamp tells whether a file moved on between two looks: equal stamps of two looks say that nothing was seen to happen.
+type Stamp struct {
+	ino          uint64
+	ctime, mtime int64
+	size         int64
+}
+
+// Stamp is the entry's stamp.
+func (e *Entry) Stamp() Stamp { return Stamp{e.stamp.ino, e.stamp.ctime, e.MTime, e.Size} }
+
+// CTime is when the entry was last changed in any way, in nanoseconds since 1970.
+func (e *Entry) CTime() int64 { return e.stamp.ctime }
+
 // sameContent compares what a file holds, not its name or permissions.
 func (e *Entry) sameContent(o *Entry) bool {
 	if e.Kind != o.Kind {

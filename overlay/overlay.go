@@ -26,6 +26,9 @@ type Overlay struct {
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 
+	// MountCfg makes cfg reachable where it is mounted only while it is needed, and returns what undoes that. Nil where it always is.
+	MountCfg func(context.Context) (unmount func() error, err error)
+
 	path func(string) string // puts --root before a path of the model
 
 	live  *Tree
@@ -95,17 +98,49 @@ func (o *Overlay) base(ctx context.Context, content bool) (*Base, error) {
 
 // openStore opens cfg's store. The caller holds the lock unless it only reads, and closes the store.
 func (o *Overlay) openStore(ctx context.Context, base *Base, readOnly bool) (*Store, error) {
+	unmount := func() error { return nil }
+	if o.MountCfg != nil {
+		var err error
+		if unmount, err = o.MountCfg(ctx); err != nil {
+			return nil, fmt.Errorf("cfg: %w", err)
+		}
+	}
 	cfg, err := o.OpenCfg()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, unmount())
 	}
 	s, err := OpenStore(ctx, cfg, StoreOptions{ReadOnly: readOnly, Base: base, Prev: o.store, KeepGenerations: o.Target.KeepGenerations,
 		KeepBytes: o.Target.KeepBytes, Now: o.Now})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, unmount())
 	}
+	s.unmount = unmount
 	o.store = s
 	return s, nil
+}
+
+// Quiet looks at live without opening cfg, with what is remembered of the store, and reports whether there is nothing to
+// save. It is false whenever that is not certain. Where cfg is mounted on demand, it spares an idle machine the mounts.
+func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) bool {
+	if o.MountCfg == nil || o.store == nil || o.live == nil {
+		return false
+	}
+	base, err := o.base(ctx, true)
+	if err != nil || base != o.store.base {
+		return false
+	}
+	s := *o.store
+	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, class: o.classOf(&s)}
+	v.Saved = Saved(base.Tree, v.plain(), s.Manifest.Removals)
+	if err := o.lookLive(ctx, v, lo); err != nil || v.NotPopulated != nil {
+		return false
+	}
+	for _, c := range v.Unsaved {
+		if !v.hidden(c.Path) {
+			return false
+		}
+	}
+	return true
 }
 
 // Forget drops what is remembered of live and cfg, so that the next look reads everything.

@@ -79,7 +79,7 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 		s.tree.Entries = make([]Entry, 0, len(o.Prev.Entries)+16)
 		s.tree.NoXattrs = o.Prev.NoXattrs
 	}
-	if err := s.dir(root, "", 0); err != nil {
+	if err := s.dir(root, "", 0, o.Dirty == nil); err != nil {
 		return nil, err
 	}
 	return s.tree, nil
@@ -92,12 +92,12 @@ type scanner struct {
 	began int64
 }
 
-// dir adds what is in the directory at path. A directory that nothing dirty lies in is copied from the scan before.
-func (s *scanner) dir(d *dirfd.Dir, path string, depth int) error {
+// dir adds what is in the directory at path: all of it, or where nothing dirty lies in it, what the scan before found.
+func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all bool) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
-	if s.Dirty != nil && !s.Dirty[path] {
+	if !all && !s.Dirty[path] {
 		return s.known(d, path, depth)
 	}
 	names, err := d.Names()
@@ -108,7 +108,7 @@ func (s *scanner) dir(d *dirfd.Dir, path string, depth int) error {
 		if path == "" && (name == metaName || name == ignoreName) {
 			continue
 		}
-		if err := s.name(d, path, name, depth); err != nil {
+		if err := s.name(d, path, name, depth, all); err != nil {
 			return err
 		}
 	}
@@ -127,7 +127,7 @@ func (s *scanner) known(d *dirfd.Dir, path string, depth int) error {
 		if e.Kind != dirfd.KindDir || !s.dirtyBelow(e.Path) {
 			s.tree.Entries = append(s.tree.Entries, below[i:i+n]...)
 			s.keepSkipped(e.Path)
-		} else if err := s.name(d, path, e.Path[len(e.Path)-nameLen(e.Path):], depth); err != nil {
+		} else if err := s.name(d, path, e.Path[len(e.Path)-nameLen(e.Path):], depth, false); err != nil {
 			return err
 		}
 		i += n
@@ -155,7 +155,7 @@ func (s *scanner) keepSkipped(path string) {
 }
 
 // name looks at one name of the open directory at path.
-func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int) error {
+func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) error {
 	path := name
 	if dir != "" {
 		path = dir + "/" + name
@@ -184,7 +184,9 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int) error {
 			s.tree.Entries = append(s.tree.Entries, e)
 			return nil
 		}
-		return s.subdir(d, name, e, prev, depth)
+		// A directory that is new, or another of the same name, is dirty all through.
+		all = all || prev == nil || prev.Kind != dirfd.KindDir || prev.stamp.ino != e.stamp.ino
+		return s.subdir(d, name, e, prev, depth, all)
 	case dirfd.KindSymlink:
 		if e.Link, err = d.Readlink(name); err != nil {
 			return s.gone(err)
@@ -215,7 +217,7 @@ func (s *scanner) intern(path string) string {
 	return path
 }
 
-func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth int) error {
+func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth int, all bool) error {
 	if depth >= maxDepth {
 		s.skip(e.Path, "directories nested too deep")
 		return nil
@@ -236,7 +238,7 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 		return err
 	}
 	s.tree.Entries = append(s.tree.Entries, e)
-	return s.dir(sub, e.Path, depth+1)
+	return s.dir(sub, e.Path, depth+1, all)
 }
 
 func (s *scanner) dirXattrs(d *dirfd.Dir, e *Entry) error {

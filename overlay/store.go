@@ -44,7 +44,9 @@ type Store struct {
 	meta  *dirfd.Dir // nil while there is no .cfgd and none may be made
 	base  *Base
 	clock func() time.Time
-	stat  dirfd.Stat // of the manifest that was read
+
+	unmount func() error // where cfg was mounted for this opening
+	stat    dirfd.Stat   // of the manifest that was read
 
 	keepGenerations int
 	keepBytes       int64
@@ -79,7 +81,12 @@ func OpenStore(ctx context.Context, cfg *dirfd.Dir, o StoreOptions) (*Store, err
 // Close closes the store's descriptors.
 func (s *Store) Close() error {
 	s.meta.Close()
-	return s.cfg.Close()
+	err := s.cfg.Close()
+	if s.unmount != nil {
+		err = errors.Join(err, s.unmount())
+		s.unmount = nil
+	}
+	return err
 }
 
 func (s *Store) open(ctx context.Context, o StoreOptions) error {
