@@ -1,6 +1,15 @@
 package config
 
-// Class says what cfgd does with a path that changed; see design words in classes_table.go.
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+// Class says what cfgd does with a path that changed.
 type Class string
 
 // The classes of paths.
@@ -12,3 +21,206 @@ const (
 	Ignore   Class = "ignore"   // editors' temporaries and locks: as if they were not there
 	Report   Class = "report"   // not saved, but listed
 )
+
+// allClasses are the classes that cfgd.toml may name.
+var allClasses = []Class{Persist, Secret, Volatile, Ignore, Report, Derived}
+
+// ClassRule is one line of the table of classes.
+//
+// Pattern is one of doublestar's (*, ?, [a-z], {a,b}, ** across directories) on the path relative to etc. As in
+// gitignore(5), a pattern without a slash matches a name at any depth, and one with a slash is anchored at etc; a
+// leading slash only anchors. A pattern of cfgd.toml that matches a directory holds for all below it.
+type ClassRule struct {
+	Pattern string
+	Class   Class
+	Secret  bool   // contents are never shown, whatever the class; implied by class secret
+	Reason  string // why, for cfgd check
+	Origin  Origin // of a [[path]]; the zero Origin is the built-in table
+}
+
+// Classes tells the class of every path; see ClassRule for the patterns and builtinRules for the table.
+// The zero value and nil know the built-in table alone. It is not changed after Load and may be used by many goroutines.
+type Classes struct {
+	user []ClassRule
+	set  *ruleSet // of user
+}
+
+// defaultReason stands where no rule matched.
+const defaultReason = "nothing else is said about it"
+
+var builtinSet = compileRules(builtinRules, false)
+
+// newClasses puts the administrator's rules before the built-in ones; their patterns have been checked.
+func newClasses(user []ClassRule) *Classes {
+	return &Classes{user: user, set: compileRules(user, true)}
+}
+
+// Of returns the class of a path relative to etc and the reason of the rule that decided.
+func (c *Classes) Of(name string) (Class, string) {
+	if c != nil && c.set != nil {
+		if i := c.set.first(name); i >= 0 {
+			return c.user[i].Class, c.user[i].Reason
+		}
+	}
+	if i := builtinSet.first(name); i >= 0 {
+		return builtinRules[i].Class, builtinRules[i].Reason
+	}
+	return Persist, defaultReason
+}
+
+// Secret reports whether the contents of a path must not be shown. A [[path]] of class persist makes a built-in secret
+// public; one of another class says only how it is saved, and leaves it a secret.
+func (c *Classes) Secret(name string) bool {
+	if c != nil && c.set != nil {
+		if i := c.set.first(name); i >= 0 {
+			switch c.user[i].Class {
+			case Secret:
+				return true
+			case Persist:
+				return false
+			}
+		}
+	}
+	i := builtinSet.first(name)
+	return i >= 0 && (builtinRules[i].Secret || builtinRules[i].Class == Secret)
+}
+
+// Table returns all rules in the order in which they are tried, for cfgd check.
+func (c *Classes) Table() []ClassRule {
+	if c == nil {
+		return slices.Clone(builtinRules)
+	}
+	return slices.Concat(c.user, builtinRules)
+}
+
+// Equal reports whether two tables decide alike.
+func (c *Classes) Equal(o *Classes) bool { return slices.Equal(c.Table(), o.Table()) }
+
+// checkPattern says what is wrong with a pattern of cfgd.toml, or returns nil.
+func checkPattern(pattern string) error {
+	switch {
+	case strings.Trim(pattern, "/") == "":
+		return fmt.Errorf("match is empty")
+	case slices.Contains(strings.Split(pattern, "/"), ".."):
+		return fmt.Errorf("match %q leads out of etc with ..", pattern)
+	case !doublestar.ValidatePattern(pattern):
+		return fmt.Errorf("match %q is not a valid pattern", pattern)
+	}
+	return nil
+}
+
+// matcher decides one pattern, in the cheapest way that its form allows: a scan asks for thousands of paths.
+type matcher struct {
+	rule    int
+	name    bool   // looks at the last component alone
+	prefix  string // what must stand at the beginning: a literal part of the pattern
+	suffix  string // and at the end
+	exact   bool   // prefix and suffix are the whole pattern, with one * between
+	below   bool   // a literal directory and all in it: prefix, then anything
+	pattern string
+}
+
+func (m *matcher) match(full, base string) bool {
+	s := full
+	if m.name {
+		s = base
+	}
+	if len(s) < len(m.prefix)+len(m.suffix) || !strings.HasPrefix(s, m.prefix) || !strings.HasSuffix(s, m.suffix) {
+		return false
+	}
+	if m.exact || m.below {
+		return true
+	}
+	ok, err := doublestar.Match(m.pattern, s)
+	return ok && err == nil
+}
+
+// ruleSet is a compiled table: literal patterns are looked up, the others tried in order.
+type ruleSet struct {
+	names map[string]int // a literal name at any depth, and the first rule that has it
+	paths map[string]int // a literal path
+	globs []matcher      // in the order of rules
+	tree  bool           // a rule that matches a directory holds for all below it
+}
+
+// compileRules prepares a table; tree is for the administrator's rules, see ruleSet.
+func compileRules(rules []ClassRule, tree bool) *ruleSet {
+	s := &ruleSet{names: map[string]int{}, paths: map[string]int{}, tree: tree}
+	for i, r := range rules {
+		pattern := strings.TrimSuffix(r.Pattern, "/")
+		anchored := strings.Contains(pattern, "/")
+		pattern = strings.TrimPrefix(pattern, "/")
+		literals := s.names
+		if anchored {
+			literals = s.paths
+		}
+		if !strings.ContainsAny(pattern, `*?[{\`) {
+			if _, dup := literals[pattern]; !dup {
+				literals[pattern] = i
+			}
+			continue
+		}
+		s.globs = append(s.globs, compileGlob(i, pattern, !anchored))
+	}
+	return s
+}
+
+// compileGlob finds the literal ends of a pattern.
+func compileGlob(rule int, pattern string, name bool) matcher {
+	m := matcher{rule: rule, name: name, pattern: pattern}
+	const special = `*?[{\`
+	first := strings.IndexAny(pattern, special)
+	m.prefix = pattern[:first]
+	if dir, ok := strings.CutSuffix(pattern, "/**"); ok && !strings.ContainsAny(dir, special) {
+		m.prefix, m.below = dir+"/", true
+		return m
+	}
+	if last := strings.LastIndexAny(pattern, special+"]}"); pattern[last] == '*' {
+		m.suffix = pattern[last+1:]
+		// One star that crosses no slash: a name has none.
+		m.exact = name && first == last
+	}
+	if strings.HasSuffix(m.prefix, "/") && strings.HasPrefix(pattern[first:], "**") {
+		m.prefix = strings.TrimSuffix(m.prefix, "/") // a/**/b matches a/b
+	}
+	if strings.Contains(pattern, "**/") {
+		m.suffix = ""
+	}
+	return m
+}
+
+// first returns the first rule that holds for a path, or -1.
+func (s *ruleSet) first(name string) int {
+	best := s.firstOne(name)
+	if !s.tree {
+		return best
+	}
+	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
+		if i := s.firstOne(dir); i >= 0 && (best < 0 || i < best) {
+			best = i
+		}
+	}
+	return best
+}
+
+// firstOne returns the first rule that matches the path itself, or -1.
+func (s *ruleSet) firstOne(name string) int {
+	base := name[strings.LastIndexByte(name, '/')+1:]
+	best := -1
+	if i, ok := s.paths[name]; ok {
+		best = i
+	}
+	if i, ok := s.names[base]; ok && (best < 0 || i < best) {
+		best = i
+	}
+	for i := range s.globs {
+		m := &s.globs[i]
+		if best >= 0 && m.rule > best {
+			break
+		}
+		if m.match(name, base) {
+			return m.rule
+		}
+	}
+	return best
+}

@@ -1,0 +1,120 @@
+package config
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// FstabEntry is one line of fstab(5), with where its source stands so that it can be replaced and nothing else touched.
+type FstabEntry struct {
+	Line    int    // from 1
+	Source  string // decoded
+	Dir     string // decoded, as written: not cleaned
+	Type    string
+	Options []string
+	Freq    string // as written, "" where left out; mount(8) does not look at it
+	Pass    string
+
+	// SourceStart and SourceEnd are the bytes of the file that hold the source, as written.
+	SourceStart, SourceEnd int
+}
+
+// Has reports whether the mount has an option.
+func (e FstabEntry) Has(option string) bool { return slices.Contains(e.Options, option) }
+
+// key tells doubled lines: the same source on the same directory.
+func (e FstabEntry) key() string { return e.Source + "\x00" + path.Clean(e.Dir) }
+
+// fstabBlanks separates fields, as in getfsent(3).
+const fstabBlanks = " \t"
+
+// ParseFstab reads an fstab: blank lines and those that begin with # are left out, octal escapes such as \040 are decoded,
+// fields after the sixth are not looked at. A line of fewer than four fields is a *ConfigError at file and line.
+func ParseFstab(file string, data []byte) ([]FstabEntry, error) {
+	var entries []FstabEntry
+	offset := 0
+	for i, line := range strings.SplitAfter(string(data), "\n") {
+		at := Origin{file, i + 1}
+		e, ok, err := parseFstabLine(at, line)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			e.SourceStart += offset
+			e.SourceEnd += offset
+			entries = append(entries, e)
+		}
+		offset += len(line)
+	}
+	return entries, nil
+}
+
+// parseFstabLine reads one line; false is a line without an entry. It serves the mount parameter of jail.conf too.
+func parseFstabLine(at Origin, line string) (FstabEntry, bool, error) {
+	text := strings.TrimRight(line, " \t\r\n")
+	start := len(text) - len(strings.TrimLeft(text, fstabBlanks))
+	fields := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(fstabBlanks, r) })
+	if len(fields) == 0 || fields[0][0] == '#' {
+		return FstabEntry{}, false, nil
+	}
+	if len(fields) < 4 {
+		return FstabEntry{}, false, errAt(at, "write: source mountpoint type options [freq [pass]]",
+			"%d of the 4 fields that a mount needs", len(fields))
+	}
+	e := FstabEntry{
+		Line:   at.Line,
+		Source: unvis(fields[0]), Dir: unvis(fields[1]), Type: fields[2], Options: strings.Split(fields[3], ","),
+		SourceStart: start, SourceEnd: start + len(fields[0]),
+	}
+	if len(fields) > 4 {
+		e.Freq = fields[4]
+	}
+	if len(fields) > 5 {
+		e.Pass = fields[5]
+	}
+	return e, true, nil
+}
+
+// unvis decodes \ooo and \\ as strunvis(3) does for fstab; any other backslash stands for itself.
+func unvis(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' || i+1 == len(s) {
+			b.WriteByte(s[i])
+			continue
+		}
+		if s[i+1] == '\\' {
+			b.WriteByte('\\')
+			i++
+			continue
+		}
+		if c, err := strconv.ParseUint(s[i+1:min(i+4, len(s))], 8, 8); err == nil && i+4 <= len(s) {
+			b.WriteByte(byte(c))
+			i += 3
+			continue
+		}
+		b.WriteByte('\\')
+	}
+	return b.String()
+}
+
+// VisFstab encodes a source or directory for fstab: blanks, tabs, newlines, backslashes and a leading # as octal escapes.
+func VisFstab(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '\\':
+			b.WriteString(`\134`)
+		case c == ' ', c == '\t', c == '\n', c == '\r', c == '#' && i == 0:
+			b.WriteString(`\` + strconv.FormatUint(uint64(c)+01000, 8)[1:])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
