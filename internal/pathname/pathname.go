@@ -37,7 +37,8 @@ func Compare(a, b string) int {
 var escapes = map[byte]byte{'\a': 'a', '\b': 'b', '\t': 't', '\n': 'n', '\v': 'v', '\f': 'f', '\r': 'r', '"': '"', '\\': '\\'}
 
 // Quote returns a path as it is where it is UTF-8 of printable characters without a double quote or a backslash; otherwise
-// quoted as C does, with octal escapes for bytes that are not printable: "gr\374n".
+// quoted as C does, with octal escapes for bytes that are not printable: "gr\374n". git and GNU patch read this form in the
+// headers of a diff; that it differs from git's own in keeping printable UTF-8 is what git does with core.quotePath=false.
 func Quote(p string) string {
 	if plain(p) {
 		return p
@@ -77,7 +78,8 @@ func plain(p string) bool {
 	return true
 }
 
-// Unquote reads Quote's form back; what does not begin with a double quote is returned as it is.
+// Unquote reads Quote's form back, and any other text of C's escapes \a \b \t \n \v \f \r \" \\ and three octal digits; what does not
+// begin with a double quote is returned as it is. An unfinished or unknown escape is an error.
 func Unquote(s string) (string, error) {
 	if !strings.HasPrefix(s, `"`) {
 		return s, nil
@@ -131,7 +133,8 @@ func unescape(s string) (byte, int, error) {
 	return byte(v), 3, nil
 }
 
-// JSON is a path in JSON: where it is not UTF-8, Path has the odd bytes replaced, for people, and PathBytes counts.
+// JSON is a path in JSON: where it is not UTF-8, Path has each run of odd bytes replaced by U+FFFD, for people, and
+// PathBytes (base64 in the JSON) counts.
 type JSON struct {
 	Path      string `json:"path"`
 	PathBytes []byte `json:"pathBytes,omitempty"`
@@ -145,7 +148,8 @@ func FromPath(p string) JSON {
 	return JSON{Path: strings.ToValidUTF8(p, "\uFFFD"), PathBytes: []byte(p)}
 }
 
-// Name is FromPath backwards.
+// Name is FromPath backwards. A Path that is not what its PathBytes look like is refused: people would read one name and
+// the program another.
 func (j JSON) Name() (string, error) {
 	if j.PathBytes == nil {
 		return j.Path, nil
@@ -157,42 +161,50 @@ func (j JSON) Name() (string, error) {
 	return p, nil
 }
 
-// Valid checks a stored path: relative, of components that are neither empty nor "." nor "..", no longer than the
-// system takes, and not the store's own.
+// Valid checks a stored path: relative, of components that are neither empty nor "." nor ".." nor longer than 255 bytes,
+// no longer than 4096 bytes in all (NAME_MAX and PATH_MAX less one), and not the store's own (".cfgd").
 func Valid(p string) error {
-	bad := func(why string) error { return fmt.Errorf("path %s: %s", Quote(p), why) }
-	switch {
-	case p == "":
-		return bad("empty")
-	case len(p) > 4096:
-		return bad("too long")
-	case strings.IndexByte(p, 0) >= 0:
-		return bad("a NUL byte")
-	}
-	for i, c := range strings.Split(p, "/") {
-		switch {
-		case c == "" || c == "." || c == "..":
-			return bad("a component that is empty, . or ..")
-		case len(c) > 255:
-			return bad("a component of more than 255 bytes")
-		case i == 0 && c == ".cfgd":
-			return bad("the store's own")
-		}
+	if why := invalid(p); why != "" {
+		return fmt.Errorf("path %s: %s", Quote(p), why)
 	}
 	return nil
 }
 
-// Clean reads a PATH argument: relative to the target's etc, a leading /etc/ forgiven, quoted as Quote does or not.
-// The whole tree, "." or "/etc", is "".
+// invalid says what is wrong with a stored path, or nothing.
+func invalid(p string) string {
+	switch {
+	case p == "":
+		return "empty"
+	case p[0] == '/':
+		return "absolute, where it must be relative"
+	case len(p) > 4096:
+		return "longer than 4096 bytes"
+	case strings.IndexByte(p, 0) >= 0:
+		return "a NUL byte"
+	case p == ".cfgd" || strings.HasPrefix(p, ".cfgd/"):
+		return "the store's own"
+	}
+	for c := range strings.SplitSeq(p, "/") {
+		switch {
+		case c == "" || c == "." || c == "..":
+			return "a component that is empty, . or .."
+		case len(c) > 255:
+			return "a component of more than 255 bytes"
+		}
+	}
+	return ""
+}
+
+// Clean reads a PATH argument of the command line: relative to the target's etc, a leading /etc/ forgiven, quoted as Quote
+// does or not, doubled and trailing slashes dropped. The whole tree ("", ".", "/etc") is "". Other absolute paths, "..", NUL
+// and what Valid refuses are errors that name the argument.
 func Clean(arg string) (string, error) {
 	p, err := Unquote(arg)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("path %w", err)
 	}
-	if p == "/etc" || strings.HasPrefix(p, "/etc/") {
-		p = strings.TrimPrefix(p[len("/etc"):], "/")
-	} else if strings.HasPrefix(p, "/") {
-		return "", fmt.Errorf("path %s: not below /etc; paths are relative to the target's etc", Quote(p))
+	if p, err = belowEtc(p); err != nil {
+		return "", err
 	}
 	for c := range strings.SplitSeq(p, "/") {
 		if c == ".." {
@@ -202,5 +214,20 @@ func Clean(arg string) (string, error) {
 	if p = path.Clean(p); p == "." {
 		return "", nil
 	}
-	return p, Valid(p)
+	if err := Valid(p); err != nil {
+		return "", err
+	}
+	return p, nil
+}
+
+// belowEtc takes the leading /etc/ from a path.
+func belowEtc(p string) (string, error) {
+	if !strings.HasPrefix(p, "/") {
+		return p, nil
+	}
+	rest, ok := strings.CutPrefix(strings.TrimLeft(p, "/"), "etc")
+	if !ok || rest != "" && rest[0] != '/' {
+		return "", fmt.Errorf("path %s: not below /etc; paths are relative to the target's etc", Quote(p))
+	}
+	return strings.TrimLeft(rest, "/"), nil
 }
