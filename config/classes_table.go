@@ -65,7 +65,7 @@ var builtinRules = []ClassRule{
 	{Pattern: "{chap,pap}-secrets*", Class: Secret, Reason: "ppp secrets"},
 	{Pattern: "**/wireguard/**", Class: Secret, Reason: "WireGuard's private keys"},
 	{Pattern: "wpa_supplicant*.conf*", Class: Secret, Reason: "wireless passwords"},
-	{Pattern: "hostapd*", Class: Secret, Reason: "wireless passwords"},
+	{Pattern: "hostapd{.wpa_psk,*.conf}*", Class: Secret, Reason: "wireless passwords"},
 	{Pattern: "hcsecd.conf*", Class: Secret, Reason: "Bluetooth PINs and link keys"},
 	{Pattern: "*.keytab", Class: Secret, Reason: "Kerberos keys"},
 	{Pattern: "*htpasswd*", Class: Secret, Reason: "password hashes"},

@@ -100,6 +100,9 @@ type Target struct {
 	Prestart []string // commands of exec.prestart, in the order in which they run
 	Poststop []string // commands of exec.poststop
 
+	// Health is the command that says whether the jail came up, of [jail.NAME] in cfgd.toml; "" if none.
+	Health string
+
 	Settings
 	Classes *Classes
 
@@ -118,6 +121,14 @@ type Jail struct {
 	Prestart []string
 	Poststop []string
 	Origin   map[string]Origin
+}
+
+// Prototype is a tree whose snapshots are roots and bases of jails.
+type Prototype struct {
+	Name    string
+	Dataset string // ZFS dataset, "" where cfgd.toml does not say: zfs(8) knows it by Root
+	Root    string // root directory, "" where neither cfgd.toml nor a jail's fstab says
+	Origin  map[string]Origin
 }
 
 // Severity ranks a Problem: a warning lets cfgd go on, an error does not let the target (or the model) be used.
@@ -155,6 +166,9 @@ type Model struct {
 	Targets  []*Target
 	Jails    []*Jail
 	Problems []Problem
+
+	Prototypes []*Prototype // sorted by name
+	Classes    *Classes     // the table that all targets share
 }
 
 // Path puts --root's directory before an absolute path of the model.

@@ -1,0 +1,165 @@
+package config
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// hook is one of cfgd's two hooks in a jail's commands.
+type hook string
+
+const (
+	hookNone    hook = ""
+	hookInit    hook = "init"
+	hookCleanup hook = "cleanup"
+)
+
+// legacyHooks are the scripts of which cfgd does the work when it is called by their names.
+var legacyHooks = map[string]hook{"jail_etc_init": hookInit, "jail_etc_cleanup": hookCleanup}
+
+// parseHook finds a hook in a command of jail(8), and the jail that it names: "cfgd jail init NAME" or "jail_etc_init NAME",
+// with any directory, a shell before it and anything behind it.
+func parseHook(command string) (hook, string) {
+	words := strings.FieldsFunc(command, func(r rune) bool { return strings.ContainsRune(" \t\n;&|()'\"{}", r) })
+	for i, w := range words {
+		if h, ok := legacyHooks[path.Base(w)]; ok {
+			return h, wordAt(words, i+1)
+		}
+		if path.Base(w) != "cfgd" {
+			continue
+		}
+		for j := i + 1; j+1 < len(words); j++ {
+			if h := hook(words[j+1]); words[j] == "jail" && (h == hookInit || h == hookCleanup) {
+				return h, wordAt(words, j+2)
+			}
+		}
+	}
+	return hookNone, ""
+}
+
+func wordAt(words []string, i int) string {
+	if i < len(words) {
+		return words[i]
+	}
+	return ""
+}
+
+// hasHook reports whether one of the commands is a hook.
+func hasHook(commands []located, want hook) bool {
+	for _, c := range commands {
+		if h, _ := parseHook(c.value); h == want {
+			return true
+		}
+	}
+	return false
+}
+
+// checkSlips finds two assignments of one hook's variable in the same file: the second hides the first. Where the hidden one
+// should have been another (the cleanup hook under the name of the init hook), the message says so.
+func (c *rcConf) checkSlips(d *jailDef) {
+	if d.rcPrefix == "" {
+		return
+	}
+	for _, name := range sorted(c.assigned) {
+		if !strings.HasPrefix(name, d.rcPrefix+"exec_") {
+			continue
+		}
+		list := c.assigned[name]
+		for i := 1; i < len(list); i++ {
+			if first, second := list[i-1], list[i]; first.origin.File == second.origin.File && !second.self {
+				c.problems = append(c.problems, slip(d, name, first, second))
+			}
+		}
+	}
+}
+
+// slip describes one doubled assignment.
+func slip(d *jailDef, name string, first, second rcAssign) Problem {
+	at := second.origin
+	h, _ := parseHook(second.value)
+	if h == hookCleanup && strings.HasPrefix(name, d.rcPrefix+"exec_prestart") {
+		return errorAt(at, d.name, fmt.Sprintf("name this line %sexec_poststop0", d.rcPrefix),
+			"%s is set at line %d already: the cleanup hook takes the place of %q, and runs at the start of jail %s",
+			name, first.origin.Line, first.value, d.name)
+	}
+	if first.value == second.value {
+		return warningAt(at, d.name, "remove one of the two", "%s is set to the same at line %d", name, first.origin.Line)
+	}
+	return warningAt(at, d.name, fmt.Sprintf("number them %sexec_…0, …1, or remove one", d.rcPrefix),
+		"%s is set at line %d already: %q is not run", name, first.origin.Line, first.value)
+}
+
+// checkHooks finds hooks that are missing, in the wrong place, or another jail's.
+func (l *loader) checkHooks(t *Target, d *jailDef) {
+	slipped := l.hasSlip(d) // it explains both hooks by itself
+	at := hookOrigin(d)
+	if !hasHook(d.prestart, hookInit) && !slipped {
+		l.problem(warningAt(at, t.Name, d.addHook("prestart", "init"),
+			"jail %s has no init hook in exec.prestart: its /etc is not populated at start", t.Name))
+	}
+	if !hasHook(d.poststop, hookCleanup) && !slipped {
+		l.problem(warningAt(at, t.Name, d.addHook("poststop", "cleanup"),
+			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory stays mounted", t.Name))
+	}
+	l.checkPlaces(t, d, slipped)
+}
+
+// hasSlip reports whether an error of the jail's hook variables has been found.
+func (l *loader) hasSlip(d *jailDef) bool {
+	for _, p := range l.problems {
+		if p.Target == d.name && p.Severity == Error && strings.HasPrefix(p.Message, d.rcPrefix+"exec_") && d.rcPrefix != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPlaces looks at each command for a hook that should be elsewhere.
+func (l *loader) checkPlaces(t *Target, d *jailDef, slipped bool) {
+	places := []struct {
+		when     string
+		commands []located
+		right    hook
+	}{{"prestart", d.prestart, hookInit}, {"poststop", d.poststop, hookCleanup}, {"prestop", d.prestop, hookNone}, {"stop", d.stop, hookNone}}
+	for _, place := range places {
+		for _, c := range place.commands {
+			h, name := parseHook(c.value)
+			switch {
+			case h == hookNone || slipped && place.when == "prestart":
+			case h != place.right:
+				l.problem(warningAt(c.at, t.Name, d.addHook(rightPlace[h], string(h)),
+					"the %s hook of jail %s is in exec.%s%s", h, t.Name, place.when, wrongPlace[place.when]))
+			case jailName(name) != jailName(t.Name) && name != "":
+				l.problem(warningAt(c.at, t.Name, "name "+t.Name,
+					"the %s hook of jail %s names %s", h, t.Name, name))
+			}
+		}
+	}
+}
+
+var rightPlace = map[hook]string{hookInit: "prestart", hookCleanup: "poststop"}
+
+// wrongPlace says why not there.
+var wrongPlace = map[string]string{
+	"prestop": ": its failure would leave the jail running",
+	"stop":    ": its failure would leave the jail running",
+}
+
+// hookOrigin is the line to show for a hook that is not there.
+func hookOrigin(d *jailDef) Origin {
+	for _, key := range []string{"prestart", "poststop", "root", "jail"} {
+		if at, ok := d.origin[key]; ok {
+			return at
+		}
+	}
+	return Origin{}
+}
+
+// addHook says how to write a hook, in the form that defines the jail.
+func (d *jailDef) addHook(when, what string) string {
+	if d.rcPrefix != "" {
+		return fmt.Sprintf("write %sexec_%s0=\"/usr/local/sbin/cfgd jail %s %s\"", d.rcPrefix, when, what, d.name)
+	}
+	return fmt.Sprintf("write exec.%s += \"/usr/local/sbin/cfgd jail %s $name\";", when, what)
+}

@@ -1,0 +1,285 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// jailDef is a jail as rc.conf or jail.conf defines it, before it is known whether it is a target.
+type jailDef struct {
+	name     string
+	root     string
+	fstabs   []string // files; the legacy default stands only where it exists
+	mounts   []located
+	prestart []located
+	poststop []located
+	prestop  []located // only to find hooks in the wrong place
+	stop     []located
+	origin   map[string]Origin
+	rcPrefix string // jail_NAME_ where rc.conf defines it, "" for jail.conf
+}
+
+// located is a value with where it came from.
+type located struct {
+	value string
+	at    Origin
+}
+
+// values drops the places.
+func values(ls []located) []string {
+	out := make([]string, len(ls))
+	for i, l := range ls {
+		out[i] = l.value
+	}
+	return out
+}
+
+// jail is the model's form of a jail that is no target.
+func (d *jailDef) jail() *Jail {
+	j := &Jail{Name: d.name, Root: d.root, Prestart: values(d.prestart), Poststop: values(d.poststop), Origin: d.origin}
+	if len(d.fstabs) > 0 {
+		j.Fstab = d.fstabs[0]
+	}
+	return j
+}
+
+// jailName is the name that rc.d/jail gives a jail of jail_list: tr /. _
+func jailName(listed string) string { return strings.NewReplacer("/", "_", ".", "_").Replace(listed) }
+
+// jailVar is the part of a variable's name that stands for a jail: tr -c '[:alnum:]' _
+func jailVar(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 128 && (r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
+			return r
+		}
+		return '_'
+	}, name)
+}
+
+// rcJails are the jails that jail_ variables define, and the names of jail_list.
+type rcJails struct {
+	defs   []*jailDef
+	listed []string
+	listAt Origin
+	known  bool // jail_list is set, and its value known
+}
+
+// rootdirVar tells the variables that make a jail.
+var rootdirVar = regexp.MustCompile(`^jail_(.+)_rootdir$`)
+
+// jails finds the jails of jail_list, in its order, and then the ones that have a root directory without being listed.
+// exists tells whether a file is there, for the default fstab.
+func (c *rcConf) jails(exists func(string) bool) *rcJails {
+	js := &rcJails{}
+	var list string
+	list, js.listAt, js.known = c.get("jail_list")
+	vars := map[string]bool{}
+	for _, listed := range strings.Fields(list) {
+		name := jailName(listed)
+		if slices.Contains(js.listed, name) {
+			c.warn(js.listAt, "name it once", "jail_list names %s twice", name)
+			continue
+		}
+		js.listed = append(js.listed, name)
+		vars[jailVar(name)] = true
+		if d := c.jail(name, exists); d != nil {
+			js.defs = append(js.defs, d)
+		}
+	}
+	for _, jv := range c.unlisted(vars) {
+		d := c.jail(jv, exists)
+		if d == nil {
+			continue
+		}
+		js.defs = append(js.defs, d)
+		at := d.origin["root"]
+		c.problems = append(c.problems, warningAt(at, d.name, c.addToList(js, d.name),
+			"jail %s is not in jail_list and will not be started", d.name))
+	}
+	return js
+}
+
+// unlisted returns the names, as in variables, of the jails with a root directory that jail_list lacks.
+func (c *rcConf) unlisted(listed map[string]bool) []string {
+	var names []string
+	for v := range c.vars {
+		if m := rootdirVar.FindStringSubmatch(v); m != nil && !listed[m[1]] {
+			names = append(names, m[1])
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// addToList says how to list a jail.
+func (c *rcConf) addToList(js *rcJails, name string) string {
+	if js.known {
+		return fmt.Sprintf("add it to jail_list at %s", js.listAt)
+	}
+	return fmt.Sprintf("write jail_list=%q", name)
+}
+
+// jail reads the variables of one jail as parse_options of rc.d/jail does; nil where no root directory is known.
+func (c *rcConf) jail(name string, exists func(string) bool) *jailDef {
+	prefix := "jail_" + jailVar(name) + "_"
+	root, at, ok := c.get(prefix + "rootdir")
+	if !ok {
+		return nil
+	}
+	d := &jailDef{name: name, root: root, rcPrefix: prefix, origin: map[string]Origin{"root": at}}
+	if v, at, ok := c.get(prefix + "hostname"); ok {
+		d.origin["hostname"] = at
+		_ = v // only that it is set: without it rc.d/jail looks at jail.conf
+	}
+	d.prestart = c.hooks(d, "prestart")
+	d.poststop = c.hooks(d, "poststop")
+	d.prestop = c.hooks(d, "prestop")
+	if v, at, ok := c.get(prefix + "exec_stop"); ok {
+		d.stop = []located{{v, at}}
+	}
+	c.jailFstab(d, exists)
+	return d
+}
+
+// hooks reads exec_WHEN0, exec_WHEN1, …: the first may be missing, the list ends at the next that is; jail_exec_WHENn is
+// the default of each.
+func (c *rcConf) hooks(d *jailDef, when string) []located {
+	var out []located
+	for i := 0; ; i++ {
+		v, at, ok := c.get(fmt.Sprintf("%sexec_%s%d", d.rcPrefix, when, i))
+		if !ok {
+			v, at, ok = c.get(fmt.Sprintf("jail_exec_%s%d", when, i))
+		}
+		switch {
+		case ok:
+			out = append(out, located{v, at})
+		case i > 0:
+			if len(out) > 0 {
+				d.origin[when] = out[len(out)-1].at
+			}
+			return out
+		}
+	}
+}
+
+// jailFstab finds the fstab: named, by jail_fstab for all, or /etc/fstab.NAME; rc.d/jail uses it if it can be read.
+func (c *rcConf) jailFstab(d *jailDef, exists func(string) bool) {
+	for _, v := range []string{d.rcPrefix + "fstab", "jail_fstab"} {
+		if file, at, ok := c.get(v); ok {
+			d.fstabs, d.origin["fstab"] = []string{file}, at
+			if !exists(file) {
+				c.problems = append(c.problems, warningAt(at, d.name, "write "+file+" or mend the name",
+					"fstab %s of jail %s is not there", file, d.name))
+			}
+			return
+		}
+	}
+	if file := "/etc/fstab." + d.name; exists(file) {
+		d.fstabs, d.origin["fstab"] = []string{file}, Origin{File: file}
+	}
+}
+
+// jailConfFiles are the files in which rc.d/jail looks for jails, the ones of a single jail first.
+type jailConfFile struct {
+	name string
+	only string // the jail that rc.d/jail starts from this file; "" for the common jail.conf
+}
+
+func (c *rcConf) jailConfFiles(read *rootFiles, listed []string) []jailConfFile {
+	var files []jailConfFile
+	for _, name := range listed {
+		if file, _, ok := c.get("jail_" + jailVar(name) + "_conf"); ok {
+			files = append(files, jailConfFile{file, name})
+		}
+	}
+	for _, form := range [][2]string{{"/etc/jail.", ".conf"}, {"/etc/jail.conf.d/", ".conf"}} {
+		names, _ := read.Glob(form[0] + "*" + form[1])
+		for _, n := range names {
+			only := strings.TrimSuffix(strings.TrimPrefix(n, form[0]), form[1])
+			files = append(files, jailConfFile{n, only})
+		}
+	}
+	common, _, ok := c.get("jail_conf")
+	if !ok {
+		common = "/etc/jail.conf"
+	}
+	return append(files, jailConfFile{common, ""})
+}
+
+// jailConfJails reads every jail.conf. The first file that defines a jail counts, as it does for rc.d/jail. A malformed
+// common jail.conf is an error; one of a single jail's files is that jail's problem.
+func (c *rcConf) jailConfJails(read *rootFiles, listed []string) ([]*jailDef, error) {
+	var defs []*jailDef
+	seen := map[string]Origin{}
+	for _, f := range c.jailConfFiles(read, listed) {
+		if !path.IsAbs(f.name) {
+			f.name = "/" + f.name
+		}
+		blocks, problems, err := loadJailConf(read, f.name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && !read.isFile(f.name):
+			continue
+		case err != nil && f.only == "":
+			return nil, fileError(f.name, err)
+		case err != nil:
+			c.problems = append(c.problems, problemOf(err, f.name, f.only, ""))
+			continue
+		}
+		c.problems = append(c.problems, problems...)
+		for _, b := range blocks {
+			if first, dup := seen[b.Name]; dup {
+				c.warnTwice(b, first)
+				continue
+			}
+			seen[b.Name] = b.Origin
+			defs = append(defs, newJailDef(b))
+		}
+	}
+	return defs, nil
+}
+
+// warnTwice says that a jail is defined in two files; the same block read twice, by .include and by its own name, is no mistake.
+func (c *rcConf) warnTwice(b jailBlock, first Origin) {
+	if b.Origin != first {
+		c.problems = append(c.problems, warningAt(b.Origin, b.Name, "remove one of the two",
+			"jail %s is defined at %s already, which rc.d/jail takes", b.Name, first))
+	}
+}
+
+// newJailDef takes what cfgd looks at from a block of jail.conf.
+func newJailDef(b jailBlock) *jailDef {
+	d := &jailDef{name: b.Name, origin: map[string]Origin{"jail": b.Origin}}
+	if p := b.param("path"); len(p) > 0 {
+		d.root, d.origin["root"] = p[len(p)-1].value, p[len(p)-1].at
+	}
+	for _, f := range b.param("mount.fstab") {
+		d.fstabs = append(d.fstabs, f.value)
+		d.origin["fstab"] = f.at
+	}
+	d.mounts = b.param("mount")
+	d.prestart, d.poststop = b.param("exec.prestart"), b.param("exec.poststop")
+	d.prestop, d.stop = b.param("exec.prestop"), b.param("exec.stop")
+	for key, list := range map[string][]located{"prestart": d.prestart, "poststop": d.poststop} {
+		if len(list) > 0 {
+			d.origin[key] = list[len(list)-1].at
+		}
+	}
+	return d
+}
+
+// param returns a parameter's values; an empty one, which turns a default off, is none.
+func (b jailBlock) param(name string) []located {
+	p := b.Params[name]
+	var out []located
+	for _, v := range p.Values {
+		if v != "" {
+			out = append(out, located{v, p.Origin})
+		}
+	}
+	return out
+}

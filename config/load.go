@@ -1,0 +1,406 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// Options say what Load reads.
+type Options struct {
+	Root string // --root: every path of the system is taken below this directory; "" for the running machine
+	File string // --config: a file named as the shell sees it; "" for DefaultFile below Root, if it is there
+	GOOS string // whose backing memory = "auto" means; "" for the system that runs
+	Euid int    // likewise; -1 for the user who runs
+}
+
+// Load reads the machine's set-up and cfgd.toml, and returns all targets and jails with every problem found.
+//
+// An error is a *ConfigError or ConfigErrors, with file, line and what to do: a malformed rc.conf, jail.conf or
+// cfgd.toml, or a cfgd.toml that contradicts itself or the machine. What makes one target unusable (its fstab is
+// malformed, its trees overlap another's) is a Problem of severity Error; that target is left out, the others stay.
+func Load(opts Options) (*Model, error) {
+	read, err := openFiles(opts.Root)
+	if err != nil {
+		return nil, &ConfigError{File: opts.Root, Message: err.Error(), Fix: "give --root an existing directory", Err: err}
+	}
+	defer read.Close()
+	l := &loader{opts: opts.resolved(), read: read}
+	if err := l.load(); err != nil {
+		return nil, err
+	}
+	return l.model(), nil
+}
+
+// resolved puts the running system's values in place of the defaults.
+func (o Options) resolved() Options {
+	o.GOOS = cmp.Or(o.GOOS, runtime.GOOS)
+	if o.Euid < 0 {
+		o.Euid = os.Geteuid()
+	}
+	return o
+}
+
+// loader holds the state of one Load.
+type loader struct {
+	opts Options
+	read *rootFiles
+
+	conf    *tomlConf
+	classes *Classes
+	defs    []*jailDef
+
+	targets  []*Target
+	jails    []*Jail
+	problems []Problem
+	errs     []*ConfigError
+}
+
+// load runs the steps in the order in which they build on each other.
+func (l *loader) load() error {
+	var err error
+	if l.conf, err = loadToml(l.read, l.opts.File); err != nil {
+		return err
+	}
+	l.classes = newClasses(l.conf.rules)
+	if err := l.readJails(); err != nil {
+		return err
+	}
+	l.host()
+	for _, d := range l.defs {
+		l.jail(d)
+	}
+	l.added()
+	l.overlaps()
+	return joinErrors(l.errs)
+}
+
+// model puts the parts together in the order that all output has.
+func (l *loader) model() *Model {
+	byName := func(a, b string) int { return strings.Compare(a, b) }
+	slices.SortFunc(l.targets, func(a, b *Target) int {
+		if a.Host() != b.Host() {
+			if a.Host() {
+				return -1
+			}
+			return 1
+		}
+		return byName(a.Name, b.Name)
+	})
+	slices.SortFunc(l.jails, func(a, b *Jail) int { return byName(a.Name, b.Name) })
+	return &Model{
+		Root: l.opts.Root, File: l.conf.file,
+		Targets: l.targets, Jails: l.jails, Prototypes: l.prototypes(),
+		Classes: l.classes, Problems: sortProblems(l.problems),
+	}
+}
+
+func (l *loader) problem(p Problem) { l.problems = append(l.problems, p) }
+
+// fail records an error of cfgd.toml.
+func (l *loader) fail(at Origin, fix, format string, args ...any) {
+	l.errs = append(l.errs, errAt(at, fix, format, args...))
+}
+
+// readJails finds every jail of rc.conf and jail.conf.
+func (l *loader) readJails() error {
+	rc, err := loadRcConf(l.read)
+	if err != nil {
+		return err
+	}
+	js := rc.jails(l.read.isFile)
+	conf, err := rc.jailConfJails(l.read, js.listed)
+	if err != nil {
+		return err
+	}
+	l.defs = rc.mergeJails(js, conf)
+	for _, d := range l.defs {
+		rc.checkSlips(d)
+	}
+	l.problems = append(l.problems, rc.problems...)
+	return nil
+}
+
+// mergeJails puts the jails of both forms together. rc.d/jail takes jail_ variables where both a root directory and a
+// hostname are set, and jail.conf otherwise.
+func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
+	byName := map[string]*jailDef{}
+	for _, d := range conf {
+		byName[d.name] = d
+	}
+	for _, d := range js.defs {
+		other := byName[d.name]
+		_, hostname := d.origin["hostname"]
+		switch {
+		case hostname && other != nil:
+			c.problems = append(c.problems, warningAt(d.origin["root"], d.name, "remove one of the two",
+				"jail %s is defined here and at %s; rc.d/jail takes this one", d.name, other.origin["jail"]))
+		case hostname:
+		case other != nil:
+			c.problems = append(c.problems, warningAt(d.origin["root"], d.name, "remove the jail_ variables",
+				"jail %s has no %shostname: rc.d/jail takes %s", d.name, d.rcPrefix, other.origin["jail"]))
+			continue
+		default:
+			c.problems = append(c.problems, warningAt(d.origin["root"], d.name, fmt.Sprintf("set %shostname", d.rcPrefix),
+				"jail %s has no hostname: rc.d/jail will not start it", d.name))
+		}
+		byName[d.name] = d
+	}
+	for _, name := range js.listed {
+		if byName[name] == nil {
+			c.problems = append(c.problems, warningAt(js.listAt, name, "define the jail or take it out of jail_list",
+				"jail_list names %s, which neither rc.conf nor jail.conf defines", name))
+		}
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b *jailDef) int { return strings.Compare(a.name, b.name) })
+}
+
+// host adds the machine's own /etc where NanoBSD's defaults are there, or where cfgd.toml names a base.
+func (l *loader) host() {
+	const base = "/conf/base/etc"
+	sec := l.conf.host
+	_, named := sec.path("base")
+	if !named && !l.read.isDir(base) {
+		return
+	}
+	t := &Target{Name: HostName, Root: "/", Base: base, Cfg: "/cfg", Live: "/etc", Fstab: "/etc/fstab", Origin: map[string]Origin{}}
+	l.setPaths(t, sec)
+	entries, err := l.fstab(t.Fstab)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.problem(problemOf(err, t.Fstab, t.Name, "mend it"))
+		return
+	}
+	l.checkHostFstab(t, entries)
+	l.finish(t, sec)
+}
+
+// checkHostFstab finds how cfg is mounted: noauto as on NanoBSD, so that it is not there while it is not needed.
+func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
+	for _, e := range entries {
+		if path.Clean(e.Dir) != t.Cfg {
+			continue
+		}
+		t.CfgNoauto = e.Has("noauto")
+		if !t.CfgNoauto {
+			l.problem(warningAt(Origin{t.Fstab, e.Line}, t.Name, "add noauto to its options, as NanoBSD does: a power cut then finds it unmounted",
+				"%s is mounted all the time", t.Cfg))
+		}
+	}
+}
+
+// jail decides whether a jail is a target, and adds it to the one list or the other.
+func (l *loader) jail(d *jailDef) {
+	sec := l.conf.jails[d.name]
+	before := len(l.errs)
+	t, err := l.jailTarget(d, sec)
+	switch {
+	case err != nil:
+		l.problem(*err)
+		l.jails = append(l.jails, d.jail())
+	case t == nil:
+		l.jails = append(l.jails, d.jail())
+		l.unusedSection(d, sec)
+	default:
+		l.checkHooks(t, d)
+		if !l.finish(t, sec) && len(l.errs) == before {
+			l.jails = append(l.jails, d.jail())
+		}
+	}
+}
+
+// unusedSection warns of settings for a jail that is no target; health alone is said of any jail.
+func (l *loader) unusedSection(d *jailDef, sec *section) {
+	if sec == nil || len(sec.settings) == 0 && len(sec.paths) == 0 {
+		return
+	}
+	l.problem(warningAt(sec.at, d.name, "give base in [jail."+d.name+"], or remove the table",
+		"jail %s is no target: its fstab mounts nothing on %s", d.name, path.Join(d.root, "conf/base/etc")))
+}
+
+// jailTarget makes a target of a jail whose fstab mounts a base, or for which cfgd.toml gives one. nil is a jail that is no target.
+func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
+	t := &Target{Name: d.name, Root: d.root, Prestart: values(d.prestart), Poststop: values(d.poststop), Origin: maps.Clone(d.origin)}
+	_, rootGiven := sec.path("root")
+	_, baseGiven := sec.path("base")
+	l.setRoot(t, sec)
+	if t.Root == "" {
+		return nil, nil
+	}
+	if p := l.checkRoot(t); p != nil {
+		return nil, p
+	}
+	mounts, p := l.jailMounts(d)
+	if p != nil {
+		return nil, p
+	}
+	base := l.baseMount(t, mounts)
+	if base == nil && !rootGiven && !baseGiven {
+		return nil, nil
+	}
+	if base != nil {
+		l.useBaseMount(t, base)
+	}
+	if t.Fstab == "" && len(d.fstabs) > 0 {
+		t.Fstab = d.fstabs[0]
+	}
+	l.checkMounts(t, mounts, base)
+	l.setPaths(t, sec)
+	return t, nil
+}
+
+// checkRoot refuses a jail that cannot be looked after: a name that is no file name, or a root that is not a directory of its own.
+func (l *loader) checkRoot(t *Target) *Problem {
+	at := t.Origin["root"]
+	if err := checkJailName(t.Name); err != nil {
+		p := errorAt(at, t.Name, "rename the jail", "%v", err)
+		return &p
+	}
+	t.Root = path.Clean(t.Root)
+	if !path.IsAbs(t.Root) || t.Root == "/" {
+		p := errorAt(at, t.Name, "give the whole path of the jail's root directory", "root %q of jail %s is not a directory of its own", t.Root, t.Name)
+		return &p
+	}
+	return nil
+}
+
+// setRoot takes the root of cfgd.toml and lets the other paths follow from it.
+func (l *loader) setRoot(t *Target, sec *section) {
+	if r, ok := sec.path("root"); ok {
+		t.Root, t.Origin["root"] = r.value, r.at
+	}
+	if t.Root != "" {
+		t.Base, t.Cfg, t.Live = path.Join(t.Root, "conf/base/etc"), path.Join(t.Root, "cfg"), path.Join(t.Root, "etc")
+	}
+}
+
+// setPaths takes base, cfg and live of cfgd.toml.
+func (l *loader) setPaths(t *Target, sec *section) {
+	for key, to := range map[string]*string{"base": &t.Base, "cfg": &t.Cfg, "live": &t.Live} {
+		if p, ok := sec.path(key); ok {
+			*to, t.Origin[key] = p.value, p.at
+			if key == "base" {
+				t.BaseID = baseID(p.value)
+			}
+		}
+	}
+}
+
+// added makes targets of the jails that only cfgd.toml knows.
+func (l *loader) added() {
+	known := map[string]bool{}
+	for _, d := range l.defs {
+		known[d.name] = true
+	}
+	for _, name := range sorted(l.conf.jails) {
+		if known[name] {
+			continue
+		}
+		sec := l.conf.jails[name]
+		if _, ok := sec.path("root"); !ok {
+			l.fail(sec.at, "give its root, or mend the name", "jail %s is neither in rc.conf nor in jail.conf", name)
+			continue
+		}
+		d := &jailDef{name: name, origin: map[string]Origin{}}
+		t, p := l.jailTarget(d, sec)
+		if p != nil {
+			l.fail(Origin{p.File, p.Line}, p.Fix, "%s", p.Message)
+			continue
+		}
+		l.finish(t, sec)
+	}
+}
+
+// finish applies the settings and adds the target; false where it cannot be used.
+func (l *loader) finish(t *Target, sec *section) bool {
+	t.Settings = defaultSettings(t.Host())
+	for _, s := range []*section{l.conf.defaults, sec} {
+		if s == nil {
+			continue
+		}
+		for _, set := range s.settings {
+			set.apply(&t.Settings)
+			t.Origin[set.key] = set.at
+		}
+	}
+	if sec != nil && sec.health.value != "" {
+		t.Health, t.Origin["health"] = sec.health.value, sec.health.at
+	}
+	t.Classes = l.classes
+	if !l.checkTimes(t) || !l.backing(t) || !l.checkTrees(t) {
+		return false
+	}
+	l.targets = append(l.targets, t)
+	return true
+}
+
+// checkTimes refuses a settle time after which max_wait would always come first.
+func (l *loader) checkTimes(t *Target) bool {
+	if t.Settle <= t.MaxWait {
+		return true
+	}
+	at := cmp.Or(t.Origin["settle"], t.Origin["max_wait"])
+	l.fail(at, "make max_wait the longer one", "settle %s of %s is longer than max_wait %s", t.Settle, t.Name, t.MaxWait)
+	return false
+}
+
+// backing resolves memory: below --root always a directory, for nothing is mounted there.
+func (l *loader) backing(t *Target) bool {
+	switch {
+	case l.opts.Root != "":
+		t.Memory = BackingDir
+	case t.Memory == BackingMD && l.opts.GOOS != "freebsd":
+		l.fail(t.Origin["memory"], `write memory = "auto" or "tmpfs"`, "memory disks (md) are FreeBSD's, and this is %s", l.opts.GOOS)
+		return false
+	case t.Memory != BackingAuto:
+	case l.opts.GOOS == "freebsd":
+		t.Memory = BackingMD
+	case l.opts.GOOS == "linux" && l.opts.Euid == 0:
+		t.Memory = BackingTmpfs
+	default:
+		t.Memory = BackingDir
+	}
+	return true
+}
+
+// fstab reads and parses an fstab.
+func (l *loader) fstab(file string) ([]FstabEntry, error) {
+	if !path.IsAbs(file) {
+		return nil, &ConfigError{File: file, Message: "not an absolute path", Fix: "write the whole path of the fstab"}
+	}
+	data, err := l.read.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFstab(file, data)
+}
+
+// prototypes are the ones of cfgd.toml and the trees whose snapshots the targets' bases are.
+func (l *loader) prototypes() []*Prototype {
+	byName := map[string]*Prototype{}
+	for _, p := range l.conf.protos {
+		byName[p.Name] = &p
+	}
+	for _, t := range l.targets {
+		s, ok := ParseSnapshot(t.Base)
+		if !ok || !path.IsAbs(s.Tree) {
+			continue
+		}
+		root := s.Prototype()
+		p := byName[path.Base(root)]
+		if p == nil {
+			p = &Prototype{Name: path.Base(root), Origin: map[string]Origin{}}
+			byName[p.Name] = p
+		}
+		if p.Root == "" {
+			p.Root, p.Origin["root"] = root, t.Origin["base"]
+		}
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b *Prototype) int { return strings.Compare(a.Name, b.Name) })
+}

@@ -1,0 +1,483 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// maxShellFile is the size in bytes above which an rc.conf is refused. A thousand jails take half of it, and the parser's
+// stack, which grows with nesting, stays far from Go's limit, beyond which the program would be killed.
+const maxShellFile = 256 << 10
+
+// maxShellValue and maxShellParams bound what expanding one word may take: rc.conf could double a value on every line.
+const (
+	maxShellValue  = 64 << 10
+	maxShellParams = 256
+)
+
+// rcVar is a variable as far as it is known without running anything.
+type rcVar struct {
+	value  string
+	known  bool // false where the value depends on what only a shell would know
+	origin Origin
+}
+
+// rcAssign is one plain assignment.
+type rcAssign struct {
+	value  string
+	origin Origin
+	self   bool // the value mentions the variable itself, as in jail_list="$jail_list new"
+}
+
+// rcConf is the state of the variables after reading rc.conf and its relatives in the order of rc.subr's load_rc_config.
+// Shell is parsed and assignments are followed; nothing is run. What cannot be followed leaves the variables that it
+// sets unknown, and is a warning where one of them matters here.
+type rcConf struct {
+	read     fileReader
+	vars     map[string]rcVar
+	assigned map[string][]rcAssign // of the variables that matter, for slips such as one name twice
+	problems []Problem
+}
+
+// rcMatters reports whether cfgd looks at a variable.
+func rcMatters(name string) bool { return strings.HasPrefix(name, "jail_") }
+
+// loadRcConf reads what rc.d/jail would: defaults/rc.conf, the files that rc_conf_files names, and rc.conf.d/jail below
+// /etc and /usr/local/etc, a file or a directory of files. Files that are not there are no error.
+func loadRcConf(read *rootFiles) (*rcConf, error) {
+	c := &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
+	if err := c.file("/etc/defaults/rc.conf"); err != nil {
+		return nil, err
+	}
+	files := []string{"/etc/rc.conf", "/etc/rc.conf.local"}
+	if v := c.vars["rc_conf_files"]; v.known && v.value != "" {
+		files = strings.Fields(v.value)
+	}
+	for _, dir := range []string{"/etc/rc.conf.d", "/usr/local/etc/rc.conf.d"} {
+		files = append(files, c.rcConfD(read, dir)...)
+	}
+	for _, f := range files {
+		if err := c.file(f); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// rcConfD returns the files of an rc.conf.d that rc.d/jail reads, and warns of jail_ variables in the ones that it does not.
+func (c *rcConf) rcConfD(read *rootFiles, dir string) []string {
+	names, _ := read.Glob(dir + "/*")
+	var files []string
+	for _, name := range names {
+		found := []string{name}
+		if read.isDir(name) {
+			found, _ = read.Glob(name + "/*")
+		}
+		if path.Base(name) == "jail" {
+			files = append(files, found...)
+			continue
+		}
+		for _, f := range found {
+			c.warnUnread(f)
+		}
+	}
+	return files
+}
+
+// warnUnread says where jail_ variables are set in vain: rc.conf.d/NAME is read for the service NAME alone.
+func (c *rcConf) warnUnread(file string) {
+	parsed, err := c.parse(file)
+	if err != nil || parsed == nil {
+		return
+	}
+	if names := touched(parsed); len(names) > 0 {
+		c.warn(Origin{file, 0}, "move it to /etc/rc.conf or /etc/rc.conf.d/jail",
+			"sets %s, but rc.d/jail does not read this file", strings.Join(names, ", "))
+	}
+}
+
+// file evaluates one file. One that is not there is as good as empty.
+func (c *rcConf) file(name string) error {
+	parsed, err := c.parse(name)
+	if err != nil {
+		return err
+	}
+	if parsed != nil {
+		c.stmts(name, parsed.Stmts)
+	}
+	return nil
+}
+
+// parse reads and parses a shell file; nil without an error is a file that is not there.
+func (c *rcConf) parse(name string) (*syntax.File, error) {
+	data, err := c.read.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fileError(name, err)
+	}
+	return parseShell(name, data)
+}
+
+// parseShell parses POSIX shell; a *ConfigError says where it is malformed.
+func parseShell(name string, data []byte) (*syntax.File, error) {
+	if len(data) > maxShellFile {
+		return nil, &ConfigError{File: name, Message: fmt.Sprintf("larger than %d KiB, which no rc.conf is", maxShellFile>>10)}
+	}
+	parsed, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(string(data)), name)
+	var pe syntax.ParseError
+	var le syntax.LangError
+	switch {
+	case errors.As(err, &pe):
+		return nil, shellError(name, pe.Pos, pe.Text, err)
+	case errors.As(err, &le):
+		return nil, shellError(name, le.Pos, le.Feature+" is not POSIX shell", err)
+	case err != nil:
+		return nil, fileError(name, err)
+	}
+	return parsed, nil
+}
+
+func shellError(name string, pos syntax.Pos, text string, err error) *ConfigError {
+	return &ConfigError{File: name, Line: int(pos.Line()), Col: int(pos.Col()), Message: text,
+		Fix: "mend it: sh -n " + name + " shows it too", Err: err}
+}
+
+func (c *rcConf) stmts(file string, list []*syntax.Stmt) {
+	for _, s := range list {
+		c.stmt(file, s)
+	}
+}
+
+// stmt follows one statement: assignments, and what only groups or exports them. All else leaves doubt.
+func (c *rcConf) stmt(file string, s *syntax.Stmt) {
+	if s.Negated || s.Background {
+		c.doubt(file, s, "a command that cfgd does not run")
+		return
+	}
+	switch cmd := s.Cmd.(type) {
+	case *syntax.CallExpr:
+		c.call(file, s, cmd)
+	case *syntax.DeclClause:
+		c.declare(file, s, cmd)
+	case *syntax.Block:
+		c.stmts(file, cmd.Stmts)
+	case nil: // a redirection alone
+	default:
+		c.doubt(file, s, constructName(s.Cmd))
+	}
+}
+
+// constructName says in words what is not followed.
+func constructName(cmd syntax.Command) string {
+	switch cmd.(type) {
+	case *syntax.IfClause:
+		return "an if, which cfgd does not run"
+	case *syntax.ForClause, *syntax.WhileClause:
+		return "a loop, which cfgd does not run"
+	case *syntax.CaseClause:
+		return "a case, which cfgd does not run"
+	case *syntax.FuncDecl:
+		return "a function, which cfgd does not run"
+	case *syntax.BinaryCmd:
+		return "a condition or pipe, which cfgd does not run"
+	case *syntax.Subshell:
+		return "a subshell, which sets nothing outside of it"
+	}
+	return "a command that cfgd does not run"
+}
+
+// call follows assignments alone, ":" (whose ${x:=y} assigns) and unset; "." is looked into for what it would set.
+func (c *rcConf) call(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
+	if len(cmd.Args) == 0 {
+		for _, a := range cmd.Assigns {
+			c.assign(file, a)
+		}
+		return
+	}
+	switch word := cmd.Args[0].Lit(); word {
+	case ":", "true":
+		for _, w := range cmd.Args[1:] {
+			if _, err := c.expand(file, w); err != nil {
+				c.doubt(file, s, err.Error())
+			}
+		}
+	case "unset":
+		for _, w := range cmd.Args[1:] {
+			delete(c.vars, w.Lit())
+		}
+	case ".", "source":
+		c.source(file, s, cmd)
+	default:
+		c.doubt(file, s, "a command, which cfgd does not run")
+	}
+}
+
+// source warns where a file that is read with "." sets a variable that matters; what it sets is unknown from there on.
+func (c *rcConf) source(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
+	if len(cmd.Args) < 2 {
+		return
+	}
+	name, err := c.expand(file, cmd.Args[1])
+	if err != nil || !path.IsAbs(name) {
+		return // it cannot be said what it sets: like any other command
+	}
+	parsed, err := c.parse(name)
+	if err != nil || parsed == nil {
+		return
+	}
+	if names := touched(parsed); len(names) > 0 {
+		c.taint(Origin{file, int(s.Pos().Line())}, "reading "+name+", which cfgd does not follow", names)
+	}
+}
+
+// declare follows export and readonly.
+func (c *rcConf) declare(file string, s *syntax.Stmt, cmd *syntax.DeclClause) {
+	for _, a := range cmd.Args {
+		if a.Name != nil && !a.Naked {
+			c.assign(file, a)
+		}
+	}
+}
+
+// assign sets a variable to what its value expands to.
+func (c *rcConf) assign(file string, a *syntax.Assign) {
+	name, at := a.Name.Value, Origin{file, int(a.Pos().Line())}
+	value, err := c.expand(file, a.Value)
+	if err != nil {
+		c.taint(at, err.Error(), []string{name})
+		return
+	}
+	if a.Append {
+		value = c.vars[name].value + value
+	}
+	c.vars[name] = rcVar{value: value, known: true, origin: at}
+	if rcMatters(name) {
+		c.assigned[name] = append(c.assigned[name], rcAssign{value, at, a.Append || mentions(a.Value, name)})
+	}
+}
+
+// mentions reports whether a word expands a variable.
+func mentions(w *syntax.Word, name string) bool {
+	found := false
+	if w != nil {
+		syntax.Walk(w, func(n syntax.Node) bool {
+			if p, ok := n.(*syntax.ParamExp); ok && p.Param != nil && p.Param.Value == name {
+				found = true
+			}
+			return !found
+		})
+	}
+	return found
+}
+
+// expand returns a word's value, or an error that names what makes it unknown without a shell.
+func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
+	if w == nil {
+		return "", nil
+	}
+	if err := c.static(w); err != nil {
+		return "", err
+	}
+	// The library panics on a few forms that no rc.conf has; then the value is unknown, no more.
+	defer func() {
+		if p := recover(); p != nil {
+			value, err = "", fmt.Errorf("an expansion that cfgd does not know")
+		}
+	}()
+	env := &rcEnv{c: c, at: Origin{file, int(w.Pos().Line())}}
+	value, err = expand.Literal(&expand.Config{Env: env}, w)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("an expansion that is an error (%w)", err)
+	case len(value) > maxShellValue:
+		return "", fmt.Errorf("a value of more than %d KiB", maxShellValue>>10)
+	}
+	return value, nil
+}
+
+// static returns an error where a word's value depends on more than known variables.
+func (c *rcConf) static(w *syntax.Word) error {
+	if len(w.Parts) > 0 {
+		if lit, ok := w.Parts[0].(*syntax.Lit); ok && strings.HasPrefix(lit.Value, "~") {
+			return errors.New("a home directory")
+		}
+	}
+	var err error
+	params := 0
+	syntax.Walk(w, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.CmdSubst, *syntax.ProcSubst:
+			err = errors.New("a command substitution, which cfgd does not run")
+		case *syntax.ArithmExp:
+			err = errors.New("an arithmetic expansion")
+		case *syntax.ParamExp:
+			params++
+			err = c.staticParam(n, params)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// staticParam is static for one parameter expansion, the nth of its word.
+func (c *rcConf) staticParam(p *syntax.ParamExp, nth int) error {
+	switch {
+	case p.Param == nil || !syntax.ValidName(p.Param.Value):
+		return errors.New("a parameter that only a running shell has")
+	case nth > maxShellParams:
+		return fmt.Errorf("more than %d parameters", maxShellParams)
+	}
+	if v, set := c.vars[p.Param.Value]; set && !v.known {
+		return fmt.Errorf("the value of %s, which is unknown since %s", p.Param.Value, v.origin)
+	}
+	return nil
+}
+
+// rcEnv shows the variables to the library's expansion; ${x:=y} assigns through Set.
+type rcEnv struct {
+	c  *rcConf
+	at Origin
+}
+
+func (e *rcEnv) Get(name string) expand.Variable {
+	v, ok := e.c.vars[name]
+	if !ok {
+		return expand.Variable{}
+	}
+	return expand.Variable{Set: true, Kind: expand.String, Str: v.value}
+}
+
+func (e *rcEnv) Each(func(string, expand.Variable) bool) {}
+
+func (e *rcEnv) Set(name string, v expand.Variable) error {
+	if len(v.Str) > maxShellValue {
+		return errors.New("value too long")
+	}
+	e.c.vars[name] = rcVar{value: v.Str, known: true, origin: e.at}
+	return nil
+}
+
+// doubt makes unknown whatever a statement may set.
+func (c *rcConf) doubt(file string, s *syntax.Stmt, why string) {
+	c.taint(Origin{file, int(s.Pos().Line())}, why, touched(s))
+	for _, name := range assignedIn(s) {
+		if !rcMatters(name) {
+			c.vars[name] = rcVar{origin: Origin{file, int(s.Pos().Line())}}
+		}
+	}
+}
+
+// taint makes variables unknown, and warns of the ones that matter.
+func (c *rcConf) taint(at Origin, why string, names []string) {
+	var matter []string
+	for _, name := range names {
+		c.vars[name] = rcVar{origin: at}
+		if rcMatters(name) {
+			matter = append(matter, name)
+		}
+	}
+	if len(matter) > 0 {
+		c.warn(at, "write it as a plain assignment", "%s depends on %s", strings.Join(matter, ", "), why)
+	}
+}
+
+func (c *rcConf) warn(at Origin, fix, format string, args ...any) {
+	c.problems = append(c.problems, warningAt(at, "", fix, format, args...))
+}
+
+// touched returns the variables that matter and that a node may set when it runs, in the order in which they stand.
+func touched(n syntax.Node) []string {
+	var names []string
+	seen := map[string]bool{}
+	for _, name := range assignedIn(n) {
+		if rcMatters(name) && !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// setters are the commands that set variables named in their arguments.
+var setters = map[string]bool{"eval": true, "read": true, "setvar": true, "unset": true, "export": true, "readonly": true,
+	"local": true, "getopts": true, "sysrc": true}
+
+// jailVariable finds a variable's name in an argument of such a command, and the parts around what only a shell knows.
+var jailVariable = regexp.MustCompile(`\bjail_[A-Za-z0-9_]*`)
+
+// assignedIn returns every variable that a node may set.
+func assignedIn(n syntax.Node) []string {
+	var names []string
+	syntax.Walk(n, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.Assign:
+			if n.Name != nil && !n.Naked {
+				names = append(names, n.Name.Value)
+			}
+		case *syntax.ForClause:
+			if it, ok := n.Loop.(*syntax.WordIter); ok {
+				names = append(names, it.Name.Value)
+			}
+		case *syntax.ParamExp:
+			if n.Param != nil && n.Exp != nil && (n.Exp.Op == syntax.AssignUnset || n.Exp.Op == syntax.AssignUnsetOrNull) {
+				names = append(names, n.Param.Value)
+			}
+		case *syntax.CallExpr:
+			names = append(names, setByCommand(n)...)
+		}
+		return true
+	})
+	return names
+}
+
+// setByCommand returns what a command sets by its arguments, such as eval and sysrc, or would in another shell (x+=y).
+func setByCommand(cmd *syntax.CallExpr) []string {
+	if len(cmd.Args) == 0 {
+		return nil
+	}
+	first := cmd.Args[0]
+	if name, _, ok := strings.Cut(first.Lit(), "+="); ok && syntax.ValidName(name) {
+		return []string{name}
+	}
+	if len(first.Parts) > 1 { // jail_list+="$x", of which only the beginning is literal
+		if lit, ok := first.Parts[0].(*syntax.Lit); ok && strings.Contains(lit.Value, "=") {
+			return jailVariable.FindAllString(lit.Value, 1)
+		}
+	}
+	if !setters[path.Base(first.Lit())] {
+		return nil
+	}
+	var names []string
+	for _, w := range cmd.Args[1:] {
+		syntax.Walk(w, func(n syntax.Node) bool {
+			switch n := n.(type) {
+			case *syntax.Lit:
+				names = append(names, jailVariable.FindAllString(n.Value, -1)...)
+			case *syntax.SglQuoted:
+				names = append(names, jailVariable.FindAllString(n.Value, -1)...)
+			case *syntax.ParamExp:
+				return false
+			}
+			return true
+		})
+	}
+	return names
+}
+
+// get returns a variable's value where it is known and not empty.
+func (c *rcConf) get(name string) (string, Origin, bool) {
+	v, ok := c.vars[name]
+	if !ok || !v.known || v.value == "" {
+		return "", v.origin, false
+	}
+	return v.value, v.origin, true
+}

@@ -1,0 +1,168 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultFile is where cfgd.toml is looked for, below --root's directory.
+const DefaultFile = "/usr/local/etc/cfgd.toml"
+
+// defaultSettings are the values that hold where cfgd.toml says nothing. The host's store is small because
+// rc.initdiskless copies all of /cfg into memory at every start.
+func defaultSettings(host bool) Settings {
+	s := Settings{
+		Settle:          500 * time.Millisecond,
+		MaxWait:         5 * time.Second,
+		Rescan:          time.Minute,
+		Rehash:          time.Hour,
+		Memory:          BackingAuto,
+		MemorySize:      16 << 20,
+		Watch:           WatchAuto,
+		MaxFile:         4 << 20,
+		KeepGenerations: 100,
+		KeepBytes:       16 << 20,
+		OnConflict:      ConflictMine,
+	}
+	if host {
+		s.KeepBytes = 512 << 10
+	}
+	return s
+}
+
+// settingCheck checks the value of one key and returns what it does to Settings.
+type settingCheck func(v any) (func(*Settings), error)
+
+// settingKeys are the keys of [defaults], which [host] and [jail.NAME] may repeat.
+var settingKeys = map[string]settingCheck{
+	"settle":   duration(func(s *Settings, d time.Duration) { s.Settle = d }),
+	"max_wait": duration(func(s *Settings, d time.Duration) { s.MaxWait = d }),
+	"rescan":   duration(func(s *Settings, d time.Duration) { s.Rescan = d }),
+	"rehash":   duration(func(s *Settings, d time.Duration) { s.Rehash = d }),
+	"memory": oneOf(func(s *Settings, b Backing) { s.Memory = b },
+		BackingAuto, BackingMD, BackingTmpfs, BackingDir),
+	"memory_size":      size(minMemory, maxMemory, func(s *Settings, n int64) { s.MemorySize = n }),
+	"watch":            oneOf(func(s *Settings, w Watch) { s.Watch = w }, WatchAuto, WatchFsnotify, WatchScan),
+	"max_file":         size(1, math.MaxInt64, func(s *Settings, n int64) { s.MaxFile = n }),
+	"keep_bytes":       size(1, math.MaxInt64, func(s *Settings, n int64) { s.KeepBytes = n }),
+	"keep_generations": generations,
+	"on_conflict":      oneOf(func(s *Settings, o OnConflict) { s.OnConflict = o }, ConflictMine, ConflictTheirs),
+}
+
+// Bounds of a memory filesystem in bytes: newfs(8) fails on less, and more is a slip of the pen.
+const (
+	minMemory = 1 << 20
+	maxMemory = 64 << 30
+)
+
+// settingError is an error of a value, with what to write.
+type settingError struct{ message, fix string }
+
+func (e *settingError) Error() string { return e.message }
+
+// settingFix returns what to do about an error of a setting.
+func settingFix(err error) string {
+	if e, ok := errors.AsType[*settingError](err); ok {
+		return e.fix
+	}
+	return ""
+}
+
+func badSetting(fix, format string, args ...any) error {
+	return &settingError{fmt.Sprintf(format, args...), fix}
+}
+
+const durationFix = `write a duration such as "500ms", "5s", "1m" or "1h"`
+
+// duration takes a positive time.ParseDuration string.
+func duration(set func(*Settings, time.Duration)) settingCheck {
+	return func(v any) (func(*Settings), error) {
+		text, ok := v.(string)
+		if !ok {
+			return nil, badSetting(durationFix, "%v is %s, not a duration", v, tomlKind(v))
+		}
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, badSetting(durationFix, "%q is not a duration", text)
+		}
+		if d <= 0 {
+			return nil, badSetting(durationFix, "%q is not more than nothing", text)
+		}
+		return func(s *Settings) { set(s, d) }, nil
+	}
+}
+
+// size takes bytes with k, m or g behind them.
+func size(least, most int64, set func(*Settings, int64)) settingCheck {
+	return func(v any) (func(*Settings), error) {
+		n, err := parseSize(v)
+		switch {
+		case err != nil:
+			return nil, err
+		case n < least:
+			return nil, badSetting("write "+formatSize(least)+" or more", "%v is too small", v)
+		case n > most:
+			return nil, badSetting("write "+formatSize(most)+" or less", "%v is too large", v)
+		}
+		return func(s *Settings) { set(s, n) }, nil
+	}
+}
+
+const sizeFix = `write a size such as "512k", "16m" or "1g"`
+
+// parseSize reads a whole number of bytes, KiB, MiB or GiB; a TOML integer is bytes.
+func parseSize(v any) (int64, error) {
+	if n, ok := v.(int64); ok {
+		return n, nil
+	}
+	text, ok := v.(string)
+	if !ok {
+		return 0, badSetting(sizeFix, "%v is %s, not a size", v, tomlKind(v))
+	}
+	number, shift := text, 0
+	if text != "" {
+		if i := strings.IndexByte("kmg", text[len(text)-1]|0x20); i >= 0 {
+			number, shift = text[:len(text)-1], 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseUint(number, 10, 63)
+	if err != nil || int64(n) > math.MaxInt64>>shift {
+		return 0, badSetting(sizeFix, "%q is not a size", text)
+	}
+	return int64(n) << shift, nil
+}
+
+// formatSize prints bytes with the largest suffix that leaves a whole number.
+func formatSize(n int64) string {
+	for i, suffix := range []string{"g", "m", "k"} {
+		if shift := 30 - 10*i; n >= 1<<shift && n%(1<<shift) == 0 {
+			return strconv.FormatInt(n>>shift, 10) + suffix
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// oneOf takes one of a few words.
+func oneOf[T ~string](set func(*Settings, T), words ...T) settingCheck {
+	return func(v any) (func(*Settings), error) {
+		for _, w := range words {
+			if v == any(string(w)) {
+				return func(s *Settings) { set(s, w) }, nil
+			}
+		}
+		return nil, badSetting("write one of "+strings.Trim(fmt.Sprint(words), "[]"), "%q is not known", fmt.Sprint(v))
+	}
+}
+
+// generations takes how many generations to keep.
+func generations(v any) (func(*Settings), error) {
+	n, ok := v.(int64)
+	if !ok || n < 1 || n > 1_000_000 {
+		return nil, badSetting("write a whole number such as 100", "%v is not a number of generations", v)
+	}
+	return func(s *Settings) { s.KeepGenerations = int(n) }, nil
+}

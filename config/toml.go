@@ -1,0 +1,411 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/BurntSushi/toml"
+)
+
+// tomlConf is cfgd.toml after all its keys have been checked one by one.
+type tomlConf struct {
+	file     string // "" where there is none
+	defaults *section
+	host     *section
+	jails    map[string]*section
+	protos   []Prototype
+	rules    []ClassRule
+}
+
+// section is what [defaults], [host] or one [jail.NAME] says.
+type section struct {
+	at       Origin
+	paths    map[string]located // root, base, cfg, live: absolute and clean
+	health   located
+	settings []setting
+}
+
+// setting is one checked value of Settings.
+type setting struct {
+	key   string
+	at    Origin
+	apply func(*Settings)
+}
+
+// path returns a path of the section, which may be nil.
+func (s *section) path(key string) (located, bool) {
+	if s == nil {
+		return located{}, false
+	}
+	l, ok := s.paths[key]
+	return l, ok
+}
+
+// tomlReader collects every error of a file rather than the first.
+type tomlReader struct {
+	file  string
+	lines tomlLines
+	errs  []*ConfigError
+}
+
+// loadToml reads the file of --config, as the shell names it, or /usr/local/etc/cfgd.toml below the root if it is there.
+func loadToml(read *rootFiles, file string) (*tomlConf, error) {
+	name, data, err := file, []byte(nil), error(nil)
+	if file != "" {
+		data, err = readPlain(file)
+	} else {
+		name = DefaultFile
+		data, err = read.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return &tomlConf{}, nil
+		}
+	}
+	if err != nil {
+		return nil, fileError(name, err)
+	}
+	return parseToml(name, data)
+}
+
+// parseToml checks a whole cfgd.toml and returns it, or all that is wrong with it.
+func parseToml(name string, data []byte) (*tomlConf, error) {
+	var doc map[string]any
+	if _, err := toml.Decode(string(data), &doc); err != nil {
+		return nil, tomlError(name, err)
+	}
+	r := &tomlReader{file: name, lines: indexToml(string(data))}
+	conf := r.read(doc)
+	if err := joinErrors(r.errs); err != nil {
+		return nil, err
+	}
+	return conf, nil
+}
+
+// tomlError gives a syntax error its line and column.
+func tomlError(name string, err error) *ConfigError {
+	e := &ConfigError{File: name, Message: err.Error(), Fix: "mend it: cfgd.toml(5) has an example", Err: err}
+	if pe, ok := errors.AsType[toml.ParseError](err); ok {
+		e.Line, e.Col, e.Message = pe.Position.Line, pe.Position.Col, pe.Message
+		if strings.Contains(e.Message, "already been defined") {
+			e.Fix = "write each table and key once"
+		}
+	}
+	return e
+}
+
+// fail records an error at a key.
+func (r *tomlReader) fail(key []string, fix, format string, args ...any) {
+	r.errs = append(r.errs, errAt(r.at(key), fix, format, args...))
+}
+
+func (r *tomlReader) at(key []string) Origin { return Origin{r.file, r.lines.line(key)} }
+
+// read checks the top of the document.
+func (r *tomlReader) read(doc map[string]any) *tomlConf {
+	c := &tomlConf{file: r.file, jails: map[string]*section{}}
+	for _, key := range sorted(doc) {
+		at := []string{key}
+		switch key {
+		case "defaults":
+			c.defaults = r.section(at, doc[key])
+		case "host":
+			c.host = r.section(at, doc[key], "base", "cfg", "live")
+		case "jail":
+			r.jails(c, doc[key])
+		case "prototype":
+			r.prototypes(c, doc[key])
+		case "path":
+			r.rules(c, doc[key])
+		default:
+			r.unknown(at, []string{"defaults", "host", "jail", "prototype", "path"})
+		}
+	}
+	return c
+}
+
+// section checks one table of settings, in which the named paths are allowed too.
+func (r *tomlReader) section(at []string, v any, paths ...string) *section {
+	s := &section{at: r.at(at), paths: map[string]located{}}
+	table, ok := r.table(at, v)
+	if !ok {
+		return s
+	}
+	allowed := slices.Concat(paths, sorted(settingKeys))
+	jail := len(at) == 2
+	if jail {
+		allowed = append(allowed, "health")
+	}
+	for _, key := range sorted(table) {
+		full := append(slices.Clone(at), key)
+		check, isSetting := settingKeys[key]
+		switch {
+		case slices.Contains(paths, key):
+			r.path(s, full, table[key])
+		case isSetting:
+			r.setting(s, full, table[key], check)
+		case jail && key == "health":
+			s.health = r.text(full, table[key])
+		default:
+			r.unknown(full, allowed)
+		}
+	}
+	return s
+}
+
+// setting checks one value of Settings.
+func (r *tomlReader) setting(s *section, full []string, v any, check settingCheck) {
+	apply, err := check(v)
+	if err != nil {
+		r.fail(full, settingFix(err), "%s: %v", dotted(full), err)
+		return
+	}
+	s.settings = append(s.settings, setting{full[len(full)-1], r.at(full), apply})
+}
+
+// path checks an absolute path.
+func (r *tomlReader) path(s *section, full []string, v any) {
+	l := r.text(full, v)
+	switch {
+	case l.value == "":
+		return
+	case !path.IsAbs(l.value):
+		r.fail(full, fmt.Sprintf("write it from the top, as %q", "/"+strings.TrimLeft(l.value, "./")), "%s %q is a relative path", dotted(full), l.value)
+	case slices.Contains(strings.Split(l.value, "/"), ".."):
+		r.fail(full, "write it without ..", "%s %q leads through ..", dotted(full), l.value)
+	case strings.ContainsFunc(l.value, unicode.IsControl):
+		r.fail(full, "write a plain path", "%s %q has a control character in it", dotted(full), l.value)
+	default:
+		s.paths[full[len(full)-1]] = located{path.Clean(l.value), l.at}
+	}
+}
+
+// text checks for a string that is not empty.
+func (r *tomlReader) text(full []string, v any) located {
+	s, ok := v.(string)
+	switch {
+	case !ok:
+		r.fail(full, `write it in quotes, as key = "value"`, "%s is %s, not a string", dotted(full), tomlKind(v))
+	case s == "":
+		r.fail(full, "give it a value or leave it out", "%s is empty", dotted(full))
+	}
+	return located{s, r.at(full)}
+}
+
+// table checks for a table.
+func (r *tomlReader) table(at []string, v any) (map[string]any, bool) {
+	t, ok := v.(map[string]any)
+	if !ok {
+		r.fail(at, "write ["+dotted(at)+"] and its keys below", "%s is %s, not a table", dotted(at), tomlKind(v))
+	}
+	return t, ok
+}
+
+// jails checks all of [jail.NAME].
+func (r *tomlReader) jails(c *tomlConf, v any) {
+	table, ok := r.table([]string{"jail"}, v)
+	if !ok {
+		return
+	}
+	for _, name := range sorted(table) {
+		at := []string{"jail", name}
+		if _, ok := table[name].(map[string]any); !ok {
+			r.fail(at, "write [jail.NAME] with the jail's name", "%s stands in no jail's table", dotted(at))
+			continue
+		}
+		if err := checkJailName(name); err != nil {
+			r.fail(at, "give the jail's name as jail(8) knows it", "%v", err)
+			continue
+		}
+		c.jails[name] = r.section(at, table[name], "root", "base", "cfg", "live")
+	}
+}
+
+// checkJailName says why a name cannot be a target's: it becomes part of file names, lines and addresses.
+func checkJailName(name string) error {
+	switch {
+	case name == HostName:
+		return fmt.Errorf("%q is the name of the machine itself, no jail's", name)
+	case name == "", name[0] == '.', name[0] == '-', strings.ContainsAny(name, "/\\\"'*"),
+		strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar }):
+		return fmt.Errorf("%q cannot be a jail's name", name)
+	}
+	return nil
+}
+
+// prototypes checks all of [prototype.NAME].
+func (r *tomlReader) prototypes(c *tomlConf, v any) {
+	table, ok := r.table([]string{"prototype"}, v)
+	if !ok {
+		return
+	}
+	for _, name := range sorted(table) {
+		at := []string{"prototype", name}
+		if err := checkJailName(name); err != nil {
+			r.fail(at, "give the prototype a plain name", "%v", err)
+			continue
+		}
+		if keys, ok := r.table(at, table[name]); ok {
+			c.protos = append(c.protos, r.prototype(at, name, keys))
+		}
+	}
+}
+
+func (r *tomlReader) prototype(at []string, name string, keys map[string]any) Prototype {
+	p := Prototype{Name: name, Origin: map[string]Origin{"prototype": r.at(at)}}
+	s := &section{paths: map[string]located{}}
+	for _, key := range sorted(keys) {
+		full := append(slices.Clone(at), key)
+		switch key {
+		case "root":
+			r.path(s, full, keys[key])
+			p.Root = s.paths["root"].value
+		case "dataset":
+			p.Dataset = r.dataset(full, keys[key])
+		default:
+			r.unknown(full, []string{"dataset", "root"})
+			continue
+		}
+		p.Origin[key] = r.at(full)
+	}
+	return p
+}
+
+// dataset checks the name of a ZFS dataset: POOL/NAME, no snapshot.
+func (r *tomlReader) dataset(full []string, v any) string {
+	l := r.text(full, v)
+	if l.value != "" && (l.value[0] == '/' || l.value[0] == '-' || strings.ContainsAny(l.value, "@# \t\n")) {
+		r.fail(full, "write it as zfs list does, such as zpool/proto", "%s %q is no dataset", dotted(full), l.value)
+	}
+	return l.value
+}
+
+// rules checks all of [[path]].
+func (r *tomlReader) rules(c *tomlConf, v any) {
+	list, ok := v.([]map[string]any)
+	if !ok {
+		r.fail([]string{"path"}, "write [[path]] with two brackets", "path is %s, not an array of tables", tomlKind(v))
+		return
+	}
+	for i, entry := range list {
+		if rule, ok := r.rule([]string{"path", fmt.Sprint(i)}, entry); ok {
+			c.rules = append(c.rules, rule)
+		}
+	}
+}
+
+func (r *tomlReader) rule(at []string, entry map[string]any) (ClassRule, bool) {
+	before := len(r.errs)
+	var match, class located
+	for _, key := range sorted(entry) {
+		full := append(slices.Clone(at), key)
+		switch key {
+		case "match":
+			match = r.text(full, entry[key])
+		case "class":
+			class = r.text(full, entry[key])
+		default:
+			r.unknown(full, []string{"match", "class"})
+		}
+	}
+	for _, key := range []string{"match", "class"} {
+		if _, ok := entry[key]; !ok {
+			r.fail(at, "add "+key+" = …", "[[path]] has no %s", key)
+		}
+	}
+	if len(r.errs) > before {
+		return ClassRule{}, false
+	}
+	return r.checkRule(at, match, class)
+}
+
+func (r *tomlReader) checkRule(at []string, match, class located) (ClassRule, bool) {
+	// On the command line a leading /etc/ is forgiven; so it is here.
+	pattern := match.value
+	if below, ok := strings.CutPrefix(pattern, "/etc/"); ok {
+		pattern = "/" + below
+	}
+	if err := checkPattern(pattern); err != nil {
+		r.errs = append(r.errs, errAt(match.at, "write a pattern such as local/ssl/private/** or *.key", "%v", err))
+		return ClassRule{}, false
+	}
+	if !slices.Contains(allClasses, Class(class.value)) {
+		r.errs = append(r.errs, errAt(class.at, "write one of persist, secret, volatile, ignore, report, derived", "class %q is unknown", class.value))
+		return ClassRule{}, false
+	}
+	return ClassRule{Pattern: pattern, Class: Class(class.value), Reason: "set at " + r.at(at).String(), Origin: r.at(at)}, true
+}
+
+// unknown reports a key that is not known, with the known one that it looks like.
+func (r *tomlReader) unknown(full, known []string) {
+	key := full[len(full)-1]
+	fix := "known are " + strings.Join(known, ", ")
+	if near := nearest(key, known); near != "" {
+		fix = fmt.Sprintf("did you mean %s?", near)
+	}
+	r.fail(full, fix, "%s is not known", dotted(full))
+}
+
+// dotted prints a key for people; the number of an entry of an array is left out.
+func dotted(key []string) string {
+	if key[0] == "path" && len(key) > 2 {
+		key = []string{"path", key[2]}
+	}
+	return toml.Key(key).String()
+}
+
+// tomlKind names a value's type with its article.
+func tomlKind(v any) string {
+	switch v.(type) {
+	case string:
+		return "a string"
+	case int64:
+		return "an integer"
+	case float64:
+		return "a float"
+	case bool:
+		return "a boolean"
+	case map[string]any:
+		return "a table"
+	case []any, []map[string]any:
+		return "an array"
+	}
+	return "a date or time"
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// nearest returns the known word within two edits of a mistyped one, or "".
+func nearest(word string, known []string) string {
+	best, at := "", 3
+	for _, k := range known {
+		if d := editDistance(word, k); d < at {
+			best, at = k, d
+		}
+	}
+	return best
+}
+
+// editDistance is Levenshtein's.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

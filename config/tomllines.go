@@ -1,0 +1,228 @@
+package config
+
+import (
+	"strconv"
+	"strings"
+)
+
+// tomlLines tells the line on which a key of a TOML document stands. The toml library knows it but does not say, and for
+// an array of tables it keeps only the last. The key of an array's entry is its number.
+type tomlLines map[string]int
+
+const tomlSep = "\x00"
+
+// line returns the line of a key, or of the nearest table around it; 0 for neither.
+func (l tomlLines) line(key []string) int {
+	for n := len(key); n > 0; n-- {
+		if line, ok := l[strings.Join(key[:n], tomlSep)]; ok {
+			return line
+		}
+	}
+	return 0
+}
+
+// tomlScanner walks over a document that the library has found to be well-formed: it only has to find keys, not errors.
+type tomlScanner struct {
+	text  string
+	pos   int
+	lines tomlLines
+	nth   map[string]int // entries of each array of tables so far
+	// newlines counts the lines before counted.
+	newlines, counted int
+}
+
+// indexToml finds the lines of all keys.
+func indexToml(text string) tomlLines {
+	s := &tomlScanner{text: text, lines: tomlLines{}, nth: map[string]int{}}
+	var table []string
+	for s.skip(" \t\r\n"); s.pos < len(s.text); s.skip(" \t\r\n") {
+		if s.peek() == '[' {
+			table = s.header()
+		} else {
+			s.keyValue(table)
+		}
+		s.endOfLine()
+	}
+	return s.lines
+}
+
+func (s *tomlScanner) peek() byte {
+	if s.pos < len(s.text) {
+		return s.text[s.pos]
+	}
+	return 0
+}
+
+// skip passes over blanks and comments.
+func (s *tomlScanner) skip(blanks string) {
+	for s.pos < len(s.text) {
+		switch c := s.text[s.pos]; {
+		case strings.IndexByte(blanks, c) >= 0:
+			s.pos++
+		case c == '#':
+			s.endOfLine()
+		default:
+			return
+		}
+	}
+}
+
+// endOfLine goes to the newline.
+func (s *tomlScanner) endOfLine() {
+	if i := strings.IndexByte(s.text[s.pos:], '\n'); i >= 0 {
+		s.pos += i
+		return
+	}
+	s.pos = len(s.text)
+}
+
+// here is the current line, from 1.
+func (s *tomlScanner) here() int {
+	s.newlines += strings.Count(s.text[s.counted:s.pos], "\n")
+	s.counted = s.pos
+	return s.newlines + 1
+}
+
+// note records a key, and the tables that it implies, where they first stand.
+func (s *tomlScanner) note(key []string, line int) {
+	for n := len(key); n > 0; n-- {
+		k := strings.Join(key[:n], tomlSep)
+		if _, known := s.lines[k]; known && n < len(key) {
+			return
+		}
+		s.lines[k] = line
+	}
+}
+
+// header reads [table] or [[table]] and returns its key with the numbers of the entries of arrays.
+func (s *tomlScanner) header() []string {
+	line := s.here()
+	s.pos++
+	array := s.peek() == '['
+	if array {
+		s.pos++
+	}
+	var key []string
+	parts := s.key()
+	for i, part := range parts {
+		key = append(key, part)
+		joined := strings.Join(key, tomlSep)
+		if array && i == len(parts)-1 {
+			s.nth[joined]++
+		}
+		if n := s.nth[joined]; n > 0 {
+			key = append(key, strconv.Itoa(n-1))
+		}
+	}
+	s.note(key, line)
+	return key
+}
+
+// key reads a dotted key.
+func (s *tomlScanner) key() []string {
+	var parts []string
+	for {
+		s.skip(" \t")
+		parts = append(parts, s.keyPart())
+		s.skip(" \t")
+		if s.peek() != '.' {
+			return parts
+		}
+		s.pos++
+	}
+}
+
+// keyPart reads a bare or quoted part of a key.
+func (s *tomlScanner) keyPart() string {
+	if q := s.peek(); q == '"' || q == '\'' {
+		start := s.pos
+		s.quoted()
+		text := s.text[start:s.pos]
+		if q == '"' {
+			if t, err := strconv.Unquote(text); err == nil {
+				return t
+			}
+		}
+		return strings.Trim(text, string(q))
+	}
+	start := s.pos
+	for s.pos < len(s.text) && strings.IndexByte(" \t\r\n.=]#", s.text[s.pos]) < 0 {
+		s.pos++
+	}
+	return s.text[start:s.pos]
+}
+
+// keyValue reads key = value.
+func (s *tomlScanner) keyValue(table []string) {
+	line := s.here()
+	key := append(table[:len(table):len(table)], s.key()...)
+	s.note(key, line)
+	if s.peek() == '=' {
+		s.pos++
+	}
+	s.value(key)
+}
+
+// value passes over a value and notes the keys of inline tables and arrays in it.
+func (s *tomlScanner) value(key []string) {
+	s.skip(" \t")
+	switch s.peek() {
+	case '"', '\'':
+		s.quoted()
+	case '[':
+		s.list(']', func(i int) {
+			full := append(key[:len(key):len(key)], strconv.Itoa(i))
+			s.note(full, s.here())
+			s.value(full)
+		})
+	case '{':
+		s.list('}', func(int) { s.keyValue(key) })
+	default:
+		for s.pos < len(s.text) && strings.IndexByte(",]}#\r\n", s.text[s.pos]) < 0 {
+			s.pos++
+		}
+	}
+}
+
+// list reads the entries between brackets.
+func (s *tomlScanner) list(end byte, entry func(i int)) {
+	s.pos++
+	for i := 0; ; i++ {
+		s.skip(" \t\r\n,")
+		if s.pos >= len(s.text) || s.peek() == end {
+			s.pos = min(s.pos+1, len(s.text))
+			return
+		}
+		before := s.pos
+		entry(i)
+		if s.pos == before {
+			s.pos++ // never for a well-formed document; without it another would hold us here
+		}
+	}
+}
+
+// quoted passes over a string of any of the four kinds.
+func (s *tomlScanner) quoted() {
+	q := s.text[s.pos : s.pos+1]
+	if strings.HasPrefix(s.text[s.pos:], q+q+q) {
+		s.pos += 3
+		s.until(q + q + q)
+		for s.peek() == q[0] { // up to two quotes may belong to the string
+			s.pos++
+		}
+		return
+	}
+	s.pos++
+	s.until(q)
+}
+
+// until goes behind the next end of a string, in which a backslash hides the byte after it if quotes are double.
+func (s *tomlScanner) until(end string) {
+	for s.pos < len(s.text) && !strings.HasPrefix(s.text[s.pos:], end) {
+		if s.text[s.pos] == '\\' && end[0] == '"' {
+			s.pos++
+		}
+		s.pos++
+	}
+	s.pos = min(s.pos+len(end), len(s.text))
+}
