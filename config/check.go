@@ -1,0 +1,170 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+)
+
+// Mount is what is mounted on a directory.
+type Mount struct {
+	Source string // a device, a path or a word such as tmpfs
+	Type   string // as mount(8) names it: ufs, tmpfs, nullfs
+}
+
+// MountLookup returns the topmost mount on exactly a directory; false where none is.
+type MountLookup func(dir string) (Mount, bool, error)
+
+// Check returns the problems that Load found and those that only a look at the machine as it runs shows: live trees that are
+// not in memory, and files of the host's /etc that only the image can hold. It is apart from Load because a hook that
+// runs between two mounts would find what is no problem a moment later. A nil lookup is the system's; with --root nothing
+// is mounted, and mounts are not looked at.
+func (m *Model) Check(lookup MountLookup) []Problem {
+	if lookup == nil {
+		lookup = systemMount
+	}
+	problems := slices.Clone(m.Problems)
+	for _, t := range m.Targets {
+		if m.Root == "" {
+			problems = append(problems, checkLive(t, lookup)...)
+		}
+		if t.Host() {
+			problems = append(problems, m.checkImageFiles(t)...)
+		}
+	}
+	return sortProblems(problems)
+}
+
+// systemMount looks in the system's table of mounts.
+func systemMount(dir string) (Mount, bool, error) {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	infos, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil || len(infos) == 0 {
+		return Mount{}, false, err
+	}
+	top := infos[len(infos)-1]
+	return Mount{Source: top.Source, Type: top.FSType}, true, nil
+}
+
+// checkLive warns where a live tree is on a disk: then a restart would not bring the defaults back, and cfgd's promise about
+// what a restart loses means nothing. Of a jail that is down (no base mounted) nothing can be said.
+func checkLive(t *Target, lookup MountLookup) []Problem {
+	if t.Memory == BackingDir {
+		return nil
+	}
+	at := t.Origin["live"]
+	if at == (Origin{}) {
+		at = t.Origin["root"]
+	}
+	live, mounted, err := lookup(t.Live)
+	switch {
+	case err != nil:
+		return []Problem{warningAt(at, t.Name, "", "look at the mount on %s: %v", t.Live, err)}
+	case mounted && inMemory(live):
+		return nil
+	case mounted:
+		return []Problem{warningAt(at, t.Name, `mount it as a memory filesystem, or write memory = "dir" in cfgd.toml`,
+			"live %s is on %s (%s), not in memory", t.Live, live.Source, live.Type)}
+	case t.Host():
+		return []Problem{warningAt(at, t.Name, "see diskless(8) and nanobsd(8): /etc is mounted by rc.initdiskless",
+			"live %s is not a filesystem in memory", t.Live)}
+	}
+	if _, up, err := lookup(path.Join(t.Root, "conf/base/etc")); err != nil || !up {
+		return nil
+	}
+	return []Problem{warningAt(at, t.Name, "run: cfgd jail init "+t.Name, "the base of %s is mounted, but live %s is not in memory", t.Name, t.Live)}
+}
+
+// inMemory reports whether a mount is a tmpfs(5) or on an md(4). On Linux /dev/md is a disk array.
+func inMemory(m Mount) bool {
+	return m.Type == "tmpfs" || m.Type == "ramfs" || runtime.GOOS != "linux" && strings.HasPrefix(m.Source, "/dev/md")
+}
+
+// imageFiles are the files of /etc that are read before rc.initdiskless has populated it, and so from the image: an edit
+// in memory, even a saved one, never has an effect. What rc(8) reads later (rc.subr, rc.conf, ttys, login.conf for logins) comes
+// from the populated tree and is not here. The root line of fstab, which loader(8) reads, is looked at by itself.
+var imageFiles = []struct{ name, why string }{
+	{"rc", "init(8) starts it before /etc is populated"},
+	{"rc.initdiskless", "it is what populates /etc"},
+	{"diskless", "rc(8) looks for it to decide whether to populate /etc"},
+}
+
+// checkImageFiles warns of host files that differ from base and can only be changed in the image.
+func (m *Model) checkImageFiles(t *Target) []Problem {
+	read, err := openFiles(m.Root)
+	if err != nil {
+		return nil
+	}
+	defer read.Close()
+	const fix = "change it in the NanoBSD image, and put this copy back: cfgd restore --from base host "
+	var problems []Problem
+	for _, f := range imageFiles {
+		live, base := path.Join(t.Live, f.name), path.Join(t.Base, f.name)
+		if differ(read, live, base) {
+			problems = append(problems, warningAt(Origin{File: live}, t.Name, fix+f.name,
+				"differs from the image's, which alone counts: %s", f.why))
+		}
+	}
+	return append(problems, checkRootLine(read, t)...)
+}
+
+// differ reports whether two files have different contents, or one of them is not there. A file that cannot be read is not judged.
+func differ(read fileReader, a, b string) bool {
+	x, xerr := read.ReadFile(a)
+	y, yerr := read.ReadFile(b)
+	xgone, ygone := errors.Is(xerr, fs.ErrNotExist), errors.Is(yerr, fs.ErrNotExist)
+	if xerr != nil && !xgone || yerr != nil && !ygone {
+		return false
+	}
+	return xgone != ygone || !bytes.Equal(x, y)
+}
+
+// checkRootLine warns where the host's fstab names another root than the image's. The line is the image's own: it differs
+// between the slices, so a saved copy is wrong on the other one.
+func checkRootLine(read fileReader, t *Target) []Problem {
+	live, base := rootLine(read, t.Fstab), rootLine(read, path.Join(t.Base, "fstab"))
+	if live == nil || base == nil || live.Source == base.Source {
+		return nil
+	}
+	return []Problem{warningAt(Origin{t.Fstab, live.Line}, t.Name, "write "+base.Source+" again, and change it in the NanoBSD image if need be",
+		"the root is %s here, but %s in the image, which alone counts: loader(8) reads it before /etc is populated", live.Source, base.Source)}
+}
+
+// rootLine returns an fstab's entry for /, or nil.
+func rootLine(read fileReader, file string) *FstabEntry {
+	data, err := read.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	entries, _ := ParseFstab(file, data)
+	for i, e := range entries {
+		if e.Dir == "/" {
+			return &entries[i]
+		}
+	}
+	return nil
+}
+
+// Fstab reads an fstab that a target or jail names, for those who change one; the name is as the model has it.
+func (m *Model) Fstab(name string) ([]FstabEntry, []byte, error) {
+	read, err := openFiles(m.Root)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer read.Close()
+	data, err := read.ReadFile(name)
+	if err != nil {
+		return nil, nil, fileError(name, err)
+	}
+	entries, err := ParseFstab(name, data)
+	return entries, data, err
+}
