@@ -115,10 +115,10 @@ func (f *rootFiles) isDir(name string) bool {
 	return err == nil && info.IsDir()
 }
 
-// isFile reports whether anything that is not a directory is there: whether it can be read is for ReadFile to say.
-func (f *rootFiles) isFile(name string) bool {
-	info, err := f.Stat(name)
-	return err == nil && !info.IsDir()
+// exists reports whether name leads to anything: whether it can be read is for ReadFile to say.
+func (f *rootFiles) exists(name string) bool {
+	_, err := f.Stat(name)
+	return err == nil
 }
 
 // ReadDir returns the names in a directory, sorted.

@@ -222,7 +222,7 @@ func (c *rcConf) jailConfJails(read *rootFiles, listed []string) ([]*jailDef, er
 		}
 		blocks, problems, err := loadJailConf(read, f.name)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && !read.isFile(f.name):
+		case errors.Is(err, fs.ErrNotExist) && !read.exists(f.name):
 			continue
 		case err != nil && f.only == "":
 			return nil, fileError(f.name, err)

@@ -115,7 +115,7 @@ func (l *loader) readJails() error {
 	if err != nil {
 		return err
 	}
-	js := rc.jails(l.read.isFile)
+	js := rc.jails(l.read.exists)
 	conf, err := rc.jailConfJails(l.read, js.listed)
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
 		byName[d.name] = d
 	}
 	for _, name := range js.listed {
-		if byName[name] == nil {
+		if byName[name] == nil && !c.unknown("jail_"+jailVar(name)+"_rootdir") {
 			c.problems = append(c.problems, warningAt(js.listAt, name, "define the jail or take it out of jail_list",
 				"jail_list names %s, which neither rc.conf nor jail.conf defines", name))
 		}

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -79,18 +82,94 @@ func mustLoad(t testing.TB, files map[string]string) *Model {
 	return m
 }
 
-func TestPaper(t *testing.T) {
+// A test names its problems as FILE:LINE severity: a part of the message.
+func problemLines(ps []Problem) []string {
+	var out []string
+	for _, p := range ps {
+		out = append(out, fmt.Sprintf("%s %s: %s", Origin{p.File, p.Line}, p.Severity, p.Message))
+	}
+	return out
+}
+
+// wantProblems compares problems by beginning, so that a test reads as what the administrator sees.
+func wantProblems(t *testing.T, ps []Problem, want ...string) {
+	t.Helper()
+	got := problemLines(ps)
+	for i := range max(len(got), len(want)) {
+		switch {
+		case i >= len(got):
+			t.Errorf("missing problem: %s", want[i])
+		case i >= len(want):
+			t.Errorf("problem not expected: %s", got[i])
+		case !strings.HasPrefix(got[i], want[i]):
+			t.Errorf("problem %d:\n got %s\nwant %s", i, got[i], want[i])
+		}
+	}
+	for _, p := range ps {
+		if p.Fix == "" {
+			t.Errorf("problem without a fix: %s", p)
+		}
+	}
+}
+
+func TestPaperMachine(t *testing.T) {
 	m := mustLoad(t, paperFiles())
-	for _, x := range m.Targets {
-		t.Logf("%+v", *x)
+	if len(m.Targets) != 1 || len(m.Jails) != 1 {
+		t.Fatalf("targets %v, jails %v", m.Targets, m.Jails)
 	}
-	for _, x := range m.Jails {
-		t.Logf("%+v", *x)
+	v := m.Targets[0]
+	got := []string{v.Name, v.Root, v.Base, v.BaseID, v.Cfg, v.Live, v.Fstab, string(v.Memory)}
+	want := []string{"vhost1", "/jail/vhost1", "/jail/proto/etc/.zfs/snapshot/1", "proto/etc@1",
+		"/jail/vhost1/cfg", "/jail/vhost1/etc", "/etc/fstab.vhost1", "dir"}
+	if !slices.Equal(got, want) {
+		t.Errorf("target:\n got %q\nwant %q", got, want)
 	}
-	for _, x := range m.Problems {
-		t.Logf("%s", x)
+	for key, at := range map[string]string{"root": "/etc/rc.conf:12", "fstab": "/etc/rc.conf:18", "base": "/etc/fstab.vhost1:2",
+		"prestart": "/etc/rc.conf:20"} {
+		if v.Origin[key].String() != at {
+			t.Errorf("origin of %s: %s, want %s", key, v.Origin[key], at)
+		}
 	}
-	for _, x := range m.Prototypes {
-		t.Logf("%+v", *x)
+	p := m.Jails[0]
+	if p.Name != "proto" || p.Root != "/jail/proto" || p.Fstab != "/etc/fstab.proto" || len(p.Prestart) != 0 {
+		t.Errorf("jail %+v", p)
+	}
+	if len(m.Prototypes) != 1 || m.Prototypes[0].Root != "/jail/proto" || m.Prototypes[0].Name != "proto" {
+		t.Errorf("prototypes %+v", m.Prototypes)
+	}
+	wantProblems(t, m.Problems, "/etc/rc.conf:20 error: jail_vhost1_exec_prestart0 is set at line 19 already: the cleanup hook")
+	if fix := m.Problems[0].Fix; fix != "name this line jail_vhost1_exec_poststop0" {
+		t.Errorf("fix: %s", fix)
+	}
+}
+
+// mended is the paper's machine without its slip.
+func mended() map[string]string {
+	files := paperFiles()
+	files["/etc/rc.conf"] = strings.Replace(paperRcConf,
+		`exec_prestart0="/etc/admin/jail_etc_cleanup`, `exec_poststop0="/etc/admin/jail_etc_cleanup`, 1)
+	return files
+}
+
+func TestMendedPaperHasNoProblem(t *testing.T) {
+	m := mustLoad(t, mended())
+	wantProblems(t, m.Check(nil))
+	v := m.Target("vhost1")
+	if !slices.Equal(v.Prestart, []string{"/etc/admin/jail_etc_init vhost1"}) || !slices.Equal(v.Poststop, []string{"/etc/admin/jail_etc_cleanup vhost1"}) {
+		t.Errorf("hooks %q %q", v.Prestart, v.Poststop)
+	}
+}
+
+// Section 2.4 prints the line of the base twice.
+func TestPaperDoubledFstabLine(t *testing.T) {
+	files := mended()
+	files["/etc/fstab.vhost1"] = `/jail/proto/.zfs/snapshot/2 /jail/vhost1 nullfs ro 0 0
+/jail/proto/etc/.zfs/snapshot/2 /jail/vhost1/conf/base/etc nullfs ro 0 0
+/jail/proto/etc/.zfs/snapshot/2 /jail/vhost1/conf/base/etc nullfs ro 0 0
+`
+	m := mustLoad(t, files)
+	wantProblems(t, m.Problems, "/etc/fstab.vhost1:3 warning: /jail/proto/etc/.zfs/snapshot/2 is mounted on /jail/vhost1/conf/base/etc twice; the first line is /etc/fstab.vhost1:2")
+	if id := m.Target("vhost1").BaseID; id != "proto/etc@2" {
+		t.Errorf("base id %s", id)
 	}
 }

@@ -166,8 +166,6 @@ func (c *rcConf) stmt(file string, s *syntax.Stmt) {
 	switch cmd := s.Cmd.(type) {
 	case *syntax.CallExpr:
 		c.call(file, s, cmd)
-	case *syntax.DeclClause:
-		c.declare(file, s, cmd)
 	case *syntax.Block:
 		c.stmts(file, cmd.Stmts)
 	case nil: // a redirection alone
@@ -210,6 +208,8 @@ func (c *rcConf) call(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 				c.doubt(file, s, err.Error())
 			}
 		}
+	case "export", "readonly":
+		c.export(file, cmd.Args[1:])
 	case "unset":
 		for _, w := range cmd.Args[1:] {
 			delete(c.vars, w.Lit())
@@ -239,29 +239,43 @@ func (c *rcConf) source(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	}
 }
 
-// declare follows export and readonly.
-func (c *rcConf) declare(file string, s *syntax.Stmt, cmd *syntax.DeclClause) {
-	for _, a := range cmd.Args {
-		if a.Name != nil && !a.Naked {
-			c.assign(file, a)
+// export follows the assignments in the arguments of export and readonly, which POSIX shell takes for words.
+func (c *rcConf) export(file string, words []*syntax.Word) {
+	for _, w := range words {
+		if len(w.Parts) == 0 {
+			continue
 		}
+		lit, ok := w.Parts[0].(*syntax.Lit)
+		if !ok {
+			continue
+		}
+		name, rest, ok := strings.Cut(lit.Value, "=")
+		if !ok || !syntax.ValidName(name) {
+			continue
+		}
+		first := *lit
+		first.Value = rest
+		value := &syntax.Word{Parts: append([]syntax.WordPart{&first}, w.Parts[1:]...)}
+		c.set(file, name, w.Pos(), value)
 	}
 }
 
-// assign sets a variable to what its value expands to.
+// assign follows an assignment.
 func (c *rcConf) assign(file string, a *syntax.Assign) {
-	name, at := a.Name.Value, Origin{file, int(a.Pos().Line())}
-	value, err := c.expand(file, a.Value)
+	c.set(file, a.Name.Value, a.Pos(), a.Value)
+}
+
+// set gives a variable what a word expands to.
+func (c *rcConf) set(file, name string, pos syntax.Pos, word *syntax.Word) {
+	at := Origin{file, int(pos.Line())}
+	value, err := c.expand(file, word)
 	if err != nil {
 		c.taint(at, err.Error(), []string{name})
 		return
 	}
-	if a.Append {
-		value = c.vars[name].value + value
-	}
 	c.vars[name] = rcVar{value: value, known: true, origin: at}
 	if rcMatters(name) {
-		c.assigned[name] = append(c.assigned[name], rcAssign{value, at, a.Append || mentions(a.Value, name)})
+		c.assigned[name] = append(c.assigned[name], rcAssign{value, at, mentions(word, name)})
 	}
 }
 
@@ -294,7 +308,7 @@ func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
 		}
 	}()
 	env := &rcEnv{c: c, at: Origin{file, int(w.Pos().Line())}}
-	value, err = expand.Literal(&expand.Config{Env: env}, w)
+	value, err = expand.Literal(&expand.Config{Env: env}, unescape(w))
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("an expansion that is an error (%w)", err)
@@ -302,6 +316,28 @@ func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
 		return "", fmt.Errorf("a value of more than %d KiB", maxShellValue>>10)
 	}
 	return value, nil
+}
+
+// unescape puts what a backslash quotes outside of double quotes into single ones: expand.Literal leaves such backslashes.
+func unescape(w *syntax.Word) *syntax.Word {
+	out := &syntax.Word{}
+	for _, part := range w.Parts {
+		lit, ok := part.(*syntax.Lit)
+		if !ok || !strings.Contains(lit.Value, `\`) {
+			out.Parts = append(out.Parts, part)
+			continue
+		}
+		for rest := lit.Value; rest != ""; {
+			plain, behind, found := strings.Cut(rest, `\`)
+			out.Parts = append(out.Parts, &syntax.Lit{Value: plain})
+			if found && behind != "" {
+				out.Parts = append(out.Parts, &syntax.SglQuoted{Value: behind[:1]})
+				behind = behind[1:]
+			}
+			rest = behind
+		}
+	}
+	return out
 }
 
 // static returns an error where a word's value depends on more than known variables.
@@ -336,10 +372,26 @@ func (c *rcConf) staticParam(p *syntax.ParamExp, nth int) error {
 	case nth > maxShellParams:
 		return fmt.Errorf("more than %d parameters", maxShellParams)
 	}
+	if escapedIn(p) {
+		return errors.New("a backslash in an expansion")
+	}
 	if v, set := c.vars[p.Param.Value]; set && !v.known {
 		return fmt.Errorf("the value of %s, which is unknown since %s", p.Param.Value, v.origin)
 	}
 	return nil
+}
+
+// escapedIn reports whether the word of ${x:-word} has a backslash, which means one thing in quotes and another outside.
+func escapedIn(p *syntax.ParamExp) bool {
+	found := false
+	if p.Exp != nil && p.Exp.Word != nil {
+		syntax.Walk(p.Exp.Word, func(n syntax.Node) bool {
+			lit, ok := n.(*syntax.Lit)
+			found = found || ok && strings.Contains(lit.Value, `\`)
+			return !found
+		})
+	}
+	return found
 }
 
 // rcEnv shows the variables to the library's expansion; ${x:=y} assigns through Set.
@@ -480,4 +532,10 @@ func (c *rcConf) get(name string) (string, Origin, bool) {
 		return "", v.origin, false
 	}
 	return v.value, v.origin, true
+}
+
+// unknown reports whether a variable is set to what only a shell knows; that has been warned of.
+func (c *rcConf) unknown(name string) bool {
+	v, ok := c.vars[name]
+	return ok && !v.known
 }

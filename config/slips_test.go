@@ -1,0 +1,138 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// Each set-up has one thing wrong with it, and the problems that it must lead to.
+func TestSlips(t *testing.T) {
+	rc := func(old, new string) func(map[string]string) {
+		return func(f map[string]string) { f["/etc/rc.conf"] = strings.Replace(f["/etc/rc.conf"], old, new, 1) }
+	}
+	fstab := func(old, new string) func(map[string]string) {
+		return func(f map[string]string) {
+			f["/etc/fstab.vhost1"] = strings.Replace(f["/etc/fstab.vhost1"], old, new, 1)
+		}
+	}
+	file := func(name, text string) func(map[string]string) {
+		return func(f map[string]string) { f[name] = text }
+	}
+	for name, c := range map[string]struct {
+		change func(map[string]string)
+		want   []string
+	}{
+		"not in jail_list": {rc("proto vhost1", "proto"),
+			[]string{"/etc/rc.conf:12 warning: jail vhost1 is not in jail_list"}},
+		"in jail_list alone": {rc("proto vhost1", "proto vhost1 vhost2"),
+			[]string{"/etc/rc.conf:2 warning: jail_list names vhost2, which neither"}},
+		"twice in jail_list": {rc("proto vhost1", "proto vhost1 proto"),
+			[]string{"/etc/rc.conf:2 warning: jail_list names proto twice"}},
+		"no cleanup hook": {rc("jail_vhost1_exec_poststop0", "#"),
+			[]string{"/etc/rc.conf:19 warning: jail vhost1 has no cleanup hook in exec.poststop"}},
+		"no init hook": {rc("jail_vhost1_exec_prestart0", "#"),
+			[]string{"/etc/rc.conf:20 warning: jail vhost1 has no init hook in exec.prestart"}},
+		"list broken by a gap": {rc("jail_vhost1_exec_poststop0", "jail_vhost1_exec_poststop2"),
+			[]string{"/etc/rc.conf:19 warning: jail vhost1 has no cleanup hook in exec.poststop"}},
+		"list from 1": {rc("jail_vhost1_exec_poststop0", "jail_vhost1_exec_poststop1"), nil},
+		"cleanup in prestop": {rc("jail_vhost1_exec_poststop0", "jail_vhost1_exec_prestop0"),
+			[]string{"/etc/rc.conf:19 warning: jail vhost1 has no cleanup hook", "/etc/rc.conf:20 warning: the cleanup hook of jail vhost1 is in exec.prestop: its failure would leave the jail running"}},
+		"cleanup in stop": {rc(`jail_vhost1_exec_poststop0="/etc/admin/jail_etc_cleanup vhost1"`, `jail_vhost1_exec_stop="cfgd jail cleanup vhost1"`),
+			[]string{"/etc/rc.conf:19 warning: jail vhost1 has no cleanup hook", "/etc/rc.conf:20 warning: the cleanup hook of jail vhost1 is in exec.stop: its failure"}},
+		"another jail's hook": {rc("jail_etc_init vhost1", "jail_etc_init proto"),
+			[]string{"/etc/rc.conf:19 warning: the init hook of jail vhost1 names proto"}},
+		"cfgd as hook": {rc("/etc/admin/jail_etc_init vhost1", "/usr/local/sbin/cfgd --log-level debug jail init vhost1 >/dev/null 2>&1"), nil},
+		"a hook twice": {rc("jail_vhost1_exec_poststop0", "jail_vhost1_exec_poststop0=x\njail_vhost1_exec_poststop0"),
+			[]string{`/etc/rc.conf:21 warning: jail_vhost1_exec_poststop0 is set at line 20 already: "x" is not run`}},
+		"a hook twice the same": {rc("jail_vhost1_exec_prestart0", "jail_vhost1_exec_prestart0=\"/etc/admin/jail_etc_init vhost1\"\njail_vhost1_exec_prestart0"),
+			[]string{`/etc/rc.conf:20 warning: jail_vhost1_exec_prestart0 is set to the same at line 19`}},
+		"a hook anew in another file is none": {file("/etc/rc.conf.local", "jail_vhost1_exec_prestart0='cfgd jail init vhost1'\n"), nil},
+		"other snapshot of the root": {fstab("/jail/proto/.zfs/snapshot/1", "/jail/proto/.zfs/snapshot/2"),
+			[]string{"/etc/fstab.vhost1:2 warning: base is snapshot 1, but the root at /etc/fstab.vhost1:1 is snapshot 2"}},
+		"other prototype of the root": {fstab("/jail/proto/.zfs/snapshot/1", "/jail/web/.zfs/snapshot/1"),
+			[]string{"/etc/fstab.vhost1:2 warning: base is of prototype /jail/proto, but the root at /etc/fstab.vhost1:1 is of /jail/web"}},
+		"two bases": {fstab("zpool/vhost1/cfg", "/jail/proto/etc/.zfs/snapshot/2 /jail/vhost1/conf/base/etc nullfs ro 0 0\nzpool/vhost1/cfg"),
+			[]string{"/etc/fstab.vhost1:3 warning: /jail/proto/etc/.zfs/snapshot/2 hides /jail/proto/etc/.zfs/snapshot/1 of line 2", "/etc/fstab.vhost1:3 warning: base is snapshot 2, but the root"}},
+		"no hostname": {rc("jail_vhost1_hostname", "#"),
+			[]string{"/etc/rc.conf:12 warning: jail vhost1 has no hostname"}},
+		"fstab is not there": {rc(`jail_vhost1_fstab="/etc/fstab.vhost1"`, `jail_vhost1_fstab="/etc/fstab.vhost"`),
+			[]string{"/etc/rc.conf:18 warning: fstab /etc/fstab.vhost of jail vhost1 is not there"}},
+		"fstab is malformed": {fstab("nullfs ro 0 0\nzpool", "\nzpool"),
+			[]string{"/etc/fstab.vhost1:2 error: 2 of the 4 fields that a mount needs"}},
+		"fstab is a directory": {func(f map[string]string) { delete(f, "/etc/fstab.vhost1"); f["/etc/fstab.vhost1/"] = "" },
+			[]string{"/etc/fstab.vhost1 error: is a directory, not a regular file"}},
+		"a root that is all": {rc(`"/jail/vhost1"`, `"/"`),
+			[]string{`/etc/rc.conf:12 error: root "/" of jail vhost1 is not a directory of its own`}},
+		"a relative root": {rc(`"/jail/vhost1"`, `"jail/vhost1"`),
+			[]string{`/etc/rc.conf:12 error: root "jail/vhost1" of jail vhost1 is not`}},
+		"a root that only a shell knows": {rc(`"/jail/vhost1"`, "`cat /etc/where`"),
+			[]string{"/etc/rc.conf:12 warning: jail_vhost1_rootdir depends on a command substitution, which cfgd does not run"}},
+		"variables where nobody reads them": {file("/etc/rc.conf.d/cfgd", "jail_list=x\n"),
+			[]string{"/etc/rc.conf.d/cfgd warning: sets jail_list, but rc.d/jail does not read this file"}},
+		"cfg always mounted": {func(f map[string]string) {
+			f["/conf/base/etc/"] = ""
+			f["/etc/fstab"] = "/dev/ada0s3 /cfg ufs rw 2 2\n"
+		},
+			[]string{"/etc/fstab:1 warning: /cfg is mounted all the time"}},
+		"the host's fstab is malformed": {func(f map[string]string) { f["/conf/base/etc/"] = ""; f["/etc/fstab"] = "/dev/ada0s3 /cfg\n" },
+			[]string{"/etc/fstab:1 error: 2 of the 4 fields"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := mended()
+			c.change(files)
+			wantProblems(t, mustLoad(t, files).Problems, c.want...)
+		})
+	}
+}
+
+// One target's trouble is never another's.
+func TestTroubleStaysWithItsTarget(t *testing.T) {
+	files := mended()
+	files["/etc/rc.conf"] += `jail_list="$jail_list vhost2"
+jail_vhost2_rootdir=/jail/vhost2 jail_vhost2_hostname=two
+jail_vhost2_exec_prestart0="jail_etc_init vhost2"
+jail_vhost2_exec_poststop0="jail_etc_cleanup vhost2"
+`
+	files["/etc/fstab.vhost2"] = "garbage\n"
+	m := mustLoad(t, files)
+	wantProblems(t, m.Problems, "/etc/fstab.vhost2:1 error: 1 of the 4 fields")
+	if m.Problems[0].Target != "vhost2" || m.Target("vhost1") == nil || m.Target("vhost2") != nil || len(m.Jails) != 2 {
+		t.Errorf("problems %v, targets %v, jails %v", m.Problems, m.Targets, m.Jails)
+	}
+}
+
+// Two jails on one root have one live tree: only the first can be looked after.
+func TestSharedRoot(t *testing.T) {
+	files := mended()
+	files["/etc/rc.conf"] += `jail_list="$jail_list zwei"
+jail_zwei_rootdir=/jail/vhost1 jail_zwei_hostname=two jail_zwei_fstab=/etc/fstab.vhost1
+jail_zwei_exec_prestart0="jail_etc_init zwei"
+jail_zwei_exec_poststop0="jail_etc_cleanup zwei"
+`
+	m := mustLoad(t, files)
+	wantProblems(t, m.Problems, "/etc/rc.conf:22 error: live /jail/vhost1/etc of zwei is live /jail/vhost1/etc of vhost1")
+	if m.Target("vhost1") == nil || m.Target("zwei") != nil {
+		t.Errorf("targets %v", m.Targets)
+	}
+}
+
+func TestParseHook(t *testing.T) {
+	for command, want := range map[string][2]string{
+		"cfgd jail init vhost1":                            {"init", "vhost1"},
+		"/usr/local/sbin/cfgd jail cleanup vhost1 || true": {"cleanup", "vhost1"},
+		"cfgd --config /a/b jail init v-1":                 {"init", "v-1"},
+		"/bin/sh -c 'cfgd jail init vhost1; echo done'":    {"init", "vhost1"},
+		"sh /etc/jail_etc_init vhost1":                     {"init", "vhost1"},
+		"/etc/admin/jail_etc_cleanup vhost1":               {"cleanup", "vhost1"},
+		"jail_etc_init":                                    {"init", ""},
+		"cfgd jail switch vhost1 2":                        {"", ""},
+		"cfgd jail":                                        {"", ""},
+		"echo jail init vhost1":                            {"", ""},
+		"":                                                 {"", ""},
+	} {
+		h, name := parseHook(command)
+		if string(h) != want[0] || name != want[1] {
+			t.Errorf("%q: %q %q, want %q", command, h, name, want)
+		}
+	}
+}
