@@ -216,8 +216,8 @@ func (f *rootFiles) Glob(pattern string) ([]string, error) {
 func (f *rootFiles) globStep(dir, step string) ([]string, error) {
 	if !strings.ContainsAny(step, `*?[\`) {
 		name := joinKeepingDots(dir, step)
-		if _, err := f.Stat(name); err != nil {
-			return nil, onlyIfPresent(err)
+		if !f.exists(name) {
+			return nil, nil
 		}
 		return []string{name}, nil
 	}
@@ -243,14 +243,6 @@ func (f *rootFiles) globStep(dir, step string) ([]string, error) {
 // joinKeepingDots appends a component without cleaning: "link/.." is not the same place as ".".
 func joinKeepingDots(dir, name string) string {
 	return strings.TrimSuffix(dir, "/") + "/" + name
-}
-
-// onlyIfPresent drops the error of a file that is not there.
-func onlyIfPresent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return nil
-	}
-	return err
 }
 
 // named puts the name that the configuration uses in place of the one below the root.

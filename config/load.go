@@ -381,26 +381,42 @@ func (l *loader) fstab(file string) ([]FstabEntry, error) {
 	return ParseFstab(file, data)
 }
 
-// prototypes are the ones of cfgd.toml and the trees whose snapshots the targets' bases are.
+// prototypes are the ones of cfgd.toml and the trees whose snapshots the targets' bases are. Where two trees have the same
+// name, the second goes by its whole path.
 func (l *loader) prototypes() []*Prototype {
 	byName := map[string]*Prototype{}
 	for _, p := range l.conf.protos {
 		byName[p.Name] = &p
 	}
+	roots := l.prototypeRoots()
+	for _, root := range sorted(roots) {
+		name := path.Base(root)
+		if p := byName[name]; p != nil && p.Root != "" && p.Root != root {
+			name = strings.TrimPrefix(root, "/")
+		}
+		p := byName[name]
+		if p == nil {
+			p = &Prototype{Name: name, Origin: map[string]Origin{}}
+			byName[name] = p
+		}
+		if p.Root == "" {
+			p.Root, p.Origin["root"] = root, roots[root]
+		}
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b *Prototype) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// prototypeRoots finds the trees of which the targets' bases are snapshots, and where each is named first.
+func (l *loader) prototypeRoots() map[string]Origin {
+	roots := map[string]Origin{}
 	for _, t := range l.targets {
 		s, ok := ParseSnapshot(t.Base)
 		if !ok || !path.IsAbs(s.Tree) {
 			continue
 		}
-		root := s.Prototype()
-		p := byName[path.Base(root)]
-		if p == nil {
-			p = &Prototype{Name: path.Base(root), Origin: map[string]Origin{}}
-			byName[p.Name] = p
-		}
-		if p.Root == "" {
-			p.Root, p.Origin["root"] = root, t.Origin["base"]
+		if _, known := roots[s.Prototype()]; !known {
+			roots[s.Prototype()] = t.Origin["base"]
 		}
 	}
-	return slices.SortedFunc(maps.Values(byName), func(a, b *Prototype) int { return strings.Compare(a.Name, b.Name) })
+	return roots
 }

@@ -161,6 +161,18 @@ func (x tree) origin() Origin {
 	return cmp.Or(x.target.Origin[x.key], x.target.Origin["root"])
 }
 
+// rank says how much a tree is the one to complain about: one that cfgd.toml sets by itself, then one that follows from a root there.
+func (x tree) rank(toml string) int {
+	switch {
+	case toml == "":
+	case x.target.Origin[x.key].File == toml:
+		return 2
+	case x.origin().File == toml:
+		return 1
+	}
+	return 0
+}
+
 // overlap reports whether one tree is the other or inside it. Bases may be shared; a snapshot is outside of the tree that it
 // was taken of, as far as others are concerned.
 func overlap(a, b tree) bool {
@@ -221,11 +233,10 @@ func (l *loader) overlapsNone(t *Target, others []*Target) bool {
 // refuseOverlap reports two trees that overlap, and returns false. It is an error of cfgd.toml where that set one of them, and the
 // target's own trouble where the machine's files did.
 func (l *loader) refuseOverlap(a, b tree) bool {
-	at := a.origin()
-	if at.File != l.conf.file && b.origin().File == l.conf.file {
+	if a.rank(l.conf.file) < b.rank(l.conf.file) {
 		a, b = b, a
-		at = a.origin()
 	}
+	at := a.origin()
 	how := "overlaps"
 	switch {
 	case a.path == b.path:

@@ -76,7 +76,7 @@ func loadToml(read *rootFiles, file string) (*tomlConf, error) {
 func parseToml(name string, data []byte) (*tomlConf, error) {
 	var doc map[string]any
 	if _, err := toml.Decode(string(data), &doc); err != nil {
-		return nil, tomlError(name, err)
+		return nil, tomlError(name, string(data), err)
 	}
 	r := &tomlReader{file: name, lines: indexToml(string(data))}
 	conf := r.read(doc)
@@ -86,14 +86,19 @@ func parseToml(name string, data []byte) (*tomlConf, error) {
 	return conf, nil
 }
 
-// tomlError gives a syntax error its line and column.
-func tomlError(name string, err error) *ConfigError {
+// tomlError gives a syntax error its line and column. They are counted from the offset: the line that the library
+// tells is the next one where an end of line is what it did not expect.
+func tomlError(name, text string, err error) *ConfigError {
 	e := &ConfigError{File: name, Message: err.Error(), Fix: "mend it: cfgd.toml(5) has an example", Err: err}
-	if pe, ok := errors.AsType[toml.ParseError](err); ok {
-		e.Line, e.Col, e.Message = pe.Position.Line, pe.Position.Col, pe.Message
-		if strings.Contains(e.Message, "already been defined") {
-			e.Fix = "write each table and key once"
-		}
+	pe, ok := errors.AsType[toml.ParseError](err)
+	if !ok {
+		return e
+	}
+	before := text[:min(pe.Position.Start, len(text))]
+	e.Line, e.Message = 1+strings.Count(before, "\n"), strings.TrimSuffix(pe.Message, ".")
+	e.Col = len(before) - strings.LastIndexByte(before, '\n')
+	if strings.Contains(e.Message, "already been defined") {
+		e.Fix = "write each table and key once"
 	}
 	return e
 }
@@ -286,7 +291,7 @@ func (r *tomlReader) dataset(full []string, v any) string {
 
 // rules checks all of [[path]].
 func (r *tomlReader) rules(c *tomlConf, v any) {
-	list, ok := v.([]map[string]any)
+	list, ok := tableList(v)
 	if !ok {
 		r.fail([]string{"path"}, "write [[path]] with two brackets", "path is %s, not an array of tables", tomlKind(v))
 		return
@@ -296,6 +301,18 @@ func (r *tomlReader) rules(c *tomlConf, v any) {
 			c.rules = append(c.rules, rule)
 		}
 	}
+}
+
+// tableList takes [[path]] and path = [{…}, …] alike.
+func tableList(v any) ([]map[string]any, bool) {
+	list, ok := v.([]map[string]any)
+	values, inline := v.([]any)
+	for _, entry := range values {
+		table, isTable := entry.(map[string]any)
+		inline = inline && isTable
+		list = append(list, table)
+	}
+	return list, ok || inline
 }
 
 func (r *tomlReader) rule(at []string, entry map[string]any) (ClassRule, bool) {
@@ -313,7 +330,7 @@ func (r *tomlReader) rule(at []string, entry map[string]any) (ClassRule, bool) {
 		}
 	}
 	for _, key := range []string{"match", "class"} {
-		if _, ok := entry[key]; !ok {
+		if _, ok := entry[key]; !ok && len(r.errs) == before {
 			r.fail(at, "add "+key+" = …", "[[path]] has no %s", key)
 		}
 	}

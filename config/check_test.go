@@ -1,0 +1,75 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// mounts is a table of mounts for tests.
+type mounts map[string]Mount
+
+func (ms mounts) lookup(dir string) (Mount, bool, error) {
+	m, ok := ms[dir]
+	return m, ok, nil
+}
+
+func TestLiveOnMemory(t *testing.T) {
+	up := Mount{"/jail/proto/etc/.zfs/snapshot/1", "nullfs"}
+	for name, c := range map[string]struct {
+		memory Backing
+		mounts mounts
+		want   string
+	}{
+		"down":               {BackingTmpfs, nil, ""},
+		"on tmpfs":           {BackingTmpfs, mounts{"/jail/v/etc": {"tmpfs", "tmpfs"}, "/jail/v/conf/base/etc": up}, ""},
+		"on a disk":          {BackingTmpfs, mounts{"/jail/v/etc": {"zpool/v/etc", "zfs"}}, "live /jail/v/etc is on zpool/v/etc (zfs), not in memory"},
+		"not mounted":        {BackingTmpfs, mounts{"/jail/v/conf/base/etc": up}, "the base of v is mounted, but live /jail/v/etc is not in memory"},
+		"a directory, meant": {BackingDir, mounts{"/jail/v/conf/base/etc": up}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &Model{Targets: []*Target{{Name: "v", Root: "/jail/v", Live: "/jail/v/etc", Settings: Settings{Memory: c.memory},
+				Origin: map[string]Origin{"root": {"/etc/rc.conf", 3}}}}}
+			var want []string
+			if c.want != "" {
+				want = []string{"/etc/rc.conf:3 warning: " + c.want}
+			}
+			wantProblems(t, m.Check(c.mounts.lookup), want...)
+		})
+	}
+}
+
+func TestHostNotOnMemory(t *testing.T) {
+	h := &Target{Name: HostName, Live: "/etc", Base: "/nonexistent", Fstab: "/nonexistent", Settings: Settings{Memory: BackingMD}}
+	ps := checkLive(h, mounts{}.lookup)
+	if len(ps) != 1 || ps[0].Message != "live /etc is not a filesystem in memory" {
+		t.Errorf("%v", ps)
+	}
+	ps = checkLive(h, func(string) (Mount, bool, error) { return Mount{}, false, errors.New("no table") })
+	if len(ps) != 1 || !strings.Contains(ps[0].Message, "no table") {
+		t.Errorf("%v", ps)
+	}
+}
+
+// What the boot reads from the image cannot be changed in memory.
+func TestImageFiles(t *testing.T) {
+	m := mustLoad(t, map[string]string{
+		"/conf/base/etc/fstab": "/dev/ada0s2a / ufs ro 1 1\n", "/etc/fstab": "# mine\n/dev/ada0s1a / ufs ro 1 1\n/dev/ada0s3 /cfg ufs rw,noauto 2 2\n",
+		"/conf/base/etc/rc": "a", "/etc/rc": "b", "/etc/diskless": "", "/conf/base/etc/rc.initdiskless": "x", "/etc/rc.initdiskless": "x",
+		"/conf/base/etc/rc.conf": "", "/etc/rc.conf": "a=1\n",
+	})
+	wantProblems(t, m.Check(nil),
+		"/etc/diskless warning: differs from the image's, which alone counts: rc(8) looks for it",
+		"/etc/fstab:2 warning: the root is /dev/ada0s1a here, but /dev/ada0s2a in the image",
+		"/etc/rc warning: differs from the image's, which alone counts: init(8) starts it")
+}
+
+// The system's own table of mounts can be read.
+func TestSystemMount(t *testing.T) {
+	if _, ok, err := systemMount("/"); err != nil || !ok {
+		t.Errorf("nothing on /: %v", err)
+	}
+	if _, ok, err := systemMount(t.TempDir()); err != nil || ok {
+		t.Errorf("a new directory is a mount: %v", err)
+	}
+}

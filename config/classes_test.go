@@ -1,0 +1,140 @@
+package config
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+func TestBuiltinClasses(t *testing.T) {
+	for _, c := range []struct {
+		class Class
+		paths []string
+	}{
+		{Persist, []string{"rc.conf", "fstab", "group", "passwd", "hosts", "local/nginx/nginx.conf", "local/x/pwd.db", "local/motd", "ssh/sshd_config",
+			"ssh/ssh_host_rsa_key.pub", "ssh/ssh_host_ed25519_key.pub", "local/ssl/cert.pem", "local/ssl/private", "local/composer.lock", "rc.d/hostapd",
+			"rc.conf.bak", "rc.conf.orig", "local/x.tmp", "daemon.pid", "pw.conf", "group.backup", "rc.d/ipsec", "rc.d/wpa_supplicant", "aliases", "mail/aliases",
+			"login.conf", "services", ".profile", "local/dumpdates", "motd.template", "local/keyboard", "monkey", ".cfgdx", "sw.swp", "gr\xfcn", "a\nb", ".", ""}},
+		{Secret, []string{"master.passwd", "master.passwd.bak", "local/jail/master.passwd", "local/spwd.db", "ssh/ssh_host_rsa_key", "ssh/ssh_host_key",
+			"ssh/ssh_host_ed25519_key.old", "local/ssl/private/a", "local/ssl/private/b/c.pem", "local/nginx/tls.key", "tls.key.bak", "namedb/rndc.key", "ntp.keys",
+			"wpa_supplicant.conf", "wpa_supplicant-wlan0.conf", "hostapd.conf", "hostapd.wpa_psk", "ipsec.conf", "local/ipsec.secrets", "local/racoon/psk.txt",
+			"ppp/ppp.conf", "ppp/ppp.secret", "local/mpd5/mpd.conf", "chap-secrets", "local/wireguard/wg0.conf", "wireguard/wg0.conf", "krb5.keytab",
+			"local/www/.htpasswd", "opiekeys", "opieaccess", "dma/auth.conf", "mail/auth/client", "iscsi.conf", "ctl.conf", "nsmb.conf", "shadow", "shadow-",
+			"local/id_ed25519", "radius.conf", "local/letsencrypt/privkey1.pem", "local/\xff.key", "local/a\nb.key"}},
+		{Derived, []string{"pwd.db", "spwd.db", "login.conf.db", "aliases.db", "mail/aliases.db", "services.db"}},
+		{Volatile, []string{"motd", "dumpdates"}},
+		{Ignore, []string{".rc.conf.swp", "local/nginx/.nginx.conf.swo", ".rc.conf.swx", "4913", "local/4913", "rc.conf~", "#rc.conf#", ".#rc.conf", ".nfs01.4",
+			".cfgd.17", "local/.cfgd.3", ".cfgd/manifest", "pw.a1B2c3", "pwd.db.tmp", "spwd.db.tmp", "sudoers.tmp", "local/sudoers.tmp", ".!1234!rc.conf"}},
+	} {
+		for _, p := range c.paths {
+			var classes *Classes
+			if got, why := classes.Of(p); got != c.class || why == "" {
+				t.Errorf("%q is %s (%s), want %s", p, got, why, c.class)
+			}
+		}
+	}
+}
+
+// A derived file can be a secret too, and so can a temporary.
+func TestSecret(t *testing.T) {
+	var c Classes
+	for p, want := range map[string]bool{"spwd.db": true, "master.passwd": true, "pwd.db": false, "rc.conf": false, "pw.a1B2c3": true, ".master.passwd.swp": true} {
+		if c.Secret(p) != want {
+			t.Errorf("Secret(%s) = %v", p, !want)
+		}
+	}
+}
+
+func TestUserClasses(t *testing.T) {
+	c := newClasses([]ClassRule{
+		{Pattern: "local/keep/x.key", Class: Persist},
+		{Pattern: "local/keep", Class: Secret},
+		{Pattern: "/motd", Class: Persist},
+		{Pattern: "*.cache", Class: Volatile},
+		{Pattern: "local/**/log/", Class: Ignore},
+		{Pattern: "master.passwd", Class: Report},
+		{Pattern: "local/*.d", Class: Report},
+		{Pattern: "rc.conf", Class: Secret},
+	})
+	for p, want := range map[string]Class{
+		"local/keep/x.key": Persist, "local/keep": Secret, "local/keep/a/b": Secret, "local/keeper": Persist, "keep": Persist,
+		"motd": Persist, "local/a.cache": Volatile, "a.cache/b/c": Volatile, "local/log": Ignore, "local/log/x": Ignore, "local/a/b/log/x": Ignore,
+		"log/x": Persist, "local/a.d/b": Report, "local/a/b.d": Persist, "rc.conf": Secret, "local/rc.conf": Secret, "x.key": Secret,
+	} {
+		if got, _ := c.Of(p); got != want {
+			t.Errorf("%s is %s, want %s", p, got, want)
+		}
+	}
+	for p, want := range map[string]bool{"local/keep/x.key": false, "local/keep/y": true, "master.passwd": true, "rc.conf": true} {
+		if c.Secret(p) != want {
+			t.Errorf("Secret(%s) = %v", p, !want)
+		}
+	}
+	if !c.Equal(newClasses(c.user)) || c.Equal(nil) || !(*Classes)(nil).Equal(&Classes{}) {
+		t.Error("Equal")
+	}
+	if rows := c.Table(); rows[0].Pattern != "local/keep/x.key" || len(rows) != len(builtinRules)+8 {
+		t.Errorf("table of %d rows", len(rows))
+	}
+}
+
+// slowFirst tries each rule by doublestar alone: what the compiled table must agree with.
+func slowFirst(rules []ClassRule, name, base string) int {
+	for i, r := range rules {
+		pattern, subject := r.Pattern, base
+		if len(splitPath(pattern)) > 1 || pattern[0] == '/' {
+			subject = name
+		}
+		if pattern[0] == '/' {
+			pattern = pattern[1:]
+		}
+		// dir/** holds for what is below dir, not for dir itself.
+		if ok, _ := doublestar.Match(pattern, subject); ok && pattern != subject+"/**" {
+			return i
+		}
+	}
+	return -1
+}
+
+func FuzzClasses(f *testing.F) {
+	for _, r := range builtinRules {
+		f.Add(r.Pattern)
+	}
+	for _, s := range []string{"local/ssl/private/x/y", "a/wireguard/b", "wireguard/b", "mail/auth.d/x", "a/mail/auth/x", "x.key.y/z", "\xff~", "#a\n#", "a/b/ipsec.d/private/k"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		base := name
+		for i := range len(name) {
+			if name[i] == '/' {
+				base = name[i+1:]
+			}
+		}
+		if got, want := builtinSet.first(name), slowFirst(builtinRules, name, base); got != want {
+			t.Errorf("%q: rule %d, want %d", name, got, want)
+		}
+		new(Classes).Secret(name)
+	})
+}
+
+func TestBuiltinTable(t *testing.T) {
+	for _, r := range builtinRules {
+		if err := checkPattern(r.Pattern); err != nil || r.Reason == "" || r.Class == "" {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+}
+
+func BenchmarkClasses(b *testing.B) {
+	var names []string
+	for i := range 2800 {
+		names = append(names, fmt.Sprintf("local/dir%d/sub%d/file%d.conf", i%30, i%7, i))
+	}
+	c := newClasses([]ClassRule{{Pattern: "local/ssl/**", Class: Secret}, {Pattern: "*.cache", Class: Volatile}})
+	for b.Loop() {
+		for _, n := range names {
+			c.Of(n)
+		}
+	}
+}
