@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 )
@@ -102,8 +103,8 @@ func checkPattern(pattern string) error {
 	case strings.Trim(pattern, "/") == "":
 		return fmt.Errorf("match is empty")
 	case slices.Contains(strings.Split(pattern, "/"), ".."):
-		return fmt.Errorf("match %q leads out of etc with ..", pattern)
-	case !doublestar.ValidatePattern(pattern):
+		return fmt.Errorf("match %q leads out of etc", pattern)
+	case !doublestar.ValidatePattern(pattern) || !utf8.ValidString(pattern):
 		return fmt.Errorf("match %q is not a valid pattern", pattern)
 	}
 	return nil
@@ -113,10 +114,10 @@ func checkPattern(pattern string) error {
 type matcher struct {
 	rule    int
 	name    bool   // looks at the last component alone
-	prefix  string // what must stand at the beginning: a literal part of the pattern
-	suffix  string // and at the end
-	exact   bool   // prefix and suffix are the whole pattern, with one * between
-	below   bool   // a literal directory and all in it: prefix, then anything
+	prefix  string // literal text that must stand at the beginning,
+	suffix  string // at the end,
+	middle  string // and anywhere
+	exact   bool   // nothing more to look at
 	pattern string
 }
 
@@ -125,10 +126,10 @@ func (m *matcher) match(full, base string) bool {
 	if m.name {
 		s = base
 	}
-	if len(s) < len(m.prefix)+len(m.suffix) || !strings.HasPrefix(s, m.prefix) || !strings.HasSuffix(s, m.suffix) {
+	if len(s) < len(m.prefix)+len(m.suffix) || !strings.HasPrefix(s, m.prefix) || !strings.HasSuffix(s, m.suffix) || !strings.Contains(s, m.middle) {
 		return false
 	}
-	if m.exact || m.below {
+	if m.exact {
 		return true
 	}
 	ok, err := doublestar.Match(m.pattern, s)
@@ -143,50 +144,94 @@ type ruleSet struct {
 	tree  bool           // a rule that matches a directory holds for all below it
 }
 
+// special are the bytes that are not literal in a pattern.
+const special = `*?[]{}\`
+
 // compileRules prepares a table; tree is for the administrator's rules, see ruleSet.
 func compileRules(rules []ClassRule, tree bool) *ruleSet {
 	s := &ruleSet{names: map[string]int{}, paths: map[string]int{}, tree: tree}
 	for i, r := range rules {
 		pattern := strings.TrimSuffix(r.Pattern, "/")
 		anchored := strings.Contains(pattern, "/")
-		pattern = strings.TrimPrefix(pattern, "/")
-		literals := s.names
-		if anchored {
-			literals = s.paths
+		for _, p := range alternatives(strings.TrimPrefix(pattern, "/")) {
+			s.add(i, p, anchored)
 		}
-		if !strings.ContainsAny(pattern, `*?[{\`) {
-			if _, dup := literals[pattern]; !dup {
-				literals[pattern] = i
-			}
-			continue
-		}
-		s.globs = append(s.globs, compileGlob(i, pattern, !anchored))
 	}
 	return s
 }
 
-// compileGlob finds the literal ends of a pattern.
+// add compiles one pattern.
+func (s *ruleSet) add(rule int, pattern string, anchored bool) {
+	literals := s.names
+	if anchored {
+		literals = s.paths
+	}
+	if strings.ContainsAny(pattern, special) {
+		s.globs = append(s.globs, compileGlob(rule, pattern, !anchored))
+	} else if _, dup := literals[pattern]; !dup {
+		literals[pattern] = rule
+	}
+}
+
+// alternatives writes out the braces of a pattern, a{b,c} as ab and ac, where they are plain: most of what they give is
+// literal and can be looked up. Others are left to doublestar.
+func alternatives(pattern string) []string {
+	open := strings.IndexByte(pattern, '{')
+	end := strings.IndexByte(pattern, '}')
+	if open < 0 || end < open || strings.ContainsAny(pattern, `\[`) || strings.Contains(pattern[open+1:end], "{") {
+		return []string{pattern}
+	}
+	var out []string
+	for _, word := range strings.Split(pattern[open+1:end], ",") {
+		out = append(out, alternatives(pattern[:open]+word+pattern[end+1:])...)
+	}
+	return out
+}
+
+// compileGlob finds the literal parts of a pattern. As in gitignore(5), a/** is what is inside a, without a itself.
 func compileGlob(rule int, pattern string, name bool) matcher {
+	if dir, ok := strings.CutSuffix(pattern, "/**"); ok {
+		if !strings.ContainsAny(dir, special) {
+			return matcher{rule: rule, prefix: dir + "/", exact: true}
+		}
+		pattern = dir + "/*/**"
+	}
 	m := matcher{rule: rule, name: name, pattern: pattern}
-	const special = `*?[{\`
-	first := strings.IndexAny(pattern, special)
-	m.prefix = pattern[:first]
-	if dir, ok := strings.CutSuffix(pattern, "/**"); ok && !strings.ContainsAny(dir, special) {
-		m.prefix, m.below = dir+"/", true
+	if strings.ContainsAny(pattern, `?[]{}\`) || !name {
+		m.findLiterals()
 		return m
 	}
-	if last := strings.LastIndexAny(pattern, special+"]}"); pattern[last] == '*' {
-		m.suffix = pattern[last+1:]
-		// One star that crosses no slash: a name has none.
-		m.exact = name && first == last
-	}
-	if strings.HasSuffix(m.prefix, "/") && strings.HasPrefix(pattern[first:], "**") {
-		m.prefix = strings.TrimSuffix(m.prefix, "/") // a/**/b matches a/b
-	}
-	if strings.Contains(pattern, "**/") {
-		m.suffix = ""
+	// Stars alone, in a name: no slash for them to stop at.
+	parts := strings.Split(pattern, "*")
+	last := len(parts) - 1
+	m.prefix, m.suffix = parts[0], parts[last]
+	switch middle := strings.Join(parts[1:last], ""); {
+	case len(parts) == 2:
+		m.exact = true
+	case len(parts) == 3 && (m.prefix == "" && m.suffix == ""):
+		m.middle, m.exact = middle, true
+	default:
+		m.middle = parts[1]
 	}
 	return m
+}
+
+// findLiterals finds what a path must begin with and contain for a pattern to have a chance.
+func (m *matcher) findLiterals() {
+	m.prefix = m.pattern[:strings.IndexAny(m.pattern, special)]
+	if !m.name {
+		m.prefix = strings.TrimSuffix(m.prefix, "/") // a/**/b matches a/b
+	}
+	if strings.ContainsAny(m.pattern, `[]{}\`) {
+		return
+	}
+	for _, component := range strings.Split(m.pattern, "/") {
+		for _, text := range strings.FieldsFunc(component, func(r rune) bool { return r == '*' || r == '?' }) {
+			if len(text) > len(m.middle) {
+				m.middle = text
+			}
+		}
+	}
 }
 
 // first returns the first rule that holds for a path, or -1.

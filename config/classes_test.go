@@ -2,7 +2,10 @@ package config
 
 import (
 	"fmt"
+	"path"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 )
@@ -83,14 +86,16 @@ func TestUserClasses(t *testing.T) {
 func slowFirst(rules []ClassRule, name, base string) int {
 	for i, r := range rules {
 		pattern, subject := r.Pattern, base
-		if len(splitPath(pattern)) > 1 || pattern[0] == '/' {
+		if strings.Contains(pattern, "/") {
 			subject = name
 		}
 		if pattern[0] == '/' {
 			pattern = pattern[1:]
 		}
-		// dir/** holds for what is below dir, not for dir itself.
-		if ok, _ := doublestar.Match(pattern, subject); ok && pattern != subject+"/**" {
+		if dir, ok := strings.CutSuffix(pattern, "/**"); ok {
+			pattern = dir + "/*/**" // what is inside dir, without dir itself
+		}
+		if ok, _ := doublestar.Match(pattern, subject); ok {
 			return i
 		}
 	}
@@ -105,16 +110,33 @@ func FuzzClasses(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		base := name
-		for i := range len(name) {
-			if name[i] == '/' {
-				base = name[i+1:]
-			}
+		if path.Clean(name) != name {
+			return
 		}
+		base := name[strings.LastIndexByte(name, '/')+1:]
 		if got, want := builtinSet.first(name), slowFirst(builtinRules, name, base); got != want {
 			t.Errorf("%q: rule %d, want %d", name, got, want)
 		}
 		new(Classes).Secret(name)
+	})
+}
+
+// FuzzPattern: the compiled form of any pattern decides as doublestar does.
+func FuzzPattern(f *testing.F) {
+	for _, p := range []string{"a*b*c", "*a*", "*", "**", "a/**/b", "a/*b", "/a*", "{a,b/c}*", "a{b,{c,d}}", "[a-c]?x", `a\*`, "**/a/**", "a/**/", "*a*b*", "?"} {
+		f.Add(p, "a/b")
+		f.Add(p, "axbxc")
+	}
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		// doublestar takes U+FFFD for any byte that is not UTF-8; cfgd compares bytes.
+		if checkPattern(pattern) != nil || strings.ContainsRune(pattern, utf8.RuneError) || path.Clean(pattern) != pattern || path.Clean(name) != name {
+			return
+		}
+		rules := []ClassRule{{Pattern: pattern}}
+		base := name[strings.LastIndexByte(name, '/')+1:]
+		if got, want := compileRules(rules, false).first(name), slowFirst(rules, name, base); got != want {
+			t.Errorf("%q on %q: rule %d, want %d", pattern, name, got, want)
+		}
 	})
 }
 

@@ -13,6 +13,10 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
+// maxTomlFile is the size in bytes above which a cfgd.toml is refused: the time that a key of very many parts takes grows
+// with their square.
+const maxTomlFile = 256 << 10
+
 // tomlConf is cfgd.toml after all its keys have been checked one by one.
 type tomlConf struct {
 	file     string // "" where there is none
@@ -74,6 +78,9 @@ func loadToml(read *rootFiles, file string) (*tomlConf, error) {
 
 // parseToml checks a whole cfgd.toml and returns it, or all that is wrong with it.
 func parseToml(name string, data []byte) (*tomlConf, error) {
+	if len(data) > maxTomlFile {
+		return nil, &ConfigError{File: name, Message: fmt.Sprintf("larger than %d KiB, which no cfgd.toml is", maxTomlFile>>10)}
+	}
 	var doc map[string]any
 	if _, err := toml.Decode(string(data), &doc); err != nil {
 		return nil, tomlError(name, string(data), err)
@@ -94,7 +101,7 @@ func tomlError(name, text string, err error) *ConfigError {
 	if !ok {
 		return e
 	}
-	before := text[:min(pe.Position.Start, len(text))]
+	before := text[:max(0, min(pe.Position.Start, len(text)))] // -1 for a byte that opens the file and is refused
 	e.Line, e.Message = 1+strings.Count(before, "\n"), strings.TrimSuffix(pe.Message, ".")
 	e.Col = len(before) - strings.LastIndexByte(before, '\n')
 	if strings.Contains(e.Message, "already been defined") {
