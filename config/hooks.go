@@ -68,7 +68,9 @@ func (c *rcConf) checkSlips(d *jailDef) {
 		list := c.assigned[name]
 		for i := 1; i < len(list); i++ {
 			if first, second := list[i-1], list[i]; first.origin.File == second.origin.File && !second.self {
-				c.problems = append(c.problems, slip(d, name, first, second))
+				p := slip(d, name, first, second)
+				d.slipped = d.slipped || p.Severity == Error
+				c.problems = append(c.problems, p)
 			}
 		}
 	}
@@ -92,31 +94,20 @@ func slip(d *jailDef, name string, first, second rcAssign) Problem {
 
 // checkHooks finds hooks that are missing, in the wrong place, or another jail's.
 func (l *loader) checkHooks(t *Target, d *jailDef) {
-	slipped := l.hasSlip(d) // it explains both hooks by itself
 	at := hookOrigin(d)
-	if !hasHook(d.prestart, hookInit) && !slipped {
+	if !hasHook(d.prestart, hookInit) && !d.slipped {
 		l.problem(warningAt(at, t.Name, d.addHook("prestart", "init"),
 			"jail %s has no init hook in exec.prestart: its /etc is not populated at start", t.Name))
 	}
-	if !hasHook(d.poststop, hookCleanup) && !slipped {
+	if !hasHook(d.poststop, hookCleanup) && !d.slipped {
 		l.problem(warningAt(at, t.Name, d.addHook("poststop", "cleanup"),
 			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory stays mounted", t.Name))
 	}
-	l.checkPlaces(t, d, slipped)
-}
-
-// hasSlip reports whether an error of the jail's hook variables has been found.
-func (l *loader) hasSlip(d *jailDef) bool {
-	for _, p := range l.problems {
-		if p.Target == d.name && p.Severity == Error && strings.HasPrefix(p.Message, d.rcPrefix+"exec_") && d.rcPrefix != "" {
-			return true
-		}
-	}
-	return false
+	l.checkPlaces(t, d)
 }
 
 // checkPlaces looks at each command for a hook that should be elsewhere.
-func (l *loader) checkPlaces(t *Target, d *jailDef, slipped bool) {
+func (l *loader) checkPlaces(t *Target, d *jailDef) {
 	places := []struct {
 		when     string
 		commands []located
@@ -126,7 +117,7 @@ func (l *loader) checkPlaces(t *Target, d *jailDef, slipped bool) {
 		for _, c := range place.commands {
 			h, name := parseHook(c.value)
 			switch {
-			case h == hookNone || slipped && place.when == "prestart":
+			case h == hookNone || d.slipped && place.when == "prestart":
 			case h != place.right:
 				l.problem(warningAt(c.at, t.Name, d.addHook(rightPlace[h], string(h)),
 					"the %s hook of jail %s is in exec.%s%s", h, t.Name, place.when, wrongPlace[place.when]))

@@ -22,6 +22,7 @@ type jailDef struct {
 	stop     []located
 	origin   map[string]Origin
 	rcPrefix string // jail_NAME_ where rc.conf defines it, "" for jail.conf
+	slipped  bool   // a slip in its hooks has been reported, which explains what is wrong with both
 }
 
 // located is a value with where it came from.
@@ -132,9 +133,8 @@ func (c *rcConf) jail(name string, exists func(string) bool) *jailDef {
 		return nil
 	}
 	d := &jailDef{name: name, root: root, rcPrefix: prefix, origin: map[string]Origin{"root": at}}
-	if v, at, ok := c.get(prefix + "hostname"); ok {
-		d.origin["hostname"] = at
-		_ = v // only that it is set: without it rc.d/jail looks at jail.conf
+	if _, at, ok := c.get(prefix + "hostname"); ok {
+		d.origin["hostname"] = at // without it rc.d/jail looks at jail.conf
 	}
 	d.prestart = c.hooks(d, "prestart")
 	d.poststop = c.hooks(d, "poststop")

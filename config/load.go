@@ -54,6 +54,7 @@ type loader struct {
 	read *rootFiles
 
 	conf    *tomlConf
+	rc      *rcConf
 	classes *Classes
 	defs    []*jailDef
 
@@ -115,6 +116,7 @@ func (l *loader) readJails() error {
 	if err != nil {
 		return err
 	}
+	l.rc = rc
 	js := rc.jails(l.read.exists)
 	conf, err := rc.jailConfJails(l.read, js.listed)
 	if err != nil {
@@ -230,7 +232,8 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 	_, rootGiven := sec.path("root")
 	_, baseGiven := sec.path("base")
 	l.setRoot(t, sec)
-	if t.Root == "" {
+	// jail.conf's jails may share the machine's own root, and then its /etc too.
+	if t.Root == "" || t.Root == "/" && d.rcPrefix == "" && !rootGiven {
 		return nil, nil
 	}
 	if p := l.checkRoot(t); p != nil {
@@ -244,6 +247,10 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 	if base == nil && !rootGiven && !baseGiven {
 		return nil, nil
 	}
+	if err := checkJailName(t.Name); err != nil {
+		p := errorAt(t.Origin["root"], t.Name, "rename the jail", "%v", err)
+		return nil, &p
+	}
 	if base != nil {
 		l.useBaseMount(t, base)
 	}
@@ -255,13 +262,9 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 	return t, nil
 }
 
-// checkRoot refuses a jail that cannot be looked after: a name that is no file name, or a root that is not a directory of its own.
+// checkRoot refuses a jail whose root is not a directory of its own.
 func (l *loader) checkRoot(t *Target) *Problem {
 	at := t.Origin["root"]
-	if err := checkJailName(t.Name); err != nil {
-		p := errorAt(at, t.Name, "rename the jail", "%v", err)
-		return &p
-	}
 	t.Root = path.Clean(t.Root)
 	if !path.IsAbs(t.Root) || t.Root == "/" {
 		p := errorAt(at, t.Name, "give the whole path of the jail's root directory", "root %q of jail %s is not a directory of its own", t.Root, t.Name)
@@ -303,7 +306,11 @@ func (l *loader) added() {
 			continue
 		}
 		sec := l.conf.jails[name]
-		if _, ok := sec.path("root"); !ok {
+		_, rooted := sec.path("root")
+		if !rooted && l.troubled(name) {
+			continue
+		}
+		if !rooted {
 			l.fail(sec.at, "give its root, or mend the name", "jail %s is neither in rc.conf nor in jail.conf", name)
 			continue
 		}
@@ -315,6 +322,12 @@ func (l *loader) added() {
 		}
 		l.finish(t, sec)
 	}
+}
+
+// troubled reports whether a jail is missing because of a problem that has been said: it is not cfgd.toml that is wrong then.
+func (l *loader) troubled(name string) bool {
+	return l.rc.unknown("jail_"+jailVar(name)+"_rootdir") ||
+		slices.ContainsFunc(l.problems, func(p Problem) bool { return p.Target == name && p.Severity == Error })
 }
 
 // finish applies the settings and adds the target; false where it cannot be used.

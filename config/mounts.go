@@ -11,7 +11,8 @@ import (
 // mount is one line of a jail's fstab, or of the mount parameter of jail.conf.
 type mount struct {
 	FstabEntry
-	at Origin
+	at    Origin
+	fstab string // the fstab that has the line, "" for the mount parameter
 }
 
 // jailMounts reads all that is mounted for a jail, in the order in which jail(8) mounts it. An fstab that is not there
@@ -25,7 +26,7 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 			return nil, &p
 		}
 		if ok {
-			all = append(all, mount{e, line.at})
+			all = append(all, mount{e, line.at, ""})
 		}
 	}
 	for _, file := range d.fstabs {
@@ -39,7 +40,7 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 			return nil, &p
 		}
 		for _, e := range entries {
-			all = append(all, mount{e, Origin{file, e.Line}})
+			all = append(all, mount{e, Origin{file, e.Line}, file})
 		}
 	}
 	return all, nil
@@ -76,9 +77,7 @@ func (l *loader) useBaseMount(t *Target, m *mount) {
 	if path.IsAbs(m.Source) {
 		t.Base = path.Clean(m.Source)
 	}
-	if m.Line > 0 && m.at.File != t.Origin["jail"].File {
-		t.Fstab = m.at.File
-	}
+	t.Fstab = m.fstab
 }
 
 // checkMounts finds the slips of an fstab: a line twice, two bases, base and root of different snapshots.
