@@ -172,7 +172,8 @@ func (l *loader) host() {
 	if !named && !l.read.isDir(base) {
 		return
 	}
-	t := &Target{Name: HostName, Root: "/", Base: base, Cfg: "/cfg", Live: "/etc", Fstab: "/etc/fstab", Origin: map[string]Origin{}}
+	t := &Target{Name: HostName, Root: "/", Base: base, Cfg: "/cfg", Live: "/etc", Fstab: "/etc/fstab",
+		Prestart: []string{}, Poststop: []string{}, Origin: map[string]Origin{}}
 	l.setPaths(t, sec)
 	entries, err := l.fstab(t.Fstab)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

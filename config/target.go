@@ -131,7 +131,8 @@ type Prototype struct {
 	Origin  map[string]Origin
 }
 
-// Severity ranks a Problem: a warning lets cfgd go on, an error does not let the target (or the model) be used.
+// Severity ranks a Problem: with a warning everything works, if not as it should; an error keeps a target from being used, or
+// its jail from starting as it is meant to.
 type Severity string
 
 // The severities of a Problem.
