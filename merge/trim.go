@@ -1,0 +1,59 @@
+package merge
+
+import "bytes"
+
+// trim takes from two texts the lines that they begin and end with in common, but for context lines on either side.
+// GNU diff does the same before it compares, and what it compares decides which of several shortest ways it finds.
+func trim(old, new []byte, context int) (skipped, a, b []byte) {
+	n := lineStart(old, commonPrefix(old, new), context)
+	skipped, a, b = old[:n], old[n:], new[n:]
+	n = commonSuffix(a, b)
+	for skip := context + unaligned(a, b, n); skip > 0 && n > 0; skip-- {
+		n = len(afterLine(a[len(a)-n:]))
+	}
+	return skipped, a[:len(a)-n], b[:len(b)-n]
+}
+
+func commonPrefix(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+func commonSuffix(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[len(a)-1-n] == b[len(b)-1-n] {
+		n++
+	}
+	return n
+}
+
+// unaligned is 1 where a suffix of n bytes does not begin a line in both texts.
+func unaligned(a, b []byte, n int) int {
+	for _, t := range [][]byte{a, b} {
+		if before := t[:len(t)-n]; len(before) > 0 && before[len(before)-1] != '\n' {
+			return 1
+		}
+	}
+	return 0
+}
+
+// lineStart goes back from n to the start of a line, and then over more lines.
+func lineStart(text []byte, n, more int) int {
+	n = bytes.LastIndexByte(text[:n], '\n') + 1
+	for ; more > 0 && n > 0; more-- {
+		n = bytes.LastIndexByte(text[:n-1], '\n') + 1
+	}
+	return n
+}
+
+// afterLine is a text without its first line.
+func afterLine(text []byte) []byte {
+	i := bytes.IndexByte(text, '\n')
+	if i < 0 {
+		return nil
+	}
+	return text[i+1:]
+}

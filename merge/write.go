@@ -1,0 +1,241 @@
+package merge
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"cfgd/internal/pathname"
+)
+
+// Write writes a change in git's format (git-diff(1), "Generating patch text with -p"), with context lines around each
+// difference:
+//
+//	# vhost1 rc.conf (unsaved)
+//	# mode 0644 -> 0640
+//	diff --git base/rc.conf live/rc.conf
+//	--- base/rc.conf
+//	+++ live/rc.conf
+//	@@ -1,3 +1,3 @@
+//
+// All "#" lines stand before the first header, so that none is taken for a part of a hunk. A change of type is a deletion and
+// an addition. Contents that cannot be shown have a "#" line and no section that would make an empty file of them.
+// The only errors are the writer's.
+func Write(w io.Writer, c Change, context int) error {
+	p := patch{Change: c, context: context}
+	p.contents()
+	p.attributes()
+	for _, note := range c.Notes {
+		p.say("%s", note)
+	}
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "# %s %s", pathname.Quote(c.Target), pathname.Quote(c.Path))
+	if c.Unsaved {
+		out.WriteString(" (unsaved)")
+	}
+	out.WriteByte('\n')
+	for _, r := range p.remarks {
+		fmt.Fprintf(&out, "# %s\n", r)
+	}
+	out.Write(p.sections.Bytes())
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
+// patch is a change on its way to text: remarks for people, sections for tools.
+type patch struct {
+	Change
+	context  int
+	remarks  []string
+	sections bytes.Buffer
+	created  bool // a section makes the new file, and sets its mode as far as git's go
+}
+
+// contents says how types and contents differ.
+func (p *patch) contents() {
+	old, new := p.Old, p.New
+	switch {
+	case !old.Exists && !new.Exists:
+	case !old.Exists:
+		p.appear(new)
+	case !new.Exists:
+		p.disappear(old)
+	case old.Kind != new.Kind:
+		p.say("type %s -> %s", old.Kind, new.Kind)
+		p.disappear(old)
+		p.appear(new)
+	case old.Kind == File || old.Kind == Symlink:
+		p.modify(old, new)
+	}
+}
+
+// modify shows two files, or two symlinks.
+func (p *patch) modify(old, new Side) {
+	var hunks []byte
+	if !same(old, new) {
+		why := p.hidden(old, new)
+		if why == "" {
+			hunks, why = p.hunks(old, new)
+		}
+		if why != "" {
+			p.say("%s", p.differ(why))
+		}
+	}
+	if len(hunks) > 0 || gitMode(old) != gitMode(new) {
+		p.section(old, new, hunks)
+	}
+}
+
+// differ is the remark for two contents that are not shown.
+func (p *patch) differ(why string) string {
+	switch {
+	case p.Secret:
+		return "contents differ (secret)"
+	case why == tooLarge:
+		return "files differ (" + why + ")"
+	}
+	return fmt.Sprintf("contents differ (%s): %s -> %s", why, p.Old.measure(), p.New.measure())
+}
+
+// appear shows a path that was not there, or was of another type. Where no section deletes what stands in its way, none can add it:
+// git apply would refuse the whole patch.
+func (p *patch) appear(new Side) { p.oneSided(Side{Label: p.Old.Label}, new, new, "added") }
+
+// disappear shows a path that is no longer there, or of another type.
+func (p *patch) disappear(old Side) { p.oneSided(old, Side{Label: p.New.Label}, old, "deleted") }
+
+// oneSided shows the side that is there, s, as all added or all deleted.
+func (p *patch) oneSided(old, new, s Side, word string) {
+	if s.Kind != File && s.Kind != Symlink {
+		if p.Old.Exists != p.New.Exists { // otherwise the types have been told
+			p.say("%s %s", s.Kind, word)
+		}
+		return
+	}
+	why := p.hidden(s)
+	if why == "" && new.Exists && p.Old.Exists && p.sections.Len() == 0 {
+		why = fmt.Sprintf("in place of a %s", p.Old.Kind)
+	}
+	var hunks []byte
+	if why == "" {
+		hunks, why = p.hunks(old, new)
+	}
+	switch {
+	case why == "":
+		p.section(old, new, hunks)
+		p.created = new.Exists
+	case p.Secret:
+		p.say("%s %s (secret)", s.Kind, word)
+	default:
+		p.say("%s %s (%s): %s", s.Kind, word, why, s.measure())
+	}
+}
+
+// hidden says why the contents of the given sides are not shown, if so.
+func (p *patch) hidden(sides ...Side) string {
+	if p.Secret {
+		return "secret"
+	}
+	for _, s := range sides {
+		if s.Omitted != "" {
+			return s.Omitted
+		}
+	}
+	for _, s := range sides {
+		if s.Kind == File && Binary(s.Content) {
+			return "binary"
+		}
+	}
+	return ""
+}
+
+// tooLarge is what is said of ErrTooLarge.
+const tooLarge = "too large for a line diff"
+
+// hunks are the differences of two contents, or why there are none.
+func (p *patch) hunks(old, new Side) (hunks []byte, why string) {
+	hunks, err := Unified(old.Content, new.Content, p.context)
+	if err != nil {
+		return nil, tooLarge
+	}
+	return hunks, ""
+}
+
+// measure is what is told of a content that is not shown.
+func (s Side) measure() string {
+	size := int64(len(s.Content))
+	if s.Omitted != "" {
+		size = s.Size
+	}
+	if s.Digest == "" {
+		return fmt.Sprintf("%d bytes", size)
+	}
+	return fmt.Sprintf("%d bytes, %s", size, s.Digest)
+}
+
+// attributes says what else changed, unless a section says it.
+func (p *patch) attributes() {
+	old, new := p.Old, p.New
+	if !new.Exists {
+		return
+	}
+	p.mode(old, new)
+	switch {
+	case old.Exists && old.Owner != new.Owner:
+		p.say("owner %s -> %s", pathname.Quote(old.Owner), pathname.Quote(new.Owner))
+	case !old.Exists && !usualOwner[new.Owner]:
+		p.say("owner %s", pathname.Quote(new.Owner))
+	}
+	switch {
+	case old.Exists && old.Flags != new.Flags:
+		p.say("flags %s -> %s", orNone(old.Flags), orNone(new.Flags))
+	case !old.Exists && new.Flags != "":
+		p.say("flags %s", new.Flags)
+	}
+}
+
+// usualOwner has the owners of which nothing is said: who applies a patch to an /etc is root.
+var usualOwner = map[string]bool{"": true, "root:wheel": true, "root:root": true, "0:0": true}
+
+// mode says the exact modes, where git's two do not. Those of symlinks mean nothing.
+func (p *patch) mode(old, new Side) {
+	switch {
+	case new.Kind == Symlink:
+	case old.Exists && old.Kind == new.Kind:
+		if old.Mode != new.Mode && !(new.Kind == File && exact(old) && exact(new)) {
+			p.say("mode %04o -> %04o", old.Mode, new.Mode)
+		}
+	case !p.created || !exact(new):
+		p.say("mode %04o", new.Mode)
+	}
+}
+
+// exact reports whether git's mode of a file is all of its mode.
+func exact(s Side) bool { return s.Mode == 0o644 || s.Mode == 0o755 }
+
+// gitMode is the mode of a file or a symlink as git has it.
+func gitMode(s Side) string {
+	switch {
+	case s.Kind == Symlink:
+		return "120000"
+	case s.Mode&0o100 != 0:
+		return "100755"
+	}
+	return "100644"
+}
+
+func orNone(flags string) string {
+	if flags == "" {
+		return "none"
+	}
+	return flags
+}
+
+// say adds a remark. What comes from a tree may hold anything: a line break begins a remark of its own, and what else
+// is not printable, such as what commands a terminal, is replaced.
+func (p *patch) say(format string, args ...any) {
+	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
+		p.remarks = append(p.remarks, strings.Map(printable, line))
+	}
+}
