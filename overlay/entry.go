@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"sort"
 
 	"cfgd/internal/dirfd"
@@ -128,11 +127,16 @@ type Skipped struct {
 
 // Get returns the entry at path.
 func (t *Tree) Get(path string) (*Entry, bool) {
-	i, ok := slices.BinarySearchFunc(t.Entries, path, func(e Entry, p string) int { return pathname.Compare(e.Path, p) })
+	i, ok := t.index(path)
 	if !ok {
 		return nil, false
 	}
 	return &t.Entries[i], true
+}
+
+// index is where the entry at path is, or would be.
+func (t *Tree) index(path string) (int, bool) {
+	return sort.Find(len(t.Entries), func(i int) int { return pathname.Compare(path, t.Entries[i].Path) })
 }
 
 // Below returns the entries below the directory at path, without itself; all of them for "".

@@ -90,6 +90,7 @@ type scanner struct {
 	ctx   context.Context
 	tree  *Tree
 	began int64
+	at    int // where in Prev the next name is likely to be: both go in the same order
 }
 
 // dir adds what is in the directory at path: all of it, or where nothing dirty lies in it, what the scan before found.
@@ -156,10 +157,7 @@ func (s *scanner) keepSkipped(path string) {
 
 // name looks at one name of the open directory at path.
 func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) error {
-	path := name
-	if dir != "" {
-		path = dir + "/" + name
-	}
+	path, prev := s.prev(dir, name)
 	st, err := d.Stat(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -170,10 +168,7 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) erro
 	if s.Ignore != nil && s.Ignore(path, st.Kind) {
 		return nil
 	}
-	prev := s.prev(path)
-	if prev != nil {
-		path = prev.Path
-	} else {
+	if prev == nil {
 		path = s.intern(path)
 	}
 	e := entryOf(path, st)
@@ -188,9 +183,14 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) erro
 		all = all || prev == nil || prev.Kind != dirfd.KindDir || prev.stamp.ino != e.stamp.ino
 		return s.subdir(d, name, e, prev, depth, all)
 	case dirfd.KindSymlink:
+		if prev != nil && !s.Rehash && prev.settledLink(&e) {
+			e.Link = prev.Link
+			break
+		}
 		if e.Link, err = d.Readlink(name); err != nil {
 			return s.gone(err)
 		}
+		e.stamp.fresh = e.fresh(s.Now().UnixNano())
 	case dirfd.KindFile:
 		if !s.file(d, name, &e, prev) {
 			return nil
@@ -200,12 +200,37 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) erro
 	return nil
 }
 
-func (s *scanner) prev(path string) *Entry {
-	if s.Prev == nil {
-		return nil
+// prev is the path of a name and what the scan before found there, or nil.
+func (s *scanner) prev(dir, name string) (string, *Entry) {
+	if s.Prev != nil && s.at < len(s.Prev.Entries) {
+		if e := &s.Prev.Entries[s.at]; isName(e.Path, dir, name) {
+			s.at++
+			return e.Path, e
+		}
 	}
-	e, _ := s.Prev.Get(path)
-	return e
+	path := name
+	if dir != "" {
+		path = dir + "/" + name
+	}
+	if s.Prev == nil {
+		return path, nil
+	}
+	i, ok := s.Prev.index(path)
+	s.at = i
+	if !ok {
+		return path, nil
+	}
+	s.at++
+	return s.Prev.Entries[i].Path, &s.Prev.Entries[i]
+}
+
+// isName reports whether path is that of a name in dir.
+func isName(path, dir, name string) bool {
+	if dir == "" {
+		return path == name
+	}
+	n := len(dir)
+	return len(path) == n+1+len(name) && path[n] == '/' && path[n+1:] == name && path[:n] == dir
 }
 
 func (s *scanner) intern(path string) string {
@@ -313,6 +338,11 @@ const (
 func (e *Entry) settled(now *Entry) bool {
 	return e.Kind == dirfd.KindFile && e.Unread == "" && !e.stamp.fresh && e.Digest != (Digest{}) &&
 		e.stamp.ino == now.stamp.ino && e.stamp.ctime == now.stamp.ctime && e.MTime == now.MTime && e.Size == now.Size
+}
+
+// settledLink is settled for a symbolic link, whose target never changes while it is the same inode.
+func (e *Entry) settledLink(now *Entry) bool {
+	return e.Kind == dirfd.KindSymlink && !e.stamp.fresh && e.stamp.ino == now.stamp.ino && e.stamp.ctime == now.stamp.ctime
 }
 
 // fresh reports whether the file changed so shortly before now that a later change could bear the same time.
