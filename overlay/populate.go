@@ -1,9 +1,11 @@
 package overlay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"runtime"
 	"slices"
@@ -125,6 +127,8 @@ type populator struct {
 	saved, plain    *Tree
 	base, cfg, live *dirfd.Dir
 
+	early bool // rooms set their directories' metadata themselves
+
 	mu    sync.Mutex // guards first
 	first error
 }
@@ -133,6 +137,21 @@ type populator struct {
 type room struct {
 	path    string
 	entries []*Entry
+
+	self *Entry // the directory; nil for the root
+	// What new files in it get as their owners without being told, once that is known.
+	uid, gid uint32
+	known    bool
+}
+
+// weight is how much work the room is, in bytes to copy: to make a file takes about as long as to copy so many.
+func (r *room) weight() int64 {
+	const making = 32 << 10
+	n := int64(len(r.entries)) * making
+	for _, e := range r.entries {
+		n += e.Size
+	}
+	return n
 }
 
 func (p *populator) run() error {
@@ -140,6 +159,7 @@ func (p *populator) run() error {
 	if err != nil {
 		return err
 	}
+	p.early = privileged && len(links) == 0 // nothing is made in a room after it is done, and its mode stops nobody
 	p.copyRooms(rooms)
 	if p.first != nil {
 		return p.first
@@ -155,14 +175,16 @@ func (p *populator) makeDirs() (rooms []*room, links [][2]*Entry, err error) {
 	byPath := map[string]*room{"": {}}
 	rooms = append(rooms, byPath[""])
 	first := map[source]*Entry{}
+	parents := &trail{root: p.live}
+	defer parents.close()
 	for i := range p.saved.Entries {
 		e := &p.saved.Entries[i]
 		switch {
 		case e.Kind == dirfd.KindDir:
-			if err := p.makeDir(e); err != nil {
+			if err := parents.mkdir(e.Path); err != nil {
 				return nil, nil, err
 			}
-			r := &room{path: e.Path}
+			r := &room{path: e.Path, self: e}
 			byPath[e.Path], rooms = r, append(rooms, r)
 			continue
 		case e.Kind == dirfd.KindFile && e.stamp.nlink > 1:
@@ -190,18 +212,49 @@ type source struct {
 
 func (p *populator) fromCfg(e *Entry) bool { return has(p.plain, e.Path) }
 
-func (p *populator) makeDir(e *Entry) error {
-	d, name, err := p.live.Parent(e.Path)
+// trail keeps the directories above the last one that was made open: the next one is mostly near.
+type trail struct {
+	root *dirfd.Dir
+	open []*dirfd.Dir
+}
+
+// mkdir makes a directory, and leaves it open.
+func (t *trail) mkdir(name string) error {
+	for len(t.open) > 0 && !within(name, t.last().Path()) {
+		t.last().Close()
+		t.open = t.open[:len(t.open)-1]
+	}
+	d := t.last()
+	if d.Path() != parentOf(name) {
+		return fmt.Errorf("%s: its directory is not in the saved tree", pathname.Quote(name))
+	}
+	if err := d.Mkdir(path.Base(name)); err != nil {
+		return err
+	}
+	sub, err := d.Dir(path.Base(name))
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Mkdir(name)
+	t.open = append(t.open, sub)
+	return nil
+}
+
+func (t *trail) last() *dirfd.Dir {
+	if len(t.open) == 0 {
+		return t.root
+	}
+	return t.open[len(t.open)-1]
+}
+
+func (t *trail) close() {
+	for _, d := range t.open {
+		d.Close()
+	}
 }
 
 func (p *populator) copyRooms(rooms []*room) {
 	// The largest rooms first, so that no worker is left with one at the end.
-	slices.SortStableFunc(rooms, func(a, b *room) int { return len(b.entries) - len(a.entries) })
+	slices.SortStableFunc(rooms, func(a, b *room) int { return cmp.Compare(b.weight(), a.weight()) })
 	work := make(chan *room)
 	var wg sync.WaitGroup
 	for range min(max(runtime.NumCPU(), 2), 8) {
@@ -214,7 +267,7 @@ func (p *populator) copyRooms(rooms []*room) {
 		})
 	}
 	for _, r := range rooms {
-		if len(r.entries) > 0 {
+		if len(r.entries) > 0 || p.early {
 			work <- r
 		}
 	}
@@ -257,14 +310,17 @@ func (p *populator) copyRoom(r *room) error {
 				return err
 			}
 		}
-		if err := p.copy(*from, to, e); err != nil {
+		if err := p.copy(*from, to, r, e); err != nil {
 			return err
 		}
+	}
+	if p.early && r.self != nil {
+		return finishDir(to, r.self)
 	}
 	return nil
 }
 
-func (p *populator) copy(from, to *dirfd.Dir, e *Entry) error {
+func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
 	name := path.Base(e.Path)
 	if e.Kind == dirfd.KindSymlink {
 		return makeLink(to, name, e)
@@ -283,7 +339,7 @@ func (p *populator) copy(from, to *dirfd.Dir, e *Entry) error {
 		return err
 	}
 	defer out.Close()
-	if err := copyContent(out, in, e.Size, e.stamp.sparse, nil); err != nil {
+	if err := copyContent(out, io.LimitReader(in, e.Size), e.Size, e.stamp.sparse, nil); err != nil {
 		return err
 	}
 	x := *e
@@ -292,7 +348,10 @@ func (p *populator) copy(from, to *dirfd.Dir, e *Entry) error {
 			return err
 		}
 	}
-	if err := setFile(out, &x); err != nil {
+	if err := r.own(out, e); err != nil {
+		return err
+	}
+	if err := setMode(out, &x); err != nil {
 		return err
 	}
 	if err := to.Utimes(name, e.MTime); err != nil {
@@ -304,6 +363,24 @@ func (p *populator) copy(from, to *dirfd.Dir, e *Entry) error {
 		}
 	}
 	return out.Close()
+}
+
+// own gives a new file in the room its owner, unless it has it.
+func (r *room) own(f *dirfd.File, e *Entry) error {
+	if !privileged {
+		return nil
+	}
+	if !r.known {
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		r.uid, r.gid, r.known = st.UID, st.GID, true
+	}
+	if r.uid == e.UID && r.gid == e.GID {
+		return nil
+	}
+	return f.Chown(e.UID, e.GID)
 }
 
 // xattrs reads the attributes of a default, which a scan that reads no content does not know.
@@ -338,7 +415,7 @@ func (p *populator) link(links [][2]*Entry) error {
 }
 
 func (p *populator) finishDirs() error {
-	for i := len(p.saved.Entries) - 1; i >= 0; i-- {
+	for i := len(p.saved.Entries) - 1; i >= 0 && !p.early; i-- {
 		e := &p.saved.Entries[i]
 		if e.Kind != dirfd.KindDir {
 			continue
@@ -347,10 +424,7 @@ func (p *populator) finishDirs() error {
 		if err != nil {
 			return err
 		}
-		err = setDir(d, e)
-		if err == nil && e.Flags != 0 {
-			err = d.SetFlags("", e.Flags)
-		}
+		err = finishDir(d, e)
 		d.Close()
 		if err != nil {
 			return err
@@ -358,4 +432,11 @@ func (p *populator) finishDirs() error {
 	}
 	root := p.saved.Root
 	return setDir(p.live, &root)
+}
+
+func finishDir(d *dirfd.Dir, e *Entry) error {
+	if err := setDir(d, e); err != nil || e.Flags == 0 {
+		return err
+	}
+	return d.SetFlags("", e.Flags)
 }

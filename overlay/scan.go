@@ -79,7 +79,11 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 		s.tree.Entries = make([]Entry, 0, len(o.Prev.Entries)+16)
 		s.tree.NoXattrs = o.Prev.NoXattrs
 	}
-	if err := s.dir(root, "", 0, o.Dirty == nil); err != nil {
+	if o.Prev == nil { // all is to be read: by all cores
+		s.hands, s.Now = newHands(), shared(o.Now)
+	}
+	err = s.dir(root, "", 0, o.Dirty == nil)
+	if err := errors.Join(err, s.join()); err != nil {
 		return nil, err
 	}
 	return s.tree, nil
@@ -87,10 +91,14 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 
 type scanner struct {
 	ScanOptions
-	ctx   context.Context
-	tree  *Tree
-	began int64
-	at    int // where in Prev the next name is likely to be: both go in the same order
+	ctx      context.Context
+	tree     *Tree
+	began    int64
+	hands    hands
+	branches []*branch
+	wait     sync.WaitGroup
+
+	at int // where in Prev the next name is likely to be: both go in the same order
 }
 
 // dir adds what is in the directory at path: all of it, or where nothing dirty lies in it, what the scan before found.
@@ -256,13 +264,18 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 		}
 		return s.gone(err)
 	}
-	defer sub.Close()
 	if prev != nil && prev.stamp == e.stamp && !e.stamp.fresh {
 		e.Xattrs = prev.Xattrs
 	} else if err := s.dirXattrs(sub, &e); err != nil {
+		sub.Close()
 		return err
 	}
 	s.tree.Entries = append(s.tree.Entries, e)
+	if depth < branchDepth && s.hands.take() {
+		s.fork(sub, e.Path, depth+1)
+		return nil
+	}
+	defer sub.Close()
 	return s.dir(sub, e.Path, depth+1, all)
 }
 

@@ -201,6 +201,11 @@ func setFile(f *dirfd.File, e *Entry) error {
 			return err
 		}
 	}
+	return setMode(f, e)
+}
+
+// setMode gives a new file that has its owner its mode and attributes.
+func setMode(f *dirfd.File, e *Entry) error {
 	if err := f.Chmod(e.Mode); err != nil {
 		return err
 	}
