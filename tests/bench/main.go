@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,7 +44,6 @@ type options struct {
 	crowd   int
 	cfg     string
 	only    string
-	idle    time.Duration
 }
 
 func main() {
@@ -88,7 +86,6 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&o.crowd, "crowd", 30000, "files to create at once")
 	f.StringVar(&o.cfg, "cfg", "", "`directory` on a real disk for cfg (default: where temporary files are)")
 	f.StringVar(&o.only, "only", "", "measure these alone: "+names())
-	f.DurationVar(&o.idle, "idle", time.Minute, "how long to watch the idle daemon")
 	return o, f.Parse(args)
 }
 

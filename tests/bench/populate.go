@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"time"
 
 	"cfgd/config"
 	"cfgd/overlay"
@@ -57,8 +58,12 @@ func (l *lab) emptied(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
+	time.Sleep(freeing)
 	return os.Mkdir(dir, 0o755)
 }
+
+// freeing is how long the kernel may go on freeing a tree that was removed, on a core that belongs to none of the contestants.
+const freeing = 100 * time.Millisecond
 
 // childPopulate populates as a fresh process does: nothing is known before.
 func childPopulate(ctx context.Context, p places, _ int) (any, error) {
