@@ -86,6 +86,7 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 	if err := errors.Join(err, s.join()); err != nil {
 		return nil, err
 	}
+	s.tree.Skipped = sortSkipped(s.tree.Skipped)
 	return s.tree, nil
 }
 
