@@ -27,8 +27,20 @@ type box struct {
 	now time.Time
 }
 
-func newBox(t testing.TB, base map[string]string) *box {
-	b := &box{TB: t, dir: t.TempDir(), now: time.Now().Add(time.Hour)}
+func newBox(t testing.TB, base map[string]string) *box { return newBoxIn(t, t.TempDir(), base) }
+
+// memDir is t.TempDir in memory, for tests that make thousands of files and need no real fsync(2).
+func memDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "cfgd-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func newBoxIn(t testing.TB, dir string, base map[string]string) *box {
+	b := &box{TB: t, dir: dir, now: time.Now().Add(time.Hour)}
 	for _, d := range []string{"base", "jail/etc", "jail/cfg", "run"} {
 		b.must(os.MkdirAll(filepath.Join(b.dir, d), 0o755))
 	}
@@ -167,7 +179,7 @@ func paths(changes []Change) string {
 }
 
 var etc = map[string]string{
-	"rc.conf": "hostname=\"proto\"\n", "motd": "welcome\n", "hosts": "127.0.0.1 localhost\n", "ssh/sshd_config": "Port 22\n",
+	"rc.conf": "hostname=\"proto\"\n", "issue": "welcome\n", "hosts": "127.0.0.1 localhost\n", "ssh/sshd_config": "Port 22\n",
 	"local/nginx/nginx.conf": "worker_processes 1;\n", "local/nginx/mime.types": "text/html html;\n", "periodic/daily/100.clean": "#!/bin/sh\n",
 }
 

@@ -242,7 +242,25 @@ type performer struct {
 	store   *Store
 	tmp     *dirfd.Dir
 	touched map[string]bool // directories of the plain tree
+	made    []string        // directories made since settle
 	lost    []string
+}
+
+// settle brings directories that were just made to stable storage, topmost first. A rename into one of them could otherwise
+// take its content out of tmp for good: soft updates keep the new name, but not the way to a directory that nothing names yet.
+func (p *performer) settle() error {
+	for _, dir := range p.made {
+		d, err := p.store.cfg.Walk(parentOf(dir))
+		if err == nil {
+			err = d.Sync()
+			d.Close()
+		}
+		if ignoreGone(err) != nil {
+			return err
+		}
+	}
+	p.made = nil
+	return nil
 }
 
 func (p *performer) perform(st step) error {
@@ -292,11 +310,15 @@ func (p *performer) at(d *dirfd.Dir, name string, st step) error {
 		return ignoreGone(d.Rmdir(name))
 	case doMkdir:
 		p.touched[st.Path] = true
+		p.made = append(p.made, st.Path)
 		return makeDir(d, name)
 	case doPut:
+		if err := p.settle(); err != nil {
+			return err
+		}
 		return p.put(d, name, st)
 	case doTimes:
-		return ignoreGone(d.Utimes(name, st.Want.MTime))
+		return ignoreGone(setTime(d, name, &st.Want))
 	}
 	p.touched[st.Path] = true
 	sub, err := d.Dir(name)
@@ -305,6 +327,20 @@ func (p *performer) at(d *dirfd.Dir, name string, st step) error {
 	}
 	defer sub.Close()
 	return setDir(sub, &st.Want)
+}
+
+// setTime gives a file or link that is in its place already another time. A file's is synced here: syncing the directory
+// does not reach it.
+func setTime(d *dirfd.Dir, name string, e *Entry) error {
+	if err := d.Utimes(name, e.MTime); err != nil || e.Kind != dirfd.KindFile {
+		return err
+	}
+	f, err := d.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 // removeFile unlinks what is no directory, past chflags(1)'s immutable flag.

@@ -85,11 +85,11 @@ func TestRestore(t *testing.T) {
 	if len(r.Released) != 1 || len(b.look().Unsaved) != 0 {
 		t.Errorf("released %v, unsaved %s", r.Released, paths(b.look().Unsaved))
 	}
-	b.edit("motd", "unsaved\n")
-	if _, err := b.o.Restore(ctx, From{}, []string{"motd"}, ""); err != nil {
+	b.edit("issue", "unsaved\n")
+	if _, err := b.o.Restore(ctx, From{}, []string{"issue"}, ""); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.read("jail/etc/motd"); got != etc["motd"] {
+	if got := b.read("jail/etc/issue"); got != etc["issue"] {
 		t.Errorf("from saved: %q", got)
 	}
 	if _, err := b.o.Restore(ctx, From{}, []string{"no/such"}, ""); err == nil {
@@ -133,12 +133,12 @@ func TestHandEditedCfgIsAdoptedAndNotOverwritten(t *testing.T) {
 	b.edit("rc.conf", "one\n")
 	b.save()
 	b.write("jail/cfg/rc.conf", "by hand\n")
-	b.edit("motd", "other\n")
+	b.edit("issue", "other\n")
 	r := b.save()
 	if len(r.Conflicts) != 1 || r.Conflicts[0] != "rc.conf" {
 		t.Errorf("conflicts %v", r.Conflicts)
 	}
-	if got := b.read("jail/cfg/rc.conf") + b.read("jail/cfg/motd"); got != "by hand\nother\n" {
+	if got := b.read("jail/cfg/rc.conf") + b.read("jail/cfg/issue"); got != "by hand\nother\n" {
 		t.Errorf("cfg: %q", got)
 	}
 	b.restart()

@@ -38,6 +38,9 @@ type Op struct {
 	Off  int64  // of a write
 	Data []byte // of a write
 	Mode uint32 // of create, mkdir, chmod
+
+	UID, GID uint32 // of chown
+	MTime    int64  // of utimes
 }
 
 // Hook is called before each change; an error stops the change and is returned in its place.
@@ -308,8 +311,9 @@ func (d *Dir) Chmod(mode uint32) error {
 
 // Chown sets owner and group of name, or of the directory itself for "", never of a link's target.
 func (d *Dir) Chown(name string, uid, gid uint32) error {
-	op := Op{Kind: "chown", Path: d.join(name)}
+	op := Op{Kind: "chown", Path: d.join(name), UID: uid, GID: gid}
 	if name == "" {
+		op.Path = d.path
 		return d.hooked(op, name, func() error { return unix.Fchown(d.fd, int(uid), int(gid)) })
 	}
 	return d.change(op, name, func() error {
@@ -322,10 +326,10 @@ func (d *Dir) Utimes(name string, mtime int64) error {
 	ts := unix.NsecToTimespec(mtime)
 	times := []unix.Timespec{ts, ts}
 	if name == "" {
-		op := Op{Kind: "utimes", Path: d.path}
+		op := Op{Kind: "utimes", Path: d.path, MTime: mtime}
 		return d.hooked(op, name, func() error { return unix.UtimesNanoAt(d.fd, ".", times, 0) })
 	}
-	op := Op{Kind: "utimes", Path: d.join(name)}
+	op := Op{Kind: "utimes", Path: d.join(name), MTime: mtime}
 	return d.change(op, name, func() error {
 		return unix.UtimesNanoAt(d.fd, name, times, unix.AT_SYMLINK_NOFOLLOW)
 	})
