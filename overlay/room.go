@@ -5,11 +5,22 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"cfgd/internal/dirfd"
 )
 
 // ErrNoSpace says that cfg's filesystem has too little room for a save.
 var ErrNoSpace = errors.New("no room")
+
+// noSpace makes the system's word for a full disk, inodes or quota an ErrNoSpace: what makeRoom counts is a bound of bytes, and
+// somebody else may have taken them since.
+func noSpace(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("cfg: %w: %w", ErrNoSpace, err)
+	}
+	return err
+}
 
 // makeRoom counts what a plan will take and drops the oldest history until there is room for it.
 func (s *Store) makeRoom(ctx context.Context, p *Plan) error {

@@ -156,7 +156,8 @@ func (o *Overlay) commit(ctx context.Context, s *Store, live *dirfd.Dir, v *View
 	if err := s.makeRoom(ctx, p); err != nil {
 		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	return s.commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]step, error) { return s.stage(tmp, live, p) })
+	err := s.commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]step, error) { return s.stage(tmp, live, p) })
+	return noSpace(err)
 }
 
 // after finishes a save that was committed: history within its bounds, the view as it is now.
