@@ -93,7 +93,18 @@ func (b *box) save() *Result {
 	b.Helper()
 	r, err := b.o.Save(context.Background(), SaveOptions{})
 	b.must(err)
+	b.settled()
 	return r
+}
+
+// settled checks that the store says of itself what its plain tree says: whoever opens it next finds nothing to mend or adopt.
+func (b *box) settled() {
+	b.Helper()
+	v, err := b.overlay().Look(context.Background(), LookOptions{})
+	b.must(err)
+	if len(v.Adopted) > 0 || len(v.Notices) > 0 {
+		b.Errorf("after a save: adopted %q, notices %q", v.Adopted, v.Notices)
+	}
 }
 
 // restart is what a stop and a start of the jail leave of live: what the saved tree says.

@@ -48,6 +48,7 @@ type planner struct {
 	conflict []string
 	xattrs   bool
 	want     map[string]*Entry // what cfg is to hold, by path: entries of live or of plain
+	left     map[string]bool   // paths of which the store keeps what it has, whatever live has
 	removed  []Removal
 	gone     string // a removal that covers what is below it
 	covered  bool
@@ -56,7 +57,7 @@ type planner struct {
 // planSave computes what a save does.
 func (w *planner) planSave() *Plan {
 	w.plan = &Plan{}
-	w.want = map[string]*Entry{}
+	w.want, w.left = map[string]*Entry{}, map[string]bool{}
 	w.xattrs = !w.base.NoXattrs && !w.live.NoXattrs
 	saved := Saved(w.base, w.plain, w.old.Removals)
 	walkThree(w.base, saved, w.live, w.path)
@@ -110,6 +111,7 @@ func (w *planner) path(path string, base, saved, live *Entry) {
 		base = nil
 	}
 	if why, class := w.unsaved(path, saved, live); why != "" {
+		w.left[path] = true
 		w.keep(path, base, live)
 		if class != "" {
 			w.kept = append(w.kept, Kept{path, class, why})
@@ -205,6 +207,7 @@ func (w *planner) remove(path string, base *Entry) {
 // finish turns what cfg is to hold into a manifest and steps.
 func (w *planner) finish(saved *Tree) {
 	w.consistent()
+	w.around()
 	w.manifest()
 	w.dropSteps()
 	w.putSteps()
@@ -237,6 +240,17 @@ func (w *planner) consistent() {
 		}
 		return false
 	})
+}
+
+// around takes in the directories around what cfg is to hold that base does not have like that: the plain tree has to hold
+// them, wanted or not, and the manifest says what the plain tree holds.
+func (w *planner) around() {
+	for path, d := range w.needed() {
+		b, ok := w.base.Get(path)
+		if w.want[path] == nil && (!ok || b.Kind != dirfd.KindDir || !b.sameMeta(d, w.xattrs)) {
+			w.want[path] = d
+		}
+	}
 }
 
 func (w *planner) dirInLive(p string) bool {
@@ -297,12 +311,16 @@ func (w *planner) needed() map[string]*Entry {
 	return dirs
 }
 
-// dirEntry is a directory as live has it, or as far as that is not asked for, as cfg or base has it.
+// dirEntry is a directory as live has it, or where that is not to be saved, as cfg or base has it.
 func (w *planner) dirEntry(p string) *Entry {
 	if e := w.want[p]; e != nil {
 		return e
 	}
-	for _, t := range []*Tree{w.live, w.plain, w.base} {
+	trees := []*Tree{w.live, w.plain, w.base}
+	if w.left[p] {
+		trees = []*Tree{w.plain, w.base, w.live}
+	}
+	for _, t := range trees {
 		if e, ok := t.Get(p); ok && e.Kind == dirfd.KindDir {
 			return e
 		}

@@ -170,9 +170,8 @@ func (o *Overlay) after(r *Result, s *Store, v *View, p *Plan, err error) (*Resu
 	if err := s.prune(ctx, func() bool { return true }); err != nil {
 		v.Notices = append(v.Notices, fmt.Sprintf("drop old generations: %v", err))
 	}
-	s.Plain, err = Scan(ctx, s.cfg, ScanOptions{Prev: s.Plain, Now: s.clock, Names: v.Base.Tree})
-	if err != nil {
-		return r, fmt.Errorf("scan cfg: %w", err)
+	if err := s.scanPlain(ctx, s.Plain); err != nil {
+		return r, err
 	}
 	v.Plain, v.Current = s.Plain, s.Manifest
 	v.Saved = Saved(v.Base.Tree, v.plain(), s.Manifest.Removals)

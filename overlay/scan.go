@@ -254,6 +254,7 @@ func (s *scanner) intern(path string) string {
 func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth int, all bool) error {
 	if depth >= maxDepth {
 		s.skip(e.Path, "directories nested too deep")
+		s.tree.Entries = append(s.tree.Entries, e)
 		return nil
 	}
 	sub, err := d.Dir(name)

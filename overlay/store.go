@@ -112,13 +112,24 @@ func (s *Store) open(ctx context.Context, o StoreOptions) error {
 	if o.Prev != nil {
 		prev = o.Prev.Plain
 	}
-	if s.Plain, err = Scan(ctx, s.cfg, ScanOptions{Prev: prev, MaxFile: 0, Now: s.clock, Names: s.base.tree()}); err != nil {
-		return fmt.Errorf("scan cfg: %w", err)
+	if err := s.scanPlain(ctx, prev); err != nil {
+		return err
 	}
 	if s.Ignored, err = readIgnored(s.cfg); err != nil {
 		return err
 	}
 	return s.reconcile(ctx, old)
+}
+
+// scanPlain looks at the plain tree. What is neither file, directory nor link there is nothing of it.
+func (s *Store) scanPlain(ctx context.Context, prev *Tree) error {
+	t, err := Scan(ctx, s.cfg, ScanOptions{Prev: prev, Now: s.clock, Names: s.base.tree()})
+	if err != nil {
+		return fmt.Errorf("scan cfg: %w", err)
+	}
+	t.Entries = slices.DeleteFunc(t.Entries, func(e Entry) bool { return e.Kind.Special() })
+	s.Plain = t
+	return nil
 }
 
 // openMeta opens .cfgd, and makes it where it is missing and may be made. What stands in its place and
