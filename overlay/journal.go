@@ -70,7 +70,7 @@ var tmpName = regexp.MustCompile(`^[a-z0-9]{1,24}$`)
 // parseJournal believes nothing: names of tmp are plain, paths stay below cfg, and count and digest hold.
 func parseJournal(b []byte) ([]step, error) {
 	sc := bufio.NewScanner(bytes.NewReader(b))
-	sc.Buffer(make([]byte, 0, 4096), maxLine)
+	sc.Buffer(nil, len(b)+1) // a line may be all there is: thousands of held paths stand in one
 	var h journalHeader
 	if !sc.Scan() {
 		return nil, errors.New("journal:1: no header")

@@ -102,7 +102,6 @@ const (
 	typeRemoval  = "removal"
 
 	maxManifest = 256 << 20
-	maxLine     = 1 << 20
 )
 
 // Encode is the manifest as it stands in .cfgd/manifest: JSON Lines, sorted by path.
@@ -197,7 +196,7 @@ var ErrNewerFormat = errors.New("the store was written by a newer cfgd")
 // every path stays below the root, the order is strict, and the count and digest of the first line hold.
 func ParseManifest(b []byte) (*Manifest, error) {
 	sc := bufio.NewScanner(bytes.NewReader(b))
-	sc.Buffer(make([]byte, 0, 4096), maxLine)
+	sc.Buffer(nil, len(b)+1) // a line may be all there is: thousands of held paths stand in one
 	if !sc.Scan() {
 		return nil, manifestError(1, errors.Join(errors.New("no header"), sc.Err()))
 	}
