@@ -135,7 +135,7 @@ func readDisk(t testing.TB, name string) *disk {
 				return err
 			}
 		}
-		n.now.mode, n.now.uid, n.now.gid, n.now.mtime = st.Mode&0o7777, st.Uid, st.Gid, st.Mtim.Nano()
+		n.now.mode, n.now.uid, n.now.gid, n.now.mtime = uint32(st.Mode)&0o7777, st.Uid, st.Gid, st.Mtim.Nano()
 		n.kept = n.now.clone()
 		if rel != "." {
 			dir := dirs[filepath.Dir(rel)]

@@ -203,3 +203,14 @@ func isFile(e *Entry) int64 {
 	}
 	return 0
 }
+
+// Dirs lists the directories of the tree, the root as "".
+func (t *Tree) Dirs() []string {
+	dirs := []string{""}
+	for i := range t.Entries {
+		if t.Entries[i].Kind == dirfd.KindDir && t.skipped(t.Entries[i].Path) == "" {
+			dirs = append(dirs, t.Entries[i].Path)
+		}
+	}
+	return dirs
+}
