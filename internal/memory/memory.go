@@ -1,0 +1,118 @@
+// Package memory makes and unmakes the filesystem that holds a live tree: an md(4) disk with UFS, or a tmpfs(5).
+//
+// It owns the exact commands, as plans: values that are printed by --dry-run, compared in tests and run by package run.
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"cfgd/config"
+	"cfgd/internal/run"
+)
+
+// TmpfsSource is the name that a tmpfs of ours bears in the table of mounts.
+const TmpfsSource = "cfgd"
+
+// Memory is a filesystem in memory at a directory.
+type Memory struct {
+	Backing config.Backing
+	Size    int64  // bytes
+	Dir     string // the mountpoint
+	GOOS    string // freebsd or linux: mount(8) has other words
+	Device  string // md3, once it is made or known
+}
+
+// MakePlan are the commands that make it. For an md the first prints the device, which stands for mdN in the others:
+// see mdconfig(8), newfs(8), mount(8), tmpfs(5).
+func (m Memory) MakePlan() []run.Cmd {
+	if m.Backing == config.BackingMD {
+		dev := "/dev/" + m.device()
+		return []run.Cmd{
+			run.Command("mdconfig", "-a", "-t", "swap", "-s", fmt.Sprintf("%dk", m.Size/1024)),
+			run.Command("newfs", "-i", "8192", dev),
+			run.Command("mount", "-o", "noatime", dev, m.Dir),
+		}
+	}
+	opts := fmt.Sprintf("size=%d,mode=755", m.Size)
+	if m.GOOS == "linux" {
+		opts += ",nodev,noatime"
+	}
+	return []run.Cmd{run.Command("mount", "-t", "tmpfs", "-o", opts, m.source(), m.Dir)}
+}
+
+// UnmakePlan are the commands that unmount it and give the memory back.
+func (m Memory) UnmakePlan() []run.Cmd {
+	cmds := []run.Cmd{run.Command("umount", m.Dir)}
+	if m.Backing == config.BackingMD {
+		cmds = append(cmds, m.destroy())
+	}
+	return cmds
+}
+
+func (m Memory) destroy() run.Cmd {
+	return run.Command("mdconfig", "-d", "-u", strings.TrimPrefix(m.device(), "md"))
+}
+
+// source is what is mounted: FreeBSD's mount_tmpfs wants the word tmpfs.
+func (m Memory) source() string {
+	if m.GOOS == "freebsd" {
+		return "tmpfs"
+	}
+	return TmpfsSource
+}
+
+func (m Memory) device() string {
+	if m.Device == "" {
+		return "mdN"
+	}
+	return m.Device
+}
+
+var mdName = regexp.MustCompile(`^md[0-9]+$`)
+
+// Make makes and mounts it, and returns the device of an md. What was made is undone when a later step fails.
+func (m Memory) Make(ctx context.Context, r run.Runner) (string, error) {
+	cmds := m.MakePlan()
+	if m.Backing != config.BackingMD {
+		_, err := r.Run(ctx, cmds[0])
+		return "", err
+	}
+	out, err := r.Run(ctx, cmds[0])
+	if err != nil {
+		return "", err
+	}
+	if m.Device = strings.TrimSpace(out); !mdName.MatchString(m.Device) {
+		return "", fmt.Errorf("%s: printed %q, not the name of an md", cmds[0], out)
+	}
+	for _, c := range m.MakePlan()[1:] {
+		if _, err := r.Run(ctx, c); err != nil {
+			_, undo := r.Run(context.WithoutCancel(ctx), m.destroy())
+			return "", errors.Join(err, undo)
+		}
+	}
+	return m.Device, nil
+}
+
+// Unmake unmounts it and destroys an md. All steps are tried.
+func (m Memory) Unmake(ctx context.Context, r run.Runner) error {
+	if _, err := r.Run(ctx, m.UnmakePlan()[0]); err != nil {
+		return err
+	}
+	return m.Destroy(ctx, r)
+}
+
+// Destroy gives the memory of an unmounted md back; of a tmpfs there is none to give.
+func (m Memory) Destroy(ctx context.Context, r run.Runner) error {
+	if m.Backing != config.BackingMD || m.Device == "" {
+		return nil
+	}
+	if !mdName.MatchString(m.Device) {
+		return fmt.Errorf("%q: not the name of an md", m.Device)
+	}
+	_, err := r.Run(ctx, m.destroy())
+	return err
+}

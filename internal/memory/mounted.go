@@ -1,0 +1,25 @@
+package memory
+
+import (
+	"github.com/moby/sys/mountinfo"
+)
+
+// Mount is an entry of the system's table of mounts.
+type Mount struct {
+	Source string
+	Dir    string
+	Type   string
+}
+
+// Mounted returns what is mounted on exactly that directory, the topmost last; the path must be free of links.
+func Mounted(dir string) ([]Mount, error) {
+	infos, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil {
+		return nil, err
+	}
+	var out []Mount
+	for _, i := range infos {
+		out = append(out, Mount{Source: i.Source, Dir: i.Mountpoint, Type: i.FSType})
+	}
+	return out, nil
+}

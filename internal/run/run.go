@@ -1,0 +1,127 @@
+// Package run is the one place that runs system commands.
+//
+// It owns how a command is printed and run: without a shell, with a clean environment, a time limit, its output bounded.
+// A command is data: what --dry-run prints is what runs.
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Cmd is a command: a name to be found in the path of the system's own programs, and its arguments.
+type Cmd struct {
+	Name string
+	Args []string
+}
+
+// Command makes a Cmd.
+func Command(name string, args ...string) Cmd { return Cmd{name, args} }
+
+// String prints the command so that sh(1) would run the same.
+func (c Cmd) String() string {
+	words := []string{quote(c.Name)}
+	for _, a := range c.Args {
+		words = append(words, quote(a))
+	}
+	return strings.Join(words, " ")
+}
+
+const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_"
+
+func quote(s string) string {
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// Runner runs commands and returns what they print on standard output.
+type Runner interface {
+	Run(ctx context.Context, c Cmd) (string, error)
+}
+
+// System runs commands on this machine.
+type System struct {
+	// Limit is the time a command may take; 0 is a minute.
+	Limit time.Duration
+	// Log, if not nil, hears of every command before it runs.
+	Log func(Cmd)
+}
+
+const maxOutput = 1 << 20
+
+// path is where the system's own programs are; nothing of the caller's environment is believed.
+const path = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+
+// Run runs the command. An error carries what it said on standard error.
+func (s System) Run(ctx context.Context, c Cmd) (string, error) {
+	if s.Log != nil {
+		s.Log(c)
+	}
+	limit := s.Limit
+	if limit == 0 {
+		limit = time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	name, err := lookup(c.Name)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", c, err)
+	}
+	cmd := exec.CommandContext(ctx, name, c.Args...)
+	cmd.Env = []string{"PATH=" + path, "LC_ALL=C"}
+	cmd.WaitDelay = 2 * time.Second
+	var out, errs bounded
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(ctx.Err(), err)
+		}
+		return out.String(), &Error{c, strings.TrimSpace(errs.String()), err}
+	}
+	return out.String(), nil
+}
+
+func lookup(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	for dir := range strings.SplitSeq(path, ":") {
+		if p, err := exec.LookPath(dir + "/" + name); err == nil {
+			return p, nil
+		}
+	}
+	return "", exec.ErrNotFound
+}
+
+// Error is a command that failed.
+type Error struct {
+	Cmd    Cmd
+	Stderr string
+	Err    error
+}
+
+func (e *Error) Error() string {
+	if e.Stderr == "" {
+		return fmt.Sprintf("%s: %v", e.Cmd, e.Err)
+	}
+	return fmt.Sprintf("%s: %v: %s", e.Cmd, e.Err, e.Stderr)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// bounded keeps the beginning of what is written to it.
+type bounded struct{ bytes.Buffer }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if room := maxOutput - b.Len(); room > 0 {
+		b.Buffer.Write(p[:min(len(p), room)])
+	}
+	return len(p), nil
+}

@@ -1,0 +1,121 @@
+package watcher
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"cfgd/overlay"
+)
+
+// ErrNoDaemon says that no daemon listens at the control socket.
+var ErrNoDaemon = errors.New("no daemon is running")
+
+// ErrUnknownTarget says that the daemon does not know the target: its configuration is older.
+var ErrUnknownTarget = errors.New("the daemon does not know the target")
+
+// Client talks to the daemon of one machine.
+type Client struct {
+	http *http.Client
+}
+
+// NewClient makes a client of the daemon whose files are in runDir, /var/run/cfgd.
+func NewClient(runDir string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		short, release, err := shortDir(runDir)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(short, SocketPath))
+	}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// Status asks for the state of targets, all of them for none; with look the daemon looks first.
+func (c *Client) Status(ctx context.Context, look bool, targets ...string) ([]Status, error) {
+	q := url.Values{"target": targets}
+	if look {
+		q.Set("look", "1")
+	}
+	r, err := c.do(ctx, http.MethodGet, "/v1/status?"+q.Encode(), nil)
+	return r.Targets, err
+}
+
+// Attach tells the daemon that a target's live tree is there.
+func (c *Client) Attach(ctx context.Context, target string) error {
+	_, err := c.do(ctx, http.MethodPost, "/v1/attach", &Request{Target: target})
+	return err
+}
+
+// Detach makes the daemon let go of a target; when it returns, umount(8) finds no descriptor of the daemon below live or cfg.
+func (c *Client) Detach(ctx context.Context, target string) error {
+	_, err := c.do(ctx, http.MethodPost, "/v1/detach", &Request{Target: target})
+	return err
+}
+
+// Flush makes the daemon save now.
+func (c *Client) Flush(ctx context.Context, rq Request) (Reply, error) {
+	return c.do(ctx, http.MethodPost, "/v1/flush", &rq)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body *Request) (Reply, error) {
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return Reply{}, err
+		}
+		in = bytes.NewReader(b)
+	}
+	rq, err := http.NewRequestWithContext(ctx, method, "http://cfgd"+path, in)
+	if err != nil {
+		return Reply{}, err
+	}
+	resp, err := c.http.Do(rq)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+			return Reply{}, ErrNoDaemon
+		}
+		return Reply{}, fmt.Errorf("daemon: %w", err)
+	}
+	defer resp.Body.Close()
+	var r Reply
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(&r); err != nil {
+		return r, fmt.Errorf("daemon: answer: %w", err)
+	}
+	return r, r.err()
+}
+
+func (r Reply) err() error {
+	switch {
+	case r.Error == "":
+		return nil
+	case r.Code == "unknown-target":
+		return fmt.Errorf("%w: %s", ErrUnknownTarget, r.Error)
+	case r.Code == "held":
+		return &remoteError{r.Error, overlay.ErrHeld}
+	case r.Code == "not-populated":
+		return &remoteError{r.Error, overlay.ErrNotPopulated}
+	}
+	return errors.New(r.Error)
+}
+
+// remoteError is an error that the daemon told in words, and what kind it was.
+type remoteError struct {
+	words string
+	kind  error
+}
+
+func (e *remoteError) Error() string { return e.words }
+func (e *remoteError) Unwrap() error { return e.kind }

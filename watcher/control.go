@@ -1,0 +1,198 @@
+package watcher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"cfgd/overlay"
+)
+
+// SocketPath is the control socket, below /var/run/cfgd.
+const SocketPath = "cfgd.sock"
+
+// Request is the body of every POST to the control socket.
+type Request struct {
+	Target  string   `json:"target"`
+	Paths   []string `json:"paths,omitempty"`
+	Force   bool     `json:"force,omitempty"`
+	Message string   `json:"message,omitempty"`
+}
+
+// Reply is the body of every answer: an error in words, or what was asked for.
+type Reply struct {
+	Version    int      `json:"version"`
+	Error      string   `json:"error,omitempty"`
+	Code       string   `json:"code,omitempty"` // unknown-target, held, not-populated, bad-request, failed
+	Targets    []Status `json:"targets,omitempty"`
+	Generation int      `json:"generation,omitempty"`
+	Saved      []string `json:"saved,omitempty"` // letters and paths
+	Released   []string `json:"released,omitempty"`
+	Conflicts  []string `json:"conflicts,omitempty"`
+}
+
+const (
+	maxRequest = 1 << 20
+	// answerWithin bounds a request that the daemon answers from its targets' goroutines.
+	answerWithin = 30 * time.Second
+)
+
+type uidKey struct{}
+
+// listen makes the control socket, mode 0600, in the place of one that nobody listens at.
+func listen(dir string) (net.Listener, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	short, release, err := shortDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	sock := filepath.Join(short, SocketPath)
+	if err := os.Remove(sock); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	return l, os.Chmod(sock, 0o600)
+}
+
+// serve answers requests until ctx ends.
+func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", d.handleStatus)
+	mux.HandleFunc("POST /v1/attach", d.handle(d.attach))
+	mux.HandleFunc("POST /v1/detach", d.handle(d.detach))
+	mux.HandleFunc("POST /v1/flush", d.handle(d.flush))
+	srv := &http.Server{
+		Handler: allowed(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if uid, err := peerUID(c.(*net.UnixConn)); err == nil {
+				return context.WithValue(ctx, uidKey{}, uid)
+			}
+			return ctx
+		},
+	}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// allowed lets root and the daemon's own user in: the mode of the socket says the same, where the system heeds it.
+func allowed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uid, ok := r.Context().Value(uidKey{}).(uint32)
+		if !ok || uid != 0 && int(uid) != os.Geteuid() {
+			answer(w, http.StatusForbidden, Reply{Error: "only root may talk to cfgd", Code: "forbidden"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func answer(w http.ResponseWriter, status int, r Reply) {
+	r.Version = 1
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(r) // the caller went: nothing is left to tell
+}
+
+func (d *Daemon) handleStatus(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
+	defer cancel()
+	answer(w, http.StatusOK, Reply{Targets: d.statuses(ctx, r.URL.Query().Get("look") == "1", r.URL.Query()["target"])})
+}
+
+// handle reads the request, finds its target and runs do in the target's goroutine.
+func (d *Daemon) handle(do func(ctx context.Context, t *target, rq Request) (Reply, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
+		defer cancel()
+		rq, err := readRequest(r)
+		if err != nil {
+			answer(w, http.StatusBadRequest, Reply{Error: err.Error(), Code: "bad-request"})
+			return
+		}
+		t := d.target(rq.Target)
+		if t == nil {
+			answer(w, http.StatusNotFound, Reply{Error: fmt.Sprintf("no target %q; cfgd check lists them", rq.Target), Code: "unknown-target"})
+			return
+		}
+		var reply Reply
+		if cerr := t.call(ctx, func(ctx context.Context) { reply, err = do(ctx, t, rq) }); cerr != nil {
+			answer(w, http.StatusServiceUnavailable, Reply{Error: fmt.Sprintf("%s: the daemon is busy with it: %v", rq.Target, cerr), Code: "failed"})
+			return
+		}
+		if err != nil {
+			reply.Error, reply.Code = err.Error(), codeOf(err)
+			answer(w, http.StatusConflict, reply)
+			return
+		}
+		answer(w, http.StatusOK, reply)
+	}
+}
+
+func codeOf(err error) string {
+	switch {
+	case errors.Is(err, overlay.ErrHeld):
+		return "held"
+	case errors.Is(err, overlay.ErrNotPopulated):
+		return "not-populated"
+	}
+	return "failed"
+}
+
+// readRequest refuses what is not exactly one JSON object of the known keys.
+func readRequest(r *http.Request) (Request, error) {
+	var rq Request
+	dec := json.NewDecoder(io.LimitReader(r.Body, maxRequest))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&rq); err != nil {
+		return rq, fmt.Errorf("request: offset %d: %w", dec.InputOffset(), err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return rq, fmt.Errorf("request: offset %d: something follows the object", dec.InputOffset())
+	}
+	if rq.Target == "" {
+		return rq, errors.New("request: no target")
+	}
+	return rq, nil
+}
+
+func (d *Daemon) attach(ctx context.Context, t *target, _ Request) (Reply, error) {
+	t.attach(ctx)
+	return Reply{Targets: []Status{t.Status()}}, nil
+}
+
+func (d *Daemon) detach(_ context.Context, t *target, _ Request) (Reply, error) {
+	t.detach()
+	return Reply{Targets: []Status{t.Status()}}, nil
+}
+
+func (d *Daemon) flush(ctx context.Context, t *target, rq Request) (Reply, error) {
+	r, err := t.save(ctx, true, overlay.SaveOptions{Paths: rq.Paths, Force: rq.Force, Message: rq.Message, Times: true})
+	t.report(r, err)
+	if err != nil {
+		return Reply{}, err
+	}
+	reply := Reply{Generation: r.Generation, Released: r.Released, Conflicts: r.Conflicts}
+	for _, c := range r.View.Visible(r.Saved) {
+		reply.Saved = append(reply.Saved, c.What.Letter()+" "+c.Path)
+	}
+	return reply, nil
+}

@@ -1,0 +1,45 @@
+package watcher
+
+import (
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"cfgd/overlay"
+)
+
+// capacity is how many inotify(7) watches cfgd allows itself: three quarters of what a user may have, which other programs of root share.
+func capacity() int {
+	b, err := os.ReadFile("/proc/sys/fs/inotify/max_user_watches")
+	if err != nil {
+		return 8192
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 8192
+	}
+	return n / 4 * 3
+}
+
+// watchCost is what watching a tree takes of the capacity: one watch a directory, counting some to come.
+func watchCost(t *overlay.Tree) int { return len(t.Dirs()) + 16 }
+
+// peerUID is the user at the other end of a unix socket, from SO_PEERCRED (unix(7)).
+func peerUID(c *net.UnixConn) (uint32, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var cerr error
+	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return 0, err
+	}
+	if cerr != nil {
+		return 0, cerr
+	}
+	return cred.Uid, nil
+}
