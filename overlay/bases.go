@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"cfgd/internal/dirfd"
 )
 
 // Bases keeps the scans of bases, which targets on the same snapshot share. It is safe for concurrent use.
@@ -69,8 +67,7 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, content bool) (*Base, er
 	if id == "" {
 		id = "sha256:" + t.Digest().String()[:12]
 	}
-	path := o.path(o.Target.Base)
-	k.base = &Base{ID: id, Tree: t, open: func() (*dirfd.Dir, error) { return dirfd.Open(path, nil) }}
+	k.base = &Base{ID: id, Tree: t, open: o.OpenBase}
 	k.when, k.content = when, content
 	return k.base, nil
 }

@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -151,36 +148,6 @@ func TestFaultsDuringRecovery(t *testing.T) {
 	}
 }
 
-const inNamespace = "CFGD_TEST_NAMESPACE"
-
-// namespaced runs the test again in a mount namespace of its own, and reports whether this is that run.
-func namespaced(t *testing.T) bool {
-	if os.Getenv(inNamespace) != "" {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount")
-	}
-	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("no mount namespace to be had here")
-	}
-	if err != nil {
-		t.Errorf("%v:\n%s", err, out)
-	}
-	return false
-}
-
-func (b *box) mount(p, options string) {
-	b.Helper()
-	b.must(os.MkdirAll(b.path(p), 0o755))
-	b.must(unix.Mount("tmpfs", b.path(p), "tmpfs", 0, options))
-	b.Cleanup(func() { _ = unix.Unmount(b.path(p), unix.MNT_DETACH) })
-}
-
 // noise is content that does not compress.
 func noise(seed uint64, n int) string {
 	b := make([]byte, n)
@@ -204,95 +171,4 @@ func (b *box) saveFails(want error, word string) {
 		}
 	}
 	b.same(before, after)
-}
-
-func TestFullCfg(t *testing.T) {
-	if !namespaced(t) {
-		return
-	}
-	b := newBox(t, etc)
-	b.mount("jail/cfg", "size=256k")
-	b.populate()
-	b.edit("big", noise(1, 400<<10))
-	b.saveFails(ErrNoSpace, "KiB")
-	b.edit("big", noise(2, 40<<10))
-	b.save()
-
-	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/filler"), []byte(noise(3, 150<<10)), 0o600))
-	b.edit("big", noise(4, 45<<10))
-	b.edit("rc.conf", "small\n")
-	b.saveFails(ErrNoSpace, "KiB")
-	b.must(os.Remove(b.path("jail/cfg/.cfgd/filler")))
-	b.save()
-	want := b.shape("jail/etc")
-	b.restart()
-	got := b.shape("jail/etc")
-	delete(want, ".") // the store has no room for the root's own time
-	delete(got, ".")
-	b.same(want, got)
-
-	// History gives way to what is to be saved, for as long as there is any.
-	for i := range uint64(20) {
-		b.edit("big", noise(10+i, 45<<10))
-		b.save()
-	}
-	if got := b.read("jail/cfg/big"); got != noise(29, 45<<10) {
-		t.Error("cfg does not hold the last version")
-	}
-}
-
-// Room in bytes is no room in inodes: the kernel says so in the middle of the save.
-func TestCfgOutOfInodes(t *testing.T) {
-	if !namespaced(t) {
-		return
-	}
-	b := newBox(t, etc)
-	b.mount("jail/cfg", "size=4m,nr_inodes=40")
-	b.populate()
-	b.edit("rc.conf", "first\n")
-	b.save()
-	for i := range 60 {
-		b.edit(fmt.Sprintf("many/%d", i), fmt.Sprint(i))
-	}
-	b.saveFails(ErrNoSpace, "no space left")
-	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT, "size=4m,nr_inodes=400"))
-	if r := b.save(); r.Generation != 2 || b.read("jail/cfg/many/59") != "59" {
-		t.Errorf("with room: generation %d", r.Generation)
-	}
-}
-
-func TestReadOnlyCfg(t *testing.T) {
-	if !namespaced(t) {
-		return
-	}
-	b := newBox(t, etc)
-	b.mount("jail/cfg", "size=1m")
-	b.populate()
-	b.edit("rc.conf", "one\n")
-	b.save()
-	b.write("jail/cfg/hosts", "by hand\n")
-	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m"))
-	b.edit("issue", "unsaved\n")
-	b.o = b.overlay()
-	v := b.look()
-	if !v.ReadOnly || v.Current.Generation != 2 || paths(v.Unsaved) != "M hosts, M issue" {
-		t.Errorf("read-only %v, generation %d, unsaved %s", v.ReadOnly, v.Current.Generation, paths(v.Unsaved))
-	}
-	b.saveFails(ErrReadOnly, "read-only")
-	b.restart()
-	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/hosts"); got != "one\nby hand\n" {
-		t.Errorf("populated from a read-only cfg: %q", got)
-	}
-	// A cfg without a store, read-only, is still what live is populated from.
-	b.must(b.o.Clear(context.Background()))
-	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT, "size=1m"))
-	b.must(os.RemoveAll(filepath.Join(b.path("jail/cfg"), metaName)))
-	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m"))
-	b.o = b.overlay()
-	b.populate()
-	if got := b.read("jail/etc/rc.conf"); got != "one\n" {
-		t.Errorf("populated from a read-only cfg without a store: %q", got)
-	}
-	b.edit("issue", "unsaved\n")
-	b.saveFails(ErrReadOnly, "read-only")
 }

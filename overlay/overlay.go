@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
@@ -50,18 +51,23 @@ func (o *Overlay) now() time.Time {
 // Path puts --root's directory before a path of the model.
 func (o *Overlay) Path(p string) string { return o.path(p) }
 
-// openTree opens the root of one of the target's trees. The jail's own root is the administrator's and trusted;
-// what is below it is the jail's, and no link in it is followed.
+// openTree opens the root of one of the target's trees.
 func (o *Overlay) openTree(p string) (*dirfd.Dir, error) {
-	root := o.Target.Root
-	if o.Target.Host() || root == "" || p == root || !strings.HasPrefix(p, strings.TrimSuffix(root, "/")+"/") {
-		return dirfd.Open(o.path(p), o.Hook)
+	root, rel := o.below(p)
+	if rel == "" {
+		return dirfd.Open(o.path(root), o.Hook)
 	}
-	rel, err := filepath.Rel(root, p)
-	if err != nil {
-		return nil, err
+	return dirfd.OpenBelow(o.path(root), rel, o.Hook)
+}
+
+// below takes the path of a tree apart. The jail's own root is the administrator's and trusted; what is below it is the
+// jail's, and no link in it is followed. A tree that lies elsewhere is the administrator's altogether.
+func (o *Overlay) below(p string) (root, rel string) {
+	root = strings.TrimSuffix(o.Target.Root, "/")
+	if o.Target.Host() || root == "" || !strings.HasPrefix(p, root+"/") {
+		return p, ""
 	}
-	return dirfd.OpenBelow(o.path(root), filepath.ToSlash(rel), o.Hook)
+	return root, strings.Trim(strings.TrimPrefix(p, root), "/")
 }
 
 // OpenLive opens the root of the live tree.
@@ -82,9 +88,15 @@ func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// OpenBase opens the root of base. Base is the prototype's and not below the jail where it is read.
+// OpenBase opens the root of base. Base is the prototype's and not below the jail where it is read, but for a
+// snapshot's path that the system will not enter (ELOOP) while the jail's mount of it stands: then that mount is it.
 func (o *Overlay) OpenBase() (*dirfd.Dir, error) {
 	d, err := dirfd.Open(o.path(o.Target.Base), nil)
+	if errors.Is(err, unix.ELOOP) && !o.Target.Host() {
+		if m, merr := dirfd.OpenBelow(o.path(o.Target.Root), "conf/base/etc", nil); merr == nil {
+			return m, nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}

@@ -1,0 +1,161 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const inNamespace = "CFGD_TEST_NAMESPACE"
+
+// namespaced runs the test again in a mount namespace of its own, and reports whether this is that run.
+func namespaced(t *testing.T) bool {
+	if os.Getenv(inNamespace) != "" {
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("no mount namespace to be had here")
+	}
+	if err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	return false
+}
+
+func (b *box) mount(p, options string) {
+	b.Helper()
+	b.must(os.MkdirAll(b.path(p), 0o755))
+	b.must(unix.Mount("tmpfs", b.path(p), "tmpfs", 0, options))
+	b.Cleanup(func() { _ = unix.Unmount(b.path(p), unix.MNT_DETACH) })
+}
+
+func TestFullCfg(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	b := newBox(t, etc)
+	b.mount("jail/cfg", "size=256k")
+	b.populate()
+	b.edit("big", noise(1, 400<<10))
+	b.saveFails(ErrNoSpace, "KiB")
+	b.edit("big", noise(2, 40<<10))
+	b.save()
+
+	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/filler"), []byte(noise(3, 150<<10)), 0o600))
+	b.edit("big", noise(4, 45<<10))
+	b.edit("rc.conf", "small\n")
+	b.saveFails(ErrNoSpace, "KiB")
+	b.must(os.Remove(b.path("jail/cfg/.cfgd/filler")))
+	b.save()
+	want := b.shape("jail/etc")
+	b.restart()
+	got := b.shape("jail/etc")
+	delete(want, ".") // the store has no room for the root's own time
+	delete(got, ".")
+	b.same(want, got)
+
+	// History gives way to what is to be saved, for as long as there is any.
+	for i := range uint64(20) {
+		b.edit("big", noise(10+i, 45<<10))
+		b.save()
+	}
+	if got := b.read("jail/cfg/big"); got != noise(29, 45<<10) {
+		t.Error("cfg does not hold the last version")
+	}
+}
+
+// Room in bytes is no room in inodes: the kernel says so in the middle of the save.
+func TestCfgOutOfInodes(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	b := newBox(t, etc)
+	b.mount("jail/cfg", "size=4m,nr_inodes=40")
+	b.populate()
+	b.edit("rc.conf", "first\n")
+	b.save()
+	for i := range 60 {
+		b.edit(fmt.Sprintf("many/%d", i), fmt.Sprint(i))
+	}
+	b.saveFails(ErrNoSpace, "no space left")
+	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT, "size=4m,nr_inodes=400"))
+	if r := b.save(); r.Generation != 2 || b.read("jail/cfg/many/59") != "59" {
+		t.Errorf("with room: generation %d", r.Generation)
+	}
+}
+
+func TestReadOnlyCfg(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	b := newBox(t, etc)
+	b.mount("jail/cfg", "size=1m")
+	b.populate()
+	b.edit("rc.conf", "one\n")
+	b.save()
+	b.write("jail/cfg/hosts", "by hand\n")
+	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m"))
+	b.edit("issue", "unsaved\n")
+	b.o = b.overlay()
+	v := b.look()
+	if !v.ReadOnly || v.Current.Generation != 2 || paths(v.Unsaved) != "M hosts, M issue" {
+		t.Errorf("read-only %v, generation %d, unsaved %s", v.ReadOnly, v.Current.Generation, paths(v.Unsaved))
+	}
+	b.saveFails(ErrReadOnly, "read-only")
+	b.restart()
+	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/hosts"); got != "one\nby hand\n" {
+		t.Errorf("populated from a read-only cfg: %q", got)
+	}
+	// A cfg without a store, read-only, is still what live is populated from.
+	b.must(b.o.Clear(context.Background()))
+	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT, "size=1m"))
+	b.must(os.RemoveAll(filepath.Join(b.path("jail/cfg"), metaName)))
+	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m"))
+	b.o = b.overlay()
+	b.populate()
+	if got := b.read("jail/etc/rc.conf"); got != "one\n" {
+		t.Errorf("populated from a read-only cfg without a store: %q", got)
+	}
+	b.edit("issue", "unsaved\n")
+	b.saveFails(ErrReadOnly, "read-only")
+}
+
+// What cannot be looked into is not gone.
+func TestOtherFilesystemIsNoDeletion(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	b, check := hostileBox(t)
+	b.edit("local/nginx/mime.types", "one\n")
+	b.save()
+	b.mount("jail/etc/local/nginx", "size=1m")
+	b.edit("rc.conf", "one\n")
+	r := b.save()
+	b.kept(r, "local/nginx/mime.types", "another filesystem")
+	b.kept(r, "local/nginx/nginx.conf", "another filesystem")
+	b.must(unix.Unmount(b.path("jail/etc/local/nginx"), 0))
+	if got := b.read("jail/cfg/local/nginx/mime.types") + b.read("jail/cfg/.cfgd/removed"); got != "one\n" {
+		t.Errorf("cfg: %q", got)
+	}
+	if v := b.look(); len(v.Unsaved) != 0 {
+		t.Errorf("unsaved %s", paths(v.Unsaved))
+	}
+	check()
+}
+
+// device is a device's number as mknod(2) takes it here.
+func device(major, minor uint32) int { return int(unix.Mkdev(major, minor)) }

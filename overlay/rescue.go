@@ -1,0 +1,127 @@
+package overlay
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// RescueRemoved is the member of a rescue archive that lists the defaults that live had removed, a path a line, quoted as in .cfgd/removed.
+const RescueRemoved = ".cfgd-removed"
+
+// Rescue writes to w, as a tar(5) archive, all of live that differs from base, and all of live where base cannot be read. It needs
+// no cfg: it is for a live tree that has to go while it cannot be saved. It returns how many entries are in the archive; whatever
+// could not be read is left out and named in the error, which then comes with an archive of the rest.
+func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
+	live, err := o.OpenLive()
+	if err != nil {
+		return 0, err
+	}
+	defer live.Close()
+	if _, err := o.populated(live); err != nil {
+		return 0, err
+	}
+	t, err := Scan(ctx, live, ScanOptions{Now: o.Now})
+	if err != nil {
+		return 0, fmt.Errorf("scan live: %w", err)
+	}
+	defaults := &Tree{}
+	if base, err := o.base(ctx, true); err == nil {
+		defaults = base.Tree
+	}
+	a := archive{w: tar.NewWriter(w), live: live}
+	for _, c := range Delta(defaults, t) {
+		if err := ctx.Err(); err != nil {
+			return a.n, err
+		}
+		if class, _ := o.Target.Classes.Of(c.Path); class == config.Volatile || class == config.Ignore {
+			continue
+		}
+		if err := a.add(c); err != nil {
+			return a.n, err
+		}
+	}
+	return a.end()
+}
+
+// archive is a tar archive being written.
+type archive struct {
+	w       *tar.Writer
+	live    *dirfd.Dir
+	n       int
+	removed strings.Builder
+	missed  []error
+}
+
+// add writes one changed path. Only the writer's errors stop it.
+func (a *archive) add(c Change) error {
+	if c.New == nil {
+		a.removed.WriteString(pathname.Quote(c.Path) + "\n")
+		return nil
+	}
+	if c.New.Kind.Special() {
+		return nil
+	}
+	content, err := a.content(c.New)
+	if err != nil {
+		a.missed = append(a.missed, err)
+		return nil
+	}
+	a.n++
+	return a.write(tarHeader(c.New, len(content)), content)
+}
+
+// content reads a file whole, so that the header's size is right even of one that grows meanwhile.
+func (a *archive) content(e *Entry) ([]byte, error) {
+	if e.Kind != dirfd.KindFile {
+		return nil, nil
+	}
+	d, err := a.live.Walk(parentOf(e.Path))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.ReadFile(path.Base(e.Path), max(e.Size*2, 1<<20))
+}
+
+func (a *archive) write(h *tar.Header, content []byte) error {
+	if err := a.w.WriteHeader(h); err != nil {
+		return fmt.Errorf("archive %s: %w", pathname.Quote(h.Name), err)
+	}
+	_, err := a.w.Write(content)
+	return err
+}
+
+// end writes the list of removals and closes the archive.
+func (a *archive) end() (int, error) {
+	if list := a.removed.String(); list != "" {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: RescueRemoved, Mode: 0o600, Size: int64(len(list))}
+		if err := a.write(h, []byte(list)); err != nil {
+			return a.n, err
+		}
+	}
+	if err := a.w.Close(); err != nil {
+		return a.n, err
+	}
+	return a.n, errors.Join(a.missed...)
+}
+
+func tarHeader(e *Entry, size int) *tar.Header {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: e.Path, Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID), Size: int64(size), ModTime: time.Unix(0, e.MTime)}
+	switch e.Kind {
+	case dirfd.KindDir:
+		h.Typeflag, h.Name = tar.TypeDir, e.Path+"/"
+	case dirfd.KindSymlink:
+		h.Typeflag, h.Linkname = tar.TypeSymlink, e.Link
+	}
+	return h
+}
