@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"errors"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -46,4 +47,26 @@ func ignoreFull(err error) error {
 		return nil
 	}
 	return err
+}
+
+// Visible are the changes that were saved, as Visible of a View leaves them, without those that are named in Released.
+func (r *Result) Visible() []Change {
+	released := map[string]bool{}
+	for _, p := range r.Released {
+		released[p] = true
+	}
+	return slices.DeleteFunc(r.View.Visible(r.Saved), func(c Change) bool { return released[c.Path] })
+}
+
+// Visible leaves out of what a generation changed the directories that are told by what is in them.
+func (g Generation) Visible() []GenerationChange {
+	var out []GenerationChange
+	for i, c := range g.Changes {
+		dir := c.New != nil && c.New.Kind == dirfd.KindDir || c.New == nil && c.Old.Kind == dirfd.KindDir
+		if dir && c.What != Mode && c.What != Type && i+1 < len(g.Changes) && within(g.Changes[i+1].Path, c.Path) {
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
 }

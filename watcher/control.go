@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"cfgd/internal/pathname"
 	"cfgd/overlay"
 )
 
@@ -21,7 +22,7 @@ const SocketPath = "cfgd.sock"
 // Request is the body of every POST to the control socket.
 type Request struct {
 	Target  string   `json:"target"`
-	Paths   []string `json:"paths,omitempty"`
+	Paths   []string `json:"paths,omitempty"` // as on the command line: quoted as C does where they are not plain
 	Force   bool     `json:"force,omitempty"`
 	Message string   `json:"message,omitempty"`
 }
@@ -33,7 +34,7 @@ type Reply struct {
 	Code       string   `json:"code,omitempty"` // unknown-target, held, not-populated, bad-request, failed
 	Targets    []Status `json:"targets,omitempty"`
 	Generation int      `json:"generation,omitempty"`
-	Saved      []string `json:"saved,omitempty"` // letters and paths
+	Saved      []string `json:"saved,omitempty"` // a letter, a blank and a path, quoted; so are the others
 	Released   []string `json:"released,omitempty"`
 	Conflicts  []string `json:"conflicts,omitempty"`
 }
@@ -185,14 +186,38 @@ func (d *Daemon) detach(_ context.Context, t *target, _ Request) (Reply, error) 
 }
 
 func (d *Daemon) flush(ctx context.Context, t *target, rq Request) (Reply, error) {
-	r, err := t.save(ctx, true, overlay.SaveOptions{Paths: rq.Paths, Force: rq.Force, Message: rq.Message, Times: true})
+	paths, err := cleaned(rq.Paths)
+	if err != nil {
+		return Reply{}, err
+	}
+	r, err := t.save(ctx, true, overlay.SaveOptions{Paths: paths, Force: rq.Force, Message: rq.Message, Times: true})
 	t.report(r, err)
 	if err != nil {
 		return Reply{}, err
 	}
-	reply := Reply{Generation: r.Generation, Released: r.Released, Conflicts: r.Conflicts}
-	for _, c := range r.View.Visible(r.Saved) {
-		reply.Saved = append(reply.Saved, c.What.Letter()+" "+c.Path)
+	reply := Reply{Generation: r.Generation, Released: quoted(r.Released), Conflicts: quoted(r.Conflicts)}
+	for _, c := range r.Visible() {
+		reply.Saved = append(reply.Saved, c.What.Letter()+" "+pathname.Quote(c.Path))
 	}
 	return reply, nil
+}
+
+func cleaned(paths []string) ([]string, error) {
+	var out []string
+	for _, arg := range paths {
+		p, err := pathname.Clean(arg)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func quoted(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		out = append(out, pathname.Quote(p))
+	}
+	return out
 }

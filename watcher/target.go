@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"sync"
 	"time"
@@ -14,24 +13,6 @@ import (
 	"cfgd/config"
 	"cfgd/overlay"
 )
-
-// Status is what the daemon knows of a target, in the form of the command line's JSON.
-type Status struct {
-	Name       string     `json:"name"`
-	Base       string     `json:"base"`
-	Generation int        `json:"generation"`
-	Populated  bool       `json:"populated"`
-	Watched    bool       `json:"watched"`
-	SavedAsOf  *time.Time `json:"savedAsOf"` // all that live held then is on stable storage; null if that is not known
-	Local      int        `json:"local"`
-	Unsaved    int        `json:"unsaved"`
-	Conflicts  int        `json:"conflicts"`
-	Watch      string     `json:"watch,omitempty"`    // fsnotify, or scan with its period
-	Problem    string     `json:"problem,omitempty"`  // what keeps the target from being saved, in words
-	Held       bool       `json:"held,omitempty"`     // a save was held until save --force
-	NotSaved   int        `json:"notSaved,omitempty"` // paths that are reported and not saved by their class
-	Room       uint64     `json:"room"`               // bytes left in cfg's filesystem
-}
 
 // Bounds of the pauses between tries of a target that fails.
 const (
@@ -364,10 +345,7 @@ func (t *target) report(r *overlay.Result, err error) {
 	}
 	s := t.Status()
 	s.Watched, s.Watch = err == nil, t.how()
-	s.Problem, s.Held = problem(t.cfg, err), errors.Is(err, overlay.ErrHeld)
-	if r != nil && r.View != nil {
-		fill(&s, r)
-	}
+	s.fill(r, err)
 	if err == nil && r == nil { // a quiet look
 		now := time.Now().UTC()
 		s.SavedAsOf = &now
@@ -431,39 +409,6 @@ func (t *target) adopt() bool {
 	}
 	t.log.Info().Msg("adopted the live tree that is in place")
 	return true
-}
-
-// fill brings a result into a status.
-func fill(s *Status, r *overlay.Result) {
-	v := r.View
-	s.Base, s.Generation, s.Room = v.Base.ID, r.Generation, v.Free
-	s.Populated = v.NotPopulated == nil
-	s.Conflicts, s.NotSaved = len(r.Conflicts), len(r.Kept)
-	if !s.Populated {
-		s.Local, s.Unsaved = len(v.Visible(v.Stored)), 0
-		return
-	}
-	s.Local, s.Unsaved = len(v.Visible(v.Local)), len(v.Visible(v.Unsaved))-len(r.Kept)
-	if s.Unsaved < 0 {
-		s.Unsaved = 0
-	}
-	if s.Unsaved == 0 && len(r.Unsettled) == 0 {
-		at := v.Time.UTC()
-		s.SavedAsOf = &at
-	}
-}
-
-// problem puts an error into the words of status: what it is, and what to do.
-func problem(t *config.Target, err error) string {
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, overlay.ErrNotPopulated), errors.Is(err, overlay.ErrHeld), errors.Is(err, overlay.ErrNoSpace), errors.Is(err, overlay.ErrReadOnly):
-		return err.Error()
-	case errors.Is(err, fs.ErrNotExist):
-		return err.Error() + " (is it mounted?)"
-	}
-	return err.Error()
 }
 
 // Status is what the last look found. It is safe to call from anywhere.

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"cfgd/internal/pathname"
+)
+
+// app is the whole command line as a value.
+func (s *session) app() *cli.App {
+	a := &cli.App{
+		Name:      "cfgd",
+		Usage:     "make a server's /etc in memory safe to edit",
+		UsageText: "cfgd [--root DIR] [--config FILE] [--json] [--log-level LEVEL] COMMAND …",
+		Description: "TARGET is host, or a jail's name; without one, a command that can speaks of all.\n" +
+			"PATH is relative to the target's etc (rc.conf, local/nginx); a directory means all below it.\n\n" +
+			"Exit status: 0 done, or no difference; 1 a difference or unsaved change; 2 failed; 3 some targets\n" +
+			"failed and others did not; 64 usage; 78 configuration.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "root", Usage: "take every system path below `DIR`; nothing is mounted and no privilege needed", Destination: &s.root},
+			&cli.StringFlag{Name: "config", Usage: "read `FILE` in the place of /usr/local/etc/cfgd.toml", Destination: &s.config},
+			&cli.BoolFlag{Name: "json", Usage: "print one JSON object", Destination: &s.json},
+			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error: the `LEVEL` from which on the daemon logs", Value: "info"},
+		},
+		Commands: []*cli.Command{
+			s.statusCommand(), s.diffCommand(), s.saveCommand(), s.restoreCommand(), s.logCommand(), s.showCommand(),
+			s.checkCommand(), s.jailCommand(), s.daemonCommand(), s.demoCommand(), s.versionCommand(), s.completionCommand(), s.helpCommand(),
+		},
+		Before:                 s.before,
+		HideHelpCommand:        true,
+		HideVersion:            true,
+		UseShortOptionHandling: false,
+		Writer:                 s.out,
+		ErrWriter:              io.Discard, // errors are printed in one place, with the exit status
+		ExitErrHandler:         func(*cli.Context, error) {},
+		OnUsageError:           onUsageError,
+		Action: func(c *cli.Context) error {
+			return usagef("which command? cfgd help lists them")
+		},
+	}
+	for _, c := range a.Commands {
+		finish(c)
+	}
+	return a
+}
+
+// finish sets what all commands have in common.
+func finish(c *cli.Command) {
+	c.OnUsageError = onUsageError
+	c.HideHelpCommand = true
+	for _, sub := range c.Subcommands {
+		finish(sub)
+	}
+	if len(c.Subcommands) > 0 {
+		c.Action = func(ctx *cli.Context) error {
+			return usagef("cfgd %s: which command? cfgd help %s lists them", c.Name, c.Name)
+		}
+	}
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+
+func (s *session) before(c *cli.Context) (err error) {
+	if s.level, err = zerolog.ParseLevel(c.String("log-level")); err != nil || s.level == zerolog.NoLevel {
+		return usagef("--log-level %s: debug, info, warn or error", c.String("log-level"))
+	}
+	if s.badArgs != nil {
+		return s.badArgs
+	}
+	s.root, err = rootDir(s.root)
+	return err
+}
+
+// arrange puts flags before arguments, whole, where urfave/cli looks for them: it takes those behind the first argument for arguments.
+// What is wrong with the line is kept for before, so that it is told in the same way as everything else.
+func (s *session) arrange(args []string) []string {
+	l := line{app: s.app()}
+	if err := l.read(args[1:]); err != nil {
+		s.badArgs = usageError{err}
+		return args[:1]
+	}
+	out := append([]string{args[0]}, l.global...)
+	for _, c := range l.path {
+		out = append(out, c.Name)
+	}
+	out = append(out, l.flags...)
+	if len(l.args) > 0 {
+		out = append(append(out, "--"), l.args...)
+	}
+	return out
+}
+
+// line is a command line taken apart.
+type line struct {
+	app           *cli.App
+	path          []*cli.Command
+	global, flags []string
+	args          []string
+}
+
+func (l *line) read(words []string) error {
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		switch {
+		case w == "--":
+			l.args = append(l.args, words[i+1:]...)
+			return nil
+		case len(w) > 1 && w[0] == '-':
+			taken, err := l.flag(w, words[i+1:])
+			if err != nil {
+				return err
+			}
+			i += taken
+		case len(l.args) == 0 && l.descend(w):
+		case l.group():
+			return fmt.Errorf("%s: no such command; cfgd help lists them", strings.TrimSpace(l.words()+" "+w))
+		default:
+			l.args = append(l.args, w)
+		}
+	}
+	return nil
+}
+
+func (l *line) commands() []*cli.Command {
+	if len(l.path) == 0 {
+		return l.app.Commands
+	}
+	return l.path[len(l.path)-1].Subcommands
+}
+
+// group reports whether what stands so far needs another word to be a command.
+func (l *line) group() bool { return len(l.commands()) > 0 }
+
+func (l *line) descend(word string) bool {
+	for _, c := range l.commands() {
+		if c.HasName(word) {
+			l.path = append(l.path, c)
+			return true
+		}
+	}
+	return false
+}
+
+func (l *line) words() string {
+	var names []string
+	for _, c := range l.path {
+		names = append(names, c.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+// flag sorts one flag, with its value, and says how many of the following words it took.
+func (l *line) flag(word string, rest []string) (int, error) {
+	name, _, joined := strings.Cut(strings.TrimLeft(word, "-"), "=")
+	if name == "help" || name == "h" {
+		l.flags = append(l.flags, word)
+		return 0, nil
+	}
+	f, to := l.find(name)
+	if f == nil && len(word) > 2 && word[1] != '-' { // -U3
+		if f, to = l.find(word[1:2]); f != nil && !isBool(f) {
+			*to = append(*to, word[:2], word[2:])
+			return 0, nil
+		}
+		f = nil
+	}
+	switch {
+	case f == nil && len(l.path) == 0:
+		return 0, fmt.Errorf("%s: no such flag; cfgd help lists them", word)
+	case f == nil:
+		return 0, fmt.Errorf("%s: no such flag of cfgd %s; cfgd help %s lists them", word, l.words(), l.words())
+	case isBool(f) || joined:
+		*to = append(*to, word)
+		return 0, nil
+	case len(rest) == 0:
+		return 0, fmt.Errorf("%s: its value is missing", word)
+	}
+	*to = append(*to, word, rest[0])
+	return 1, nil
+}
+
+// find looks for a flag of the command, then of the program.
+func (l *line) find(name string) (cli.Flag, *[]string) {
+	if len(l.path) > 0 {
+		for _, f := range l.path[len(l.path)-1].Flags {
+			if has(f.Names(), name) {
+				return f, &l.flags
+			}
+		}
+	}
+	for _, f := range l.app.Flags {
+		if has(f.Names(), name) {
+			return f, &l.global
+		}
+	}
+	return nil, nil
+}
+
+func has(names []string, name string) bool {
+	for _, n := range names {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
+
+func isBool(f cli.Flag) bool { _, ok := f.(*cli.BoolFlag); return ok }
+
+// counted checks how many arguments there are; most is -1 for any number.
+func counted(c *cli.Context, least, most int) error {
+	n := c.NArg()
+	switch {
+	case n < least:
+		return usagef("cfgd %s %s: %s is missing", c.Command.FullName(), c.Command.ArgsUsage, missing(c.Command.ArgsUsage, n))
+	case most >= 0 && n > most:
+		return usagef("cfgd %s %s: %q is one argument too many", c.Command.FullName(), c.Command.ArgsUsage, c.Args().Get(most))
+	}
+	return nil
+}
+
+// missing is the word of the usage that comes next.
+func missing(usage string, n int) string {
+	if words := strings.Fields(usage); n < len(words) {
+		return words[n]
+	}
+	return "an argument"
+}
+
+// paths reads PATH arguments.
+func paths(args []string) ([]string, error) {
+	var out []string
+	for _, a := range args {
+		p, err := pathname.Clean(a)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}

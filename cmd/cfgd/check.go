@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+)
+
+func (s *session) checkCommand() *cli.Command {
+	return &cli.Command{
+		Name: "check",
+		Usage: "show the targets, where each value comes from, and what is wrong with the set-up",
+		Description: "Reads rc.conf, jail.conf, fstab and cfgd.toml as the daemon does, and changes nothing. Exit status 1 where there are warnings,\n" +
+			"78 where a target cannot be used.",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "classes", Usage: "print the table of classes of paths as well"}},
+		Action: s.check,
+	}
+}
+
+func (s *session) check(c *cli.Context) error {
+	if err := counted(c, 0, 0); err != nil {
+		return err
+	}
+	m, err := s.model()
+	if err != nil {
+		return err
+	}
+	problems := m.Check(nil)
+	if s.json {
+		err = s.print(checked(m, problems))
+	} else {
+		err = printModel(s.out, m, problems, c.Bool("classes"))
+	}
+	if err != nil {
+		return err
+	}
+	return verdict(problems)
+}
+
+// verdict is the worst of the problems; they have been printed.
+func verdict(problems []config.Problem) error {
+	var err error
+	for _, p := range problems {
+		if p.Severity == config.Error {
+			return printedError{problemError{p}}
+		}
+		err = errDiffer
+	}
+	return err
+}
+
+// The form of check's JSON.
+type (
+	checkJSON struct {
+		Version  int              `json:"version"`
+		Targets  []targetJSON     `json:"targets"`
+		Jails    []jailJSON       `json:"jails"`
+		Problems []config.Problem `json:"problems"`
+	}
+	jailJSON struct {
+		Name     string   `json:"name"`
+		Root     string   `json:"root"`
+		Fstab    string   `json:"fstab"`
+		Prestart []string `json:"prestart"`
+		Poststop []string `json:"poststop"`
+	}
+	targetJSON struct {
+		jailJSON
+		Base   string            `json:"base"`
+		Cfg    string            `json:"cfg"`
+		Live   string            `json:"live"`
+		Memory string            `json:"memory"`
+		Origin map[string]string `json:"origin"`
+	}
+)
+
+func checked(m *config.Model, problems []config.Problem) checkJSON {
+	out := checkJSON{Version: 1, Targets: []targetJSON{}, Jails: []jailJSON{}, Problems: append([]config.Problem{}, problems...)}
+	for _, t := range m.Targets {
+		j := targetJSON{jailJSON{t.Name, t.Root, t.Fstab, words(t.Prestart), words(t.Poststop)}, t.Base, t.Cfg, t.Live, string(t.Memory), map[string]string{}}
+		for key, at := range t.Origin {
+			j.Origin[key] = at.String()
+		}
+		out.Targets = append(out.Targets, j)
+	}
+	for _, j := range m.Jails {
+		out.Jails = append(out.Jails, jailJSON{j.Name, j.Root, j.Fstab, words(j.Prestart), words(j.Poststop)})
+	}
+	return out
+}
+
+// words is a list that JSON shows as [] where it is empty.
+func words(list []string) []string { return append([]string{}, list...) }
+
+func printModel(out io.Writer, m *config.Model, problems []config.Problem, classes bool) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for _, t := range m.Targets {
+		printTarget(w, t)
+	}
+	for _, j := range m.Jails {
+		fmt.Fprintf(w, "%s\t(a jail, no target)\n  root\t%s\t%s\n", j.Name, dash(j.Root), j.Origin["root"])
+	}
+	if classes {
+		fmt.Fprintln(w, "classes")
+		for _, r := range m.Classes.Table() {
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", r.Class, r.Pattern, r.Reason)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, p := range problems {
+		if _, err := fmt.Fprintln(out, p); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(out, "%s, %s\n", count(len(m.Targets), "target"), count(len(problems), "problem"))
+	return err
+}
+
+func printTarget(w io.Writer, t *config.Target) {
+	value := func(key, val string) {
+		at := ""
+		if o, ok := t.Origin[key]; ok {
+			at = o.String()
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", key, val, at)
+	}
+	fmt.Fprintf(w, "%s\n", t.Name)
+	value("root", t.Root)
+	value("base", t.Base)
+	if t.BaseID != "" {
+		fmt.Fprintf(w, "  base id\t%s\t\n", t.BaseID)
+	}
+	cfg := t.Cfg
+	if t.CfgNoauto {
+		cfg += " (mounted while a save needs it)"
+	}
+	value("cfg", cfg)
+	value("live", fmt.Sprintf("%s (%s)", t.Live, t.Memory))
+	value("fstab", dash(t.Fstab))
+	for _, c := range t.Prestart {
+		value("prestart", c)
+	}
+	for _, c := range t.Poststop {
+		value("poststop", c)
+	}
+	for key := range t.Origin {
+		if set := settingText(t, key); set != "" {
+			value(key, set)
+		}
+	}
+}
+
+// settingText is the value of a setting that cfgd.toml gives.
+func settingText(t *config.Target, key string) string {
+	switch key {
+	case "settle":
+		return t.Settle.String()
+	case "max_wait":
+		return t.MaxWait.String()
+	case "rescan":
+		return t.Rescan.String()
+	case "rehash":
+		return t.Rehash.String()
+	case "memory_size":
+		return bytesText(uint64(t.MemorySize))
+	case "watch":
+		return string(t.Watch)
+	case "max_file":
+		return bytesText(uint64(t.MaxFile))
+	case "keep_generations":
+		return fmt.Sprint(t.KeepGenerations)
+	case "keep_bytes":
+		return bytesText(uint64(t.KeepBytes))
+	case "on_conflict":
+		return string(t.OnConflict)
+	case "health":
+		return t.Health
+	}
+	return ""
+}
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

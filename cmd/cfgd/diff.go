@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+	"cfgd/merge"
+	"cfgd/overlay"
+)
+
+func (s *session) diffCommand() *cli.Command {
+	return &cli.Command{
+		Name: "diff", ArgsUsage: "TARGET [PATH…]",
+		Usage: "show what is changed: live against base",
+		Description: "In git's format: patch -p1 and git apply take it on a copy of the old tree. What that format does not hold stands in lines\n" +
+			"that begin with #; the contents of secrets stand nowhere unless asked for. Exit status 1 where there are differences.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "unsaved", Usage: "live against the saved tree: what a restart would lose"},
+			&cli.BoolFlag{Name: "saved", Usage: "the saved tree against base; works while the jail is down"},
+			&cli.BoolFlag{Name: "name-status", Usage: "a letter and a path a line: A added, M modified, D deleted, T type, P permissions; ! where unsaved"},
+			&cli.IntFlag{Name: "U", Usage: "show `N` lines of context", Value: 3},
+			&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets as well"},
+		},
+		Action: s.diff,
+	}
+}
+
+// difference is what a diff command is about.
+type difference struct {
+	*session
+	target   *config.Target
+	overlay  *overlay.Overlay
+	view     *overlay.View
+	old, new string // the trees: base, saved, live
+	secrets  bool
+	context  int
+	unsaved  map[string]bool
+}
+
+func (s *session) diff(c *cli.Context) error {
+	if err := counted(c, 1, -1); err != nil {
+		return err
+	}
+	only, err := paths(c.Args().Tail())
+	switch {
+	case err != nil:
+		return err
+	case c.Bool("unsaved") && c.Bool("saved"):
+		return usagef("--unsaved and --saved are two different questions; ask one of them")
+	case c.Int("U") < 0:
+		return usagef("-U %d: a number of lines is not negative", c.Int("U"))
+	}
+	t, err := s.target(c.Args().First())
+	if err != nil {
+		return err
+	}
+	d := &difference{session: s, target: t, overlay: s.overlay(t), old: "base", new: "live", secrets: c.Bool("show-secrets"), context: c.Int("U")}
+	changes, err := d.look(c, only)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Name, err)
+	}
+	if err := d.print(c, changes); err != nil {
+		return err
+	}
+	if len(changes) > 0 {
+		return errDiffer
+	}
+	return nil
+}
+
+// look finds the changes that were asked for.
+func (d *difference) look(c *cli.Context, only []string) ([]overlay.Change, error) {
+	var err error
+	if d.view, err = d.overlay.Look(c.Context, overlay.LookOptions{}); err != nil {
+		return nil, err
+	}
+	d.notices(d.target.Name, d.view.Notices)
+	changes := d.view.Local
+	switch {
+	case c.Bool("saved"):
+		d.new, changes = "saved", d.view.Stored
+	case d.view.NotPopulated != nil:
+		return nil, fmt.Errorf("%w; cfgd diff --saved %s shows what is saved", d.view.NotPopulated, d.target.Name)
+	case c.Bool("unsaved"):
+		d.old, changes = "saved", d.view.Unsaved
+	}
+	if err := d.known(only); err != nil {
+		return nil, err
+	}
+	d.unsaved = map[string]bool{}
+	for _, u := range d.view.Unsaved {
+		d.unsaved[u.Path] = d.new == "live"
+	}
+	var out []overlay.Change
+	for _, ch := range d.view.Visible(changes) {
+		if below(ch.Path, only) {
+			out = append(out, ch)
+		}
+	}
+	return out, nil
+}
+
+// known refuses a PATH that no tree has: a slip of the fingers must not look like "no difference".
+func (d *difference) known(only []string) error {
+	for _, p := range only {
+		found := p == ""
+		for _, t := range []*overlay.Tree{d.view.Base.Tree, d.view.Saved, d.view.Live} {
+			if t != nil && !found {
+				_, found = t.Get(p)
+			}
+		}
+		if !found {
+			return usagef("%s: neither in base nor in cfg nor in live", pathname.Quote(p))
+		}
+	}
+	return nil
+}
+
+// below reports whether a path is one of those given or below one; none given is all.
+func below(path string, only []string) bool {
+	if len(only) == 0 {
+		return true
+	}
+	for _, dir := range only {
+		if dir == "" || path == dir || len(path) > len(dir) && path[:len(dir)] == dir && path[len(dir)] == '/' {
+			return true
+		}
+	}
+	return false
+}
+
+// changed is a change in the form of its JSON.
+type changed struct {
+	pathname.JSON
+	Change string `json:"change"`
+	Kind   string `json:"kind"`
+	Class  string `json:"class"`
+	Saved  bool   `json:"saved"`
+}
+
+func (d *difference) print(c *cli.Context, changes []overlay.Change) error {
+	if d.json {
+		list := []changed{}
+		for _, ch := range changes {
+			list = append(list, changed{pathname.FromPath(ch.Path), ch.What.String(), ch.Kind().String(), string(d.view.Class(ch.Path)), !d.unsaved[ch.Path]})
+		}
+		return d.session.print(struct {
+			Version int       `json:"version"`
+			Target  string    `json:"target"`
+			Changes []changed `json:"changes"`
+		}{1, d.target.Name, list})
+	}
+	for _, ch := range changes {
+		if err := d.printOne(c.Context, ch, c.Bool("name-status")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *difference) printOne(ctx context.Context, ch overlay.Change, names bool) error {
+	if names {
+		mark := ""
+		if d.unsaved[ch.Path] {
+			mark = "!"
+		}
+		_, err := fmt.Fprintf(d.out, "%s%s %s\n", ch.What.Letter(), mark, pathname.Quote(ch.Path))
+		return err
+	}
+	m := merge.Change{Target: d.target.Name, Path: ch.Path, Unsaved: d.unsaved[ch.Path], Secret: d.secret(ch.Path)}
+	read := func(e *overlay.Entry, tree string) ([]byte, error) {
+		return d.overlay.Read(d.view, e, tree, e.Size+1)
+	}
+	var err error
+	if m.Old, err = side(ch.Old, d.old, m.Secret, read); err != nil {
+		return err
+	}
+	if m.New, err = side(ch.New, d.new, m.Secret, read); err != nil {
+		return err
+	}
+	return merge.Write(d.out, m, d.context)
+}
+
+func (d *difference) secret(path string) bool { return !d.secrets && d.target.Classes.Secret(path) }
+
+// side is one side of a diff. The content of a secret is not even read.
+func side(e *overlay.Entry, label string, secret bool, read func(*overlay.Entry, string) ([]byte, error)) (merge.Side, error) {
+	s := merge.Side{Label: label}
+	if e == nil {
+		return s, nil
+	}
+	s.Exists, s.Kind, s.Mode, s.Size = true, merge.Kind(e.Kind.String()), e.Mode, e.Size
+	s.Owner, s.Flags, s.Digest = strconv.Itoa(int(e.UID))+":"+strconv.Itoa(int(e.GID)), dirfd.FlagNames(e.Flags), e.Digest.String()
+	switch {
+	case e.Kind == dirfd.KindSymlink:
+		s.Content = []byte(e.Link)
+	case e.Kind != dirfd.KindFile:
+	case secret:
+		s.Omitted = "secret"
+	case e.Unread != "":
+		s.Omitted = e.Unread
+	default:
+		b, err := read(e, label)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, dirfd.ErrNotRegular):
+			s.Omitted = "no longer there"
+		case err != nil:
+			return s, err
+		default:
+			s.Content = b
+		}
+	}
+	return s, nil
+}
+
+// text is a file's content for a terminal or a pipe: as it is.
+func (s *session) text(b []byte) error {
+	_, err := bytes.NewReader(b).WriteTo(s.out)
+	return err
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+	"cfgd/internal/memory"
+	"cfgd/internal/pathname"
+	sysrun "cfgd/internal/run"
+	"cfgd/jailhooks"
+	"cfgd/watcher"
+)
+
+func (s *session) jailCommand() *cli.Command {
+	return &cli.Command{
+		Name: "jail", Usage: "start and stop hooks of jails, and a list of them",
+		Subcommands: []*cli.Command{
+			{
+				Name: "init", ArgsUsage: "NAME", Usage: "make, populate and watch the jail's /etc: for exec.prestart",
+				Description: "Mounts the memory filesystem at the jail's etc, fills it from base and cfg, and tells the daemon. Where that is done\n" +
+					"already it is a success and touches nothing. Ends 0 whenever the jail can run: jail(8) stops at anything else.",
+				Action: s.jailInit,
+			},
+			{
+				Name: "cleanup", ArgsUsage: "NAME", Usage: "save, unmount and destroy the jail's /etc: for exec.poststop",
+				Description: "The daemon lets go, the last save is made, the memory filesystem unmounted. What cannot be saved goes to an archive in\n" +
+					"/var/db/cfgd/rescue first. Not for exec.prestop or exec.stop, whose failure would leave the jail running.",
+				Action: s.jailCleanup,
+			},
+			{Name: "list", Usage: "list all jails, and which of them are targets", Action: s.jailList},
+		},
+	}
+}
+
+// hooks are the hooks of one target.
+func (s *session) hooks(t *config.Target) *jailhooks.Hooks {
+	return &jailhooks.Hooks{
+		Target: t, Overlay: s.overlay(t), Run: sysrun.System{}, Daemon: daemonOf{s.client()}, Mounted: memory.Mounted, GOOS: runtime.GOOS,
+		Embedded: s.loaded.Root != "", RescueDir: s.loaded.Path("/var/db/cfgd/rescue"), Now: time.Now,
+	}
+}
+
+// daemonOf is the daemon as hooks see it: where none runs there is nobody to tell.
+type daemonOf struct{ *watcher.Client }
+
+func (d daemonOf) Attach(ctx context.Context, target string) error {
+	return quietly(d.Client.Attach(ctx, target))
+}
+
+func (d daemonOf) Detach(ctx context.Context, target string) error {
+	return quietly(d.Client.Detach(ctx, target))
+}
+
+func quietly(err error) error {
+	if daemonless(err) {
+		return nil
+	}
+	return err
+}
+
+// hookTarget finds the target of a hook. A jail that is none needs no hook: jail.conf may give it to all jails.
+func (s *session) hookTarget(c *cli.Context) (*config.Target, error) {
+	if err := counted(c, 1, 1); err != nil {
+		return nil, err
+	}
+	name := c.Args().First()
+	t, err := s.target(name)
+	if err == nil && t.Host() {
+		return nil, usagef("the host is no jail: rc.initdiskless populates its /etc")
+	}
+	if s.loaded != nil && t == nil && exitCode(err) == exitUsage {
+		if slices.ContainsFunc(s.loaded.Jails, func(j *config.Jail) bool { return j.Name == name }) {
+			s.warn(name, "is no target: its fstab mounts nothing on its conf/base/etc; nothing to do")
+			return nil, nil
+		}
+	}
+	return t, err
+}
+
+func (s *session) jailInit(c *cli.Context) error {
+	t, err := s.hookTarget(c)
+	if t == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context, patience)
+	defer cancel()
+	done, err := s.hooks(t).Init(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Name, err)
+	}
+	for _, w := range done.Warnings {
+		s.warn(t.Name, w)
+	}
+	return s.started(t, done)
+}
+
+// started says what init did.
+func (s *session) started(t *config.Target, done *jailhooks.Started) error {
+	p := done.Population
+	var err error
+	switch {
+	case done.Already:
+		_, err = fmt.Fprintf(s.out, "%s %s is populated already: nothing touched\n", t.Name, t.Live)
+	case p == nil:
+		_, err = fmt.Fprintf(s.out, "%s %s taken over as it is\n", t.Name, t.Live)
+	default:
+		s.notices(t.Name, p.Notices)
+		for _, path := range p.Hiding {
+			s.warn(t.Name, fmt.Sprintf("override %s hides a default that changed from %s to %s", pathname.Quote(path), p.OldBaseID, p.BaseID))
+		}
+		_, err = fmt.Fprintf(s.out, "%s %s populated from %s and generation %d: %d entries\n", t.Name, t.Live, p.BaseID, p.Generation, p.Entries)
+	}
+	return err
+}
+
+func (s *session) jailCleanup(c *cli.Context) error {
+	t, err := s.hookTarget(c)
+	if t == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context, patience)
+	defer cancel()
+	done, err := s.hooks(t).Cleanup(ctx)
+	if done != nil {
+		for _, w := range done.Warnings {
+			s.warn(t.Name, w)
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", t.Name, err)
+	case done.Nothing:
+		_, err = fmt.Fprintf(s.out, "%s %s is not populated: nothing to clean up\n", t.Name, t.Live)
+	case done.Rescue != "":
+		_, err = fmt.Fprintf(s.out, "%s %s not saved but archived in %s, and taken away\n", t.Name, t.Live, filepath.Base(done.Rescue))
+	case done.Result == nil:
+		_, err = fmt.Fprintf(s.out, "%s %s taken away: it was not whole\n", t.Name, t.Live)
+	default:
+		_, err = fmt.Fprintf(s.out, "%s %s saved as generation %d, and taken away\n", t.Name, t.Live, done.Result.Generation)
+	}
+	return err
+}
+
+// listedJail is a jail in the form of its JSON.
+type listedJail struct {
+	Name   string `json:"name"`
+	Root   string `json:"root"`
+	Target bool   `json:"target"`
+	Base   string `json:"base,omitempty"`
+	State  string `json:"state"` // populated, down, or "" where it is no target
+}
+
+func (s *session) jailList(c *cli.Context) error {
+	if err := counted(c, 0, 0); err != nil {
+		return err
+	}
+	m, err := s.model()
+	if err != nil {
+		return err
+	}
+	list := []listedJail{}
+	var failed error
+	for _, t := range m.Targets {
+		if t.Host() {
+			continue
+		}
+		state, err := s.state(t)
+		failed = errors.Join(failed, err)
+		list = append(list, listedJail{t.Name, t.Root, true, cmp.Or(t.BaseID, t.Base), state})
+	}
+	for _, j := range m.Jails {
+		list = append(list, listedJail{Name: j.Name, Root: j.Root})
+	}
+	slices.SortFunc(list, func(a, b listedJail) int { return pathname.Compare(a.Name, b.Name) })
+	if err := s.printJails(list); err != nil {
+		return err
+	}
+	return failed
+}
+
+func (s *session) state(t *config.Target) (string, error) {
+	st, err := s.overlay(t).State()
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", t.Name, err)
+	case st.Populated:
+		return "populated", nil
+	}
+	return "down", nil
+}
+
+func (s *session) printJails(list []listedJail) error {
+	if s.json {
+		return s.print(struct {
+			Version int          `json:"version"`
+			Jails   []listedJail `json:"jails"`
+		}{1, list})
+	}
+	w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "JAIL\tSTATE\tBASE\tROOT")
+	for _, j := range list {
+		state := j.State
+		if !j.Target {
+			state = "no target"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", j.Name, state, dash(j.Base), dash(j.Root))
+	}
+	return w.Flush()
+}
+

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/internal/pathname"
+	"cfgd/overlay"
+)
+
+func (s *session) logCommand() *cli.Command {
+	return &cli.Command{
+		Name: "log", ArgsUsage: "TARGET [PATH]",
+		Usage: "list the generations of cfg, newest first",
+		Description: "A line a generation: its number, its time, the base that it was made against, how many paths it changed, and the text that\n" +
+			"it was given; with PATH only the generations that changed something there.",
+		Action: s.log,
+	}
+}
+
+func (s *session) log(c *cli.Context) error {
+	if err := counted(c, 1, 2); err != nil {
+		return err
+	}
+	only, err := paths(c.Args().Tail())
+	if err != nil {
+		return err
+	}
+	t, err := s.target(c.Args().First())
+	if err != nil {
+		return err
+	}
+	all, err := s.overlay(t).Log(c.Context)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Name, err)
+	}
+	var list []overlay.Generation
+	for _, g := range all {
+		if len(only) == 0 || len(changesBelow(g, only)) > 0 {
+			list = append(list, g)
+		}
+	}
+	return s.printLog(t.Name, list, only)
+}
+
+// changesBelow are the changes of a generation at or below the paths, without directories that other changes tell of.
+func changesBelow(g overlay.Generation, only []string) []overlay.GenerationChange {
+	var out []overlay.GenerationChange
+	for _, ch := range g.Visible() {
+		if below(ch.Path, only) {
+			out = append(out, ch)
+		}
+	}
+	return out
+}
+
+// generation is a generation in the form of its JSON.
+type generation struct {
+	Generation int       `json:"generation"`
+	Time       time.Time `json:"time"`
+	Base       string    `json:"base"`
+	Message    string    `json:"message,omitempty"`
+	Changes    []listed  `json:"changes"`
+}
+
+func newGeneration(g overlay.Generation, only []string) generation {
+	out := generation{Generation: g.Generation, Time: g.Time, Base: g.BaseID, Message: g.Message, Changes: []listed{}}
+	for _, ch := range changesBelow(g, only) {
+		out.Changes = append(out.Changes, newListed(ch.What.Letter(), ch.Path))
+	}
+	return out
+}
+
+func (s *session) printLog(target string, list []overlay.Generation, only []string) error {
+	if s.json {
+		out := []generation{}
+		for _, g := range list {
+			out = append(out, newGeneration(g, only))
+		}
+		return s.print(struct {
+			Version     int          `json:"version"`
+			Target      string       `json:"target"`
+			Generations []generation `json:"generations"`
+		}{1, target, out})
+	}
+	for _, g := range list {
+		if _, err := fmt.Fprintln(s.out, logLine(g, changesBelow(g, only))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// logLine is one generation in a line.
+func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
+	words := g.Message
+	switch {
+	case words != "":
+	case len(changes) == 0:
+		words = "no changes"
+	case len(changes) <= 3:
+		for i, ch := range changes {
+			if i > 0 {
+				words += ", "
+			}
+			words += ch.What.Letter() + " " + pathname.Quote(ch.Path)
+		}
+	default:
+		words = fmt.Sprintf("%s %s and %d more", changes[0].What.Letter(), pathname.Quote(changes[0].Path), len(changes)-1)
+	}
+	return fmt.Sprintf("%5d  %s  %-14s %4d  %s", g.Generation, g.Time.Local().Format(time.DateTime), g.BaseID, len(changes), words)
+}

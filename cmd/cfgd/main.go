@@ -1,0 +1,28 @@
+// Command cfgd makes a server's /etc in memory safe to edit: see README.md and cfgd(8).
+//
+// It owns the command line: words, flags, output and exit status. A command is a file; what it does is done by the packages.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(Main()) }
+
+// Main runs the command line of this process and returns its exit status.
+func Main() int {
+	// A second signal kills: the first one's orderly end may take a while. The daemon waits for SIGTERM the same way.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return run(ctx, os.Args, os.Stdout, os.Stderr)
+}
+
+// run runs one command line.
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	s := &session{out: out, err: errs, args: args}
+	return s.status(s.app().RunContext(ctx, s.arrange(legacy(args))))
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/internal/pathname"
+	"cfgd/overlay"
+)
+
+func (s *session) restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name: "restore", ArgsUsage: "TARGET PATH…",
+		Usage: "put live paths back",
+		Description: "To what is saved (the default), to the default of base, which releases the override, or to what generation N had.\n" +
+			"A directory means all below it, / everything. What is restored from base or a generation is saved as a new generation.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from", Usage: "`STATE`: saved, base or the number of a generation", Value: "saved"},
+			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "a `TEXT` to keep with the generation"},
+		},
+		Action: s.restore,
+	}
+}
+
+func (s *session) restore(c *cli.Context) error {
+	if err := counted(c, 2, -1); err != nil {
+		return err
+	}
+	from, err := overlay.ParseFrom(c.String("from"))
+	if err != nil {
+		return usageError{err}
+	}
+	only, err := rootedPaths(c.Args().Tail())
+	if err != nil {
+		return err
+	}
+	t, err := s.target(c.Args().First())
+	if err != nil {
+		return err
+	}
+	message := c.String("message")
+	if message == "" {
+		message = "restore --from " + c.String("from")
+	}
+	ctx, cancel := context.WithTimeout(c.Context, patience)
+	defer cancel()
+	r, err := s.overlay(t).Restore(ctx, from, only, message)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Name, err)
+	}
+	return s.printRestored(t.Name, r)
+}
+
+// rootedPaths are PATH arguments of which / is the whole tree.
+func rootedPaths(args []string) ([]string, error) {
+	var out []string
+	for _, a := range args {
+		if a == "/" {
+			a = ""
+		}
+		out = append(out, a)
+	}
+	return paths(out)
+}
+
+func (s *session) printRestored(target string, r *overlay.Restored) error {
+	released := map[string]bool{}
+	for _, p := range r.Released {
+		released[p] = true
+	}
+	if s.json {
+		list := []listed{}
+		for _, c := range r.Changes {
+			list = append(list, newListed(c.What.Letter(), c.Path))
+		}
+		return s.print(struct {
+			Version    int      `json:"version"`
+			Target     string   `json:"target"`
+			Generation int      `json:"generation"`
+			Changes    []listed `json:"changes"`
+		}{1, target, r.Generation, list})
+	}
+	for _, c := range r.Changes {
+		note := ""
+		if released[c.Path] {
+			note = " (override released)"
+		}
+		if _, err := fmt.Fprintf(s.out, "%s %s %s%s\n", target, c.What.Letter(), pathname.Quote(c.Path), note); err != nil {
+			return err
+		}
+	}
+	if len(r.Changes) == 0 {
+		_, err := fmt.Fprintf(s.out, "%s nothing to put back\n", target)
+		return err
+	}
+	return nil
+}

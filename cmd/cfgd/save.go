@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+	"cfgd/internal/pathname"
+	"cfgd/overlay"
+	"cfgd/watcher"
+)
+
+func (s *session) saveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "save", ArgsUsage: "[TARGET [PATH…]]",
+		Usage: "write unsaved changes through to cfg now",
+		Description: "Prints what was saved, a letter and a path a line: A added, M modified, D deleted, T of another type, P permissions,\n" +
+			"R put back to its default and released. When it returns 0, all that it names is on stable storage.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be saved"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "save also what is held because it would drop most of what there is, and over what was changed in cfg by hand"},
+			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "a `TEXT` to keep with the generation"},
+		},
+		Action: s.save,
+	}
+}
+
+// saved is what a save did to one target, in the form of its JSON.
+type saved struct {
+	Name       string   `json:"name"`
+	Generation int      `json:"generation"`
+	Changes    []listed `json:"changes"`
+	Conflicts  []listed `json:"conflicts"`
+}
+
+// listed is a path and what became of it.
+type listed struct {
+	pathname.JSON
+	Change string `json:"change,omitempty"`
+	letter string
+	path   string
+}
+
+func (s *session) save(c *cli.Context) error {
+	var names []string
+	if c.NArg() > 0 {
+		names = []string{c.Args().First()}
+	}
+	only, err := paths(c.Args().Tail())
+	if err != nil {
+		return err
+	}
+	targets, left := s.targets(names)
+	if len(targets) == 0 && left != nil {
+		return left
+	}
+	so := overlay.SaveOptions{Paths: only, Force: c.Bool("force"), Message: c.String("message"), DryRun: c.Bool("dry-run"), Times: true}
+	ctx, cancel := context.WithTimeout(c.Context, patience)
+	defer cancel()
+	var mu sync.Mutex // guards done
+	done := map[string]saved{}
+	err = s.each(targets, left, func(t *config.Target) error {
+		r, err := s.saveTarget(ctx, t, so, len(names) > 0)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done[t.Name] = r
+		if len(r.Conflicts) > 0 {
+			return conflicts(t.Name, r.Conflicts)
+		}
+		return nil
+	})
+	var list []saved
+	for _, t := range targets {
+		if r, ok := done[t.Name]; ok {
+			list = append(list, r)
+		}
+	}
+	if perr := s.printSaved(list, so.DryRun); perr != nil {
+		return perr
+	}
+	return err
+}
+
+func conflicts(target string, paths []listed) error {
+	var names []string
+	for _, p := range paths {
+		names = append(names, pathname.Quote(p.path))
+	}
+	return fmt.Errorf("%s: changed in cfg by hand and in live: left as they are; cfgd diff --unsaved %s shows them, "+
+		"cfgd save --force %s PATH keeps live's, cfgd restore %s PATH takes cfg's", strings.Join(names, ", "), target, target, target)
+}
+
+// saveTarget saves through the daemon, or without one. A jail that is down is no failure unless it was asked for by name.
+func (s *session) saveTarget(ctx context.Context, t *config.Target, so overlay.SaveOptions, named bool) (saved, error) {
+	if !so.DryRun {
+		reply, err := s.client().Flush(ctx, watcher.Request{Target: t.Name, Paths: quoted(so.Paths), Force: so.Force, Message: so.Message})
+		if !daemonless(err) {
+			return fromReply(t.Name, reply), s.unlessDown(err, named)
+		}
+	}
+	r, err := s.overlay(t).Save(ctx, so)
+	if err != nil {
+		return saved{Name: t.Name}, s.unlessDown(err, named)
+	}
+	s.notices(t.Name, r.View.Notices)
+	return fromResult(t.Name, r), nil
+}
+
+// unlessDown makes nothing of the error that a jail is down, unless it was asked for by name.
+func (s *session) unlessDown(err error, named bool) error {
+	if errors.Is(err, overlay.ErrNotPopulated) && !named {
+		return nil
+	}
+	return err
+}
+
+// notices prints what was found and mended in a store.
+func (s *session) notices(target string, words []string) {
+	for _, w := range words {
+		s.warn(target, w)
+	}
+}
+
+// quoted is the form of paths on the control socket.
+func quoted(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		out = append(out, pathname.Quote(p))
+	}
+	return out
+}
+
+func fromReply(name string, r watcher.Reply) saved {
+	out := saved{Name: name, Generation: r.Generation, Changes: []listed{}, Conflicts: []listed{}}
+	for _, line := range r.Saved {
+		letter, path, _ := strings.Cut(line, " ")
+		out.Changes = append(out.Changes, newListed(letter, unquote(path)))
+	}
+	for _, path := range r.Released {
+		out.Changes = append(out.Changes, newListed("R", unquote(path)))
+	}
+	for _, path := range r.Conflicts {
+		out.Conflicts = append(out.Conflicts, newListed("", unquote(path)))
+	}
+	return out
+}
+
+// unquote reads what quoted wrote.
+func unquote(path string) string {
+	if p, err := pathname.Unquote(path); err == nil {
+		return p
+	}
+	return path
+}
+
+func fromResult(name string, r *overlay.Result) saved {
+	out := saved{Name: name, Generation: r.Generation, Changes: []listed{}, Conflicts: []listed{}}
+	for _, c := range r.Visible() {
+		out.Changes = append(out.Changes, newListed(c.What.Letter(), c.Path))
+	}
+	for _, path := range r.Released {
+		out.Changes = append(out.Changes, newListed("R", path))
+	}
+	for _, path := range r.Conflicts {
+		out.Conflicts = append(out.Conflicts, newListed("", path))
+	}
+	return out
+}
+
+var changeWords = map[string]string{"A": "added", "M": "modified", "D": "deleted", "T": "type", "P": "mode", "R": "released"}
+
+func newListed(letter, path string) listed {
+	return listed{pathname.FromPath(path), changeWords[letter], letter, path}
+}
+
+func (s *session) printSaved(list []saved, dry bool) error {
+	if s.json {
+		return s.print(struct {
+			Version int     `json:"version"`
+			DryRun  bool    `json:"dryRun"`
+			Targets []saved `json:"targets"`
+		}{1, dry, append([]saved{}, list...)})
+	}
+	for _, r := range list {
+		for _, c := range r.Changes {
+			if _, err := fmt.Fprintf(s.out, "%s %s %s\n", r.Name, c.letter, pathname.Quote(c.path)); err != nil {
+				return err
+			}
+		}
+		words := fmt.Sprintf("saved as generation %d", r.Generation)
+		switch {
+		case len(r.Changes) == 0:
+			continue
+		case dry:
+			words = "not saved: --dry-run"
+		}
+		if _, err := fmt.Fprintf(s.out, "%s %s\n", r.Name, words); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+
+	"cfgd/config"
+	"cfgd/internal/memory"
+	sysrun "cfgd/internal/run"
+	"cfgd/nano"
+	"cfgd/overlay"
+	"cfgd/watcher"
+)
+
+// session is one command line at work.
+type session struct {
+	out, err io.Writer
+	args     []string // as typed
+
+	root, config string
+	json         bool
+	level        zerolog.Level
+	badArgs      error // what arrange found wrong with args
+
+	loaded *config.Model
+	bases  *overlay.Bases
+}
+
+// patience is how long a command waits for a lock or for the daemon.
+const patience = 30 * time.Second
+
+// model loads the configuration once.
+func (s *session) model() (*config.Model, error) {
+	if s.loaded != nil {
+		return s.loaded, nil
+	}
+	m, err := s.load()
+	if err == nil {
+		s.loaded, s.bases = m, overlay.NewBases()
+	}
+	return m, err
+}
+
+func (s *session) load() (*config.Model, error) {
+	return config.Load(config.Options{Root: s.root, File: s.config, Euid: -1})
+}
+
+// targets returns the targets of these names, all of them for none. Those that a problem of the set-up keeps out are in
+// the error, and are no reason to leave out the others when all are meant.
+func (s *session) targets(names []string) ([]*config.Target, error) {
+	m, err := s.model()
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		var left []error
+		for _, p := range m.Errors() {
+			left = append(left, problemError{p})
+		}
+		if len(m.Targets) == 0 && len(left) == 0 {
+			return nil, usagef("no targets on this machine: no /conf/base/etc, and no jail whose fstab mounts something on its conf/base/etc; cfgd check shows what was found")
+		}
+		return m.Targets, errors.Join(left...)
+	}
+	var out []*config.Target
+	for _, n := range names {
+		t, err := s.target(n)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// target finds one target.
+func (s *session) target(name string) (*config.Target, error) {
+	m, err := s.model()
+	if err != nil {
+		return nil, err
+	}
+	if t := m.Target(name); t != nil {
+		return t, nil
+	}
+	for _, p := range m.Errors() {
+		if p.Target == name {
+			return nil, problemError{p}
+		}
+	}
+	for _, j := range m.Jails {
+		if j.Name == name {
+			return nil, usagef("%s is a jail but no target: its fstab mounts nothing on its conf/base/etc", name)
+		}
+	}
+	return nil, usagef("no target %q; cfgd check lists them", name)
+}
+
+// overlay opens nothing yet; it is the three trees of a target.
+func (s *session) overlay(t *config.Target) *overlay.Overlay {
+	o := overlay.New(s.loaded, t)
+	o.Bases = s.bases
+	o.MountCfg = mountCfg(s.loaded, t)
+	return o
+}
+
+// mountCfg is the way to a cfg that is mounted on demand, nil where it is always there.
+func mountCfg(m *config.Model, t *config.Target) func(context.Context) (func() error, error) {
+	if m.Root != "" || !t.CfgNoauto {
+		return nil
+	}
+	c := &nano.Cfg{Dir: t.Cfg, RunDir: m.Path("/var/run/cfgd"), Run: sysrun.System{}, Mounted: memory.Mounted}
+	return c.Mount
+}
+
+// client talks to the machine's daemon, if there is one.
+func (s *session) client() *watcher.Client {
+	return watcher.NewClient(s.loaded.Path("/var/run/cfgd"))
+}
+
+// daemonless reports whether the error means that the work is to be done without the daemon.
+func daemonless(err error) bool {
+	return errors.Is(err, watcher.ErrNoDaemon) || errors.Is(err, watcher.ErrUnknownTarget)
+}
+
+// each runs f for every target, side by side, and prints errors as they come, in the targets' order. left are targets that could not
+// even be tried.
+func (s *session) each(targets []*config.Target, left error, f func(t *config.Target) error) error {
+	errs := make([]error, len(targets))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, max(runtime.NumCPU(), 2))
+	for i, t := range targets {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			errs[i] = f(t)
+		})
+	}
+	wg.Wait()
+	return s.sum(targets, errs, left)
+}
+
+// sum makes one error of the targets': what failed is printed here.
+func (s *session) sum(targets []*config.Target, errs []error, left error) error {
+	var first error
+	failed, differ := 0, false
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		if errors.Is(err, errDiffer) {
+			differ = true
+			continue
+		}
+		s.complain(targets[i].Name, err)
+		failed++
+		first = errors.Join(first, err)
+	}
+	if left != nil {
+		s.complain("", left)
+		first = errors.Join(left, first)
+		failed++
+	}
+	switch {
+	case failed > 0 && failed < len(targets)+one(left):
+		return errSome
+	case failed > 0:
+		return printedError{first}
+	case differ:
+		return errDiffer
+	}
+	return nil
+}
+
+func one(err error) int {
+	if err == nil {
+		return 0
+	}
+	return 1
+}
+
+// print writes JSON's one object.
+func (s *session) print(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "%s\n", b)
+	return err
+}
+
+// logger logs to standard error, for people.
+func (s *session) logger() zerolog.Logger {
+	w := zerolog.ConsoleWriter{Out: s.err, NoColor: true, TimeFormat: time.RFC3339}
+	return zerolog.New(w).Level(s.level).With().Timestamp().Logger()
+}
+
+// terminal reports whether a stream is one.
+func terminal(w io.Writer) bool {
+	f, ok := w.(interface{ Fd() uintptr })
+	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// rootDir makes --root absolute: paths in messages and sockets must not depend on where one stands.
+func rootDir(root string) (string, error) {
+	if root == "" {
+		return "", nil
+	}
+	return filepath.Abs(root)
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+	"cfgd/overlay"
+	"cfgd/watcher"
+)
+
+func (s *session) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", ArgsUsage: "[TARGET…]",
+		Usage: "say of each target what is changed, what is unsaved, and since when all is saved",
+		Description: "A line a target: its base; the generation of cfg; how many paths differ from the defaults, and how many of these a\n" +
+			"restart would lose; how the daemon watches; the time up to which all changes are on stable storage; the room left in cfg.\n" +
+			"Exit status 1 where something is unsaved.",
+		Action: func(c *cli.Context) error {
+			targets, left := s.targets(c.Args().Slice())
+			if len(targets) == 0 && left != nil {
+				return left
+			}
+			list := s.statuses(c.Context, targets)
+			if err := s.printStatus(list); err != nil {
+				return err
+			}
+			return s.sum(targets, verdicts(list), left)
+		},
+	}
+}
+
+// statuses asks the daemon, and looks itself at what the daemon does not know.
+func (s *session) statuses(ctx context.Context, targets []*config.Target) []watcher.Status {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	known := map[string]watcher.Status{}
+	list, err := s.client().Status(ctx, true)
+	if err != nil && !errors.Is(err, watcher.ErrNoDaemon) {
+		s.complain("", err)
+	}
+	for _, st := range list {
+		known[st.Name] = st
+	}
+	out := make([]watcher.Status, len(targets))
+	_ = s.each(targets, nil, func(t *config.Target) error { // no error: what is wrong is in the status
+		st, ok := known[t.Name]
+		if !ok {
+			st = s.look(ctx, t)
+		}
+		out[slices.Index(targets, t)] = st
+		return nil
+	})
+	return out
+}
+
+// look is a target's status without a daemon.
+func (s *session) look(ctx context.Context, t *config.Target) watcher.Status {
+	r, err := s.overlay(t).Save(ctx, overlay.SaveOptions{DryRun: true})
+	return watcher.Describe(t, r, err)
+}
+
+// verdicts are what the exit status is made of: a target's trouble, or that something of it is unsaved.
+func verdicts(list []watcher.Status) []error {
+	out := make([]error, len(list))
+	for i, st := range list {
+		switch {
+		case st.Problem != "" && !st.Down:
+			out[i] = errors.New(st.Problem)
+		case st.Unsaved > 0 || st.Conflicts > 0:
+			out[i] = errDiffer
+		}
+	}
+	return out
+}
+
+func (s *session) printStatus(list []watcher.Status) error {
+	if s.json {
+		return s.print(struct {
+			Version int              `json:"version"`
+			Targets []watcher.Status `json:"targets"`
+		}{1, list})
+	}
+	w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "TARGET\tBASE\tGENERATION\tLOCAL\tUNSAVED\tDAEMON\tSAVED AS OF\tROOM")
+	for _, st := range list {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", st.Name, dash(st.Base), st.Generation, strconv.Itoa(st.Local),
+			unsaved(st), watching(st), savedAsOf(st), bytesText(st.Room))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, st := range list {
+		for _, n := range st.Notes() {
+			fmt.Fprintf(s.out, "%s: %s\n", st.Name, n)
+		}
+	}
+	return nil
+}
+
+func dash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+func unsaved(st watcher.Status) string {
+	if !st.Populated {
+		return "-"
+	}
+	return strconv.Itoa(st.Unsaved)
+}
+
+func watching(st watcher.Status) string {
+	switch {
+	case !st.Populated && st.Problem != "" && !st.Down:
+		return "failing"
+	case !st.Populated:
+		return "down"
+	case !st.Watched:
+		return "none"
+	}
+	return st.Watch
+}
+
+func savedAsOf(st watcher.Status) string {
+	if st.SavedAsOf == nil {
+		return "-"
+	}
+	return st.SavedAsOf.Local().Format(time.DateTime)
+}
+
+// bytesText prints a number of bytes in three digits and a unit, of 1024, as df -h does.
+func bytesText(n uint64) string {
+	const units = "BKMGTPE"
+	f, u := float64(n), 0
+	for f >= 999.5 && u < len(units)-1 {
+		f, u = f/1024, u+1
+	}
+	if f < 10 && u > 0 {
+		return fmt.Sprintf("%.1f%c", f, units[u])
+	}
+	return fmt.Sprintf("%.0f%c", f, units[u])
+}

@@ -1,0 +1,8 @@
+package main
+
+import "syscall"
+
+const (
+	infoSignal     = syscall.SIGINFO
+	infoSignalName = "SIGINFO"
+)

@@ -1,0 +1,10 @@
+// Package jailhooks is what runs at a jail's start and stop: the memory filesystem of its /etc is made, populated and
+// handed to the daemon, and saved, unmounted and destroyed again.
+//
+// It owns the order of these steps. What always holds: both hooks may be repeated; init touches nothing in a live tree that
+// is populated already, and clears what an earlier start left that failed, for jail(8) then runs no hook; cleanup unmounts only
+// what is on stable storage, in cfg or in a rescue archive; what cfgd did not make or populate is never unmounted; a link that
+// a jail planted in the way of its /etc is never followed.
+//
+// It runs commands through package run alone, and reads no configuration file.
+package jailhooks

@@ -1,0 +1,87 @@
+package watcher
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"cfgd/config"
+	"cfgd/overlay"
+)
+
+// Status is what is known of a target, in the form of the command line's JSON.
+type Status struct {
+	Name       string     `json:"name"`
+	Base       string     `json:"base"`
+	Generation int        `json:"generation"`
+	Populated  bool       `json:"populated"`
+	Watched    bool       `json:"watched"`
+	SavedAsOf  *time.Time `json:"savedAsOf"` // all that live held then is on stable storage; null if that is not known
+	Local      int        `json:"local"`
+	Unsaved    int        `json:"unsaved"`
+	Conflicts  int        `json:"conflicts"`
+	Watch      string     `json:"watch,omitempty"`    // fsnotify, or scan with its period
+	Problem    string     `json:"problem,omitempty"`  // what keeps the target from being saved, in words
+	Down       bool       `json:"down,omitempty"`     // the problem is only that live is not populated: the jail does not run
+	Held       bool       `json:"held,omitempty"`     // a save was held until save --force
+	NotSaved   int        `json:"notSaved,omitempty"` // paths that are reported and not saved by their class
+	Room       uint64     `json:"room"`               // bytes left in cfg's filesystem
+}
+
+// Describe is the status of a target that one look, by a save or a dry run of one, found without a daemon.
+func Describe(t *config.Target, r *overlay.Result, err error) Status {
+	s := Status{Name: t.Name, Base: t.BaseID}
+	s.fill(r, err)
+	return s
+}
+
+// fill brings the outcome of a look into a status. What an error leaves unknown stays as it was.
+func (s *Status) fill(r *overlay.Result, err error) {
+	s.Problem, s.Held, s.Down = problem(err), errors.Is(err, overlay.ErrHeld), errors.Is(err, overlay.ErrNotPopulated)
+	if s.Down {
+		s.Populated, s.Unsaved = false, 0
+	}
+	if r == nil || r.View == nil {
+		return
+	}
+	v := r.View
+	s.Base, s.Generation, s.Room = v.Base.ID, r.Generation, v.Free
+	s.Populated = v.NotPopulated == nil
+	s.Conflicts, s.NotSaved = len(r.Conflicts), len(r.Kept)
+	if !s.Populated {
+		s.Local, s.Unsaved = len(v.Visible(v.Stored)), 0
+		return
+	}
+	s.Local, s.Unsaved = len(v.Visible(v.Local)), max(len(v.Visible(v.Unsaved))-len(r.Kept), 0)
+	if err == nil && s.Unsaved == 0 && len(r.Unsettled) == 0 {
+		at := v.Time.UTC()
+		s.SavedAsOf = &at
+	}
+}
+
+// problem puts an error into the words of status: what it is, and what to do.
+func problem(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, overlay.ErrNotPopulated):
+		return err.Error() + " (is it mounted?)"
+	}
+	return err.Error()
+}
+
+// Notes are the lines that status prints below its table: each says what is the matter and what to do.
+func (s Status) Notes() []string {
+	var out []string
+	if s.Problem != "" && !s.Down {
+		out = append(out, s.Problem)
+	}
+	if s.Conflicts > 0 {
+		out = append(out, fmt.Sprintf("changed in cfg by hand and in live, and left as they are: %d; cfgd diff --unsaved %s shows them", s.Conflicts, s.Name))
+	}
+	if s.NotSaved > 0 {
+		out = append(out, fmt.Sprintf("not saved by their class or size: %d; cfgd diff --unsaved --name-status %s lists them", s.NotSaved, s.Name))
+	}
+	return out
+}
