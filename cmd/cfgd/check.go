@@ -12,7 +12,7 @@ import (
 
 func (s *session) checkCommand() *cli.Command {
 	return &cli.Command{
-		Name: "check",
+		Name:  "check",
 		Usage: "show the targets, where each value comes from, and what is wrong with the set-up",
 		Description: "Reads rc.conf, jail.conf, fstab and cfgd.toml as the daemon does, and changes nothing. Exit status 1 where there are warnings,\n" +
 			"78 where a target cannot be used.",

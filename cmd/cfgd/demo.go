@@ -1,3 +1,177 @@
 package main
-import "github.com/urfave/cli/v2"
-func (s *session) demoCommand() *cli.Command { return &cli.Command{Name: "demo"} }
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/watcher"
+)
+
+func (s *session) demoCommand() *cli.Command {
+	return &cli.Command{
+		Name: "demo", ArgsUsage: "DIR",
+		Usage: "build a small machine in DIR and show the main job on it",
+		Description: "A host, a prototype with two snapshots and two jails, as plain directories: no root, nothing mounted. The daemon runs on it\n" +
+			"while files are edited. DIR must be empty or not there, and is left to play with.",
+		Action: func(c *cli.Context) error {
+			if err := counted(c, 1, 1); err != nil {
+				return err
+			}
+			return s.demo(c.Context, c.Args().First())
+		},
+	}
+}
+
+// demo shows the main job. Each step is a command line of its own, as one would type it.
+func (s *session) demo(ctx context.Context, dir string) error {
+	if s.root != "" || s.config != "" {
+		return usagef("demo: DIR is the machine; --root and --config do not go with it")
+	}
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if err := buildMachine(root); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	d := &demo{ctx: ctx, out: s.out, err: s.err, root: root, shown: dir}
+	d.say("%s is a small machine: a host, a prototype with snapshots 1 and 2, jails vhost1 and vhost2", dir)
+	d.cfgd("jail", "init", "vhost1")
+	d.quiet("jail", "init", "vhost2")
+	stop := d.daemon()
+	defer stop()
+	d.show()
+	return d.failed
+}
+
+// demo is the show at work; after the first failure nothing more is done.
+type demo struct {
+	ctx      context.Context
+	out, err io.Writer
+	root     string
+	shown    string // root as it was typed
+	failed   error
+}
+
+func (d *demo) say(format string, args ...any) {
+	if d.failed == nil {
+		_, d.failed = fmt.Fprintf(d.out, format+"\n", args...)
+	}
+}
+
+// show is the part with the daemon at work.
+func (d *demo) show() {
+	d.step(`echo 'sshd_enable="YES"' >> etc/rc.conf; rm etc/ftpusers   (in vhost1)`)
+	began := time.Now()
+	d.do(func() error {
+		return appendTo(filepath.Join(d.root, "jail/vhost1/etc/rc.conf"), "sshd_enable=\"YES\"\n")
+	})
+	d.do(func() error { return os.Remove(filepath.Join(d.root, "jail/vhost1/etc/ftpusers")) })
+	d.do(func() error { return d.saved("vhost1", 1) })
+	d.say("the daemon saved both, as generation 1, after %.1f s", time.Since(began).Seconds())
+	d.cfgd("diff", "-U0", "vhost1", "rc.conf")
+	d.cfgd("jail", "cleanup", "vhost1")
+	d.cfgd("jail", "init", "vhost1")
+	d.do(d.survived)
+	d.say("after the restart rc.conf still has the line, and ftpusers is still deleted")
+	d.cfgd("restore", "--from", "base", "vhost1", "rc.conf")
+	d.cfgd("status")
+	d.say("play on: C=%q; edit below %s, then try", "cfgd --root "+d.shown, filepath.Join(d.shown, "jail/vhost1/etc"))
+	d.say("  $C daemon &   $C status   $C diff vhost1   $C log vhost1   $C restore vhost1 PATH   $C check   $C help")
+}
+
+// step prints a command line of the shell.
+func (d *demo) step(line string) { d.say("$ %s", line) }
+
+func (d *demo) do(f func() error) {
+	if d.failed == nil {
+		d.failed = f()
+	}
+}
+
+// cfgd prints and runs a command line.
+func (d *demo) cfgd(args ...string) {
+	d.step("cfgd --root " + d.shown + " " + strings.Join(args, " "))
+	d.run(d.out, args)
+}
+
+func (d *demo) quiet(args ...string) { d.run(io.Discard, args) }
+
+func (d *demo) run(out io.Writer, args []string) {
+	d.do(func() error {
+		if code := run(d.ctx, append([]string{"cfgd", "--root", d.root}, args...), out, d.err); code != exitDone && code != exitDiffer {
+			return printedError{fmt.Errorf("cfgd %s ended with %d", strings.Join(args, " "), code)}
+		}
+		return nil
+	})
+}
+
+// daemon runs the daemon until stop is called.
+func (d *demo) daemon() (stop func()) {
+	if d.failed != nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(d.ctx)
+	s := &session{out: io.Discard, err: io.Discard, root: d.root}
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- s.daemon(ready).Run(ctx) }()
+	select {
+	case <-ready:
+		return func() { cancel(); <-ended }
+	case d.failed = <-ended:
+		return cancel
+	}
+}
+
+// saved waits until a generation of a target is on disk.
+func (d *demo) saved(target string, generation int) error {
+	c := watcher.NewClient(filepath.Join(d.root, "var/run/cfgd"))
+	ctx, cancel := context.WithTimeout(d.ctx, 10*time.Second)
+	defer cancel()
+	for {
+		list, err := c.Status(ctx, false, target)
+		if err != nil {
+			return err
+		}
+		if len(list) == 1 && list[0].Generation >= generation {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: not saved: %w", target, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// survived looks whether the edits are there.
+func (d *demo) survived() error {
+	b, err := os.ReadFile(filepath.Join(d.root, "jail/vhost1/etc/rc.conf"))
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(b), "sshd_enable") {
+		return errors.New("the edit of rc.conf is lost")
+	}
+	if _, err := os.Lstat(filepath.Join(d.root, "jail/vhost1/etc/ftpusers")); !errors.Is(err, os.ErrNotExist) {
+		return errors.New("ftpusers came back")
+	}
+	return nil
+}
+
+func appendTo(name, text string) error {
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}

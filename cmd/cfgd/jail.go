@@ -217,4 +217,3 @@ func (s *session) printJails(list []listedJail) error {
 	}
 	return w.Flush()
 }
-

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// machine is the embedded default: the files of a small machine. Below machine/ stand the host's own, the defaults of an image, and
+// those of the two snapshots of the prototype.
+//
+//go:embed all:machine
+var machine embed.FS
+
+// private are files that nobody but root may read.
+var private = map[string]bool{"master.passwd": true}
+
+// buildMachine lays a small machine out in an empty directory, as the paper's is: the host's /etc over /conf/base/etc, a prototype with
+// two snapshots as plain directories, two jails on the first of them.
+func buildMachine(root string) error {
+	if err := emptyDir(root); err != nil {
+		return err
+	}
+	for _, c := range []struct{ from, to string }{
+		{"base", "conf/base/etc"},
+		{"base", "etc"},
+		{"host", "etc"},
+		{"snapshot1", "jail/proto/.cfgd/snapshot/1/etc"},
+		{"snapshot1", "jail/proto/.cfgd/snapshot/2/etc"},
+		{"snapshot2", "jail/proto/.cfgd/snapshot/2/etc"},
+		{"snapshot1", "jail/proto/etc"},
+		{"snapshot2", "jail/proto/etc"},
+	} {
+		if err := copyOut(c.from, filepath.Join(root, c.to)); err != nil {
+			return err
+		}
+	}
+	for _, d := range []string{"cfg", "jail/vhost1/etc", "jail/vhost1/cfg", "jail/vhost2/etc", "jail/vhost2/cfg"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emptyDir makes the directory, or sees that there is nothing in it.
+func emptyDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return os.MkdirAll(dir, 0o755)
+	case err != nil:
+		return err
+	case len(entries) > 0:
+		return fmt.Errorf("%s is not empty: name a directory that is, or one that is not there yet", dir)
+	}
+	return nil
+}
+
+// copyOut writes a part of the embedded machine below a directory.
+func copyOut(from, to string) error {
+	from = path.Join("machine", from)
+	return fs.WalkDir(machine, from, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		full := filepath.Join(to, strings.TrimPrefix(p, from))
+		if e.IsDir() {
+			return os.MkdirAll(full, 0o755)
+		}
+		b, err := machine.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o644)
+		if private[path.Base(p)] {
+			mode = 0o600
+		}
+		return os.WriteFile(full, b, mode)
+	})
+}
