@@ -190,7 +190,7 @@ func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
 		if path.Clean(e.Dir) != t.Cfg {
 			continue
 		}
-		t.CfgNoauto = e.Has("noauto")
+		t.CfgMount, t.CfgNoauto = true, e.Has("noauto")
 		if !t.CfgNoauto {
 			l.problem(warningAt(Origin{t.Fstab, e.Line}, t.Name, "add noauto to its options, as NanoBSD does: a power cut then finds it unmounted",
 				"%s is mounted all the time", t.Cfg))
@@ -260,6 +260,7 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 	}
 	l.checkMounts(t, mounts, base)
 	l.setPaths(t, sec)
+	t.CfgMount = slices.ContainsFunc(mounts, func(m mount) bool { return l.on(m, t.Cfg) })
 	return t, nil
 }
 

@@ -96,6 +96,8 @@ type Target struct {
 
 	// CfgNoauto is true where fstab mounts Cfg with noauto, so that it is mounted only while a save needs it.
 	CfgNoauto bool
+	// CfgMount is true where an fstab mounts Cfg: while nothing is mounted there, what stands at the path is not cfg.
+	CfgMount bool
 
 	Prestart []string // commands of exec.prestart, in the order in which they run
 	Poststop []string // commands of exec.poststop

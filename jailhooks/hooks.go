@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/config"
-	"cfgd/internal/dirfd"
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
 	"cfgd/overlay"
@@ -120,24 +119,14 @@ func (h *Hooks) realDir() (string, error) {
 	return filepath.Join(root, rel), nil
 }
 
-// mountpoint reports whether the live path and its parent directory lie on different filesystems.
+// mountpoint reports whether a filesystem is mounted on the live path, for whoever looks at it now.
 func (h *Hooks) mountpoint() (bool, error) {
 	live, err := h.Overlay.OpenLive()
 	if err != nil {
 		return false, err
 	}
 	defer live.Close()
-	root, err := dirfd.Open(h.Overlay.Path(h.Target.Root), nil)
-	if err != nil {
-		return false, err
-	}
-	defer root.Close()
-	a, err := live.Self()
-	if err != nil {
-		return false, err
-	}
-	b, err := root.Self()
-	return a.Dev != b.Dev, err
+	return live.MountRoot()
 }
 
 // memory is the filesystem that holds, or is to hold, the live tree.

@@ -49,28 +49,16 @@ func (o *Overlay) AdoptLive(ctx context.Context) error {
 	return o.WriteRecord(&Record{Identity: id, State: Populated, BaseID: base.ID, Generation: s.Manifest.Generation, Time: o.now().UTC(), Adopted: true, Memory: string(o.Target.Memory)})
 }
 
-// ownMemory refuses a live tree that lies on the filesystem of the jail's root: the memory is not mounted on it.
+// ownMemory refuses a live tree on which no filesystem is mounted.
 func (o *Overlay) ownMemory(live *dirfd.Dir) error {
 	if o.Target.Memory == config.BackingDir {
 		return nil
 	}
-	root, err := dirfd.Open(o.path(o.Target.Root), nil)
-	if err != nil {
-		return err
+	on, err := live.MountRoot()
+	if err == nil && !on {
+		err = fmt.Errorf("%w: no memory filesystem is mounted on %s", ErrNotPopulated, o.Target.Live)
 	}
-	defer root.Close()
-	a, err := root.Self()
-	if err != nil {
-		return err
-	}
-	b, err := live.Self()
-	if err != nil {
-		return err
-	}
-	if a.Dev == b.Dev {
-		return fmt.Errorf("%w: no memory filesystem is mounted on %s", ErrNotPopulated, o.Target.Live)
-	}
-	return nil
+	return err
 }
 
 // resembles compares live with what base and cfg make, by shares: more than half of each must be in place.

@@ -30,7 +30,8 @@ type Overlay struct {
 	// MountCfg makes cfg reachable where it is mounted only while it is needed, and returns what undoes that. Nil where it always is.
 	MountCfg func(context.Context) (unmount func() error, err error)
 
-	path func(string) string // puts --root before a path of the model
+	path   func(string) string // puts --root before a path of the model
+	mounts bool                // fstab mounts cfg, and does it here: with --root nothing is mounted
 
 	live  *Tree
 	store *Store // the last opening, for its scan and manifest
@@ -38,7 +39,7 @@ type Overlay struct {
 
 // New makes the overlay of a target of the model. Nothing is opened yet.
 func New(m *config.Model, t *config.Target) *Overlay {
-	return &Overlay{Target: t, RunDir: m.Path("/var/run/cfgd"), Bases: NewBases(), path: m.Path}
+	return &Overlay{Target: t, RunDir: m.Path("/var/run/cfgd"), Bases: NewBases(), path: m.Path, mounts: m.Root == "" && t.CfgMount}
 }
 
 func (o *Overlay) now() time.Time {
@@ -79,10 +80,25 @@ func (o *Overlay) OpenLive() (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// OpenCfg opens the root of cfg.
+// ErrNotMounted says that what stands at cfg's path is only the directory that fstab mounts it on.
+var ErrNotMounted = errors.New("not mounted")
+
+// OpenCfg opens the root of cfg. The directory below a mount that is not there is not cfg: an empty one would look like a cfg
+// from which everything was deleted, and a store made in it would be hidden by the mount.
 func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
 	d, err := o.openTree(o.Target.Cfg)
 	if err != nil {
+		return nil, fmt.Errorf("cfg: %w", err)
+	}
+	if !o.mounts {
+		return d, nil
+	}
+	on, err := d.MountRoot()
+	if err == nil && !on {
+		err = fmt.Errorf("%s: %w; fstab %s mounts it", o.Target.Cfg, ErrNotMounted, o.Target.Fstab)
+	}
+	if err != nil {
+		d.Close()
 		return nil, fmt.Errorf("cfg: %w", err)
 	}
 	return d, nil

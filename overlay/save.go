@@ -49,6 +49,9 @@ func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
 		}
 		defer unlock()
 	}
+	if why := o.notPopulated(); why != nil {
+		return o.stored(ctx), why
+	}
 	base, err := o.base(ctx, true)
 	if err != nil {
 		return nil, err
@@ -66,6 +69,30 @@ func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
 		return &Result{View: v, Generation: s.Manifest.Generation}, v.NotPopulated
 	}
 	return o.save(ctx, s, v, so)
+}
+
+// notPopulated says why there is no live tree to save, nil where there is one, before anything else is opened: the cfg and the
+// base of a jail that is down need not be there either.
+func (o *Overlay) notPopulated() error {
+	live, err := o.OpenLive()
+	if err != nil {
+		if absent(err) {
+			return fmt.Errorf("%w: %w", ErrNotPopulated, err)
+		}
+		return err
+	}
+	defer live.Close()
+	_, err = o.populated(live)
+	return err
+}
+
+// stored is what can be told of a target that is down: what its store holds, nil where that cannot be reached now.
+func (o *Overlay) stored(ctx context.Context) *Result {
+	v, err := o.look(ctx, LookOptions{})
+	if err != nil {
+		return nil
+	}
+	return &Result{View: v, Generation: v.Current.Generation}
 }
 
 // maxTries bounds how often a save is planned anew because files moved on while they were copied.

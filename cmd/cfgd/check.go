@@ -3,7 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"maps"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -97,20 +98,21 @@ func checked(m *config.Model, problems []config.Problem) checkJSON {
 func words(list []string) []string { return append([]string{}, list...) }
 
 func printModel(out io.Writer, m *config.Model, problems []config.Problem, classes bool) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	w := newTable()
 	for _, t := range m.Targets {
 		printTarget(w, t)
 	}
 	for _, j := range m.Jails {
-		fmt.Fprintf(w, "%s\t(a jail, no target)\n  root\t%s\t%s\n", j.Name, dash(j.Root), j.Origin["root"])
+		w.row(j.Name + "  (a jail, no target)")
+		w.row("  root", dash(j.Root), j.Origin["root"].String())
 	}
 	if classes {
-		fmt.Fprintln(w, "classes")
+		w.row("classes")
 		for _, r := range m.Classes.Table() {
-			fmt.Fprintf(w, "  %s\t%s\t%s\n", r.Class, r.Pattern, r.Reason)
+			w.row("  "+string(r.Class), r.Pattern, r.Reason)
 		}
 	}
-	if err := w.Flush(); err != nil {
+	if err := w.print(out); err != nil {
 		return err
 	}
 	for _, p := range problems {
@@ -122,19 +124,19 @@ func printModel(out io.Writer, m *config.Model, problems []config.Problem, class
 	return err
 }
 
-func printTarget(w io.Writer, t *config.Target) {
+func printTarget(w *table, t *config.Target) {
 	value := func(key, val string) {
 		at := ""
 		if o, ok := t.Origin[key]; ok {
 			at = o.String()
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\n", key, val, at)
+		w.row("  "+key, val, at)
 	}
-	fmt.Fprintf(w, "%s\n", t.Name)
+	w.row(t.Name)
 	value("root", t.Root)
 	value("base", t.Base)
 	if t.BaseID != "" {
-		fmt.Fprintf(w, "  base id\t%s\t\n", t.BaseID)
+		value("base id", t.BaseID)
 	}
 	cfg := t.Cfg
 	if t.CfgNoauto {
@@ -149,7 +151,7 @@ func printTarget(w io.Writer, t *config.Target) {
 	for _, c := range t.Poststop {
 		value("poststop", c)
 	}
-	for key := range t.Origin {
+	for _, key := range slices.Sorted(maps.Keys(t.Origin)) {
 		if set := settingText(t, key); set != "" {
 			value(key, set)
 		}

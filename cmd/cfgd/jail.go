@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -206,14 +205,14 @@ func (s *session) printJails(list []listedJail) error {
 			Jails   []listedJail `json:"jails"`
 		}{1, list})
 	}
-	w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "JAIL\tSTATE\tBASE\tROOT")
+	w := newTable()
+	w.row("JAIL", "STATE", "BASE", "ROOT")
 	for _, j := range list {
 		state := j.State
 		if !j.Target {
 			state = "no target"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", j.Name, state, dash(j.Base), dash(j.Root))
+		w.row(j.Name, state, dash(j.Base), dash(j.Root))
 	}
-	return w.Flush()
+	return w.print(s.out)
 }

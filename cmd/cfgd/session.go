@@ -65,7 +65,9 @@ func (s *session) targets(names []string) ([]*config.Target, error) {
 	if len(names) == 0 {
 		var left []error
 		for _, p := range m.Errors() {
-			left = append(left, problemError{p})
+			if m.Target(p.Target) == nil { // of the others the jail's start is wrong, which check tells
+				left = append(left, problemError{p})
+			}
 		}
 		if len(m.Targets) == 0 && len(left) == 0 {
 			return nil, usagef("no targets on this machine: no /conf/base/etc, and no jail whose fstab mounts something on its conf/base/etc; cfgd check shows what was found")

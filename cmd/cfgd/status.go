@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -88,13 +87,12 @@ func (s *session) printStatus(list []watcher.Status) error {
 			Targets []watcher.Status `json:"targets"`
 		}{1, list})
 	}
-	w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "TARGET\tBASE\tGENERATION\tLOCAL\tUNSAVED\tDAEMON\tSAVED AS OF\tROOM")
+	w := newTable()
+	w.row("TARGET", "BASE", "GENERATION", "LOCAL", "UNSAVED", "DAEMON", "SAVED AS OF", "ROOM")
 	for _, st := range list {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", st.Name, dash(st.Base), st.Generation, strconv.Itoa(st.Local),
-			unsaved(st), watching(st), savedAsOf(st), bytesText(st.Room))
+		w.row(st.Name, dash(st.Base), strconv.Itoa(st.Generation), strconv.Itoa(st.Local), unsaved(st), watching(st), savedAsOf(st), bytesText(st.Room))
 	}
-	if err := w.Flush(); err != nil {
+	if err := w.print(s.out); err != nil {
 		return err
 	}
 	for _, st := range list {

@@ -102,3 +102,15 @@ func kindOf(mode uint32) Kind {
 	}
 	return KindDevice
 }
+
+// otherDevice reports whether the directory above lies on another filesystem, or is the directory itself.
+func (d *Dir) otherDevice() (bool, error) {
+	var self, up unix.Stat_t
+	if err := again(func() error { return unix.Fstat(d.fd, &self) }); err != nil {
+		return false, d.fail("stat", "", err)
+	}
+	if err := again(func() error { return unix.Fstatat(d.fd, "..", &up, 0) }); err != nil {
+		return false, d.fail("stat", "..", err)
+	}
+	return self.Dev != up.Dev || self.Ino == up.Ino, nil
+}

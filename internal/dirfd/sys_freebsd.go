@@ -72,3 +72,6 @@ func (d *Dir) SetFlags(name string, flags uint32) error {
 		return unix.Fchflags(fd, int(flags))
 	})
 }
+
+// MountRoot reports whether the directory is where a filesystem is mounted; a nullfs(5) mount has a device number of its own.
+func (d *Dir) MountRoot() (bool, error) { return d.otherDevice() }

@@ -79,3 +79,16 @@ func (d *Dir) ClearFlags(string) error { return nil }
 
 // SetFlags sets chflags(1)'s flags, which this system lacks.
 func (d *Dir) SetFlags(string, uint32) error { return nil }
+
+// MountRoot reports whether the directory is where a filesystem is mounted, a bind mount of a directory too.
+func (d *Dir) MountRoot() (bool, error) {
+	var st unix.Statx_t
+	err := again(func() error { return unix.Statx(d.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st) })
+	if err != nil {
+		return false, d.fail("statx", "", err)
+	}
+	if st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 { // Linux before 5.8
+		return d.otherDevice()
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"cfgd/watcher"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"cfgd": func() { os.Exit(Main()) }})
+}
+
+// TestScripts runs tests/scripts: each a machine, command lines, and what they print.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "../../tests/scripts",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TZ", "UTC")
+			e.Setenv("M", filepath.Join(e.WorkDir, "m"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "machine": layMachine, "ready": ready, "saved": savedBy, "append": appendLine, "links": links,
+		},
+		RequireExplicitExec: true,
+		UpdateScripts:       os.Getenv("CFGD_UPDATE_SCRIPTS") != "",
+	})
+}
+
+// exits CODE COMMAND… runs a command, which must end with that status.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	if err != nil || neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND…")
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%q ended with %d, want %d", args[1:], got, want)
+	}
+}
+
+// machine DIR lays out the small machine of the demo.
+func layMachine(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(buildMachine(ts.MkAbs(args[0])))
+}
+
+// ready DIR waits until the daemon of the machine in DIR answers; ! ready until it does not.
+func ready(ts *testscript.TestScript, neg bool, args []string) {
+	poll(ts, args[0], func(_ []watcher.Status, err error) bool { return (err == nil) != neg })
+}
+
+// saved DIR TARGET N waits until the daemon has saved generation N of a target, and all of it is saved.
+func savedBy(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	poll(ts, args[0], func(list []watcher.Status, err error) bool {
+		for _, s := range list {
+			if err == nil && s.Name == args[1] && s.Generation >= n && s.Unsaved == 0 {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// poll asks a daemon, which is another process and so has no event for this one.
+func poll(ts *testscript.TestScript, dir string, done func([]watcher.Status, error) bool) {
+	c := watcher.NewClient(filepath.Join(ts.MkAbs(dir), "var/run/cfgd"))
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for {
+		list, err := c.Status(ctx, false)
+		if done(list, err) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("waited in vain; the daemon says %+v, %v", list, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// append FILE LINE appends a line.
+func appendLine(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(appendTo(ts.MkAbs(args[0]), args[1]+"\n"))
+}
+
+// links NAME TARGET makes a symbolic link to any text.
+func links(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.Symlink(args[1], ts.MkAbs(args[0])))
+}
