@@ -42,10 +42,13 @@ type planner struct {
 	exclude           map[string]bool        // paths that were not still
 	force             bool
 	times             bool
+	// taken is what live had of a held path before cfg was changed by hand, nil for nothing; false where that is not known.
+	taken func(path string) (*Entry, bool)
 
 	plan     *Plan
 	kept     []Kept
 	conflict []string
+	pending  []string // changed in cfg by hand alone
 	xattrs   bool
 	want     map[string]*Entry // what cfg is to hold, by path: entries of live or of plain
 	left     map[string]bool   // paths of which the store keeps what it has, whatever live has
@@ -141,11 +144,15 @@ func compare2(a, b *Entry, xattrs bool) (Change, bool) {
 	return compare(a, b, xattrs)
 }
 
+func differ(a, b *Entry, xattrs bool) bool {
+	_, d := compare2(a, b, xattrs)
+	return d
+}
+
 func same(a, b *Entry, xattrs bool) bool { return a.sameContent(b) && a.sameMeta(b, xattrs) }
 
 // unsaved says why a save leaves a path alone, "" where it does not; the class is "" where that is nothing to tell.
 func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class) {
-	differs := func() bool { _, d := compare2(saved, live, w.xattrs); return d }
 	switch class := w.class(path); {
 	case class == config.Volatile || class == config.Ignore:
 		return string(class), ""
@@ -153,7 +160,7 @@ func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class
 		return "not asked for", ""
 	case w.live.skipped(path) != "":
 		return w.live.skipped(path), config.Report
-	case !differs():
+	case !differ(saved, live, w.xattrs):
 		return "", ""
 	case class == config.Report:
 		return "class report", config.Report
@@ -164,6 +171,10 @@ func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class
 	case w.exclude[path]:
 		return movedOn, ""
 	case w.old.held(path) && !w.force:
+		if was, known := w.taken(path); known && !differ(was, live, w.xattrs) {
+			w.pending = append(w.pending, path)
+			return "changed in cfg by hand, and not in live", ""
+		}
 		w.conflict = append(w.conflict, path)
 		return "changed in cfg by hand as well", ""
 	}

@@ -133,3 +133,33 @@ func mergePaths(a, b []string) []string {
 	slices.SortFunc(out, pathname.Compare)
 	return slices.Compact(out)
 }
+
+// takenBefore finds what the saved tree had of a held path before somebody changed it in cfg: in the newest generation that does not hold it.
+// That is what live has, unless it was changed there too.
+func (s *Store) takenBefore(base *Tree) func(path string) (*Entry, bool) {
+	kept := map[int]*Manifest{}
+	return func(path string) (*Entry, bool) {
+		for n := s.Manifest.Generation; n > 0; n-- {
+			m := kept[n]
+			if m == nil {
+				var err error
+				if m, err = s.generation(n); err != nil {
+					return nil, false
+				}
+				kept[n] = m
+			}
+			if m.held(path) {
+				continue
+			}
+			if o, ok := m.override(path); ok {
+				return &o.Entry, true
+			}
+			if gone(m, path) {
+				return nil, true
+			}
+			e, _ := base.Get(path)
+			return e, true
+		}
+		return nil, false
+	}
+}

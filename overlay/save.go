@@ -33,6 +33,7 @@ type Result struct {
 	Times      int      // overrides of which the time alone was saved
 	Kept       []Kept   // what is not saved by its class or nature
 	Conflicts  []string // changed in cfg by hand and in live: left alone
+	Pending    []string // changed in cfg by hand, and not in live, which takes them at the next populate: left alone
 	Unsettled  []string // not still: left for the next save
 }
 
@@ -134,10 +135,11 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 }
 
 func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]bool) (*Result, *Plan) {
-	w := &planner{base: v.Base.Tree, live: v.Live, plain: v.plain(), old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times}
+	w := &planner{base: v.Base.Tree, live: v.Live, plain: v.plain(), old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
+		taken: s.takenBefore(v.Base.Tree)}
 	p := w.planSave()
 	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), v.Base.ID, so.Message
-	r := &Result{View: v, Generation: s.Manifest.Generation, Saved: p.Changes, Kept: w.kept, Conflicts: w.conflict}
+	r := &Result{View: v, Generation: s.Manifest.Generation, Saved: p.Changes, Kept: w.kept, Conflicts: w.conflict, Pending: w.pending}
 	r.Unsettled = slices.SortedFunc(maps.Keys(exclude), pathname.Compare)
 	for _, path := range p.Drops {
 		if e, ok := v.Live.Get(path); ok && e != nil {

@@ -21,6 +21,7 @@ type Status struct {
 	Local      int        `json:"local"`
 	Unsaved    int        `json:"unsaved"`
 	Conflicts  int        `json:"conflicts"`
+	Pending    int        `json:"pending,omitempty"`  // changed in cfg by hand, and taken by live at the next start
 	Watch      string     `json:"watch,omitempty"`    // fsnotify, or scan with its period
 	Problem    string     `json:"problem,omitempty"`  // what keeps the target from being saved, in words
 	Down       bool       `json:"down,omitempty"`     // the problem is only that live is not populated: the jail does not run
@@ -48,12 +49,12 @@ func (s *Status) fill(r *overlay.Result, err error) {
 	v := r.View
 	s.Base, s.Generation, s.Room = v.Base.ID, r.Generation, v.Free
 	s.Populated = v.NotPopulated == nil
-	s.Conflicts, s.NotSaved = len(r.Conflicts), len(r.Kept)
+	s.Conflicts, s.NotSaved, s.Pending = len(r.Conflicts), len(r.Kept), len(r.Pending)
 	if !s.Populated {
 		s.Local, s.Unsaved = len(v.Visible(v.Stored)), 0
 		return
 	}
-	s.Local, s.Unsaved = len(v.Visible(v.Local)), max(len(v.Visible(v.Unsaved))-len(r.Kept), 0)
+	s.Local, s.Unsaved = len(v.Visible(v.Local)), max(len(v.Visible(v.Unsaved))-len(r.Kept)-len(r.Pending), 0)
 	if err == nil && s.Unsaved == 0 && len(r.Unsettled) == 0 {
 		at := v.Time.UTC()
 		s.SavedAsOf = &at
@@ -79,6 +80,9 @@ func (s Status) Notes() []string {
 	}
 	if s.Conflicts > 0 {
 		out = append(out, fmt.Sprintf("changed in cfg by hand and in live, and left as they are: %d; cfgd diff --unsaved %s shows them", s.Conflicts, s.Name))
+	}
+	if s.Pending > 0 {
+		out = append(out, fmt.Sprintf("changed in cfg by hand: %d; the next start takes them, and cfgd restore %s PATH now", s.Pending, s.Name))
 	}
 	if s.NotSaved > 0 {
 		out = append(out, fmt.Sprintf("not saved by their class or size: %d; cfgd diff --unsaved --name-status %s lists them", s.NotSaved, s.Name))

@@ -425,7 +425,7 @@ func (t *target) detach() {
 	t.detached, t.retry = time.Now(), time.Now().Add(lastPause)
 	t.said = ""
 	t.mu.Lock()
-	t.status.Watched, t.status.Populated, t.status.Problem, t.status.Watch = false, false, "detached", ""
+	t.status.Watched, t.status.Populated, t.status.Down, t.status.Problem, t.status.Watch = false, false, true, "detached", ""
 	t.mu.Unlock()
 }
 
