@@ -18,7 +18,7 @@ func (o *Overlay) AdoptLive(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	base, err := o.base(ctx, true)
+	base, err := o.Bases.get(ctx, o, o.next(), true)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (o *Overlay) AdoptLive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return o.WriteRecord(&Record{Identity: id, State: Populated, BaseID: base.ID, Generation: s.Manifest.Generation, Time: o.now().UTC(), Adopted: true, Memory: string(o.Target.Memory)})
+	return o.WriteRecord(&Record{Identity: id, State: Populated, BasePath: o.Target.Base, BaseID: base.ID, Generation: s.Manifest.Generation, Time: o.now().UTC(), Adopted: true, Memory: string(o.Target.Memory)})
 }
 
 // ownMemory refuses a live tree on which no filesystem is mounted.

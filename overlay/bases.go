@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"cfgd/internal/dirfd"
 )
 
 // Bases keeps the scans of bases, which targets on the same snapshot share. It is safe for concurrent use.
@@ -23,8 +25,8 @@ type keptBase struct {
 // NewBases makes an empty one.
 func NewBases() *Bases { return &Bases{byPath: map[string]*keptBase{}} }
 
-func (b *Bases) get(ctx context.Context, o *Overlay, content bool) (*Base, error) {
-	path := o.path(o.Target.Base)
+func (b *Bases) get(ctx context.Context, o *Overlay, g ground, content bool) (*Base, error) {
+	path := o.path(g.path)
 	b.mu.Lock()
 	k := b.byPath[path]
 	if k == nil {
@@ -34,11 +36,11 @@ func (b *Bases) get(ctx context.Context, o *Overlay, content bool) (*Base, error
 	b.mu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.get(ctx, o, content || o.Target.BaseID == "")
+	return k.get(ctx, o, g, content || g.id == "")
 }
 
-func (k *keptBase) get(ctx context.Context, o *Overlay, content bool) (*Base, error) {
-	root, err := o.OpenBase()
+func (k *keptBase) get(ctx context.Context, o *Overlay, g ground, content bool) (*Base, error) {
+	root, err := o.openGround(g)
 	if err != nil {
 		return nil, err
 	}
@@ -61,13 +63,13 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, content bool) (*Base, er
 		return nil, fmt.Errorf("scan base: %w", err)
 	}
 	if len(t.Entries) == 0 {
-		return nil, fmt.Errorf("base: %s is empty: is it mounted?", o.Target.Base)
+		return nil, fmt.Errorf("base: %s is empty: is it mounted?", g.path)
 	}
-	id := o.Target.BaseID
+	id := g.id
 	if id == "" {
 		id = "sha256:" + t.Digest().String()[:12]
 	}
-	k.base = &Base{ID: id, Tree: t, open: o.OpenBase}
+	k.base = &Base{ID: id, Tree: t, open: func() (*dirfd.Dir, error) { return o.openGround(g) }}
 	k.when, k.content = when, content
 	return k.base, nil
 }

@@ -104,10 +104,41 @@ func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// OpenBase opens the root of base. Base is the prototype's and not below the jail where it is read, but for a
+// ground is a base by its path, as the model says it, and its id, "" where only its digest can name it.
+type ground struct{ path, id string }
+
+// next is the base that the next populate takes.
+func (o *Overlay) next() ground { return ground{o.Target.Base, o.Target.BaseID} }
+
+// ground is the base that live stands on: the one that it was populated from, whatever the configuration says by now of the next
+// start. Where live is not populated it is the next one.
+func (o *Overlay) ground() (ground, error) {
+	r, err := o.Record()
+	if err != nil || r == nil || r.BasePath == "" || r.State != Populated {
+		return o.next(), err
+	}
+	live, err := o.OpenLive()
+	if err != nil {
+		if absent(err) {
+			return o.next(), nil
+		}
+		return ground{}, err
+	}
+	defer live.Close()
+	if id, err := live.Identity(); err != nil || id != r.Identity {
+		return o.next(), err
+	}
+	g := ground{r.BasePath, r.BaseID}
+	if g.path == o.Target.Base && o.Target.BaseID == "" {
+		g.id = "" // a tree may change in place: its digest tells
+	}
+	return g, nil
+}
+
+// openGround opens the root of a base. Base is the prototype's and not below the jail where it is read, but for a
 // snapshot's path that the system will not enter (ELOOP) while the jail's mount of it stands: then that mount is it.
-func (o *Overlay) OpenBase() (*dirfd.Dir, error) {
-	d, err := dirfd.Open(o.path(o.Target.Base), nil)
+func (o *Overlay) openGround(g ground) (*dirfd.Dir, error) {
+	d, err := dirfd.Open(o.path(g.path), nil)
 	if errors.Is(err, unix.ELOOP) && !o.Target.Host() {
 		if m, merr := dirfd.OpenBelow(o.path(o.Target.Root), "conf/base/etc", nil); merr == nil {
 			return m, nil
@@ -119,9 +150,13 @@ func (o *Overlay) OpenBase() (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// base scans base, or takes the scan that is kept.
-func (o *Overlay) base(ctx context.Context, content bool) (*Base, error) {
-	return o.Bases.get(ctx, o, content)
+// base scans the base that live stands on, or takes the scan that is kept.
+func (o *Overlay) base(ctx context.Context) (*Base, error) {
+	g, err := o.ground()
+	if err != nil {
+		return nil, err
+	}
+	return o.Bases.get(ctx, o, g, true)
 }
 
 // openStore opens cfg's store. The caller holds the lock unless it only reads, and closes the store.
@@ -153,7 +188,7 @@ func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) bool {
 	if o.MountCfg == nil || o.store == nil || o.live == nil {
 		return false
 	}
-	base, err := o.base(ctx, true)
+	base, err := o.base(ctx)
 	if err != nil || base != o.store.base {
 		return false
 	}
@@ -235,7 +270,7 @@ func (o *Overlay) Look(ctx context.Context, lo LookOptions) (*View, error) {
 }
 
 func (o *Overlay) look(ctx context.Context, lo LookOptions) (*View, error) {
-	base, err := o.base(ctx, true)
+	base, err := o.base(ctx)
 	if err != nil {
 		return nil, err
 	}

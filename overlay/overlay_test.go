@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"testing"
 )
 
@@ -134,9 +135,12 @@ func TestHandEditedCfgIsAdoptedAndNotOverwritten(t *testing.T) {
 	b.save()
 	b.write("jail/cfg/rc.conf", "by hand\n")
 	b.edit("issue", "other\n")
-	r := b.save()
-	if len(r.Conflicts) != 1 || r.Conflicts[0] != "rc.conf" {
-		t.Errorf("conflicts %v", r.Conflicts)
+	if r := b.save(); len(r.Conflicts) != 0 || !slices.Equal(r.Pending, []string{"rc.conf"}) {
+		t.Errorf("changed in cfg alone: conflicts %v, pending %v", r.Conflicts, r.Pending)
+	}
+	b.edit("rc.conf", "in live\n")
+	if r := b.save(); len(r.Pending) != 0 || !slices.Equal(r.Conflicts, []string{"rc.conf"}) {
+		t.Errorf("changed in both: conflicts %v, pending %v", r.Conflicts, r.Pending)
 	}
 	if got := b.read("jail/cfg/rc.conf") + b.read("jail/cfg/issue"); got != "by hand\nother\n" {
 		t.Errorf("cfg: %q", got)
@@ -148,5 +152,25 @@ func TestHandEditedCfgIsAdoptedAndNotOverwritten(t *testing.T) {
 	b.edit("rc.conf", "again\n")
 	if r := b.save(); len(r.Conflicts) != 0 || b.read("jail/cfg/rc.conf") != "again\n" {
 		t.Errorf("after live took it: conflicts %v", r.Conflicts)
+	}
+}
+
+// The fstab of a running jail may name the next snapshot already: live is still compared with what it was populated from.
+func TestLiveStandsOnTheBaseItWasPopulatedFrom(t *testing.T) {
+	b := newBox(t, etc)
+	b.populate()
+	b.edit("rc.conf", "one\n")
+	for p, text := range etc {
+		b.write("base2/"+p, text+"# of the next release\n")
+	}
+	b.o.Target.Base, b.o.Target.BaseID = "/base2", "proto/etc@2"
+	if r, err := b.o.Save(context.Background(), SaveOptions{}); err != nil || len(r.Saved) != 1 || r.View.Base.ID != "proto/etc@1" {
+		t.Fatalf("saved %s against %s, %v", paths(r.Saved), r.View.Base.ID, err)
+	}
+	b.must(b.o.Clear(context.Background()))
+	b.populate()
+	v := b.look()
+	if v.Base.ID != "proto/etc@2" || paths(v.Local) != paths(v.Stored) || len(v.Unsaved) != 0 {
+		t.Errorf("started on %s: local %s, unsaved %s", v.Base.ID, paths(v.Local), paths(v.Unsaved))
 	}
 }

@@ -38,7 +38,7 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 		return nil, err
 	}
 	defer unlock()
-	base, err := o.base(ctx, false)
+	base, err := o.Bases.get(ctx, o, o.next(), false)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 	if names, err := live.Names(); err != nil || len(names) > 0 {
 		return nil, errors.Join(err, fmt.Errorf("live: %s: %w", o.Target.Live, ErrNotEmpty))
 	}
-	return o.populate(ctx, s, live, &Record{BaseID: base.ID, Generation: s.Manifest.Generation, Memory: memory, Device: device})
+	return o.populate(ctx, s, live, &Record{BasePath: o.Target.Base, BaseID: base.ID, Generation: s.Manifest.Generation, Memory: memory, Device: device})
 }
 
 func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Record) (*Population, error) {
@@ -90,7 +90,7 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 
 // hiding lists the overrides whose default is not the one that they were made against.
 func (s *Store) hiding() ([]string, error) {
-	if s.Manifest.BaseID == "" || s.Manifest.BaseID == s.base.ID {
+	if s.Manifest.BaseID == "" {
 		return nil, nil
 	}
 	var out []string

@@ -17,6 +17,7 @@ import (
 type Record struct {
 	Identity   string    `json:"identity"` // dirfd.Dir.Identity of the live root
 	State      string    `json:"state"`    // populating or populated
+	BasePath   string    `json:"basePath"` // as the configuration had it
 	BaseID     string    `json:"base"`
 	Generation int       `json:"generation"`
 	Time       time.Time `json:"time"`

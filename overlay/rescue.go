@@ -35,7 +35,7 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 		return 0, fmt.Errorf("scan live: %w", err)
 	}
 	defaults := &Tree{}
-	if base, err := o.base(ctx, true); err == nil {
+	if base, err := o.base(ctx); err == nil {
 		defaults = base.Tree
 	}
 	a := archive{w: tar.NewWriter(w), live: live}

@@ -49,7 +49,7 @@ func (o *Overlay) Restore(ctx context.Context, from From, paths []string, messag
 		return nil, err
 	}
 	defer unlock()
-	base, err := o.base(ctx, true)
+	base, err := o.base(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -369,7 +369,7 @@ func (o *Overlay) Log(ctx context.Context) ([]Generation, error) {
 
 // reading opens the store without writing and runs f.
 func (o *Overlay) reading(ctx context.Context, f func(s *Store, base *Base) error) error {
-	base, err := o.base(ctx, true)
+	base, err := o.base(ctx)
 	if err != nil {
 		base = nil // history can be read without the defaults
 	}
@@ -491,7 +491,7 @@ func (o *Overlay) Read(v *View, e *Entry, tree string, limit int64) ([]byte, err
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil
 	}
-	open := o.OpenBase
+	open := v.Base.open
 	if tree == "live" {
 		open = o.OpenLive
 	} else if tree == "saved" && has(v.Plain, e.Path) {

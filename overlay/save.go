@@ -53,7 +53,7 @@ func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
 	if why := o.notPopulated(); why != nil {
 		return o.stored(ctx), why
 	}
-	base, err := o.base(ctx, true)
+	base, err := o.base(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -73,9 +73,9 @@ func listen(dir string) (net.Listener, error) {
 func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", d.handleStatus)
-	mux.HandleFunc("POST /v1/attach", d.handle(d.attach))
-	mux.HandleFunc("POST /v1/detach", d.handle(d.detach))
-	mux.HandleFunc("POST /v1/flush", d.handle(d.flush))
+	mux.HandleFunc("POST /v1/attach", d.handle(d.freshTarget(ctx), d.attach))
+	mux.HandleFunc("POST /v1/detach", d.handle(d.target, d.detach))
+	mux.HandleFunc("POST /v1/flush", d.handle(d.target, d.flush))
 	srv := &http.Server{
 		Handler: allowed(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -119,8 +119,16 @@ func (d *Daemon) handleStatus(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, Reply{Targets: d.statuses(ctx, r.URL.Query().Get("look") == "1", r.URL.Query()["target"])})
 }
 
+// freshTarget finds a target after reading the configuration anew: a jail starts on what its fstab says now, and may be a new one.
+func (d *Daemon) freshTarget(ctx context.Context) func(name string) *target {
+	return func(name string) *target {
+		d.reload(ctx)
+		return d.target(name)
+	}
+}
+
 // handle reads the request, finds its target and runs do in the target's goroutine.
-func (d *Daemon) handle(do func(ctx context.Context, t *target, rq Request) (Reply, error)) http.HandlerFunc {
+func (d *Daemon) handle(find func(name string) *target, do func(ctx context.Context, t *target, rq Request) (Reply, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
 		defer cancel()
@@ -129,7 +137,7 @@ func (d *Daemon) handle(do func(ctx context.Context, t *target, rq Request) (Rep
 			answer(w, http.StatusBadRequest, Reply{Error: err.Error(), Code: "bad-request"})
 			return
 		}
-		t := d.target(rq.Target)
+		t := find(rq.Target)
 		if t == nil {
 			answer(w, http.StatusNotFound, Reply{Error: fmt.Sprintf("no target %q; cfgd check lists them", rq.Target), Code: "unknown-target"})
 			return

@@ -14,6 +14,7 @@ import (
 type Status struct {
 	Name       string     `json:"name"`
 	Base       string     `json:"base"`
+	NextBase   string     `json:"nextBase,omitempty"` // what the next start takes, where that is another
 	Generation int        `json:"generation"`
 	Populated  bool       `json:"populated"`
 	Watched    bool       `json:"watched"`
@@ -77,6 +78,9 @@ func (s Status) Notes() []string {
 	var out []string
 	if s.Problem != "" && !s.Down {
 		out = append(out, s.Problem)
+	}
+	if s.NextBase != "" {
+		out = append(out, fmt.Sprintf("stands on %s; the next start takes %s", s.Base, s.NextBase))
 	}
 	if s.Conflicts > 0 {
 		out = append(out, fmt.Sprintf("changed in cfg by hand and in live, and left as they are: %d; cfgd diff --unsaved %s shows them", s.Conflicts, s.Name))

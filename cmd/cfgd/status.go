@@ -54,6 +54,9 @@ func (s *session) statuses(ctx context.Context, targets []*config.Target) []watc
 		if !ok {
 			st = s.look(ctx, t)
 		}
+		if st.Populated && t.BaseID != "" && t.BaseID != st.Base {
+			st.NextBase = t.BaseID
+		}
 		out[slices.Index(targets, t)] = st
 		return nil
 	})
