@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// console is what README shows in a console.
+var console = regexp.MustCompile("(?s)```console\n(.*?)```")
+
+// changing is what another run prints otherwise: times, room, padding.
+var changing = []struct {
+	was *regexp.Regexp
+	is  string
+}{
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`), "TIME"},
+	{regexp.MustCompile(`(?m) +\d[\d.]*[BKMGT]$`), " ROOM"},
+	{regexp.MustCompile(`  +`), "  "},
+}
+
+func unchanging(text string) string {
+	for _, c := range changing {
+		text = c.was.ReplaceAllString(text, c.is)
+	}
+	return text
+}
+
+// TestReadmeSession runs README's session on the demo's machine and compares what it prints.
+func TestReadmeSession(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := console.FindStringSubmatch(string(text))
+	if m == nil {
+		t.Fatal("README has no session")
+	}
+	dir := t.TempDir()
+	session := strings.ReplaceAll(m[1], "/tmp/m", filepath.Join(dir, "m"))
+	var script, want strings.Builder
+	script.WriteString("set -e\ncfgd demo $M >/dev/null\n")
+	for line := range strings.Lines(session) {
+		command, ok := strings.CutPrefix(line, "$ ")
+		if !ok {
+			want.WriteString(line)
+			continue
+		}
+		script.WriteString(shellLine(command))
+	}
+	script.WriteString("kill $!\nwait $!\n")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", script.String())
+	cmd.Env = append(os.Environ(), "TZ=UTC", "M="+filepath.Join(dir, "m"))
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got := unchanging(string(out)); got != unchanging(want.String()) {
+		t.Errorf("README's session prints\n%s\nand not\n%s", got, unchanging(want.String()))
+	}
+}
+
+// shellLine makes a typed line one of a script: a shell that is not interactive has no aliases, and diff ends with 1.
+func shellLine(command string) string {
+	switch {
+	case strings.HasPrefix(command, "alias c="):
+		return "c() { " + strings.Trim(strings.TrimSpace(strings.TrimPrefix(command, "alias c=")), "'") + " \"$@\"; }\n"
+	case strings.HasPrefix(command, "c daemon"):
+		// The next command finds the daemon only when it listens, which a person who types takes long enough for.
+		// Not by the function: a shell of its own would stand between this one and the daemon.
+		return strings.Replace(command, "c daemon", "cfgd --root $M daemon", 1) + "until c status 2>/dev/null | grep -q '^vhost2.*fsnotify'; do :; done\n"
+	case strings.HasPrefix(command, "c diff"):
+		return "c diff vhost1 rc.conf || test $? = 1\n"
+	}
+	return command
+}
