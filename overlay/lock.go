@@ -14,9 +14,12 @@ import (
 // ErrLocked says that another process has been writing to the target for too long.
 var ErrLocked = errors.New("another cfgd is at work on this target")
 
-const lockWait = 20 * time.Millisecond
+const (
+	lockWait     = 20 * time.Millisecond
+	lockPatience = 30 * time.Second // more than any save or restore takes
+)
 
-// lock takes the target's lock, which one writer holds at a time. It waits until ctx ends, and at least once looks.
+// lock takes the target's lock, which one writer holds at a time. It waits for a while, or until ctx ends, and at least once looks.
 // The lock is flock(2)'s: it goes with the process, however that ends.
 func (o *Overlay) lock(ctx context.Context) (unlock func(), err error) {
 	dir := filepath.Join(o.RunDir, "lock")
@@ -27,6 +30,8 @@ func (o *Overlay) lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {

@@ -53,10 +53,14 @@ func (s *session) hooks(t *config.Target) *jailhooks.Hooks {
 type daemonOf struct{ *watcher.Client }
 
 func (d daemonOf) Attach(ctx context.Context, target string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	return quietly(d.Client.Attach(ctx, target))
 }
 
 func (d daemonOf) Detach(ctx context.Context, target string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	return quietly(d.Client.Detach(ctx, target))
 }
 
@@ -91,9 +95,7 @@ func (s *session) jailInit(c *cli.Context) error {
 	if t == nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, patience)
-	defer cancel()
-	done, err := s.hooks(t).Init(ctx)
+	done, err := s.hooks(t).Init(c.Context)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
 	}
@@ -127,9 +129,7 @@ func (s *session) jailCleanup(c *cli.Context) error {
 	if t == nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, patience)
-	defer cancel()
-	done, err := s.hooks(t).Cleanup(ctx)
+	done, err := s.hooks(t).Cleanup(c.Context)
 	if done != nil {
 		for _, w := range done.Warnings {
 			s.warn(t.Name, w)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -44,9 +43,7 @@ func (s *session) restore(c *cli.Context) error {
 	if message == "" {
 		message = "restore --from " + c.String("from")
 	}
-	ctx, cancel := context.WithTimeout(c.Context, patience)
-	defer cancel()
-	r, err := s.overlay(t).Restore(ctx, from, only, message)
+	r, err := s.overlay(t).Restore(c.Context, from, only, message)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
 	}

@@ -60,12 +60,10 @@ func (s *session) save(c *cli.Context) error {
 		return left
 	}
 	so := overlay.SaveOptions{Paths: only, Force: c.Bool("force"), Message: c.String("message"), DryRun: c.Bool("dry-run"), Times: true}
-	ctx, cancel := context.WithTimeout(c.Context, patience)
-	defer cancel()
 	var mu sync.Mutex // guards done
 	done := map[string]saved{}
 	err = s.each(targets, left, func(t *config.Target) error {
-		r, err := s.saveTarget(ctx, t, so, len(names) > 0)
+		r, err := s.saveTarget(c.Context, t, so, len(names) > 0)
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"cfgd": func() { os.Exit(Main()) }})
+	cfgd := func() { os.Exit(Main()) }
+	testscript.Main(m, map[string]func(){"cfgd": cfgd, "jail_etc_init": cfgd, "jail_etc_cleanup": cfgd})
 }
 
 // TestScripts runs tests/scripts: each a machine, command lines, and what they print.

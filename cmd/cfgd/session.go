@@ -36,8 +36,8 @@ type session struct {
 	bases  *overlay.Bases
 }
 
-// patience is how long a command waits for a lock or for the daemon.
-const patience = 30 * time.Second
+// patience is how long a command waits for the daemon: it may be hung, and a jail must start and stop all the same.
+const patience = 15 * time.Second
 
 // model loads the configuration once.
 func (s *session) model() (*config.Model, error) {
