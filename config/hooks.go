@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -59,6 +60,7 @@ func hasHook(commands []located, want hook) bool {
 // should have been another (the cleanup hook under the name of the init hook), the message says so.
 func (c *rcConf) checkSlips(d *jailDef) {
 	if d.rcPrefix == "" {
+		c.checkHidden(d)
 		return
 	}
 	for _, name := range sorted(c.assigned) {
@@ -68,7 +70,7 @@ func (c *rcConf) checkSlips(d *jailDef) {
 		list := c.assigned[name]
 		for i := 1; i < len(list); i++ {
 			if first, second := list[i-1], list[i]; first.origin.File == second.origin.File && !second.self {
-				p := slip(d, name, first, second)
+				p := slip(d, name, d.rcPrefix+"exec_poststop0", first, second)
 				d.slipped = d.slipped || p.Severity == Error
 				c.problems = append(c.problems, p)
 			}
@@ -76,19 +78,35 @@ func (c *rcConf) checkSlips(d *jailDef) {
 	}
 }
 
+// prestartName matches exec.prestart and jail_NAME_exec_prestart0.
+var prestartName = regexp.MustCompile(`exec[._]prestart[0-9]*$`)
+
+// checkHidden is checkSlips for jail.conf: two commands with "=" in the same block.
+func (c *rcConf) checkHidden(d *jailDef) {
+	for _, h := range d.hidden {
+		p := slip(d, h.Param, "exec.poststop", rcAssign{value: h.First.value, origin: h.First.at}, rcAssign{value: h.Second.value, origin: h.Second.at})
+		d.slipped = d.slipped || p.Severity == Error
+		c.problems = append(c.problems, p)
+	}
+}
+
 // slip describes one doubled assignment.
-func slip(d *jailDef, name string, first, second rcAssign) Problem {
+func slip(d *jailDef, name, poststop string, first, second rcAssign) Problem {
 	at := second.origin
 	h, _ := parseHook(second.value)
-	if h == hookCleanup && strings.HasPrefix(name, d.rcPrefix+"exec_prestart") {
-		return errorAt(at, d.name, fmt.Sprintf("name this line %sexec_poststop0", d.rcPrefix),
+	if h == hookCleanup && prestartName.MatchString(name) {
+		return errorAt(at, d.name, "name this line "+poststop,
 			"%s is set at line %d already: the cleanup hook takes the place of %q, and runs at the start of jail %s",
 			name, first.origin.Line, first.value, d.name)
 	}
 	if first.value == second.value {
 		return warningAt(at, d.name, "remove one of the two", "%s is set to the same at line %d", name, first.origin.Line)
 	}
-	return warningAt(at, d.name, fmt.Sprintf("number them %sexec_…0, …1, or remove one", d.rcPrefix),
+	fix := "write += in the second, or remove one"
+	if d.rcPrefix != "" {
+		fix = fmt.Sprintf("number them %sexec_…0, …1, or remove one", d.rcPrefix)
+	}
+	return warningAt(at, d.name, fix,
 		"%s is set at line %d already: %q is not run", name, first.origin.Line, first.value)
 }
 
@@ -121,6 +139,7 @@ func (l *loader) checkPlaces(t *Target, d *jailDef) {
 			case h != place.right:
 				l.problem(warningAt(c.at, t.Name, d.addHook(rightPlace[h], string(h)),
 					"the %s hook of jail %s is in exec.%s%s", h, t.Name, place.when, wrongPlace[place.when]))
+			case strings.ContainsAny(name, "$`"): // which only a shell knows
 			case jailName(name) != jailName(t.Name) && name != "":
 				l.problem(warningAt(c.at, t.Name, "name "+t.Name,
 					"the %s hook of jail %s names %s", h, t.Name, name))
