@@ -57,6 +57,7 @@ type loader struct {
 	rc      *rcConf
 	classes *Classes
 	defs    []*jailDef
+	rcJails *rcJails
 
 	targets  []*Target
 	jails    []*Jail
@@ -118,6 +119,7 @@ func (l *loader) readJails() error {
 	}
 	l.rc = rc
 	js := rc.jails(l.read.exists)
+	l.rcJails = js
 	conf, err := rc.jailConfJails(l.read, js.listed)
 	if err != nil {
 		return err
@@ -212,15 +214,26 @@ func (l *loader) jail(d *jailDef) {
 		l.unusedSection(d, sec)
 	default:
 		l.checkHooks(t, d)
+		l.checkListed(d)
 		if !l.finish(t, sec) && len(l.errs) == before {
 			l.jails = append(l.jails, d.jail())
 		}
 	}
 }
 
+// checkListed warns of a target of jail.conf that jail_list lacks; without jail_list, rc.d/jail starts all of jail.conf.
+// What rc.conf defines has been looked at.
+func (l *loader) checkListed(d *jailDef) {
+	js := l.rcJails
+	if d.rcPrefix == "" && js.known && !slices.Contains(js.listed, jailName(d.name)) {
+		l.problem(warningAt(d.origin["jail"], d.name, l.rc.addToList(js, d.name),
+			"jail %s is not in jail_list and will not be started", d.name))
+	}
+}
+
 // unusedSection warns of settings for a jail that is no target; health alone is said of any jail.
 func (l *loader) unusedSection(d *jailDef, sec *section) {
-	if sec == nil || len(sec.settings) == 0 && len(sec.paths) == 0 {
+	if sec == nil || len(sec.settings) == 0 && len(sec.paths) == 0 || l.troubled(d.name) {
 		return
 	}
 	l.problem(warningAt(sec.at, d.name, "give base in [jail."+d.name+"], or remove the table",
