@@ -22,21 +22,7 @@ web {
 `
 )
 
-// needJailConf skips a test where jail.conf is not read yet.
-func needJailConf(t *testing.T) {
-	t.Helper()
-	read, err := openFiles(machine(t, map[string]string{"/etc/jail.conf": "a { path = /a; }\n"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer read.Close()
-	if blocks, _, _ := loadJailConf(read, "/etc/jail.conf"); len(blocks) == 0 {
-		t.Skip("jail.conf is not read")
-	}
-}
-
 func TestJailConfTarget(t *testing.T) {
-	needJailConf(t)
 	m := mustLoad(t, map[string]string{"/etc/jail.conf": jailConf, "/etc/fstab.web": webFstab})
 	wantProblems(t, m.Problems)
 	w := m.Target("web")
@@ -51,7 +37,6 @@ func TestJailConfTarget(t *testing.T) {
 
 // The files of one jail come before the common one, and a malformed one is that jail's trouble alone.
 func TestJailConfFiles(t *testing.T) {
-	needJailConf(t)
 	m := mustLoad(t, map[string]string{
 		"/etc/jail.conf":            jailConf + "old { path = /common; }\n",
 		"/etc/fstab.web":            webFstab,
@@ -74,7 +59,6 @@ func TestJailConfFiles(t *testing.T) {
 }
 
 func TestJailConfMalformed(t *testing.T) {
-	needJailConf(t)
 	_, err := Load(Options{Root: machine(t, map[string]string{"/etc/jail.conf": "a {\n path = /a\n}\n"})})
 	if err == nil || !strings.HasPrefix(err.Error(), "/etc/jail.conf:") {
 		t.Errorf("%v", err)
@@ -83,7 +67,6 @@ func TestJailConfMalformed(t *testing.T) {
 
 // A base that the mount parameter gives is as good as one of an fstab.
 func TestJailConfMountParameter(t *testing.T) {
-	needJailConf(t)
 	m := mustLoad(t, map[string]string{"/etc/jail.conf": `web {
 	path = "/jail/web";
 	mount = "/jail/proto/etc/.zfs/snapshot/3 /jail/web/conf/base/etc nullfs ro 0 0";
@@ -99,7 +82,6 @@ func TestJailConfMountParameter(t *testing.T) {
 
 // Hooks that are not there are said with the line to write.
 func TestJailConfNoHooks(t *testing.T) {
-	needJailConf(t)
 	m := mustLoad(t, map[string]string{"/etc/jail.conf": "web { path = /jail/web; mount.fstab = /etc/fstab.web; }\n", "/etc/fstab.web": webFstab})
 	wantProblems(t, m.Problems,
 		"/etc/jail.conf:1 warning: jail web has no init hook in exec.prestart",
@@ -111,7 +93,6 @@ func TestJailConfNoHooks(t *testing.T) {
 
 // A jail on the machine's own root is none of our business.
 func TestJailOnTheHostsRoot(t *testing.T) {
-	needJailConf(t)
 	m := mustLoad(t, map[string]string{"/etc/jail.conf": "svc { path = /; }\nnothing { persist; }\n"})
 	if len(m.Targets) != 0 || len(m.Jails) != 2 || len(m.Problems) != 0 {
 		t.Errorf("%+v", m)
