@@ -21,8 +21,9 @@ type jailDef struct {
 	prestop  []located // only to find hooks in the wrong place
 	stop     []located
 	origin   map[string]Origin
-	rcPrefix string // jail_NAME_ where rc.conf defines it, "" for jail.conf
-	slipped  bool   // a slip in its hooks has been reported, which explains what is wrong with both
+	rcPrefix string       // jail_NAME_ where rc.conf defines it, "" for jail.conf
+	hidden   []jailHidden // commands of jail.conf that others replaced
+	slipped  bool         // a slip in its hooks has been reported, which explains what is wrong with both
 }
 
 // located is a value with where it came from.
@@ -184,17 +185,18 @@ func (c *rcConf) jailFstab(d *jailDef, exists func(string) bool) {
 	}
 }
 
-// jailConfFiles are the files in which rc.d/jail looks for jails, the ones of a single jail first.
+// jailConfFile is a file in which rc.d/jail looks for jails.
 type jailConfFile struct {
 	name string
 	only string // the jail that rc.d/jail starts from this file; "" for the common jail.conf
 }
 
+// jailConfFiles are the files in which rc.d/jail looks for jails, the ones of a single jail first, the common one last.
 func (c *rcConf) jailConfFiles(read *rootFiles, listed []string) []jailConfFile {
 	var files []jailConfFile
 	for _, name := range listed {
 		if file, _, ok := c.get("jail_" + jailVar(name) + "_conf"); ok {
-			files = append(files, jailConfFile{file, name})
+			files = append(files, jailConfFile{rooted(file), name})
 		}
 	}
 	for _, form := range [][2]string{{"/etc/jail.", ".conf"}, {"/etc/jail.conf.d/", ".conf"}} {
@@ -208,39 +210,78 @@ func (c *rcConf) jailConfFiles(read *rootFiles, listed []string) []jailConfFile 
 	if !ok {
 		common = "/etc/jail.conf"
 	}
-	return append(files, jailConfFile{common, ""})
+	return append(files, jailConfFile{rooted(common), ""})
+}
+
+// rooted makes a name absolute: rc(8) runs in the root directory.
+func rooted(name string) string {
+	if path.IsAbs(name) {
+		return name
+	}
+	return "/" + name
 }
 
 // jailConfJails reads every jail.conf. The first file that defines a jail counts, as it does for rc.d/jail. A malformed
 // common jail.conf is an error; one of a single jail's files is that jail's problem.
 func (c *rcConf) jailConfJails(read *rootFiles, listed []string) ([]*jailDef, error) {
-	var defs []*jailDef
-	seen := map[string]Origin{}
-	for _, f := range c.jailConfFiles(read, listed) {
-		if !path.IsAbs(f.name) {
-			f.name = "/" + f.name
-		}
-		blocks, problems, err := loadJailConf(read, f.name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && !read.exists(f.name):
+	files := c.jailConfFiles(read, listed)
+	own, common := files[:len(files)-1], files[len(files)-1]
+	blocks, problems, err := readJailConf(read, common)
+	if err != nil {
+		return nil, fileError(common.name, err)
+	}
+	included := map[string]bool{}
+	for _, b := range blocks {
+		included[b.Origin.File] = true
+	}
+	s := &jailConfSet{c: c, seen: map[string]Origin{}}
+	for _, f := range own {
+		if included[f.name] && f.byInclude(listed) {
 			continue
-		case err != nil && f.only == "":
-			return nil, fileError(f.name, err)
-		case err != nil:
+		}
+		blocks, problems, err := readJailConf(read, f)
+		if err != nil {
 			c.problems = append(c.problems, problemOf(err, f.name, f.only, ""))
 			continue
 		}
-		c.problems = append(c.problems, problems...)
-		for _, b := range blocks {
-			if first, dup := seen[b.Name]; dup {
-				c.warnTwice(b, first)
-				continue
-			}
-			seen[b.Name] = b.Origin
-			defs = append(defs, newJailDef(b))
-		}
+		s.add(blocks, problems)
 	}
-	return defs, nil
+	s.add(blocks, problems)
+	return s.defs, nil
+}
+
+// byInclude reports whether rc.d/jail starts a jail from the common jail.conf that includes its file, and not from the file
+// alone, which may lack the defaults: where jail_list does not name it, and always for jail.conf.d.
+func (f jailConfFile) byInclude(listed []string) bool {
+	return strings.HasPrefix(f.name, "/etc/jail.conf.d/") || !slices.Contains(listed, f.only)
+}
+
+// readJailConf reads a file; one that is not there has no jails.
+func readJailConf(read *rootFiles, f jailConfFile) ([]jailBlock, []Problem, error) {
+	blocks, problems, err := loadJailConf(read, f.name)
+	if errors.Is(err, fs.ErrNotExist) && !read.exists(f.name) {
+		return nil, nil, nil
+	}
+	return blocks, problems, err
+}
+
+// jailConfSet gathers the jails of several files, the first of a name.
+type jailConfSet struct {
+	c    *rcConf
+	defs []*jailDef
+	seen map[string]Origin
+}
+
+func (s *jailConfSet) add(blocks []jailBlock, problems []Problem) {
+	s.c.problems = append(s.c.problems, problems...)
+	for _, b := range blocks {
+		if first, dup := s.seen[b.Name]; dup {
+			s.c.warnTwice(b, first)
+			continue
+		}
+		s.seen[b.Name] = b.Origin
+		s.defs = append(s.defs, newJailDef(b))
+	}
 }
 
 // warnTwice says that a jail is defined in two files; the same block read twice, by .include and by its own name, is no mistake.
@@ -253,7 +294,7 @@ func (c *rcConf) warnTwice(b jailBlock, first Origin) {
 
 // newJailDef takes what cfgd looks at from a block of jail.conf.
 func newJailDef(b jailBlock) *jailDef {
-	d := &jailDef{name: b.Name, origin: map[string]Origin{"jail": b.Origin}}
+	d := &jailDef{name: b.Name, origin: map[string]Origin{"jail": b.Origin}, hidden: b.Hidden}
 	if p := b.param("path"); len(p) > 0 {
 		d.root, d.origin["root"] = p[len(p)-1].value, p[len(p)-1].at
 	}
@@ -276,9 +317,9 @@ func newJailDef(b jailBlock) *jailDef {
 func (b jailBlock) param(name string) []located {
 	p := b.Params[name]
 	var out []located
-	for _, v := range p.Values {
+	for i, v := range p.Values {
 		if v != "" {
-			out = append(out, located{v, p.Origin})
+			out = append(out, located{v, p.at(i)})
 		}
 	}
 	return out

@@ -1,0 +1,81 @@
+package config
+
+import (
+	"cmp"
+	"path"
+)
+
+// The files jailconf*.go read jail.conf(5) as jail(8) does: jailconf_lex.go makes words of bytes, jailconf_parse.go
+// statements of words and follows .include, jailconf_merge.go gathers what applies to each jail, and
+// jailconf_expand.go puts variables in. Nothing is run: "$(…)" is as literal here as it is to jail(8).
+
+// Bounds of a jail.conf with all that it includes, far above what a thousand jails need. They keep a hostile or mistaken
+// file from taking more than a second or so: values can double in every line, and every default applies to every jail.
+const (
+	maxJailBytes   = 4 << 20  // of all files together
+	maxJailFiles   = 4096     // files read; a file included in several blocks counts each time
+	maxJailDepth   = 32       // files including files, as in jail(8), and blocks within blocks
+	maxJailName    = 255      // bytes of a jail's, parameter's or variable's name; MAXHOSTNAMELEN less its NUL
+	maxJailValue   = 64 << 10 // bytes of one value with its variables put in
+	maxJailList    = 4096     // values of one parameter
+	maxJailChain   = 256      // variables that refer to variables
+	maxJailWork    = 1 << 20  // values looked at for all jails
+	maxJailRoom    = 32 << 20 // bytes of all values with their variables put in
+	maxJailTrouble = 1000     // problems told of one file
+)
+
+// jailBlock is a jail of jail.conf with all that applies to it: its own parameters, those of "*" and other wildcards, and those
+// outside of blocks, with variables put in.
+type jailBlock struct {
+	Name   string
+	Params map[string]jailParam // by name as written last: allow.nomount where that came after allow.mount
+	Hidden []jailHidden
+	Origin Origin // where its first block begins
+}
+
+// jailParam is a parameter's values, none for one that is only named (persist;).
+type jailParam struct {
+	Values  []string
+	Origin  Origin   // of the last assignment
+	Origins []Origin // of each value; nil where Origin stands for all
+}
+
+// at is where a value was written.
+func (p jailParam) at(i int) Origin {
+	if i < len(p.Origins) {
+		return p.Origins[i]
+	}
+	return p.Origin
+}
+
+// jailHidden is a command that a second "=" in the same block replaced.
+type jailHidden struct {
+	Param         string
+	First, Second located
+}
+
+// loadJailConf reads a jail.conf and what it includes. The jails are in the order of the file, wildcards not among them.
+// Problems are what makes single jails fail or what the file leaves open; the error is a *ConfigError that makes jail(8)
+// refuse the file, or wraps fs.ErrNotExist where it is not there.
+func loadJailConf(read fileReader, file string) ([]jailBlock, []Problem, error) {
+	p := &jailParser{read: read, seen: map[string]Origin{}}
+	if err := p.main(file); err != nil {
+		return nil, nil, err
+	}
+	m := &jailMerger{work: maxJailWork, room: maxJailRoom, file: file, problems: p.problems}
+	m.warnLateDefaults(p.sections)
+	blocks := m.blocks(p.sections)
+	if m.err != nil {
+		return nil, nil, m.err
+	}
+	return blocks, m.problems, nil
+}
+
+// includePath is a name in .include: relative to the directory of the including file. It is not cleaned: "link/.." is a place
+// of its own.
+func includePath(from, name string) string {
+	if path.IsAbs(name) {
+		return name
+	}
+	return joinKeepingDots(cmp.Or(path.Dir(from), "/"), name)
+}

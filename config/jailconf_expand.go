@@ -1,0 +1,136 @@
+package config
+
+import (
+	"strings"
+)
+
+// expandState tells how far a parameter's variables have been put in.
+type expandState byte
+
+const (
+	expandNew expandState = iota
+	expandBusy
+	expandDone
+	expandBad // a problem has been told of it
+)
+
+// expandAll puts in the variables of every parameter. One that is bad is left out of the block: its value is not known.
+func (j *jailParams) expandAll() jailBlock {
+	b := jailBlock{Name: j.name, Params: map[string]jailParam{}}
+	for _, v := range j.order {
+		if !j.expand(v) || v.variable {
+			continue
+		}
+		p := jailParam{Origin: v.at}
+		for _, l := range v.out {
+			p.Values = append(p.Values, l.value)
+			p.Origins = append(p.Origins, l.at)
+		}
+		b.Params[v.name] = p
+	}
+	for _, h := range j.hidden {
+		v := &jailValue{name: h.name}
+		if j.expandWord(v, h.first, h.at) && j.expandWord(v, h.second, h.again) && len(v.out) > 1 {
+			b.Hidden = append(b.Hidden, jailHidden{h.name, v.out[0], v.out[len(v.out)-1]})
+		}
+	}
+	return b
+}
+
+// expand puts variables into a parameter's values, and into those of the variables first; false where one cannot be.
+func (j *jailParams) expand(v *jailValue) bool {
+	if v.state != expandNew {
+		return v.state == expandDone
+	}
+	v.state = expandBusy
+	j.chain++
+	for i, w := range v.values {
+		if !j.expandWord(v, w, v.origins[i]) {
+			v.state = expandBad
+			break
+		}
+	}
+	j.chain--
+	if v.state == expandBusy {
+		v.state = expandDone
+	}
+	return v.state == expandDone
+}
+
+// expandWord adds what a word stands for to a parameter's values: one, or all those of a list that it is the name of.
+func (j *jailParams) expandWord(v *jailValue, w jailToken, at Origin) bool {
+	if text, ok := w.literal(); ok {
+		v.out = append(v.out, located{text, at})
+		return j.room(v, at, len(text), len(text))
+	}
+	var b strings.Builder
+	var list []located
+	for i, part := range w.parts {
+		text := part.text
+		if part.variable {
+			values, ok := j.lookup(v, part, at)
+			if !ok {
+				return false
+			}
+			if len(values) > 1 && (b.Len() > 0 || i < len(w.parts)-1) {
+				return j.bad(v, Origin{at.File, part.pos.line}, "let it stand alone between commas",
+					"$%s is a list, which cannot be put into a longer word", part.text)
+			}
+			text, list = values[0].value, values[1:]
+		}
+		b.WriteString(text)
+		if !j.room(v, at, len(text), b.Len()) {
+			return false
+		}
+	}
+	v.out = append(v.out, located{b.String(), at})
+	for _, l := range list {
+		v.out = append(v.out, located{l.value, at})
+		if !j.room(v, at, len(l.value), len(l.value)) {
+			return false
+		}
+	}
+	return true
+}
+
+// room checks the bounds of a list and of a value that has grown by some bytes to n.
+func (j *jailParams) room(v *jailValue, at Origin, grown, n int) bool {
+	if j.m.room -= 32 + grown; j.m.room < 0 { // the 32 stand for what a value takes by itself
+		j.m.fail("values of more than %d MiB with their variables put in", maxJailRoom>>20)
+	}
+	switch {
+	case j.m.err != nil:
+		return false
+	case n > maxJailValue:
+		return j.bad(v, at, "write less", "a value of more than %d KiB with its variables put in", maxJailValue>>10)
+	case len(v.out) > maxJailList:
+		return j.bad(v, at, "write less", "more than %d values", maxJailList)
+	}
+	return true
+}
+
+// lookup returns the values of a variable, or of a parameter that is used as one. The name must be exactly as it was
+// written last: after allow.nomount there is no allow.mount.
+func (j *jailParams) lookup(user *jailValue, part jailPart, at Origin) ([]located, bool) {
+	at.Line = part.pos.line
+	v := j.byKey[paramKey(part.text)]
+	switch {
+	case v == nil || v.name != part.text || len(v.values) == 0:
+		return nil, j.bad(user, at, `define it above, or write '…' or \$ for a "$" that the shell should see`, "variable $%s is not set", part.text)
+	case v.state == expandBusy:
+		return nil, j.bad(user, at, "write one of them out", "variable $%s refers to itself", part.text)
+	case j.chain > maxJailChain:
+		return nil, j.bad(user, at, "write some of them out", "more than %d variables that refer to each other", maxJailChain)
+	}
+	if !j.expand(v) {
+		return nil, false
+	}
+	return v.out, true
+}
+
+// bad tells why a parameter has no value, and returns false.
+func (j *jailParams) bad(v *jailValue, at Origin, fix, format string, args ...any) bool {
+	args = append([]any{v.name, j.name}, args...)
+	j.m.problem(errorAt(at, j.name, fix, "%s of jail %s: "+format, args...))
+	return false
+}

@@ -1,0 +1,276 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// jailMerger makes jails of sections, within bounds for the file as a whole.
+type jailMerger struct {
+	file     string
+	work     int // values that may still be looked at
+	room     int // bytes that variables may still be put into
+	problems []Problem
+	err      error // set once where a bound is passed
+}
+
+// wildJail reports whether a name is a wildcard: whether one of its components is "*".
+func wildJail(name string) bool { return slices.Contains(strings.Split(name, "."), "*") }
+
+// wildMatch reports whether a wildcard applies to a jail: "*" stands for a component, at the end for one or more.
+func wildMatch(pattern, name string) bool {
+	for {
+		n, nameRest, nameMore := strings.Cut(name, ".")
+		p, patternRest, patternMore := strings.Cut(pattern, ".")
+		switch {
+		case !nameMore || !patternMore:
+			return pattern == "*" || pattern == name
+		case p != "*" && p != n:
+			return false
+		}
+		name, pattern = nameRest, patternRest
+	}
+}
+
+// numericJail reports whether a block's name is a jail's id, as strtol(3) reads it.
+func numericJail(name string) bool {
+	n, err := strconv.Atoi(name)
+	return err == nil && n != 0
+}
+
+// spend takes n of the work; false where none is left.
+func (m *jailMerger) spend(n int) bool {
+	if m.work -= n; m.work < 0 {
+		m.fail("too many jails and defaults: more than %d values in all", maxJailWork)
+	}
+	return m.err == nil
+}
+
+// fail ends the reading of the file.
+func (m *jailMerger) fail(format string, args ...any) {
+	if m.err == nil {
+		m.err = &ConfigError{File: m.file, Message: fmt.Sprintf(format, args...), Fix: "write less, or in several files"}
+	}
+}
+
+// problem records a problem, up to a number that nobody reads to the end.
+func (m *jailMerger) problem(p Problem) {
+	if len(m.problems) < maxJailTrouble {
+		m.problems = append(m.problems, p)
+	}
+}
+
+// numbered is a section with its place in the file.
+type numbered struct {
+	*jailSection
+	seq int
+}
+
+// blocks merges and expands every jail.
+func (m *jailMerger) blocks(sections []*jailSection) []jailBlock {
+	var names []string
+	var wild []numbered
+	own := map[string][]numbered{}
+	for i, s := range sections {
+		if s.loose || wildJail(s.name) {
+			wild = append(wild, numbered{s, i})
+			continue
+		}
+		if own[s.name] == nil {
+			names = append(names, s.name)
+		}
+		own[s.name] = append(own[s.name], numbered{s, i})
+	}
+	var blocks []jailBlock
+	for _, name := range names {
+		m.warnSplit(own[name])
+		if b := m.block(name, own[name], wild); m.err == nil {
+			blocks = append(blocks, b)
+		}
+	}
+	return blocks
+}
+
+// warnSplit says that a jail has two blocks. They are merged here, for both are meant; jail(8) makes two jails of one name.
+func (m *jailMerger) warnSplit(own []numbered) {
+	for _, again := range own[1:] {
+		m.problem(warningAt(again.at, again.name, "put all into one block",
+			"jail %s has a block at %s already, and jail(8) takes only one of them", again.name, own[0].at))
+	}
+}
+
+// block merges the sections that apply to a jail, in the order of the file: what comes later counts.
+func (m *jailMerger) block(name string, own, wild []numbered) jailBlock {
+	j := &jailParams{m: m, name: name, byKey: map[string]*jailValue{}}
+	j.implied(own[0].at)
+	for len(own)+len(wild) > 0 && m.spend(1) {
+		if len(wild) == 0 || len(own) > 0 && own[0].seq < wild[0].seq {
+			j.section(own[0].jailSection)
+			own = own[1:]
+			continue
+		}
+		if wild[0].loose || wildMatch(wild[0].name, name) {
+			j.section(wild[0].jailSection)
+		}
+		wild = wild[1:]
+	}
+	j.nameless()
+	b := j.expandAll()
+	b.Origin = j.at
+	return b
+}
+
+// jailParams are the parameters and variables of one jail.
+type jailParams struct {
+	m      *jailMerger
+	name   string
+	at     Origin
+	byKey  map[string]*jailValue
+	order  []*jailValue
+	hidden []hiddenAssign
+	chain  int // of variables being expanded
+}
+
+// jailValue is a parameter or variable of one jail.
+type jailValue struct {
+	name     string
+	variable bool
+	fixed    bool // cannot be set again: name and jid
+	values   []jailToken
+	origins  []Origin // of values
+	at       Origin
+	section  *jailSection // of the last assignment
+	state    expandState
+	out      []located
+}
+
+// hiddenAssign is a command that another in the same section replaced.
+type hiddenAssign struct {
+	name          string
+	first, second jailToken
+	at, again     Origin
+}
+
+// paramKey is what noX and X have in common: "no" may stand before the last component of a parameter, and then it is the same one.
+func paramKey(name string) string {
+	i := strings.LastIndexByte(name, '.') + 1
+	return name[:i] + strings.TrimPrefix(name[i:], "no")
+}
+
+// implied sets what the block's name says: name, or jid where it is a number.
+func (j *jailParams) implied(at Origin) {
+	j.at = at
+	param := "name"
+	if numericJail(j.name) {
+		param = "jid"
+	}
+	j.builtin(param)
+}
+
+// nameless gives a jail that only has an id its id for a name.
+func (j *jailParams) nameless() {
+	if j.byKey[paramKey("name")] == nil {
+		j.builtin("name")
+	}
+}
+
+func (j *jailParams) builtin(param string) {
+	v := &jailValue{name: param, fixed: true, at: j.at, origins: []Origin{j.at},
+		values: []jailToken{{kind: jailWord, parts: []jailPart{{text: j.name}}}}}
+	j.byKey[paramKey(param)] = v
+	j.order = append(j.order, v)
+}
+
+func (j *jailParams) section(s *jailSection) {
+	for i := range s.assigns {
+		a := &s.assigns[i]
+		if !j.m.spend(1 + len(a.values)) {
+			return
+		}
+		j.set(s, a)
+	}
+}
+
+// set makes an assignment, as add_param of jail(8)'s config.c does.
+func (j *jailParams) set(s *jailSection, a *jailAssign) {
+	key := paramKey(a.name)
+	v := j.byKey[key]
+	if !j.may(v, key, a) {
+		return
+	}
+	if v == nil {
+		v = &jailValue{variable: a.variable, fixed: key == "jid" || key == "name"}
+		j.byKey[key] = v
+		j.order = append(j.order, v)
+	}
+	if !a.add || len(a.values) == 0 {
+		j.hide(v, s, a)
+		v.values, v.origins = nil, nil
+	}
+	v.name, v.at, v.section = a.name, a.at, s
+	v.values = append(v.values, a.values...)
+	v.origins = append(v.origins, a.origins...)
+}
+
+// may reports whether an assignment is one that jail(8) takes, and says why not.
+func (j *jailParams) may(v *jailValue, key string, a *jailAssign) bool {
+	switch {
+	case a.variable && (ownParams[key] || v != nil && !v.variable), !a.variable && v != nil && v.variable:
+		j.m.problem(errorAt(a.at, j.name, "give the variable another name",
+			"variable $%s of jail %s has the name of a parameter", strings.TrimPrefix(a.name, "$"), j.name))
+	case v != nil && v.fixed && key == "name":
+		j.m.problem(errorAt(a.at, j.name, "remove it, or rename the block", "name of jail %s cannot be set: it is that of the block", j.name))
+	case v != nil && v.fixed:
+		j.m.problem(errorAt(a.at, j.name, "remove one of the two", "%s of jail %s cannot be set again", a.name, j.name))
+	default:
+		return true
+	}
+	return false
+}
+
+// hide remembers the command that an assignment replaces, if both are in the same section and so hardly meant.
+func (j *jailParams) hide(v *jailValue, s *jailSection, a *jailAssign) {
+	if v.section != s || len(v.values) == 0 || len(a.values) == 0 || !strings.HasPrefix(a.name, "exec.") {
+		return
+	}
+	last := len(v.values) - 1
+	j.hidden = append(j.hidden, hiddenAssign{a.name, v.values[last], a.values[0], v.origins[last], a.origins[0]})
+}
+
+// ownParams are the parameters that jail(8) itself knows, by their keys: no variable can have the name of one.
+var ownParams = func() map[string]bool {
+	known := map[string]bool{}
+	for _, p := range strings.Fields(`allow.dying command depend exec.clean exec.consolelog exec.fib exec.jail_user exec.poststart
+		exec.poststop exec.prepare exec.prestart exec.prestop exec.release exec.created exec.start exec.stop exec.system_jail_user
+		exec.system_user exec.timeout interface ip_hostname mount mount.devfs mount.fdescfs mount.procfs mount.fstab stop.timeout
+		vnet.interface zfs.dataset allow.chflags allow.mount allow.raw_sockets allow.set_hostname allow.socket_af allow.sysvipc
+		devfs_ruleset host.hostname ip4.addr ip6.addr jid name path persist securelevel vnet`) {
+		known[paramKey(p)] = true
+	}
+	return known
+}()
+
+// warnLateDefaults warns of parameters outside of blocks that set anew what a block above set. Here, as in FreeBSD 13 and before,
+// they count for that block too; since .include came (FreeBSD 14) jail(8) takes all that is outside of blocks for one section,
+// at the place of the first.
+func (m *jailMerger) warnLateDefaults(sections []*jailSection) {
+	first := slices.IndexFunc(sections, func(s *jailSection) bool { return s.loose })
+	if first < 0 {
+		return
+	}
+	set := map[string]Origin{}
+	for _, s := range sections[first+1:] {
+		for _, a := range s.assigns {
+			at, before := set[paramKey(a.name)]
+			switch {
+			case !s.loose && !before:
+				set[paramKey(a.name)] = a.at
+			case s.loose && before:
+				m.problem(warningAt(a.at, "", `write it into a block "* { … }", or above the first jail`,
+					"%s is set here outside of blocks and at %s in one: it depends on the release of FreeBSD which of them counts", a.name, at))
+			}
+		}
+	}
+}
