@@ -35,6 +35,7 @@ type Overlay struct {
 
 	live  *Tree
 	store *Store // the last opening, for its scan and manifest
+	left  *left  // where cfg is mounted on demand
 }
 
 // New makes the overlay of a target of the model. Nothing is opened yet.
@@ -181,33 +182,6 @@ func (o *Overlay) openStore(ctx context.Context, base *Base, readOnly bool) (*St
 	o.store = s
 	return s, nil
 }
-
-// Quiet looks at live without opening cfg, with what is remembered of the store, and reports whether there is nothing to
-// save. It is false whenever that is not certain. Where cfg is mounted on demand, it spares an idle machine the mounts.
-func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) bool {
-	if o.MountCfg == nil || o.store == nil || o.live == nil {
-		return false
-	}
-	base, err := o.base(ctx)
-	if err != nil || base != o.store.base {
-		return false
-	}
-	s := *o.store
-	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, class: o.classOf(&s)}
-	v.Saved = Saved(base.Tree, v.plain(), s.Manifest.Removals)
-	if err := o.lookLive(ctx, v, lo); err != nil || v.NotPopulated != nil {
-		return false
-	}
-	for _, c := range v.Unsaved {
-		if !v.hidden(c.Path) {
-			return false
-		}
-	}
-	return true
-}
-
-// Forget drops what is remembered of live and cfg, so that the next look reads everything.
-func (o *Overlay) Forget() { o.live, o.store = nil, nil }
 
 // classOf is the class of a path, with NanoBSD's .ignore marks.
 func (o *Overlay) classOf(s *Store) func(string) config.Class {

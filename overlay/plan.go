@@ -29,7 +29,7 @@ func (p *Plan) Empty() bool {
 // Kept are paths of which a save leaves things as they are, and why.
 type Kept struct {
 	Path   string
-	Class  config.Class
+	Class  config.Class // report where the class or size leaves it out; the path's own where it could not be read
 	Reason string
 }
 
@@ -166,10 +166,12 @@ func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class
 		return "class report", config.Report
 	case live != nil && live.Kind.Special():
 		return "a " + live.Kind.String() + " cannot be saved", config.Report
-	case live != nil && live.Unread != "":
-		return live.Unread, config.Report
 	case w.exclude[path]:
 		return movedOn, ""
+	case live != nil && live.Unread == tooLarge:
+		return live.Unread, config.Report
+	case live != nil && live.Unread != "":
+		return live.Unread, class
 	case w.old.held(path) && !w.force:
 		if was, known := w.taken(path); known && !differ(was, live, w.xattrs) {
 			w.pending = append(w.pending, path)
@@ -272,7 +274,7 @@ func (w *planner) dirInLive(p string) bool {
 	// Not in live: what is kept below it needs the directory that base or cfg has there.
 	b, inBase := w.base.Get(p)
 	_, inCfg := w.plain.Get(p)
-	return (inBase && b.Kind == dirfd.KindDir || inCfg) && !w.only(p)
+	return (inBase && b.Kind == dirfd.KindDir || inCfg) && (!w.only(p) || w.exclude[p])
 }
 
 // manifest makes the manifest of the new generation.

@@ -107,16 +107,15 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 	}
 	defer live.Close()
 	exclude := map[string]bool{}
-	if so.Still != nil {
-		for _, c := range v.Unsaved {
-			if !so.Still(c) {
-				exclude[c.Path] = true
-			}
+	for _, c := range v.Unsaved {
+		if c.New != nil && c.New.Unread == movedOn || so.Still != nil && !so.Still(c) {
+			exclude[c.Path] = true
 		}
 	}
 	for range maxTries {
 		r, p := o.plan(s, v, so, exclude)
 		if p.Empty() && len(p.Times) == 0 {
+			o.remember(r, so)
 			return r, o.refreshHeld(ctx, s, p, so)
 		}
 		if so.DryRun {
@@ -125,7 +124,10 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 		err := o.commit(ctx, s, live, v, p, so)
 		var u *unsettled
 		if !errors.As(err, &u) {
-			return o.after(r, s, v, p, err)
+			if r, err = o.after(r, s, v, p, err); err == nil {
+				o.remember(r, so)
+			}
+			return r, err
 		}
 		for _, path := range u.paths {
 			exclude[path] = true
