@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -41,32 +42,45 @@ type Reply struct {
 
 const (
 	maxRequest = 1 << 20
-	// answerWithin bounds a request that the daemon answers from its targets' goroutines.
+	// answerWithin bounds a request that the daemon answers from its targets' goroutines, lookWithin one for which an older answer
+	// is there, so that a target that is stuck does not keep back the others' answers.
 	answerWithin = 30 * time.Second
+	lookWithin   = 5 * time.Second
 )
 
 type uidKey struct{}
 
-// listen makes the control socket, mode 0600, in the place of one that nobody listens at.
+// nursery is where the socket is made, a name shorter than its own, for sun_path is short.
+const nursery = ".s"
+
+// listen makes the control socket in the place of one that nobody listens at; the caller holds the daemon's lock. The order: make
+// it in a directory that nobody else may enter; set its mode; move it to its place. So it never stands there with another mode,
+// and a client finds the old one or the new one.
 func listen(dir string) (net.Listener, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	inner := filepath.Join(dir, nursery)
+	if err := os.RemoveAll(inner); err != nil { // of one that was killed
 		return nil, err
 	}
-	short, release, err := shortDir(dir)
+	if err := os.Mkdir(inner, 0o700); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(inner)
+	short, release, err := shortDir(inner)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	sock := filepath.Join(short, SocketPath)
-	if err := os.Remove(sock); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.Listen("unix", sock)
+	l, err := net.Listen("unix", filepath.Join(short, nursery))
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	return l, os.Chmod(sock, 0o600)
+	sock := filepath.Join(inner, nursery)
+	if err := errors.Join(os.Chmod(sock, 0o600), os.Rename(sock, filepath.Join(dir, SocketPath))); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return l, nil
 }
 
 // serve answers requests until ctx ends.
@@ -76,8 +90,12 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST /v1/attach", d.handle(d.freshTarget(ctx), d.attach))
 	mux.HandleFunc("POST /v1/detach", d.handle(d.target, d.detach))
 	mux.HandleFunc("POST /v1/flush", d.handle(d.target, d.flush))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, http.StatusNotFound, Reply{Error: fmt.Sprintf("no request %s %.100q; is the command of another version than the daemon?", r.Method, r.URL.Path), Code: "bad-request"})
+	})
 	srv := &http.Server{
-		Handler: allowed(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
+		Handler: allowed(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * answerWithin, MaxHeaderBytes: 16 << 10,
+		ErrorLog:    log.New(d.Log, "", 0),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if uid, err := peerUID(c.(*net.UnixConn)); err == nil {
@@ -114,7 +132,7 @@ func answer(w http.ResponseWriter, status int, r Reply) {
 }
 
 func (d *Daemon) handleStatus(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
+	ctx, cancel := context.WithTimeout(r.Context(), lookWithin)
 	defer cancel()
 	answer(w, http.StatusOK, Reply{Targets: d.statuses(ctx, r.URL.Query().Get("look") == "1", r.URL.Query()["target"])})
 }
@@ -127,12 +145,15 @@ func (d *Daemon) freshTarget(ctx context.Context) func(name string) *target {
 	}
 }
 
-// handle reads the request, finds its target and runs do in the target's goroutine.
-func (d *Daemon) handle(find func(name string) *target, do func(ctx context.Context, t *target, rq Request) (Reply, error)) http.HandlerFunc {
+// action is what a request makes of a target, in the target's goroutine.
+type action func(ctx context.Context, t *target, rq Request) (Reply, error)
+
+// handle reads the request, finds its target and acts on it.
+func (d *Daemon) handle(find func(name string) *target, do action) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
 		defer cancel()
-		rq, err := readRequest(r)
+		rq, err := readRequest(http.MaxBytesReader(w, r.Body, maxRequest))
 		if err != nil {
 			answer(w, http.StatusBadRequest, Reply{Error: err.Error(), Code: "bad-request"})
 			return
@@ -142,18 +163,23 @@ func (d *Daemon) handle(find func(name string) *target, do func(ctx context.Cont
 			answer(w, http.StatusNotFound, Reply{Error: fmt.Sprintf("no target %q; cfgd check lists them", rq.Target), Code: "unknown-target"})
 			return
 		}
-		var reply Reply
-		if cerr := t.call(ctx, func(ctx context.Context) { reply, err = do(ctx, t, rq) }); cerr != nil {
-			answer(w, http.StatusServiceUnavailable, Reply{Error: fmt.Sprintf("%s: the daemon is busy with it: %v", rq.Target, cerr), Code: "failed"})
-			return
-		}
-		if err != nil {
-			reply.Error, reply.Code = err.Error(), codeOf(err)
-			answer(w, http.StatusConflict, reply)
-			return
-		}
-		answer(w, http.StatusOK, reply)
+		status, reply := act(ctx, t, rq, do)
+		answer(w, status, reply)
 	}
+}
+
+// act runs do in the target's goroutine. What it is about runs to its end, even if nobody waits for the answer.
+func act(ctx context.Context, t *target, rq Request, do action) (int, Reply) {
+	var reply Reply
+	var err error
+	if cerr := t.call(ctx, func(ctx context.Context) { reply, err = do(ctx, t, rq) }); cerr != nil {
+		return http.StatusServiceUnavailable, Reply{Error: fmt.Sprintf("%s: the daemon is busy with it: %v", rq.Target, cerr), Code: "failed"}
+	}
+	if err != nil {
+		reply.Error, reply.Code = err.Error(), codeOf(err)
+		return http.StatusConflict, reply
+	}
+	return http.StatusOK, reply
 }
 
 func codeOf(err error) string {
@@ -167,11 +193,16 @@ func codeOf(err error) string {
 }
 
 // readRequest refuses what is not exactly one JSON object of the known keys.
-func readRequest(r *http.Request) (Request, error) {
+func readRequest(body io.Reader) (Request, error) {
 	var rq Request
-	dec := json.NewDecoder(io.LimitReader(r.Body, maxRequest))
+	dec := json.NewDecoder(body)
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&rq); err != nil {
+	err := dec.Decode(&rq)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return rq, fmt.Errorf("request: larger than %d bytes", large.Limit)
+	case err != nil:
 		return rq, fmt.Errorf("request: offset %d: %w", dec.InputOffset(), err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
@@ -198,8 +229,7 @@ func (d *Daemon) flush(ctx context.Context, t *target, rq Request) (Reply, error
 	if err != nil {
 		return Reply{}, err
 	}
-	r, err := t.save(ctx, true, overlay.SaveOptions{Paths: paths, Force: rq.Force, Message: rq.Message, Times: true})
-	t.report(r, err)
+	r, err := t.flush(ctx, overlay.SaveOptions{Paths: paths, Force: rq.Force, Message: rq.Message})
 	if err != nil {
 		return Reply{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,15 +18,18 @@ import (
 	"cfgd/overlay"
 )
 
-// lastSave bounds the saves at the end, so that the daemon ends within five seconds of SIGTERM.
-const lastSave = 4 * time.Second
+// The daemon ends within five seconds of SIGTERM: the last saves have less, and what hangs is left behind.
+const (
+	lastSave  = 4 * time.Second
+	endWithin = 4500 * time.Millisecond
+)
 
 // ErrRunning says that another daemon serves this machine.
 var ErrRunning = errors.New("another daemon is running")
 
 // Daemon is the autosave daemon of one machine.
 type Daemon struct {
-	// Load reads the configuration; it is called at start and at every reload.
+	// Load reads the configuration; it is called at start, at every reload and at every attach.
 	Load func() (*config.Model, error)
 	Log  zerolog.Logger
 	// Reload and Info are SIGHUP and SIGINFO (SIGUSR1 on Linux).
@@ -35,18 +39,25 @@ type Daemon struct {
 	// Ready is closed, if not nil, when the control socket answers and every target was looked at.
 	Ready chan<- struct{}
 
+	onLook func(Status)  // for tests
+	hook   func(*target) // for tests: before a target runs
+
 	bases  *overlay.Bases
 	budget *budget
+	all    sync.WaitGroup // the targets' goroutines
 
-	mu      sync.Mutex // guards model and running
+	reloading sync.Mutex // one configuration after the other
+
+	mu      sync.Mutex // guards the rest; it is never held while a target is waited for
 	model   *config.Model
 	running map[string]*runningTarget
+	ending  map[string]*target // the last of its name that was stopped
+	stopped bool               // for good
 }
 
 type runningTarget struct {
 	*target
 	cancel context.CancelFunc
-	ended  chan struct{}
 }
 
 // Run serves until ctx ends. Then every target is saved once more.
@@ -65,24 +76,23 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.bases, d.budget, d.running = overlay.NewBases(), newBudget(), map[string]*runningTarget{}
+	d.bases, d.budget, d.running, d.ending = overlay.NewBases(), newBudget(), map[string]*runningTarget{}, map[string]*target{}
 	served := make(chan error, 1)
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	d.apply(inner, m)
 	go func() { served <- d.serve(inner, l) }()
 	if d.Ready != nil {
-		_ = d.statuses(ctx, false, nil)
-		close(d.Ready)
+		go d.ready(inner)
 	}
 	err = d.wait(ctx, inner, served)
-	d.stopAll()
+	stopped := d.stopAll()
 	cancel()
 	if err == nil {
 		err = <-served
 	}
 	_ = os.Remove(filepath.Join(runDir, SocketPath)) // a client then hears "no daemon" and not "refused"
-	return err
+	return errors.Join(err, stopped)
 }
 
 // wait handles signals until the end.
@@ -100,6 +110,18 @@ func (d *Daemon) wait(ctx, inner context.Context, served <-chan error) error {
 			d.info()
 		}
 	}
+}
+
+// ready tells that every target was looked at.
+func (d *Daemon) ready(ctx context.Context) {
+	for _, t := range d.targets(nil) {
+		select {
+		case <-t.looked:
+		case <-ctx.Done():
+			return
+		}
+	}
+	close(d.Ready)
 }
 
 // onlyOne holds the daemon's own lock for as long as the process lives.
@@ -120,6 +142,8 @@ func onlyOne(runDir string) (func(), error) {
 
 // reload reads the configuration anew. A bad one is refused and the old one stays.
 func (d *Daemon) reload(ctx context.Context) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	m, err := d.Load()
 	if err != nil {
 		d.Log.Error().Err(err).Msg("configuration refused; the old one stays")
@@ -133,9 +157,17 @@ func (d *Daemon) reload(ctx context.Context) {
 func (d *Daemon) apply(ctx context.Context, m *config.Model) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.stopped { // an attach may come while the last saves are made
+		return
+	}
 	for name, r := range d.running {
-		if t := m.Target(name); t == nil || !sameTarget(t, r.cfg) {
-			r.stop()
+		t := m.Target(name)
+		if t == nil {
+			t = d.unclear(m, r.cfg)
+		}
+		if t == nil || !sameTarget(t, r.cfg) {
+			r.cancel()
+			d.ending[name] = r.target
 			delete(d.running, name)
 		}
 	}
@@ -147,12 +179,26 @@ func (d *Daemon) apply(ctx context.Context, m *config.Model) {
 	}
 }
 
+// unclear keeps a target in a model that has an error where it was: what somebody mistyped about a jail does not end its saves.
+func (d *Daemon) unclear(m *config.Model, t *config.Target) *config.Target {
+	for _, p := range m.Errors() {
+		if p.Target == t.Name {
+			d.Log.Error().Str("target", t.Name).Msg("configuration refused; the target's old one stays: " + p.String())
+			m.Targets = append(slices.Clone(m.Targets), t)
+			slices.SortStableFunc(m.Targets, func(a, b *config.Target) int { return strings.Compare(a.Name, b.Name) })
+			return t
+		}
+	}
+	return nil
+}
+
 // sameTarget reports whether nothing changed that a running target goes by.
 func sameTarget(a, b *config.Target) bool {
 	return a.Root == b.Root && a.Base == b.Base && a.BaseID == b.BaseID && a.Cfg == b.Cfg && a.Live == b.Live &&
 		a.CfgNoauto == b.CfgNoauto && a.Settings == b.Settings && a.Classes.Equal(b.Classes)
 }
 
+// start runs a target, after the one that bore its name before has ended: one goroutine owns the trees.
 func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *runningTarget {
 	o := overlay.New(m, t)
 	o.Bases = d.bases
@@ -160,29 +206,55 @@ func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *
 		o.MountCfg = d.MountCfg(m, t)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &runningTarget{newTarget(o, d.Log, d.budget, d.count), cancel, make(chan struct{})}
-	go func() {
-		defer close(r.ended)
+	r := &runningTarget{newTarget(o, d.Log, d.budget), cancel}
+	r.onLook = d.onLook
+	if d.hook != nil {
+		d.hook(r.target)
+	}
+	before := d.ending[t.Name]
+	delete(d.ending, t.Name)
+	d.all.Go(func() {
+		if before != nil {
+			<-before.ended
+		}
 		r.Run(ctx, lastSave)
-	}()
+	})
 	return r
 }
 
-func (r *runningTarget) stop() {
-	r.cancel()
-	<-r.ended
+// stopAll lets every target save for the last time, and returns when all have, or when the time for it is over.
+func (d *Daemon) stopAll() error {
+	d.mu.Lock()
+	for name, r := range d.running {
+		r.cancel()
+		d.ending[name] = r.target
+	}
+	d.running, d.stopped = map[string]*runningTarget{}, true
+	d.mu.Unlock()
+	ended := make(chan struct{})
+	go func() { d.all.Wait(); close(ended) }()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(endWithin):
+		return d.stuck()
+	}
 }
 
-func (d *Daemon) stopAll() {
+// stuck names the targets that do not end.
+func (d *Daemon) stuck() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, r := range d.running {
-		r.cancel()
+	var names []string
+	for name, t := range d.ending {
+		select {
+		case <-t.ended:
+		default:
+			names = append(names, name)
+		}
 	}
-	for _, r := range d.running {
-		<-r.ended
-	}
-	d.running = map[string]*runningTarget{}
+	slices.Sort(names)
+	return fmt.Errorf("ended without the last save of %s, whose filesystem hangs", strings.Join(names, ", "))
 }
 
 func (d *Daemon) target(name string) *target {
@@ -194,42 +266,30 @@ func (d *Daemon) target(name string) *target {
 	return nil
 }
 
-// count is how many targets there are. Targets ask it from their own goroutines, also while apply waits for one of them.
-func (d *Daemon) count() int {
-	if !d.mu.TryLock() {
-		return 1
-	}
-	defer d.mu.Unlock()
-	return max(len(d.running), 1)
-}
-
-// statuses lists the targets in the model's order; with look each is looked at first, side by side.
-func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []Status {
+// targets lists those of these names, all of them for none, in the model's order.
+func (d *Daemon) targets(names []string) []*target {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	var list []*target
 	for _, t := range d.model.Targets {
 		if r := d.running[t.Name]; r != nil && (len(names) == 0 || slices.Contains(names, t.Name)) {
 			list = append(list, r.target)
 		}
 	}
-	d.mu.Unlock()
+	return list
+}
+
+// statuses are those of the targets; with look each is looked at first, side by side, as far as it comes to that before ctx ends.
+func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []Status {
+	list := d.targets(names)
 	out := make([]Status, len(list))
 	var wg sync.WaitGroup
 	for i, t := range list {
-		wg.Go(func() {
-			if err := t.call(ctx, func(ctx context.Context) {
-				if look && t.detached.IsZero() {
-					t.all = true
-					t.look(ctx, false)
-				}
-			}); err != nil {
-				s := t.Status()
-				s.Problem = "busy: " + err.Error()
-				out[i] = s
-				return
-			}
+		if !look {
 			out[i] = t.Status()
-		})
+			continue
+		}
+		wg.Go(func() { out[i] = t.lookNow(ctx) })
 	}
 	wg.Wait()
 	return out
@@ -237,13 +297,12 @@ func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []Stat
 
 // info writes every target's state to the log.
 func (d *Daemon) info() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, t := range d.model.Targets {
-		if r := d.running[t.Name]; r != nil {
-			s := r.Status()
-			d.Log.Info().Str("target", s.Name).Str("base", s.Base).Int("generation", s.Generation).Int("local", s.Local).
-				Int("unsaved", s.Unsaved).Str("watch", s.Watch).Str("problem", s.Problem).Msg("status")
+	for _, s := range d.statuses(context.Background(), false, nil) {
+		e := d.Log.Info().Str("target", s.Name).Str("base", s.Base).Int("generation", s.Generation).Int("local", s.Local).
+			Int("unsaved", s.Unsaved).Str("watch", s.Watch).Str("problem", s.Problem)
+		if s.SavedAsOf != nil {
+			e = e.Time("savedAsOf", *s.SavedAsOf)
 		}
+		e.Msg("status")
 	}
 }

@@ -1,145 +1,69 @@
 package watcher
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
-	"strings"
+	"sync"
+	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"cfgd/config"
+	"cfgd/overlay"
 )
 
-// source tells which directories of a live tree may have changed. It may be wrong in both directions.
+// source tells what may have changed in a live tree. It may be wrong in both directions.
 type source interface {
-	// arm watches exactly these directories, paths below the live root with "" for the root itself, and returns those that were not watched before.
-	arm(dirs []string) (fresh []string, err error)
-	// events delivers paths of directories that changed; lost stands for "any of them".
-	events() <-chan event
+	// arm watches what a look found, and that alone, and returns the directories that were not watched before. With anew it
+	// also renews what it believes to watch: that heals what was lost unheard.
+	arm(live *overlay.Tree, anew bool) (fresh []string, err error)
+	// heard receives after there is something to take.
+	heard() <-chan struct{}
+	// take returns what was heard since the last take.
+	take() marks
+	// close ends the watching: no descriptor below live is open when it returns.
 	close() error
 }
 
-type event struct {
-	dir  string
-	lost bool
+// ear collects what a source hears, in bounded memory, until the target takes it. It is safe for concurrent use.
+type ear struct {
+	now  func() time.Duration // since the target's start
+	wake chan struct{}
+
+	mu sync.Mutex // guards m
+	m  marks
 }
 
-// notify is the source made of fsnotify(7)'s cousins: inotify on Linux, kqueue on FreeBSD.
-//
-// Directories are watched by path, which a hostile jail can turn into a link between the look and the watch. All that
-// it wins is that events of another directory mark one of its own dirty: nothing is read by these paths.
-type notify struct {
-	root    string
-	w       *fsnotify.Watcher
-	watched map[string]bool // guarded by the target's goroutine
-	out     chan event
-	done    chan struct{}
+func newEar(now func() time.Duration) *ear { return &ear{now: now, wake: make(chan struct{}, 1)} }
+
+func (e *ear) heard() <-chan struct{} { return e.wake }
+
+func (e *ear) take() marks {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.m
+	e.m = marks{}
+	return m
 }
 
-func newNotify(root string) (*notify, error) {
-	w, err := fsnotify.NewBufferedWatcher(4096)
-	if err != nil {
-		return nil, err
-	}
-	n := &notify{root: root, w: w, watched: map[string]bool{}, out: make(chan event, 256), done: make(chan struct{})}
-	go n.pump()
-	return n, nil
-}
-
-func (n *notify) events() <-chan event { return n.out }
-
-// close ends the watching; every descriptor is closed when it returns.
-func (n *notify) close() error {
-	err := n.w.Close()
-	<-n.done
-	return err
-}
-
-// pump turns fsnotify's events into dirty directories. A full channel is an event lost, and says so later.
-func (n *notify) pump() {
-	defer close(n.done)
-	lost := false
-	for {
-		var e event
-		select {
-		case ev, ok := <-n.w.Events:
-			if !ok {
-				return
-			}
-			e = event{dir: n.below(filepath.Dir(ev.Name))}
-			if ev.Name == n.root {
-				e.dir = ""
-			}
-		case _, ok := <-n.w.Errors: // overflow, or a watch that went: anything may have been missed
-			if !ok {
-				return
-			}
-			e.lost = true
-		}
-		e.lost = e.lost || lost
-		select {
-		case n.out <- e:
-			lost = false
-		default:
-			lost = true
-			n.overflow()
-		}
-	}
-}
-
-// overflow replaces the oldest event by one that says that some were lost.
-func (n *notify) overflow() {
+// hear changes the marks and wakes the target.
+func (e *ear) hear(f func(m *marks, now time.Duration)) {
+	e.mu.Lock()
+	f(&e.m, e.now())
+	e.mu.Unlock()
 	select {
-	case <-n.out:
-	default:
-	}
-	select {
-	case n.out <- event{lost: true}:
-	default:
+	case e.wake <- struct{}{}:
+	default: // it was woken already
 	}
 }
 
-func (n *notify) below(full string) string {
-	rel := strings.TrimPrefix(strings.TrimPrefix(full, n.root), "/")
-	return rel
+// lost says that anything may have changed unheard.
+func (e *ear) lost() { e.hear(func(m *marks, now time.Duration) { m.lose(now) }) }
+
+func within(path, dir string) bool {
+	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
 }
 
-func (n *notify) arm(dirs []string) ([]string, error) {
-	want := make(map[string]bool, len(dirs))
-	var fresh []string
-	for _, d := range dirs {
-		want[d] = true
-		if n.watched[d] {
-			continue
-		}
-		if err := n.add(d); err != nil {
-			return fresh, err
-		}
-		if n.watched[d] {
-			fresh = append(fresh, d)
-		}
+// unheard are the paths of which nobody wants to hear: no look finds anything to save in them.
+func unheard(t *config.Target) func(path string) bool {
+	return func(path string) bool {
+		c, _ := t.Classes.Of(path)
+		return c == config.Ignore || c == config.Volatile
 	}
-	for d := range n.watched {
-		if !want[d] {
-			_ = n.w.Remove(filepath.Join(n.root, d)) // it may have gone with its directory
-			delete(n.watched, d)
-		}
-	}
-	return fresh, nil
-}
-
-// add watches a directory that is no link; one that has gone meanwhile is no error.
-func (n *notify) add(d string) error {
-	full := filepath.Join(n.root, d)
-	st, err := os.Lstat(full)
-	if err != nil || !st.IsDir() && d != "" {
-		return nil
-	}
-	err = n.w.Add(full)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		n.watched[d] = true
-	}
-	return err
 }

@@ -18,7 +18,7 @@ type Status struct {
 	Generation int        `json:"generation"`
 	Populated  bool       `json:"populated"`
 	Watched    bool       `json:"watched"`
-	SavedAsOf  *time.Time `json:"savedAsOf"` // all that live held then is on stable storage; null if that is not known
+	SavedAsOf  *time.Time `json:"savedAsOf"` // when the last look at everything began that found all saved on stable storage; null if none did
 	Local      int        `json:"local"`
 	Unsaved    int        `json:"unsaved"`
 	Conflicts  int        `json:"conflicts"`
@@ -34,12 +34,12 @@ type Status struct {
 // Describe is the status of a target that one look, by a save or a dry run of one, found without a daemon.
 func Describe(t *config.Target, r *overlay.Result, err error) Status {
 	s := Status{Name: t.Name, Base: t.BaseID}
-	s.fill(r, err)
+	s.fill(r, err, true)
 	return s
 }
 
-// fill brings the outcome of a look into a status. What an error leaves unknown stays as it was.
-func (s *Status) fill(r *overlay.Result, err error) {
+// fill brings the outcome of a look, at everything or at a part, into a status. What an error leaves unknown stays as it was.
+func (s *Status) fill(r *overlay.Result, err error, whole bool) {
 	s.Problem, s.Held, s.Down = problem(err), errors.Is(err, overlay.ErrHeld), errors.Is(err, overlay.ErrNotPopulated)
 	if s.Down {
 		s.Populated, s.Unsaved = false, 0
@@ -50,16 +50,47 @@ func (s *Status) fill(r *overlay.Result, err error) {
 	v := r.View
 	s.Base, s.Generation, s.Room = v.Base.ID, r.Generation, v.Free
 	s.Populated = v.NotPopulated == nil
-	s.Conflicts, s.NotSaved, s.Pending = len(r.Conflicts), len(r.Kept), len(r.Pending)
+	s.Conflicts, s.Pending = len(r.Conflicts), len(r.Pending)
+	s.NotSaved = len(leftOut(r)) - len(r.Pending)
 	if !s.Populated {
 		s.Local, s.Unsaved = len(v.Visible(v.Stored)), 0
 		return
 	}
-	s.Local, s.Unsaved = len(v.Visible(v.Local)), max(len(v.Visible(v.Unsaved))-len(r.Kept)-len(r.Pending), 0)
-	if err == nil && s.Unsaved == 0 && len(r.Unsettled) == 0 {
+	s.Local, s.Unsaved = len(v.Visible(v.Local)), unsaved(r)
+	if err == nil && whole && s.Unsaved == 0 && len(r.Unsettled) == 0 {
 		at := v.Time.UTC()
 		s.SavedAsOf = &at
 	}
+}
+
+// unsaved counts what a restart would lose, derived files too, but for what is left out by class or size, and for what a restart
+// is meant to bring.
+func unsaved(r *overlay.Result) int {
+	left, n := leftOut(r), 0
+	for _, c := range r.View.Visible(r.View.Unsaved) {
+		if !left[c.Path] {
+			n++
+		}
+	}
+	for _, c := range r.View.Unsaved {
+		if !left[c.Path] && r.View.Class(c.Path) == config.Derived {
+			n++
+		}
+	}
+	return n
+}
+
+func leftOut(r *overlay.Result) map[string]bool {
+	left := map[string]bool{}
+	for _, k := range r.Kept {
+		if k.Class == config.Report {
+			left[k.Path] = true
+		}
+	}
+	for _, p := range r.Pending {
+		left[p] = true
+	}
+	return left
 }
 
 // problem puts an error into the words of status: what it is, and what to do.

@@ -3,8 +3,7 @@ package watcher
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
+	"hash/fnv"
 	"sync"
 	"time"
 
@@ -14,78 +13,73 @@ import (
 	"cfgd/overlay"
 )
 
-// Bounds of the pauses between tries of a target that fails.
-const (
-	firstPause = time.Second
-	lastPause  = 30 * time.Second
-)
+// probe is how often it is looked whether a live tree that is not there has been populated: one small file is read.
+const probe = 2 * time.Second
 
-// scanShare is the part of a core's time that scan-only targets may take together, as a divisor.
-const scanShare = 200
+// errEnded says that a target is no longer looked after.
+var errEnded = errors.New("the daemon no longer looks after it")
 
-// shortScan is the shortest period of a scan-only target.
-const shortScan = time.Second
-
-// target is the loop of one target. All fields but status belong to its goroutine.
+// target is the loop of one target. All fields but status and those before calls belong to its goroutine.
 type target struct {
 	o      *overlay.Overlay
 	cfg    *config.Target
 	log    zerolog.Logger
 	budget *budget
-	peers  func() int // how many targets there are
-	open   func(root string) (source, error)
+	start  time.Time
+	open   func(*overlay.Overlay, *ear) (source, error)
+	onLook func(Status) // for tests: called after each look
 
-	calls chan func(context.Context)
+	calls  chan func(context.Context)
+	looked chan struct{} // closed after the first look
+	ended  chan struct{} // closed when Run returns
 
+	agenda   *agenda
 	src      source
-	cost     int // taken from the budget
-	detached time.Time
+	cost     int           // taken from the budget
+	noWatch  time.Duration // watching is not tried again before then
+	scanTook time.Duration
+	whole    bool // the last look was at everything
+
+	detached bool
+	before   *overlay.Record // the record when it was detached
+	down     bool            // live was not populated at the last look
+	probeAt  time.Duration
 	adopted  bool // AdoptLive was tried
+	diary
 
-	dirty      map[string]bool
-	all        bool      // everything is dirty
-	firstDirty time.Time // of the dirt that is not looked at yet
-	lastDirty  time.Time
-	pending    map[string]waiting // what was not still at the last look
-
-	nextScan, nextHash time.Time
-	scanTook           time.Duration
-	failures           int
-	retry              time.Time
-	said               string // the problem that was logged last
-
-	mu     sync.Mutex // guards status
+	mu     sync.Mutex // guards status and busy
 	status Status
+	busy   time.Time // since when a look is at work; zero when none is
 }
 
-// waiting is a path that was not still: its stamp, since when it has that stamp, and since when it waits.
-type waiting struct {
-	stamp overlay.Stamp
-	since time.Time
-	first time.Time
-}
-
-func newTarget(o *overlay.Overlay, log zerolog.Logger, b *budget, peers func() int) *target {
-	t := &target{o: o, cfg: o.Target, log: log.With().Str("target", o.Target.Name).Logger(), budget: b, peers: peers,
-		calls: make(chan func(context.Context)), dirty: map[string]bool{}, pending: map[string]waiting{}, all: true}
-	t.open = func(root string) (source, error) { return newNotify(root) }
-	t.status = Status{Name: o.Target.Name, Problem: "not looked at yet"}
+func newTarget(o *overlay.Overlay, log zerolog.Logger, b *budget) *target {
+	name := o.Target.Name
+	h := fnv.New32()
+	h.Write([]byte(name))
+	t := &target{o: o, cfg: o.Target, log: log.With().Str("target", name).Logger(), budget: b, start: time.Now(), open: newSource,
+		calls: make(chan func(context.Context)), looked: make(chan struct{}), ended: make(chan struct{}),
+		agenda: newAgenda(o.Target.Settings, float64(h.Sum32())/(1<<32))}
+	t.status = Status{Name: name, Base: o.Target.BaseID, Problem: "not looked at yet"}
 	return t
 }
 
+// now is the clock of all decisions: it goes forward whatever happens to the time of day.
+func (t *target) now() time.Duration { return time.Since(t.start) }
+
 // Run keeps the target saved until ctx ends; then it saves once more, still or not, within last.
 func (t *target) Run(ctx context.Context, last time.Duration) {
+	defer close(t.ended)
+	defer t.budget.leave()
+	t.budget.join()
 	defer t.disarm()
-	t.look(ctx, false)
-	for {
-		timer := time.NewTimer(max(time.Until(t.wake()), 0))
+	t.look(ctx)
+	close(t.looked)
+	for ctx.Err() == nil {
+		timer := time.NewTimer(t.sleep())
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			t.finish(last)
-			return
-		case e := <-t.sourceEvents():
-			t.mark(e)
+		case <-t.heard():
+			t.listen()
 		case f := <-t.calls:
 			f(ctx)
 		case <-timer.C:
@@ -93,336 +87,98 @@ func (t *target) Run(ctx context.Context, last time.Duration) {
 		}
 		timer.Stop()
 	}
+	t.finish(last)
 }
 
-// call runs f in the target's goroutine and returns when it is done, or when ctx ends.
-func (t *target) call(ctx context.Context, f func(context.Context)) error {
-	done := make(chan struct{})
-	select {
-	case t.calls <- func(context.Context) { defer close(done); f(ctx) }:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	<-done
-	return nil
-}
-
-func (t *target) sourceEvents() <-chan event {
-	if t.src == nil {
+// heard wakes a target that is at rest. One that has something in hand takes what it hears when it looks: a storm of events
+// then costs no more than an event.
+func (t *target) heard() <-chan struct{} {
+	if t.src == nil || !t.agenda.heard.empty() {
 		return nil
 	}
-	return t.src.events()
+	return t.src.heard()
 }
 
-func (t *target) mark(e event) {
-	now := time.Now()
-	if len(t.dirty) == 0 && !t.all {
-		t.firstDirty = now
+func (t *target) listen() {
+	if t.src != nil {
+		t.agenda.heard.merge(t.src.take())
 	}
-	t.lastDirty = now
-	if e.lost {
-		t.all = true
-		return
-	}
-	t.dirty[e.dir] = true
 }
 
-// wake is when the target is to be looked at next.
-func (t *target) wake() time.Time {
-	switch {
-	case !t.detached.IsZero():
-		return t.retry
-	case t.failures > 0:
-		return t.retry
+func (t *target) sleep() time.Duration {
+	at := t.agenda.next()
+	if t.detached || t.down {
+		at = t.probeAt
 	}
-	at := t.nextScan
-	if len(t.dirty) > 0 || t.all {
-		at = earlier(at, earlier(t.lastDirty.Add(t.cfg.Settle), t.firstDirty.Add(t.cfg.MaxWait)))
-	}
-	for _, w := range t.pending {
-		at = earlier(at, earlier(w.since.Add(t.cfg.Settle), w.first.Add(t.cfg.MaxWait)))
-	}
-	return at
+	return max(at-t.now(), 0)
 }
 
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// due does what wake was about.
+// due looks, if it is time: what was heard meanwhile may have put it off.
 func (t *target) due(ctx context.Context) {
-	if !t.detached.IsZero() && !t.reattach() {
+	if (t.detached || t.down) && !t.probe() {
 		return
 	}
-	t.look(ctx, false)
+	t.listen()
+	if t.agenda.next() <= t.now() {
+		t.look(ctx)
+	}
+}
+
+// probe reports whether a live tree that was not there, or that was let go, has been populated since.
+func (t *target) probe() bool {
+	t.probeAt = t.now() + probe
+	if t.detached {
+		return t.reattach()
+	}
+	if r, err := t.o.Record(); err != nil || r == nil || r.State != overlay.Populated {
+		return err != nil // an error is for the look to report
+	}
+	if s, err := t.o.State(); err == nil && !s.Populated {
+		return false
+	}
+	t.agenda.again()
+	return true
 }
 
 // reattach ends a detachment when the live tree was populated anew, by an init that did not reach the daemon.
 func (t *target) reattach() bool {
-	t.retry = time.Now().Add(lastPause)
 	r, err := t.o.Record()
-	if err != nil || r == nil || r.State != overlay.Populated || !r.Time.After(t.detached) {
+	if err != nil || r == nil || r.State != overlay.Populated {
 		return false
 	}
-	t.detached = time.Time{}
+	if was := t.before; was != nil && was.Identity == r.Identity && was.Time.Equal(r.Time) {
+		return false
+	}
+	t.detached = false
+	t.agenda.again()
 	return true
 }
 
-// look scans and saves what is still, or with force all; it plans the next look.
-func (t *target) look(ctx context.Context, flush bool) *overlay.Result {
-	r, err := t.save(ctx, flush, overlay.SaveOptions{})
-	for n := 0; n < rearms && err == nil && t.rearm(r); n++ {
-		// New directories were not watched while they were listed: what was made in them meanwhile is found now.
-		r, err = t.save(ctx, flush, overlay.SaveOptions{})
+// call runs f in the target's goroutine, with its context, and returns when it is done, or when ctx ends. It runs to its end even
+// if nobody waits any longer.
+func (t *target) call(ctx context.Context, f func(context.Context)) error {
+	done := make(chan struct{})
+	select {
+	case t.calls <- func(ctx context.Context) { defer close(done); f(ctx) }:
+	case <-t.ended:
+		return errEnded
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	t.report(r, err)
-	return r
-}
-
-// rearms bounds how often one look follows a tree that grows directories while it is looked at.
-const rearms = 8
-
-// save is one scan and save. What it looks at is what is dirty, or all when a scan is due.
-func (t *target) save(ctx context.Context, flush bool, so overlay.SaveOptions) (*overlay.Result, error) {
-	now := time.Now()
-	if !t.all && now.Before(t.nextScan) && len(t.pending)+len(t.dirty) > 0 && !flush {
-		so.Dirty = maps.Clone(t.dirty)
-		for p := range t.pending {
-			so.Dirty[dirOf(p)] = true
-		}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	so.Rehash = !now.Before(t.nextHash)
-	if so.Rehash {
-		so.Dirty = nil
-	}
-	if !flush && so.Still == nil {
-		so.Still = t.still
-	}
-	clear(t.dirty)
-	t.all = false
-	if !flush && t.o.Quiet(ctx, overlay.LookOptions{Dirty: so.Dirty, Rehash: so.Rehash}) {
-		t.scheduled(so, now)
-		return nil, nil
-	}
-	seen := t.pending
-	t.pending = map[string]waiting{}
-	r, err := t.o.Save(ctx, so)
-	if err != nil {
-		t.pending = seen
-		t.all = true
-		return r, err
-	}
-	for _, p := range r.Unsettled { // moved on while it was copied: still() did not see it
-		if _, ok := t.pending[p]; !ok {
-			t.pending[p] = waiting{since: now, first: now}
-		}
-	}
-	for p, w := range t.pending {
-		if was, ok := seen[p]; ok {
-			w.first = was.first
-			t.pending[p] = w
-		}
-	}
-	t.scheduled(so, now)
-	return r, nil
-}
-
-// scheduled plans the next scans after one that began at now.
-func (t *target) scheduled(so overlay.SaveOptions, now time.Time) {
-	t.scanTook = time.Since(now)
-	if so.Dirty == nil {
-		t.nextScan = now.Add(t.period())
-	}
-	if so.Rehash {
-		t.nextHash = now.Add(t.cfg.Rehash)
-	}
-}
-
-// period is the time between two scans: the configured one where events tell of changes, else as short as the share of
-// a core for scanning allows.
-func (t *target) period() time.Duration {
-	if t.src != nil {
-		return t.cfg.Rescan
-	}
-	return min(max(t.scanTook*scanShare*time.Duration(t.peers()), shortScan), t.cfg.Rescan)
-}
-
-// still decides whether a changed path has been as it is for settle, or has waited for max_wait.
-func (t *target) still(c overlay.Change) bool {
-	now := time.Now()
-	if c.New == nil {
-		return true
-	}
-	if quiet := now.UnixNano() - c.New.CTime(); quiet >= int64(t.cfg.Settle) {
-		return true
-	}
-	w, ok := t.pending[c.Path]
-	stamp := c.New.Stamp()
-	if !ok || w.stamp != stamp {
-		if !ok {
-			w.first = now
-		}
-		w.stamp, w.since = stamp, now
-	}
-	if now.Sub(w.since) >= t.cfg.Settle || now.Sub(w.first) >= t.cfg.MaxWait {
-		return true
-	}
-	t.pending[c.Path] = w
-	return false
-}
-
-func dirOf(p string) string {
-	for i := len(p) - 1; i >= 0; i-- {
-		if p[i] == '/' {
-			return p[:i]
-		}
-	}
-	return ""
-}
-
-// rearm watches the directories that the look found. It reports whether some of them were not watched before.
-func (t *target) rearm(r *overlay.Result) bool {
-	if r == nil || r.View == nil || r.View.Live == nil || t.cfg.Watch == config.WatchScan {
-		return false
-	}
-	if t.src == nil && !t.startSource(r.View.Live) {
-		return false
-	}
-	fresh, err := t.src.arm(r.View.Live.Dirs())
-	if err != nil {
-		t.log.Warn().Err(err).Msg("cannot watch; scanning instead")
-		t.disarm()
-		return false
-	}
-	for _, d := range fresh {
-		t.dirty[d] = true
-	}
-	t.all = t.all || len(fresh) > 64
-	return len(fresh) > 0
-}
-
-func (t *target) startSource(live *overlay.Tree) bool {
-	cost := watchCost(live)
-	if t.cfg.Watch == config.WatchAuto && !t.budget.take(cost) {
-		return false
-	}
-	src, err := t.open(t.o.Path(t.cfg.Live))
-	if err != nil {
-		t.log.Warn().Err(err).Msg("cannot watch; scanning instead")
-		t.budget.give(cost)
-		return false
-	}
-	t.src, t.cost = src, cost
-	if t.cfg.Watch != config.WatchAuto {
-		t.cost = 0
-	}
-	return true
-}
-
-// disarm closes the source: no descriptor below live is open after it.
-func (t *target) disarm() {
-	if t.src == nil {
-		return
-	}
-	if err := t.src.close(); err != nil {
-		t.log.Debug().Err(err).Msg("close watches")
-	}
-	t.budget.give(t.cost)
-	t.src, t.cost = nil, 0
-}
-
-// report keeps the status, logs what is new in it, and plans the next try after a failure.
-func (t *target) report(r *overlay.Result, err error) {
-	if errors.Is(err, overlay.ErrNotPopulated) {
-		t.disarm()
-		if t.adopt() {
-			t.failures, t.retry, t.all = 1, time.Now(), true
-			return
-		}
-	}
-	s := t.Status()
-	s.Watched, s.Watch = err == nil, t.how()
-	s.fill(r, err)
-	if err == nil && r == nil { // a quiet look
-		now := time.Now().UTC()
-		s.SavedAsOf = &now
-	}
-	t.mu.Lock()
-	t.status = s
-	t.mu.Unlock()
-	t.say(r, err, s.Problem)
-	t.plan(err)
-}
-
-func (t *target) how() string {
-	if t.src != nil {
-		return string(config.WatchFsnotify)
-	}
-	return fmt.Sprintf("%s every %s", config.WatchScan, t.period().Round(100*time.Millisecond))
-}
-
-func (t *target) plan(err error) {
-	if err == nil {
-		t.failures = 0
-		return
-	}
-	t.retry = time.Now().Add(min(firstPause<<min(t.failures, 10), lastPause))
-	t.failures++
-}
-
-// say logs what was saved, and each problem once.
-func (t *target) say(r *overlay.Result, err error, words string) {
-	if err == nil && r != nil && (len(r.Saved) > 0 || len(r.Released) > 0) {
-		t.log.Info().Int("generation", r.Generation).Int("paths", len(r.Saved)).Int("released", len(r.Released)).Msg("saved")
-	}
-	if r != nil && r.View != nil {
-		for _, n := range r.View.Notices {
-			t.log.Warn().Msg(n)
-		}
-	}
-	if words == t.said {
-		return
-	}
-	t.said = words
-	if words == "" {
-		t.log.Info().Msg("all is well again")
-	} else {
-		t.log.Warn().Msg(words)
-	}
-}
-
-// adopt tries, once a start, to take over a live tree that something else populated.
-func (t *target) adopt() bool {
-	if t.adopted {
-		return false
-	}
-	t.adopted = true
-	if r, err := t.o.Record(); err != nil || r != nil {
-		return false
-	}
-	if err := t.o.AdoptLive(context.Background()); err != nil {
-		t.log.Debug().Err(err).Msg("not adopted")
-		return false
-	}
-	t.log.Info().Msg("adopted the live tree that is in place")
-	return true
-}
-
-// Status is what the last look found. It is safe to call from anywhere.
-func (t *target) Status() Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.status
 }
 
 // detach lets go of live and cfg: when it returns no descriptor below them is open, and none will be until attach.
 func (t *target) detach() {
 	t.disarm()
 	t.o.Forget()
-	t.detached, t.retry = time.Now(), time.Now().Add(lastPause)
+	t.before, _ = t.o.Record() // one that cannot be read is not the one of a later start
+	t.detached, t.down, t.probeAt = true, false, t.now()+probe
 	t.said = ""
 	t.mu.Lock()
 	t.status.Watched, t.status.Populated, t.status.Down, t.status.Problem, t.status.Watch = false, false, true, "detached", ""
@@ -430,24 +186,27 @@ func (t *target) detach() {
 }
 
 func (t *target) attach(ctx context.Context) {
-	t.detached, t.failures, t.all, t.adopted = time.Time{}, 0, true, false
-	t.nextScan = time.Time{}
+	t.detached, t.adopted, t.noWatch = false, false, 0
 	t.o.Forget()
-	t.look(ctx, false)
+	t.agenda.again()
+	t.look(ctx)
 }
 
 // finish is the last save: what is there is saved, still or not.
 func (t *target) finish(within time.Duration) {
-	if !t.detached.IsZero() {
+	if t.detached {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	r, err := t.o.Save(ctx, overlay.SaveOptions{Times: true})
-	if err != nil && !errors.Is(err, overlay.ErrNotPopulated) {
-		t.log.Error().Err(err).Msg("last save")
+	if t.o.Quiet(ctx, overlay.LookOptions{}) != nil {
+		return
 	}
-	if r != nil && err == nil {
-		t.say(r, nil, "")
+	r, err := t.o.Save(ctx, overlay.SaveOptions{Times: true})
+	switch {
+	case err == nil:
+		t.logSaved(r)
+	case !errors.Is(err, overlay.ErrNotPopulated):
+		t.log.Error().Err(err).Msg("last save")
 	}
 }

@@ -25,6 +25,9 @@ func (f *File) Close() error {
 	return err
 }
 
+// Fd is the descriptor, for what this package has no word for; it stays the File's.
+func (f *File) Fd() int { return f.fd }
+
 // Read reads on from where the last Read ended.
 func (f *File) Read(p []byte) (int, error) {
 	if len(p) == 0 {

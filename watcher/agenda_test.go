@@ -1,0 +1,302 @@
+package watcher
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"cfgd/config"
+	"cfgd/overlay"
+)
+
+const (
+	ms  = time.Millisecond
+	sec = time.Second
+)
+
+// sim is a tree of a few files, its agenda and its clocks: a world in which looks take no time.
+type sim struct {
+	rapid.TB
+	*agenda
+	at    time.Duration
+	ahead time.Duration // of the wall clock
+	files map[string]*simFile
+	saves []saved
+	looks int
+}
+
+type saved struct {
+	at   time.Duration
+	path string
+}
+
+func (s saved) String() string { return fmt.Sprintf("%v %s", s.at, s.path) }
+
+// simFile is a file: when it was last written to, and since when and how a change of it is unsaved.
+type simFile struct {
+	last, first time.Duration
+	moving      time.Duration // the first write since a look saw it as it is saved, there and back or not
+	ctime       int64
+	stamp       int64
+	dirty       bool
+	heard       bool // the first unsaved write was heard of
+	lost        bool // a write was unheard, and nothing else tells of it
+	gone        bool
+	away        bool // what is saved of it is that it is gone
+}
+
+func settings(settle, maxWait, rescan time.Duration) config.Settings {
+	return config.Settings{Settle: settle, MaxWait: maxWait, Rescan: rescan, Rehash: time.Hour}
+}
+
+// newSim is a world after its first look.
+func newSim(t rapid.TB, s config.Settings) *sim {
+	w := &sim{TB: t, agenda: newAgenda(s, 1), ahead: 1e9 * sec / 1000, files: map[string]*simFile{}}
+	w.look()
+	return w
+}
+
+func (w *sim) wall() int64 { return int64(w.at + w.ahead) }
+
+// write changes a file now, and if it is heard tells the agenda.
+func (w *sim) write(path string, heard, gone bool) {
+	f := w.files[path]
+	if f == nil {
+		f = &simFile{away: true, gone: true, moving: never}
+		w.files[path] = f
+	}
+	if gone && f.gone {
+		return
+	}
+	_, marked := w.heard.of(path, gone)
+	f.lost = f.lost || !heard && (marked || gone) // what is gone has no time that could tell
+	f.moving = min(f.moving, w.at)
+	if gone && f.away { // as it is saved already
+		f.gone, f.dirty = true, false
+		return
+	}
+	if !f.dirty {
+		f.dirty, f.first, f.heard = true, w.at, heard
+	}
+	f.last, f.ctime, f.gone = w.at, w.wall(), gone
+	f.stamp++
+	if heard {
+		w.heard.add(w.at, path, dirOf(path))
+	}
+}
+
+// until lets time pass, with the looks that fall into it.
+func (w *sim) until(at time.Duration) {
+	for w.next() <= at {
+		w.at = max(w.at, w.next())
+		w.look()
+	}
+	w.at = at
+	w.late()
+}
+
+func (w *sim) look() {
+	w.looks++
+	l := w.begin(w.at, w.wall(), false)
+	for p, f := range w.files {
+		if !l.whole() && !l.dirty[dirOf(p)] {
+			continue
+		}
+		if !f.dirty {
+			f.moving = never
+			continue
+		}
+		c := changed{path: p, gone: f.gone, ctime: f.ctime}
+		if !f.gone {
+			c.stamp = stampOf(f.stamp)
+		}
+		if w.still(w.at, w.wall(), c) {
+			w.save(p, f)
+		}
+	}
+	w.done(l, w.Rescan)
+	if w.next() <= w.at {
+		w.Fatalf("at %v: looked, and the next look is at %v", w.at, w.next())
+	}
+}
+
+func stampOf(n int64) overlay.Stamp { e := overlay.Entry{MTime: n}; return e.Stamp() }
+
+func (w *sim) save(p string, f *simFile) {
+	if quiet, waited := w.at-f.last, w.at-f.moving; quiet < w.Settle && waited < w.MaxWait && !f.lost {
+		w.Errorf("at %v: %s saved, quiet for %v, waiting for %v", w.at, p, quiet, waited)
+	}
+	f.dirty, f.lost, f.away, f.moving = false, false, f.gone, never
+	w.saves = append(w.saves, saved{w.at, p})
+}
+
+// late checks that nothing waits for longer than it may.
+func (w *sim) late() {
+	for p, f := range w.files {
+		limit := w.MaxWait
+		if !f.heard { // the next scan finds it
+			limit += w.Rescan + w.Settle
+		}
+		if f.dirty && w.at-f.first > limit {
+			w.Errorf("at %v: %s is unsaved since %v", w.at, p, f.first)
+		}
+	}
+}
+
+// Whatever happens and when, heard or not, with a clock that is set once: nothing is saved before it is still unless it has
+// waited for max_wait, and nothing waits longer than that, or where no event told, than that and the next scan.
+func TestNothingIsSavedTooEarlyOrTooLate(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		millis := func(name string, lo, hi int) time.Duration {
+			return time.Duration(rapid.IntRange(lo, hi).Draw(t, name)) * ms
+		}
+		w := newSim(t, settings(millis("settle", 1, 1000), millis("max_wait", 1, 10000), millis("rescan", 100, 60000)))
+		set := rapid.IntRange(0, 60).Draw(t, "clock is set at")
+		for i := range rapid.IntRange(1, 60).Draw(t, "steps") {
+			w.until(w.at + millis("pause", 0, rapid.SampledFrom([]int{10, 300, 3000}).Draw(t, "pace")))
+			if i == set {
+				w.ahead += rapid.SampledFrom([]time.Duration{-time.Hour, -sec, -100 * ms, 100 * ms, sec, time.Hour}).Draw(t, "by")
+			}
+			path := rapid.SampledFrom([]string{"a", "b", "d/a", "d/b", "d/e/a"}).Draw(t, "path")
+			switch rapid.SampledFrom([]string{"heard", "heard", "unheard", "lost", "gone"}).Draw(t, "what") {
+			case "heard":
+				w.write(path, true, false)
+			case "unheard":
+				w.write(path, false, false)
+			case "lost":
+				w.write(path, false, false)
+				w.heard.lose(w.at)
+			case "gone":
+				w.write(path, rapid.Bool().Draw(t, "heard"), true)
+			}
+		}
+		w.until(w.at + w.Rescan + w.MaxWait + 2*w.Settle)
+		for p, f := range w.files {
+			if f.dirty {
+				t.Errorf("%s was never saved", p)
+			}
+		}
+	})
+}
+
+// A step is a write at a time; "~" before the path says that no event tells of it, "-" that it is a deletion.
+type write struct {
+	at   time.Duration
+	path string
+}
+
+func every(from, to, step time.Duration, path string) (w []write) {
+	for at := from; at < to; at += step {
+		w = append(w, write{at, path})
+	}
+	return w
+}
+
+func TestWhenThingsAreSaved(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		writes []write
+		want   []string
+		looks  int
+	}{
+		"a quiet file after settle, with one look":     {[]write{{sec, "a"}}, []string{"1.5s a"}, 1},
+		"writes of one edit":                           {every(sec, sec+100*ms, 10*ms, "a"), []string{"1.59s a"}, 1},
+		"one window, one look":                         {[]write{{sec, "a"}, {sec + 400*ms, "d/b"}}, []string{"1.9s a", "1.9s d/b"}, 1},
+		"two windows, two looks":                       {[]write{{sec, "a"}, {sec + 600*ms, "d/b"}}, []string{"1.5s a", "2.1s d/b"}, 2},
+		"a file that never rests":                      {every(sec, 14*sec, 100*ms, "log"), []string{"6s log", "11s log", "14.4s log"}, 3},
+		"a quiet one beside it":                        {append(every(sec, 5*sec, 100*ms, "log"), write{2050 * ms, "a"}), []string{"2.55s a", "5.4s log"}, 2},
+		"a deletion":                                   {[]write{{sec, "-d/a"}}, []string{"1.5s d/a"}, 1},
+		"unheard: the scan, at a look its age tells":   {[]write{{sec, "~a"}}, []string{"1m0s a"}, 1},
+		"unheard and just changed: settle after it":    {[]write{{time.Minute - 100*ms, "~a"}}, []string{"1m0.4s a"}, 2},
+		"a deletion unheard: settle after it was seen": {[]write{{sec, "~-a"}}, []string{"1m0.5s a"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newSim(t, settings(500*ms, 5*sec, time.Minute))
+			w.looks = 0
+			last := time.Duration(0)
+			for _, s := range sortedWrites(c.writes) {
+				w.until(s.at)
+				path, unheard := cut(s.path, "~")
+				path, gone := cut(path, "-")
+				if gone {
+					w.files[path] = &simFile{moving: never}
+				}
+				w.write(path, !unheard, gone)
+				last = max(last, s.at)
+			}
+			for range 20 { // look by look, so that the rescans of an idle target are not counted
+				if !w.anyDirty() {
+					break
+				}
+				w.until(w.next())
+			}
+			if got, want := fmt.Sprint(sortedSaves(w.saves)), fmt.Sprint(c.want); got != want || w.looks != c.looks {
+				t.Errorf("saved %s with %d looks, want %s with %d", got, w.looks, want, c.looks)
+			}
+		})
+	}
+}
+
+// An idle target looks at the pace of rescan and no more.
+func TestIdleLooksAtThePaceOfRescan(t *testing.T) {
+	t.Parallel()
+	w := newSim(t, settings(500*ms, 5*sec, time.Minute))
+	w.looks = 0
+	w.until(10*time.Minute + sec)
+	if w.looks != 10 {
+		t.Errorf("%d looks in 10 minutes", w.looks)
+	}
+}
+
+func TestPausesGrowAndEnd(t *testing.T) {
+	t.Parallel()
+	a := newAgenda(settings(500*ms, 5*sec, time.Minute), 1)
+	now := time.Duration(0)
+	var pauses []time.Duration
+	for range 6 {
+		a.begin(now, 0, false)
+		a.heard.add(now, "a", "") // an event does not shorten the pause
+		a.failed(now)
+		pauses = append(pauses, a.next()-now)
+		now = a.next()
+	}
+	if got := fmt.Sprint(pauses); got != "[1s 2s 4s 5s 5s 5s]" {
+		t.Errorf("pauses %s", got)
+	}
+	l := a.begin(now, 0, false)
+	if !l.whole() {
+		t.Error("after a failure not all is looked at")
+	}
+	a.done(l, time.Minute)
+	if got := a.next() - now; got != time.Minute {
+		t.Errorf("after it was mended the next look is in %v", got)
+	}
+}
+
+// Above their bound marks tell of anything, and take no more memory.
+func TestMarksAreBounded(t *testing.T) {
+	t.Parallel()
+	var m, sum marks
+	for i := range 30000 {
+		m.add(time.Duration(i), fmt.Sprintf("d%d/f", i), fmt.Sprintf("d%d", i))
+	}
+	sum.merge(m)
+	for _, m := range []marks{m, sum} {
+		if len(m.paths) > maxMarks || len(m.dirs) > maxMarks || !m.isAll {
+			t.Errorf("%d paths, %d directories, all %v", len(m.paths), len(m.dirs), m.isAll)
+		}
+	}
+}
+
+func (w *sim) anyDirty() bool {
+	for _, f := range w.files {
+		if f.dirty {
+			return true
+		}
+	}
+	return false
+}
