@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -58,12 +59,12 @@ func hasHook(commands []located, want hook) bool {
 
 // checkSlips finds two assignments of one hook's variable in the same file: the second hides the first. Where the hidden one
 // should have been another (the cleanup hook under the name of the init hook), the message says so.
-func (c *rcConf) checkSlips(d *jailDef) {
+func (c *rcConf) checkSlips(d *jailDef, doubled []string) {
 	if d.rcPrefix == "" {
 		c.checkHidden(d)
 		return
 	}
-	for _, name := range sorted(c.assigned) {
+	for _, name := range doubled {
 		if !strings.HasPrefix(name, d.rcPrefix+"exec_") {
 			continue
 		}
@@ -80,6 +81,11 @@ func (c *rcConf) checkSlips(d *jailDef) {
 
 // prestartName matches exec.prestart and jail_NAME_exec_prestart0.
 var prestartName = regexp.MustCompile(`exec[._]prestart[0-9]*$`)
+
+// doubled returns the variables that are assigned more than once, sorted.
+func (c *rcConf) doubled() []string {
+	return slices.DeleteFunc(sorted(c.assigned), func(name string) bool { return len(c.assigned[name]) < 2 })
+}
 
 // checkHidden is checkSlips for jail.conf: two commands with "=" in the same block.
 func (c *rcConf) checkHidden(d *jailDef) {

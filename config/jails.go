@@ -67,6 +67,7 @@ func jailVar(name string) string {
 type rcJails struct {
 	defs   []*jailDef
 	listed []string
+	names  map[string]bool // of listed
 	listAt Origin
 	known  bool // jail_list is set, and its value known
 }
@@ -77,17 +78,17 @@ var rootdirVar = regexp.MustCompile(`^jail_(.+)_rootdir$`)
 // jails finds the jails of jail_list, in its order, and then the ones that have a root directory without being listed.
 // exists tells whether a file is there, for the default fstab.
 func (c *rcConf) jails(exists func(string) bool) *rcJails {
-	js := &rcJails{}
+	js := &rcJails{names: map[string]bool{}}
 	var list string
 	list, js.listAt, js.known = c.get("jail_list")
 	vars := map[string]bool{}
 	for _, listed := range strings.Fields(list) {
 		name := jailName(listed)
-		if slices.Contains(js.listed, name) {
+		if js.names[name] {
 			c.warn(js.listAt, "name it once", "jail_list names %s twice", name)
 			continue
 		}
-		js.listed = append(js.listed, name)
+		js.listed, js.names[name] = append(js.listed, name), true
 		vars[jailVar(name)] = true
 		if d := c.jail(name, exists); d != nil {
 			js.defs = append(js.defs, d)
@@ -144,7 +145,28 @@ func (c *rcConf) jail(name string, exists func(string) bool) *jailDef {
 		d.stop = []located{{v, at}}
 	}
 	c.jailFstab(d, exists)
+	c.warnParameters(d)
 	return d
+}
+
+// followed are the parameters of which another value than the jail_ variables' would make a difference here.
+var followed = regexp.MustCompile(`^(path|mount|mount\.fstab|exec\.(prestart|poststop|prestop|stop))\+?=`)
+
+// warnParameters warns of parameters that reach jail(8) through jail_NAME_parameters, which is not followed.
+func (c *rcConf) warnParameters(d *jailDef) {
+	for _, v := range []string{d.rcPrefix + "parameters", "jail_parameters"} {
+		list, at, ok := c.get(v)
+		if !ok {
+			continue
+		}
+		for _, word := range strings.Fields(list) {
+			if m := followed.FindStringSubmatch(word); m != nil {
+				c.problems = append(c.problems, warningAt(at, d.name, "use the jail_ variable for it, or jail.conf",
+					"%s sets %s of jail %s, which is not followed here", v, m[1], d.name))
+			}
+		}
+		return
+	}
 }
 
 // hooks reads exec_WHEN0, exec_WHEN1, …: the first may be missing, the list ends at the next that is; jail_exec_WHENn is
@@ -223,8 +245,8 @@ func rooted(name string) string {
 
 // jailConfJails reads every jail.conf. The first file that defines a jail counts, as it does for rc.d/jail. A malformed
 // common jail.conf is an error; one of a single jail's files is that jail's problem.
-func (c *rcConf) jailConfJails(read *rootFiles, listed []string) ([]*jailDef, error) {
-	files := c.jailConfFiles(read, listed)
+func (c *rcConf) jailConfJails(read *rootFiles, js *rcJails) ([]*jailDef, error) {
+	files := c.jailConfFiles(read, js.listed)
 	own, common := files[:len(files)-1], files[len(files)-1]
 	blocks, problems, err := readJailConf(read, common)
 	if err != nil {
@@ -236,7 +258,7 @@ func (c *rcConf) jailConfJails(read *rootFiles, listed []string) ([]*jailDef, er
 	}
 	s := &jailConfSet{c: c, seen: map[string]Origin{}}
 	for _, f := range own {
-		if included[f.name] && f.byInclude(listed) {
+		if included[f.name] && f.byInclude(js) {
 			continue
 		}
 		blocks, problems, err := readJailConf(read, f)
@@ -252,8 +274,8 @@ func (c *rcConf) jailConfJails(read *rootFiles, listed []string) ([]*jailDef, er
 
 // byInclude reports whether rc.d/jail starts a jail from the common jail.conf that includes its file, and not from the file
 // alone, which may lack the defaults: where jail_list does not name it, and always for jail.conf.d.
-func (f jailConfFile) byInclude(listed []string) bool {
-	return strings.HasPrefix(f.name, "/etc/jail.conf.d/") || !slices.Contains(listed, f.only)
+func (f jailConfFile) byInclude(js *rcJails) bool {
+	return strings.HasPrefix(f.name, "/etc/jail.conf.d/") || !js.names[f.only]
 }
 
 // readJailConf reads a file; one that is not there has no jails.

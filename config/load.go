@@ -120,13 +120,14 @@ func (l *loader) readJails() error {
 	l.rc = rc
 	js := rc.jails(l.read.exists)
 	l.rcJails = js
-	conf, err := rc.jailConfJails(l.read, js.listed)
+	conf, err := rc.jailConfJails(l.read, js)
 	if err != nil {
 		return err
 	}
 	l.defs = rc.mergeJails(js, conf)
+	doubled := rc.doubled()
 	for _, d := range l.defs {
-		rc.checkSlips(d)
+		rc.checkSlips(d, doubled)
 	}
 	l.problems = append(l.problems, rc.problems...)
 	return nil
@@ -182,6 +183,7 @@ func (l *loader) host() {
 		l.problem(problemOf(err, t.Fstab, t.Name, "mend it"))
 		return
 	}
+	l.checkDoubled(t.Name, mountsOf(t.Fstab, entries))
 	l.checkHostFstab(t, entries)
 	l.finish(t, sec)
 }
@@ -225,7 +227,7 @@ func (l *loader) jail(d *jailDef) {
 // What rc.conf defines has been looked at.
 func (l *loader) checkListed(d *jailDef) {
 	js := l.rcJails
-	if d.rcPrefix == "" && js.known && !slices.Contains(js.listed, jailName(d.name)) {
+	if d.rcPrefix == "" && js.known && !js.names[jailName(d.name)] {
 		l.problem(warningAt(d.origin["jail"], d.name, l.rc.addToList(js, d.name),
 			"jail %s is not in jail_list and will not be started", d.name))
 	}
@@ -257,6 +259,7 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 	if p != nil {
 		return nil, p
 	}
+	l.checkDoubled(t.Name, mounts)
 	base := l.baseMount(t, mounts)
 	if base == nil && !rootGiven && !baseGiven {
 		return nil, nil

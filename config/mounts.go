@@ -1,11 +1,10 @@
 package config
 
 import (
-	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
-	"strings"
 )
 
 // mount is one line of a jail's fstab, or of the mount parameter of jail.conf.
@@ -39,11 +38,18 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 			p := problemOf(err, file, d.name, "mend it")
 			return nil, &p
 		}
-		for _, e := range entries {
-			all = append(all, mount{e, Origin{file, e.Line}, file})
-		}
+		all = append(all, mountsOf(file, entries)...)
 	}
 	return all, nil
+}
+
+// mountsOf are the mounts of an fstab.
+func mountsOf(file string, entries []FstabEntry) []mount {
+	var ms []mount
+	for _, e := range entries {
+		ms = append(ms, mount{e, Origin{file, e.Line}, file})
+	}
+	return ms
 }
 
 // missingFstab warns that jail(8) will not start a jail; for rc.conf's jails that has been said.
@@ -80,28 +86,44 @@ func (l *loader) useBaseMount(t *Target, m *mount) {
 	t.Fstab = m.fstab
 }
 
-// checkMounts finds the slips of an fstab: a line twice, two bases, base and root of different snapshots.
-func (l *loader) checkMounts(t *Target, mounts []mount, base *mount) {
+// checkDoubled finds lines that stand twice.
+func (l *loader) checkDoubled(jail string, mounts []mount) {
 	seen := map[string]mount{}
-	var root *mount
-	for i, m := range mounts {
-		first, doubled := seen[m.key()]
-		if doubled {
-			l.problem(warningAt(m.at, t.Name, "remove one of the two",
+	for _, m := range mounts {
+		if first, doubled := seen[m.key()]; doubled {
+			l.problem(warningAt(m.at, jail, "remove one of the two",
 				"%s is mounted on %s twice; the first line is %s", m.Source, m.Dir, first.at))
 			continue
 		}
 		seen[m.key()] = m
+	}
+}
+
+// checkMounts finds the slips of a target's fstab: two bases, lines that the root hides, base and root of different snapshots.
+func (l *loader) checkMounts(t *Target, mounts []mount, base *mount) {
+	var root *mount
+	for i, m := range mounts {
 		if base != nil && m.at != base.at && l.on(m, path.Join(t.Root, "conf/base/etc")) && m.Source != base.Source {
 			l.problem(warningAt(base.at, t.Name, "keep the one that is meant",
 				"%s hides %s of line %d on %s", base.Source, m.Source, m.at.Line, m.Dir))
 		}
 		if l.on(m, t.Root) {
 			root = &mounts[i]
+			l.checkHiddenMounts(t, mounts[:i], root)
 		}
 	}
 	if root != nil && base != nil {
 		l.checkSnapshots(t, root, base)
+	}
+}
+
+// checkHiddenMounts warns of what is mounted below the root before the root itself, which then lies over it.
+func (l *loader) checkHiddenMounts(t *Target, before []mount, root *mount) {
+	for _, m := range before {
+		if dir := path.Clean(m.Dir); dir != t.Root && within(dir, t.Root) {
+			l.problem(warningAt(m.at, t.Name, fmt.Sprintf("put it below %s", root.at),
+				"%s is mounted on %s before the root, which hides it", m.Source, m.Dir))
+		}
 	}
 }
 
@@ -131,123 +153,4 @@ func (f *rootFiles) real(name string) string {
 			return name
 		}
 	}
-}
-
-// within reports whether a path is a directory or below it.
-func within(p, dir string) bool {
-	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
-}
-
-// tree is one of a target's directories, for finding overlaps.
-type tree struct {
-	target   *Target
-	key      string // base, cfg or live
-	path     string // as configured
-	real     string // without links
-	writable bool
-}
-
-func (l *loader) trees(t *Target) []tree {
-	return []tree{
-		{t, "live", t.Live, l.read.real(t.Live), true},
-		{t, "cfg", t.Cfg, l.read.real(t.Cfg), true},
-		{t, "base", t.Base, l.read.real(t.Base), false},
-	}
-}
-
-// origin is where a tree was set, by itself or through the root.
-func (x tree) origin() Origin {
-	return cmp.Or(x.target.Origin[x.key], x.target.Origin["root"])
-}
-
-// rank says how much a tree is the one to complain about: one that cfgd.toml sets by itself, then one that follows from a root there.
-func (x tree) rank(toml string) int {
-	switch {
-	case toml == "":
-	case x.target.Origin[x.key].File == toml:
-		return 2
-	case x.origin().File == toml:
-		return 1
-	}
-	return 0
-}
-
-// overlap reports whether one tree is the other or inside it. Bases may be shared; a snapshot is outside of the tree that it
-// was taken of, as far as others are concerned.
-func overlap(a, b tree) bool {
-	if !a.writable && !b.writable {
-		return false
-	}
-	if a.target != b.target && (snapshotOf(a, b) || snapshotOf(b, a)) {
-		return false
-	}
-	return within(a.path, b.path) || within(b.path, a.path) || within(a.real, b.real) || within(b.real, a.real)
-}
-
-// snapshotOf reports whether a base is a snapshot of a tree that holds its .zfs or .cfgd directory.
-func snapshotOf(base, live tree) bool {
-	s, ok := ParseSnapshot(base.path)
-	return ok && !base.writable && path.IsAbs(s.Tree) && within(s.Tree, live.path)
-}
-
-// checkTrees refuses a target whose own trees overlap.
-func (l *loader) checkTrees(t *Target) bool {
-	trees := l.trees(t)
-	for i, a := range trees {
-		for _, b := range trees[:i] {
-			if overlap(a, b) {
-				return l.refuseOverlap(a, b)
-			}
-		}
-	}
-	return true
-}
-
-// overlaps drops each target whose trees overlap those of one before it.
-func (l *loader) overlaps() {
-	var kept []*Target
-	for _, t := range l.targets {
-		if l.overlapsNone(t, kept) {
-			kept = append(kept, t)
-			continue
-		}
-		l.jails = append(l.jails, &Jail{Name: t.Name, Root: t.Root, Fstab: t.Fstab, Prestart: t.Prestart, Poststop: t.Poststop, Origin: t.Origin})
-	}
-	l.targets = kept
-}
-
-func (l *loader) overlapsNone(t *Target, others []*Target) bool {
-	for _, o := range others {
-		for _, a := range l.trees(t) {
-			for _, b := range l.trees(o) {
-				if overlap(a, b) {
-					return l.refuseOverlap(a, b)
-				}
-			}
-		}
-	}
-	return true
-}
-
-// refuseOverlap reports two trees that overlap, and returns false. It is an error of cfgd.toml where that set one of them, and the
-// target's own trouble where the machine's files did.
-func (l *loader) refuseOverlap(a, b tree) bool {
-	if a.rank(l.conf.file) < b.rank(l.conf.file) {
-		a, b = b, a
-	}
-	at := a.origin()
-	how := "overlaps"
-	switch {
-	case a.path == b.path:
-		how = "is"
-	case within(a.path, b.path):
-		how = "is inside"
-	}
-	fix := "give each tree a directory of its own"
-	if l.conf.file != "" && at.File == l.conf.file {
-		l.fail(at, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how, b.key, b.path, b.target.Name)
-		return false
-	}
-	l.problem(errorAt(at, a.target.Name, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how, b.key, b.path, b.target.Name))
-	return false
 }

@@ -53,6 +53,19 @@ func TestSlips(t *testing.T) {
 			[]string{"/etc/fstab.vhost1:2 warning: base is of prototype /jail/proto, but the root at /etc/fstab.vhost1:1 is of /jail/web"}},
 		"two bases": {fstab("zpool/vhost1/cfg", "/jail/proto/etc/.zfs/snapshot/2 /jail/vhost1/conf/base/etc nullfs ro 0 0\nzpool/vhost1/cfg"),
 			[]string{"/etc/fstab.vhost1:3 warning: /jail/proto/etc/.zfs/snapshot/2 hides /jail/proto/etc/.zfs/snapshot/1 of line 2", "/etc/fstab.vhost1:3 warning: base is snapshot 2, but the root"}},
+		"the root over its base": {func(f map[string]string) {
+			lines := strings.SplitAfter(f["/etc/fstab.vhost1"], "\n")
+			f["/etc/fstab.vhost1"] = lines[1] + lines[2] + lines[0]
+		}, []string{"/etc/fstab.vhost1:1 warning: /jail/proto/etc/.zfs/snapshot/1 is mounted on /jail/vhost1/conf/base/etc before the root, which hides it",
+			"/etc/fstab.vhost1:2 warning: zpool/vhost1/cfg is mounted on /jail/vhost1/cfg before the root"}},
+		"a doubled line of a jail that is no target": {file("/etc/fstab.proto", paperFstabProto+"# again\n"+paperFstabProto),
+			[]string{"/etc/fstab.proto:3 warning: localhost:/FreeBSD is mounted on /jail/proto/FreeBSD twice; the first line is /etc/fstab.proto:1"}},
+		"a doubled line of the host": {func(f map[string]string) {
+			f["/conf/base/etc/"] = ""
+			f["/etc/fstab"] = strings.Repeat("/dev/ada0s3 /cfg ufs rw,noauto 2 2\n", 2)
+		}, []string{"/etc/fstab:2 warning: /dev/ada0s3 is mounted on /cfg twice"}},
+		"parameters past the variables": {rc("jail_vhost1_hostname", "jail_vhost1_parameters='allow.mount mount.fstab=/etc/other exec.stop+=x'\njail_vhost1_hostname"),
+			[]string{"/etc/rc.conf:13 warning: jail_vhost1_parameters sets mount.fstab of jail vhost1, which is not followed", "/etc/rc.conf:13 warning: jail_vhost1_parameters sets exec.stop"}},
 		"no hostname": {rc("jail_vhost1_hostname", "#"),
 			[]string{"/etc/rc.conf:12 warning: jail vhost1 has no hostname"}},
 		"fstab is not there": {rc(`jail_vhost1_fstab="/etc/fstab.vhost1"`, `jail_vhost1_fstab="/etc/fstab.vhost"`),

@@ -1,0 +1,201 @@
+package config
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+)
+
+// within reports whether a path is a directory or below it.
+func within(p, dir string) bool {
+	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// tree is one of a target's directories, for finding overlaps.
+type tree struct {
+	target   *Target
+	key      string // base, cfg or live
+	path     string // as configured
+	real     string // without links
+	writable bool
+}
+
+func (l *loader) trees(t *Target) []tree {
+	return []tree{
+		{t, "live", t.Live, l.read.real(t.Live), true},
+		{t, "cfg", t.Cfg, l.read.real(t.Cfg), true},
+		{t, "base", t.Base, l.read.real(t.Base), false},
+	}
+}
+
+// origin is where a tree was set, by itself or through the root.
+func (x tree) origin() Origin {
+	return cmp.Or(x.target.Origin[x.key], x.target.Origin["root"])
+}
+
+// rank says how much a tree is the one to complain about: one that cfgd.toml sets by itself, then one that follows from a root there.
+func (x tree) rank(toml string) int {
+	switch {
+	case toml == "":
+	case x.target.Origin[x.key].File == toml:
+		return 2
+	case x.origin().File == toml:
+		return 1
+	}
+	return 0
+}
+
+// overlap reports whether one tree is the other or inside it. Bases may be shared; a snapshot is outside of the tree that it
+// was taken of, as far as others are concerned.
+func overlap(a, b tree) bool {
+	if !a.writable && !b.writable {
+		return false
+	}
+	if a.target != b.target && (snapshotOf(a, b) || snapshotOf(b, a)) {
+		return false
+	}
+	return within(a.path, b.path) || within(b.path, a.path) || within(a.real, b.real) || within(b.real, a.real)
+}
+
+// snapshotOf reports whether a base is a snapshot of a tree that holds its .zfs or .cfgd directory.
+func snapshotOf(base, live tree) bool {
+	s, ok := ParseSnapshot(base.path)
+	return ok && !base.writable && path.IsAbs(s.Tree) && within(s.Tree, live.path)
+}
+
+// checkTrees refuses a target whose own trees overlap.
+func (l *loader) checkTrees(t *Target) bool {
+	trees := l.trees(t)
+	for i, a := range trees {
+		for _, b := range trees[:i] {
+			if overlap(a, b) {
+				return l.refuseOverlap(a, b)
+			}
+		}
+	}
+	return true
+}
+
+// overlaps drops each target whose trees overlap those of one before it.
+func (l *loader) overlaps() {
+	var kept []*Target
+	var index treeIndex
+	for _, t := range l.targets {
+		trees := l.trees(t)
+		if a, b, clash := index.clash(trees); clash {
+			l.refuseOverlap(a, b)
+			l.jails = append(l.jails, &Jail{Name: t.Name, Root: t.Root, Fstab: t.Fstab, Prestart: t.Prestart, Poststop: t.Poststop, Origin: t.Origin})
+			continue
+		}
+		index.add(trees)
+		kept = append(kept, t)
+	}
+	l.targets = kept
+}
+
+// treeIndex finds the trees that may overlap one without a look at all of them: a machine may have a thousand targets, and
+// every hook of a jail loads the configuration. Bases are kept apart, since a thousand targets may share one.
+type treeIndex struct {
+	trees    []tree
+	writable pathIndex
+	readOnly pathIndex
+}
+
+// pathIndex has the trees at each path, and below each directory, by their numbers.
+type pathIndex struct{ at, below map[string][]int }
+
+// paths are the names by which a tree is known.
+func (x tree) paths() []string {
+	if x.path == x.real {
+		return []string{x.path}
+	}
+	return []string{x.path, x.real}
+}
+
+// above returns the directories that hold a path, the nearest first.
+func above(p string) []string {
+	var dirs []string
+	for p != "/" && p != "." {
+		p = path.Dir(p)
+		dirs = append(dirs, p)
+	}
+	return dirs
+}
+
+func (x *treeIndex) add(trees []tree) {
+	for _, t := range trees {
+		in := &x.readOnly
+		if t.writable {
+			in = &x.writable
+		}
+		for _, p := range t.paths() {
+			in.add(p, len(x.trees))
+		}
+		x.trees = append(x.trees, t)
+	}
+}
+
+func (in *pathIndex) add(p string, n int) {
+	if in.at == nil {
+		in.at, in.below = map[string][]int{}, map[string][]int{}
+	}
+	in.at[p] = append(in.at[p], n)
+	for _, dir := range above(p) {
+		in.below[dir] = append(in.below[dir], n)
+	}
+}
+
+// near returns the numbers of the trees at a path, above and below it.
+func (in *pathIndex) near(p string) []int {
+	found := slices.Concat(in.at[p], in.below[p])
+	for _, dir := range above(p) {
+		found = append(found, in.at[dir]...)
+	}
+	return found
+}
+
+// clash returns the first tree in the index that one of a target's trees overlaps, after that tree.
+func (x *treeIndex) clash(trees []tree) (a, b tree, ok bool) {
+	first := len(x.trees)
+	for _, t := range trees {
+		for _, p := range t.paths() {
+			near := x.writable.near(p)
+			if t.writable {
+				near = append(near, x.readOnly.near(p)...)
+			}
+			for _, n := range near {
+				if n < first && overlap(t, x.trees[n]) {
+					first, a = n, t
+				}
+			}
+		}
+	}
+	if first == len(x.trees) {
+		return a, b, false
+	}
+	return a, x.trees[first], true
+}
+
+// refuseOverlap reports two trees that overlap, and returns false. It is an error of cfgd.toml where that set one of them, and the
+// target's own trouble where the machine's files did.
+func (l *loader) refuseOverlap(a, b tree) bool {
+	if a.rank(l.conf.file) < b.rank(l.conf.file) {
+		a, b = b, a
+	}
+	at := a.origin()
+	how := "overlaps"
+	switch {
+	case a.path == b.path:
+		how = "is"
+	case within(a.path, b.path):
+		how = "is inside"
+	}
+	fix := "give each tree a directory of its own"
+	if l.conf.file != "" && at.File == l.conf.file {
+		l.fail(at, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how, b.key, b.path, b.target.Name)
+		return false
+	}
+	l.problem(errorAt(at, a.target.Name, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how, b.key, b.path, b.target.Name))
+	return false
+}
