@@ -43,6 +43,7 @@ func (s *session) app() *cli.App {
 			return usagef("which command? cfgd help lists them")
 		},
 	}
+	plain(a.Flags)
 	for _, c := range a.Commands {
 		finish(c)
 	}
@@ -53,12 +54,22 @@ func (s *session) app() *cli.App {
 func finish(c *cli.Command) {
 	c.OnUsageError = onUsageError
 	c.HideHelpCommand = true
+	plain(c.Flags)
 	for _, sub := range c.Subcommands {
 		finish(sub)
 	}
 	if len(c.Subcommands) > 0 {
 		c.Action = func(ctx *cli.Context) error {
 			return usagef("cfgd %s: which command? cfgd help %s lists them", c.Name, c.Name)
+		}
+	}
+}
+
+// plain keeps "(default: false)" out of the help.
+func plain(flags []cli.Flag) {
+	for _, f := range flags {
+		if b, ok := f.(*cli.BoolFlag); ok {
+			b.DisableDefaultText = true
 		}
 	}
 }

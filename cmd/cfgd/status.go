@@ -93,7 +93,7 @@ func (s *session) printStatus(list []watcher.Status) error {
 	w := newTable()
 	w.row("TARGET", "BASE", "GENERATION", "LOCAL", "UNSAVED", "DAEMON", "SAVED AS OF", "ROOM")
 	for _, st := range list {
-		w.row(st.Name, dash(st.Base), strconv.Itoa(st.Generation), strconv.Itoa(st.Local), unsaved(st), watching(st), savedAsOf(st), bytesText(st.Room))
+		w.row(st.Name, dash(st.Base), strconv.Itoa(st.Generation), strconv.Itoa(st.Local), unsaved(st), watching(st), savedAsOf(st), room(st))
 	}
 	if err := w.print(s.out); err != nil {
 		return err
@@ -137,6 +137,14 @@ func savedAsOf(st watcher.Status) string {
 		return "-"
 	}
 	return st.SavedAsOf.Local().Format(time.DateTime)
+}
+
+// room is what is left in cfg, if it could be asked.
+func room(st watcher.Status) string {
+	if st.Room == 0 && (!st.Populated || st.Problem != "") {
+		return "-"
+	}
+	return bytesText(st.Room)
 }
 
 // bytesText prints a number of bytes in three digits and a unit, of 1024, as df -h does.

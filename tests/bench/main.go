@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,7 @@ var benches = []bench{
 	{"save", benchSave},
 	{"crowd", benchCrowd},
 	{"memory", benchMemory},
+	{"daemon", benchDaemon},
 }
 
 // options are the flags.
@@ -42,6 +44,7 @@ type options struct {
 	targets int
 	saves   int
 	crowd   int
+	idle    time.Duration
 	cfg     string
 	only    string
 }
@@ -84,6 +87,7 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&o.targets, "targets", 100, "targets of the row for many")
 	f.IntVar(&o.saves, "saves", 1000, "edits to save one by one")
 	f.IntVar(&o.crowd, "crowd", 30000, "files to create at once")
+	f.DurationVar(&o.idle, "idle", time.Minute, "how long the daemon is left alone")
 	f.StringVar(&o.cfg, "cfg", "", "`directory` on a real disk for cfg (default: where temporary files are)")
 	f.StringVar(&o.only, "only", "", "measure these alone: "+names())
 	return o, f.Parse(args)
