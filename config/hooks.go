@@ -130,36 +130,43 @@ func (l *loader) checkHooks(t *Target, d *jailDef) {
 	l.checkPlaces(t, d)
 }
 
-// checkPlaces looks at each command for a hook that should be elsewhere.
+// checkPlaces looks at each command for a hook that should be elsewhere, or is another jail's.
 func (l *loader) checkPlaces(t *Target, d *jailDef) {
-	places := []struct {
-		when     string
-		commands []located
-		right    hook
-	}{{"prestart", d.prestart, hookInit}, {"poststop", d.poststop, hookCleanup}, {"prestop", d.prestop, hookNone}, {"stop", d.stop, hookNone}}
-	for _, place := range places {
-		for _, c := range place.commands {
-			h, name := parseHook(c.value)
-			switch {
-			case h == hookNone || d.slipped && place.when == "prestart":
-			case h != place.right:
-				l.problem(warningAt(c.at, t.Name, d.addHook(rightPlace[h], string(h)),
-					"the %s hook of jail %s is in exec.%s%s", h, t.Name, place.when, wrongPlace[place.when]))
-			case strings.ContainsAny(name, "$`"): // which only a shell knows
-			case jailName(name) != jailName(t.Name) && name != "":
-				l.problem(warningAt(c.at, t.Name, "name "+t.Name,
-					"the %s hook of jail %s names %s", h, t.Name, name))
-			}
+	if !d.slipped {
+		l.checkPlace(t, d, "prestart", hookInit, d.prestart)
+	}
+	l.checkPlace(t, d, "poststop", hookCleanup, d.poststop)
+	for _, when := range sorted(d.wrong) {
+		l.checkPlace(t, d, when, hookNone, d.wrong[when])
+	}
+}
+
+func (l *loader) checkPlace(t *Target, d *jailDef, when string, right hook, commands []located) {
+	for _, c := range commands {
+		h, name := parseHook(c.value)
+		switch {
+		case h == hookNone:
+		case h != right:
+			l.problem(warningAt(c.at, t.Name, d.addHook(rightPlace[h], string(h)),
+				"the %s hook of jail %s is in exec.%s%s", h, t.Name, when, wrongPlace[when]))
+		case strings.ContainsAny(name, "$`"): // which only a shell knows
+		case jailName(name) != jailName(t.Name) && name != "":
+			l.problem(warningAt(c.at, t.Name, "name "+t.Name, "the %s hook of jail %s names %s", h, t.Name, name))
 		}
 	}
 }
 
 var rightPlace = map[hook]string{hookInit: "prestart", hookCleanup: "poststop"}
 
-// wrongPlace says why not there.
+// wrongPlace says why not there, in the order of jail(8)'s own steps.
 var wrongPlace = map[string]string{
-	"prestop": ": its failure would leave the jail running",
-	"stop":    ": its failure would leave the jail running",
+	"prepare":   ": the jail's fstab is not mounted yet",
+	"created":   ": its failure would leave a jail without /etc",
+	"start":     ", which runs inside of the jail",
+	"poststart": ": the jail has started without its /etc by then",
+	"prestop":   ": its failure would leave the jail running",
+	"stop":      ": its failure would leave the jail running",
+	"release":   ": the jail's fstab is unmounted by then",
 }
 
 // hookOrigin is the line to show for a hook that is not there.

@@ -18,8 +18,7 @@ type jailDef struct {
 	mounts   []located
 	prestart []located
 	poststop []located
-	prestop  []located // only to find hooks in the wrong place
-	stop     []located
+	wrong    map[string][]located // other exec.…, by what stands behind the dot: no place for a hook
 	origin   map[string]Origin
 	rcPrefix string       // jail_NAME_ where rc.conf defines it, "" for jail.conf
 	hidden   []jailHidden // commands of jail.conf that others replaced
@@ -140,9 +139,11 @@ func (c *rcConf) jail(name string, exists func(string) bool) *jailDef {
 	}
 	d.prestart = c.hooks(d, "prestart")
 	d.poststop = c.hooks(d, "poststop")
-	d.prestop = c.hooks(d, "prestop")
-	if v, at, ok := c.get(prefix + "exec_stop"); ok {
-		d.stop = []located{{v, at}}
+	d.wrong = map[string][]located{"prestop": c.hooks(d, "prestop"), "poststart": c.hooks(d, "poststart"), "start": c.hooks(d, "afterstart")}
+	for _, when := range []string{"start", "stop"} {
+		if v, at, ok := c.get(prefix + "exec_" + when); ok {
+			d.wrong[when] = append(d.wrong[when], located{v, at})
+		}
 	}
 	c.jailFstab(d, exists)
 	c.warnParameters(d)
@@ -326,7 +327,10 @@ func newJailDef(b jailBlock) *jailDef {
 	}
 	d.mounts = b.param("mount")
 	d.prestart, d.poststop = b.param("exec.prestart"), b.param("exec.poststop")
-	d.prestop, d.stop = b.param("exec.prestop"), b.param("exec.stop")
+	d.wrong = map[string][]located{}
+	for when := range wrongPlace {
+		d.wrong[when] = b.param("exec." + when)
+	}
 	for key, list := range map[string][]located{"prestart": d.prestart, "poststop": d.poststop} {
 		if len(list) > 0 {
 			d.origin[key] = list[len(list)-1].at

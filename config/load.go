@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Options say what Load reads.
@@ -214,6 +215,7 @@ func (l *loader) jail(d *jailDef) {
 	case t == nil:
 		l.jails = append(l.jails, d.jail())
 		l.unusedSection(d, sec)
+		l.unusedHook(d)
 	default:
 		l.checkHooks(t, d)
 		l.checkListed(d)
@@ -221,6 +223,16 @@ func (l *loader) jail(d *jailDef) {
 			l.jails = append(l.jails, d.jail())
 		}
 	}
+}
+
+// unusedHook warns of a jail of rc.conf that has the init hook but no base; jail.conf may give the hook to all jails.
+func (l *loader) unusedHook(d *jailDef) {
+	if d.rcPrefix == "" || !hasHook(d.prestart, hookInit) || len(d.fstabs) == 0 || !l.read.exists(d.fstabs[0]) {
+		return
+	}
+	base := path.Join(d.root, "conf/base/etc")
+	l.problem(warningAt(d.origin["prestart"], d.name, fmt.Sprintf("mount the defaults on %s in %s, or remove the hook", base, d.fstabs[0]),
+		"jail %s has an init hook, but its fstab mounts nothing on %s", d.name, base))
 }
 
 // checkListed warns of a target of jail.conf that jail_list lacks; without jail_list, rc.d/jail starts all of jail.conf.
@@ -269,6 +281,10 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 		return nil, &p
 	}
 	if base != nil {
+		if why, fix := oddPath(base.Source); why != "" {
+			p := errorAt(base.at, t.Name, fix, "base %q %s", base.Source, why)
+			return nil, &p
+		}
 		l.useBaseMount(t, base)
 	}
 	if t.Fstab == "" && len(d.fstabs) > 0 {
@@ -282,13 +298,29 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 
 // checkRoot refuses a jail whose root is not a directory of its own.
 func (l *loader) checkRoot(t *Target) *Problem {
-	at := t.Origin["root"]
-	t.Root = path.Clean(t.Root)
-	if !path.IsAbs(t.Root) || t.Root == "/" {
-		p := errorAt(at, t.Name, "give the whole path of the jail's root directory", "root %q of jail %s is not a directory of its own", t.Root, t.Name)
-		return &p
+	at, written := t.Origin["root"], t.Root
+	why, fix := oddPath(written)
+	t.Root = path.Clean(written)
+	switch {
+	case !path.IsAbs(t.Root) || t.Root == "/":
+		why, fix = "is not a directory of its own", "give the whole path of the jail's root directory"
+	case why == "":
+		return nil
 	}
-	return nil
+	p := errorAt(at, t.Name, fix, "root %q of jail %s %s", written, t.Name, why)
+	return &p
+}
+
+// oddPath says what is wrong with an absolute path that cfgd would write below, and what to do: ".." is another place behind a
+// link than by name, and a newline would forge lines of logs and lists. "" is a plain path.
+func oddPath(p string) (why, fix string) {
+	switch {
+	case slices.Contains(strings.Split(p, "/"), ".."):
+		return "leads through ..", "write it without .."
+	case strings.ContainsFunc(p, unicode.IsControl):
+		return "has a control character in it", "write a plain path"
+	}
+	return "", ""
 }
 
 // setRoot takes the root of cfgd.toml and lets the other paths follow from it.

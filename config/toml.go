@@ -187,11 +187,11 @@ func (r *tomlReader) path(s *section, full []string, v any) {
 		return
 	case !path.IsAbs(l.value):
 		r.fail(full, fmt.Sprintf("write it from the top, as %q", "/"+strings.TrimLeft(l.value, "./")), "%s %q is a relative path", dotted(full), l.value)
-	case slices.Contains(strings.Split(l.value, "/"), ".."):
-		r.fail(full, "write it without ..", "%s %q leads through ..", dotted(full), l.value)
-	case strings.ContainsFunc(l.value, unicode.IsControl):
-		r.fail(full, "write a plain path", "%s %q has a control character in it", dotted(full), l.value)
 	default:
+		if why, fix := oddPath(l.value); why != "" {
+			r.fail(full, fix, "%s %q %s", dotted(full), l.value, why)
+			return
+		}
 		s.paths[full[len(full)-1]] = located{path.Clean(l.value), l.at}
 	}
 }
