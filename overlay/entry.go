@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sort"
 
 	"cfgd/internal/dirfd"
@@ -123,6 +124,12 @@ type Tree struct {
 type Skipped struct {
 	Path   string
 	Reason string
+}
+
+// same reports whether two scans of a root found the same in everything, stamps too.
+func (t *Tree) same(o *Tree) bool {
+	return t != nil && t.dev == o.dev && t.rootID == o.rootID && t.Root == o.Root && t.NoXattrs == o.NoXattrs &&
+		slices.Equal(t.Entries, o.Entries) && slices.Equal(t.Skipped, o.Skipped)
 }
 
 // Get returns the entry at path.

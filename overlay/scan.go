@@ -56,7 +56,7 @@ type ScanOptions struct {
 	Now func() time.Time
 }
 
-// Scan looks at the tree below root. Changes that are made meanwhile are seen or not, but never half:
+// Scan looks at the tree below root; where it finds all as Prev says, it returns Prev. Changes that are made meanwhile are seen or not, but never half:
 // a file that moved on while it was read is Unread.
 // A single name that cannot be read is Unread; an error means that the tree as a whole could not be looked at.
 func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
@@ -87,6 +87,9 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 		return nil, err
 	}
 	s.tree.Skipped = sortSkipped(s.tree.Skipped)
+	if o.Prev.same(s.tree) {
+		return o.Prev, nil // what was computed from it still holds, and an idle daemon keeps one tree and not two
+	}
 	return s.tree, nil
 }
 
