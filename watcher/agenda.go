@@ -26,6 +26,10 @@ type agenda struct {
 	wait   map[string]waiting
 	before map[string]waiting // wait, as it was when the look at hand began
 
+	// What was still, by its stamp: what nevertheless is not saved (a conflict, a save that fails) is so for good, and is not
+	// waited for again and again. Kept until a look at everything no longer asks for it.
+	rested, was map[string]overlay.Stamp
+
 	phase              float64
 	nextScan, nextHash time.Duration
 	failures           int
@@ -45,7 +49,7 @@ type waiting struct {
 
 // newAgenda begins with a whole look at once. phase, from 0 to 1, keeps targets that start together from scanning together ever after.
 func newAgenda(s config.Settings, phase float64) *agenda {
-	return &agenda{Settings: s, phase: phase, whole: true, wait: map[string]waiting{}, nextScan: never, nextHash: scale(s.Rehash, phase)}
+	return &agenda{Settings: s, phase: phase, whole: true, wait: map[string]waiting{}, rested: map[string]overlay.Stamp{}, nextScan: never, nextHash: scale(s.Rehash, phase)}
 }
 
 func scale(d time.Duration, by float64) time.Duration { return time.Duration(float64(d) * by) }
@@ -85,8 +89,9 @@ func (a *agenda) begin(now time.Duration, wall int64, whole bool) look {
 	whole = whole || a.whole || l.rehash || a.heard.isAll || now >= a.nextScan
 	a.at, a.heard = a.heard, marks{}
 	a.before, a.wait = a.wait, map[string]waiting{}
-	a.whole = false
+	a.whole, a.was = false, a.rested
 	if whole {
+		a.rested = map[string]overlay.Stamp{}
 		return l
 	}
 	l.dirty = map[string]bool{}
@@ -126,6 +131,10 @@ type changed struct {
 func (a *agenda) still(now time.Duration, wall int64, c changed) bool {
 	a.observe(now, wall)
 	m, marked := a.at.of(c.path, c.gone)
+	if s, ok := a.was[c.path]; ok && s == c.stamp && !marked {
+		a.rested[c.path] = s
+		return true
+	}
 	w, waited := a.before[c.path]
 	if !waited || w.first == never {
 		w.first = now
@@ -141,6 +150,7 @@ func (a *agenda) still(now time.Duration, wall int64, c changed) bool {
 	}
 	switch {
 	case now-w.since >= a.Settle:
+		a.rested[c.path] = c.stamp
 		return true
 	case now-w.first >= a.MaxWait:
 		a.wait[c.path] = waiting{c.stamp, now, never} // look again, even if no event tells

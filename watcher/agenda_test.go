@@ -252,6 +252,26 @@ func TestIdleLooksAtThePaceOfRescan(t *testing.T) {
 	}
 }
 
+// Changes that are not saved although they are still, of files from the future: they are not waited for again and again.
+func TestWhatIsNeverSavedCostsNoLooks(t *testing.T) {
+	t.Parallel()
+	a := newAgenda(settings(500*ms, 5*sec, time.Minute), 1)
+	now, looks := time.Duration(0), 0
+	for ; now < 10*time.Minute; now = a.next() {
+		looks++
+		l := a.begin(now, 0, false)
+		a.still(now, 0, changed{path: "a", stamp: stampOf(1), ctime: int64(time.Hour * 1e4)})
+		if now > 10*sec+700*ms {
+			a.still(now, 0, changed{path: "b", stamp: stampOf(2), ctime: int64(time.Hour * 1e4)})
+			a.still(now, 0, changed{path: "c", gone: true})
+		}
+		a.done(l, time.Minute)
+	}
+	if looks != 12 { // one a minute, and two to see that they rest
+		t.Errorf("%d looks in ten minutes", looks)
+	}
+}
+
 func TestPausesGrowAndEnd(t *testing.T) {
 	t.Parallel()
 	a := newAgenda(settings(500*ms, 5*sec, time.Minute), 1)

@@ -76,7 +76,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.bases, d.budget, d.running, d.ending = overlay.NewBases(), newBudget(), map[string]*runningTarget{}, map[string]*target{}
+	d.init()
 	served := make(chan error, 1)
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -93,6 +93,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	_ = os.Remove(filepath.Join(runDir, SocketPath)) // a client then hears "no daemon" and not "refused"
 	return errors.Join(err, stopped)
+}
+
+func (d *Daemon) init() {
+	d.bases, d.budget, d.running, d.ending = overlay.NewBases(), newBudget(), map[string]*runningTarget{}, map[string]*target{}
 }
 
 // wait handles signals until the end.

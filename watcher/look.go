@@ -90,7 +90,14 @@ func (t *target) done(l look, r *overlay.Result) {
 	t.agenda.done(l, t.period())
 }
 
+// still asks the agenda, but for what is not saved anyway: it would be in its way for ever.
 func (t *target) still(c overlay.Change) bool {
+	if c.New != nil && (c.New.Kind.Special() || c.New.Unread != "") {
+		return true
+	}
+	if class, _ := t.cfg.Classes.Of(c.Path); class == config.Report || class == config.Ignore || class == config.Volatile {
+		return true
+	}
 	q := changed{path: c.Path, gone: c.New == nil}
 	if c.New != nil {
 		q.stamp, q.ctime = c.New.Stamp(), c.New.CTime()
