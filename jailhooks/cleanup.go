@@ -2,13 +2,11 @@ package jailhooks
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"cfgd/config"
+	"cfgd/internal/pathname"
 	"cfgd/overlay"
 )
 
@@ -22,38 +20,50 @@ type Stopped struct {
 
 // Cleanup saves the jail's /etc for the last time, and unmounts and destroys the memory that holds it. The order: the daemon lets
 // go; the last save; if that cannot be done, or leaves something unsaved, a rescue archive; only then the unmount; the record goes
-// last. When neither save nor archive can be had, the tree stays mounted and the error says so.
+// last. When neither save nor archive can be had, or the unmount is refused, the tree stays, the daemon takes it back, and the error
+// says what to do.
 func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := h.Daemon.Detach(ctx, h.Target.Name); err != nil {
-		h.warn("the daemon did not let go: %v", err)
-	}
+	let := h.tell(ctx, h.Daemon.Detach, "the daemon did not let go")
 	s := &Stopped{}
-	err = h.cleanup(ctx, s)
+	if err = h.cleanup(ctx, s); err != nil && let {
+		h.takeBack(ctx)
+	}
 	s.Warnings = h.warnings
 	return s, err
 }
 
+// takeBack has the daemon watch a tree that stays.
+func (h *Hooks) takeBack(ctx context.Context) {
+	if st, err := h.Overlay.State(); err == nil && st.Populated {
+		h.tell(context.WithoutCancel(ctx), h.Daemon.Attach, "the daemon did not take it back")
+	}
+}
+
 func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
+	ctx, cancel := context.WithTimeout(ctx, workWithin)
+	defer cancel()
 	p, err := h.look()
 	if err != nil {
 		return err
 	}
-	dir := h.Target.Memory == config.BackingDir
 	switch {
 	case p.Populated:
-	case p.Interrupted:
-		return h.discard(ctx, &p)
-	case !dir && !p.mounted:
+	case p.backing != config.BackingDir && !p.mounted:
 		s.Nothing = p.Record == nil
-		return h.clearHidden(ctx, &p)
+		if err := h.clearHidden(ctx, &p); err != nil {
+			return fmt.Errorf("clear what an earlier start left: %w", err)
+		}
+		return h.forget()
+	case p.Interrupted, p.Empty && p.ours():
+		return h.discard(ctx, &p)
 	case p.Empty || p.Missing:
 		s.Nothing = true
-		return h.Overlay.DropRecord()
+		return h.forget()
 	default:
 		if err := h.Overlay.AdoptLive(ctx); err != nil {
 			return h.inTheWay(&p, err)
@@ -62,27 +72,17 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 	if err := h.lastSave(ctx, s); err != nil {
 		return err
 	}
-	return h.takeAway(ctx, &p)
+	return h.takeAway(ctx, &p, s)
 }
 
 // lastSave brings all that live holds to cfg, or what cannot be saved to a rescue archive.
 func (h *Hooks) lastSave(ctx context.Context, s *Stopped) error {
-	r, err := h.Overlay.Save(ctx, overlay.SaveOptions{Times: true})
-	s.Result = r
-	why := err
-	if err == nil {
-		for _, k := range r.Kept {
-			h.warn("%s is not saved, and goes: %s", k.Path, k.Reason)
-		}
-		if left := append(append([]string{}, r.Conflicts...), r.Unsettled...); len(left) > 0 {
-			why = fmt.Errorf("changed in cfg by hand as well: %s", strings.Join(left, ", "))
-		}
-	}
+	why := h.save(ctx, s)
 	if why == nil {
 		return nil
 	}
-	s.Rescue, err = h.rescue(ctx)
-	if err != nil {
+	var err error
+	if s.Rescue, err = h.rescue(ctx); err != nil {
 		return fmt.Errorf("%s: not saved: %w; and no rescue archive: %w; %s stays as it is: mend the cause and run cfgd jail cleanup %s again",
 			h.Target.Name, why, err, h.Target.Live, h.Target.Name)
 	}
@@ -90,58 +90,57 @@ func (h *Hooks) lastSave(ctx context.Context, s *Stopped) error {
 	return nil
 }
 
-// rescue writes the archive: a new file, fsynced, renamed to its name, the directory fsynced.
-func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
-	if err := os.MkdirAll(h.RescueDir, 0o700); err != nil {
-		return "", err
-	}
-	f, err := os.CreateTemp(h.RescueDir, ".new-*") // mode 0600
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if _, err := h.Overlay.Rescue(ctx, f); err != nil {
-		return "", err
-	}
-	if err := f.Sync(); err != nil {
-		return "", err
-	}
-	name = filepath.Join(h.RescueDir, h.Target.Name+"-"+h.Now().UTC().Format("20060102T150405.000Z")+".tar")
-	if err := os.Rename(f.Name(), name); err != nil {
-		return "", err
-	}
-	return name, syncDir(h.RescueDir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// save is the last save. Its error says why not everything is in cfg that belongs there.
+func (h *Hooks) save(ctx context.Context, s *Stopped) error {
+	ctx, cancel := context.WithTimeout(ctx, saveWithin)
+	defer cancel()
+	r, err := h.Overlay.Save(ctx, overlay.SaveOptions{Times: true})
+	s.Result = r
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	for _, k := range r.Kept {
+		h.warn("%s is not saved, and goes: %s", pathname.Quote(k.Path), k.Reason)
+	}
+	var left []string
+	for _, path := range append(append(left, r.Conflicts...), r.Unsettled...) {
+		left = append(left, pathname.Quote(path))
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("changed in cfg by hand as well, or while it was saved: %s", strings.Join(left, ", "))
+	}
+	return nil
 }
 
 // takeAway unmounts and destroys what holds the saved tree.
-func (h *Hooks) takeAway(ctx context.Context, p *place) error {
-	if h.Target.Memory == config.BackingDir {
+func (h *Hooks) takeAway(ctx context.Context, p *place, s *Stopped) error {
+	if p.backing == config.BackingDir {
 		return h.Overlay.Clear(ctx)
 	}
-	m, err := h.memory(*p)
+	done := "all is saved"
+	if s.Rescue != "" {
+		done = "what was not saved is in " + s.Rescue
+	}
+	m, err := h.memory(p)
 	if err != nil {
 		return err
 	}
-	if !inMemory(p.mounts[len(p.mounts)-1]) {
-		return h.inTheWay(p, errors.New("it is no memory filesystem"))
+	if top := p.top(); top == nil || !inMemory(top) {
+		return fmt.Errorf("%s, but no memory filesystem is mounted on %s that could be taken away: %w", done, h.Target.Live, ErrInTheWay)
 	}
-	if err := m.Unmake(ctx, h.Run); err != nil {
-		return fmt.Errorf("all is saved, but %s is still mounted: %w (fstat -f %s shows who uses it)", h.Target.Live, err, h.Target.Live)
+	if _, err := h.Run.Run(ctx, m.UnmakePlan()[0]); err != nil {
+		return fmt.Errorf("%s, but %s is still mounted: %w (%s shows who uses it); then run cfgd jail cleanup %s again", done, h.Target.Live, err, h.users(), h.Target.Name)
 	}
-	h.Overlay.Forget()
-	return h.Overlay.DropRecord()
+	if err := m.Destroy(ctx, h.Run); err != nil {
+		return fmt.Errorf("%s, and %s is unmounted, but %s still takes its memory: %w; cfgd jail cleanup %s tries again", done, h.Target.Live, m.Device, err, h.Target.Name)
+	}
+	return h.forget()
+}
+
+// users is the command that lists who keeps live busy.
+func (h *Hooks) users() string {
+	if h.GOOS == "linux" {
+		return "fuser -vm " + h.Target.Live
+	}
+	return "fstat -f " + h.Target.Live
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,8 +39,18 @@ type Hooks struct {
 	RescueDir string
 	Now       func() time.Time
 
-	warnings []string
+	mountpoint func() (bool, error) // for tests, which cannot mount; nil looks
+	warnings   []string
 }
+
+// How long a hook waits for others. Each has a limit of its own, so that time is left for what comes after: for the rescue archive
+// where a save waits in vain for a daemon that hangs.
+const (
+	hookWithin   = 30 * time.Second // for another hook of the same jail
+	daemonWithin = 10 * time.Second // for the daemon's answer
+	saveWithin   = 30 * time.Second
+	workWithin   = 3 * time.Minute // all the rest of a hook
+)
 
 // ErrInTheWay says that something stands on the live path that cfgd did not put there.
 var ErrInTheWay = errors.New("in the way")
@@ -48,13 +59,26 @@ func (h *Hooks) warn(format string, args ...any) {
 	h.warnings = append(h.warnings, fmt.Sprintf(format, args...))
 }
 
-// lock keeps two hooks of the same jail apart, until ctx ends.
+// tell tells the daemon, which a hook needs for nothing: one that does not answer is a warning.
+func (h *Hooks) tell(ctx context.Context, call func(context.Context, string) error, trouble string) (done bool) {
+	ctx, cancel := context.WithTimeout(ctx, daemonWithin)
+	defer cancel()
+	err := call(ctx, h.Target.Name)
+	if err != nil {
+		h.warn("%s: %v", trouble, err)
+	}
+	return err == nil
+}
+
+// lock keeps two hooks of the same jail apart.
 func (h *Hooks) lock(ctx context.Context) (func(), error) {
-	dir := filepath.Join(h.Overlay.RunDir, "lock")
+	ctx, cancel := context.WithTimeout(ctx, hookWithin)
+	defer cancel()
+	dir := filepath.Join(h.Overlay.RunDir, "hook")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, h.Target.Name+".hook"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, h.Target.Name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -79,34 +103,51 @@ func (h *Hooks) lock(ctx context.Context) (func(), error) {
 // place is what stands at the live path.
 type place struct {
 	overlay.State
-	mounts []memory.Mount // on exactly the path, the topmost last; a mount over the jail's root hides them
+	// backing is what holds the tree, or is to hold it: the configuration may have changed since it was populated.
+	backing config.Backing
+	mounts  []memory.Mount // on exactly the path, the topmost last; a mount over the jail's root hides them
 	// mounted says that the path is the root of a filesystem: the topmost of mounts is what one sees.
 	mounted bool
 }
 
+// top is the mount that one sees, nil where there is none.
+func (p *place) top() *memory.Mount {
+	if !p.mounted {
+		return nil
+	}
+	return &p.mounts[len(p.mounts)-1]
+}
+
 func (h *Hooks) look() (place, error) {
-	var p place
+	p := place{backing: h.Target.Memory}
 	var err error
 	if p.State, err = h.Overlay.State(); err != nil {
 		return p, err
 	}
-	if h.Target.Memory == config.BackingDir || p.Missing {
+	if (p.Populated || p.Interrupted) && p.Record.Memory != "" {
+		p.backing = config.Backing(p.Record.Memory)
+	}
+	if p.backing == config.BackingDir {
 		return p, nil
 	}
 	dir, err := h.realDir()
+	if p.Missing && errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
 	if err != nil {
 		return p, err
 	}
 	if p.mounts, err = h.Mounted(dir); err != nil {
 		return p, fmt.Errorf("mounts on %s: %w", dir, err)
 	}
-	p.mounted, err = h.mountpoint()
-	p.mounted = p.mounted && len(p.mounts) > 0
+	if len(p.mounts) > 0 && !p.Missing {
+		p.mounted, err = h.seen()
+	}
 	return p, err
 }
 
 // realDir is the live path as mount(8) lists it: links in the jail's root path are the administrator's and resolved, and
-// there are none below it, which OpenLive has seen.
+// there are none below it, or OpenLive calls it missing.
 func (h *Hooks) realDir() (string, error) {
 	root, err := filepath.EvalSymlinks(h.Target.Root)
 	if err != nil {
@@ -119,8 +160,11 @@ func (h *Hooks) realDir() (string, error) {
 	return filepath.Join(root, rel), nil
 }
 
-// mountpoint reports whether a filesystem is mounted on the live path, for whoever looks at it now.
-func (h *Hooks) mountpoint() (bool, error) {
+// seen reports whether a filesystem is mounted on the live path, for whoever looks at it now.
+func (h *Hooks) seen() (bool, error) {
+	if h.mountpoint != nil {
+		return h.mountpoint()
+	}
 	live, err := h.Overlay.OpenLive()
 	if err != nil {
 		return false, err
@@ -130,12 +174,11 @@ func (h *Hooks) mountpoint() (bool, error) {
 }
 
 // memory is the filesystem that holds, or is to hold, the live tree.
-func (h *Hooks) memory(p place) (memory.Memory, error) {
+func (h *Hooks) memory(p *place) (memory.Memory, error) {
 	dir, err := h.realDir()
-	m := memory.Memory{Backing: h.Target.Memory, Size: h.Target.MemorySize, Dir: dir, GOOS: h.GOOS}
-	if p.mounted {
-		m.Device = device(p.mounts[len(p.mounts)-1])
-		m.Backing = config.BackingTmpfs
+	m := memory.Memory{Backing: p.backing, Size: h.Target.MemorySize, Dir: dir, GOOS: h.GOOS}
+	if top := p.top(); top != nil && inMemory(top) {
+		m.Device, m.Backing = device(top), config.BackingTmpfs
 		if m.Device != "" {
 			m.Backing = config.BackingMD
 		}
@@ -144,7 +187,7 @@ func (h *Hooks) memory(p place) (memory.Memory, error) {
 }
 
 // device is the md of a mount, "" where there is none.
-func device(m memory.Mount) string {
+func device(m *memory.Mount) string {
 	if dev, ok := strings.CutPrefix(m.Source, "/dev/"); ok && strings.HasPrefix(dev, "md") {
 		return dev
 	}
@@ -152,4 +195,34 @@ func device(m memory.Mount) string {
 }
 
 // inMemory reports whether a mount is one that a hook may have made.
-func inMemory(m memory.Mount) bool { return m.Type == "tmpfs" || device(m) != "" }
+func inMemory(m *memory.Mount) bool { return m.Type == "tmpfs" || device(m) != "" }
+
+// ours reports whether what is mounted is memory that a start made: the record names it, or on Linux its source does.
+func (p *place) ours() bool {
+	top, r := p.top(), p.Record
+	switch {
+	case top == nil || !inMemory(top):
+		return false
+	case p.Populated, p.Interrupted, top.Source == memory.TmpfsSource:
+		return true
+	}
+	return r != nil && r.Identity == "" && r.Device == device(top)
+}
+
+// intend notes that memory is being made: a start that is killed before anything is populated leaves a trace as well.
+func (h *Hooks) intend(m *memory.Memory) error {
+	return h.Overlay.WriteRecord(&overlay.Record{State: overlay.Populating, Time: h.Now().UTC(), Memory: string(m.Backing), Device: m.Device})
+}
+
+// forget drops the record of a tree that is gone.
+func (h *Hooks) forget() error {
+	h.Overlay.Forget()
+	return h.Overlay.DropRecord()
+}
+
+func (h *Hooks) inTheWay(p *place, why error) error {
+	if top := p.top(); top != nil {
+		return fmt.Errorf("live: %s (%s) is mounted on %s and cfgd did not populate it: %w (%w); unmount it, then try again", top.Source, top.Type, h.Target.Live, ErrInTheWay, why)
+	}
+	return fmt.Errorf("live: %s holds files and cfgd did not populate it: %w (%w); move them away, then try again", h.Target.Live, ErrInTheWay, why)
+}

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"cfgd/config"
+	"cfgd/internal/dirfd"
 	"cfgd/internal/memory"
-	"cfgd/internal/run"
 	"cfgd/overlay"
 )
 
@@ -20,8 +21,8 @@ type Started struct {
 }
 
 // Init makes the memory filesystem of the jail's /etc, populates it from base and cfg, and tells the daemon. The order: what an
-// earlier start left is cleared; the memory is made and mounted; the record says populating; the tree is populated; the record
-// says populated; the daemon attaches. A step that fails undoes those before it.
+// earlier start left is cleared; the record says that memory is being made; it is made and mounted; the record says populating; the
+// tree is populated; the record says populated; the daemon attaches. A step that fails undoes those before it.
 func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {
@@ -37,19 +38,20 @@ func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := h.Daemon.Attach(ctx, h.Target.Name); err != nil {
-		h.warn("the daemon was not told: %v", err)
-	}
+	h.tell(ctx, h.Daemon.Attach, "the daemon was not told")
 	s.Warnings = h.warnings
 	return s, nil
 }
 
 func (h *Hooks) init(ctx context.Context) (*Started, error) {
+	ctx, cancel := context.WithTimeout(ctx, workWithin)
+	defer cancel()
 	p, err := h.look()
 	switch {
 	case err != nil:
 		return nil, err
 	case p.Populated:
+		h.otherBase(p.Record)
 		return &Started{Already: true}, nil
 	}
 	adopted, err := h.clear(ctx, &p)
@@ -59,29 +61,36 @@ func (h *Hooks) init(ctx context.Context) (*Started, error) {
 	if adopted {
 		return &Started{Adopted: true}, nil
 	}
-	made, err := h.make(ctx, p)
-	if err != nil {
+	if p, err = h.look(); err != nil { // what lay below what was cleared is seen now
 		return nil, err
 	}
-	pop, err := h.Overlay.Populate(ctx, string(made.Backing), made.Device)
-	if err != nil {
-		return nil, errors.Join(err, h.undo(context.WithoutCancel(ctx), made))
+	return h.fill(ctx, &p)
+}
+
+// otherBase warns where a tree that an earlier start populated stands on another base than this start's programs.
+func (h *Hooks) otherBase(r *overlay.Record) {
+	if r.BasePath != "" && r.BasePath != h.Target.Base || h.Target.BaseID != "" && r.BaseID != "" && r.BaseID != h.Target.BaseID {
+		h.warn("%s is populated from %s and not from %s, which fstab names now; cfgd jail cleanup %s, then another start, takes that",
+			h.Target.Live, r.BaseID, h.Target.BaseID, h.Target.Name)
 	}
-	return &Started{Population: pop}, nil
 }
 
 // clear takes away what a start left that failed or was killed, so that an empty place is left. It reports whether the tree in
 // place was adopted instead.
 func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
-	if h.Target.Memory != config.BackingDir && !p.mounted {
-		return false, h.clearHidden(ctx, p)
-	}
 	switch {
+	case p.backing != config.BackingDir && !p.mounted:
+		if err := h.clearHidden(ctx, p); err != nil { // it keeps no jail from starting
+			h.warn("what an earlier start left is still there: %v", err)
+		}
+		return false, h.forget()
 	case p.Interrupted:
 		h.warn("cleared what an interrupted start left in %s", h.Target.Live)
 		return false, h.discard(ctx, p)
+	case p.Empty && p.ours(): // it serves this start, whose record replaces that one
+		return false, nil
 	case p.Empty || p.Missing:
-		return false, h.Overlay.DropRecord()
+		return false, h.forget()
 	}
 	if err := h.Overlay.AdoptLive(ctx); err != nil {
 		return false, h.inTheWay(p, err)
@@ -90,86 +99,103 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	return true, nil
 }
 
-func (h *Hooks) inTheWay(p *place, why error) error {
-	if p.mounted {
-		m := p.mounts[len(p.mounts)-1]
-		return fmt.Errorf("live: %s (%s) is mounted on %s and cfgd did not populate it: %w (%w); unmount it, then try again", m.Source, m.Type, h.Target.Live, ErrInTheWay, why)
-	}
-	return fmt.Errorf("live: %s holds files and cfgd did not populate it: %w (%w); move them away, then try again", h.Target.Live, ErrInTheWay, why)
-}
-
-// discard empties a place of our own that holds nothing worth keeping: a tree that was never whole.
-func (h *Hooks) discard(ctx context.Context, p *place) error {
-	if h.Target.Memory == config.BackingDir {
-		return h.Overlay.Clear(ctx)
-	}
-	m, err := h.memory(*p)
+// fill makes the memory and populates it.
+func (h *Hooks) fill(ctx context.Context, p *place) (*Started, error) {
+	m, err := h.make(ctx, p)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := m.Unmake(ctx, h.Run); err != nil {
-		return err
+	pop, err := h.Overlay.Populate(ctx, string(m.Backing), m.Device)
+	if err != nil {
+		return nil, errors.Join(err, h.undo(context.WithoutCancel(ctx), p, m))
 	}
-	p.mounted, p.mounts = false, p.mounts[:len(p.mounts)-1]
-	h.Overlay.Forget()
-	return h.Overlay.DropRecord()
-}
-
-// clearHidden deals with a record whose tree is not what one sees: jail(8) undid the mounts of a failed start below it, or
-// could not, and the next start mounted the jail's root over it. An md is unmounted by its device; a tmpfs has none.
-func (h *Hooks) clearHidden(ctx context.Context, p *place) error {
-	r := p.Record
-	if r == nil {
-		return nil
-	}
-	if r.Device != "" {
-		hidden := memory.Memory{Backing: config.BackingMD, Device: r.Device}
-		for _, m := range p.mounts {
-			if device(m) != r.Device {
-				continue
-			}
-			if _, err := h.Run.Run(ctx, run.Command("umount", m.Source)); err != nil {
-				return fmt.Errorf("unmount what an earlier start left: %w", err)
-			}
-		}
-		if err := hidden.Destroy(ctx, h.Run); err != nil {
-			h.warn("%s of an earlier start is still there: %v", r.Device, err)
-		}
-	} else if len(p.mounts) > 0 {
-		h.warn("an earlier start left a tmpfs on %s that the jail's root now hides; it goes when both are unmounted", h.Target.Live)
-	}
-	h.Overlay.Forget()
-	return h.Overlay.DropRecord()
+	return &Started{Population: pop}, nil
 }
 
 // make makes the memory, unless an empty one is mounted.
-func (h *Hooks) make(ctx context.Context, p place) (memory.Memory, error) {
+func (h *Hooks) make(ctx context.Context, p *place) (memory.Memory, error) {
 	if h.Target.Memory == config.BackingDir {
 		return memory.Memory{Backing: config.BackingDir}, nil
 	}
+	live, err := h.Overlay.OpenLive()
+	if err != nil {
+		return memory.Memory{}, fmt.Errorf("%w; a filesystem is mounted on a directory, and on no link: is the jail's root mounted?", err)
+	}
+	defer live.Close()
+	p.backing = h.Target.Memory
 	m, err := h.memory(p)
-	if err != nil || p.mounted && inMemory(p.mounts[len(p.mounts)-1]) {
+	if err != nil || p.mounted && inMemory(p.top()) {
 		return m, err
 	}
-	if p.Missing {
-		return m, fmt.Errorf("live: %s is not there: is the jail's root mounted?", h.Target.Live)
-	}
-	if m.Device, err = m.Make(ctx, h.Run); err != nil {
-		return m, err
-	}
-	if on, err := h.mountpoint(); err != nil || !on {
-		return m, errors.Join(fmt.Errorf("%s was mounted, but %s still shows what is below it", m.Backing, h.Target.Live), err, m.Unmake(ctx, h.Run))
-	}
-	return m, nil
+	return h.mount(ctx, live, m)
 }
 
-// undo takes away a tree that could not be populated.
-func (h *Hooks) undo(ctx context.Context, m memory.Memory) error {
-	if m.Backing == config.BackingDir {
-		return h.Overlay.Clear(ctx)
+// mount makes memory on the open live directory, and sees that it came to lie there.
+func (h *Hooks) mount(ctx context.Context, live *dirfd.Dir, m memory.Memory) (memory.Memory, error) {
+	m.Note = func(device string) error { m.Device = device; return h.intend(&m) }
+	if err := h.intend(&m); err != nil {
+		return m, err
 	}
-	if err := m.Unmake(ctx, h.Run); err != nil {
+	dir := m.Dir
+	m.Dir = door(h.GOOS, live, dir)
+	_, err := m.Make(ctx, h.Run)
+	if err == nil {
+		err = h.landed(&m)
+	}
+	if err != nil {
+		err = errors.Join(err, h.unmount(context.WithoutCancel(ctx), &m))
+	}
+	m.Dir = dir
+	return m, err
+}
+
+// unmount undoes a mount that went wrong: it may have been done all the same, here, or with an md wherever that is mounted now. What
+// could not be undone keeps its record, and the next hook tries again.
+func (h *Hooks) unmount(ctx context.Context, m *memory.Memory) error {
+	if p, err := h.look(); err != nil || m.Device != "" || p.ours() {
+		if err := errors.Join(err, m.Unmake(ctx, h.Run)); err != nil {
+			return err
+		}
+	}
+	return h.forget()
+}
+
+// door is the path of a directory by which mount(8) cannot be led astray when a part of the path is swapped: by its descriptor, where
+// the system has that. FreeBSD's mount(8) resolves every path by itself, with realpath(3): there landed has to see.
+func door(goos string, live *dirfd.Dir, dir string) string {
+	if goos != "linux" {
+		return dir
+	}
+	byFd := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), live.Fd())
+	if _, err := os.Readlink(byFd); err != nil { // no proc(5)
+		return dir
+	}
+	return byFd
+}
+
+// landed sees that the filesystem is where the descriptors lead: where mount(8) went by a path, a part of it may have been swapped
+// meanwhile.
+func (h *Hooks) landed(m *memory.Memory) error {
+	p, err := h.look()
+	if err != nil {
 		return err
 	}
-	return h.Overlay.DropRecord()
+	if top := p.top(); top == nil || !inMemory(top) || device(top) != m.Device {
+		return fmt.Errorf("%s was mounted, but %s shows something else: was a part of the path swapped? mount(8) lists where it went", m.Backing, h.Target.Live)
+	}
+	return nil
+}
+
+// undo takes away a tree that could not be populated. Memory that was mounted before, and not by a start, stays and is emptied.
+func (h *Hooks) undo(ctx context.Context, p *place, m memory.Memory) error {
+	var err error
+	if m.Backing == config.BackingDir || p.mounted && !p.ours() {
+		err = h.Overlay.Clear(ctx)
+	} else {
+		err = m.Unmake(ctx, h.Run)
+	}
+	if err != nil { // the record stays, and the next start clears it
+		return err
+	}
+	return h.forget()
 }

@@ -24,6 +24,9 @@ type Memory struct {
 	Dir     string // the mountpoint
 	GOOS    string // freebsd or linux: mount(8) has other words
 	Device  string // md3, once it is made or known
+	// Note, if not nil, hears of the md as soon as Make has it, and "" when Make has undone it: of what nobody noted nothing remains
+	// when the process is killed in between. Its error stops Make.
+	Note func(device string) error
 }
 
 // MakePlan are the commands that make it. For an md the first prints the device, which stands for mdN in the others:
@@ -41,16 +44,20 @@ func (m Memory) MakePlan() []run.Cmd {
 	if m.GOOS == "linux" {
 		opts += ",nodev,noatime"
 	}
-	return []run.Cmd{run.Command("mount", "-t", "tmpfs", "-o", opts, m.source(), m.Dir)}
+	args := []string{"-t", "tmpfs", "-o", opts, m.source(), m.Dir}
+	if m.GOOS == "linux" {
+		args = append([]string{"-c"}, args...) // take the path as it is: a directory by its descriptor stays that directory
+	}
+	return []run.Cmd{run.Command("mount", args...)}
 }
 
-// UnmakePlan are the commands that unmount it and give the memory back.
+// UnmakePlan are the commands that unmount it and give the memory back. An md is unmounted by its device, wherever it is mounted:
+// umount(8) finds it in the table of mounts and looks at no path.
 func (m Memory) UnmakePlan() []run.Cmd {
-	cmds := []run.Cmd{run.Command("umount", m.Dir)}
 	if m.Backing == config.BackingMD {
-		cmds = append(cmds, m.destroy())
+		return []run.Cmd{run.Command("umount", "/dev/"+m.device()), m.destroy()}
 	}
-	return cmds
+	return []run.Cmd{run.Command("umount", m.Dir)}
 }
 
 func (m Memory) destroy() run.Cmd {
@@ -88,13 +95,27 @@ func (m Memory) Make(ctx context.Context, r run.Runner) (string, error) {
 	if m.Device = strings.TrimSpace(out); !mdName.MatchString(m.Device) {
 		return "", fmt.Errorf("%s: printed %q, not the name of an md", cmds[0], out)
 	}
+	err = m.note(m.Device)
 	for _, c := range m.MakePlan()[1:] {
-		if _, err := r.Run(ctx, c); err != nil {
-			_, undo := r.Run(context.WithoutCancel(ctx), m.destroy())
-			return "", errors.Join(err, undo)
+		if err == nil {
+			_, err = r.Run(ctx, c)
 		}
 	}
+	if err != nil {
+		_, undo := r.Run(context.WithoutCancel(ctx), m.destroy())
+		if undo == nil {
+			undo = m.note("")
+		}
+		return "", errors.Join(err, undo)
+	}
 	return m.Device, nil
+}
+
+func (m Memory) note(device string) error {
+	if m.Note == nil {
+		return nil
+	}
+	return m.Note(device)
 }
 
 // Unmake unmounts it and destroys an md. All steps are tried.

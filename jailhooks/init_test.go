@@ -1,0 +1,325 @@
+package jailhooks
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"golang.org/x/sys/unix"
+
+	"cfgd/config"
+	"cfgd/internal/memory"
+	"cfgd/internal/run"
+	"cfgd/overlay"
+)
+
+// initFails runs an init that must fail, with these words.
+func (m *machine) initFails(words ...string) {
+	m.Helper()
+	m.fails(m.tryInit(), words)
+}
+
+func (m *machine) fails(err error, words []string) {
+	m.Helper()
+	for _, w := range words {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			m.Errorf("the error is %v, want %q in it", err, w)
+		}
+	}
+}
+
+// failing makes one command fail, once for each of the texts; "" fails none.
+func (m *machine) failing(begin, why string) {
+	m.before = func(c run.Cmd) error {
+		if strings.HasPrefix(c.String(), begin) {
+			return errors.New(why)
+		}
+		return nil
+	}
+}
+
+// A link that stands for the live tree is not followed, and nothing is mounted.
+func TestLinkInTheWay(t *testing.T) {
+	eachSystem(t, func(m *machine) {
+		m.write("outside/precious", "untouched")
+		m.must(removeAll(m.target.Live))
+		m.must(os.Symlink(m.path("outside"), m.target.Live))
+		m.initFails("is mounted on a directory, and on no link")
+		if s := m.cleanup(); !s.Nothing {
+			m.Errorf("%+v", s)
+		}
+		if len(m.mounts) > 0 || m.read("outside/precious") != "untouched" || strings.Contains(m.said(), "mount") {
+			m.Errorf("%d mounts; %s", len(m.mounts), m.said())
+		}
+	})
+}
+
+// The directory is swapped for a link in the instant before mount(8) looks. On Linux it mounts on the directory that was seen all the
+// same; where it does not, what went elsewhere is found and undone, if it can be told by its device.
+func TestSwappedWhileMounted(t *testing.T) {
+	eachSystem(t, func(m *machine) {
+		m.write("outside/precious", "untouched")
+		m.before = func(c run.Cmd) error {
+			if c.Name == "mount" {
+				m.must(os.Rename(m.target.Live, m.path("jail/vhost1/moved")))
+				m.must(os.Symlink(m.path("outside"), m.target.Live))
+			}
+			return nil
+		}
+		m.initFails("shows something else")
+		if m.record() != nil || len(m.mds) > 0 {
+			m.Errorf("left: %+v, %v", m.record(), m.mds)
+		}
+		switch {
+		case m.goos == "linux" && (len(m.mounts) != 1 || m.mounts[0].Dir != m.path("jail/vhost1/moved")):
+			m.Errorf("mounted %+v", m.mounts)
+		case m.target.Memory == config.BackingMD && (len(m.mounts) > 0 || m.read("outside/precious") != "untouched"):
+			m.Errorf("left: %+v", m.mounts)
+		}
+	})
+}
+
+// A start failed after its init, and jail(8) could not undo the mounts below; the next start mounts the jail's root over them.
+func TestHiddenByTheRoot(t *testing.T) {
+	want := map[string]string{
+		"freebsd/md": "umount /dev/md3\nmdconfig -d -u 3\nmdconfig -a", "freebsd/tmpfs": "umount /jail/vhost1/etc\nmount", "linux/tmpfs": "mount",
+	}
+	eachSystem(t, func(m *machine) {
+		m.init()
+		m.cover()
+		m.log = nil
+		s := m.init()
+		m.populated(nil)
+		_, name, _ := strings.Cut(m.Name(), "/")
+		if !strings.HasPrefix(m.said(), want[name]) {
+			m.Errorf("%s\nwant first\n%s", m.said(), want[name])
+		}
+		hidden := 0
+		if m.goos == "linux" {
+			hidden = 1 // nothing reaches it, and init says so
+		}
+		if len(m.mounts) != 1+hidden || contains(s.Warnings, "the jail's root now hides") != (hidden == 1) {
+			m.Errorf("%d mounts, %q", len(m.mounts), s.Warnings)
+		}
+		m.cleanup()
+		if len(m.mounts) != hidden || len(m.mds) > 0 {
+			m.Errorf("after the stop: %d mounts, %v", len(m.mounts), m.mds)
+		}
+	})
+}
+
+// A cleanup finds it hidden.
+func TestCleanupOfHidden(t *testing.T) {
+	eachSystem(t, func(m *machine) {
+		m.init()
+		m.cover()
+		m.cleanup()
+		if len(m.mds) > 0 || m.record() != nil || m.goos == "freebsd" && len(m.mounts) > 0 {
+			m.Errorf("left: %d mounts, %v, %+v", len(m.mounts), m.mds, m.record())
+		}
+	})
+}
+
+// A record names an md by its number, which may be somebody else's by now: the record is of an earlier life.
+func TestRecordThatLies(t *testing.T) {
+	for _, c := range []struct {
+		name, kind string
+		used       bool   // mounted elsewhere
+		left       bool   // it is still there after init
+		warning    string // of init
+		refused    bool   // cleanup ends with an error, and may be repeated
+	}{
+		{name: "gone"},
+		{name: "ours, unmounted", kind: "swap"},
+		{name: "somebody's image", kind: "vnode", left: true},
+		{name: "somebody's memory", kind: "swap", used: true, left: true, warning: "device busy", refused: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lie := func() *machine {
+				m := newMachine(t, "freebsd", config.BackingMD)
+				if c.kind != "" {
+					m.mds["md7"] = c.kind
+				}
+				if c.used {
+					m.mounts = []*mount{{Mount: memory.Mount{Source: "/dev/md7", Dir: "/mnt", Type: "ufs"}}}
+				}
+				m.must(m.hooks().Overlay.WriteRecord(&overlay.Record{Identity: "of another life", State: overlay.Populated, Memory: "md", Device: "md7"}))
+				return m
+			}
+			m := lie()
+			s := m.init()
+			m.populated(nil)
+			if _, there := m.mds["md7"]; there != c.left || c.warning != "" && !contains(s.Warnings, c.warning) || c.warning == "" && len(s.Warnings) > 0 {
+				t.Errorf("init: md7 is there: %v; %q\n%s", there, s.Warnings, m.said())
+			}
+			m = lie()
+			if err := m.tryCleanup(); (err != nil) != c.refused || (m.record() != nil) != c.refused {
+				t.Errorf("cleanup: %v, record %+v", err, m.record())
+			}
+			if _, there := m.mds["md7"]; there != c.left {
+				t.Errorf("cleanup: md7 is there: %v\n%s", there, m.said())
+			}
+		})
+	}
+}
+
+// What stands there and is nobody's of ours.
+func TestSomebodyElses(t *testing.T) {
+	mounted := func(source, kind string) *machine {
+		m := newMachine(t, "freebsd", config.BackingMD)
+		m.must(m.mount(source, m.target.Live))
+		m.mounts[0].Type = kind
+		return m
+	}
+	t.Run("an empty tmpfs serves, and is emptied where it cannot be filled", func(t *testing.T) {
+		m := mounted("tmpfs", "tmpfs")
+		m.must(os.Rename(m.path("cfg"), m.path("cfg.away")))
+		m.initFails("cfg: ")
+		if s := m.cleanup(); len(m.mounts) != 1 || !s.Nothing {
+			t.Errorf("%d mounts, %+v", len(m.mounts), s)
+		}
+		m.must(os.Rename(m.path("cfg.away"), m.path("cfg")))
+		m.hook = (&stopper{at: 9}).op
+		m.initFails("this step fails")
+		if len(m.live()) > 0 || len(m.mounts) != 1 {
+			t.Errorf("%q, %d mounts", m.live(), len(m.mounts))
+		}
+		m.hook = nil
+		m.init()
+		if len(m.mounts) != 1 {
+			t.Errorf("%d mounts", len(m.mounts))
+		}
+		m.populated(nil)
+	})
+	t.Run("an empty filesystem on a disk is mounted over", func(t *testing.T) {
+		m := mounted("zpool/vhost1/etc", "zfs")
+		m.init()
+		m.populated(nil)
+		m.cleanup()
+		if len(m.mounts) != 1 || !strings.Contains(m.said(), "umount /dev/md3") {
+			t.Errorf("%d mounts\n%s", len(m.mounts), m.said())
+		}
+	})
+	t.Run("what holds files is left alone", func(t *testing.T) {
+		m := mounted("zpool/vhost1/etc", "zfs")
+		m.edit("precious", "untouched")
+		m.initFails("zpool/vhost1/etc (zfs) is mounted on", "in the way", "unmount it, then try again")
+		m.fails(m.tryCleanup(), []string{"in the way"})
+		if len(m.mounts) != 1 || m.live()["precious"] != "untouched" {
+			t.Errorf("%d mounts, %q", len(m.mounts), m.live())
+		}
+	})
+	t.Run("so is a directory", func(t *testing.T) {
+		m := newMachine(t, "linux", config.BackingDir)
+		m.edit("precious", "untouched")
+		m.initFails("holds files", "in the way", "move them away, then try again")
+		m.fails(m.tryCleanup(), []string{"in the way"})
+		if m.live()["precious"] != "untouched" {
+			t.Errorf("%q", m.live())
+		}
+	})
+	t.Run("a directory that is what base and cfg make is taken over", func(t *testing.T) {
+		m := newMachine(t, "linux", config.BackingDir)
+		for p, content := range base {
+			m.edit(p, content)
+		}
+		m.edit("rc.conf", "edited\n")
+		if s := m.init(); !s.Adopted || !contains(s.Warnings, "taken over as it is") {
+			t.Errorf("%+v", s)
+		}
+		m.cleanup()
+		m.clean()
+		if m.read("cfg/rc.conf") != "edited\n" {
+			t.Errorf("cfg/rc.conf: %q", m.read("cfg/rc.conf"))
+		}
+	})
+}
+
+// What mdconfig(8) prints is looked at before it is used.
+func TestStrangeDevice(t *testing.T) {
+	m := newMachine(t, "freebsd", config.BackingMD)
+	h := m.hooks()
+	h.Run = runner(func(run.Cmd) (string, error) { return "ada0\n", nil })
+	_, err := h.Init(t.Context())
+	m.fails(err, []string{`printed "ada0\n", not the name of an md`})
+	m.clean()
+}
+
+type runner func(run.Cmd) (string, error)
+
+func (r runner) Run(_ context.Context, c run.Cmd) (string, error) { return r(c) }
+
+// A tree that an earlier start populated stands on another base than the fstab names by now.
+func TestPopulatedFromAnotherBase(t *testing.T) {
+	m := newMachine(t, "freebsd", config.BackingMD)
+	m.init()
+	m.target.BaseID = "proto/etc@2"
+	if s := m.init(); !s.Already || !contains(s.Warnings, "is populated from proto/etc@1 and not from proto/etc@2") {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Which backing the configuration names by now does not matter to what is there.
+func TestBackingChanged(t *testing.T) {
+	for _, other := range []config.Backing{config.BackingDir, config.BackingTmpfs} {
+		m := newMachine(t, "freebsd", config.BackingMD)
+		m.init()
+		m.target.Memory = other
+		m.edit("rc.conf", "edited\n")
+		m.cleanup()
+		m.clean()
+	}
+	m := newMachine(t, "freebsd", config.BackingDir)
+	m.init()
+	m.target.Memory = config.BackingMD
+	m.edit("rc.conf", "edited\n")
+	m.cleanup()
+	m.clean()
+	if m.read("cfg/rc.conf") != "edited\n" {
+		t.Errorf("cfg/rc.conf: %q", m.read("cfg/rc.conf"))
+	}
+}
+
+// A start waits for another hook, and not for ever; the daemon's silence is a warning.
+func TestInitWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, "freebsd", config.BackingMD)
+		unlock, err := m.hooks().lock(t.Context())
+		m.must(err)
+		m.initFails("another init or cleanup of vhost1 is at work")
+		unlock()
+		m.daemon = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+		if s := m.init(); !contains(s.Warnings, "the daemon was not told: context deadline exceeded") {
+			t.Errorf("%+v", s)
+		}
+		m.populated(nil)
+	})
+}
+
+func TestInitErrors(t *testing.T) {
+	m := newMachine(t, "freebsd", config.BackingMD)
+	h := m.hooks()
+	h.Mounted = func(string) ([]memory.Mount, error) { return nil, unix.EIO }
+	_, err := h.Init(t.Context())
+	m.fails(err, []string{"mounts on", "input/output error"})
+
+	m.target.Root, m.target.Live = m.path("none"), m.path("none/etc")
+	m.initFails("is the jail's root mounted?")
+	if s := m.cleanup(); !s.Nothing {
+		t.Errorf("%+v", s)
+	}
+
+	m = newMachine(t, "freebsd", config.BackingMD)
+	m.failing("newfs", "no space left on device")
+	m.initFails("newfs -i 8192 /dev/md3: no space left on device")
+	m.clean()
+
+	m.write("plain", "")
+	h = m.hooks()
+	h.Overlay.RunDir = m.path("plain")
+	_, err = h.Init(t.Context())
+	m.fails(err, []string{"not a directory"})
+}

@@ -1,0 +1,314 @@
+package jailhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+	"cfgd/internal/memory"
+	"cfgd/internal/run"
+	"cfgd/overlay"
+)
+
+// machine is a system whose mounts are make-believe: to mount is to put the directory aside and an empty one in its place, to unmount
+// is the reverse. So every identity changes as it would, and no privilege is needed. It is the Runner, the table of mounts and the
+// daemon of the hooks under test, and keeps a log of all that they do to it.
+type machine struct {
+	*testing.T
+	dir    string
+	goos   string
+	target *config.Target
+
+	mu     sync.Mutex // guards log and clock; a hook's lock, which is a file's, keeps the rest apart
+	mounts []*mount
+	mds    map[string]string // kind by name
+	log    []string
+
+	// before is asked before each command, after after it was done; an error is the command's.
+	before, after func(c run.Cmd) error
+	daemon        func(ctx context.Context, what string) error
+	hook          dirfd.Hook
+	clock         time.Time
+}
+
+type mount struct {
+	memory.Mount
+	aside  string // where the directory below it is
+	hidden bool
+}
+
+var base = map[string]string{
+	"rc.conf": "hostname=\"proto\"\n", "hosts": "127.0.0.1 localhost\n", "issue": "welcome\n", "ssh/sshd_config": "Port 22\n",
+}
+
+func newMachine(t *testing.T, goos string, backing config.Backing) *machine {
+	m := &machine{T: t, dir: memDir(t), goos: goos, mds: map[string]string{}, clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	for _, d := range []string{"jail/vhost1/etc", "cfg", "run"} {
+		m.must(os.MkdirAll(m.path(d), 0o755))
+	}
+	for p, content := range base {
+		m.write("base/"+p, content)
+	}
+	m.target = &config.Target{Name: "vhost1", Root: m.path("jail/vhost1"), Base: m.path("base"), BaseID: "proto/etc@1", Cfg: m.path("cfg"), Live: m.path("jail/vhost1/etc")}
+	m.target.Memory, m.target.MemorySize, m.target.MaxFile, m.target.KeepGenerations, m.target.KeepBytes = backing, 16<<20, 1<<20, 100, 16<<20
+	model, err := config.Load(config.Options{Root: t.TempDir(), Euid: -1})
+	m.must(err)
+	m.target.Classes = model.Classes
+	return m
+}
+
+// memDir is t.TempDir in memory: nothing here needs a real fsync(2).
+func memDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "cfgd-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// hooks are those of a new process.
+func (m *machine) hooks() *Hooks {
+	o := overlay.New(&config.Model{}, m.target)
+	o.RunDir, o.Hook = m.path("run"), m.hook
+	return &Hooks{Target: m.target, Overlay: o, Run: m, Daemon: m, Mounted: m.Mounted, GOOS: m.goos, RescueDir: m.path("rescue"),
+		Now: m.now, mountpoint: m.mountpoint}
+}
+
+func (m *machine) now() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clock = m.clock.Add(time.Second)
+	return m.clock
+}
+
+func (m *machine) must(err error) {
+	m.Helper()
+	if err != nil {
+		m.Fatal(err)
+	}
+}
+
+func (m *machine) path(p string) string { return filepath.Join(m.dir, p) }
+
+func (m *machine) write(p, content string) {
+	m.Helper()
+	m.must(os.MkdirAll(filepath.Dir(m.path(p)), 0o755))
+	m.must(os.WriteFile(m.path(p), []byte(content), 0o644))
+}
+
+func (m *machine) edit(p, content string) { m.Helper(); m.write("jail/vhost1/etc/"+p, content) }
+
+func (m *machine) read(p string) string {
+	b, err := os.ReadFile(m.path(p))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "(absent)"
+	}
+	m.must(err)
+	return string(b)
+}
+
+// live lists the files of the live tree and what is in them.
+func (m *machine) live() map[string]string {
+	out := map[string]string{}
+	root := m.path("jail/vhost1/etc")
+	m.must(filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		rel, _ := filepath.Rel(root, p)
+		out[rel] = m.read("jail/vhost1/etc/" + rel)
+		return nil
+	}))
+	return out
+}
+
+// init, cleanup: the hook, which must succeed.
+func (m *machine) init() *Started {
+	m.Helper()
+	s, err := m.hooks().Init(m.Context())
+	m.must(err)
+	return s
+}
+
+func (m *machine) cleanup() *Stopped {
+	m.Helper()
+	s, err := m.hooks().Cleanup(m.Context())
+	m.must(err)
+	return s
+}
+
+// populated checks that live is what base and the edits make.
+func (m *machine) populated(edits map[string]string) {
+	m.Helper()
+	want := maps.Clone(base)
+	maps.Copy(want, edits)
+	if got := m.live(); !maps.Equal(got, want) {
+		m.Errorf("live is\n%q, want\n%q", got, want)
+	}
+	if r := m.record(); r == nil || r.State != overlay.Populated {
+		m.Errorf("record %+v", r)
+	}
+}
+
+// clean checks that nothing of a jail's start is left.
+func (m *machine) clean() {
+	m.Helper()
+	if len(m.mounts)+len(m.mds) > 0 {
+		m.Errorf("left: %d mounts, mds %v", len(m.mounts), m.mds)
+	}
+	if r := m.record(); r != nil {
+		m.Errorf("left: record %+v", r)
+	}
+	if got := m.live(); len(got) > 0 {
+		m.Errorf("left: %q", got)
+	}
+}
+
+func (m *machine) record() *overlay.Record {
+	m.Helper()
+	r, err := m.hooks().Overlay.Record()
+	m.must(err)
+	return r
+}
+
+// said is the log as text, without the machine's own directory.
+func (m *machine) said() string { return strings.Join(m.log, "\n") }
+
+func (m *machine) note(format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), m.dir, "")
+	m.log = append(m.log, strings.ReplaceAll(text, fmt.Sprintf("/proc/%d/fd/", os.Getpid()), "FD"))
+}
+
+func (m *machine) Attach(ctx context.Context, target string) error {
+	return m.tell(ctx, "attach "+target)
+}
+func (m *machine) Detach(ctx context.Context, target string) error {
+	return m.tell(ctx, "detach "+target)
+}
+
+func (m *machine) tell(ctx context.Context, what string) error {
+	m.note("%s", what)
+	if m.daemon == nil {
+		return nil
+	}
+	return m.daemon(ctx, what)
+}
+
+func (m *machine) Mounted(dir string) ([]memory.Mount, error) {
+	var out []memory.Mount
+	for _, on := range m.mounts {
+		if on.Dir == dir {
+			out = append(out, on.Mount)
+		}
+	}
+	return out, nil
+}
+
+func (m *machine) mountpoint() (bool, error) {
+	return slices.ContainsFunc(m.mounts, func(on *mount) bool { return on.Dir == m.target.Live && !on.hidden }), nil
+}
+
+// Run does what the command would.
+func (m *machine) Run(_ context.Context, c run.Cmd) (string, error) {
+	m.note("%s", c)
+	if m.before != nil {
+		if err := m.before(c); err != nil {
+			return "", &run.Error{Cmd: c, Err: err}
+		}
+	}
+	out, err := m.do(c)
+	if err == nil && m.after != nil {
+		err = m.after(c)
+	}
+	if err != nil {
+		return "", &run.Error{Cmd: c, Err: err}
+	}
+	return out, nil
+}
+
+func (m *machine) do(c run.Cmd) (string, error) {
+	last := c.Args[len(c.Args)-1]
+	switch words := c.Name + " " + c.Args[0]; words {
+	case "mdconfig -a":
+		name := fmt.Sprintf("md%d", len(m.mds)+3)
+		m.mds[name] = "swap"
+		return name + "\n", nil
+	case "mdconfig -l":
+		if kind, ok := m.mds["md"+last]; ok {
+			return "md" + last + "\t" + kind + "\t16M\t-\n", nil
+		}
+		return "", errors.New("exit status 255")
+	case "mdconfig -d":
+		return "", m.destroy("md" + last)
+	case "newfs -i":
+		return "", nil
+	case "mount -o", "mount -t", "mount -c":
+		return "", m.mount(c.Args[len(c.Args)-2], last)
+	case "umount " + last:
+		return "", m.unmount(last)
+	}
+	m.Errorf("%s: no such command", c)
+	return "", errors.ErrUnsupported
+}
+
+func (m *machine) destroy(md string) error {
+	if slices.ContainsFunc(m.mounts, func(on *mount) bool { return on.Source == "/dev/"+md }) {
+		return errors.New("device busy")
+	}
+	if _, ok := m.mds[md]; !ok {
+		return errors.New("no such device")
+	}
+	delete(m.mds, md)
+	return nil
+}
+
+func (m *machine) mount(source, dir string) error {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	on := &mount{Mount: memory.Mount{Source: source, Dir: real, Type: "tmpfs"}, aside: fmt.Sprintf("%s.below%d", real, len(m.mounts))}
+	if strings.HasPrefix(source, "/dev/") {
+		on.Type = "ufs"
+	}
+	m.mounts = append(m.mounts, on)
+	return errors.Join(os.Rename(real, on.aside), os.Mkdir(real, 0o755))
+}
+
+// unmount takes the topmost mount of that source or directory, as umount(8) does.
+func (m *machine) unmount(what string) error {
+	for i, on := range slices.Backward(m.mounts) {
+		if on.Source != what && on.Dir != what {
+			continue
+		}
+		m.mounts = slices.Delete(m.mounts, i, i+1)
+		if on.hidden {
+			return nil
+		}
+		return errors.Join(os.RemoveAll(on.Dir), os.Rename(on.aside, on.Dir))
+	}
+	return errors.New("not mounted")
+}
+
+// cover mounts the jail's root once more, as the start after a failed one does.
+func (m *machine) cover() {
+	m.must(os.Rename(m.path("jail/vhost1"), m.path("jail/below")))
+	m.must(os.MkdirAll(m.path("jail/vhost1/etc"), 0o755))
+	for _, on := range m.mounts {
+		on.hidden = true
+	}
+}
