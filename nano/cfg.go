@@ -1,7 +1,7 @@
 // Package nano knows the NanoBSD host: so far its /cfg, which is mounted only while it is needed.
 //
 // What always holds: a /cfg that somebody else mounted is never unmounted; the last of those that use a mount of cfgd's own
-// unmounts it, whichever process made it.
+// unmounts it, whichever process made it; one that is busy then is unmounted after the next use.
 package nano
 
 import (
@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,78 +22,148 @@ import (
 // Cfg is a filesystem for saved configuration that fstab mounts noauto.
 type Cfg struct {
 	Dir     string // the mountpoint, as fstab has it
-	RunDir  string // /var/run/cfgd, for the lock and the mark
+	RunDir  string // /var/run/cfgd, for the locks and the mark
 	Run     run.Runner
 	Mounted func(dir string) ([]memory.Mount, error) // memory.Mounted
 }
 
-// Mount makes it reachable and returns what undoes that. The lock is shared while it is used and exclusive while it is mounted or
-// unmounted; the mark says that the mount is cfgd's own.
+// Mount makes it reachable and returns what undoes that. Of two locks, flock(2)'s, which go with a process however that ends, the
+// gate is held by whoever mounts or unmounts, and only meanwhile; the other is shared by all who use it, and whoever gets it for
+// himself, at the gate, is the last. The mark says that the mount is cfgd's own.
 func (c *Cfg) Mount(ctx context.Context) (unmount func() error, err error) {
-	lock, err := c.lock()
+	gate, err := c.gate(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.mount(ctx); err != nil {
-		lock.Close()
+	defer gate.Close()
+	use, err := c.open("cfg.use")
+	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_SH); err != nil {
-		lock.Close()
+	err = c.mount(ctx)
+	if err == nil {
+		err = flock(use, unix.LOCK_SH) // it is held alone at the gate only
+	}
+	if err != nil {
+		use.Close()
 		return nil, err
 	}
-	return func() error {
-		defer lock.Close()
-		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			return nil // another process uses it, and unmounts it after that
-		}
-		return c.unmount(context.WithoutCancel(ctx))
-	}, nil
+	return func() error { return c.leave(context.WithoutCancel(ctx), use) }, nil
 }
 
-// lock opens the lock, held exclusively: nobody mounts or unmounts meanwhile.
-func (c *Cfg) lock() (*os.File, error) {
-	dir := filepath.Join(c.RunDir, "lock")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// leave unmounts it, if nobody else uses it.
+func (c *Cfg) leave(ctx context.Context, use *os.File) error {
+	defer use.Close()
+	gate, err := c.gate(ctx)
+	if err != nil {
+		return err
+	}
+	defer gate.Close()
+	defer use.Close() // before the gate: the next one there may be the last
+	if err := flock(use, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return c.unmount(ctx)
+}
+
+func (c *Cfg) open(name string) (*os.File, error) {
+	if err := os.MkdirAll(c.RunDir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "cfg.mount"), os.O_CREATE|os.O_RDWR, 0o600)
+	return os.OpenFile(filepath.Join(c.RunDir, name), os.O_CREATE|os.O_RDWR, 0o600)
+}
+
+const gateWait = 10 * time.Millisecond
+
+// gate waits until nobody else mounts or unmounts, or until ctx ends.
+func (c *Cfg) gate(ctx context.Context) (*os.File, error) {
+	f, err := c.open("cfg.gate")
 	if err != nil {
 		return nil, err
 	}
-	// Those who share the lock use a mount that is there: to look, it is enough to share it too.
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-		return f, nil
+	for {
+		err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("another cfgd mounts or unmounts %s: %w", c.Dir, ctx.Err())
+		case <-time.After(gateWait):
+		}
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
 	}
-	return f, nil
 }
 
 func (c *Cfg) mark() string { return filepath.Join(c.RunDir, "cfg.mounted") }
 
+// mounted looks into the table of mounts, which has the path without links.
+func (c *Cfg) mounted() (bool, error) {
+	dir, err := filepath.EvalSymlinks(c.Dir)
+	if err != nil {
+		return false, err
+	}
+	on, err := c.Mounted(dir)
+	return len(on) > 0, err
+}
+
+// mount mounts it, unless it is mounted. The mark is there before the mount and goes after it: a process that is killed in between
+// leaves one without the other, which is believed of a mount alone: a mark that finds nothing mounted says nothing.
 func (c *Cfg) mount(ctx context.Context) error {
-	on, err := c.Mounted(c.Dir)
-	if err != nil || len(on) > 0 {
+	on, err := c.mounted()
+	if err != nil || on {
 		return err
 	}
 	if err := os.WriteFile(c.mark(), nil, 0o600); err != nil {
 		return err
 	}
 	if _, err := c.Run.Run(ctx, run.Command("mount", c.Dir)); err != nil {
-		return errors.Join(err, os.Remove(c.mark()))
+		return errors.Join(err, c.notMounted(ctx))
 	}
 	return nil
 }
 
+// notMounted takes the mark away after a mount that was refused. One that was cut short may have been done all the same: then it
+// is undone now, or after the next use.
+func (c *Cfg) notMounted(ctx context.Context) error {
+	if ctx.Err() != nil {
+		if on, err := c.mounted(); err != nil || on {
+			return errors.Join(err, c.unmount(context.WithoutCancel(ctx)))
+		}
+	}
+	return os.Remove(c.mark())
+}
+
+// unmount unmounts a mount of cfgd's own; the caller is alone with it.
 func (c *Cfg) unmount(ctx context.Context) error {
 	if _, err := os.Stat(c.mark()); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // somebody else's mount
+			return nil // somebody else's
 		}
 		return err
+	}
+	if on, err := c.mounted(); err != nil {
+		return err
+	} else if !on { // somebody unmounted it meanwhile
+		return os.Remove(c.mark())
 	}
 	if _, err := c.Run.Run(ctx, run.Command("umount", c.Dir)); err != nil {
 		return err

@@ -1,0 +1,322 @@
+package nano
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cfgd/internal/memory"
+	"cfgd/internal/run"
+)
+
+// machine is a system on which /cfg is make-believe: mount(8) and umount(8) are counted and believed.
+type machine struct {
+	*testing.T
+	dir string
+
+	mu     sync.Mutex // guards the rest
+	on     int        // how often it is mounted
+	log    []string
+	before func(ctx context.Context, c run.Cmd) error // an error is the command's
+	after  func(c run.Cmd) error
+}
+
+func newMachine(t *testing.T) *machine {
+	m := &machine{T: t, dir: t.TempDir()}
+	m.must(os.Mkdir(filepath.Join(m.dir, "cfg"), 0o755))
+	return m
+}
+
+func (m *machine) must(err error) {
+	m.Helper()
+	if err != nil {
+		m.Fatal(err)
+	}
+}
+
+// cfg is the one of a new process.
+func (m *machine) cfg() *Cfg {
+	return &Cfg{Dir: filepath.Join(m.dir, "cfg"), RunDir: filepath.Join(m.dir, "run"), Run: m, Mounted: m.mounted}
+}
+
+func (m *machine) mounted(dir string) ([]memory.Mount, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if dir != filepath.Join(m.dir, "cfg") {
+		return nil, nil
+	}
+	return make([]memory.Mount, m.on), nil
+}
+
+// Run does what the command would. A mount of what is mounted is refused, as by UFS and ext4.
+func (m *machine) Run(ctx context.Context, c run.Cmd) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log = append(m.log, strings.ReplaceAll(c.String(), m.dir, ""))
+	if m.before != nil {
+		if err := m.before(ctx, c); err != nil {
+			return "", err
+		}
+	}
+	delta := map[string]int{"mount": 1, "umount": -1}[c.Name]
+	if on := m.on + delta; on < 0 || on > 1 {
+		m.Errorf("%s: it is mounted %d times", c, m.on)
+		return "", errors.New("device busy")
+	}
+	m.on += delta
+	if m.after != nil {
+		return "", m.after(c)
+	}
+	return "", nil
+}
+
+// use mounts it, which must succeed, and returns what undoes that.
+func (m *machine) use() (leave func()) {
+	m.Helper()
+	unmount, err := m.cfg().Mount(m.Context())
+	m.must(err)
+	if m.on == 0 {
+		m.Error("it is used and not mounted")
+	}
+	return func() {
+		m.Helper()
+		m.must(unmount())
+	}
+}
+
+// ran checks which commands ran since the last time, what is mounted and whether a mark is left.
+func (m *machine) ran(want string, on int) {
+	m.Helper()
+	if got := strings.Join(m.log, ", "); got != want {
+		m.Errorf("ran %q, want %q", got, want)
+	}
+	_, err := os.Stat(m.cfg().mark())
+	if m.log = nil; m.on != on || err == nil && on == 0 {
+		m.Errorf("mounted %d times, want %d; mark: %v", m.on, on, err)
+	}
+}
+
+func TestMountedWhileUsed(t *testing.T) {
+	m := newMachine(t)
+	m.ran("", 0)
+	for range 2 {
+		leave := m.use()
+		m.ran("mount /cfg", 1)
+		leave()
+		m.ran("umount /cfg", 0)
+	}
+}
+
+// The last one out unmounts it, whoever came first.
+func TestTwoUsers(t *testing.T) {
+	for _, firstLeavesFirst := range []bool{true, false} {
+		m := newMachine(t)
+		first, second := m.use(), m.use()
+		m.ran("mount /cfg", 1)
+		if !firstLeavesFirst {
+			first, second = second, first
+		}
+		first()
+		m.ran("", 1)
+		second()
+		m.ran("umount /cfg", 0)
+	}
+}
+
+func TestManyUsers(t *testing.T) {
+	m := newMachine(t)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				unmount, err := m.cfg().Mount(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if on, _ := m.mounted(filepath.Join(m.dir, "cfg")); len(on) != 1 {
+					t.Error("it is used and not mounted")
+				}
+				if err := unmount(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	m.log = nil
+	m.ran("", 0)
+}
+
+func TestSomebodyElses(t *testing.T) {
+	m := newMachine(t)
+	m.on = 1
+	m.use()()
+	m.ran("", 1)
+	// A path through a link is the same mount.
+	m.must(os.Symlink(filepath.Join(m.dir, "cfg"), filepath.Join(m.dir, "link")))
+	c := m.cfg()
+	c.Dir = filepath.Join(m.dir, "link")
+	unmount, err := c.Mount(t.Context())
+	m.must(err)
+	m.must(unmount())
+	m.ran("", 1)
+}
+
+// Somebody unmounted it under us, and perhaps mounted it again: that mount is his.
+func TestSomebodyUnmounts(t *testing.T) {
+	m := newMachine(t)
+	leave := m.use()
+	m.on = 0
+	leave()
+	m.ran("mount /cfg", 0)
+	m.on = 1
+	m.use()()
+	m.ran("", 1)
+}
+
+// killed runs a use of it in a process that is killed in the middle of a command, before or after that had its effect.
+func (m *machine) killed(name string, effect bool) {
+	die := func(c run.Cmd) error {
+		if c.Name == name {
+			panic("killed")
+		}
+		return nil
+	}
+	if effect {
+		m.after = die
+	} else {
+		m.before = func(_ context.Context, c run.Cmd) error { return die(c) }
+	}
+	func() {
+		defer func() { _ = recover() }()
+		unmount, err := m.cfg().Mount(m.Context())
+		m.must(err)
+		m.must(unmount())
+		m.Error("it was not killed")
+	}()
+	m.before, m.after, m.log = nil, nil, nil
+}
+
+func TestKilled(t *testing.T) {
+	for _, c := range []struct {
+		command string
+		effect  bool
+		next    string // what the next use runs
+	}{
+		{"mount", false, "mount /cfg, umount /cfg"},
+		{"mount", true, "umount /cfg"},
+		{"umount", false, "umount /cfg"},
+		{"umount", true, "mount /cfg, umount /cfg"},
+	} {
+		m := newMachine(t)
+		m.killed(c.command, c.effect)
+		m.use()()
+		m.ran(c.next, 0)
+	}
+}
+
+// A process is killed while it uses it: the lock goes with it, the mark stays.
+func TestKilledInUse(t *testing.T) {
+	m := newMachine(t)
+	lock := m.use() // of a process that goes on
+	m.must(os.WriteFile(m.cfg().mark(), nil, 0o600))
+	m.ran("mount /cfg", 1)
+	lock()
+	m.ran("umount /cfg", 0)
+
+	m.on = 1 // of one that is gone, with all its locks
+	m.must(os.WriteFile(m.cfg().mark(), nil, 0o600))
+	m.use()()
+	m.ran("umount /cfg", 0)
+}
+
+func TestMountFails(t *testing.T) {
+	m := newMachine(t)
+	refused := errors.New("unknown special file or file system")
+	m.before = func(context.Context, run.Cmd) error { return refused }
+	if _, err := m.cfg().Mount(t.Context()); !errors.Is(err, refused) {
+		t.Errorf("%v", err)
+	}
+	m.ran("mount /cfg", 0)
+	m.before = nil
+	m.use()()
+	m.ran("mount /cfg, umount /cfg", 0)
+
+	m.must(os.Remove(filepath.Join(m.dir, "cfg")))
+	if _, err := m.cfg().Mount(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no mountpoint: %v", err)
+	}
+	m.ran("", 0)
+}
+
+// A mount that took too long may have been done all the same; then it is undone.
+func TestMountCutShort(t *testing.T) {
+	for _, mounted := range []bool{false, true} {
+		m := newMachine(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		m.before = func(_ context.Context, c run.Cmd) error {
+			if c.Name == "mount" && !mounted {
+				cancel()
+				return context.Canceled
+			}
+			return nil
+		}
+		m.after = func(c run.Cmd) error {
+			if c.Name == "mount" {
+				cancel()
+				return context.Canceled
+			}
+			return nil
+		}
+		if _, err := m.cfg().Mount(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		m.ran(map[bool]string{false: "mount /cfg", true: "mount /cfg, umount /cfg"}[mounted], 0)
+	}
+}
+
+// Somebody stands in it: it stays mounted, and the next use ends with another try.
+func TestBusy(t *testing.T) {
+	m := newMachine(t)
+	busy := errors.New("device busy")
+	m.before = func(_ context.Context, c run.Cmd) error {
+		if c.Name == "umount" {
+			return busy
+		}
+		return nil
+	}
+	unmount, err := m.cfg().Mount(t.Context())
+	m.must(err)
+	if err := unmount(); !errors.Is(err, busy) {
+		t.Errorf("%v", err)
+	}
+	m.ran("mount /cfg, umount /cfg", 1)
+	m.before = nil
+	m.use()()
+	m.ran("umount /cfg", 0)
+}
+
+// Who cannot come to the gate does not wait for ever, and uses nothing.
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		gate, err := m.cfg().gate(t.Context())
+		m.must(err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := m.cfg().Mount(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "another cfgd mounts or unmounts") {
+			t.Errorf("%v", err)
+		}
+		m.ran("", 0)
+		gate.Close()
+		m.use()()
+		m.ran("mount /cfg, umount /cfg", 0)
+	})
+}
