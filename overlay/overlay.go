@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 	"time"
 
@@ -34,8 +35,11 @@ type Overlay struct {
 	mounts bool                // fstab mounts cfg, and does it here: with --root nothing is mounted
 
 	live  *Tree
-	store *Store // the last opening, for its scan and manifest
-	left  *left  // where cfg is mounted on demand
+	marks map[string]bool // NanoBSD's, as they were when live was scanned
+	store *Store          // the last opening, for its scan and manifest
+	left  *left           // where cfg is mounted on demand
+
+	compared *compared
 }
 
 // New makes the overlay of a target of the model. Nothing is opened yet.
@@ -222,7 +226,9 @@ type View struct {
 	Free         uint64 // bytes left in cfg's filesystem
 	ReadOnly     bool   // cfg's
 
-	class func(string) config.Class
+	class    func(string) config.Class
+	marks    map[string]bool
+	compared *compared
 }
 
 // Class is the class of a path.
@@ -258,12 +264,12 @@ func (o *Overlay) look(ctx context.Context, lo LookOptions) (*View, error) {
 
 // view makes a View of an open store.
 func (o *Overlay) view(ctx context.Context, base *Base, s *Store, lo LookOptions) (*View, error) {
-	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, Notices: s.Notices, Adopted: s.Adopted, ReadOnly: s.ReadOnly, class: o.classOf(s)}
-	v.Saved = Saved(base.Tree, v.plain(), s.Manifest.Removals)
+	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, Notices: s.Notices, Adopted: s.Adopted, ReadOnly: s.ReadOnly, class: o.classOf(s), marks: s.Ignored}
 	if space, err := s.cfg.Space(); err == nil {
 		v.Free = space.Free
 	}
-	v.Stored = Delta(base.Tree, v.Saved)
+	v.compared = o.compare(base, s)
+	v.Saved, v.Stored = v.compared.saved, v.compared.stored
 	if err := o.lookLive(ctx, v, lo); err != nil {
 		return nil, err
 	}
@@ -271,7 +277,12 @@ func (o *Overlay) view(ctx context.Context, base *Base, s *Store, lo LookOptions
 }
 
 // plain is the plain tree with what only the manifest can hold: immutable flags, attributes.
-func (v *View) plain() *Tree { return dressed(v.Plain, v.Current) }
+func (v *View) plain() *Tree {
+	if v.compared.plain == v.Plain && v.compared.manifest == v.Current {
+		return v.compared.dressed
+	}
+	return dressed(v.Plain, v.Current)
+}
 
 func dressed(plain *Tree, m *Manifest) *Tree {
 	t := *plain
@@ -308,14 +319,17 @@ func (o *Overlay) lookLive(ctx context.Context, v *View, lo LookOptions) error {
 }
 
 func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo LookOptions) error {
+	if !maps.Equal(o.marks, v.marks) {
+		o.live, o.marks = nil, v.marks
+	}
 	t, err := Scan(ctx, live, ScanOptions{Prev: o.live, Dirty: lo.Dirty, Rehash: lo.Rehash, MaxFile: o.Target.MaxFile,
 		Names: v.Base.Tree, Now: o.Now, Ignore: o.ignored(v.class)})
 	if err != nil {
 		return fmt.Errorf("scan live: %w", err)
 	}
 	o.live, v.Live = t, t
-	v.Local = Delta(v.Base.Tree, t)
-	v.Unsaved = Delta(v.Saved, t)
+	v.compared.with(t)
+	v.Local, v.Unsaved = v.compared.local, v.compared.unsaved
 	return nil
 }
 

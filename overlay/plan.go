@@ -113,6 +113,9 @@ func (w *planner) path(path string, base, saved, live *Entry) {
 	if base != nil && base.Kind.Special() {
 		base = nil
 	}
+	if w.untouched(path, base, saved, live) {
+		return // most are: their class is not even asked for
+	}
 	if why, class := w.unsaved(path, saved, live); why != "" {
 		w.left[path] = true
 		w.keep(path, base, live)
@@ -134,6 +137,14 @@ func (w *planner) path(path string, base, saved, live *Entry) {
 	case base == nil, !same(base, live, w.xattrs), w.old.pinned(path):
 		w.want[path] = live
 	}
+}
+
+// untouched reports whether a path that is no directory is everywhere as base has it, and cfg knows nothing of it.
+func (w *planner) untouched(path string, base, saved, live *Entry) bool {
+	if base == nil || saved == nil || live == nil || live.Kind == dirfd.KindDir || !same(base, live, w.xattrs) || !same(base, saved, w.xattrs) {
+		return false
+	}
+	return !has(w.plain, path) && !w.old.pinned(path) && !w.old.held(path)
 }
 
 // compare2 is compare for entries of which either may be nil.

@@ -50,9 +50,9 @@ func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) *Result {
 		return nil
 	}
 	s := *o.store
-	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, Free: o.left.free, ReadOnly: s.ReadOnly, class: o.classOf(&s)}
-	v.Saved = Saved(base.Tree, v.plain(), s.Manifest.Removals)
-	v.Stored = Delta(base.Tree, v.Saved)
+	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, Free: o.left.free, ReadOnly: s.ReadOnly, class: o.classOf(&s), marks: s.Ignored}
+	v.compared = o.compare(base, &s)
+	v.Saved, v.Stored = v.compared.saved, v.compared.stored
 	if err := o.lookLive(ctx, v, lo); err != nil || v.NotPopulated != nil {
 		return nil
 	}
@@ -78,4 +78,4 @@ func (o *Overlay) sameBase(base *Base) bool {
 }
 
 // Forget drops what is remembered of live and cfg, so that the next look reads everything.
-func (o *Overlay) Forget() { o.live, o.store, o.left = nil, nil, nil }
+func (o *Overlay) Forget() { o.live, o.store, o.left, o.compared = nil, nil, nil, nil }

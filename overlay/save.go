@@ -112,10 +112,16 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 			exclude[c.Path] = true
 		}
 	}
+	if r := v.compared.idle(v, so, s); r != nil && len(exclude) == 0 {
+		return r, nil
+	}
 	for range maxTries {
 		r, p := o.plan(s, v, so, exclude)
 		if p.Empty() && len(p.Times) == 0 {
 			o.remember(r, so)
+			if len(p.Next.Held) == len(s.Manifest.Held) {
+				v.compared.keepNothing(r, so, s)
+			}
 			return r, o.refreshHeld(ctx, s, p, so)
 		}
 		if so.DryRun {

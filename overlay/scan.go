@@ -48,7 +48,7 @@ type ScanOptions struct {
 	NoContent bool
 	// MaxFile is the size in bytes above which content is not read; 0 is no bound.
 	MaxFile int64
-	// Ignore leaves a path out, and all below it. It must depend on its arguments alone.
+	// Ignore leaves a path out, and all below it. It must depend on its arguments alone, and be the one that Prev was made with.
 	Ignore func(path string, kind dirfd.Kind) bool
 	// Names is a tree whose path strings are used again where they are the same, to save memory.
 	Names *Tree
@@ -177,7 +177,7 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) erro
 		}
 		return s.trouble(path, err)
 	}
-	if s.Ignore != nil && s.Ignore(path, st.Kind) {
+	if s.Ignore != nil && (prev == nil || prev.Kind != st.Kind) && s.Ignore(path, st.Kind) {
 		return nil
 	}
 	if prev == nil {

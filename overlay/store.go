@@ -111,6 +111,9 @@ func (s *Store) open(ctx context.Context, o StoreOptions) error {
 	var prev *Tree
 	if o.Prev != nil {
 		prev = o.Prev.Plain
+		if m := o.Prev.Manifest; old == nil && m != nil && m.Generation == 0 && m.BaseID == s.base.id() {
+			old = m // still nothing saved: the same nothing
+		}
 	}
 	if err := s.scanPlain(ctx, prev); err != nil {
 		return err

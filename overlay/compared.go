@@ -1,0 +1,66 @@
+package overlay
+
+import "maps"
+
+// compared is what was computed from three trees and a manifest. Trees are values: as long as a look finds the same ones, and an
+// idle machine's looks do, all of it still holds.
+type compared struct {
+	base, plain *Tree
+	manifest    *Manifest
+
+	dressed *Tree // plain, with what only the manifest can hold
+	saved   *Tree
+	stored  []Change
+
+	live           *Tree
+	local, unsaved []Change
+
+	nothing *nothing
+}
+
+// nothing is that there was nothing to save.
+type nothing struct {
+	result  Result // without its view
+	times   bool   // times that moved alone would have been saved
+	ignored map[string]bool
+}
+
+// compare compares base and cfg, or takes what is known of them.
+func (o *Overlay) compare(base *Base, s *Store) *compared {
+	if c := o.compared; c != nil && c.base == base.Tree && c.plain == s.Plain && c.manifest == s.Manifest {
+		return c
+	}
+	c := &compared{base: base.Tree, plain: s.Plain, manifest: s.Manifest, dressed: dressed(s.Plain, s.Manifest)}
+	c.saved = Saved(c.base, c.dressed, s.Manifest.Removals)
+	c.stored = Delta(c.base, c.saved)
+	o.compared = c
+	return c
+}
+
+// with compares live as well.
+func (c *compared) with(live *Tree) {
+	if c.live == live {
+		return
+	}
+	c.live, c.local, c.unsaved, c.nothing = live, Delta(c.base, live), Delta(c.saved, live), nil
+}
+
+// keepNothing remembers a save that found nothing to do, if it was about everything.
+func (c *compared) keepNothing(r *Result, so SaveOptions, s *Store) {
+	if c.live != r.View.Live || len(so.Paths) > 0 || so.Force || len(r.Unsettled) > 0 {
+		return
+	}
+	c.nothing = &nothing{result: *r, times: so.Times, ignored: s.Ignored}
+	c.nothing.result.View = nil
+}
+
+// idle returns what a save of the same trees found, where that was nothing to do; nil where it has to be planned.
+func (c *compared) idle(v *View, so SaveOptions, s *Store) *Result {
+	n := c.nothing
+	if n == nil || c.live != v.Live || c.manifest != s.Manifest || len(so.Paths) > 0 || so.Force || so.Times && !n.times || !maps.Equal(n.ignored, s.Ignored) {
+		return nil
+	}
+	r := n.result
+	r.View = v
+	return &r
+}
