@@ -165,6 +165,10 @@ func (m *Model) Fstab(name string) ([]FstabEntry, []byte, error) {
 	if err != nil {
 		return nil, nil, fileError(name, err)
 	}
-	entries, err := ParseFstab(name, data)
+	parse := parseJailFstab
+	if name == hostFstab {
+		parse = ParseFstab
+	}
+	entries, err := parse(name, data)
 	return entries, data, err
 }

@@ -33,11 +33,19 @@ const fstabBlanks = " \t"
 // ParseFstab reads an fstab: blank lines and those that begin with # are left out, octal escapes such as \040 are decoded,
 // fields after the sixth are not looked at. A line of fewer than four fields is a *ConfigError at file and line.
 func ParseFstab(file string, data []byte) ([]FstabEntry, error) {
+	return parseFstab(file, data, parseFstabLine)
+}
+
+// parseJailFstab is ParseFstab for an fstab that jail(8) reads by itself.
+func parseJailFstab(file string, data []byte) ([]FstabEntry, error) {
+	return parseFstab(file, data, parseJailMount)
+}
+
+func parseFstab(file string, data []byte, parse func(Origin, string) (FstabEntry, bool, error)) ([]FstabEntry, error) {
 	var entries []FstabEntry
 	offset := 0
 	for i, line := range strings.SplitAfter(string(data), "\n") {
-		at := Origin{file, i + 1}
-		e, ok, err := parseFstabLine(at, line)
+		e, ok, err := parse(Origin{file, i + 1}, line)
 		if err != nil {
 			return nil, err
 		}
@@ -51,29 +59,37 @@ func ParseFstab(file string, data []byte) ([]FstabEntry, error) {
 	return entries, nil
 }
 
-// parseFstabLine reads one line; false is a line without an entry. It serves the mount parameter of jail.conf too.
+// parseFstabLine reads one line; false is a line without an entry.
 func parseFstabLine(at Origin, line string) (FstabEntry, bool, error) {
+	return fstabLine(at, line, 4, "write: source mountpoint type options [freq [pass]]")
+}
+
+// parseJailMount reads a line of a jail's fstab, or the mount parameter of jail.conf: jail(8) needs no options.
+func parseJailMount(at Origin, line string) (FstabEntry, bool, error) {
+	return fstabLine(at, line, 3, "write: source mountpoint type [options [freq [pass]]]")
+}
+
+// fstabLine reads a line of at least so many fields.
+func fstabLine(at Origin, line string, least int, form string) (FstabEntry, bool, error) {
 	text := strings.TrimRight(line, " \t\r\n")
 	start := len(text) - len(strings.TrimLeft(text, fstabBlanks))
 	fields := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(fstabBlanks, r) })
 	if len(fields) == 0 || fields[0][0] == '#' {
 		return FstabEntry{}, false, nil
 	}
-	if len(fields) < 4 {
-		return FstabEntry{}, false, errAt(at, "write: source mountpoint type options [freq [pass]]",
-			"%d of the 4 fields that a mount needs", len(fields))
+	if len(fields) < least {
+		return FstabEntry{}, false, errAt(at, form, "%d of the %d fields that a mount needs", len(fields), least)
 	}
 	e := FstabEntry{
 		Line:   at.Line,
-		Source: unvis(fields[0]), Dir: unvis(fields[1]), Type: fields[2], Options: strings.Split(fields[3], ","),
+		Source: unvis(fields[0]), Dir: unvis(fields[1]), Type: fields[2],
 		SourceStart: start, SourceEnd: start + len(fields[0]),
 	}
-	if len(fields) > 4 {
-		e.Freq = fields[4]
+	fields = append(fields, "", "", "")
+	if fields[3] != "" {
+		e.Options = strings.Split(fields[3], ",")
 	}
-	if len(fields) > 5 {
-		e.Pass = fields[5]
-	}
+	e.Freq, e.Pass = fields[4], fields[5]
 	return e, true, nil
 }
 

@@ -168,6 +168,9 @@ func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
 	return slices.SortedFunc(maps.Values(byName), func(a, b *jailDef) int { return strings.Compare(a.name, b.name) })
 }
 
+// hostFstab is read by mount(8); the others are jail(8)'s.
+const hostFstab = "/etc/fstab"
+
 // host adds the machine's own /etc where NanoBSD's defaults are there, or where cfgd.toml names a base.
 func (l *loader) host() {
 	const base = "/conf/base/etc"
@@ -176,10 +179,10 @@ func (l *loader) host() {
 	if !named && !l.read.isDir(base) {
 		return
 	}
-	t := &Target{Name: HostName, Root: "/", Base: base, Cfg: "/cfg", Live: "/etc", Fstab: "/etc/fstab",
+	t := &Target{Name: HostName, Root: "/", Base: base, Cfg: "/cfg", Live: "/etc", Fstab: hostFstab,
 		Prestart: []string{}, Poststop: []string{}, Origin: map[string]Origin{}}
 	l.setPaths(t, sec)
-	entries, err := l.fstab(t.Fstab)
+	entries, err := l.fstab(t.Fstab, ParseFstab)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.problem(problemOf(err, t.Fstab, t.Name, "mend it"))
 		return
@@ -433,7 +436,7 @@ func (l *loader) backing(t *Target) bool {
 }
 
 // fstab reads and parses an fstab.
-func (l *loader) fstab(file string) ([]FstabEntry, error) {
+func (l *loader) fstab(file string, parse func(string, []byte) ([]FstabEntry, error)) ([]FstabEntry, error) {
 	if !path.IsAbs(file) {
 		return nil, &ConfigError{File: file, Message: "not an absolute path", Fix: "write the whole path of the fstab"}
 	}
@@ -441,7 +444,7 @@ func (l *loader) fstab(file string) ([]FstabEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ParseFstab(file, data)
+	return parse(file, data)
 }
 
 // prototypes are the ones of cfgd.toml and the trees whose snapshots the targets' bases are. Where two trees have the same

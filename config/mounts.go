@@ -19,7 +19,7 @@ type mount struct {
 func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 	var all []mount
 	for _, line := range d.mounts {
-		e, ok, err := parseFstabLine(line.at, line.value)
+		e, ok, err := parseJailMount(line.at, line.value)
 		if err != nil {
 			p := problemOf(err, line.at.File, d.name, "")
 			return nil, &p
@@ -29,7 +29,7 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 		}
 	}
 	for _, file := range d.fstabs {
-		entries, err := l.fstab(file)
+		entries, err := l.fstab(file, parseJailFstab)
 		if errors.Is(err, fs.ErrNotExist) {
 			l.missingFstab(d, file)
 			continue

@@ -83,7 +83,8 @@ func TestSlips(t *testing.T) {
 		"fstab is not there": {rc(`jail_vhost1_fstab="/etc/fstab.vhost1"`, `jail_vhost1_fstab="/etc/fstab.vhost"`),
 			[]string{"/etc/rc.conf:18 warning: fstab /etc/fstab.vhost of jail vhost1 is not there"}},
 		"fstab is malformed": {fstab("nullfs ro 0 0\nzpool", "\nzpool"),
-			[]string{"/etc/fstab.vhost1:2 error: 2 of the 4 fields that a mount needs"}},
+			[]string{"/etc/fstab.vhost1:2 error: 2 of the 3 fields that a mount needs"}},
+		"a mount without options": {fstab("zpool/vhost1/cfg /jail/vhost1/cfg zfs rw 0 0", "zpool/vhost1/cfg /jail/vhost1/cfg zfs"), nil},
 		"fstab is a directory": {func(f map[string]string) { delete(f, "/etc/fstab.vhost1"); f["/etc/fstab.vhost1/"] = "" },
 			[]string{"/etc/fstab.vhost1 error: is a directory, not a regular file"}},
 		"a root that is all": {rc(`"/jail/vhost1"`, `"/"`),
@@ -120,7 +121,7 @@ jail_vhost2_exec_poststop0="jail_etc_cleanup vhost2"
 `
 	files["/etc/fstab.vhost2"] = "garbage\n"
 	m := mustLoad(t, files)
-	wantProblems(t, m.Problems, "/etc/fstab.vhost2:1 error: 1 of the 4 fields")
+	wantProblems(t, m.Problems, "/etc/fstab.vhost2:1 error: 1 of the 3 fields")
 	if m.Problems[0].Target != "vhost2" || m.Target("vhost1") == nil || m.Target("vhost2") != nil || len(m.Jails) != 2 {
 		t.Errorf("problems %v, targets %v, jails %v", m.Problems, m.Targets, m.Jails)
 	}
