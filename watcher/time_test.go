@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,7 @@ import (
 // decision may depend on them.
 type bubble struct {
 	*machine
+	mu   sync.Mutex // guards ears
 	ears map[string]*fakeSource
 	ctx  context.Context // of the targets
 	stop context.CancelFunc
@@ -55,6 +57,8 @@ func inBubble(t *testing.T, jails int, f func(b *bubble)) {
 		b.d.hook = func(t *target) {
 			name := t.cfg.Name
 			t.open = func(_ *overlay.Overlay, e *ear) (source, error) {
+				b.mu.Lock()
+				defer b.mu.Unlock()
 				b.ears[name] = &fakeSource{ear: e, armed: map[string]bool{}}
 				return b.ears[name], nil
 			}
@@ -82,11 +86,17 @@ func (b *bubble) apply() {
 	synctest.Wait()
 }
 
+func (b *bubble) ear(name string) *fakeSource {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ears[name]
+}
+
 // edit writes a file of live, of which the target hears.
 func (b *bubble) edit(name, path, text string) {
 	b.Helper()
 	b.write(name+"/etc/"+path, text)
-	b.ears[name].hear(func(m *marks, now time.Duration) { m.add(now, path, dirOf(path)) })
+	b.ear(name).hear(func(m *marks, now time.Duration) { m.add(now, path, dirOf(path)) })
 }
 
 func (b *bubble) failWith(f func(name string, op dirfd.Op) error) {
@@ -154,7 +164,7 @@ func TestLostEvents(t *testing.T) {
 			t.Errorf("after a scan: %+v", s)
 		}
 		b.write("j0/etc/rc.conf", "1\n")
-		b.ears["j0"].lost()
+		b.ear("j0").lost()
 		b.pass(sec)
 		if s := b.status("j0"); s.Local != 12 || s.Unsaved != 0 {
 			t.Errorf("events lost: %+v", s)
@@ -365,7 +375,7 @@ func TestDetachedUntilPopulatedAnew(t *testing.T) {
 		ctx := context.Background()
 		tg := b.d.target("j0")
 		b.must(tg.call(ctx, func(context.Context) { tg.detach() }))
-		if !b.ears["j0"].closed {
+		if !b.ear("j0").closed {
 			t.Error("still watched")
 		}
 		looks := len(b.looks)
