@@ -56,7 +56,7 @@ func (s *scanner) fork(d *dirfd.Dir, path string, depth int) {
 	s.branches = append(s.branches, b)
 	s.wait.Go(func() {
 		defer d.Close()
-		b.err = b.dir(d, path, depth, true)
+		b.err = b.dir(d, path, depth, true, false)
 		b.err = errors.Join(b.err, b.join())
 	})
 }

@@ -9,7 +9,6 @@ type compared struct {
 	manifest    *Manifest
 
 	dressed *Tree // plain, with what only the manifest can hold
-	saved   *Tree
 	stored  []Change
 
 	live           *Tree
@@ -31,18 +30,20 @@ func (o *Overlay) compare(base *Base, s *Store) *compared {
 		return c
 	}
 	c := &compared{base: base.Tree, plain: s.Plain, manifest: s.Manifest, dressed: dressed(s.Plain, s.Manifest)}
-	c.saved = Saved(c.base, c.dressed, s.Manifest.Removals)
-	c.stored = Delta(c.base, c.saved)
+	c.stored = Delta(c.base, c.saved())
 	o.compared = c
 	return c
 }
+
+// saved makes the saved tree. It is as large as base, seldom asked for, and not kept.
+func (c *compared) saved() *Tree { return Saved(c.base, c.dressed, c.manifest.Removals) }
 
 // with compares live as well.
 func (c *compared) with(live *Tree) {
 	if c.live == live {
 		return
 	}
-	c.live, c.local, c.unsaved, c.nothing = live, Delta(c.base, live), Delta(c.saved, live), nil
+	c.live, c.local, c.unsaved, c.nothing = live, Delta(c.base, live), Delta(c.saved(), live), nil
 }
 
 // keepNothing remembers a save that found nothing to do, if it was about everything.

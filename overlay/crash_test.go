@@ -438,8 +438,9 @@ func (b *box) savedState(lock bool) (string, *View) {
 	}
 	var s strings.Builder
 	fmt.Fprintf(&s, "generation %d held %q\n", v.Current.Generation, v.Current.Held)
-	for i := range v.Saved.Entries {
-		e := &v.Saved.Entries[i]
+	saved := v.SavedTree()
+	for i := range saved.Entries {
+		e := &saved.Entries[i]
 		fmt.Fprintf(&s, "%q %s %o %d:%d %s %q %s", e.Path, e.Kind, e.Mode, e.UID, e.GID, e.Digest, e.Link, e.Xattrs)
 		if e.Kind != dirfd.KindDir && has(v.Plain, e.Path) {
 			fmt.Fprintf(&s, " %d", e.MTime)

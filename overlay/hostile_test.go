@@ -473,8 +473,8 @@ func TestTornManifestAndRemoved(t *testing.T) {
 	check()
 }
 
+// Not in parallel: it counts what is allocated.
 func TestDamagedObjects(t *testing.T) {
-	t.Parallel()
 	b, check := hostileBox(t)
 	b.edit("rc.conf", "one\n")
 	b.save()

@@ -196,7 +196,7 @@ func (b *box) checkKilled(round int, last *report, tries []report) {
 	}
 	got := map[string]int{}
 	for p := range etc {
-		if !has(v.Saved, p) {
+		if !has(v.SavedTree(), p) {
 			got[p] = -1
 		}
 	}

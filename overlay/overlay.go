@@ -211,7 +211,6 @@ type View struct {
 	Time    time.Time // when the look began: what was saved by then is in the trees
 	Base    *Base
 	Live    *Tree // nil while live is not populated
-	Saved   *Tree
 	Plain   *Tree
 	Current *Manifest
 
@@ -233,6 +232,9 @@ type View struct {
 
 // Class is the class of a path.
 func (v *View) Class(path string) config.Class { return v.class(path) }
+
+// SavedTree makes the saved tree: what the next start will produce.
+func (v *View) SavedTree() *Tree { return Saved(v.Base.Tree, v.plain(), v.Current.Removals) }
 
 // Held reports whether a path was changed in cfg by hand and live has not taken it.
 func (v *View) Held(path string) bool { return v.Current != nil && v.Current.held(path) }
@@ -269,7 +271,7 @@ func (o *Overlay) view(ctx context.Context, base *Base, s *Store, lo LookOptions
 		v.Free = space.Free
 	}
 	v.compared = o.compare(base, s)
-	v.Saved, v.Stored = v.compared.saved, v.compared.stored
+	v.Stored = v.compared.stored
 	if err := o.lookLive(ctx, v, lo); err != nil {
 		return nil, err
 	}

@@ -203,11 +203,11 @@ func (m *machine) stored() {
 		m.rt.Fatalf("removed says %q, the manifest %q", got, man.removedText())
 	}
 	for _, r := range man.Removals {
-		if !has(v.Base.Tree, r.Path) || has(v.Saved, r.Path) {
-			m.rt.Fatalf("removal of %q: in base %v, saved %v", r.Path, has(v.Base.Tree, r.Path), has(v.Saved, r.Path))
+		if !has(v.Base.Tree, r.Path) || has(v.SavedTree(), r.Path) {
+			m.rt.Fatalf("removal of %q: in base %v, saved %v", r.Path, has(v.Base.Tree, r.Path), has(v.SavedTree(), r.Path))
 		}
 	}
-	for _, c := range Delta(v.Base.Tree, v.Saved) {
+	for _, c := range Delta(v.Base.Tree, v.SavedTree()) {
 		_, over := man.override(c.Path)
 		if told := over || c.What == Deleted && (gone(man, c.Path) || underFile(man, c.Path)); !told {
 			m.rt.Fatalf("%s %q: not in the manifest", c.What, c.Path)

@@ -52,7 +52,7 @@ func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) *Result {
 	s := *o.store
 	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, Free: o.left.free, ReadOnly: s.ReadOnly, class: o.classOf(&s), marks: s.Ignored}
 	v.compared = o.compare(base, &s)
-	v.Saved, v.Stored = v.compared.saved, v.compared.stored
+	v.Stored = v.compared.stored
 	if err := o.lookLive(ctx, v, lo); err != nil || v.NotPopulated != nil {
 		return nil
 	}

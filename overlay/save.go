@@ -211,8 +211,9 @@ func (o *Overlay) after(r *Result, s *Store, v *View, p *Plan, err error) (*Resu
 		return r, err
 	}
 	v.Plain, v.Current = s.Plain, s.Manifest
-	v.Saved = Saved(v.Base.Tree, v.plain(), s.Manifest.Removals)
-	v.Stored, v.Unsaved = Delta(v.Base.Tree, v.Saved), Delta(v.Saved, v.Live)
+	v.compared = o.compare(v.Base, s)
+	v.compared.with(v.Live)
+	v.Stored, v.Unsaved = v.compared.stored, v.compared.unsaved
 	return r, nil
 }
 

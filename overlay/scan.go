@@ -76,21 +76,38 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 	s := &scanner{ScanOptions: o, ctx: ctx, began: o.Now().UnixNano()}
 	s.tree = &Tree{dev: self.Dev, rootID: self.Ino, Root: entryOf("", self)}
 	if o.Prev != nil {
-		s.tree.Entries = make([]Entry, 0, len(o.Prev.Entries)+16)
+		s.tree.Entries = entriesFor(len(o.Prev.Entries) + 16)
 		s.tree.NoXattrs = o.Prev.NoXattrs
 	}
 	if o.Prev == nil { // all is to be read: by all cores
 		s.hands, s.Now = newHands(), shared(o.Now)
 	}
-	err = s.dir(root, "", 0, o.Dirty == nil)
+	s.tree.Root.stamp.fresh = s.tree.Root.fresh(s.began)
+	err = s.dir(root, "", 0, o.Dirty == nil, o.Prev != nil && o.Prev.Root.still(&s.tree.Root))
 	if err := errors.Join(err, s.join()); err != nil {
 		return nil, err
 	}
 	s.tree.Skipped = sortSkipped(s.tree.Skipped)
 	if o.Prev.same(s.tree) {
+		giveBack(s.tree.Entries)
 		return o.Prev, nil // what was computed from it still holds, and an idle daemon keeps one tree and not two
 	}
 	return s.tree, nil
+}
+
+// arrays are those of scans of which nothing remained but that all is as before.
+var arrays sync.Pool
+
+func entriesFor(n int) []Entry {
+	if r, ok := arrays.Get().(*[]Entry); ok && cap(*r) >= n {
+		return (*r)[:0]
+	}
+	return make([]Entry, 0, n)
+}
+
+func giveBack(r []Entry) {
+	clear(r)
+	arrays.Put(&r)
 }
 
 type scanner struct {
@@ -106,14 +123,15 @@ type scanner struct {
 }
 
 // dir adds what is in the directory at path: all of it, or where nothing dirty lies in it, what the scan before found.
-func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all bool) error {
+// unmoved says that the directory is as the scan before saw it, by its own stamp: then so are the names in it.
+func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all, unmoved bool) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
 	if !all && !s.Dirty[path] {
 		return s.known(d, path, depth)
 	}
-	names, err := d.Names()
+	names, err := s.names(d, path, unmoved)
 	if err != nil {
 		return s.trouble(path, err)
 	}
@@ -126,6 +144,22 @@ func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all bool) error {
 		}
 	}
 	return nil
+}
+
+// names lists a directory; where it did not move, from the scan before, unless that could not look at all there was.
+func (s *scanner) names(d *dirfd.Dir, path string, unmoved bool) ([]string, error) {
+	if !unmoved || s.Rehash || len(s.Prev.Skipped) > 0 {
+		return d.Names()
+	}
+	var names []string
+	below := s.Prev.Below(path)
+	for i := 0; i < len(below); {
+		p := below[i].Path
+		names = append(names, p[len(p)-nameLen(p):])
+		for i++; i < len(below) && within(below[i].Path, p); i++ {
+		}
+	}
+	return names, nil
 }
 
 // known takes the directory's own names from the scan before and goes down only to what is dirty.
@@ -269,7 +303,9 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 		}
 		return s.gone(err)
 	}
-	if prev != nil && prev.stamp == e.stamp && !e.stamp.fresh {
+	e.stamp.fresh = e.fresh(s.began)
+	unmoved := prev != nil && prev.still(&e)
+	if unmoved {
 		e.Xattrs = prev.Xattrs
 	} else if err := s.dirXattrs(sub, &e); err != nil {
 		sub.Close()
@@ -281,7 +317,7 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 		return nil
 	}
 	defer sub.Close()
-	return s.dir(sub, e.Path, depth+1, all)
+	return s.dir(sub, e.Path, depth+1, all, unmoved)
 }
 
 func (s *scanner) dirXattrs(d *dirfd.Dir, e *Entry) error {
@@ -361,6 +397,11 @@ func (e *Entry) settled(now *Entry) bool {
 // settledLink is settled for a symbolic link, whose target never changes while it is the same inode.
 func (e *Entry) settledLink(now *Entry) bool {
 	return e.Kind == dirfd.KindSymlink && !e.stamp.fresh && e.stamp.ino == now.stamp.ino && e.stamp.ctime == now.stamp.ctime
+}
+
+// still reports whether nothing can have changed in a directory's own names and attributes between the look that made e and now.
+func (e *Entry) still(now *Entry) bool {
+	return e.Kind == dirfd.KindDir && !e.stamp.fresh && e.stamp.ino == now.stamp.ino && e.stamp.ctime == now.stamp.ctime && e.MTime == now.MTime
 }
 
 // fresh reports whether the file changed so shortly before now that a later change could bear the same time.

@@ -111,9 +111,10 @@ func (d *difference) look(c *cli.Context, only []string) ([]overlay.Change, erro
 
 // known refuses a PATH that no tree has: a slip of the fingers must not look like "no difference".
 func (d *difference) known(only []string) error {
+	trees := []*overlay.Tree{d.view.Base.Tree, d.view.SavedTree(), d.view.Live}
 	for _, p := range only {
 		found := p == ""
-		for _, t := range []*overlay.Tree{d.view.Base.Tree, d.view.Saved, d.view.Live} {
+		for _, t := range trees {
 			if t != nil && !found {
 				_, found = t.Get(p)
 			}
