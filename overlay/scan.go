@@ -30,10 +30,13 @@ const (
 	manyDirty = 64  // above it a whole scan is cheaper than picking
 )
 
-// Names at the top of a tree that are never part of it: the store's own, and NanoBSD's marks.
+// Names at the top of a tree that are never part of it: the store's own, NanoBSD's marks, and what a filesystem has for itself: newfs(8)
+// makes .snap, fsck(8) and mke2fs(8) lost+found.
 const (
 	metaName   = ".cfgd"
 	ignoreName = ".ignore"
+	snapName   = ".snap"
+	lostName   = "lost+found"
 )
 
 // ScanOptions say how much a scan looks at; the zero value reads everything.
@@ -136,7 +139,7 @@ func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all, unmoved bool) e
 		return s.trouble(path, err)
 	}
 	for _, name := range names {
-		if path == "" && (name == metaName || name == ignoreName) {
+		if path == "" && (name == metaName || name == ignoreName || name == snapName || name == lostName) {
 			continue
 		}
 		if err := s.name(d, path, name, depth, all); err != nil {
