@@ -314,7 +314,7 @@ func TestInitErrors(t *testing.T) {
 
 	m = newMachine(t, "freebsd", config.BackingMD)
 	m.failing("newfs", "no space left on device")
-	m.initFails("newfs -i 8192 /dev/md3: no space left on device")
+	m.initFails("/dev/md3: no space left on device")
 	m.clean()
 
 	m.write("plain", "")
