@@ -44,7 +44,9 @@ func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (
 	defer t.setBusy(time.Time{})
 	t.listen()
 	l := t.agenda.begin(t.now(), time.Now().UnixNano(), flush)
-	t.whole = l.whole()
+	if l.whole() {
+		t.wholes++
+	}
 	so.Dirty, so.Rehash = l.dirty, l.rehash
 	if !flush {
 		so.Still = t.still
@@ -137,6 +139,9 @@ func (t *target) adopt(ctx context.Context) bool {
 	return true
 }
 
+// anew is after how many whole looks watches are renewed, which takes a seventh of the time of a look.
+const anew = 10
+
 // rewatch is the time after which watching is tried again where it could not be had.
 const rewatch = 10 * time.Minute
 
@@ -150,7 +155,7 @@ func (t *target) rearm(r *overlay.Result) bool {
 		t.unwatched(err)
 		return false
 	}
-	fresh, err := t.src.arm(live, t.whole)
+	fresh, err := t.src.arm(live, t.wholes%anew == 0)
 	if err != nil {
 		t.unwatched(err)
 		return false

@@ -32,8 +32,8 @@ type notify struct {
 }
 
 func newSource(o *overlay.Overlay, e *ear) (source, error) {
-	// The buffer lets the kernel's queue, which overflows at fs.inotify.max_queued_events, be emptied at once.
-	w, err := fsnotify.NewBufferedWatcher(4096)
+	// The kernel holds what comes faster, fs.inotify.max_queued_events of them; a buffer here is memory for every target.
+	w, err := fsnotify.NewBufferedWatcher(64)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ type target struct {
 	cost     int           // taken from the budget
 	noWatch  time.Duration // watching is not tried again before then
 	scanTook time.Duration
-	whole    bool // the last look was at everything
+	wholes   int // looks at everything
 
 	detached bool
 	before   *overlay.Record // the record when it was detached
