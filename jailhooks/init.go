@@ -69,9 +69,12 @@ func (h *Hooks) init(ctx context.Context) (*Started, error) {
 
 // otherBase warns where a tree that an earlier start populated stands on another base than this start's programs.
 func (h *Hooks) otherBase(r *overlay.Record) {
-	if r.BasePath != "" && r.BasePath != h.Target.Base || h.Target.BaseID != "" && r.BaseID != "" && r.BaseID != h.Target.BaseID {
-		h.warn("%s is populated from %s and not from %s, which fstab names now; cfgd jail cleanup %s, then another start, takes that",
-			h.Target.Live, r.BaseID, h.Target.BaseID, h.Target.Name)
+	is, next := r.BaseID, h.Target.BaseID
+	if next == "" || is == next {
+		is, next = r.BasePath, h.Target.Base
+	}
+	if is != "" && is != next {
+		h.warn("%s is populated from %s, and fstab names %s now; cfgd jail cleanup %s, then another start, takes that", h.Target.Live, is, next, h.Target.Name)
 	}
 }
 
@@ -136,26 +139,32 @@ func (h *Hooks) mount(ctx context.Context, live *dirfd.Dir, m memory.Memory) (me
 	if err := h.intend(&m); err != nil {
 		return m, err
 	}
-	dir := m.Dir
-	m.Dir = door(h.GOOS, live, dir)
-	_, err := m.Make(ctx, h.Run)
+	on := m
+	on.Dir = door(h.GOOS, live, m.Dir)
+	_, err := on.Make(ctx, h.Run)
+	astray := false
 	if err == nil {
 		err = h.landed(&m)
+		astray = err != nil && on.Dir != m.Dir
 	}
 	if err != nil {
-		err = errors.Join(err, h.unmount(context.WithoutCancel(ctx), &m))
+		if astray { // into the directory that was seen, which was moved meanwhile: its descriptor tells where it is now
+			m.Dir, _ = os.Readlink(on.Dir)
+		}
+		err = errors.Join(err, h.unmount(context.WithoutCancel(ctx), &m, astray))
 	}
-	m.Dir = dir
 	return m, err
 }
 
-// unmount undoes a mount that went wrong: it may have been done all the same, here, or with an md wherever that is mounted now. What
-// could not be undone keeps its record, and the next hook tries again.
-func (h *Hooks) unmount(ctx context.Context, m *memory.Memory) error {
-	if p, err := h.look(); err != nil || m.Device != "" || p.ours() {
-		if err := errors.Join(err, m.Unmake(ctx, h.Run)); err != nil {
-			return err
-		}
+// unmount undoes a mount that went wrong, where it may have been done all the same. By the path it is tried only while the memory is
+// seen there: umount(8) would follow a link. What could not be undone keeps its record, and the next hook tries again.
+func (h *Hooks) unmount(ctx context.Context, m *memory.Memory, known bool) error {
+	p, err := h.look()
+	if known || m.Device != "" || p.ours() {
+		err = m.Unmake(ctx, h.Run)
+	}
+	if err != nil {
+		return err
 	}
 	return h.forget()
 }

@@ -291,6 +291,7 @@ func (m *machine) mount(source, dir string) error {
 
 // unmount takes the topmost mount of that source or directory, as umount(8) does.
 func (m *machine) unmount(what string) error {
+	what, _, _ = strings.Cut(what, ".below") // a descriptor of the directory below went along when that was put aside
 	for i, on := range slices.Backward(m.mounts) {
 		if on.Source != what && on.Dir != what {
 			continue
