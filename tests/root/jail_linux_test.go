@@ -1,0 +1,456 @@
+package root
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	live = "/jail/vhost1/etc"
+	cfg  = "/jail/vhost1/cfg"
+)
+
+var defaults = map[string]string{
+	live + "/rc.conf": "hostname=\"proto\"\n", live + "/hosts": "127.0.0.1 localhost\n", live + "/local/nginx/nginx.conf": "worker_processes 1;\n",
+}
+
+// jailed lays out a machine with the jail of the paper: its root and its base are read-only mounts of a prototype's snapshot, its cfg
+// is a filesystem of its own.
+func jailed(t *testing.T) *machine {
+	m := enter(t)
+	m.write("/etc/rc.conf", `jail_enable="YES"
+jail_list="vhost1"
+jail_vhost1_rootdir="/jail/vhost1"
+jail_vhost1_hostname="vhost1.domain.local"
+jail_vhost1_ip="192.168.0.11"
+jail_vhost1_fstab="/etc/fstab.vhost1"
+jail_vhost1_exec_prestart0="/usr/local/sbin/cfgd jail init vhost1"
+jail_vhost1_exec_poststop0="/usr/local/sbin/cfgd jail cleanup vhost1"
+`)
+	m.snapshot(1)
+	m.write("/etc/cfgd.toml", "[defaults]\nsettle = \"20ms\"\nmemory_size = \"8m\"\n")
+	m.tmpfs("/var", "size=16m")
+	for p, content := range defaults {
+		m.write("/jail/proto/.cfgd/snapshot/1/etc"+strings.TrimPrefix(p, live), content)
+	}
+	for _, d := range []string{"etc", "cfg", "conf/base/etc"} {
+		m.must(os.MkdirAll("/jail/proto/.cfgd/snapshot/1/"+d, 0o755))
+	}
+	m.must(os.MkdirAll("/jail/vhost1", 0o755))
+	return m
+}
+
+// snapshot names a snapshot of the prototype in the jail's fstab.
+func (m *machine) snapshot(n int) {
+	m.Helper()
+	m.write("/etc/fstab.vhost1", fmt.Sprintf(`/jail/proto/.cfgd/snapshot/%d /jail/vhost1 nullfs ro 0 0
+/jail/proto/.cfgd/snapshot/%[1]d/etc /jail/vhost1/conf/base/etc nullfs ro 0 0
+zpool/vhost1/cfg /jail/vhost1/cfg zfs rw 0 0
+`, n))
+}
+
+// mountRoot, mountCfg do what jail(8) does with the jail's fstab before it runs exec.prestart. The store lives on in a directory.
+func (m *machine) mountRoot() {
+	m.Helper()
+	m.bind("/jail/proto/.cfgd/snapshot/1", "/jail/vhost1")
+	m.bind("/jail/proto/.cfgd/snapshot/1/etc", "/jail/vhost1/conf/base/etc")
+}
+
+func (m *machine) bind(from, to string) {
+	m.Helper()
+	m.must(unix.Mount(from, to, "", unix.MS_BIND, ""))
+	m.must(unix.Mount("", to, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+}
+
+func (m *machine) mountCfg() {
+	m.Helper()
+	m.must(os.MkdirAll("/store", 0o755))
+	m.must(unix.Mount("/store", cfg, "", unix.MS_BIND, ""))
+}
+
+func (m *machine) mountAll() {
+	m.Helper()
+	m.mountRoot()
+	m.mountCfg()
+}
+
+// unmountAll is what jail(8) does after exec.poststop: each must succeed, fstab backwards.
+func (m *machine) unmountAll() {
+	m.Helper()
+	for _, d := range []string{cfg, "/jail/vhost1/conf/base/etc", "/jail/vhost1"} {
+		m.umount(d)
+	}
+}
+
+// cfgd runs with a configuration for impatient tests.
+func (m *machine) cfgd(status int, line string) string {
+	m.Helper()
+	return m.run(status, "--config /etc/cfgd.toml "+line)
+}
+
+func (m *machine) watching() *daemon {
+	m.Helper()
+	return m.daemon("--config", "/etc/cfgd.toml")
+}
+
+func TestStartAndStop(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.mountAll()
+	m.says(m.cfgd(0, "jail init vhost1"), "/jail/vhost1/etc populated from proto/etc@1 and generation 0")
+	var fs unix.Statfs_t
+	m.must(unix.Statfs(live, &fs))
+	st, err := os.Stat(live)
+	m.must(err)
+	if size := fs.Blocks * uint64(fs.Bsize); fs.Type != unix.TMPFS_MAGIC || size != 8<<20 || st.Mode().Perm() != 0o755 {
+		t.Errorf("type %x, %d bytes, mode %v", fs.Type, size, st.Mode())
+	}
+	m.holds(defaults)
+	m.says(m.cfgd(0, "status vhost1"), "vhost1", "proto/etc@1")
+	m.says(m.cfgd(0, "jail init vhost1"), "populated already: nothing touched")
+
+	m.write(live+"/rc.conf", "edited\n")
+	m.says(m.cfgd(1, "diff --unsaved --name-status vhost1"), "M! rc.conf")
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "saved as generation 1, and taken away")
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "nothing to clean up")
+	if got := m.mounted(live); got != "" {
+		t.Errorf("still mounted: %s", got)
+	}
+	m.unmountAll()
+	m.holds(map[string]string{"/store/rc.conf": "edited\n"})
+
+	m.mountAll()
+	m.cfgd(0, "jail init vhost1")
+	m.holds(map[string]string{live + "/rc.conf": "edited\n", live + "/hosts": defaults[live+"/hosts"]})
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+}
+
+// The daemon watches the tree and lets go of it, so that it can be unmounted, and finds it again at the next start.
+func TestUnderTheDaemon(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	d := m.watching()
+	for n := 1; n <= 3; n++ {
+		m.mountAll()
+		m.cfgd(0, "jail init vhost1")
+		m.watched("vhost1")
+		edit := fmt.Sprintf("edit %d\n", n)
+		m.write(live+"/rc.conf", edit)
+		m.write(live+"/local/new/deep", edit)
+		m.saved("vhost1")
+		m.holds(map[string]string{cfg + "/rc.conf": edit, cfg + "/local/new/deep": edit})
+		m.write(live+"/hosts", edit) // and at once:
+		m.cfgd(0, "jail cleanup vhost1")
+		m.unmountAll()
+		m.holds(map[string]string{"/store/hosts": edit})
+	}
+	m.must(d.ends(syscall.SIGTERM))
+}
+
+// A start fails after its init: no hook runs, jail(8) unmounts what it can, and the next start mounts the root over what is left.
+func TestFailedStart(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.mountAll()
+	m.cfgd(0, "jail init vhost1")
+	m.umount(cfg)
+	m.umount("/jail/vhost1/conf/base/etc")
+	if err := unix.Unmount("/jail/vhost1", 0); err != unix.EBUSY {
+		t.Fatalf("the root is held by what is mounted in it: %v", err)
+	}
+	m.mountAll()
+	m.says(m.cfgd(0, "jail init vhost1"), "an earlier start left a tmpfs", "populated from")
+	m.holds(defaults)
+	m.write(live+"/rc.conf", "edited\n")
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+	m.holds(map[string]string{"/store/rc.conf": "edited\n"})
+
+	// The old one is seen again. Its record is gone, and what is in it is nobody's guess: it is left to the administrator.
+	if got := m.mounted(live); got != "tmpfs" {
+		t.Fatalf("what the failed start left: %q", got)
+	}
+	m.mountCfg()
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "cfgd (tmpfs) is mounted on /jail/vhost1/etc", "in the way", "unmount it, then try again")
+	m.umount(live)
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "nothing to clean up")
+	m.umount(cfg)
+	m.umount("/jail/vhost1")
+}
+
+// The same start is tried once more without a new mount: the tree is there, and serves.
+func TestStartOnceMore(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.mountAll()
+	m.cfgd(0, "jail init vhost1")
+	m.umount(cfg)
+	m.mountCfg()
+	m.says(m.cfgd(0, "jail init vhost1"), "nothing touched")
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+}
+
+func TestBusyEtc(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.watching()
+	m.mountAll()
+	m.cfgd(0, "jail init vhost1")
+	leave := m.shell(live)
+	m.write(live+"/rc.conf", "edited\n")
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted", "busy", "fuser -vm", "cleanup vhost1 again")
+	m.holds(map[string]string{cfg + "/rc.conf": "edited\n"})
+	m.watched("vhost1")
+	m.write(live+"/rc.conf", "edited meanwhile\n")
+	m.saved("vhost1")
+	leave()
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+	m.holds(map[string]string{"/store/rc.conf": "edited meanwhile\n"})
+}
+
+// A jail whose root can be written has put links where its etc and cfg were.
+func TestLinksOutside(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	root := "/jail/vhost1"
+	for _, d := range []string{"etc", "cfg", "conf/base/etc"} {
+		m.must(os.MkdirAll(filepath.Join(root, d), 0o755))
+	}
+	m.bind("/jail/proto/.cfgd/snapshot/1/etc", root+"/conf/base/etc")
+	m.mountCfg()
+	m.must(os.Remove(live))
+	m.must(os.Symlink("/outside", live))
+	m.says(m.cfgd(2, "jail init vhost1"), "is mounted on a directory, and on no link")
+	m.cfgd(0, "jail cleanup vhost1")
+	m.untouched()
+
+	m.must(os.Remove(live))
+	m.must(os.Mkdir(live, 0o755))
+	m.umount(cfg)
+	m.must(os.Remove(cfg))
+	m.must(os.Symlink("/outside", cfg))
+	m.says(m.cfgd(2, "jail init vhost1"), "cfg: ")
+	m.untouched()
+	if got := m.mounted(live); got != "" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+// A jail that can write its root swaps its etc for a link to the outside and back while the hooks are at work, as fast as it can.
+func TestSwappedEtc(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.must(os.MkdirAll(live, 0o755))
+	m.must(os.MkdirAll(cfg, 0o755))
+	m.mountCfg()
+	m.must(os.Symlink("/outside", "/jail/vhost1/link"))
+	stop, swaps := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		defer func() { swaps <- n }()
+		for {
+			select {
+			case <-stop:
+				return
+			default: // it fails while etc is a mountpoint
+				if unix.Renameat2(unix.AT_FDCWD, live, unix.AT_FDCWD, "/jail/vhost1/link", unix.RENAME_EXCHANGE) == nil {
+					n++
+				}
+			}
+		}
+	}()
+	rounds, populated := 40, 0
+	if testing.Short() {
+		rounds = 10
+	}
+	for range rounds {
+		_ = m.command("--config", "/etc/cfgd.toml", "jail", "init", "vhost1").Run()
+		if m.mounted(live) != "" {
+			populated++
+		}
+		m.untouched()
+		_ = m.command("--config", "/etc/cfgd.toml", "jail", "cleanup", "vhost1").Run()
+		m.untouched()
+	}
+	close(stop)
+	t.Logf("%d starts, %d of them populated; %d swaps", rounds, populated, <-swaps)
+	if got := m.mounted("/jail/vhost1/link"); got != "" {
+		t.Errorf("left where etc was for a moment: %s", got)
+	}
+}
+
+// untouched sees that nothing was made or mounted outside of the jail.
+func (m *machine) untouched() {
+	m.Helper()
+	entries, err := os.ReadDir("/outside")
+	m.must(err)
+	if on := m.mounted("/outside"); len(entries) != 1 || on != "" {
+		m.Errorf("/outside holds %v; mounted on it: %q", entries, on)
+	}
+}
+
+// Only the mountpoint of cfg is there: nothing is populated, and nothing written below.
+func TestCfgNotMounted(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.mountRoot()
+	m.says(m.cfgd(2, "jail init vhost1"), "/jail/vhost1/cfg: not mounted; fstab /etc/fstab.vhost1 mounts it")
+	if got := m.mounted(live); got != "" {
+		t.Errorf("left: %s", got)
+	}
+	m.mountCfg()
+	m.cfgd(0, "jail init vhost1")
+	m.write(live+"/rc.conf", "edited\n")
+	m.umount(cfg)
+	m.says(m.cfgd(2, "save vhost1"), "not mounted")
+	out := m.cfgd(0, "jail cleanup vhost1")
+	m.says(out, "not saved: cfg: /jail/vhost1/cfg: not mounted", "archived in vhost1-")
+	m.archived("rc.conf", "edited\n")
+	if entries, err := os.ReadDir("/jail/proto/.cfgd/snapshot/1/cfg"); err != nil || len(entries) > 0 {
+		t.Errorf("below the mount: %v, %v", entries, err)
+	}
+	m.umount("/jail/vhost1/conf/base/etc")
+	m.umount("/jail/vhost1")
+}
+
+// archived looks for a file in the one rescue archive, with a stock tool.
+func (m *machine) archived(name, want string) {
+	m.Helper()
+	archives, err := filepath.Glob("/var/db/cfgd/rescue/*.tar")
+	m.must(err)
+	if len(archives) != 1 {
+		m.Fatalf("archives: %q", archives)
+	}
+	if got := m.output("tar", "-xOf", archives[0], name); got != want {
+		m.Errorf("%s in the archive holds %.200q", name, got)
+	}
+	m.must(os.Remove(archives[0]))
+}
+
+func TestCfgReadOnlyOrFull(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.mountRoot()
+	m.tmpfs(cfg, "size=128k")
+	for _, c := range []struct {
+		why   string
+		spoil func()
+	}{
+		{"read-only", func() { m.remount(cfg, unix.MS_RDONLY, "size=128k") }},
+		{"no room", func() { m.write(live+"/big", noise(200<<10)) }},
+	} {
+		m.remount(cfg, 0, "size=128k")
+		m.cfgd(0, "jail init vhost1")
+		m.write(live+"/rc.conf", "edited, and "+c.why)
+		c.spoil()
+		m.says(m.cfgd(0, "jail cleanup vhost1"), "not saved: ", c.why, "archived in")
+		m.archived("rc.conf", "edited, and "+c.why)
+		m.holds(map[string]string{cfg + "/rc.conf": "(absent)"})
+		if got := m.mounted(live); got != "" {
+			t.Errorf("still mounted: %s", got)
+		}
+	}
+	// Nor is there room for the archive: the tree stays, until there is.
+	m.cfgd(0, "jail init vhost1")
+	m.write(live+"/big", noise(200<<10))
+	m.tmpfs("/var/db/cfgd/rescue", "size=64k")
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "not saved", "no room", "no space left on device", "and no rescue archive", "stays as it is")
+	if entries, _ := os.ReadDir("/var/db/cfgd/rescue"); len(entries) > 0 {
+		t.Errorf("half an archive is left: %v", entries)
+	}
+	m.remount(cfg, 0, "size=2m")
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+}
+
+// noise is text that nothing compresses.
+func noise(n int) string {
+	rnd := rand.New(rand.NewPCG(uint64(n), 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rnd.Uint32())
+	}
+	return string(b)
+}
+
+// The memory does not hold the defaults: all is undone, and a larger one does.
+func TestTooSmall(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.write("/jail/proto/.cfgd/snapshot/1/etc/big", noise(3<<20))
+	m.mountAll()
+	m.write("/etc/cfgd.toml", "[defaults]\nmemory_size = \"1m\"\n")
+	m.says(m.cfgd(2, "jail init vhost1"), "no space left on device")
+	if got := m.mounted(live); got != "" {
+		t.Errorf("left: %s", got)
+	}
+	m.says(m.cfgd(0, "status vhost1"), "down")
+	m.write("/etc/cfgd.toml", "[defaults]\nmemory_size = \"8m\"\n")
+	m.cfgd(0, "jail init vhost1")
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+}
+
+// A hook is killed where it stands. The next one makes it good.
+func TestKilledHooks(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	for i := range 300 {
+		m.write(fmt.Sprintf("/jail/proto/.cfgd/snapshot/1/etc/many/%d", i), noise(500))
+	}
+	m.mountAll()
+	rounds := 40
+	if testing.Short() {
+		rounds = 10
+	}
+	rnd := rand.New(rand.NewPCG(7, 7))
+	states := map[string]int{}
+	for n := range rounds {
+		m.kill("--config /etc/cfgd.toml jail init vhost1", rnd.IntN(60))
+		states["init left "+strings.TrimSpace("mounted "+m.mounted(live))]++
+		m.cfgd(0, "jail init vhost1")
+		edit := fmt.Sprintf("edit %d\n", n)
+		m.write(live+"/rc.conf", edit)
+		m.kill("--config /etc/cfgd.toml jail cleanup vhost1", rnd.IntN(60))
+		states["cleanup left "+strings.TrimSpace("mounted "+m.mounted(live))]++
+		m.cfgd(0, "jail cleanup vhost1")
+		m.holds(map[string]string{cfg + "/rc.conf": edit})
+		if got := m.mounted(live); got != "" || t.Failed() {
+			t.Fatalf("round %d: left: %s", n, got)
+		}
+	}
+	t.Logf("%d kills each: %v", rounds, states)
+	m.unmountAll()
+}

@@ -1,0 +1,213 @@
+// Package root tests the cfgd program whole, as a child process: on machines that are mounted together in a mount namespace of their
+// own, for which it takes root and Linux, and under kills at random instants, for which it takes neither.
+package root
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cfgd/watcher"
+)
+
+// programEnv names the program to a test that runs once more as a child, and need not build it again.
+const programEnv = "CFGD_TEST_PROGRAM"
+
+var program string
+
+func TestMain(m *testing.M) {
+	os.Exit(built(m.Run))
+}
+
+// built builds the program before the tests run.
+func built(run func() int) int {
+	if program = os.Getenv(programEnv); program != "" {
+		return run()
+	}
+	dir, err := os.MkdirTemp("", "cfgd-root")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "cfgd")
+	if out, err := exec.Command("go", "build", "-o", program, "cfgd/cmd/cfgd").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build cfgd: %v\n%s", err, out)
+		return 1
+	}
+	return run()
+}
+
+// machine is one on which the program runs: below dir with --root, or the running machine for "".
+type machine struct {
+	testing.TB
+	dir string
+}
+
+func (m *machine) must(err error) {
+	m.Helper()
+	if err != nil {
+		m.Fatal(err)
+	}
+}
+
+func (m *machine) path(p string) string { return filepath.Join(m.dir, p) }
+
+func (m *machine) write(p, content string) {
+	m.Helper()
+	m.must(os.MkdirAll(filepath.Dir(m.path(p)), 0o755))
+	m.must(os.WriteFile(m.path(p), []byte(content), 0o644))
+}
+
+func (m *machine) read(p string) string {
+	m.Helper()
+	b, err := os.ReadFile(m.path(p))
+	if errors.Is(err, os.ErrNotExist) {
+		return "(absent)"
+	}
+	m.must(err)
+	return string(b)
+}
+
+// holds checks what files hold.
+func (m *machine) holds(files map[string]string) {
+	m.Helper()
+	for p, want := range files {
+		if got := m.read(p); got != want {
+			m.Errorf("%s holds %.200q, want %.200q", p, got, want)
+		}
+	}
+}
+
+func (m *machine) command(args ...string) *exec.Cmd {
+	if m.dir != "" {
+		args = append([]string{"--root", m.dir}, args...)
+	}
+	return exec.Command(program, args...)
+}
+
+// run runs a command line of words, which must end with that status, and returns all that it printed.
+func (m *machine) run(status int, line string) string {
+	m.Helper()
+	out, err := m.command(strings.Fields(line)...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		m.Fatal(err)
+	}
+	got := 0
+	if exit != nil {
+		got = exit.ExitCode()
+	}
+	if got != status {
+		m.Errorf("cfgd %s: ended with %d, want %d:\n%s", line, got, status, out)
+	}
+	return string(out)
+}
+
+// says checks that all of the words are in what a command printed.
+func (m *machine) says(out string, words ...string) {
+	m.Helper()
+	for _, w := range words {
+		if !strings.Contains(out, w) {
+			m.Errorf("%q is not in what was printed:\n%s", w, out)
+		}
+	}
+}
+
+// daemon is the daemon as a child.
+type daemon struct {
+	m    *machine
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+	done chan error
+}
+
+func (m *machine) daemon(flags ...string) *daemon {
+	m.Helper()
+	d := &daemon{m: m, cmd: m.command(append(flags, "daemon")...), done: make(chan error, 1)}
+	d.cmd.Stderr = &d.log
+	m.must(d.cmd.Start())
+	go func() { d.done <- d.cmd.Wait() }()
+	m.Cleanup(func() {
+		_ = d.cmd.Process.Kill()
+		if err := <-d.done; m.Failed() {
+			m.Logf("the daemon ended (%v) and had said\n%s", err, d.log.String())
+		}
+	})
+	return d
+}
+
+// ends sends the signal and waits until the daemon has ended.
+func (d *daemon) ends(sig os.Signal) error {
+	_ = d.cmd.Process.Signal(sig)
+	select {
+	case err := <-d.done:
+		d.done <- err
+		return err
+	case <-time.After(20 * time.Second):
+		d.m.Fatalf("the daemon does not end\n%s", d.log.String())
+		return nil
+	}
+}
+
+// kill runs a command line and kills it after so many milliseconds, unless it has ended.
+func (m *machine) kill(line string, after int) {
+	m.Helper()
+	cmd := m.command(strings.Fields(line)...)
+	m.must(cmd.Start())
+	timer := time.AfterFunc(time.Duration(after)*time.Millisecond, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	_ = cmd.Wait()
+}
+
+// output is what a stock tool prints.
+func (m *machine) output(name string, args ...string) string {
+	m.Helper()
+	out, err := exec.Command(name, args...).Output()
+	m.must(err)
+	return string(out)
+}
+
+const patience = 15 * time.Second
+
+// until asks the daemon for a target's status until it is as wanted; the daemon is another process, and tells nobody by itself.
+func (m *machine) until(target string, what string, is func(watcher.Status) bool) watcher.Status {
+	m.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c := watcher.NewClient(m.path("/var/run/cfgd"))
+	for {
+		list, err := c.Status(ctx, false)
+		for _, s := range list {
+			if s.Name == target && is(s) {
+				return s
+			}
+		}
+		select {
+		case <-ctx.Done():
+			m.Fatalf("waited in vain until %s %s; the daemon says %+v, %v", target, what, list, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// saved waits until all that was edited before is saved.
+func (m *machine) saved(target string) watcher.Status {
+	m.Helper()
+	at := time.Now()
+	return m.until(target, "is saved", func(s watcher.Status) bool {
+		return s.SavedAsOf != nil && s.SavedAsOf.After(at) && s.Unsaved == 0 && s.Problem == ""
+	})
+}
+
+func (m *machine) watched(target string) watcher.Status {
+	m.Helper()
+	return m.until(target, "is watched", func(s watcher.Status) bool { return s.Watched && s.Problem == "" })
+}

@@ -1,0 +1,142 @@
+package root
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+const namespaceEnv = "CFGD_TEST_NAMESPACE"
+
+// namespaced runs the test again in a mount namespace of its own, and reports whether this is that run.
+func namespaced(t *testing.T) bool {
+	if os.Getenv(namespaceEnv) != "" {
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
+	cmd.Env = append(os.Environ(), namespaceEnv+"=1", programEnv+"="+program)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	switch {
+	case errors.Is(err, unix.EPERM):
+		t.Skip("no mount namespace to be had here")
+	case err != nil:
+		t.Errorf("%v:\n%s", err, out)
+	case strings.Contains(string(out), "--- SKIP"):
+		t.Skipf("%s", out)
+	default:
+		t.Logf("%s", out)
+	}
+	return false
+}
+
+// system are the directories of the real machine that the program, mount(8) and sh(1) need; all else is made here.
+var system = []string{"usr", "bin", "sbin", "lib", "lib64", "proc", "sys", "dev"}
+
+// enter makes a new root filesystem in memory the root of this namespace. Nothing of the real machine's can be written by its path
+// after that.
+func enter(t *testing.T) *machine {
+	m := &machine{t, ""}
+	m.must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	root := t.TempDir()
+	m.must(unix.Mount("tmpfs", root, "tmpfs", 0, "mode=755"))
+	for _, d := range system {
+		m.carry("/"+d, filepath.Join(root, d))
+	}
+	for _, d := range []string{"etc", "tmp", "run", "old", "outside", filepath.Dir(program)} {
+		m.must(os.MkdirAll(filepath.Join(root, d), 0o755))
+	}
+	m.must(copyFile(program, filepath.Join(root, program), 0o755))
+	if _, err := os.Stat("/etc/ld.so.cache"); err == nil {
+		m.must(copyFile("/etc/ld.so.cache", filepath.Join(root, "etc/ld.so.cache"), 0o644))
+	}
+	m.must(unix.PivotRoot(root, filepath.Join(root, "old")))
+	m.must(os.Chdir("/"))
+	m.must(unix.Unmount("/old", unix.MNT_DETACH))
+	m.must(os.Remove("/old"))
+	m.must(os.Setenv("TMPDIR", "/tmp"))
+	m.write("/outside/precious", "untouched")
+	m.Cleanup(func() { m.holds(map[string]string{"/outside/precious": "untouched"}) })
+	return m
+}
+
+// carry brings a directory or link of the real machine along.
+func (m *machine) carry(from, to string) {
+	st, err := os.Lstat(from)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return
+	case err == nil && st.Mode()&os.ModeSymlink != 0:
+		link, err := os.Readlink(from)
+		m.must(err)
+		m.must(os.Symlink(link, to))
+		return
+	}
+	m.must(err)
+	m.must(os.Mkdir(to, 0o755))
+	m.must(unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""))
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, mode)
+}
+
+func (m *machine) tmpfs(dir, options string) {
+	m.Helper()
+	m.must(os.MkdirAll(dir, 0o755))
+	m.must(unix.Mount("tmpfs", dir, "tmpfs", 0, options))
+}
+
+func (m *machine) remount(dir string, flags uintptr, options string) {
+	m.Helper()
+	m.must(unix.Mount("", dir, "", unix.MS_REMOUNT|flags, options))
+}
+
+func (m *machine) umount(dir string) {
+	m.Helper()
+	m.must(unix.Unmount(dir, 0))
+}
+
+// mounted lists the types of what is mounted on a directory.
+func (m *machine) mounted(dir string) string {
+	m.Helper()
+	infos, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	m.must(err)
+	var types []string
+	for _, i := range infos {
+		types = append(types, i.FSType)
+	}
+	return strings.Join(types, " ")
+}
+
+// shell is somebody who stands in a directory.
+func (m *machine) shell(dir string) (leave func()) {
+	m.Helper()
+	cmd := exec.Command("/bin/sh", "-c", "echo here; read -r line")
+	cmd.Dir = dir
+	in, err := cmd.StdinPipe()
+	m.must(err)
+	out, err := cmd.StdoutPipe()
+	m.must(err)
+	m.must(cmd.Start())
+	_, err = out.Read(make([]byte, 5))
+	m.must(err)
+	return func() {
+		in.Close()
+		_ = cmd.Wait() // its read(1) found the end
+	}
+}
