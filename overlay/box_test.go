@@ -40,7 +40,7 @@ func memDir(t testing.TB) string {
 }
 
 func newBoxIn(t testing.TB, dir string, base map[string]string) *box {
-	b := &box{TB: t, dir: dir, now: time.Now().Add(time.Hour)}
+	b := &box{TB: t, dir: dir, now: time.Now()}
 	for _, d := range []string{"base", "jail/etc", "jail/cfg", "run"} {
 		b.must(os.MkdirAll(filepath.Join(b.dir, d), 0o755))
 	}
@@ -58,7 +58,15 @@ func (b *box) overlay() *Overlay {
 	tg.Classes = testClasses(b)
 	m := &config.Model{Root: b.dir, Targets: []*config.Target{tg}}
 	o := New(m, tg)
-	o.Now = func() time.Time { b.now = b.now.Add(time.Second); return b.now }
+	// The real clock, which the files' times are of, but never twice the same time.
+	o.Now = func() time.Time {
+		if now := time.Now(); now.After(b.now) {
+			b.now = now
+		} else {
+			b.now = b.now.Add(time.Nanosecond)
+		}
+		return b.now
+	}
 	return o
 }
 

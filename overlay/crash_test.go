@@ -478,7 +478,7 @@ func recordCrash(t *testing.T, prepare, act func(b *box)) *crash {
 	c.ops = b.recorded(func() { act(b) })
 	c.new, _ = b.savedState(true)
 	c.newPlain = readDisk(t, b.path("jail/cfg")).torn().plainFiles()
-	c.box = &box{TB: t, dir: memDir(t), now: b.now.Add(time.Hour)}
+	c.box = &box{TB: t, dir: memDir(t), now: b.now}
 	b.must(os.MkdirAll(c.box.path("jail/etc"), 0o755))
 	b.must(os.Symlink(b.path("base"), c.box.path("base")))
 	c.box.o = c.box.overlay()

@@ -34,19 +34,6 @@ var completions = map[string]func(*cli.App) string{
 // listTargets is how a script learns the targets' names.
 const listTargets = `cfgd status 2>/dev/null | awk 'NR > 1 { print $1 }'`
 
-// commandWords are the words of all commands: "jail init" is one.
-func commandWords(commands []*cli.Command, before string) []string {
-	var out []string
-	for _, c := range commands {
-		if len(c.Subcommands) > 0 {
-			out = append(out, commandWords(c.Subcommands, before+c.Name+" ")...)
-			continue
-		}
-		out = append(out, before+c.Name)
-	}
-	return out
-}
-
 // flagWords are a command's flags as they are typed.
 func flagWords(flags []cli.Flag) []string {
 	var out []string

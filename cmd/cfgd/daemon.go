@@ -3,7 +3,9 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,9 +21,17 @@ func (s *session) daemonCommand() *cli.Command {
 			if err := counted(c, 0, 0); err != nil {
 				return err
 			}
+			sparing()
 			return s.daemon(nil).Run(c.Context)
 		},
 	}
+}
+
+// sparing makes the daemon keep little more memory than it uses: it idles most of the time, and a look leaves little behind. What the
+// first looks took, which read everything, goes back to the system.
+func sparing() {
+	debug.SetGCPercent(25)
+	time.AfterFunc(time.Minute, debug.FreeOSMemory)
 }
 
 // daemon is the daemon of the machine, which closes ready when it is at work.

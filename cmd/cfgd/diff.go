@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -221,10 +220,4 @@ func side(e *overlay.Entry, label string, secret bool, read func(*overlay.Entry,
 		}
 	}
 	return s, nil
-}
-
-// text is a file's content for a terminal or a pipe: as it is.
-func (s *session) text(b []byte) error {
-	_, err := bytes.NewReader(b).WriteTo(s.out)
-	return err
 }

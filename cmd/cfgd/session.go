@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
 
 	"cfgd/config"
@@ -204,12 +203,6 @@ func (s *session) print(v any) error {
 func (s *session) logger() zerolog.Logger {
 	w := zerolog.ConsoleWriter{Out: s.err, NoColor: true, TimeFormat: time.RFC3339}
 	return zerolog.New(w).Level(s.level).With().Timestamp().Logger()
-}
-
-// terminal reports whether a stream is one.
-func terminal(w io.Writer) bool {
-	f, ok := w.(interface{ Fd() uintptr })
-	return ok && isatty.IsTerminal(f.Fd())
 }
 
 // rootDir makes --root absolute: paths in messages and sockets must not depend on where one stands.
