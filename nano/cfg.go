@@ -53,13 +53,13 @@ func (c *Cfg) Mount(ctx context.Context) (unmount func() error, err error) {
 
 // leave unmounts it, if nobody else uses it.
 func (c *Cfg) leave(ctx context.Context, use *os.File) error {
-	defer use.Close()
 	gate, err := c.gate(ctx)
 	if err != nil {
+		use.Close()
 		return err
 	}
 	defer gate.Close()
-	defer use.Close() // before the gate: the next one there may be the last
+	defer use.Close() // before the gate is: the next one there may be the last
 	if err := flock(use, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		return nil
 	} else if err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"cfgd/watcher"
 )
 
 const (
@@ -35,7 +37,7 @@ jail_vhost1_exec_prestart0="/usr/local/sbin/cfgd jail init vhost1"
 jail_vhost1_exec_poststop0="/usr/local/sbin/cfgd jail cleanup vhost1"
 `)
 	m.snapshot(1)
-	m.write("/etc/cfgd.toml", "[defaults]\nsettle = \"20ms\"\nmemory_size = \"8m\"\n")
+	m.write("/etc/cfgd.toml", "[defaults]\nsettle = \"20ms\"\nrescan = \"1s\"\nmemory_size = \"8m\"\n")
 	m.tmpfs("/var", "size=16m")
 	for p, content := range defaults {
 		m.write("/jail/proto/.cfgd/snapshot/1/etc"+strings.TrimPrefix(p, live), content)
@@ -157,6 +159,34 @@ func TestUnderTheDaemon(t *testing.T) {
 		m.holds(map[string]string{"/store/hosts": edit})
 	}
 	m.must(d.ends(syscall.SIGTERM))
+}
+
+// A daemon that hangs is waited for, not for long: the jail stops without it, and starts again. When it goes on it finds its way.
+func TestDaemonHangs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a hook waits 10 s for the daemon")
+	}
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	d := m.watching()
+	m.mountAll()
+	m.cfgd(0, "jail init vhost1")
+	m.watched("vhost1")
+	m.must(d.cmd.Process.Signal(syscall.SIGSTOP))
+	m.write(live+"/rc.conf", "edited\n")
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "the daemon did not let go", "saved as generation 1")
+	m.unmountAll()
+	m.must(d.cmd.Process.Signal(syscall.SIGCONT))
+	m.until("vhost1", "is let go", func(s watcher.Status) bool { return s.Down })
+	m.mountAll()
+	m.says(m.cfgd(0, "jail init vhost1"), "populated from proto/etc@1 and generation 1")
+	m.write(live+"/hosts", "edited\n")
+	m.saved("vhost1")
+	m.holds(map[string]string{cfg + "/rc.conf": "edited\n", cfg + "/hosts": "edited\n"})
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
 }
 
 // A start fails after its init: no hook runs, jail(8) unmounts what it can, and the next start mounts the root over what is left.
