@@ -3,7 +3,6 @@ package overlay
 import (
 	"errors"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -68,7 +67,11 @@ func (s *scanner) join() error {
 	}
 	s.hands.give()
 	s.wait.Wait()
-	var all []Entry
+	n := len(s.tree.Entries)
+	for _, b := range s.branches {
+		n += len(b.tree.Entries)
+	}
+	all := make([]Entry, 0, n) // of just the size: it may be kept for long
 	var errs []error
 	from := 0
 	for _, b := range s.branches {
@@ -78,7 +81,7 @@ func (s *scanner) join() error {
 		s.tree.NoXattrs = s.tree.NoXattrs || b.tree.NoXattrs
 		errs = append(errs, b.err)
 	}
-	s.tree.Entries = slices.Clip(append(all, s.tree.Entries[from:]...))
+	s.tree.Entries = append(all, s.tree.Entries[from:]...)
 	return errors.Join(errs...)
 }
 

@@ -9,6 +9,7 @@ type compared struct {
 	manifest    *Manifest
 
 	dressed *Tree // plain, with what only the manifest can hold
+	tree    *Tree // the saved tree, while somebody is at work: it is as large as base, and not kept
 	stored  []Change
 
 	live           *Tree
@@ -35,8 +36,20 @@ func (o *Overlay) compare(base *Base, s *Store) *compared {
 	return c
 }
 
-// saved makes the saved tree. It is as large as base, seldom asked for, and not kept.
-func (c *compared) saved() *Tree { return Saved(c.base, c.dressed, c.manifest.Removals) }
+// saved is the saved tree, made where it is not there.
+func (c *compared) saved() *Tree {
+	if c.tree == nil {
+		c.tree = Saved(c.base, c.dressed, c.manifest.Removals)
+	}
+	return c.tree
+}
+
+// rest ends the work: what is large and easily made again goes.
+func (o *Overlay) rest() {
+	if o.compared != nil {
+		o.compared.tree = nil
+	}
+}
 
 // with compares live as well.
 func (c *compared) with(live *Tree) {

@@ -3,6 +3,7 @@ package overlay
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"cfgd/internal/dirfd"
 )
@@ -30,9 +31,22 @@ func guard(base, live *Tree, old *Manifest, p *Plan) error {
 	if dropped >= fewest && 2*dropped > overrides {
 		return fmt.Errorf("%w: it would drop %d of %d overrides", ErrHeld, dropped, overrides)
 	}
-	defaults, removed := 0, 0
+	if defaults, removed := defaultsGone(base, old, p.Next); removed >= fewest && 2*removed > defaults {
+		return fmt.Errorf("%w: it would remove %d of %d defaults", ErrHeld, removed, defaults)
+	}
+	if len(live.Entries) == 0 && len(p.Changes) > 0 {
+		return fmt.Errorf("%w: the live tree is empty", ErrHeld)
+	}
+	return nil
+}
+
+// defaultsGone counts the defaults that the old manifest leaves in the saved tree, and those of them that the new one removes.
+func defaultsGone(base *Tree, old, next *Manifest) (defaults, removed int) {
+	if !slices.ContainsFunc(next.Removals, func(r Removal) bool { _, was := old.removal(r.Path); return !was }) {
+		return 0, 0
+	}
 	before := Saved(base, &Tree{}, old.Removals)
-	after := Saved(base, &Tree{}, p.Next.Removals)
+	after := Saved(base, &Tree{}, next.Removals)
 	for i := range before.Entries {
 		if before.Entries[i].Kind == dirfd.KindDir {
 			continue
@@ -42,11 +56,5 @@ func guard(base, live *Tree, old *Manifest, p *Plan) error {
 			removed++
 		}
 	}
-	if removed >= fewest && 2*removed > defaults {
-		return fmt.Errorf("%w: it would remove %d of %d defaults", ErrHeld, removed, defaults)
-	}
-	if len(live.Entries) == 0 && len(p.Changes) > 0 {
-		return fmt.Errorf("%w: the live tree is empty", ErrHeld)
-	}
-	return nil
+	return defaults, removed
 }

@@ -234,7 +234,12 @@ type View struct {
 func (v *View) Class(path string) config.Class { return v.class(path) }
 
 // SavedTree makes the saved tree: what the next start will produce.
-func (v *View) SavedTree() *Tree { return Saved(v.Base.Tree, v.plain(), v.Current.Removals) }
+func (v *View) SavedTree() *Tree {
+	if v.compared.plain == v.Plain && v.compared.manifest == v.Current {
+		return v.compared.saved()
+	}
+	return Saved(v.Base.Tree, v.plain(), v.Current.Removals)
+}
 
 // Held reports whether a path was changed in cfg by hand and live has not taken it.
 func (v *View) Held(path string) bool { return v.Current != nil && v.Current.held(path) }
@@ -261,6 +266,7 @@ func (o *Overlay) look(ctx context.Context, lo LookOptions) (*View, error) {
 		return nil, err
 	}
 	defer s.Close()
+	defer o.rest()
 	return o.view(ctx, base, s, lo)
 }
 

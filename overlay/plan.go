@@ -35,13 +35,13 @@ type Kept struct {
 
 // planner computes a plan. It walks all paths that base, live or cfg have, in order.
 type planner struct {
-	base, live, plain *Tree
-	old               *Manifest
-	class             func(path string) config.Class
-	only              func(path string) bool // paths that this save is about
-	exclude           map[string]bool        // paths that were not still
-	force             bool
-	times             bool
+	base, saved, live, plain *Tree
+	old                      *Manifest
+	class                    func(path string) config.Class
+	only                     func(path string) bool // paths that this save is about
+	exclude                  map[string]bool        // paths that were not still
+	force                    bool
+	times                    bool
 	// taken is what live had of a held path before cfg was changed by hand, nil for nothing; false where that is not known.
 	taken func(path string) (*Entry, bool)
 
@@ -62,9 +62,8 @@ func (w *planner) planSave() *Plan {
 	w.plan = &Plan{}
 	w.want, w.left = map[string]*Entry{}, map[string]bool{}
 	w.xattrs = !w.base.NoXattrs && !w.live.NoXattrs
-	saved := Saved(w.base, w.plain, w.old.Removals)
-	walkThree(w.base, saved, w.live, w.path)
-	w.finish(saved)
+	walkThree(w.base, w.saved, w.live, w.path)
+	w.finish(w.saved)
 	return w.plan
 }
 

@@ -62,6 +62,7 @@ func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
 		return nil, err
 	}
 	defer s.Close()
+	defer o.rest()
 	v, err := o.view(ctx, base, s, LookOptions{Dirty: so.Dirty, Rehash: so.Rehash})
 	if err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 }
 
 func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]bool) (*Result, *Plan) {
-	w := &planner{base: v.Base.Tree, live: v.Live, plain: v.plain(), old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
+	w := &planner{base: v.Base.Tree, saved: v.SavedTree(), live: v.Live, plain: v.plain(), old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
 		taken: s.takenBefore(v.Base.Tree)}
 	p := w.planSave()
 	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), v.Base.ID, so.Message

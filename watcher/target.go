@@ -2,8 +2,9 @@ package watcher
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
-	"hash/fnv"
 	"sync"
 	"time"
 
@@ -54,13 +55,17 @@ type target struct {
 
 func newTarget(o *overlay.Overlay, log zerolog.Logger, b *budget) *target {
 	name := o.Target.Name
-	h := fnv.New32()
-	h.Write([]byte(name))
 	t := &target{o: o, cfg: o.Target, log: log.With().Str("target", name).Logger(), budget: b, start: time.Now(), open: newSource,
 		calls: make(chan func(context.Context)), looked: make(chan struct{}), ended: make(chan struct{}),
-		agenda: newAgenda(o.Target.Settings, float64(h.Sum32())/(1<<32))}
+		agenda: newAgenda(o.Target.Settings, phaseOf(name))}
 	t.status = Status{Name: name, Base: o.Target.BaseID, Problem: "not looked at yet"}
 	return t
+}
+
+// phaseOf spreads targets evenly from 0 to 1, however alike their names are.
+func phaseOf(name string) float64 {
+	sum := sha256.Sum256([]byte(name))
+	return float64(binary.BigEndian.Uint32(sum[:])) / (1 << 32)
 }
 
 // now is the clock of all decisions: it goes forward whatever happens to the time of day.

@@ -173,7 +173,8 @@ func (d *daemon) edits(ctx context.Context, n int) ([]row, error) {
 
 // idle leaves the daemon alone for a while.
 func (d *daemon) idle(ctx context.Context, long time.Duration) ([]row, error) {
-	if err := d.ready(ctx); err != nil {
+	// A look behind the last save: what that does after the content stands in cfg is done.
+	if _, err := watcher.NewClient(filepath.Join(d.root, "var/run/cfgd")).Status(ctx, true); err != nil {
 		return nil, err
 	}
 	name := fmt.Sprintf("daemon, idle for %s with %d targets: ", long, d.jails)
