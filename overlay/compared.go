@@ -31,7 +31,7 @@ func (o *Overlay) compare(base *Base, s *Store) *compared {
 		return c
 	}
 	c := &compared{base: base.Tree, plain: s.Plain, manifest: s.Manifest, dressed: dressed(s.Plain, s.Manifest)}
-	c.stored = Delta(c.base, c.saved())
+	c.stored = lasting(Delta(c.base, c.saved()))
 	o.compared = c
 	return c
 }
@@ -56,7 +56,22 @@ func (c *compared) with(live *Tree) {
 	if c.live == live {
 		return
 	}
-	c.live, c.local, c.unsaved, c.nothing = live, Delta(c.base, live), Delta(c.saved(), live), nil
+	c.live, c.local, c.unsaved, c.nothing = live, lasting(Delta(c.base, live)), lasting(Delta(c.saved(), live)), nil
+}
+
+// lasting gives changes entries of their own: one that points into a tree keeps all of that tree in memory.
+func lasting(changes []Change) []Change {
+	own := func(e *Entry) *Entry {
+		if e == nil {
+			return nil
+		}
+		c := *e
+		return &c
+	}
+	for i := range changes {
+		changes[i].Old, changes[i].New = own(changes[i].Old), own(changes[i].New)
+	}
+	return changes
 }
 
 // keepNothing remembers a save that found nothing to do, if it was about everything.

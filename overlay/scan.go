@@ -102,7 +102,8 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 var arrays sync.Pool
 
 func entriesFor(n int) []Entry {
-	if r, ok := arrays.Get().(*[]Entry); ok && cap(*r) >= n {
+	r, ok := arrays.Get().(*[]Entry)
+	if ok && cap(*r) >= n && cap(*r) <= n+n/4+64 { // a much larger one would be kept with a small tree
 		return (*r)[:0]
 	}
 	return make([]Entry, 0, n)
