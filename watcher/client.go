@@ -72,6 +72,9 @@ func (c *Client) Flush(ctx context.Context, rq Request) (Reply, error) {
 func (c *Client) do(ctx context.Context, method, path string, body *Request) (Reply, error) {
 	var in io.Reader
 	if body != nil {
+		if until, ok := ctx.Deadline(); ok {
+			body.Until = until
+		}
 		b, err := json.Marshal(body)
 		if err != nil {
 			return Reply{}, err

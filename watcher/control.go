@@ -26,6 +26,9 @@ type Request struct {
 	Paths   []string `json:"paths,omitempty"` // as on the command line: quoted as C does where they are not plain
 	Force   bool     `json:"force,omitempty"`
 	Message string   `json:"message,omitempty"`
+	// Until is when the asker stops waiting; a request that is come to later is refused: a daemon that stood still over a stop and the
+	// next start of a jail must not detach the jail that runs by then.
+	Until time.Time `json:"until,omitzero"`
 }
 
 // Reply is the body of every answer: an error in words, or what was asked for.
@@ -172,7 +175,14 @@ func (d *Daemon) handle(find func(name string) *target, do action) http.HandlerF
 func act(ctx context.Context, t *target, rq Request, do action) (int, Reply) {
 	var reply Reply
 	var err error
-	if cerr := t.call(ctx, func(ctx context.Context) { reply, err = do(ctx, t, rq) }); cerr != nil {
+	run := func(ctx context.Context) {
+		if !rq.Until.IsZero() && time.Now().After(rq.Until) {
+			err = errors.New("nobody waits for this any more: not done")
+			return
+		}
+		reply, err = do(ctx, t, rq)
+	}
+	if cerr := t.call(ctx, run); cerr != nil {
 		return http.StatusServiceUnavailable, Reply{Error: fmt.Sprintf("%s: the daemon is busy with it: %v", rq.Target, cerr), Code: "failed"}
 	}
 	if err != nil {

@@ -1,0 +1,24 @@
+package watcher
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A detach that waited in the socket until its asker gave up is not done: the jail may run again by then.
+func TestLateRequestIsNotDone(t *testing.T) {
+	t.Parallel()
+	tg := &target{calls: make(chan func(context.Context)), ended: make(chan struct{})}
+	go func() { (<-tg.calls)(t.Context()) }()
+	do := func(context.Context, *target, Request) (Reply, error) {
+		t.Error("done")
+		return Reply{}, nil
+	}
+	status, reply := act(t.Context(), tg, Request{Target: "vhost1", Until: time.Now().Add(-time.Second)}, do)
+	if status != http.StatusConflict || !strings.Contains(reply.Error, "not done") {
+		t.Errorf("%d %+v", status, reply)
+	}
+}
