@@ -345,6 +345,8 @@ func TestSavedAsOf(t *testing.T) {
 		if age := time.Since(first); age > time.Minute {
 			t.Errorf("%v old after three minutes", age)
 		}
+		b.pass(time.Until(first) + 65*sec) // between two looks at everything
+		first = *b.status("j0").SavedAsOf
 		b.edit("j0", "rc.conf", "1\n")
 		b.pass(sec)
 		if s := b.status("j0"); !s.SavedAsOf.Equal(first) || s.Generation != 1 {
