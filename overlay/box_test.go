@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +25,9 @@ type box struct {
 	testing.TB
 	dir string
 	o   *Overlay
-	now time.Time
+
+	clock sync.Mutex // guards now
+	now   time.Time
 }
 
 func newBox(t testing.TB, base map[string]string) *box { return newBoxIn(t, t.TempDir(), base) }
@@ -60,6 +63,8 @@ func (b *box) overlay() *Overlay {
 	o := New(m, tg)
 	// The real clock, which the files' times are of, but never twice the same time.
 	o.Now = func() time.Time {
+		b.clock.Lock()
+		defer b.clock.Unlock()
 		if now := time.Now(); now.After(b.now) {
 			b.now = now
 		} else {

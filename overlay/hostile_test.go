@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -153,7 +154,10 @@ func TestSwapBetweenScanAndCopy(t *testing.T) {
 	b.edit("local/nginx/mime.types", "changed\n")
 	b.edit("rc.conf", "changed\n")
 	swapped := false
+	var mu sync.Mutex // a save copies by several goroutines
 	b.o.Hook = func(op dirfd.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if !swapped && op.Kind == "create" {
 			swapped = true
 			b.must(os.Rename(b.path("jail/etc/local/nginx"), b.path("jail/aside")))
@@ -187,7 +191,10 @@ func TestSwapInCfg(t *testing.T) {
 		b.edit("local/nginx/sub/new", "two\n")
 		b.remove("local/nginx/new")
 		calls := 0
+		var mu sync.Mutex // a save copies by several goroutines
 		b.o.Hook = func(dirfd.Op) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if calls++; calls == at {
 				b.must(os.Rename(b.path("jail/cfg/local/nginx"), b.path("jail/aside")))
 				b.must(os.Symlink(b.path("host/sub"), b.path("jail/cfg/local/nginx")))
