@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cfgd/config"
+	"cfgd/internal/flock"
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
 	"cfgd/overlay"
@@ -74,30 +72,11 @@ func (h *Hooks) tell(ctx context.Context, call func(context.Context, string) err
 func (h *Hooks) lock(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, hookWithin)
 	defer cancel()
-	dir := filepath.Join(h.Overlay.RunDir, "hook")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+	unlock, err := flock.Wait(ctx, filepath.Join(h.Overlay.RunDir, "hook", h.Target.Name))
+	if errors.Is(err, flock.ErrHeld) {
+		return nil, fmt.Errorf("another init or cleanup of %s is at work: %w", h.Target.Name, err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, h.Target.Name), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("another init or cleanup of %s is at work: %w", h.Target.Name, ctx.Err())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
+	return unlock, err
 }
 
 // place is what stands at the live path.

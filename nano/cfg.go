@@ -11,10 +11,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"cfgd/internal/flock"
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
 )
@@ -31,18 +31,18 @@ type Cfg struct {
 // gate is held by whoever mounts or unmounts, and only meanwhile; the other is shared by all who use it, and whoever gets it for
 // himself, at the gate, is the last. The mark says that the mount is cfgd's own.
 func (c *Cfg) Mount(ctx context.Context) (unmount func() error, err error) {
-	gate, err := c.gate(ctx)
+	leaveGate, err := c.gate(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer gate.Close()
-	use, err := c.open("cfg.use")
+	defer leaveGate()
+	use, err := flock.Open(filepath.Join(c.RunDir, "cfg.use"))
 	if err != nil {
 		return nil, err
 	}
 	err = c.mount(ctx)
 	if err == nil {
-		err = flock(use, unix.LOCK_SH) // it is held alone at the gate only
+		err = flock.Try(use, unix.LOCK_SH) // it is held alone at the gate only
 	}
 	if err != nil {
 		use.Close()
@@ -53,14 +53,14 @@ func (c *Cfg) Mount(ctx context.Context) (unmount func() error, err error) {
 
 // leave unmounts it, if nobody else uses it.
 func (c *Cfg) leave(ctx context.Context, use *os.File) error {
-	gate, err := c.gate(ctx)
+	leaveGate, err := c.gate(ctx)
 	if err != nil {
 		use.Close()
 		return err
 	}
-	defer gate.Close()
+	defer leaveGate()
 	defer use.Close() // before the gate is: the next one there may be the last
-	if err := flock(use, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	if err := flock.Try(use, unix.LOCK_EX); errors.Is(err, flock.ErrHeld) {
 		return nil
 	} else if err != nil {
 		return err
@@ -68,49 +68,13 @@ func (c *Cfg) leave(ctx context.Context, use *os.File) error {
 	return c.unmount(ctx)
 }
 
-func (c *Cfg) open(name string) (*os.File, error) {
-	if err := os.MkdirAll(c.RunDir, 0o755); err != nil {
-		return nil, err
-	}
-	return os.OpenFile(filepath.Join(c.RunDir, name), os.O_CREATE|os.O_RDWR, 0o600)
-}
-
-const gateWait = 10 * time.Millisecond
-
 // gate waits until nobody else mounts or unmounts, or until ctx ends.
-func (c *Cfg) gate(ctx context.Context) (*os.File, error) {
-	f, err := c.open("cfg.gate")
-	if err != nil {
-		return nil, err
+func (c *Cfg) gate(ctx context.Context) (unlock func(), err error) {
+	unlock, err = flock.Wait(ctx, filepath.Join(c.RunDir, "cfg.gate"))
+	if errors.Is(err, flock.ErrHeld) {
+		return nil, fmt.Errorf("another cfgd mounts or unmounts %s: %w", c.Dir, err)
 	}
-	for {
-		err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			f.Close()
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("another cfgd mounts or unmounts %s: %w", c.Dir, ctx.Err())
-		case <-time.After(gateWait):
-		}
-	}
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		err := unix.Flock(int(f.Fd()), how)
-		if err == nil {
-			return nil
-		}
-		if err != unix.EINTR {
-			return fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-	}
+	return unlock, err
 }
 
 func (c *Cfg) mark() string { return filepath.Join(c.RunDir, "cfg.mounted") }

@@ -307,7 +307,7 @@ func TestBusy(t *testing.T) {
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
-		gate, err := m.cfg().gate(t.Context())
+		leave, err := m.cfg().gate(t.Context())
 		m.must(err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -315,7 +315,7 @@ func TestGate(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		m.ran("", 0)
-		gate.Close()
+		leave()
 		m.use()()
 		m.ran("mount /cfg, umount /cfg", 0)
 	})

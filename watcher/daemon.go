@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 
 	"cfgd/config"
+	"cfgd/internal/flock"
 	"cfgd/overlay"
 )
 
@@ -129,19 +129,17 @@ func (d *Daemon) ready(ctx context.Context) {
 }
 
 // onlyOne holds the daemon's own lock for as long as the process lives.
-func onlyOne(runDir string) (func(), error) {
+func onlyOne(runDir string) (unlock func(), err error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(runDir, "daemon.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+	now, cancel := context.WithCancel(context.Background())
+	cancel() // look once
+	unlock, err = flock.Wait(now, filepath.Join(runDir, "daemon.lock"))
+	if errors.Is(err, flock.ErrHeld) {
+		return nil, fmt.Errorf("%w: %s is locked", ErrRunning, filepath.Join(runDir, "daemon.lock"))
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%w: %s is locked", ErrRunning, f.Name())
-	}
-	return func() { f.Close() }, nil
+	return unlock, err
 }
 
 // reload reads the configuration anew. A bad one is refused and the old one stays.

@@ -1,0 +1,71 @@
+// Package flock keeps processes apart by flock(2) on files that exist for that alone.
+//
+// What always holds: a lock goes with the process that has it, however that ends; a lock file is never removed, for another
+// process may have it open.
+package flock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrHeld says that another process has the lock.
+var ErrHeld = errors.New("locked by another process")
+
+// often is how often a lock that is held is tried again: flock(2) itself cannot be given up.
+const often = 20 * time.Millisecond
+
+// Wait takes the lock of a file, which is made with its directory, alone. It looks at least once, and until ctx ends; the error is
+// then ErrHeld.
+func Wait(ctx context.Context, file string) (unlock func(), err error) {
+	f, err := Open(file)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := Try(f, unix.LOCK_EX)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, ErrHeld) {
+			f.Close()
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("%w: %w", err, ctx.Err())
+		case <-time.After(often):
+		}
+	}
+}
+
+// Open opens a lock file, which is made with its directory.
+func Open(file string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
+}
+
+// Try takes the lock of an open file, LOCK_EX or LOCK_SH of flock(2), or says ErrHeld at once.
+func Try(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		switch err {
+		case nil:
+			return nil
+		case unix.EINTR:
+			continue
+		case unix.EWOULDBLOCK:
+			return fmt.Errorf("%s: %w", f.Name(), ErrHeld)
+		}
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+}
