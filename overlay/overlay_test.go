@@ -6,6 +6,9 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
+
+	"cfgd/internal/dirfd"
 )
 
 func TestPopulateThenScanFindsNothing(t *testing.T) {
@@ -172,5 +175,39 @@ func TestLiveStandsOnTheBaseItWasPopulatedFrom(t *testing.T) {
 	v := b.look()
 	if v.Base.ID != "proto/etc@2" || paths(v.Local) != paths(v.Stored) || len(v.Unsaved) != 0 {
 		t.Errorf("started on %s: local %s, unsaved %s", v.Base.ID, paths(v.Local), paths(v.Unsaved))
+	}
+}
+
+// A look at one directory must not make another, which moved meanwhile, look as if it had been listed.
+func TestPartialScanBelievesNoStampOfWhatItDidNotList(t *testing.T) {
+	b := newBox(t, etc)
+	later := func() time.Time { return time.Now().Add(time.Hour) } // nothing is fresh
+	scan := func(prev *Tree, dirty ...string) *Tree {
+		b.Helper()
+		d, err := dirfd.Open(b.path("base"), nil)
+		b.must(err)
+		defer d.Close()
+		o := ScanOptions{Prev: prev, Now: later}
+		for _, p := range dirty {
+			if o.Dirty == nil {
+				o.Dirty = map[string]bool{}
+			}
+			o.Dirty[p] = true
+		}
+		tree, err := Scan(context.Background(), d, o)
+		b.must(err)
+		return tree
+	}
+	first := scan(nil)
+	b.write("base/new", "n")
+	b.write("base/local/new", "n")
+	b.write("base/local/nginx/new", "n")
+	part := scan(first, "local/nginx")
+	if !has(part, "local/nginx/new") || has(part, "new") || has(part, "local/new") {
+		t.Fatalf("a look at local/nginx alone: %v", part.Dirs())
+	}
+	again := scan(part, "local/nginx")
+	if all := scan(again); !has(all, "new") || !has(all, "local/new") {
+		t.Error("what appeared in directories that were not looked at is never found")
 	}
 }

@@ -86,7 +86,11 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 		s.hands, s.Now = newHands(), shared(o.Now)
 	}
 	s.tree.Root.stamp.fresh = s.tree.Root.fresh(s.began)
-	err = s.dir(root, "", 0, o.Dirty == nil, o.Prev != nil && o.Prev.Root.still(&s.tree.Root))
+	all, unmoved := o.Dirty == nil, o.Prev != nil && o.Prev.Root.still(&s.tree.Root)
+	if !s.listed("", all, unmoved) {
+		s.tree.Root.stamp.fresh = true
+	}
+	err = s.dir(root, "", 0, all, unmoved)
 	if err := errors.Join(err, s.join()); err != nil {
 		return nil, err
 	}
@@ -149,6 +153,10 @@ func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all, unmoved bool) e
 	}
 	return nil
 }
+
+// listed reports whether the scan will know all names in a directory. One that moved and is not looked at must not bear its new stamp
+// as if it had been: the next scan would take its names for known.
+func (s *scanner) listed(path string, all, unmoved bool) bool { return all || unmoved || s.Dirty[path] }
 
 // names lists a directory; where it did not move, from the scan before, unless that could not look at all there was.
 func (s *scanner) names(d *dirfd.Dir, path string, unmoved bool) ([]string, error) {
@@ -314,6 +322,9 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 	} else if err := s.dirXattrs(sub, &e); err != nil {
 		sub.Close()
 		return err
+	}
+	if !s.listed(e.Path, all, unmoved) {
+		e.stamp.fresh = true
 	}
 	s.tree.Entries = append(s.tree.Entries, e)
 	if depth < branchDepth && s.hands.take() {
