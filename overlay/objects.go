@@ -152,6 +152,9 @@ func (s *Store) generation(n int) (*Manifest, error) {
 	if n == s.Manifest.Generation {
 		return s.Manifest, nil
 	}
+	if s.before != nil && n == s.before.Generation {
+		return s.before, nil
+	}
 	if s.meta == nil || n > s.Manifest.Generation {
 		return nil, &os.PathError{Op: "generation", Path: strconv.Itoa(n), Err: fs.ErrNotExist}
 	}

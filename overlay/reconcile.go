@@ -36,7 +36,7 @@ func (s *Store) reconcile(ctx context.Context, old *Manifest) error {
 		s.Adopted = changed
 	}
 	if s.ReadOnly {
-		s.Manifest = next
+		s.Manifest, s.before = next, old
 		return nil
 	}
 	return s.install(ctx, rebuiltFrom(old, rebuilt), next)

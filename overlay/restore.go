@@ -471,7 +471,9 @@ func (o *Overlay) Show(ctx context.Context, n int, p string) (e *Entry, b []byte
 		}
 		if ov, ok := m.override(p); ok {
 			e = &ov.Entry
-			b, err = s.content(e)
+			if e.Kind != dirfd.KindDir {
+				b, err = s.content(e)
+			}
 			return err
 		}
 		if gone(m, p) || base == nil {

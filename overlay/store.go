@@ -40,6 +40,8 @@ type Store struct {
 	// Ignored are NanoBSD's marks: paths for which cfg/.ignore/PATH exists.
 	Ignored map[string]bool
 
+	before *Manifest // what .cfgd/manifest holds, where an adoption is only in memory
+
 	cfg   *dirfd.Dir
 	meta  *dirfd.Dir // nil while there is no .cfgd and none may be made
 	base  *Base

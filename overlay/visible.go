@@ -32,11 +32,17 @@ func (v *View) Visible(changes []Change) []Change {
 	return out
 }
 
+// usualDir are the permissions of a directory of which nothing is said.
+const usualDir = 0o755
+
 // told reports whether a directory that came or went is named by what is in it.
 func told(changes []Change, i int) bool {
 	c := changes[i]
 	if c.Kind() != dirfd.KindDir || c.What != Added && c.What != Deleted || i+1 == len(changes) {
 		return false
+	}
+	if c.What == Added && c.New.Mode != usualDir {
+		return false // its permissions are to be told
 	}
 	return within(changes[i+1].Path, c.Path)
 }
@@ -63,7 +69,7 @@ func (g Generation) Visible() []GenerationChange {
 	var out []GenerationChange
 	for i, c := range g.Changes {
 		dir := c.New != nil && c.New.Kind == dirfd.KindDir || c.New == nil && c.Old.Kind == dirfd.KindDir
-		if dir && c.What != Mode && c.What != Type && i+1 < len(g.Changes) && within(g.Changes[i+1].Path, c.Path) {
+		if dir && !(c.What == Added && c.New.Mode != usualDir) && c.What != Mode && c.What != Type && i+1 < len(g.Changes) && within(g.Changes[i+1].Path, c.Path) {
 			continue
 		}
 		out = append(out, c)

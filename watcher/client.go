@@ -90,6 +90,9 @@ func (c *Client) do(ctx context.Context, method, path string, body *Request) (Re
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 			return Reply{}, ErrNoDaemon
 		}
+		if errors.Is(err, fs.ErrPermission) {
+			return Reply{}, fmt.Errorf("daemon: only root may talk to it: %w", err)
+		}
 		return Reply{}, fmt.Errorf("daemon: %w", err)
 	}
 	defer resp.Body.Close()

@@ -104,12 +104,9 @@ func problem(err error) string {
 	return err.Error()
 }
 
-// Notes are the lines that status prints below its table: each says what is the matter and what to do.
+// Notes are the lines that status prints below its table, but for the problem: each says what is the matter and what to do.
 func (s Status) Notes() []string {
 	var out []string
-	if s.Problem != "" && !s.Down {
-		out = append(out, s.Problem)
-	}
 	if s.NextBase != "" {
 		out = append(out, fmt.Sprintf("stands on %s; the next start takes %s", s.Base, s.NextBase))
 	}

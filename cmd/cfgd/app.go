@@ -96,6 +96,9 @@ func (s *session) arrange(args []string) []string {
 		return args[:1]
 	}
 	out := append([]string{args[0]}, l.global...)
+	if l.help {
+		return append(append(out, "help"), strings.Fields(l.words())...)
+	}
 	for _, c := range l.path {
 		out = append(out, c.Name)
 	}
@@ -112,6 +115,7 @@ type line struct {
 	path          []*cli.Command
 	global, flags []string
 	args          []string
+	help          bool // --help stands somewhere
 }
 
 func (l *line) read(words []string) error {
@@ -168,8 +172,12 @@ func (l *line) words() string {
 // flag sorts one flag, with its value, and says how many of the following words it took.
 func (l *line) flag(word string, rest []string) (int, error) {
 	name, _, joined := strings.Cut(strings.TrimLeft(word, "-"), "=")
-	if name == "help" || name == "h" {
-		l.flags = append(l.flags, word)
+	switch {
+	case name == "help" || name == "h":
+		l.help = true
+		return 0, nil
+	case name == "version" && len(l.path) == 0:
+		l.descend("version")
 		return 0, nil
 	}
 	f, to := l.find(name)
@@ -228,11 +236,16 @@ func counted(c *cli.Context, least, most int) error {
 	n := c.NArg()
 	switch {
 	case n < least:
-		return usagef("cfgd %s %s: %s is missing", c.Command.FullName(), c.Command.ArgsUsage, missing(c.Command.ArgsUsage, n))
+		return usagef("%s: %s is missing", usageOf(c), missing(c.Command.ArgsUsage, n))
 	case most >= 0 && n > most:
-		return usagef("cfgd %s %s: %q is one argument too many", c.Command.FullName(), c.Command.ArgsUsage, c.Args().Get(most))
+		return usagef("%s: %q is one argument too many", usageOf(c), c.Args().Get(most))
 	}
 	return nil
+}
+
+// usageOf is a command as it is typed.
+func usageOf(c *cli.Context) string {
+	return strings.TrimSpace(c.Command.HelpName + " " + c.Command.ArgsUsage)
 }
 
 // missing is the word of the usage that comes next.
@@ -247,6 +260,12 @@ func missing(usage string, n int) string {
 func paths(args []string) ([]string, error) {
 	var out []string
 	for _, a := range args {
+		if a == "" { // a script's variable that is not set must not mean everything
+			return nil, usagef("a PATH is empty; / is the whole tree")
+		}
+		if a == "/" {
+			a = ""
+		}
 		p, err := pathname.Clean(a)
 		if err != nil {
 			return nil, usageError{err}

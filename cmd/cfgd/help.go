@@ -20,8 +20,7 @@ func (s *session) helpCommand() *cli.Command {
 					return usagef("%s: no such command; cfgd help lists them", strings.Join(words, " "))
 				}
 			}
-			// Running it with --help shows what the flag shows.
-			args := append(append([]string{"cfgd"}, strings.Fields(l.words())...), "--help")
+			args := append(append([]string{"cfgd"}, strings.Fields(l.words())...), "--help") // past arrange, which would lead here again
 			return s.app().RunContext(c.Context, args)
 		},
 	}

@@ -84,6 +84,11 @@ func (s *session) hookTarget(c *cli.Context) (*config.Target, error) {
 	if s.loaded != nil && t == nil && exitCode(err) == exitUsage {
 		if slices.ContainsFunc(s.loaded.Jails, func(j *config.Jail) bool { return j.Name == name }) {
 			s.warn(name, "is no target: its fstab mounts nothing on its conf/base/etc; nothing to do")
+			for _, p := range s.loaded.Problems {
+				if p.Target == name {
+					s.warn(name, p.String())
+				}
+			}
 			return nil, nil
 		}
 	}

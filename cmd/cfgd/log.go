@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -96,6 +99,9 @@ func (s *session) printLog(target string, list []overlay.Generation, only []stri
 // logLine is one generation in a line.
 func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
 	words := g.Message
+	if strings.ContainsFunc(words, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		words = strconv.Quote(words) // it may command a terminal, or break the line
+	}
 	switch {
 	case words != "":
 	case len(changes) == 0:

@@ -31,7 +31,7 @@ func (s *session) restore(c *cli.Context) error {
 	if err != nil {
 		return usageError{err}
 	}
-	only, err := rootedPaths(c.Args().Tail())
+	only, err := paths(c.Args().Tail())
 	if err != nil {
 		return err
 	}
@@ -48,18 +48,6 @@ func (s *session) restore(c *cli.Context) error {
 		return fmt.Errorf("%s: %w", t.Name, err)
 	}
 	return s.printRestored(t.Name, r)
-}
-
-// rootedPaths are PATH arguments of which / is the whole tree.
-func rootedPaths(args []string) ([]string, error) {
-	var out []string
-	for _, a := range args {
-		if a == "/" {
-			a = ""
-		}
-		out = append(out, a)
-	}
-	return paths(out)
 }
 
 func (s *session) printRestored(target string, r *overlay.Restored) error {

@@ -66,6 +66,9 @@ func (s *session) statuses(ctx context.Context, targets []*config.Target) []watc
 // look is a target's status without a daemon.
 func (s *session) look(ctx context.Context, t *config.Target) watcher.Status {
 	r, err := s.overlay(t).Save(ctx, overlay.SaveOptions{DryRun: true})
+	if r != nil && r.View != nil {
+		s.notices(t.Name, r.View.Notices)
+	}
 	return watcher.Describe(t, r, err)
 }
 
