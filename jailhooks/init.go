@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
@@ -30,8 +31,12 @@ func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 	}
 	defer unlock()
 	if h.Embedded {
-		if err := h.Overlay.MakeDirs(); err != nil {
+		made, err := h.Overlay.MakeDirs()
+		if err != nil {
 			return nil, err
+		}
+		if slices.Contains(made, h.Target.Cfg) {
+			h.warn("cfg %s was not there: made, with nothing saved in it", h.Target.Cfg)
 		}
 	}
 	s, err := h.init(ctx)

@@ -54,13 +54,19 @@ func (o *Overlay) State() (State, error) {
 
 // MakeDirs makes the directories of live and cfg where they are missing, as a start would mount them: for machines
 // that are plain directories, where nothing is mounted. Nothing is followed below the jail's root, which is made too.
-func (o *Overlay) MakeDirs() error {
+// It returns those that were not there.
+func (o *Overlay) MakeDirs() (made []string, err error) {
 	for _, p := range []string{o.Target.Live, o.Target.Cfg} {
-		if err := o.makeTree(p); err != nil {
-			return fmt.Errorf("make %s: %w", p, err)
+		if d, err := o.openTree(p); err == nil {
+			d.Close()
+			continue
 		}
+		if err := o.makeTree(p); err != nil {
+			return made, fmt.Errorf("make %s: %w", p, err)
+		}
+		made = append(made, p)
 	}
-	return nil
+	return made, nil
 }
 
 func (o *Overlay) makeTree(p string) error {

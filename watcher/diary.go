@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"cfgd/config"
@@ -35,6 +36,11 @@ func (t *target) report(l look, r *overlay.Result, err error) {
 	if r != nil && r.View != nil {
 		for _, n := range r.View.Notices {
 			t.logOnce(n, n)
+		}
+		if words := strings.Join(quoted(r.Conflicts), ", "); words != "" {
+			t.logOnce("conflict", "changed in cfg by hand and in live, and left as they are: "+words)
+		} else {
+			delete(t.notices, "conflict")
 		}
 	}
 	t.logProblem(kind(err), s)

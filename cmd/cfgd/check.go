@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
+	"cfgd/overlay"
 )
 
 func (s *session) checkCommand() *cli.Command {
@@ -30,7 +32,7 @@ func (s *session) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	problems := m.Check(nil)
+	problems := append(m.Check(nil), s.checkTrees(c.Context, m)...)
 	if s.json {
 		err = s.print(checked(m, problems))
 	} else {
@@ -40,6 +42,38 @@ func (s *session) check(c *cli.Context) error {
 		return err
 	}
 	return verdict(problems)
+}
+
+// checkTrees looks at each target as status does, changing nothing: a base that is not there, a cfg that cannot be read, a store that is
+// damaged. Of a jail that is down nothing need be mounted.
+func (s *session) checkTrees(ctx context.Context, m *config.Model) []config.Problem {
+	var out []config.Problem
+	for _, t := range m.Targets {
+		v, err := s.overlay(t).Look(ctx, overlay.LookOptions{})
+		at := t.Origin["base"]
+		switch {
+		case err != nil && s.isDown(t) && (m.Root == "" || s.noCfg(t)): // its start mounts or makes what is missing
+		case err != nil:
+			out = append(out, config.Problem{Severity: config.Error, File: at.File, Line: at.Line, Target: t.Name, Message: t.Name + ": " + err.Error(),
+				Fix: "mount or make it, or mend the line"})
+		default:
+			for _, n := range v.Notices {
+				out = append(out, config.Problem{Severity: config.Warning, File: t.Cfg, Target: t.Name, Message: n, Fix: "run: cfgd save " + t.Name})
+			}
+		}
+	}
+	return out
+}
+
+func (s *session) isDown(t *config.Target) bool {
+	st, err := s.overlay(t).State()
+	return err == nil && !st.Populated
+}
+
+func (s *session) noCfg(t *config.Target) bool {
+	d, err := s.overlay(t).OpenCfg()
+	d.Close()
+	return err != nil
 }
 
 // verdict is the worst of the problems; they have been printed.

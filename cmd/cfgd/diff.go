@@ -110,19 +110,25 @@ func (d *difference) look(c *cli.Context, only []string) ([]overlay.Change, erro
 
 // known refuses a PATH that no tree has: a slip of the fingers must not look like "no difference".
 func (d *difference) known(only []string) error {
-	trees := []*overlay.Tree{d.view.Base.Tree, d.view.SavedTree(), d.view.Live}
 	for _, p := range only {
-		found := p == ""
-		for _, t := range trees {
-			if t != nil && !found {
-				_, found = t.Get(p)
-			}
-		}
-		if !found {
+		if !known(d.view, p) {
 			return usagef("%s: neither in base nor in cfg nor in live", pathname.Quote(p))
 		}
 	}
 	return nil
+}
+
+// known reports whether any of the three trees has a path.
+func known(v *overlay.View, p string) bool {
+	for _, t := range []*overlay.Tree{v.Base.Tree, v.Plain, v.Live} {
+		if t == nil {
+			continue
+		}
+		if _, ok := t.Get(p); ok {
+			return true
+		}
+	}
+	return p == ""
 }
 
 // below reports whether a path is one of those given or below one; none given is all.

@@ -68,12 +68,12 @@ func (s *session) save(c *cli.Context) error {
 			return err
 		}
 		mu.Lock()
-		defer mu.Unlock()
 		done[t.Name] = r
+		mu.Unlock()
 		if len(r.Conflicts) > 0 {
 			return conflicts(t.Name, r.Conflicts)
 		}
-		return nil
+		return s.unsavable(c.Context, t, only)
 	})
 	var list []saved
 	for _, t := range targets {
@@ -94,6 +94,34 @@ func conflicts(target string, paths []listed) error {
 	}
 	return fmt.Errorf("%s: changed in cfg by hand and in live: left as they are; cfgd diff --unsaved %s shows them, "+
 		"cfgd save --force %s PATH keeps live's, cfgd restore %s PATH takes cfg's", strings.Join(names, ", "), target, target, target)
+}
+
+// unsavable says which of the paths that were asked for by name are not there, or are not saved whatever one does: that they were not
+// in the way must not look like success.
+func (s *session) unsavable(ctx context.Context, t *config.Target, only []string) error {
+	if len(only) == 0 {
+		return nil
+	}
+	r, err := s.overlay(t).Save(ctx, overlay.SaveOptions{Paths: only, DryRun: true})
+	if err != nil {
+		return err
+	}
+	why := map[string]string{}
+	for _, k := range r.Kept {
+		why[k.Path] = k.Reason
+	}
+	for _, p := range only {
+		class, reason := t.Classes.Of(p)
+		switch {
+		case why[p] != "":
+			err = errors.Join(err, fmt.Errorf("%s is not saved: %s", pathname.Quote(p), why[p]))
+		case class == config.Volatile || class == config.Ignore:
+			err = errors.Join(err, fmt.Errorf("%s is not saved: class %s: %s", pathname.Quote(p), class, reason))
+		case !known(r.View, p):
+			err = errors.Join(err, usagef("%s: neither in base nor in cfg nor in live", pathname.Quote(p)))
+		}
+	}
+	return err
 }
 
 // saveTarget saves through the daemon, or without one. A jail that is down is no failure unless it was asked for by name.
