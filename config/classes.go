@@ -70,7 +70,8 @@ func (c *Classes) Of(name string) (Class, string) {
 }
 
 // Secret reports whether the contents of a path must not be shown. A [[path]] of class persist makes a built-in secret
-// public; one of another class says only how it is saved, and leaves it a secret.
+// public; one of another class says only how it is saved, and leaves it a secret. What lies below a directory of a secret's
+// name is a secret too: somebody moved the one into the other.
 func (c *Classes) Secret(name string) bool {
 	if c != nil && c.set != nil {
 		if i := c.set.first(name); i >= 0 {
@@ -82,8 +83,12 @@ func (c *Classes) Secret(name string) bool {
 			}
 		}
 	}
-	i := builtinSet.first(name)
-	return i >= 0 && (builtinRules[i].Secret || builtinRules[i].Class == Secret)
+	for ; name != "." && name != ""; name = path.Dir(name) {
+		if i := builtinSet.first(name); i >= 0 && (builtinRules[i].Secret || builtinRules[i].Class == Secret) {
+			return true
+		}
+	}
+	return false
 }
 
 // Table returns all rules in the order in which they are tried, for cfgd check.

@@ -160,3 +160,15 @@ func BenchmarkClasses(b *testing.B) {
 		}
 	}
 }
+
+func TestSecretBelowADirectoryOfASecretsName(t *testing.T) {
+	t.Parallel()
+	var c *Classes
+	for name, want := range map[string]bool{
+		"master.passwd": true, "master.passwd/f": true, "master.passwd/a/b": true, "ssh/x.key/part": true, "ssh/sshd_config": false, "rc.conf": false,
+	} {
+		if got := c.Secret(name); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
