@@ -83,7 +83,7 @@ func (c *Classes) Secret(name string) bool {
 			}
 		}
 	}
-	for ; name != "." && name != ""; name = path.Dir(name) {
+	for ; name != ""; name = name[:max(strings.LastIndexByte(name, '/'), 0)] {
 		if i := builtinSet.first(name); i >= 0 && (builtinRules[i].Secret || builtinRules[i].Class == Secret) {
 			return true
 		}
