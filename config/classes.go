@@ -71,7 +71,7 @@ func (c *Classes) Of(name string) (Class, string) {
 
 // Secret reports whether the contents of a path must not be shown. A [[path]] of class persist makes a built-in secret
 // public; one of another class says only how it is saved, and leaves it a secret. What lies below a directory of a secret's
-// name is a secret too: somebody moved the one into the other.
+// name is a secret too, and so is what has the name of a directory of secrets: somebody moved the one into the other.
 func (c *Classes) Secret(name string) bool {
 	if c != nil && c.set != nil {
 		if i := c.set.first(name); i >= 0 {
@@ -82,13 +82,26 @@ func (c *Classes) Secret(name string) bool {
 				return false
 			}
 		}
+		if i := c.set.first(name + anyName); i >= 0 && c.user[i].Class == Secret {
+			return true
+		}
+	}
+	if secretRule(builtinSet.first(name + anyName)) {
+		return true
 	}
 	for ; name != ""; name = name[:max(strings.LastIndexByte(name, '/'), 0)] {
-		if i := builtinSet.first(name); i >= 0 && (builtinRules[i].Secret || builtinRules[i].Class == Secret) {
+		if secretRule(builtinSet.first(name)) {
 			return true
 		}
 	}
 	return false
+}
+
+// anyName is a name below a directory that no rule knows by itself.
+const anyName = "/\x01"
+
+func secretRule(i int) bool {
+	return i >= 0 && (builtinRules[i].Secret || builtinRules[i].Class == Secret)
 }
 
 // Table returns all rules in the order in which they are tried, for cfgd check.

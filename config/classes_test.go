@@ -161,11 +161,13 @@ func BenchmarkClasses(b *testing.B) {
 	}
 }
 
-func TestSecretBelowADirectoryOfASecretsName(t *testing.T) {
+func TestSecretsByTheirPlace(t *testing.T) {
 	t.Parallel()
 	var c *Classes
 	for name, want := range map[string]bool{
 		"master.passwd": true, "master.passwd/f": true, "master.passwd/a/b": true, "ssh/x.key/part": true, "ssh/sshd_config": false, "rc.conf": false,
+		"local/ssl/private": true, "local/ssl/private/a": true, "ssl": false, "server.KEY": true, "a/key.pem": true, "krb5.keytab.bak": true, "keys.txt": false,
+		"monkey.pem": false, "local": false,
 	} {
 		if got := c.Secret(name); got != want {
 			t.Errorf("%s: %v", name, got)

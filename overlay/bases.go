@@ -9,7 +9,8 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// Bases keeps the scans of bases, which targets on the same snapshot share. It is safe for concurrent use.
+// Bases keeps the scans of bases, which targets on the same snapshot share. Max_file, which is a target's own, does not count in
+// them: a default is compared by its content, however large it is. It is safe for concurrent use.
 type Bases struct {
 	mu     sync.Mutex // guards byPath
 	byPath map[string]*keptBase
@@ -51,14 +52,14 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g ground, content bool) 
 	}
 	same := k.base != nil && k.base.Tree.rootID == st.Ino && k.base.Tree.dev == st.Dev && (k.content || !content)
 	if same && o.now().Sub(k.when) < o.Target.Rescan/2 {
-		return k.base, nil
+		return k.base.openedBy(o, g), nil
 	}
 	var prev *Tree
 	if k.base != nil && k.content == content {
 		prev = k.base.Tree
 	}
 	when := o.now()
-	t, err := Scan(ctx, root, ScanOptions{Prev: prev, MaxFile: o.Target.MaxFile, NoContent: !content, Now: o.Now})
+	t, err := Scan(ctx, root, ScanOptions{Prev: prev, NoContent: !content, Now: o.Now})
 	if err != nil {
 		return nil, fmt.Errorf("scan base: %w", err)
 	}
@@ -69,7 +70,12 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g ground, content bool) 
 	if id == "" {
 		id = "sha256:" + t.Digest().String()[:12]
 	}
-	k.base = &Base{ID: id, Tree: t, open: func() (*dirfd.Dir, error) { return o.openGround(g) }}
+	k.base = &Base{ID: id, Tree: t}
 	k.when, k.content = when, content
-	return k.base, nil
+	return k.base.openedBy(o, g), nil
+}
+
+// openedBy is the base as one target reads it: its way there may be by a mount of its own.
+func (b *Base) openedBy(o *Overlay, g ground) *Base {
+	return &Base{ID: b.ID, Tree: b.Tree, open: func() (*dirfd.Dir, error) { return o.openGround(g) }}
 }

@@ -3,8 +3,6 @@ package overlay
 import (
 	"errors"
 	"runtime"
-	"sync"
-	"time"
 
 	"cfgd/internal/dirfd"
 )
@@ -83,14 +81,4 @@ func (s *scanner) join() error {
 	}
 	s.tree.Entries = append(all, s.tree.Entries[from:]...)
 	return errors.Join(errs...)
-}
-
-// shared makes a clock that several goroutines may ask.
-func shared(now func() time.Time) func() time.Time {
-	var mu sync.Mutex
-	return func() time.Time {
-		mu.Lock()
-		defer mu.Unlock()
-		return now()
-	}
 }

@@ -420,6 +420,9 @@ func (p *performer) done(d *dirfd.Dir, name string, want *Entry) bool {
 		return false
 	}
 	defer f.Close()
+	if st.Size > p.store.most() {
+		return false // no save of ours
+	}
 	got, err := digestOf(f, st.Size)
 	return err == nil && got == want.Digest
 }

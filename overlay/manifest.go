@@ -101,7 +101,7 @@ const (
 	typeOverride = "override"
 	typeRemoval  = "removal"
 
-	maxManifest = 256 << 20
+	maxManifest = 32 << 20 // bytes; to read one takes about twenty times as much memory
 )
 
 // Encode is the manifest as it stands in .cfgd/manifest: JSON Lines, sorted by path.

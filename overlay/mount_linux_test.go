@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -159,3 +160,23 @@ func TestOtherFilesystemIsNoDeletion(t *testing.T) {
 
 // device is a device's number as mknod(2) takes it here.
 func device(major, minor uint32) int { return int(unix.Mkdev(major, minor)) }
+
+// A part of cfg that cannot be looked into (another filesystem is mounted there; an I/O error looks the same) is not taken for deleted.
+func TestHiddenPartOfCfgIsNotDeleted(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	b := newBox(t, etc)
+	b.populate()
+	b.edit("local/nginx/nginx.conf", "mine\n")
+	b.save()
+	b.must(unix.Mount("tmpfs", b.path("jail/cfg/local"), "tmpfs", 0, "size=1m"))
+	_, err := b.o.Save(context.Background(), SaveOptions{})
+	if err == nil || !strings.Contains(err.Error(), "local/nginx/nginx.conf: another filesystem") {
+		t.Errorf("saved: %v", err)
+	}
+	b.must(unix.Unmount(b.path("jail/cfg/local"), 0))
+	if r := b.save(); r.Generation != 1 || len(r.View.Adopted) != 0 {
+		t.Errorf("seen again: generation %d, adopted %q", r.Generation, r.View.Adopted)
+	}
+}

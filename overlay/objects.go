@@ -75,10 +75,19 @@ func (s *Store) hasObject(d Digest) bool {
 	return found
 }
 
+// most is the size in bytes above which no content is of our saving: what says so is forged, or was saved under another max_file.
+func (s *Store) most() int64 {
+	const usual = 64 << 20
+	return max(s.maxFile, usual)
+}
+
 // object reads content of size bytes back and checks it.
 func (s *Store) object(d Digest, size int64) (b []byte, err error) {
 	if s.meta == nil {
 		return nil, fmt.Errorf("%s: %w", d, errObject)
+	}
+	if size > s.most() {
+		return nil, fmt.Errorf("%s: %w: %d bytes are more than a save keeps", d, errObject, size)
 	}
 	err = s.within(objectsDir, func(o *dirfd.Dir) error {
 		f, err := o.Open(d.String() + objectSuffix)
@@ -175,13 +184,13 @@ func (s *Store) content(e *Entry) ([]byte, error) {
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil
 	}
-	if p, ok := s.Plain.Get(e.Path); ok && p.Kind == dirfd.KindFile && p.Digest == e.Digest {
+	if p, ok := s.Plain.Get(e.Path); ok && p.Kind == dirfd.KindFile && p.Digest == e.Digest && p.Size <= s.most() {
 		f, err := openFile(s.cfg, e.Path)
 		if err != nil {
 			return nil, err
 		}
 		defer f.Close()
-		return io.ReadAll(io.LimitReader(f, e.Size+1))
+		return io.ReadAll(io.LimitReader(f, p.Size+1))
 	}
 	return s.object(e.Digest, e.Size)
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"cfgd/config"
@@ -141,10 +143,11 @@ func (o *Overlay) ground() (ground, error) {
 }
 
 // openGround opens the root of a base. Base is the prototype's and not below the jail where it is read, but for a
-// snapshot's path that the system will not enter (ELOOP) while the jail's mount of it stands: then that mount is it.
+// snapshot's path that the system will not enter (ELOOP) while the jail's mount of it stands: then that mount is it, if the system's
+// table of mounts says that it is of this snapshot.
 func (o *Overlay) openGround(g ground) (*dirfd.Dir, error) {
 	d, err := dirfd.Open(o.path(g.path), nil)
-	if errors.Is(err, unix.ELOOP) && !o.Target.Host() {
+	if errors.Is(err, unix.ELOOP) && !o.Target.Host() && mountedFrom(o.path(g.path), o.path(o.Target.Root)+"/conf/base/etc") {
 		if m, merr := dirfd.OpenBelow(o.path(o.Target.Root), "conf/base/etc", nil); merr == nil {
 			return m, nil
 		}
@@ -153,6 +156,15 @@ func (o *Overlay) openGround(g ground) (*dirfd.Dir, error) {
 		return nil, fmt.Errorf("base: %w", err)
 	}
 	return d, nil
+}
+
+// mountedFrom reports whether the topmost mount on a directory is of that source, as nullfs(5) tells it.
+func mountedFrom(source, dir string) bool {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	on, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	return err == nil && len(on) > 0 && on[len(on)-1].Source == source
 }
 
 // base scans the base that live stands on, or takes the scan that is kept.
@@ -178,7 +190,7 @@ func (o *Overlay) openStore(ctx context.Context, base *Base, readOnly bool) (*St
 		return nil, errors.Join(err, unmount())
 	}
 	s, err := OpenStore(ctx, cfg, StoreOptions{ReadOnly: readOnly, Base: base, Prev: o.store, KeepGenerations: o.Target.KeepGenerations,
-		KeepBytes: o.Target.KeepBytes, Now: o.Now})
+		KeepBytes: o.Target.KeepBytes, MaxFile: o.Target.MaxFile, Now: o.Now})
 	if err != nil {
 		return nil, errors.Join(err, unmount())
 	}

@@ -1,9 +1,6 @@
 package overlay
 
-import (
-	"context"
-	"slices"
-)
+import "context"
 
 // left is what the last save left as it was, so that a look can tell that there is nothing more to save.
 type left struct {
@@ -26,16 +23,38 @@ func (c Change) leftover() leftover {
 	return l
 }
 
-// remember keeps what a save left. What only waits to be still, or was not asked for, is not left.
+// remember keeps what a save left. What only waits to be still, or was not asked for, is not left; nor is what could not be read,
+// for nothing but another try tells when it can be.
 func (o *Overlay) remember(r *Result, so SaveOptions) {
 	o.left = nil
 	if o.MountCfg == nil || len(r.Unsettled) > 0 || len(so.Paths) > 0 {
 		return
 	}
-	o.left = &left{result: Result{Generation: r.Generation, Kept: r.Kept, Conflicts: r.Conflicts, Pending: r.Pending}, free: r.View.Free, paths: map[string]leftover{}}
+	keep := &left{result: Result{Generation: r.Generation, Kept: r.Kept, Conflicts: r.Conflicts, Pending: r.Pending}, free: r.View.Free, paths: map[string]leftover{}}
 	for _, c := range r.View.Unsaved {
-		o.left.paths[c.Path] = c.leftover()
+		if c.New != nil && c.New.Unread != "" && c.New.Unread != tooLarge {
+			return
+		}
+		if !r.View.hidden(c.Path) {
+			keep.paths[c.Path] = c.leftover()
+		}
 	}
+	o.left = keep
+}
+
+// sameLeft reports whether just that is unsaved which the last save left: neither more nor less.
+func (o *Overlay) sameLeft(v *View) bool {
+	n := 0
+	for _, c := range v.Unsaved {
+		if v.hidden(c.Path) {
+			continue
+		}
+		if was, ok := o.left.paths[c.Path]; !ok || was != c.leftover() {
+			return false
+		}
+		n++
+	}
+	return n == len(o.left.paths)
 }
 
 // Quiet looks at live without opening cfg, with what is remembered of the store. It returns what Save would where there is nothing
@@ -56,7 +75,7 @@ func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) *Result {
 	if err := o.lookLive(ctx, v, lo); err != nil || v.NotPopulated != nil {
 		return nil
 	}
-	if slices.ContainsFunc(v.Unsaved, func(c Change) bool { return !v.hidden(c.Path) && o.left.paths[c.Path] != c.leftover() }) {
+	if !o.sameLeft(v) {
 		return nil
 	}
 	r := o.left.result
@@ -67,7 +86,7 @@ func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) *Result {
 // sameBase reports whether the remembered store was opened on this base, or on an earlier scan of it that found the same.
 func (o *Overlay) sameBase(base *Base) bool {
 	was := o.store.base
-	if was == base {
+	if was != nil && was.Tree == base.Tree && was.ID == base.ID {
 		return true
 	}
 	if was == nil || was.ID != base.ID || len(Delta(was.Tree, base.Tree)) > 0 {

@@ -18,6 +18,10 @@ import (
 // RescueRemoved is the member of a rescue archive that lists the defaults that live had removed, a path a line, quoted as in .cfgd/removed.
 const RescueRemoved = ".cfgd-removed"
 
+// RescueLeft is the member that lists what the archive leaves out as a save would: what is larger than max_file, or no file, directory or
+// link; a path and the reason a line.
+const RescueLeft = ".cfgd-left-out"
+
 // Rescue writes to w, as a tar(5) archive, all of live that differs from base, and all of live where base cannot be read. It needs
 // no cfg: it is for a live tree that has to go while it cannot be saved. It returns how many entries are in the archive; whatever
 // could not be read is left out and named in the error, which then comes with an archive of the rest.
@@ -30,7 +34,7 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 	if _, err := o.populated(live); err != nil {
 		return 0, err
 	}
-	t, err := Scan(ctx, live, ScanOptions{Now: o.Now})
+	t, err := Scan(ctx, live, ScanOptions{MaxFile: o.Target.MaxFile, Now: o.Now})
 	if err != nil {
 		return 0, fmt.Errorf("scan live: %w", err)
 	}
@@ -59,6 +63,7 @@ type archive struct {
 	live    *dirfd.Dir
 	n       int
 	removed strings.Builder
+	left    strings.Builder
 	missed  []error
 }
 
@@ -68,7 +73,12 @@ func (a *archive) add(c Change) error {
 		a.removed.WriteString(pathname.Quote(c.Path) + "\n")
 		return nil
 	}
-	if c.New.Kind.Special() {
+	if c.New.Kind.Special() || c.New.Unread == tooLarge {
+		why := c.New.Unread
+		if why == "" {
+			why = "a " + c.New.Kind.String()
+		}
+		a.left.WriteString(pathname.Quote(c.Path) + " " + why + "\n")
 		return nil
 	}
 	content, err := a.content(c.New)
@@ -101,10 +111,13 @@ func (a *archive) write(h *tar.Header, content []byte) error {
 	return err
 }
 
-// end writes the list of removals and closes the archive.
+// end writes the lists and closes the archive.
 func (a *archive) end() (int, error) {
-	if list := a.removed.String(); list != "" {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: RescueRemoved, Mode: 0o600, Size: int64(len(list))}
+	for name, list := range map[string]string{RescueRemoved: a.removed.String(), RescueLeft: a.left.String()} {
+		if list == "" {
+			continue
+		}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: int64(len(list))}
 		if err := a.write(h, []byte(list)); err != nil {
 			return a.n, err
 		}

@@ -202,6 +202,9 @@ func (r *restorer) choose(v *View, paths []string) {
 
 // run deletes, deepest first; makes directories and files, topmost first; and sets directories, deepest first.
 func (r *restorer) run(ctx context.Context, live *dirfd.Dir) error {
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
 	for _, c := range slices.Backward(r.changes) {
 		if c.New == nil || c.What == Type {
 			if err := r.drop(live, c); err != nil {
@@ -221,6 +224,24 @@ func (r *restorer) run(ctx context.Context, live *dirfd.Dir) error {
 		}
 	}
 	return r.finish(live)
+}
+
+// ready sees that every content is there to be put back, before the first thing is taken away.
+func (r *restorer) ready(ctx context.Context) error {
+	for _, c := range r.changes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if c.New == nil || c.New.Kind != dirfd.KindFile {
+			continue
+		}
+		in, err := r.read(c.New)
+		if err != nil {
+			return fmt.Errorf("%s: %w; nothing was changed", pathname.Quote(c.Path), err)
+		}
+		in.Close()
+	}
+	return nil
 }
 
 func (r *restorer) drop(live *dirfd.Dir, c Change) error {

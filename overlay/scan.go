@@ -83,7 +83,7 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 		s.tree.NoXattrs = o.Prev.NoXattrs
 	}
 	if o.Prev == nil { // all is to be read: by all cores
-		s.hands, s.Now = newHands(), shared(o.Now)
+		s.hands = newHands()
 	}
 	s.tree.Root.stamp.fresh = s.tree.Root.fresh(s.began)
 	all, unmoved := o.Dirty == nil, o.Prev != nil && o.Prev.Root.still(&s.tree.Root)
@@ -91,7 +91,7 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 		s.tree.Root.stamp.fresh = true
 	}
 	err = s.dir(root, "", 0, all, unmoved)
-	if err := errors.Join(err, s.join()); err != nil {
+	if err := errors.Join(err, s.join(), ctx.Err()); err != nil {
 		return nil, err
 	}
 	s.tree.Skipped = sortSkipped(s.tree.Skipped)
@@ -248,7 +248,7 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) erro
 		if e.Link, err = d.Readlink(name); err != nil {
 			return s.gone(err)
 		}
-		e.stamp.fresh = e.fresh(s.Now().UnixNano())
+		e.stamp.fresh = e.fresh(s.began)
 	case dirfd.KindFile:
 		if !s.file(d, name, &e, prev) {
 			return nil
@@ -394,7 +394,7 @@ func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 	default:
 		e.Unread = err.Error()
 	}
-	e.stamp.fresh = e.fresh(s.Now().UnixNano())
+	e.stamp.fresh = e.fresh(s.began) // not by when it was read to its end: it was looked at before
 	return true
 }
 
@@ -443,7 +443,7 @@ func (s *scanner) read(d *dirfd.Dir, name string, e *Entry) error {
 		}
 		e.Xattrs = packXattrs(x)
 	}
-	if e.Digest, err = digestOf(f, e.Size); err != nil {
+	if e.Digest, err = digestOf(stopping{s.ctx, f}, e.Size); err != nil {
 		return err
 	}
 	after, err := f.Stat()
@@ -462,6 +462,19 @@ func unmoved(e *Entry, st dirfd.Stat) bool {
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+// stopping is a reader that ends with a context, for files whose size somebody else chose.
+type stopping struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r stopping) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
 
 // digestOf reads at most size bytes and one more, so that a file that grows does not hold the scan.
 func digestOf(r io.Reader, size int64) (Digest, error) {

@@ -52,6 +52,7 @@ type Store struct {
 
 	keepGenerations int
 	keepBytes       int64
+	maxFile         int64
 	serial          int
 }
 
@@ -62,14 +63,14 @@ type StoreOptions struct {
 	Prev            *Store // an earlier opening, whose scan and manifest save work
 	KeepGenerations int
 	KeepBytes       int64
-	MaxFile         int64
+	MaxFile         int64 // bytes; contents of larger files are not read
 	Now             func() time.Time
 }
 
 // OpenStore opens the store in cfg, whose descriptor becomes the store's. It finishes or undoes a commit that was
 // interrupted, keeps what is damaged under .cfgd/tmp/damaged-*, and adopts what changed in the plain tree as a generation.
 func OpenStore(ctx context.Context, cfg *dirfd.Dir, o StoreOptions) (*Store, error) {
-	s := &Store{cfg: cfg, base: o.Base, clock: o.Now, ReadOnly: o.ReadOnly, keepGenerations: o.KeepGenerations, keepBytes: o.KeepBytes}
+	s := &Store{cfg: cfg, base: o.Base, clock: o.Now, ReadOnly: o.ReadOnly, keepGenerations: o.KeepGenerations, keepBytes: o.KeepBytes, maxFile: o.MaxFile}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
@@ -123,12 +124,28 @@ func (s *Store) open(ctx context.Context, o StoreOptions) error {
 	if s.Ignored, err = readIgnored(s.cfg); err != nil {
 		return err
 	}
+	if err := s.allSeen(old); err != nil {
+		return err
+	}
 	return s.reconcile(ctx, old)
+}
+
+// allSeen refuses a plain tree of which a part could not be looked into, if overrides lie there: they must not be taken for deleted.
+func (s *Store) allSeen(old *Manifest) error {
+	if old == nil || len(s.Plain.Skipped) == 0 {
+		return nil
+	}
+	for i := range old.Overrides {
+		if why := s.Plain.skipped(old.Overrides[i].Path); why != "" {
+			return fmt.Errorf("cfg: %s: %s", pathname.Quote(old.Overrides[i].Path), why)
+		}
+	}
+	return nil
 }
 
 // scanPlain looks at the plain tree. What is neither file, directory nor link there is nothing of it.
 func (s *Store) scanPlain(ctx context.Context, prev *Tree) error {
-	t, err := Scan(ctx, s.cfg, ScanOptions{Prev: prev, Now: s.clock, Names: s.base.tree()})
+	t, err := Scan(ctx, s.cfg, ScanOptions{Prev: prev, Now: s.clock, Names: s.base.tree(), MaxFile: s.maxFile})
 	if err != nil {
 		return fmt.Errorf("scan cfg: %w", err)
 	}
@@ -337,6 +354,9 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 	}
 	s.stat = st
 	if prev != nil && prev.stat == st && prev.Manifest != nil {
+		if prev.before != nil { // what that opening adopted is in memory only
+			return prev.before, nil
+		}
 		return prev.Manifest, nil
 	}
 	b, err := s.meta.ReadFile(manifestFile, maxManifest)
@@ -349,6 +369,7 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 	if errors.Is(err, ErrNewerFormat) {
 		return nil, fmt.Errorf("%s: %w", s.meta.Display(""), err)
 	}
+	s.stat = dirfd.Stat{} // what is made up for it is not what stands there
 	s.notice("%s: %v: rebuilt from the plain tree", s.meta.Display(""), err)
 	if err := s.putAside(manifestFile); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"cfgd/config"
+	"cfgd/internal/pathname"
 )
 
 // The exit statuses, the same for every command. 64 and 78 are EX_USAGE and EX_CONFIG of sysexits(3).
@@ -84,7 +85,7 @@ func (s *session) complain(target string, err error) {
 		if target != "" && !strings.HasPrefix(line, target+": ") {
 			line = target + ": " + line
 		}
-		fmt.Fprintf(s.err, "cfgd: %s\n", line)
+		fmt.Fprintf(s.err, "cfgd: %s\n", pathname.Plain(line))
 	}
 }
 
@@ -93,5 +94,5 @@ func (s *session) warn(target, words string) {
 	if !strings.HasPrefix(words, target+": ") {
 		words = target + ": " + words
 	}
-	fmt.Fprintf(s.err, "cfgd: warning: %s\n", words)
+	fmt.Fprintf(s.err, "cfgd: warning: %s\n", pathname.Plain(words))
 }

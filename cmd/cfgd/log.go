@@ -2,10 +2,7 @@ package main
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -98,10 +95,7 @@ func (s *session) printLog(target string, list []overlay.Generation, only []stri
 
 // logLine is one generation in a line.
 func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
-	words := g.Message
-	if strings.ContainsFunc(words, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		words = strconv.Quote(words) // it may command a terminal, or break the line
-	}
+	words := pathname.Plain(g.Message)
 	switch {
 	case words != "":
 	case len(changes) == 0:
@@ -116,5 +110,5 @@ func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
 	default:
 		words = fmt.Sprintf("%s %s and %d more", changes[0].What.Letter(), pathname.Quote(changes[0].Path), len(changes)-1)
 	}
-	return fmt.Sprintf("%5d  %s  %-14s %4d  %s", g.Generation, g.Time.Local().Format(time.DateTime), g.BaseID, len(changes), words)
+	return fmt.Sprintf("%5d  %s  %-14s %4d  %s", g.Generation, g.Time.Local().Format(time.DateTime), pathname.Plain(g.BaseID), len(changes), words)
 }

@@ -15,6 +15,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/memory"
+	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/nano"
 	"cfgd/overlay"
@@ -201,7 +202,8 @@ func (s *session) print(v any) error {
 
 // logger logs to standard error, for people.
 func (s *session) logger() zerolog.Logger {
-	w := zerolog.ConsoleWriter{Out: s.err, NoColor: true, TimeFormat: time.RFC3339}
+	text := func(v any) string { return pathname.Plain(fmt.Sprint(v)) } // names of files in errors may hold anything
+	w := zerolog.ConsoleWriter{Out: s.err, NoColor: true, TimeFormat: time.RFC3339, FormatMessage: text, FormatFieldValue: text, FormatErrFieldValue: text}
 	return zerolog.New(w).Level(s.level).With().Timestamp().Logger()
 }
 

@@ -263,8 +263,27 @@ func (d *Dir) Rmdir(name string) error {
 	return d.change(op, name, func() error { return unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR) })
 }
 
+// deepest is how many directories are open at once while a tree is removed. What lies deeper is moved up first: somebody may have
+// nested directories to use up the descriptors of whoever removes them.
+const deepest = 64
+
 // RemoveAll removes name and all below it, following no link; a name that is not there is no error.
 func (d *Dir) RemoveAll(name string) error {
+	todo := []string{name}
+	for len(todo) > 0 {
+		last := len(todo) - 1
+		var deeper []string
+		err := d.remove(todo[last], d, 0, &deeper)
+		if err != nil {
+			return err
+		}
+		todo = append(todo[:last], deeper...)
+	}
+	return nil
+}
+
+// remove removes name and what is below it; directories too deep are moved up to top, and their names there added to moved.
+func (d *Dir) remove(name string, top *Dir, depth int, moved *[]string) error {
 	st, err := d.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -273,12 +292,19 @@ func (d *Dir) RemoveAll(name string) error {
 		return err
 	case st.Kind != KindDir:
 		return d.Unlink(name)
+	case depth == deepest:
+		up, err := top.unused()
+		if err != nil {
+			return err
+		}
+		*moved = append(*moved, up)
+		return d.Rename(name, top, up)
 	}
 	sub, err := d.Dir(name)
 	if err != nil {
 		return err
 	}
-	err = sub.Clear()
+	err = sub.clear(top, depth+1, moved)
 	sub.Close()
 	if err != nil {
 		return err
@@ -286,8 +312,31 @@ func (d *Dir) RemoveAll(name string) error {
 	return d.Rmdir(name)
 }
 
+// unused is a name that nothing in the directory has.
+func (d *Dir) unused() (string, error) {
+	for n := 0; ; n++ {
+		name := fmt.Sprintf(".cfgd.deep.%d", n)
+		if _, err := d.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			return name, nil
+		} else if err != nil {
+			return "", err
+		}
+	}
+}
+
 // Clear removes all that is in the directory, and keeps the directory.
 func (d *Dir) Clear() error {
+	var moved []string
+	err := d.clear(d, 0, &moved)
+	for _, name := range moved {
+		if err == nil {
+			err = d.RemoveAll(name)
+		}
+	}
+	return err
+}
+
+func (d *Dir) clear(top *Dir, depth int, moved *[]string) error {
 	names, err := d.Names()
 	if err != nil {
 		return err
@@ -296,7 +345,7 @@ func (d *Dir) Clear() error {
 		_ = d.Chmod(st.Mode | 0o700)
 	}
 	for _, name := range names {
-		if err := d.RemoveAll(name); err != nil {
+		if err := d.remove(name, top, depth, moved); err != nil {
 			return err
 		}
 	}

@@ -66,6 +66,16 @@ func Quote(p string) string {
 	return b.String()
 }
 
+// Plain is a text for people in one line: what is not printable, such as what commands a terminal or breaks the line, stands as C would
+// write it in a string, and all else as it is.
+func Plain(text string) string {
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return text
+	}
+	q := Quote(text)
+	return strings.ReplaceAll(strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`), `\\`, `\`)
+}
+
 func plain(p string) bool {
 	if !utf8.ValidString(p) {
 		return false
