@@ -102,6 +102,7 @@ const someTime = 1_000_000_000 * 1_000_000_000
 func newDir() *node {
 	n := &node{kind: dirfd.KindDir, names: map[string]*node{}, onDisk: map[string]*node{}}
 	n.now.mode, n.now.mtime = 0o700, someTime
+	n.now.uid, n.now.gid = ownIDs()
 	n.kept = n.now.clone()
 	return n
 }
@@ -188,6 +189,7 @@ func (d *disk) apply(t testing.TB, op dirfd.Op) {
 	case "create":
 		n := &node{kind: dirfd.KindFile, unsynced: true, unstable: true}
 		n.now.mode, n.now.mtime = op.Mode, someTime
+		n.now.uid, n.now.gid = ownIDs()
 		n.kept = n.now.clone()
 		d.name(op.Path, n)
 	case "mkdir":
@@ -195,6 +197,7 @@ func (d *disk) apply(t testing.TB, op dirfd.Op) {
 	case "symlink":
 		n := &node{kind: dirfd.KindSymlink, link: op.To, unsynced: true}
 		n.now.mtime = someTime
+		n.now.uid, n.now.gid = ownIDs()
 		n.kept = n.now.clone()
 		d.name(op.Path, n)
 	case "link":

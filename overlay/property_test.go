@@ -130,7 +130,11 @@ func (m *machine) link(*rapid.T) {
 func (m *machine) chmod(*rapid.T) {
 	full := m.some()
 	if st, err := os.Lstat(full); err == nil && st.Mode()&fs.ModeSymlink == 0 {
-		m.must(unix.Chmod(full, rapid.SampledFrom([]uint32{0o644, 0o755, 0o600, 0o4755, 0o2711, 0o1777, 0o400, 0o700}).Draw(m.rt, "mode")))
+		mode := rapid.SampledFrom([]uint32{0o644, 0o755, 0o600, 0o4755, 0o2711, 0o1777, 0o400, 0o700}).Draw(m.rt, "mode")
+		if !privileged {
+			mode |= 0o700 // or its owner could not look into it again
+		}
+		m.must(unix.Chmod(full, mode))
 	}
 }
 
