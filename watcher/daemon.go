@@ -67,7 +67,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return err
 	}
 	runDir := m.Path("/var/run/cfgd")
-	unlock, err := onlyOne(runDir)
+	unlock, err := onlyOne(ctx, runDir)
 	if err != nil {
 		return err
 	}
@@ -128,14 +128,18 @@ func (d *Daemon) ready(ctx context.Context) {
 	close(d.Ready)
 }
 
+// passing is how long the lock of a daemon that was killed may outlive it: a command that it was just starting has the lock's
+// descriptor too until its exec(2).
+const passing = 2 * time.Second
+
 // onlyOne holds the daemon's own lock for as long as the process lives.
-func onlyOne(runDir string) (unlock func(), err error) {
+func onlyOne(ctx context.Context, runDir string) (unlock func(), err error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, err
 	}
-	now, cancel := context.WithCancel(context.Background())
-	cancel() // look once
-	unlock, err = flock.Wait(now, filepath.Join(runDir, "daemon.lock"))
+	ctx, cancel := context.WithTimeout(ctx, passing)
+	defer cancel()
+	unlock, err = flock.Wait(ctx, filepath.Join(runDir, "daemon.lock"))
 	if errors.Is(err, flock.ErrHeld) {
 		return nil, fmt.Errorf("%w: %s is locked", ErrRunning, filepath.Join(runDir, "daemon.lock"))
 	}

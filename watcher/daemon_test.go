@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cfgd/config"
@@ -190,6 +191,26 @@ func TestFlush(t *testing.T) {
 	if m.log.count("held") != 1 {
 		t.Errorf("log:\n%s", m.log.String())
 	}
+}
+
+func TestALockThatOutlivesItsDaemonIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		killed, err := onlyOne(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(passing/2, killed)
+		unlock, err := onlyOne(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		if _, err := onlyOne(t.Context(), dir); !errors.Is(err, ErrRunning) {
+			t.Errorf("held for good: %v", err)
+		}
+	})
 }
 
 func TestTwoDaemonsAreRefused(t *testing.T) {
