@@ -1,6 +1,6 @@
-// Package merge shows what two versions of a file differ in.
+// Package merge shows what two versions of a file differ in, and brings two versions together that were made of a third.
 //
-// It owns the text of a diff. What always holds: what a section of Write's output says, patch -p1 and git apply do, to
+// It owns the text of a diff, and the three-way merge of text. What always holds: what a section of Write's output says, patch -p1 and git apply do, to
 // the byte, on a copy of the old tree; what their format does not hold is said in lines that begin with "#", which both of them
 // skip; nothing of a secret's content, neither a line nor a size nor a digest, is in the output; the hunks are those of GNU
 // diff -u, byte for byte; equal input gives equal output on every machine, and time and memory are bounded: what would take
@@ -8,6 +8,9 @@
 //
 // What those tools cannot do: patch(1) puts no directory where a file or a symlink was, and git apply refuses paths with
 // a component ".git".
+//
+// Of a merge: what one side alone changed is taken from it, to the byte; what both changed, differently, is a conflict, of which no line is lost; the
+// regions are those of GNU diff3.
 //
 // It works on bytes that it is given, in memory. It never reads or writes a file, runs a command, or knows where a tree stands.
 package merge
