@@ -18,7 +18,7 @@ func (o *Overlay) AdoptLive(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	base, err := o.Bases.get(ctx, o, o.next(), true)
+	base, err := o.Bases.get(ctx, o, o.Next(), true)
 	if err != nil {
 		return err
 	}

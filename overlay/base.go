@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync"
 
 	"cfgd/internal/dirfd"
 )
@@ -14,6 +15,7 @@ type Base struct {
 	Tree *Tree
 
 	open func() (*dirfd.Dir, error)
+	read *sync.Map // entries by path whose content was read though the scan read none; shared by all who have this scan
 }
 
 func (b *Base) tree() *Tree {
@@ -31,7 +33,7 @@ func (b *Base) id() string {
 	return b.ID
 }
 
-// entry returns a copy of the entry at path with its digest, nil where base has none.
+// entry returns a copy of the entry at path with its digest and attributes, nil where base has none.
 func (b *Base) entry(p string) (*Entry, error) {
 	if b == nil {
 		return nil, nil
@@ -44,13 +46,46 @@ func (b *Base) entry(p string) (*Entry, error) {
 	if c.Kind != dirfd.KindFile || c.Digest != (Digest{}) || c.Unread != "" {
 		return &c, nil
 	}
-	f, err := b.file(p)
-	if err != nil {
+	if b.read != nil {
+		if known, ok := b.read.Load(p); ok {
+			c = known.(Entry)
+			return &c, nil
+		}
+	}
+	if err := b.fill(&c); err != nil {
 		return nil, err
 	}
+	if b.read != nil {
+		b.read.Store(p, c)
+	}
+	return &c, nil
+}
+
+// here returns base's entry at an entry's path where it is a file of the same content, else nil.
+func (b *Base) here(e *Entry) *Entry {
+	d, err := b.entry(e.Path)
+	if err != nil || d == nil || d.Kind != dirfd.KindFile || d.Digest != e.Digest {
+		return nil
+	}
+	return d
+}
+
+// fill reads what a scan without contents left out.
+func (b *Base) fill(e *Entry) error {
+	f, err := b.file(e.Path)
+	if err != nil {
+		return err
+	}
 	defer f.Close()
-	c.Digest, err = digestOf(f, c.Size)
-	return &c, err
+	if e.Digest, err = digestOf(f, e.Size); err != nil || b.Tree.NoXattrs {
+		return err
+	}
+	x, err := f.Xattrs()
+	if dirfd.NoXattr(err) {
+		return nil
+	}
+	e.Xattrs = packXattrs(x)
+	return err
 }
 
 // file opens a default for reading.

@@ -14,6 +14,8 @@ import (
 type Bases struct {
 	mu     sync.Mutex // guards byPath
 	byPath map[string]*keptBase
+
+	texts sync.Map // merged texts by threeTexts: jails of one prototype have much in common
 }
 
 type keptBase struct {
@@ -26,8 +28,8 @@ type keptBase struct {
 // NewBases makes an empty one.
 func NewBases() *Bases { return &Bases{byPath: map[string]*keptBase{}} }
 
-func (b *Bases) get(ctx context.Context, o *Overlay, g ground, content bool) (*Base, error) {
-	path := o.path(g.path)
+func (b *Bases) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*Base, error) {
+	path := o.path(g.Path)
 	b.mu.Lock()
 	k := b.byPath[path]
 	if k == nil {
@@ -37,10 +39,10 @@ func (b *Bases) get(ctx context.Context, o *Overlay, g ground, content bool) (*B
 	b.mu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.get(ctx, o, g, content || g.id == "")
+	return k.get(ctx, o, g, content || g.ID == "")
 }
 
-func (k *keptBase) get(ctx context.Context, o *Overlay, g ground, content bool) (*Base, error) {
+func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*Base, error) {
 	root, err := o.openGround(g)
 	if err != nil {
 		return nil, err
@@ -64,18 +66,18 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g ground, content bool) 
 		return nil, fmt.Errorf("scan base: %w", err)
 	}
 	if len(t.Entries) == 0 {
-		return nil, fmt.Errorf("base: %s is empty: is it mounted?", g.path)
+		return nil, fmt.Errorf("base: %s is empty: is it mounted?", g.Path)
 	}
-	id := g.id
+	id := g.ID
 	if id == "" {
 		id = "sha256:" + t.Digest().String()[:12]
 	}
-	k.base = &Base{ID: id, Tree: t}
+	k.base = &Base{ID: id, Tree: t, read: &sync.Map{}}
 	k.when, k.content = when, content
 	return k.base.openedBy(o, g), nil
 }
 
 // openedBy is the base as one target reads it: its way there may be by a mount of its own.
-func (b *Base) openedBy(o *Overlay, g ground) *Base {
-	return &Base{ID: b.ID, Tree: b.Tree, open: func() (*dirfd.Dir, error) { return o.openGround(g) }}
+func (b *Base) openedBy(o *Overlay, g BaseRef) *Base {
+	return &Base{ID: b.ID, Tree: b.Tree, read: b.read, open: func() (*dirfd.Dir, error) { return o.openGround(g) }}
 }

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,11 @@ import (
 // box is a target in a directory of its own: base, cfg, live and run.
 type box struct {
 	testing.TB
-	dir string
-	o   *Overlay
+	dir    string
+	o      *Overlay
+	on     string // the path of the base, "" for /base
+	tools  MergeTools
+	policy config.OnConflict // "" is mine
 
 	clock sync.Mutex // guards now
 	now   time.Time
@@ -56,11 +60,15 @@ func newBoxIn(t testing.TB, dir string, base map[string]string) *box {
 
 // overlay is a new Overlay, as a new process would make it.
 func (b *box) overlay() *Overlay {
-	tg := &config.Target{Name: "vhost1", Root: "/jail", Base: "/base", BaseID: "proto/etc@1", Cfg: "/jail/cfg", Live: "/jail/etc"}
+	tg := &config.Target{Name: "vhost1", Root: "/jail", Base: cmp.Or(b.on, "/base"), BaseID: "proto/etc@1", Cfg: "/jail/cfg", Live: "/jail/etc"}
 	tg.MaxFile, tg.KeepGenerations, tg.KeepBytes, tg.Memory = 1<<20, 100, 16<<20, config.BackingDir
-	tg.Classes = testClasses(b)
+	tg.Classes, tg.OnConflict = testClasses(b), cmp.Or(b.policy, config.ConflictMine)
+	if b.on != "" {
+		tg.BaseID = "proto/etc@" + strings.TrimPrefix(b.on, "/base")
+	}
 	m := &config.Model{Root: b.dir, Targets: []*config.Target{tg}}
 	o := New(m, tg)
+	o.Tools = b.tools
 	// The real clock, which the files' times are of, but never twice the same time.
 	o.Now = func() time.Time {
 		b.clock.Lock()

@@ -3,6 +3,7 @@ package overlay
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -484,6 +485,8 @@ func recordCrash(t *testing.T, prepare, act func(b *box)) *crash {
 	c.box = &box{TB: t, dir: memDir(t), now: b.now}
 	b.must(os.MkdirAll(c.box.path("jail/etc"), 0o755))
 	b.must(os.Symlink(b.path("base"), c.box.path("base")))
+	b.must(os.Symlink(b.path("base2"), c.box.path("base2")))
+	c.box.on = b.on
 	c.box.o = c.box.overlay()
 	return c
 }
@@ -692,6 +695,58 @@ func TestCrashWhileAStoreIsFirstAdopted(t *testing.T) {
 		}
 	})
 	c.mendable = true
+	c.everywhere(shuffles())
+}
+
+// newDefaults stops a jail that has overrides and gives it a base on which they come to every verdict.
+func newDefaults(b *box) {
+	firstSaves(b)
+	b.edit("removed", "r\n")
+	b.edit("ssh/sshd_config", "Port 2222\n")
+	b.edit("issue", "the new issue\n")
+	b.save()
+	if _, err := b.o.Pin(b.Context(), []string{"hosts"}, false); err != nil {
+		b.Fatal(err)
+	}
+	for p, content := range etc {
+		b.write("base2/"+p, content)
+	}
+	b.write("base2/rc.conf", etc["rc.conf"]+"added=\"YES\"\n")
+	b.write("base2/ssh/sshd_config", "Port 222\n")
+	b.write("base2/issue", "the new issue\n")
+	b.write("base2/hosts", "changed\n")
+	b.write("base2/was-dir", "a file\n")
+	b.must(os.RemoveAll(b.path("base2/periodic")))
+	b.must(b.o.Clear(b.Context()))
+	b.on = "/base2"
+	b.o = b.overlay()
+}
+
+// mergeNow is what a populate does of a merge.
+func mergeNow(o *Overlay) error {
+	ctx := context.Background()
+	unlock, err := o.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	base, err := o.Bases.get(ctx, o, o.Next(), false)
+	if err != nil {
+		return err
+	}
+	s, _, failed, err := o.mergedStore(ctx, base)
+	if err != nil {
+		return err
+	}
+	return errors.Join(failed, s.Close())
+}
+
+func TestCrashDuringMerge(t *testing.T) {
+	t.Parallel()
+	c := recordCrash(t, newDefaults, func(b *box) { b.must(mergeNow(b.o)) })
+	if c.old == c.new {
+		t.Fatal("nothing was merged")
+	}
 	c.everywhere(shuffles())
 }
 

@@ -22,6 +22,9 @@ func (d Digest) String() string {
 	return hex.EncodeToString(d[:])
 }
 
+// sumOf is the digest of a content.
+func sumOf(content []byte) Digest { return sha256.Sum256(content) }
+
 // ParseDigest reads String's form back.
 func ParseDigest(s string) (Digest, error) {
 	var d Digest
@@ -139,6 +142,14 @@ func (t *Tree) Get(path string) (*Entry, bool) {
 		return nil, false
 	}
 	return &t.Entries[i], true
+}
+
+// get is Get, of no tree too.
+func (t *Tree) get(path string) (*Entry, bool) {
+	if t == nil {
+		return nil, false
+	}
+	return t.Get(path)
 }
 
 // index is where the entry at path is, or would be.

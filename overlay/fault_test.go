@@ -129,6 +129,12 @@ func TestFaultsDuringAdoption(t *testing.T) {
 	c.faults(b, start, look)
 }
 
+func TestFaultsDuringMerge(t *testing.T) {
+	t.Parallel()
+	c, b, start := liveBox(t, newDefaults, func(b *box) { b.must(mergeNow(b.o)) })
+	c.faults(b, start, mergeNow)
+}
+
 // An interrupted save that cannot be finished now is finished later.
 func TestFaultsDuringRecovery(t *testing.T) {
 	t.Parallel()

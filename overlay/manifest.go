@@ -22,12 +22,17 @@ const FormatVersion = 1
 type Manifest struct {
 	Generation int
 	Time       time.Time
-	BaseID     string
+	BaseID     string // the base that the overrides were last merged with, or first made against
+	From       string // the base before, where this generation is a merge
 	Message    string
 
 	Overrides []Override // in path order
 	Removals  []Removal  // in path order
-	Pins      []string   // paths that stay overrides even where they equal base, in path order
+	Conflicts []Conflict // that merges left and nobody resolved, in path order
+	Pins      []string   // paths that stay overrides even where they equal base, with all below them, in path order
+	// Merges are the numbers of the last generations that were merges, oldest first: each, and the one before it, are kept as long as there
+	// is room, for the way back to the base before.
+	Merges []int
 	// Held are paths that were changed in the plain tree by hand and that live has not taken yet, in path order:
 	// a save leaves them alone, so that neither version is lost unseen.
 	Held []string
@@ -36,7 +41,9 @@ type Manifest struct {
 // Override is a path that cfg adds or replaces.
 type Override struct {
 	Entry
-	Default *Entry // what it replaced in base, nil where base had nothing there or it is not known
+	// Default is the default that it takes into account: what it replaced in base when it was made or last merged. Nil where base had
+	// nothing there or it is not known. Where a conflict is not resolved it is still the one before.
+	Default *Entry
 }
 
 // override returns the override at path.
@@ -57,9 +64,23 @@ func (m *Manifest) removal(path string) (*Removal, bool) {
 	return &m.Removals[i], true
 }
 
+// pinned reports whether a path, or a directory above it, is pinned.
 func (m *Manifest) pinned(path string) bool {
-	_, ok := slices.BinarySearchFunc(m.Pins, path, pathname.Compare)
-	return ok
+	for ; len(m.Pins) > 0 && path != ""; path = parentOf(path) {
+		if _, ok := slices.BinarySearchFunc(m.Pins, path, pathname.Compare); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// standsOn is the base of the generation after this one, made on base now. What was not merged with that base keeps its own, so that
+// the next populate merges it.
+func (m *Manifest) standsOn(now string) string {
+	if m.BaseID == "" || len(m.Overrides)+len(m.Removals) == 0 {
+		return now
+	}
+	return m.BaseID
 }
 
 func (m *Manifest) held(path string) bool {
@@ -73,9 +94,11 @@ type header struct {
 	Generation int      `json:"generation"`
 	Time       string   `json:"time"`
 	Base       string   `json:"base"`
+	From       string   `json:"from,omitempty"`
 	Message    string   `json:"message,omitempty"`
 	Entries    int      `json:"entries"`
 	Digest     string   `json:"digest"` // of all lines that follow
+	Merges     []int    `json:"merges,omitempty"`
 	Pins       [][]byte `json:"pins,omitempty"`
 	Held       [][]byte `json:"held,omitempty"`
 }
@@ -83,7 +106,7 @@ type header struct {
 // line is every further line. A default has the same form without a path.
 type line struct {
 	pathname.JSON
-	Type    string `json:"type,omitempty"` // override or removal
+	Type    string `json:"type,omitempty"` // override, removal or conflict
 	Kind    string `json:"kind,omitempty"`
 	Mode    string `json:"mode,omitempty"` // four octal digits
 	UID     uint32 `json:"uid"`
@@ -95,12 +118,16 @@ type line struct {
 	Link    []byte `json:"link,omitempty"`
 	Xattrs  string `json:"xattrs,omitempty"`
 	Default *line  `json:"default,omitempty"`
+
+	Conflict *conflictLine `json:"conflict,omitempty"`
 }
 
 const (
 	typeOverride = "override"
 	typeRemoval  = "removal"
+	typeConflict = "conflict" // cfg has nothing there: the default was taken
 
+	maxMerges   = 4        // whose generations are kept
 	maxManifest = 32 << 20 // bytes; to read one takes about twenty times as much memory
 )
 
@@ -116,6 +143,7 @@ func (m *Manifest) Encode() ([]byte, error) {
 		l := line{JSON: pathname.FromPath(r.Path), Type: typeRemoval, MTime: formatNanos(r.MTime), Default: defaultLine(r.Default)}
 		lines = append(lines, l)
 	}
+	lines = m.withConflicts(lines)
 	slices.SortStableFunc(lines, func(a, b line) int { return bytes.Compare(nameBytes(a), nameBytes(b)) })
 	var body bytes.Buffer
 	for i := range lines {
@@ -123,8 +151,9 @@ func (m *Manifest) Encode() ([]byte, error) {
 			return nil, err
 		}
 	}
-	h := header{Format: FormatVersion, Generation: m.Generation, Time: m.Time.UTC().Format(time.RFC3339Nano), Base: m.BaseID,
+	h := header{Format: FormatVersion, Generation: m.Generation, Time: m.Time.UTC().Format(time.RFC3339Nano), Base: m.BaseID, From: m.From,
 		Message: m.Message, Entries: len(lines), Digest: Digest(sha256.Sum256(body.Bytes())).String()}
+	h.Merges = m.Merges
 	h.Pins, h.Held = toBytes(m.Pins), toBytes(m.Held)
 	var out bytes.Buffer
 	if err := encodeLine(&out, &h); err != nil {
@@ -132,6 +161,24 @@ func (m *Manifest) Encode() ([]byte, error) {
 	}
 	out.Write(body.Bytes())
 	return out.Bytes(), nil
+}
+
+// withConflicts adds the conflicts to the lines of their paths.
+func (m *Manifest) withConflicts(lines []line) []line {
+	at := map[string]int{}
+	for i := range lines {
+		at[string(nameBytes(lines[i]))] = i
+	}
+	for i := range m.Conflicts {
+		c := &m.Conflicts[i]
+		n, ok := at[c.Path]
+		if !ok {
+			n = len(lines)
+			lines = append(lines, line{JSON: pathname.FromPath(c.Path), Type: typeConflict})
+		}
+		lines[n].Conflict = lineOfConflict(c)
+	}
+	return lines
 }
 
 func nameBytes(l line) []byte {
@@ -232,6 +279,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	}
 	slices.SortFunc(m.Overrides, func(a, b Override) int { return pathname.Compare(a.Path, b.Path) })
 	slices.SortFunc(m.Removals, func(a, b Removal) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortFunc(m.Conflicts, func(a, b Conflict) int { return pathname.Compare(a.Path, b.Path) })
 	return m, nil
 }
 
@@ -250,6 +298,9 @@ func parseHeader(b []byte) (*Manifest, *header, error) {
 	if h.Format > FormatVersion {
 		return nil, nil, fmt.Errorf("%w: format %d, this one knows %d", ErrNewerFormat, h.Format, FormatVersion)
 	}
+	if len(h.Merges) > maxMerges || slices.ContainsFunc(h.Merges, func(n int) bool { return n < 1 || n > h.Generation }) {
+		return nil, nil, fmt.Errorf("merges %v: not earlier generations", h.Merges)
+	}
 	if h.Format < 1 || h.Generation < 1 || h.Generation > 1<<40 {
 		return nil, nil, fmt.Errorf("format %d, generation %d: out of range", h.Format, h.Generation)
 	}
@@ -257,7 +308,7 @@ func parseHeader(b []byte) (*Manifest, *header, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m := &Manifest{Generation: h.Generation, Time: when, BaseID: h.Base, Message: h.Message}
+	m := &Manifest{Generation: h.Generation, Time: when, BaseID: h.Base, From: h.From, Message: h.Message, Merges: h.Merges}
 	if m.Pins, err = fromBytes(h.Pins); err != nil {
 		return nil, nil, err
 	}
@@ -314,10 +365,21 @@ func (m *Manifest) addLine(l *line) error {
 			return err
 		}
 		m.Removals = append(m.Removals, Removal{path, t, def})
+	case typeConflict:
+		if l.Conflict == nil {
+			return errors.New("a conflict that tells nothing")
+		}
 	default:
-		return fmt.Errorf("type %q: neither override nor removal", l.Type)
+		return fmt.Errorf("type %q: neither override nor removal nor conflict", l.Type)
 	}
-	return nil
+	if l.Conflict == nil {
+		return nil
+	}
+	c, err := l.Conflict.conflict(path)
+	if err == nil {
+		m.Conflicts = append(m.Conflicts, *c)
+	}
+	return err
 }
 
 // entry checks and converts a line.

@@ -226,7 +226,8 @@ func (s *Store) history() (history, error) {
 }
 
 // prune drops the oldest generations until their number and bytes are within bounds, or until enough says that it is.
-// The current generation and the defaults under its overrides always stay.
+// The current generation and the defaults under its overrides always stay; those that are kept for the way back to an earlier base do not
+// count, and go last, for want of room alone.
 func (s *Store) prune(ctx context.Context, enough func() bool) error {
 	h, err := s.history()
 	if err != nil {
@@ -234,19 +235,23 @@ func (s *Store) prune(ctx context.Context, enough func() bool) error {
 	}
 	dropped := 0
 	for len(h.numbers) > 0 && ctx.Err() == nil {
-		if len(h.numbers) < max(s.keepGenerations, 1) && (s.keepBytes == 0 || h.bytes <= s.keepBytes) && enough() {
+		loose := slices.DeleteFunc(slices.Clone(h.numbers), s.Manifest.wayBack)
+		if len(loose) < max(s.keepGenerations, 1) && (s.keepBytes == 0 || h.bytes <= s.keepBytes) && enough() {
 			break
 		}
 		// A few at a time: finding what objects are still in use reads every manifest that is kept.
-		n := min(len(h.numbers), 1)
-		if h.bytes > s.keepBytes || !enough() {
-			n = (len(h.numbers) + 7) / 8
+		if len(loose) == 0 {
+			loose = h.numbers
 		}
-		if err := s.dropGenerations(h.numbers[:n]); err != nil {
+		n := 1
+		if h.bytes > s.keepBytes || !enough() {
+			n = (len(loose) + 7) / 8
+		}
+		if err := s.dropGenerations(loose[:n]); err != nil {
 			return err
 		}
 		dropped += n
-		if h.bytes > s.keepBytes || !enough() || h.numbers[0]%16 == 0 {
+		if h.bytes > s.keepBytes || !enough() || loose[0]%16 == 0 {
 			if err := s.collect(); err != nil {
 				return err
 			}
@@ -299,16 +304,8 @@ func (s *Store) collect() error {
 func (s *Store) usedObjects() (map[Digest]bool, error) {
 	used := map[Digest]bool{}
 	mark := func(m *Manifest) {
-		for i := range m.Overrides {
-			used[m.Overrides[i].Digest] = true
-			if d := m.Overrides[i].Default; d != nil {
-				used[d.Digest] = true
-			}
-		}
-		for _, r := range m.Removals {
-			if r.Default != nil {
-				used[r.Default.Digest] = true
-			}
+		for _, e := range m.refers() {
+			used[e.Digest] = true
 		}
 	}
 	numbers, err := s.numbers()
@@ -325,6 +322,21 @@ func (s *Store) usedObjects() (map[Digest]bool, error) {
 	}
 	mark(s.Manifest)
 	return used, nil
+}
+
+// refers lists every entry whose content a generation needs: overrides, the defaults under them, both sides of conflicts.
+func (m *Manifest) refers() []*Entry {
+	var all []*Entry
+	for i := range m.Overrides {
+		all = append(all, &m.Overrides[i].Entry, m.Overrides[i].Default)
+	}
+	for i := range m.Removals {
+		all = append(all, m.Removals[i].Default)
+	}
+	for i := range m.Conflicts {
+		all = append(all, m.Conflicts[i].entries()...)
+	}
+	return slices.DeleteFunc(all, func(e *Entry) bool { return e == nil })
 }
 
 // readerOf makes content that is in memory a reader to close.

@@ -30,6 +30,9 @@ type Overlay struct {
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 
+	// Tools are what merges need of the system.
+	Tools MergeTools
+
 	// MountCfg makes cfg reachable where it is mounted only while it is needed, and returns what undoes that. Nil where it always is.
 	MountCfg func(context.Context) (unmount func() error, err error)
 
@@ -111,33 +114,33 @@ func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// ground is a base by its path, as the model says it, and its id, "" where only its digest can name it.
-type ground struct{ path, id string }
+// BaseRef names a base: its path, as the model says it, and its id, "" where only its digest can name it.
+type BaseRef struct{ Path, ID string }
 
-// next is the base that the next populate takes.
-func (o *Overlay) next() ground { return ground{o.Target.Base, o.Target.BaseID} }
+// Next is the base that the next populate takes.
+func (o *Overlay) Next() BaseRef { return BaseRef{o.Target.Base, o.Target.BaseID} }
 
 // ground is the base that live stands on: the one that it was populated from, whatever the configuration says by now of the next
 // start. Where live is not populated it is the next one.
-func (o *Overlay) ground() (ground, error) {
+func (o *Overlay) ground() (BaseRef, error) {
 	r, err := o.Record()
 	if err != nil || r == nil || r.BasePath == "" || r.State != Populated {
-		return o.next(), err
+		return o.Next(), err
 	}
 	live, err := o.OpenLive()
 	if err != nil {
 		if absent(err) {
-			return o.next(), nil
+			return o.Next(), nil
 		}
-		return ground{}, err
+		return BaseRef{}, err
 	}
 	defer live.Close()
 	if id, err := live.Identity(); err != nil || id != r.Identity {
-		return o.next(), err
+		return o.Next(), err
 	}
-	g := ground{r.BasePath, r.BaseID}
-	if g.path == o.Target.Base && o.Target.BaseID == "" {
-		g.id = "" // a tree may change in place: its digest tells
+	g := BaseRef{r.BasePath, r.BaseID}
+	if g.Path == o.Target.Base && o.Target.BaseID == "" {
+		g.ID = "" // a tree may change in place: its digest tells
 	}
 	return g, nil
 }
@@ -145,9 +148,9 @@ func (o *Overlay) ground() (ground, error) {
 // openGround opens the root of a base. Base is the prototype's and not below the jail where it is read, but for a
 // snapshot's path that the system will not enter (ELOOP) while the jail's mount of it stands: then that mount is it, if the system's
 // table of mounts says that it is of this snapshot.
-func (o *Overlay) openGround(g ground) (*dirfd.Dir, error) {
-	d, err := dirfd.Open(o.path(g.path), nil)
-	if errors.Is(err, unix.ELOOP) && !o.Target.Host() && mountedFrom(o.path(g.path), o.path(o.Target.Root)+"/conf/base/etc") {
+func (o *Overlay) openGround(g BaseRef) (*dirfd.Dir, error) {
+	d, err := dirfd.Open(o.path(g.Path), nil)
+	if errors.Is(err, unix.ELOOP) && !o.Target.Host() && mountedFrom(o.path(g.Path), o.path(o.Target.Root)+"/conf/base/etc") {
 		if m, merr := dirfd.OpenBelow(o.path(o.Target.Root), "conf/base/etc", nil); merr == nil {
 			return m, nil
 		}

@@ -289,7 +289,7 @@ func (w *planner) dirInLive(p string) bool {
 
 // manifest makes the manifest of the new generation.
 func (w *planner) manifest() {
-	m := &Manifest{Pins: w.old.Pins, Held: w.old.Held, Generation: w.old.Generation + 1}
+	m := &Manifest{Pins: w.old.Pins, Held: w.old.Held, Conflicts: w.old.Conflicts, Merges: w.old.Merges, Generation: w.old.Generation + 1}
 	for path, e := range w.want {
 		o := Override{Entry: *e}
 		o.stamp = stamp{}

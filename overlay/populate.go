@@ -21,7 +21,11 @@ type Population struct {
 	BaseID     string
 	OldBaseID  string // the base that the overrides were made against
 	Generation int
-	// Hiding are overrides whose default differs from the one that they were made against: the saved file hides the change.
+	// Merge is what became of cfg, where it was made against another base; nil where it was not, or where that failed.
+	Merge *Merge
+	// Unmerged says why cfg was laid over other defaults than it was made against as it is; nil where it was not.
+	Unmerged error
+	// Hiding are overrides whose default then differs from the one that they were made against: the saved file hides the change.
 	Hiding  []string
 	Notices []string
 	Adopted []string
@@ -38,15 +42,10 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 		return nil, err
 	}
 	defer unlock()
-	base, err := o.Bases.get(ctx, o, o.next(), false)
+	base, err := o.Bases.get(ctx, o, o.Next(), false)
 	if err != nil {
 		return nil, err
 	}
-	s, err := o.openStore(ctx, base, false)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
 	live, err := o.OpenLive()
 	if err != nil {
 		return nil, err
@@ -55,7 +54,17 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 	if names, err := live.Names(); err != nil || len(names) > 0 {
 		return nil, errors.Join(err, fmt.Errorf("live: %s: %w", o.Target.Live, ErrNotEmpty))
 	}
-	return o.populate(ctx, s, live, &Record{BasePath: o.Target.Base, BaseID: base.ID, Generation: s.Manifest.Generation, Memory: memory, Device: device})
+	s, merged, failed, err := o.mergedStore(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	p, err := o.populate(ctx, s, live, &Record{BasePath: o.Target.Base, BaseID: base.ID, Generation: s.Manifest.Generation, Memory: memory, Device: device})
+	if err != nil {
+		return nil, err
+	}
+	p.Merge, p.Unmerged = merged, failed
+	return p, nil
 }
 
 func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Record) (*Population, error) {
@@ -90,7 +99,7 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 
 // hiding lists the overrides whose default is not the one that they were made against.
 func (s *Store) hiding() ([]string, error) {
-	if s.Manifest.BaseID == "" {
+	if !s.outdated() {
 		return nil, nil
 	}
 	var out []string

@@ -52,7 +52,7 @@ func rebuiltFrom(old *Manifest, rebuilt bool) *Manifest {
 
 // adopt makes the manifest that the plain tree deserves, and lists the paths in which it differs from the old one.
 func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
-	m := &Manifest{Pins: old.Pins}
+	m := &Manifest{Pins: old.Pins, Conflicts: old.Conflicts, Merges: old.Merges}
 	var changed []string
 	for i := range s.Plain.Entries {
 		e := &s.Plain.Entries[i]

@@ -350,6 +350,8 @@ type Generation struct {
 	Changes []GenerationChange
 	// Before is false where the generation before is no longer kept, so that Changes are all that cfg held.
 	Before bool
+	// Damaged says why nothing but its number is known, nil where it can be read.
+	Damaged error
 }
 
 // GenerationChange is a path that a generation changed.
@@ -377,9 +379,10 @@ func (o *Overlay) Log(ctx context.Context) ([]Generation, error) {
 		for _, n := range numbers {
 			m, err := s.generation(n)
 			if err != nil {
-				continue // a damaged one is no reason to hide the rest; check names it
+				out = append(out, Generation{Manifest: &Manifest{Generation: n}, Damaged: err}) // no reason to hide the rest
+				continue
 			}
-			out = append(out, Generation{m, generationChanges(prev, m), prev != nil && prev.Generation == n-1 || n == 1})
+			out = append(out, Generation{Manifest: m, Changes: generationChanges(prev, m), Before: prev != nil && prev.Generation == n-1 || n == 1})
 			prev = m
 		}
 		slices.Reverse(out)

@@ -147,7 +147,7 @@ func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]boo
 	w := &planner{base: v.Base.Tree, saved: v.SavedTree(), live: v.Live, plain: v.plain(), old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
 		taken: s.takenBefore(v.Base.Tree)}
 	p := w.planSave()
-	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), v.Base.ID, so.Message
+	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), s.Manifest.standsOn(v.Base.ID), so.Message
 	r := &Result{View: v, Generation: s.Manifest.Generation, Saved: p.Changes, Kept: w.kept, Conflicts: w.conflict, Pending: w.pending}
 	r.Unsettled = slices.SortedFunc(maps.Keys(exclude), pathname.Compare)
 	for _, path := range p.Drops {
@@ -194,7 +194,7 @@ func (o *Overlay) commit(ctx context.Context, s *Store, live *dirfd.Dir, v *View
 	if err := s.makeRoom(ctx, p); err != nil {
 		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	err := s.commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]step, error) { return s.stage(tmp, live, p) })
+	err := s.commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]step, error) { return s.stage(tmp, fromLive{live, tmp}.one, p) })
 	return noSpace(err)
 }
 

@@ -23,9 +23,8 @@ func (u *unsettled) Error() string {
 
 // stager copies what a plan puts into cfg to tmp, several files at a time, for most of the time goes into fsync(2).
 type stager struct {
-	store *Store
-	live  *dirfd.Dir
-	tmp   *dirfd.Dir
+	tmp *dirfd.Dir
+	one func(step) error // stages a file or a link
 
 	mu     sync.Mutex // guards moved and failed
 	moved  []string
@@ -34,8 +33,8 @@ type stager struct {
 
 // stage fills tmp with the plan's content and returns all steps, in the order in which they can be done:
 // what goes, deepest first; directories, topmost first; content; then times and directories' metadata, deepest first.
-func (s *Store) stage(tmp, live *dirfd.Dir, p *Plan) ([]step, error) {
-	g := &stager{store: s, live: live, tmp: tmp}
+func (s *Store) stage(tmp *dirfd.Dir, one func(step) error, p *Plan) ([]step, error) {
+	g := &stager{tmp: tmp, one: one}
 	var puts, metas []step
 	for i := range p.puts {
 		e := &p.puts[i]
@@ -119,8 +118,10 @@ func (g *stager) note(p string, err error) {
 	}
 }
 
-// one stages a file or a link.
-func (g *stager) one(st step) error {
+// fromLive stages what live holds. What is not as the scan found it is an unsettled.
+type fromLive struct{ live, tmp *dirfd.Dir }
+
+func (g fromLive) one(st step) error {
 	d, err := g.live.Walk(parentOf(st.Path))
 	if err != nil {
 		return &unsettled{[]string{st.Path}}
@@ -148,7 +149,7 @@ func (g *stager) one(st step) error {
 	return nil
 }
 
-func (g *stager) link(d *dirfd.Dir, name string, st step) error {
+func (g fromLive) link(d *dirfd.Dir, name string, st step) error {
 	if to, err := d.Readlink(name); err != nil || to != st.Want.Link {
 		return &unsettled{[]string{st.Path}}
 	}

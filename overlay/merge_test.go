@@ -1,0 +1,401 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"cfgd/config"
+)
+
+// upgrade stops the jail, gives it another base and starts it.
+func (b *box) upgrade(base string) *Population {
+	b.Helper()
+	b.must(b.o.Clear(context.Background()))
+	b.on = base
+	b.o = b.overlay()
+	p := b.populate()
+	if p.Unmerged != nil {
+		b.Fatal(p.Unmerged)
+	}
+	if v := b.look(); len(v.Unsaved) > 0 {
+		b.Errorf("unsaved after the merge: %v", v.Unsaved)
+	}
+	b.settled()
+	return p
+}
+
+// text is lines of a file, numbered, but for those that are given.
+func text(n int, instead map[int]string) string {
+	var s strings.Builder
+	for i := 1; i <= n; i++ {
+		if l, ok := instead[i]; ok {
+			s.WriteString(l)
+			continue
+		}
+		fmt.Fprintf(&s, "option_%d=\"NO\"\n", i)
+	}
+	return s.String()
+}
+
+// verdicts are the outcomes in words.
+func verdicts(m *Merge) map[string]Verdict {
+	out := map[string]Verdict{}
+	for _, u := range m.Outcomes {
+		out[u.Path] = u.Verdict
+	}
+	return out
+}
+
+// The whole table of outcomes in one upgrade.
+func TestUpgrade(t *testing.T) {
+	b := newBox(t, map[string]string{
+		"kept": "a\n", "merged": text(20, nil), "equal": "old\n", "conflict": text(20, nil), "gone": "x\n", "rm-same": "r\n", "rm-changed": "r\n", "rm-gone": "r\n",
+		"pinned": "old\n", "mode": text(3, nil), "binary": "\x00a", "untouched": "1\n", "typed": "t\n", "d/below": "b\n",
+	})
+	for p, content := range map[string]string{
+		"kept": "a\n", "merged": text(20, map[int]string{2: "option_2=\"default\"\n"}), "equal": "new\n", "conflict": text(20, map[int]string{5: "option_5=\"theirs\"\n"}),
+		"rm-same": "r\n", "rm-changed": "R\n", "pinned": "new\n", "mode": text(3, nil), "binary": "\x00b", "untouched": "2\n", "both": "theirs\n", "both-same": "same\n",
+		"new": "n\n", "d/below": "b\n", "way": "a file now\n",
+	} {
+		b.write("base2/"+p, content)
+	}
+	b.must(os.Symlink("untouched", b.path("base2/typed")))
+	b.must(os.Chmod(b.path("base2/mode"), 0o600))
+	b.populate()
+	for p, content := range map[string]string{
+		"kept": "mine\n", "merged": text(20, map[int]string{19: "option_19=\"mine\"\n"}), "equal": "new\n", "conflict": text(20, map[int]string{5: "option_5=\"mine\"\n"}),
+		"gone": "mine\n", "pinned": "new\n", "mode": text(3, map[int]string{1: "mine\n"}), "binary": "\x00c", "both": "mine\n", "both-same": "same\n", "own": "own\n",
+		"typed": "mine\n", "way/file": "in a directory\n",
+	} {
+		b.edit(p, content)
+	}
+	for _, p := range []string{"rm-same", "rm-changed", "rm-gone"} {
+		b.remove(p)
+	}
+	b.save()
+	if _, err := b.o.Pin(t.Context(), []string{"pinned"}, false); err != nil {
+		t.Fatal(err)
+	}
+	p := b.upgrade("/base2")
+	want := map[string]Verdict{
+		"kept": VerdictKept, "merged": VerdictMerged, "equal": VerdictEqual, "conflict": VerdictConflict, "gone": VerdictGone, "rm-same": VerdictKept, "rm-changed": VerdictRemoved,
+		"rm-gone": VerdictEqual, "pinned": VerdictEqual, "mode": VerdictMerged, "binary": VerdictConflict, "both": VerdictBoth, "both-same": VerdictEqual, "own": VerdictKept,
+		"typed": VerdictConflict, "way": VerdictBoth, "way/file": VerdictKept,
+	}
+	got := verdicts(p.Merge)
+	for path, v := range want {
+		if got[path] != v {
+			t.Errorf("%s: %q, want %q", path, got[path], v)
+		}
+		delete(got, path)
+	}
+	if len(got) > 0 {
+		t.Errorf("more: %v", got)
+	}
+	b.holds(map[string]string{
+		"kept": "mine\n", "merged": text(20, map[int]string{2: "option_2=\"default\"\n", 19: "option_19=\"mine\"\n"}), "equal": "new\n",
+		"conflict": text(20, map[int]string{5: "option_5=\"mine\"\n"}), "gone": "mine\n", "both": "mine\n", "untouched": "2\n", "new": "n\n", "binary": "\x00c",
+		"typed": "mine\n", "way/file": "in a directory\n", "own": "own\n",
+	})
+	for _, path := range []string{"rm-same", "rm-changed", "rm-gone"} {
+		if _, err := os.Lstat(b.path("jail/etc/" + path)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if st, err := os.Stat(b.path("jail/etc/mode")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode: %v, %v", st, err)
+	}
+	v := b.look()
+	if v.Current.BaseID != "proto/etc@2" || v.Current.From != "proto/etc@1" || len(v.Conflicts()) != 5 {
+		t.Errorf("manifest: %s from %s, %d conflicts", v.Current.BaseID, v.Current.From, len(v.Conflicts()))
+	}
+	if _, ok := v.Current.override("equal"); ok {
+		t.Error("equal is still an override")
+	}
+	if _, ok := v.Current.override("pinned"); !ok {
+		t.Error("pinned is no override")
+	}
+	// The same base again: nothing to merge.
+	if p := b.upgrade("/base2"); p.Merge != nil {
+		t.Errorf("merged again: %v", verdicts(p.Merge))
+	}
+}
+
+// holds checks contents of live.
+func (b *box) holds(files map[string]string) {
+	b.Helper()
+	for p, want := range files {
+		if got := b.read("jail/etc/" + p); got != want {
+			b.Errorf("%s holds %q, want %q", p, got, want)
+		}
+	}
+}
+
+// An upgrade, an edit, a downgrade: neither the edit nor the old form is lost; and up again.
+func TestThereAndBack(t *testing.T) {
+	b := newBox(t, map[string]string{"rc.conf": text(20, nil), "equal": "old\n", "sshd": text(20, nil)})
+	b.write("base2/rc.conf", text(20, map[int]string{10: "option_10=\"default\"\n"}))
+	b.write("base2/equal", "new\n")
+	b.write("base2/sshd", text(20, nil))
+	b.populate()
+	b.edit("rc.conf", text(20, map[int]string{2: "option_2=\"mine\"\n"}))
+	b.edit("equal", "new\n")
+	b.edit("sshd", "all mine\n")
+	b.save()
+	before := b.tree("jail/cfg")
+	b.upgrade("/base2")
+	b.upgrade("")
+	if after := b.tree("jail/cfg"); after != before {
+		t.Errorf("there and back without an edit: %s", lineDiff(before, after))
+	}
+	b.upgrade("/base2")
+	b.edit("rc.conf", text(20, map[int]string{2: "option_2=\"mine\"\n", 10: "option_10=\"default\"\n", 18: "option_18=\"later\"\n"}))
+	b.edit("new", "later\n")
+	b.remove("sshd")
+	b.save()
+	p := b.upgrade("")
+	if p.Merge.Paired == 0 || p.Merge.Conflicts() > 0 {
+		t.Errorf("%+v", p.Merge)
+	}
+	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "option_2=\"mine\"\n", 18: "option_18=\"later\"\n"}), "new": "later\n", "equal": "new\n", "sshd": "(absent)"})
+	b.upgrade("/base2")
+	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "option_2=\"mine\"\n", 10: "option_10=\"default\"\n", 18: "option_18=\"later\"\n"}), "new": "later\n", "sshd": "(absent)"})
+}
+
+// tree prints a directory's paths, modes, times of files and contents, but for .cfgd.
+func (b *box) tree(dir string) string {
+	b.Helper()
+	v, err := b.overlay().Look(context.Background(), LookOptions{})
+	b.must(err)
+	var s strings.Builder
+	for _, e := range v.Plain.Entries {
+		fmt.Fprintf(&s, "%s %s %o %d %d %s %s\n", e.Path, e.Kind, e.Mode, e.Size, e.MTime*isFile(&e), e.Digest, e.Link)
+	}
+	return s.String()
+}
+
+func (b *box) conflicted(policy config.OnConflict) {
+	b.Helper()
+	b.write("base2/rc.conf", text(9, map[int]string{5: "theirs\n"}))
+	b.write("base2/other", "o\n")
+	b.populate()
+	b.edit("rc.conf", text(9, map[int]string{5: "mine\n"}))
+	b.save()
+	b.must(b.o.Clear(context.Background()))
+	b.on = "/base2"
+	b.o = b.overlay()
+	b.o.Target.OnConflict = policy
+	b.populate()
+}
+
+func TestResolve(t *testing.T) {
+	mine, theirs := text(9, map[int]string{5: "mine\n"}), text(9, map[int]string{5: "theirs\n"})
+	for _, policy := range []config.OnConflict{config.ConflictMine, config.ConflictTheirs} {
+		for _, c := range []struct {
+			how  Choice
+			edit string
+			want string
+		}{
+			{Choice{Take: config.ConflictMine}, "", mine},
+			{Choice{Take: config.ConflictTheirs}, "", theirs},
+			{Choice{}, "both\n", "both\n"},
+			{Choice{Content: []byte("given\n")}, "", "given\n"},
+		} {
+			t.Run(fmt.Sprint(policy, c.how), func(t *testing.T) {
+				b := newBox(t, map[string]string{"rc.conf": text(9, nil), "other": "o\n"})
+				b.conflicted(policy)
+				taken := map[config.OnConflict]string{config.ConflictMine: mine, config.ConflictTheirs: theirs}[policy]
+				b.holds(map[string]string{"rc.conf": taken})
+				cs := b.look().Conflicts()
+				if len(cs) != 1 || cs[0].Taken != policy || cs[0].Text == nil {
+					t.Fatalf("%+v", cs)
+				}
+				marked, err := b.o.Content(t.Context(), cs[0].Text)
+				if err != nil || !strings.Contains(string(marked), "<<<<<<< saved\nmine\n||||||| default of proto/etc@1\noption_5=\"NO\"\n=======\ntheirs\n>>>>>>> default of proto/etc@2\n") {
+					t.Errorf("%v\n%s", err, marked)
+				}
+				if c.edit != "" {
+					b.edit("rc.conf", c.edit)
+				}
+				if _, err := b.o.Resolve(t.Context(), []string{"other"}, c.how); !errors.Is(err, ErrNoConflict) {
+					t.Errorf("no conflict: %v", err)
+				}
+				r, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, c.how)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.holds(map[string]string{"rc.conf": c.want})
+				v := b.look()
+				if len(v.Conflicts()) > 0 || len(v.Unsaved) > 0 || v.Current.Generation != r.Generation {
+					t.Errorf("after: %+v, %v, generation %d", v.Conflicts(), v.Unsaved, v.Current.Generation)
+				}
+				if _, ok := v.Current.override("rc.conf"); ok == (c.want == theirs) {
+					t.Errorf("override: %v", ok)
+				}
+				b.settled()
+				b.restart()
+				b.holds(map[string]string{"rc.conf": c.want})
+			})
+		}
+	}
+}
+
+// A conflict that nobody resolved is still one on the next base, and against the default that mine was made from.
+func TestConflictStaysUntilResolved(t *testing.T) {
+	for _, policy := range []config.OnConflict{config.ConflictMine, config.ConflictTheirs} {
+		b := newBox(t, map[string]string{"rc.conf": text(9, nil)})
+		b.conflicted(policy)
+		b.write("base3/rc.conf", text(9, map[int]string{5: "theirs\n", 9: "more\n"}))
+		p := b.upgrade("/base3")
+		cs := b.look().Conflicts()
+		if len(cs) != 1 || p.Merge.Conflicts() != 1 || cs[0].Taken != policy {
+			t.Fatalf("%s: %+v", policy, cs)
+		}
+		if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, Choice{Take: config.ConflictMine}); err != nil {
+			t.Fatal(err)
+		}
+		b.holds(map[string]string{"rc.conf": text(9, map[int]string{5: "mine\n"})})
+		// Settled against base3: another base that changes elsewhere merges.
+		b.write("base4/rc.conf", text(9, map[int]string{1: "first\n", 5: "theirs\n", 9: "more\n"}))
+		if p := b.upgrade("/base4"); p.Merge.Conflicts() != 0 {
+			t.Errorf("%+v", p.Merge.Outcomes)
+		}
+		b.holds(map[string]string{"rc.conf": text(9, map[int]string{1: "first\n", 5: "mine\n"})})
+	}
+}
+
+func TestPin(t *testing.T) {
+	b := newBox(t, map[string]string{"rc.conf": "a\n", "d/x": "x\n", "d/y": "y\n"})
+	b.populate()
+	if _, err := b.o.Pin(t.Context(), []string{"rc.conf", "d"}, false); err != nil {
+		t.Fatal(err)
+	}
+	b.settled()
+	for _, p := range []string{"rc.conf", "d/x", "d/y"} {
+		if got, want := b.read("jail/cfg/"+p), b.read("base/"+p); got != want {
+			t.Errorf("cfg %s: %q", p, got)
+		}
+	}
+	b.edit("rc.conf", "b\n")
+	b.save()
+	b.edit("rc.conf", "a\n")
+	if r := b.save(); len(r.Released) > 0 {
+		t.Errorf("released %v", r.Released)
+	}
+	b.write("base2/rc.conf", "new\n")
+	b.write("base2/d/x", "new\n")
+	b.write("base2/d/z", "z\n")
+	b.upgrade("/base2")
+	b.holds(map[string]string{"rc.conf": "a\n", "d/x": "x\n", "d/y": "y\n"})
+	if _, err := b.o.Pin(t.Context(), []string{"d"}, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.o.Pin(t.Context(), []string{"d"}, true); err == nil {
+		t.Error("unpinned twice")
+	}
+	b.settled()
+	b.holds(map[string]string{"rc.conf": "a\n", "d/x": "x\n", "d/y": "y\n"})
+}
+
+func TestRollback(t *testing.T) {
+	b := newBox(t, map[string]string{"rc.conf": text(20, nil), "gone": "g\n"})
+	b.populate()
+	b.edit("rc.conf", text(20, map[int]string{2: "first\n"}))
+	first := b.save().Generation
+	b.edit("rc.conf", text(20, map[int]string{2: "second\n"}))
+	b.edit("new", "n\n")
+	b.remove("gone")
+	b.save()
+	b.edit("unsaved", "u\n")
+	r, m, err := b.o.Rollback(t.Context(), first)
+	if err != nil || m != nil {
+		t.Fatal(m, err)
+	}
+	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "first\n"}), "new": "(absent)", "gone": "g\n", "unsaved": "(absent)"})
+	if v := b.look(); len(v.Unsaved) > 0 || v.Current.Generation != r.Generation {
+		t.Errorf("%v, %d", v.Unsaved, v.Current.Generation)
+	}
+	b.settled()
+	// To before the rollback, and over a change of the base.
+	b.write("base2/rc.conf", text(20, map[int]string{15: "default\n"}))
+	b.upgrade("/base2")
+	_, m, err = b.o.Rollback(t.Context(), r.Generation-1)
+	if err != nil || m == nil || m.To != "proto/etc@2" {
+		t.Fatal(m, err)
+	}
+	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "second\n", 15: "default\n"}), "new": "n\n", "unsaved": "u\n"})
+	if _, _, err := b.o.Rollback(t.Context(), 999); err == nil || !strings.Contains(err.Error(), "generation 999 is not kept") {
+		t.Error(err)
+	}
+	b.settled()
+}
+
+// What is planned is what is done, and planning writes nothing.
+func TestPlanOnARunningJail(t *testing.T) {
+	b := newBox(t, map[string]string{"rc.conf": text(20, nil), "x": "x\n"})
+	b.write("base2/rc.conf", text(20, map[int]string{2: "default\n"}))
+	b.populate()
+	b.edit("rc.conf", text(20, map[int]string{15: "unsaved\n"}))
+	b.edit("x", "y\n")
+	before := b.tree("jail/cfg")
+	m, err := b.o.PlanMerge(t.Context(), BaseRef{"/base2", "proto/etc@2"})
+	b.must(err)
+	if got := verdicts(m); got["rc.conf"] != VerdictMerged || got["x"] != VerdictGone || len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+	if after := b.tree("jail/cfg"); after != before || b.look().Current.Generation != 0 {
+		t.Error("planning wrote something")
+	}
+	same, err := b.o.PlanMerge(t.Context(), b.o.Next())
+	b.must(err)
+	if slices.ContainsFunc(same.Outcomes, func(u Outcome) bool { return u.Verdict != VerdictKept }) {
+		t.Errorf("on the same base: %v", verdicts(same))
+	}
+}
+
+// The way back stays open however many generations come after the upgrade.
+func TestWayBackIsKept(t *testing.T) {
+	b := newBox(t, map[string]string{"rc.conf": text(20, nil), "equal": "old\n"})
+	b.write("base2/rc.conf", text(20, map[int]string{10: "default\n"}))
+	b.write("base2/equal", "new\n")
+	b.populate()
+	b.edit("equal", "new\n")
+	b.save()
+	b.upgrade("/base2")
+	b.o.Target.KeepGenerations = 3
+	for i := range 10 {
+		b.edit("rc.conf", text(20, map[int]string{2: fmt.Sprintln("edit", i), 10: "default\n"}))
+		b.save()
+	}
+	all, err := b.o.Log(t.Context())
+	b.must(err)
+	if len(all) > 6 {
+		t.Errorf("%d generations are kept", len(all))
+	}
+	if p := b.upgrade(""); p.Merge.Paired != 1 {
+		t.Errorf("%+v", p.Merge)
+	}
+	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "edit 9\n"}), "equal": "new\n"})
+}
+
+// What lines of another make worthless is not merged by lines.
+func TestKeysAreNotMerged(t *testing.T) {
+	pem := func(instead map[int]string) string {
+		return "-----BEGIN CERTIFICATE-----\n" + text(20, instead) + "-----END CERTIFICATE-----\n"
+	}
+	b := newBox(t, map[string]string{"cert.pem": pem(nil)})
+	b.write("base2/cert.pem", pem(map[int]string{2: "theirs\n"}))
+	b.populate()
+	b.edit("cert.pem", pem(map[int]string{15: "mine\n"}))
+	b.save()
+	p := b.upgrade("/base2")
+	if p.Merge.Conflicts() != 1 || !strings.Contains(p.Merge.Outcomes[0].Notes[0], "a key or certificate") {
+		t.Errorf("%+v", p.Merge.Outcomes)
+	}
+	b.holds(map[string]string{"cert.pem": pem(map[int]string{15: "mine\n"})})
+}

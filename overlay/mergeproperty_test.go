@@ -1,0 +1,165 @@
+package overlay
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"cfgd/config"
+)
+
+// newRelease makes base2 of base by random edits, as a release that changes anything.
+func (m *machine) newRelease(edits map[string]func(*rapid.T), n int) {
+	m.populate()
+	m.random(edits, n)
+	if out, err := exec.Command("cp", "-a", m.path("jail/etc"), m.path("base2")).CombinedOutput(); err != nil {
+		m.Fatal(string(out))
+	}
+	m.restart(m.rt)
+}
+
+func (m *machine) random(edits map[string]func(*rapid.T), n int) {
+	for range n {
+		edits[rapid.SampledFrom(slices.Sorted(maps.Keys(edits))).Draw(m.rt, "edit")](m.rt)
+	}
+}
+
+// Whatever the release and the edits: what is planned is what happens; after it nothing is unsaved, and what was released is the default;
+// the way back restores cfg to the byte.
+func TestRandomUpgrades(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp("/dev/shm", "cfgd-rapid")
+		if err != nil {
+			dir, err = os.MkdirTemp("", "cfgd-rapid")
+		}
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		m := &machine{box: newBoxIn(rapidTB{t, rt}, dir, etc), rt: rt}
+		edits := map[string]func(*rapid.T){"create": m.create, "write": m.write, "write lines": m.writeLines, "remove": m.remove, "mkdir": m.mkdir, "rename": m.rename,
+			"symlink": m.symlink, "chmod": m.chmod}
+		m.newRelease(edits, rapid.IntRange(0, 12).Draw(rt, "changes of the release"))
+		m.random(edits, rapid.IntRange(1, 12).Draw(rt, "edits"))
+		if _, err := m.o.Save(rt.Context(), SaveOptions{Force: true}); err != nil {
+			rt.Fatal(err)
+		}
+		m.upgradeAsPlanned(rapid.SampledFrom([]config.OnConflict{config.ConflictMine, config.ConflictTheirs}).Draw(rt, "policy"))
+	})
+}
+
+// writeLines changes a line of a text, so that both sides meet in one file.
+func (m *machine) writeLines(*rapid.T) {
+	n := rapid.IntRange(1, 12).Draw(m.rt, "line")
+	name := rapid.SampledFrom([]string{"rc.conf", "hosts"}).Draw(m.rt, "text")
+	full := m.path("jail/etc/" + name)
+	if m.clearWay(full) {
+		m.must(os.WriteFile(full, []byte(text(12, map[int]string{n: fmt.Sprintf("changed %d\n", rapid.IntRange(0, 3).Draw(m.rt, "to"))})), 0o644))
+	}
+}
+
+func (m *machine) upgradeAsPlanned(policy config.OnConflict) {
+	before := m.tree("jail/cfg")
+	plan, err := m.o.PlanMerge(m.Context(), BaseRef{"/base2", "proto/etc@2"})
+	m.must(err)
+	m.policy = policy
+	p := m.upgrade("/base2")
+	if p.Merge == nil {
+		if len(plan.Outcomes) > 0 {
+			m.Errorf("planned %v, and nothing was merged", verdicts(plan))
+		}
+		return
+	}
+	if planned, done := fmt.Sprint(verdicts(plan)), fmt.Sprint(verdicts(p.Merge)); planned != done {
+		m.Errorf("planned %s, done %s", planned, done)
+	}
+	v := m.look()
+	for _, u := range p.Merge.Outcomes {
+		if u.Verdict != VerdictEqual || u.override != nil {
+			continue
+		}
+		b, _ := v.Base.Tree.Get(u.Path)
+		l, _ := v.Live.Get(u.Path)
+		if differ(b, l, false) {
+			m.Errorf("%q was released and is not the default", u.Path)
+		}
+	}
+	m.upgrade("")
+	if after := m.tree("jail/cfg"); after != before {
+		m.Errorf("there and back: %s\n%v\n%v", lineDiff(before, after), p.Merge.Outcomes, m.look().Current.Message)
+	}
+}
+
+// An upgrade, edits, a downgrade: what was not edited is as it was before, and what the two bases do not differ in is as it was edited.
+func TestRandomDowngrades(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp("/dev/shm", "cfgd-rapid")
+		if err != nil {
+			dir, err = os.MkdirTemp("", "cfgd-rapid")
+		}
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		m := &machine{box: newBoxIn(rapidTB{t, rt}, dir, etc), rt: rt}
+		edits := map[string]func(*rapid.T){"create": m.create, "write": m.write, "write lines": m.writeLines, "remove": m.remove, "symlink": m.symlink, "chmod": m.chmod}
+		m.newRelease(edits, rapid.IntRange(0, 8).Draw(rt, "changes of the release"))
+		m.random(edits, rapid.IntRange(1, 8).Draw(rt, "edits"))
+		first := m.stopped()
+		m.upgrade("/base2")
+		upgraded := m.look().Live
+		m.random(edits, rapid.IntRange(0, 6).Draw(rt, "later edits"))
+		edited := m.stopped()
+		m.upgrade("")
+		m.compareFour(first, upgraded, edited, m.look().Live)
+	})
+}
+
+// stopped saves all and returns what live is then.
+func (m *machine) stopped() *Tree {
+	if _, err := m.o.Save(m.Context(), SaveOptions{Force: true}); err != nil {
+		m.Fatal(err)
+	}
+	return m.look().Live
+}
+
+func (m *machine) compareFour(first, upgraded, edited, last *Tree) {
+	all := map[string]bool{}
+	for _, t := range []*Tree{first, upgraded, edited, last} {
+		for i := range t.Entries {
+			all[t.Entries[i].Path] = true
+		}
+	}
+	clash := func(p string) bool { // directories came and went around it
+		for ; p != ""; p = parentOf(p) {
+			a, _ := first.get(p)
+			for _, t := range []*Tree{upgraded, edited, last} {
+				b, _ := t.get(p)
+				if (a == nil) != (b == nil) || a != nil && a.Kind != b.Kind {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for p := range all {
+		a, _ := first.Get(p)
+		b, _ := upgraded.Get(p)
+		c, _ := edited.Get(p)
+		d, _ := last.Get(p)
+		if clash(p) {
+			continue
+		}
+		if !differ(b, c, false) && differ(a, d, false) {
+			m.Errorf("%q was not edited and is not as it was: %+v, %+v", p, a, d)
+		}
+		if !differ(a, b, false) && differ(c, d, false) {
+			m.Errorf("%q was edited, and the edit is not there: %+v, %+v", p, c, d)
+		}
+	}
+}

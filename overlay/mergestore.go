@@ -1,0 +1,163 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"cfgd/internal/dirfd"
+)
+
+// outdated reports whether cfg was made against another base than the store's.
+func (s *Store) outdated() bool {
+	m := s.Manifest
+	return m.Generation > 0 && m.BaseID != "" && m.BaseID != s.base.ID
+}
+
+// merger makes what computes a merge of a generation with the store's base.
+func (o *Overlay) merger(ctx context.Context, s *Store, m *Manifest) *merger {
+	return &merger{ctx: ctx, base: s.base, old: m, policy: o.Target.OnConflict, class: o.classOf(s), read: s.content, tools: o.Tools, texts: &o.Bases.texts,
+		xattrs: !s.Plain.NoXattrs && !s.base.Tree.NoXattrs, max: min(s.most(), maxMerged), now: o.now(), etc: o.Target.Live}
+}
+
+// maxMerged is the size in bytes above which no text is merged.
+const maxMerged = 8 << 20
+
+// mergeStore merges cfg with the store's base, as a generation of its own: all of it or nothing. Nil is that there was nothing to merge.
+func (o *Overlay) mergeStore(ctx context.Context, s *Store) (*Merge, error) {
+	if !s.outdated() {
+		return nil, nil
+	}
+	if s.ReadOnly {
+		return nil, fmt.Errorf("cfg %s: %w", o.Target.Cfg, ErrReadOnly)
+	}
+	w := o.merger(ctx, s, s.Manifest)
+	w.pair = s.paired(s.base.ID)
+	within, cancel := context.WithTimeout(ctx, mergeWithin)
+	defer cancel()
+	w.ctx = within
+	if err := w.run(); err != nil {
+		return nil, err
+	}
+	w.out.next.Merges = append(slices.Clone(s.Manifest.Merges), s.Manifest.Generation+1)
+	w.out.next.Merges = w.out.next.Merges[max(0, len(w.out.next.Merges)-maxMerges):]
+	return w.out, s.rewrite(ctx, w.out.next, w.open)
+}
+
+// mergeWithin bounds what a merge adds to a start: a jail that fills its cfg with texts that are slow to compare starts all the same,
+// unmerged.
+const mergeWithin = 30 * time.Second
+
+// mergedStore opens the store for a populate, merged with the base. A merge that fails never fails a start: what cfg holds is then laid over the
+// new defaults as it is, and the error says so.
+func (o *Overlay) mergedStore(ctx context.Context, base *Base) (s *Store, m *Merge, failed error, err error) {
+	if s, err = o.openStore(ctx, base, false); err != nil {
+		return nil, nil, nil, err
+	}
+	if m, failed = o.mergeStore(ctx, s); failed == nil || ctx.Err() != nil {
+		return s, m, failed, ctx.Err()
+	}
+	if errors.Is(failed, ErrReadOnly) {
+		return s, nil, failed, nil
+	}
+	if err := s.Close(); err != nil { // opened anew, it is the old generation or the new one
+		return nil, nil, nil, err
+	}
+	o.store = nil
+	if s, err = o.openStore(ctx, base, false); err != nil {
+		return nil, nil, nil, err
+	}
+	if !s.outdated() {
+		return s, m, nil, nil
+	}
+	return s, nil, failed, nil
+}
+
+// PlanMerge computes what would become of the target on a base. Where live is populated its unsaved changes count as saved, as
+// they will be when it stops. Nothing is written.
+func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*Merge, error) {
+	base, err := o.Bases.get(ctx, o, to, false)
+	if err != nil {
+		return nil, err
+	}
+	w, err := o.wouldSave(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.openStore(ctx, base, true)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	if w.manifest == nil {
+		w.manifest = s.Manifest
+	}
+	mg := o.merger(ctx, s, w.manifest)
+	mg.read = func(e *Entry) ([]byte, error) { return o.savedOrLive(s, w, e) }
+	mg.pair = s.paired(base.ID)
+	if err := mg.run(); err != nil {
+		return nil, err
+	}
+	return mg.out, nil
+}
+
+// wouldSave is what a save would come to now: a manifest, and where its contents are. Without a manifest there is nothing unsaved, or live
+// is not populated or its base is out of reach.
+type wouldSave struct {
+	manifest *Manifest
+	live     *Tree
+	base     *Base
+}
+
+func (o *Overlay) wouldSave(ctx context.Context) (w wouldSave, err error) {
+	if o.notPopulated() != nil {
+		return w, nil
+	}
+	base, err := o.base(ctx)
+	if err != nil {
+		return w, nil
+	}
+	s, err := o.openStore(ctx, base, true)
+	if err != nil {
+		return w, err
+	}
+	defer s.Close()
+	defer o.rest()
+	v, err := o.view(ctx, base, s, LookOptions{})
+	if err != nil || v.NotPopulated != nil {
+		return w, err
+	}
+	_, p := o.plan(s, v, SaveOptions{DryRun: true}, nil)
+	if p.Empty() {
+		return w, nil
+	}
+	return wouldSave{p.Next, v.Live, base}, nil
+}
+
+// savedOrLive reads a content that cfg holds, that live does and a save would bring there, or that is live's default.
+func (o *Overlay) savedOrLive(s *Store, w wouldSave, e *Entry) ([]byte, error) {
+	b, err := s.content(e)
+	if err == nil || e.Kind != dirfd.KindFile {
+		return b, err
+	}
+	if d := w.base.here(e); d != nil {
+		return readBase(w.base, d)
+	}
+	if l, ok := w.live.get(e.Path); !ok || l.Kind != dirfd.KindFile || l.Digest != e.Digest {
+		return nil, err
+	}
+	root, err := o.OpenLive()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := openFile(root, e.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, e.Size+1))
+}

@@ -1,0 +1,411 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+	"cfgd/merge"
+)
+
+// Verdict is what a merge comes to for one override or removal, in the words of --json.
+type Verdict string
+
+// The verdicts.
+const (
+	VerdictKept     Verdict = "kept"     // the default did not change
+	VerdictMerged   Verdict = "merged"   // both changed, and it could be brought together
+	VerdictEqual    Verdict = "equal"    // the same as the new default: the override goes, unless it is pinned
+	VerdictConflict Verdict = "conflict" // both changed, and differently
+	VerdictGone     Verdict = "gone"     // the default went, the override stays
+	VerdictRemoved  Verdict = "removed"  // the default changed, the removal stays
+	VerdictBoth     Verdict = "both"     // both added it, and differently: a conflict too
+)
+
+// Outcome is what a merge does with one path.
+type Outcome struct {
+	Path    string
+	Verdict Verdict
+	Notes   []string // what a reader should know of it, without a secret; for what nobody needs to hear of there are none
+
+	override *Override // what cfg holds afterwards, nil where nothing
+	removal  *Removal
+	conflict *Conflict
+}
+
+// Clash reports whether the outcome is a conflict.
+func (u *Outcome) Clash() bool { return u.Verdict == VerdictConflict || u.Verdict == VerdictBoth }
+
+func (u *Outcome) note(format string, args ...any) {
+	u.Notes = append(u.Notes, fmt.Sprintf(format, args...))
+}
+
+// Merge is what becomes of a generation of cfg on another base. It is a value: to compute it writes nothing.
+type Merge struct {
+	From, To   string // base ids
+	Generation int    // that it starts from
+	Paired     int    // the generation on the same base that it brings back, 0 where it was never on that base
+	Outcomes   []Outcome
+	Commands   []string // what runs for it: programs that make databases of merged files
+
+	next  *Manifest
+	fresh map[Digest][]byte // contents that it made
+}
+
+// Conflicts counts the outcomes that are conflicts.
+func (m *Merge) Conflicts() int {
+	n := 0
+	for i := range m.Outcomes {
+		if m.Outcomes[i].conflict != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// ErrPlanned is MergeTools.Derive's answer to a plan: the command will run when the plan is carried out.
+var ErrPlanned = errors.New("planned")
+
+// MergeTools are what a merge needs of the system. Each may be nil: it is then said what was not done.
+type MergeTools struct {
+	// Check tells what a checker says against a content, "" for nothing; skipped is why it was not asked.
+	Check func(ctx context.Context, path string, content []byte) (problem, skipped string)
+	// Derive makes the files that are made of another: pwd.db of master.passwd. The command is what runs, or with ErrPlanned would. An
+	// exec.ErrNotFound says that the system has no program for it.
+	Derive func(ctx context.Context, source string, content []byte) (made map[string][]byte, command string, err error)
+}
+
+// merger computes a Merge.
+type merger struct {
+	ctx    context.Context
+	base   *Base // the new one
+	old    *Manifest
+	policy config.OnConflict
+	class  func(path string) config.Class
+	read   func(e *Entry) ([]byte, error) // what cfg or an earlier generation holds, by path and digest
+	tools  MergeTools
+	texts  *sync.Map // of Bases
+	xattrs bool
+	max    int64 // bytes; larger contents are not merged
+	now    time.Time
+	etc    string // live's path, for what is said of it
+
+	pair *pair // nil where cfg was never on this base
+
+	mu  sync.Mutex // guards out.fresh while outcomes are computed
+	out *Merge
+}
+
+// run computes the outcome of every override and removal, and the manifest that they make.
+func (w *merger) run() error {
+	w.out = &Merge{From: w.old.BaseID, To: w.base.ID, Generation: w.old.Generation, fresh: map[Digest][]byte{}}
+	if w.pair != nil {
+		w.out.Paired = w.pair.then.Generation
+	}
+	if err := w.outcomes(w.paths()); err != nil {
+		return err
+	}
+	if err := w.derive(); err != nil {
+		return err
+	}
+	w.ways()
+	w.manifest()
+	return nil
+}
+
+// outcomes computes the outcome of each path, by a few workers: most of the time goes into reading.
+func (w *merger) outcomes(paths []string) error {
+	all, errs := make([]*Outcome, len(paths)), make([]error, len(paths))
+	work := make(chan int)
+	var wg sync.WaitGroup
+	for range min(max(runtime.NumCPU(), 2), 8, len(paths)) {
+		wg.Go(func() {
+			for i := range work {
+				if errs[i] = w.ctx.Err(); errs[i] == nil {
+					all[i], errs[i] = w.outcome(paths[i])
+				}
+			}
+		})
+	}
+	for i := range paths {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	for i, u := range all {
+		if errs[i] != nil {
+			return fmt.Errorf("merge %s: %w", pathname.Quote(paths[i]), errs[i])
+		}
+		if u != nil {
+			w.out.Outcomes = append(w.out.Outcomes, *u)
+		}
+	}
+	return nil
+}
+
+// paths are all that the merge is about, in order.
+func (w *merger) paths() []string {
+	var all []string
+	add := func(m *Manifest) {
+		for i := range m.Overrides {
+			all = append(all, m.Overrides[i].Path)
+		}
+		for i := range m.Removals {
+			all = append(all, m.Removals[i].Path)
+		}
+		for i := range m.Conflicts {
+			all = append(all, m.Conflicts[i].Path)
+		}
+	}
+	add(w.old)
+	if w.pair != nil {
+		add(w.pair.then)
+		add(w.pair.left)
+	}
+	slices.SortFunc(all, pathname.Compare)
+	return slices.Compact(all)
+}
+
+// outcome decides about one path; nil is that there is nothing to do and nothing to tell.
+func (w *merger) outcome(path string) (*Outcome, error) {
+	theirs, err := w.base.entry(path)
+	if err != nil {
+		return nil, err
+	}
+	if w.pair != nil {
+		return w.paired(path, theirs)
+	}
+	o, _ := w.old.override(path)
+	r, _ := w.old.removal(path)
+	c, _ := w.old.conflict(path)
+	switch {
+	case r != nil:
+		return w.removal(r, theirs), nil
+	case o != nil:
+		return w.three(path, sides{o.Default, &o.Entry, theirs}, o, w.policy)
+	case c != nil && c.Mine != nil: // the default was taken, and is still the default
+		return w.three(path, sides{c.Old, c.Mine, theirs}, &Override{*c.Mine, c.Old}, c.Taken)
+	}
+	return nil, nil
+}
+
+// removal decides about a path that cfg takes out of base.
+func (w *merger) removal(r *Removal, theirs *Entry) *Outcome {
+	u := &Outcome{Path: r.Path, Verdict: VerdictKept, removal: r}
+	switch {
+	case theirs == nil:
+		u.Verdict, u.removal = VerdictEqual, nil
+		u.note("the default went as well")
+	case r.Default == nil || !w.same(r.Default, theirs):
+		u.Verdict, u.removal = VerdictRemoved, &Removal{r.Path, r.MTime, theirs}
+		u.note("the default changed; it stays removed")
+	}
+	return u
+}
+
+// three decides about an override by the three versions of it. as is what cfg holds now.
+func (w *merger) three(path string, s sides, as *Override, policy config.OnConflict) (*Outcome, error) {
+	u := &Outcome{Path: path, Verdict: VerdictKept, override: as}
+	switch {
+	case s.theirs == nil && s.old == nil:
+		return u, nil
+	case s.theirs == nil:
+		u.Verdict, u.override = VerdictGone, &Override{*s.mine, nil}
+		u.note("the default went; the saved one stays")
+		return u, nil
+	case s.old != nil && w.same(s.old, s.theirs):
+		return u, nil
+	case s.old != nil && w.old.pinned(path) && w.same(s.old, s.mine):
+		u.note("pinned to the old default: it hides the new one")
+		return u, nil
+	case w.same(s.mine, s.theirs):
+		w.equal(u, s.mine, s.theirs)
+		return u, nil
+	}
+	b, err := w.blend(path, s)
+	if err != nil {
+		return nil, err
+	}
+	w.blended(u, s, b, policy)
+	return u, nil
+}
+
+// equal releases an override that is what the default is by now, unless it is pinned.
+func (w *merger) equal(u *Outcome, mine, theirs *Entry) {
+	u.Verdict, u.override = VerdictEqual, nil
+	if w.old.pinned(u.Path) {
+		u.override = &Override{*mine, theirs}
+		u.note("the same as the new default, and pinned: it stays")
+	}
+}
+
+// blended turns what the three versions came to into the outcome.
+func (w *merger) blended(u *Outcome, s sides, b *blend, policy config.OnConflict) {
+	u.Notes = append(u.Notes, b.notes...)
+	if len(b.clash) == 0 {
+		switch {
+		case w.same(&b.mine, s.theirs):
+			w.equal(u, &b.mine, s.theirs)
+		case b.tags:
+			u.override = &Override{b.mine, s.theirs}
+		default:
+			u.Verdict, u.override = VerdictMerged, &Override{b.mine, s.theirs}
+		}
+		return
+	}
+	u.Verdict = VerdictConflict
+	if s.old == nil {
+		u.Verdict = VerdictBoth
+	}
+	if s.mine.Kind == dirfd.KindDir && s.theirs.Kind != dirfd.KindDir && w.holds(u.Path) {
+		policy = config.ConflictMine // what is saved below it has no other place
+	}
+	u.conflict = w.conflict(u.Path, s, b, policy)
+	u.note("%s; %s", u.conflict.Why, taken(policy))
+	u.override = &Override{b.mine, s.old}
+	if policy == config.ConflictTheirs {
+		u.override = &Override{b.theirs, s.theirs}
+		if w.same(&b.theirs, s.theirs) {
+			u.override = nil
+		}
+	}
+}
+
+func taken(policy config.OnConflict) string {
+	if policy == config.ConflictTheirs {
+		return "the default is taken, the saved one kept aside"
+	}
+	return "the saved one is taken, the default kept aside"
+}
+
+func (w *merger) conflict(path string, s sides, b *blend, policy config.OnConflict) *Conflict {
+	c := &Conflict{Path: path, From: w.old.BaseID, To: w.base.ID, Taken: policy, Why: b.why(), Old: s.old, Mine: &b.mine, Theirs: &b.theirs}
+	if b.text != nil {
+		e := w.made(path, b.text, s.mine)
+		c.Text = &e
+	}
+	return c
+}
+
+// made is a file of new content with another's metadata.
+func (w *merger) made(path string, content []byte, like *Entry) Entry {
+	e := *like
+	e.Path, e.Kind, e.Link, e.Unread, e.stamp = path, dirfd.KindFile, "", "", stamp{}
+	e.Size, e.Digest, e.MTime = int64(len(content)), sumOf(content), w.now.UnixNano()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.out.fresh[e.Digest] = content
+	return e
+}
+
+// holds reports whether overrides lie below a directory.
+func (w *merger) holds(dir string) bool {
+	for i := range w.old.Overrides {
+		if p := w.old.Overrides[i].Path; p != dir && within(p, dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// same compares two versions in all but time. Attributes count for files: of other defaults they were not read.
+func (w *merger) same(a, b *Entry) bool {
+	return same(a, b, w.xattrs && a.Kind == dirfd.KindFile && b.Kind == dirfd.KindFile)
+}
+
+// ways names the defaults that lie in the way of directories of cfg: what was a directory, or nothing, is a file now.
+func (w *merger) ways() {
+	seen := map[string]bool{}
+	for i := range w.out.Outcomes {
+		u := &w.out.Outcomes[i]
+		seen[u.Path] = seen[u.Path] || u.override != nil
+	}
+	for _, u := range slices.Clone(w.out.Outcomes) {
+		if u.override == nil {
+			continue
+		}
+		for p := parentOf(u.Path); p != "" && !seen[p]; p = parentOf(p) {
+			seen[p] = true
+			if e, ok := w.base.Tree.Get(p); ok && e.Kind != dirfd.KindDir && !e.Kind.Special() {
+				w.out.Outcomes = append(w.out.Outcomes, w.inTheWay(p, e))
+			}
+		}
+	}
+	slices.SortStableFunc(w.out.Outcomes, func(a, b Outcome) int { return pathname.Compare(a.Path, b.Path) })
+}
+
+// inTheWay is the conflict of a directory of cfg with a default that is none. What is below the directory has no other place.
+func (w *merger) inTheWay(path string, theirs *Entry) Outcome {
+	dir := Entry{Path: path, Kind: dirfd.KindDir, Mode: usualDir, UID: theirs.UID, GID: theirs.GID, MTime: w.now.UnixNano()}
+	t, err := w.base.entry(path)
+	if err != nil || t == nil {
+		t = theirs
+	}
+	u := Outcome{Path: path, Verdict: VerdictConflict, override: &Override{dir, nil}}
+	u.conflict = &Conflict{Path: path, From: w.old.BaseID, To: w.base.ID, Taken: config.ConflictMine, Mine: &dir, Theirs: t,
+		Why: fmt.Sprintf("a directory with saved files here, a %s in the new default", t.Kind)}
+	u.note("%s; the directory stays", u.conflict.Why)
+	return u
+}
+
+// manifest makes the manifest that the outcomes come to.
+func (w *merger) manifest() {
+	m := &Manifest{BaseID: w.base.ID, From: w.old.BaseID, Pins: w.old.Pins, Time: w.now.UTC(),
+		Message: fmt.Sprintf("merged from %s to %s", w.old.BaseID, w.base.ID)}
+	for i := range w.out.Outcomes {
+		u := &w.out.Outcomes[i]
+		if u.override != nil {
+			o := *u.override
+			o.stamp = stamp{}
+			m.Overrides = append(m.Overrides, o)
+		}
+		if u.removal != nil {
+			m.Removals = append(m.Removals, *u.removal)
+		}
+		if u.conflict != nil {
+			m.Conflicts = append(m.Conflicts, *u.conflict)
+		}
+	}
+	m.Removals = compactRemovals(m.Removals)
+	w.out.next = m
+}
+
+// content opens what the merge made, or what cfg, an earlier generation or base holds.
+func (w *merger) content(e *Entry) ([]byte, error) {
+	w.mu.Lock()
+	b, ok := w.out.fresh[e.Digest]
+	w.mu.Unlock()
+	if ok && e.Kind == dirfd.KindFile {
+		return b, nil
+	}
+	b, err := w.read(e)
+	if err == nil || e.Kind != dirfd.KindFile {
+		return b, err
+	}
+	if d := w.base.here(e); d != nil {
+		return readBase(w.base, d)
+	}
+	return nil, err
+}
+
+// open is content for those who read.
+func (w *merger) open(e *Entry) (io.ReadCloser, error) {
+	b, err := w.content(e)
+	return readerOf(b), err
+}
+
+// names are the labels in a text with markers.
+func (w *merger) names() merge.Names {
+	return merge.Names{Mine: "saved", Old: "default of " + w.old.BaseID, Theirs: "default of " + w.base.ID}
+}
+
+// errNoText says that contents are nothing to be merged by lines.
+var errNoText = errors.New("no text")

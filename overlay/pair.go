@@ -1,0 +1,167 @@
+package overlay
+
+import (
+	"fmt"
+	"slices"
+
+	"cfgd/config"
+)
+
+// pair is cfg as it was when it last stood on the base that it returns to: what belongs to that base comes back, with what was
+// changed since brought along, by the same three-way merge the other way round.
+type pair struct {
+	then *Manifest // the last generation on that base
+	left *Manifest // the one after it, which the merge with another base made: what was changed since differs from it
+
+	generation func(n int) (*Manifest, error)
+}
+
+// paired finds the generations that belong to a base; nil where cfg was never on it, or where that is no longer kept.
+func (s *Store) paired(baseID string) *pair {
+	if baseID == s.Manifest.BaseID {
+		return nil
+	}
+	for _, n := range slices.Backward(s.Manifest.Merges) {
+		then, err := s.generation(n - 1)
+		if err != nil || then.BaseID != baseID {
+			continue // dropped or damaged: it is merged like a base that is new
+		}
+		left, err := s.generation(n)
+		if err != nil {
+			continue
+		}
+		return &pair{then, left, s.generation}
+	}
+	return nil
+}
+
+// wayBack reports whether a generation is kept for the way back to an earlier base.
+func (m *Manifest) wayBack(n int) bool {
+	return slices.Contains(m.Merges, n) || slices.Contains(m.Merges, n+1)
+}
+
+// state is what a generation has of a path: an override, a removal, or nothing, which is the default.
+type state struct {
+	override *Override
+	removal  *Removal
+}
+
+func (m *Manifest) state(path string) state {
+	o, _ := m.override(path)
+	r, _ := m.removal(path)
+	return state{o, r}
+}
+
+func (s state) isDefault() bool { return s.override == nil && s.removal == nil }
+
+func (w *merger) sameState(a, b state) bool {
+	if a.override == nil || b.override == nil {
+		return (a.override == nil) == (b.override == nil) && (a.removal == nil) == (b.removal == nil)
+	}
+	return w.same(&a.override.Entry, &b.override.Entry)
+}
+
+// mergedAway reports whether it was a merge that dropped an override since, and nobody's wish.
+func (p *pair) mergedAway(path string, until *Manifest) bool {
+	after := until
+	for n := until.Generation - 1; n >= p.left.Generation; n-- {
+		m, err := p.generation(n)
+		if err != nil {
+			return false
+		}
+		if !m.state(path).isDefault() {
+			return after.From != ""
+		}
+		after = m
+	}
+	return true // the merge that left the base did it
+}
+
+// paired decides about a path of a base that cfg was on before.
+func (w *merger) paired(path string, def *Entry) (*Outcome, error) {
+	then, left, now := w.pair.then.state(path), w.pair.left.state(path), w.old.state(path)
+	switch {
+	case w.sameState(now, left), now.isDefault() && w.pair.mergedAway(path, w.old):
+		return w.back(path, then, now), nil
+	case now.isDefault():
+		return w.released(path, then), nil
+	case now.removal != nil:
+		if def == nil {
+			return nil, nil
+		}
+		u := &Outcome{Path: path, Verdict: VerdictRemoved, removal: &Removal{path, now.removal.MTime, def}}
+		u.note("removed since; it stays removed")
+		return u, nil
+	}
+	return w.since(path, def, then, left, now)
+}
+
+// back brings back what belonged to the base.
+func (w *merger) back(path string, then, now state) *Outcome {
+	u := &Outcome{Path: path, Verdict: VerdictKept, override: then.override, removal: then.removal}
+	if c, ok := w.pair.then.conflict(path); ok {
+		u.conflict = c
+		u.Verdict = VerdictConflict
+		u.note("not resolved when this base was left: %s", c.Why)
+		return u
+	}
+	switch {
+	case w.sameState(then, now):
+		if then.isDefault() {
+			return nil
+		}
+	case then.isDefault():
+		u.Verdict = VerdictEqual
+	default:
+		u.Verdict = VerdictMerged
+		u.note("as it was on %s (generation %d)", w.base.ID, w.pair.then.Generation)
+	}
+	return u
+}
+
+// released leaves the default to a path of which somebody dropped the override since.
+func (w *merger) released(path string, then state) *Outcome {
+	if then.isDefault() {
+		return nil
+	}
+	u := &Outcome{Path: path, Verdict: VerdictEqual}
+	u.note("put back to the default since")
+	return u
+}
+
+// since merges what was changed since the base was left with what belongs to it.
+func (w *merger) since(path string, def *Entry, then, left, now state) (*Outcome, error) {
+	old, theirs := now.override.Default, def
+	if left.override != nil {
+		old = &left.override.Entry
+	} else if left.removal != nil {
+		old = nil
+	}
+	switch {
+	case then.override != nil:
+		theirs = &then.override.Entry
+	case then.removal != nil:
+		theirs = nil
+	}
+	u, err := w.three(path, sides{old, &now.override.Entry, theirs}, &Override{now.override.Entry, def}, w.policy)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case u.Verdict == VerdictEqual, u.conflict != nil && u.conflict.Taken == config.ConflictTheirs && w.isThen(u.conflict.Theirs, theirs):
+		u.override, u.removal = then.override, then.removal
+	case u.conflict == nil && u.override != nil:
+		u.override = &Override{u.override.Entry, def}
+		if def != nil && w.same(&u.override.Entry, def) {
+			w.equal(u, &u.override.Entry, def)
+		}
+	}
+	if u.Verdict == VerdictMerged {
+		u.Notes = append(u.Notes, fmt.Sprintf("with what was changed since generation %d", w.pair.then.Generation))
+	}
+	return u, nil
+}
+
+func (w *merger) isThen(e, theirs *Entry) bool {
+	return e != nil && theirs != nil && w.same(e, theirs)
+}

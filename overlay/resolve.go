@@ -1,0 +1,308 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// ErrNoConflict says that a path has no conflict to resolve.
+var ErrNoConflict = errors.New("no conflict")
+
+// Choice is how a conflict is resolved.
+type Choice struct {
+	Take    config.OnConflict // mine or theirs; "" is what live has now, or cfg where live is not populated
+	Content []byte            // not nil: this content, whatever Take says
+}
+
+// Conflicts lists the conflicts that merges left and nobody resolved.
+func (v *View) Conflicts() []Conflict {
+	if v.Current == nil {
+		return nil
+	}
+	return v.Current.Conflicts
+}
+
+// Resolve settles conflicts, in live and cfg, as one generation. Each path must have one.
+func (o *Overlay) Resolve(ctx context.Context, paths []string, how Choice) (*Restored, error) {
+	words := string(how.Take)
+	if how.Take == "" || how.Content != nil {
+		words = "edited"
+	}
+	return o.rewrite(ctx, paths, func(a *amend) error {
+		for _, path := range paths {
+			if err := a.resolve(path, how); err != nil {
+				return err
+			}
+		}
+		a.next.Message = fmt.Sprintf("resolved %s: %s", listed(paths), words)
+		return nil
+	})
+}
+
+// listed names a few paths.
+func listed(paths []string) string {
+	if len(paths) > 3 {
+		return fmt.Sprintf("%s and %d more", pathname.Quote(paths[0]), len(paths)-1)
+	}
+	text := ""
+	for i, p := range paths {
+		if i > 0 {
+			text += ", "
+		}
+		text += pathname.Quote(p)
+	}
+	return text
+}
+
+// Pin makes paths overrides that stay even where they equal base, or with off no longer.
+func (o *Overlay) Pin(ctx context.Context, paths []string, off bool) (*Restored, error) {
+	return o.rewrite(ctx, nil, func(a *amend) error {
+		word := "pinned"
+		if off {
+			word = "unpinned"
+		}
+		a.next.Message = word + " " + listed(paths)
+		for _, path := range paths {
+			if err := a.pin(path, off); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// amend is a manifest in the making, with what its entries hold.
+type amend struct {
+	o     *Overlay
+	s     *Store
+	v     *View
+	next  *Manifest
+	fresh map[Digest][]byte
+}
+
+// rewrite changes what cfg holds by a change of its manifest, and live with it below the paths: live first, for a crash between the two
+// then leaves what the next save brings to cfg.
+func (o *Overlay) rewrite(ctx context.Context, paths []string, change func(*amend) error) (*Restored, error) {
+	unlock, err := o.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	base, err := o.base(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.openStore(ctx, base, false)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	defer o.rest()
+	v, err := o.view(ctx, base, s, LookOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return o.amend(ctx, s, v, paths, change)
+}
+
+func (o *Overlay) amend(ctx context.Context, s *Store, v *View, paths []string, change func(*amend) error) (*Restored, error) {
+	if s.ReadOnly {
+		return nil, fmt.Errorf("%s: cfg %s: %w", o.Target.Name, o.Target.Cfg, ErrReadOnly)
+	}
+	next := *s.Manifest
+	next.Overrides, next.Removals, next.Conflicts, next.Pins = slices.Clone(next.Overrides), slices.Clone(next.Removals), slices.Clone(next.Conflicts), slices.Clone(next.Pins)
+	next.From, next.Time, next.BaseID = "", o.now().UTC(), s.Manifest.standsOn(v.Base.ID)
+	a := &amend{o: o, s: s, v: v, next: &next, fresh: map[Digest][]byte{}}
+	if err := change(a); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Target.Name, err)
+	}
+	done := &Restored{}
+	if v.NotPopulated == nil && len(paths) > 0 {
+		var err error
+		if done.Changes, err = a.live(ctx, paths); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.rewrite(ctx, &next, a.open); err != nil {
+		return done, fmt.Errorf("%s: %w", o.Target.Name, err)
+	}
+	done.Generation = s.Manifest.Generation
+	return done, nil
+}
+
+// live makes the paths in live what the new manifest says of them.
+func (a *amend) live(ctx context.Context, paths []string) ([]Change, error) {
+	want, err := a.s.wanted(a.next, dressed(a.s.Plain, a.s.Manifest))
+	if err != nil {
+		return nil, err
+	}
+	r := &restorer{want: want, read: a.open, touched: map[string]bool{}}
+	r.choose(a.v, paths)
+	live, err := a.o.OpenLive()
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	return r.changes, r.run(ctx, live)
+}
+
+// open reads an entry of the new manifest, or of base.
+func (a *amend) open(e *Entry) (io.ReadCloser, error) {
+	if b, ok := a.fresh[e.Digest]; ok {
+		return readerOf(b), nil
+	}
+	b, err := a.o.savedOrLive(a.s, wouldSave{live: a.v.Live, base: a.v.Base}, e)
+	return readerOf(b), err
+}
+
+// set makes the path what an entry says: an override, nothing where that is the default, a removal for nil.
+func (a *amend) set(path string, e *Entry) error {
+	def, err := a.v.Base.entry(path)
+	if err != nil {
+		return err
+	}
+	n := a.next
+	n.Overrides = slices.DeleteFunc(n.Overrides, func(o Override) bool { return o.Path == path })
+	n.Removals = slices.DeleteFunc(n.Removals, func(r Removal) bool { return r.Path == path })
+	switch {
+	case e == nil && def == nil:
+	case e == nil:
+		n.Removals = compactRemovals(append(n.Removals, Removal{path, a.o.now().UnixNano(), def}))
+	case def != nil && same(def, e, e.Kind == dirfd.KindFile && !a.v.Base.Tree.NoXattrs && !a.s.Plain.NoXattrs) && !n.pinned(path):
+	default:
+		x := *e
+		x.Path, x.stamp = path, stamp{}
+		n.Overrides = append(n.Overrides, Override{x, def})
+		slices.SortFunc(n.Overrides, func(x, y Override) int { return pathname.Compare(x.Path, y.Path) })
+	}
+	return nil
+}
+
+func (a *amend) resolve(path string, how Choice) error {
+	c, ok := a.next.conflict(path)
+	if !ok {
+		return fmt.Errorf("%s: %w; cfgd resolve --list shows them", pathname.Quote(path), ErrNoConflict)
+	}
+	want, err := a.chosen(c, how)
+	if err != nil {
+		return err
+	}
+	if c.Mine != nil && c.Mine.Kind == dirfd.KindDir && (want == nil || want.Kind != dirfd.KindDir) {
+		a.dropBelow(path)
+	}
+	a.next.Conflicts = slices.DeleteFunc(a.next.Conflicts, func(x Conflict) bool { return x.Path == path })
+	return a.set(path, want)
+}
+
+// dropBelow drops the overrides below a directory that goes.
+func (a *amend) dropBelow(path string) {
+	a.next.Overrides = slices.DeleteFunc(a.next.Overrides, func(o Override) bool { return within(o.Path, path) })
+}
+
+// chosen is the entry that a choice comes to.
+func (a *amend) chosen(c *Conflict, how Choice) (*Entry, error) {
+	now, err := a.present(c.Path)
+	switch {
+	case err != nil:
+		return nil, err
+	case how.Content != nil:
+		like := now
+		if like == nil || like.Kind != dirfd.KindFile {
+			like = c.Mine
+		}
+		if like == nil || like.Kind != dirfd.KindFile {
+			return nil, fmt.Errorf("%s is no file: take one of the two with --mine or --theirs", pathname.Quote(c.Path))
+		}
+		e := *like
+		e.Size, e.Digest, e.MTime, e.stamp = int64(len(how.Content)), sumOf(how.Content), a.o.now().UnixNano(), stamp{}
+		a.fresh[e.Digest] = how.Content
+		return &e, nil
+	case how.Take == config.ConflictMine:
+		return c.Mine, nil
+	case how.Take == config.ConflictTheirs:
+		return c.Theirs, nil
+	}
+	return now, nil
+}
+
+// present is what live has, or what is saved where live is not populated.
+func (a *amend) present(path string) (*Entry, error) {
+	tree := a.v.Live
+	if a.v.NotPopulated != nil {
+		tree = a.v.SavedTree()
+	}
+	e, ok := tree.Get(path)
+	switch {
+	case !ok:
+		return nil, nil
+	case e.Unread != "" || e.Kind.Special():
+		return nil, fmt.Errorf("%s cannot be saved: a %s, %s", pathname.Quote(path), e.Kind, e.Unread)
+	}
+	return e, nil
+}
+
+func (a *amend) pin(path string, off bool) error {
+	i, there := slices.BinarySearchFunc(a.next.Pins, path, pathname.Compare)
+	switch {
+	case off && !there:
+		return fmt.Errorf("%s is not pinned", pathname.Quote(path))
+	case off:
+		a.next.Pins = slices.Delete(a.next.Pins, i, i+1)
+	case !has(a.v.SavedTree(), path):
+		return fmt.Errorf("%s is neither a default nor saved: there is nothing to pin", pathname.Quote(path))
+	case !there:
+		a.next.Pins = slices.Insert(a.next.Pins, i, path)
+	}
+	return nil
+}
+
+// Rollback makes generation n the saved and the live state, as a new generation. One that was made against another base is merged with
+// this one first. What is unsaved is saved before, so that it can be gone back to as well.
+func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *Merge, error) {
+	if o.notPopulated() == nil {
+		r, err := o.Save(ctx, SaveOptions{Message: fmt.Sprintf("before the rollback to generation %d", n)})
+		if err != nil {
+			return nil, nil, err
+		}
+		if left := append(append([]string(nil), r.Conflicts...), r.Unsettled...); len(left) > 0 {
+			return nil, nil, fmt.Errorf("%s: %s could not be saved before: settle that first (cfgd status %s)", o.Target.Name, listed(left), o.Target.Name)
+		}
+	}
+	var merged *Merge
+	done, err := o.rewrite(ctx, []string{""}, func(a *amend) error {
+		then, err := a.s.generation(n)
+		if err != nil {
+			return fmt.Errorf("generation %d is not kept: cfgd log %s lists those that are: %w", n, o.Target.Name, err)
+		}
+		merged, err = a.become(ctx, then)
+		a.next.Message = fmt.Sprintf("rolled back to generation %d", n)
+		return err
+	})
+	return done, merged, err
+}
+
+// become makes the new manifest what an earlier generation was, merged where that stood on another base.
+func (a *amend) become(ctx context.Context, then *Manifest) (*Merge, error) {
+	next := *then
+	next.From, next.Time, next.Held = "", a.o.now().UTC(), nil
+	merges := a.next.Merges
+	var merged *Merge
+	if then.BaseID != "" && then.BaseID != a.v.Base.ID {
+		w := a.o.merger(ctx, a.s, then)
+		if err := w.run(); err != nil {
+			return nil, err
+		}
+		merged, a.fresh = w.out, w.out.fresh
+		next = *w.out.next
+	}
+	next.BaseID, next.Merges = a.v.Base.ID, merges
+	*a.next = next
+	return merged, nil
+}

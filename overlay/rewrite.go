@@ -1,0 +1,142 @@
+package overlay
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
+)
+
+// rewrite makes cfg hold what a manifest says of it on the store's base, as a new generation, without looking at live: after a merge,
+// a resolved conflict, a pin. Contents that cfg does not hold yet are read by open.
+func (s *Store) rewrite(ctx context.Context, m *Manifest, open reader) error {
+	next := *m
+	next.Generation = s.Manifest.Generation + 1
+	p, err := s.planRewrite(&next)
+	if err != nil {
+		return err
+	}
+	if err := s.makeRoom(ctx, p); err != nil {
+		return err
+	}
+	err = s.commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]step, error) {
+		if err := s.keepSides(tmp, p.Next, open); err != nil {
+			return nil, err
+		}
+		return s.stage(tmp, contents{open, tmp}.one, p)
+	})
+	if err != nil {
+		return noSpace(err)
+	}
+	return s.scanPlain(ctx, s.Plain)
+}
+
+// planRewrite plans a save of a live tree that is just what the manifest says.
+func (s *Store) planRewrite(m *Manifest) (*Plan, error) {
+	plain := dressed(s.Plain, s.Manifest)
+	want, err := s.wanted(m, plain)
+	if err != nil {
+		return nil, err
+	}
+	w := &planner{base: s.base.Tree, saved: Saved(s.base.Tree, plain, s.Manifest.Removals), live: want, plain: plain, old: m, force: true, only: onlyBelow(nil), class: func(string) config.Class { return config.Persist }}
+	p := w.planSave()
+	p.Next.Held = m.Held
+	p.Next.Generation, p.Next.Time, p.Next.BaseID, p.Next.From, p.Next.Message = m.Generation, m.Time, m.BaseID, m.From, m.Message
+	return p, nil
+}
+
+// wanted is the saved tree of a manifest on the store's base. Defaults that are pinned have their digests, for they are to be saved.
+func (s *Store) wanted(m *Manifest, plain *Tree) (*Tree, error) {
+	t := Saved(s.base.Tree, plainOf(m, s.base.Tree, plain), m.Removals)
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		if len(m.Pins) == 0 || e.Kind != dirfd.KindFile || e.Digest != (Digest{}) || !m.pinned(e.Path) {
+			continue
+		}
+		full, err := s.base.entry(e.Path)
+		if err != nil {
+			return nil, err
+		}
+		if full != nil {
+			*e = *full
+		}
+	}
+	return t, nil
+}
+
+// plainOf is the plain tree of a manifest: its overrides, and around them the directories as base has them, but with the times that they
+// have in cfg; those that base no longer has stay as cfg has them.
+func plainOf(m *Manifest, base, plain *Tree) *Tree {
+	t := &Tree{NoXattrs: plain.NoXattrs}
+	around := map[string]bool{}
+	for i := range m.Overrides {
+		e := m.Overrides[i].Entry
+		for p := parentOf(e.Path); p != "" && !around[p]; p = parentOf(p) {
+			around[p] = true
+			if _, ok := m.override(p); !ok {
+				t.Entries = append(t.Entries, dirAround(p, base, plain))
+			}
+		}
+		t.Entries = append(t.Entries, e)
+	}
+	slices.SortFunc(t.Entries, func(a, b Entry) int { return pathname.Compare(a.Path, b.Path) })
+	return t
+}
+
+func dirAround(p string, base, plain *Tree) Entry {
+	have, inCfg := plain.Get(p)
+	inCfg = inCfg && have.Kind == dirfd.KindDir
+	if b, ok := base.Get(p); ok && b.Kind == dirfd.KindDir {
+		d := *b
+		if inCfg {
+			d.MTime = have.MTime
+		}
+		return d
+	}
+	if inCfg {
+		return *have
+	}
+	return Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir}
+}
+
+// contents stages what is read from elsewhere than live.
+type contents struct {
+	open reader
+	tmp  *dirfd.Dir
+}
+
+func (c contents) one(st step) error {
+	if st.Want.Kind == dirfd.KindSymlink {
+		return makeLink(c.tmp, st.From, &st.Want)
+	}
+	in, err := c.open(&st.Want)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	got, err := copyFile(in, c.tmp, st.From, &st.Want)
+	if err == nil && got != st.Want.Digest {
+		err = fmt.Errorf("its content is not what was recorded")
+	}
+	return err
+}
+
+// keepSides keeps what conflicts refer to.
+func (s *Store) keepSides(tmp *dirfd.Dir, m *Manifest, open reader) error {
+	for i := range m.Conflicts {
+		for _, e := range m.Conflicts[i].entries() {
+			if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" {
+				continue
+			}
+			err := s.keepObject(tmp, e.Digest, func() (io.ReadCloser, error) { return open(e) })
+			if err != nil && e != m.Conflicts[i].Old {
+				return fmt.Errorf("keep both versions of %s: %w", pathname.Quote(e.Path), err)
+			}
+		}
+	}
+	return s.syncObjects()
+}
