@@ -21,14 +21,15 @@ type Status struct {
 	SavedAsOf  *time.Time `json:"savedAsOf"` // when the last look at everything began that found all saved on stable storage; null if none did
 	Local      int        `json:"local"`
 	Unsaved    int        `json:"unsaved"`
-	Conflicts  int        `json:"conflicts"`
-	Pending    int        `json:"pending,omitempty"`  // changed in cfg by hand, and taken by live at the next start
-	Watch      string     `json:"watch,omitempty"`    // fsnotify, or scan with its period
-	Problem    string     `json:"problem,omitempty"`  // what keeps the target from being saved, in words
-	Down       bool       `json:"down,omitempty"`     // the problem is only that live is not populated: the jail does not run
-	Held       bool       `json:"held,omitempty"`     // a save was held until save --force
-	NotSaved   int        `json:"notSaved,omitempty"` // paths that are reported and not saved by their class
-	Room       uint64     `json:"room"`               // bytes left in cfg's filesystem
+	Conflicts  int        `json:"conflicts"`            // changed by hand in cfg and in live as well, or left by a merge
+	Unresolved int        `json:"unresolved,omitempty"` // of these, left by a merge
+	Pending    int        `json:"pending,omitempty"`    // changed in cfg by hand, and taken by live at the next start
+	Watch      string     `json:"watch,omitempty"`      // fsnotify, or scan with its period
+	Problem    string     `json:"problem,omitempty"`    // what keeps the target from being saved, in words
+	Down       bool       `json:"down,omitempty"`       // the problem is only that live is not populated: the jail does not run
+	Held       bool       `json:"held,omitempty"`       // a save was held until save --force
+	NotSaved   int        `json:"notSaved,omitempty"`   // paths that are reported and not saved by their class
+	Room       uint64     `json:"room"`                 // bytes left in cfg's filesystem
 }
 
 // Describe is the status of a target that one look, by a save or a dry run of one, found without a daemon.
@@ -50,7 +51,8 @@ func (s *Status) fill(r *overlay.Result, err error, whole bool) {
 	v := r.View
 	s.Base, s.Generation, s.Room = v.Base.ID, r.Generation, v.Free
 	s.Populated = v.NotPopulated == nil
-	s.Conflicts, s.Pending = len(r.Conflicts), len(r.Pending)
+	s.Unresolved = len(v.Conflicts())
+	s.Conflicts, s.Pending = len(r.Conflicts)+s.Unresolved, len(r.Pending)
 	s.NotSaved = len(leftOut(r)) - len(r.Pending)
 	if !s.Populated {
 		s.Local, s.Unsaved = len(v.Visible(v.Stored)), 0
@@ -110,8 +112,11 @@ func (s Status) Notes() []string {
 	if s.NextBase != "" {
 		out = append(out, fmt.Sprintf("stands on %s; the next start takes %s", s.Base, s.NextBase))
 	}
-	if s.Conflicts > 0 {
-		out = append(out, fmt.Sprintf("changed in cfg by hand and in live, and left as they are: %d; cfgd diff --unsaved %s shows them", s.Conflicts, s.Name))
+	if n := s.Conflicts - s.Unresolved; n > 0 {
+		out = append(out, fmt.Sprintf("changed in cfg by hand and in live, and left as they are: %d; cfgd diff --unsaved %s shows them", n, s.Name))
+	}
+	if s.Unresolved > 0 {
+		out = append(out, fmt.Sprintf("conflicts that a merge left: %d; cfgd resolve --list %s lists them", s.Unresolved, s.Name))
 	}
 	if s.Pending > 0 {
 		out = append(out, fmt.Sprintf("changed in cfg by hand: %d; the next start takes them, and cfgd restore %s PATH now", s.Pending, s.Name))

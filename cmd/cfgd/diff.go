@@ -43,6 +43,7 @@ type difference struct {
 	secrets  bool
 	context  int
 	unsaved  map[string]bool
+	only     []string
 }
 
 func (s *session) diff(c *cli.Context) error {
@@ -62,7 +63,7 @@ func (s *session) diff(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	d := &difference{session: s, target: t, overlay: s.overlay(t), old: "base", new: "live", secrets: c.Bool("show-secrets"), context: c.Int("U")}
+	d := &difference{session: s, target: t, overlay: s.overlay(t), old: "base", new: "live", secrets: c.Bool("show-secrets"), context: c.Int("U"), only: only}
 	changes, err := d.look(c, only)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
@@ -170,6 +171,40 @@ func (d *difference) print(c *cli.Context, changes []overlay.Change) error {
 			return err
 		}
 	}
+	if c.Bool("name-status") || c.Bool("unsaved") {
+		return nil
+	}
+	return d.printDefaults(changes)
+}
+
+// conflict says that a path has a conflict that nobody resolved, "" where it has none.
+func (d *difference) conflict(path string) string {
+	for _, x := range d.view.Conflicts() {
+		if x.Path == path {
+			taken := "the saved one is taken"
+			if x.Taken == config.ConflictTheirs {
+				taken = "the default is taken"
+			}
+			return pathname.Plain(fmt.Sprintf("conflict: %s; %s; cfgd resolve %s %s settles it", x.Why, taken, d.target.Name, pathname.Quote(path)))
+		}
+	}
+	return ""
+}
+
+// printDefaults names the conflicts of which there is no difference to show, for the default was taken.
+func (d *difference) printDefaults(changes []overlay.Change) error {
+	shown := map[string]bool{}
+	for _, ch := range changes {
+		shown[ch.Path] = true
+	}
+	for _, x := range d.view.Conflicts() {
+		if shown[x.Path] || !below(x.Path, d.only) {
+			continue
+		}
+		if _, err := fmt.Fprintf(d.out, "# %s %s\n# %s\n", d.target.Name, pathname.Quote(x.Path), d.conflict(x.Path)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -192,6 +227,9 @@ func (d *difference) printOne(ctx context.Context, ch overlay.Change, names bool
 	}
 	if m.New, err = side(ch.New, d.new, m.Secret, read); err != nil {
 		return err
+	}
+	if words := d.conflict(ch.Path); words != "" {
+		m.Notes = append(m.Notes, words)
 	}
 	return merge.Write(d.out, m, d.context)
 }

@@ -17,6 +17,7 @@ import (
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
+	"cfgd/overlay"
 	"cfgd/watcher"
 )
 
@@ -27,7 +28,9 @@ func (s *session) jailCommand() *cli.Command {
 			{
 				Name: "init", ArgsUsage: "NAME", Usage: "make, populate and watch the jail's /etc: for exec.prestart",
 				Description: "Mounts the memory filesystem at the jail's etc, fills it from base and cfg, and tells the daemon. Where that is done\n" +
-					"already it is a success and touches nothing. Ends 0 whenever the jail can run: jail(8) stops at anything else.",
+					"already it is a success and touches nothing. Overrides that were made against another base are merged with this one first.\n" +
+					"Ends 0 whenever the jail can run: jail(8) stops at anything else. With --plan it ends 1 where there would be conflicts.",
+				Flags:  []cli.Flag{&cli.BoolFlag{Name: "plan", Usage: "show the merge that the start would do, and do nothing"}, allFlag()},
 				Action: s.jailInit,
 			},
 			{
@@ -100,6 +103,9 @@ func (s *session) jailInit(c *cli.Context) error {
 	if t == nil {
 		return err
 	}
+	if c.Bool("plan") {
+		return s.planOn(c, t, s.overlay(t).Next())
+	}
 	done, err := s.hooks(t).Init(c.Context)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
@@ -121,12 +127,26 @@ func (s *session) started(t *config.Target, done *jailhooks.Started) error {
 		_, err = fmt.Fprintf(s.out, "%s %s taken over as it is\n", t.Name, t.Live)
 	default:
 		s.notices(t.Name, p.Notices)
-		for _, path := range p.Hiding {
-			s.warn(t.Name, fmt.Sprintf("override %s hides a default that changed from %s to %s", pathname.Quote(path), p.OldBaseID, p.BaseID))
+		if err = s.merged(t.Name, p); err != nil {
+			return err
 		}
 		_, err = fmt.Fprintf(s.out, "%s %s populated from %s and generation %d: %d entries\n", t.Name, t.Live, p.BaseID, p.Generation, p.Entries)
 	}
 	return err
+}
+
+// merged says what a start made of overrides that were made against another base.
+func (s *session) merged(target string, p *overlay.Population) error {
+	if p.Merge != nil {
+		return s.printMerge(target, p.Merge, false)
+	}
+	if p.Unmerged != nil {
+		s.warn(target, fmt.Sprintf("the overrides could not be merged with %s, and hide what changed in it: %v", p.BaseID, p.Unmerged))
+	}
+	for _, path := range p.Hiding {
+		s.warn(target, fmt.Sprintf("override %s hides a default that changed from %s to %s", pathname.Quote(path), p.OldBaseID, p.BaseID))
+	}
+	return nil
 }
 
 func (s *session) jailCleanup(c *cli.Context) error {

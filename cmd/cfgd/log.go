@@ -38,7 +38,7 @@ func (s *session) log(c *cli.Context) error {
 	}
 	var list []overlay.Generation
 	for _, g := range all {
-		if len(only) == 0 || len(changesBelow(g, only)) > 0 {
+		if len(only) == 0 || g.Damaged != nil || len(changesBelow(g, only)) > 0 {
 			list = append(list, g)
 		}
 	}
@@ -61,12 +61,17 @@ type generation struct {
 	Generation int       `json:"generation"`
 	Time       time.Time `json:"time"`
 	Base       string    `json:"base"`
+	From       string    `json:"from,omitempty"` // the base before, where it is a merge
 	Message    string    `json:"message,omitempty"`
 	Changes    []listed  `json:"changes"`
+	Damaged    string    `json:"damaged,omitempty"` // why nothing but the number is known
 }
 
 func newGeneration(g overlay.Generation, only []string) generation {
-	out := generation{Generation: g.Generation, Time: g.Time, Base: g.BaseID, Message: g.Message, Changes: []listed{}}
+	out := generation{Generation: g.Generation, Time: g.Time, Base: g.BaseID, From: g.From, Message: g.Message, Changes: []listed{}}
+	if g.Damaged != nil {
+		out.Damaged = g.Damaged.Error()
+	}
 	for _, ch := range changesBelow(g, only) {
 		out.Changes = append(out.Changes, newListed(ch.What.Letter(), ch.Path))
 	}
@@ -95,6 +100,9 @@ func (s *session) printLog(target string, list []overlay.Generation, only []stri
 
 // logLine is one generation in a line.
 func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
+	if g.Damaged != nil {
+		return pathname.Plain(fmt.Sprintf("%5d  damaged: %v", g.Generation, g.Damaged))
+	}
 	words := pathname.Plain(g.Message)
 	switch {
 	case words != "":

@@ -47,10 +47,11 @@ func (s *session) restore(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
 	}
-	return s.printRestored(t.Name, r)
+	return s.printRestored(t.Name, r, from != overlay.From{})
 }
 
-func (s *session) printRestored(target string, r *overlay.Restored) error {
+// printRestored prints what was put back, and with saved the generation that it is.
+func (s *session) printRestored(target string, r *overlay.Restored, saved bool) error {
 	released := map[string]bool{}
 	for _, p := range r.Released {
 		released[p] = true
@@ -78,6 +79,10 @@ func (s *session) printRestored(target string, r *overlay.Restored) error {
 	}
 	if len(r.Changes) == 0 {
 		_, err := fmt.Fprintf(s.out, "%s nothing to put back\n", target)
+		return err
+	}
+	if saved {
+		_, err := fmt.Fprintf(s.out, "%s saved as generation %d\n", target, r.Generation)
 		return err
 	}
 	return nil

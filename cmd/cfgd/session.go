@@ -17,6 +17,7 @@ import (
 	"cfgd/internal/memory"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
+	"cfgd/jailhooks"
 	"cfgd/nano"
 	"cfgd/overlay"
 	"cfgd/watcher"
@@ -112,7 +113,17 @@ func (s *session) overlay(t *config.Target) *overlay.Overlay {
 	o := overlay.New(s.loaded, t)
 	o.Bases = s.bases
 	o.MountCfg = mountCfg(s.loaded, t)
+	o.Tools = s.tools(t, false)
 	return o
+}
+
+// tools are the system's programs that a merge needs; with planned they are only named. With --root none is run.
+func (s *session) tools(t *config.Target, planned bool) overlay.MergeTools {
+	if s.loaded.Root != "" {
+		return overlay.MergeTools{}
+	}
+	d := &jailhooks.Deriver{Run: sysrun.System{}, Dir: s.loaded.Path("/var/run/cfgd/derive/" + t.Name), Dry: planned, Has: sysrun.Has}
+	return overlay.MergeTools{Derive: d.Derive}
 }
 
 // mountCfg is the way to a cfg that is mounted on demand, nil where it is always there.

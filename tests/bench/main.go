@@ -31,6 +31,7 @@ var benches = []bench{
 	{"targets", benchTargets},
 	{"populate", benchPopulate},
 	{"save", benchSave},
+	{"merge", benchMerge},
 	{"crowd", benchCrowd},
 	{"memory", benchMemory},
 	{"daemon", benchDaemon},

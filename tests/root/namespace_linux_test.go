@@ -25,7 +25,7 @@ func namespaced(t *testing.T) bool {
 		t.Skip("only root can mount")
 	}
 	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout=5m", fmt.Sprintf("-test.short=%v", testing.Short()))
-	cmd.Env = append(os.Environ(), namespaceEnv+"=1", programEnv+"="+program)
+	cmd.Env = append(os.Environ(), namespaceEnv+"=1", programEnv+"="+program, "TMPDIR="+t.TempDir()) // which that run cannot remove from within
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	switch {

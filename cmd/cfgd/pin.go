@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/internal/pathname"
+)
+
+func (s *session) pinCommand() *cli.Command {
+	return &cli.Command{
+		Name: "pin", ArgsUsage: "TARGET PATH…",
+		Usage:       "keep overrides even where they equal base",
+		Description: "What is pinned is saved as it is now, and no later default replaces it as long as it is that. A directory means all below it.",
+		Action:      func(c *cli.Context) error { return s.pin(c, false) },
+	}
+}
+
+func (s *session) unpinCommand() *cli.Command {
+	return &cli.Command{
+		Name: "unpin", ArgsUsage: "TARGET PATH…",
+		Usage:       "let overrides go that equal base",
+		Description: "Each PATH as it was given to pin.",
+		Action:      func(c *cli.Context) error { return s.pin(c, true) },
+	}
+}
+
+func (s *session) pin(c *cli.Context, off bool) error {
+	if err := counted(c, 2, -1); err != nil {
+		return err
+	}
+	list, err := paths(c.Args().Tail())
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		if p == "" {
+			return usagef("/: pin what is meant, not everything")
+		}
+	}
+	t, err := s.target(c.Args().First())
+	if err != nil {
+		return err
+	}
+	r, err := s.overlay(t).Pin(c.Context, list, off)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Name, err)
+	}
+	word := "pinned"
+	if off {
+		word = "unpinned"
+	}
+	var changed []listed
+	for _, p := range list {
+		changed = append(changed, listed{pathname.FromPath(p), word, word, p})
+	}
+	return s.printSettled(t.Name, r.Generation, changed)
+}
+
+// printSettled prints what became of paths, and the generation that it is.
+func (s *session) printSettled(target string, generation int, changed []listed) error {
+	if s.json {
+		return s.print(struct {
+			Version    int      `json:"version"`
+			Target     string   `json:"target"`
+			Generation int      `json:"generation"`
+			Changes    []listed `json:"changes"`
+		}{1, target, generation, changed})
+	}
+	for _, c := range changed {
+		if _, err := fmt.Fprintf(s.out, "%s %s %s\n", target, c.letter, pathname.Quote(c.path)); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(s.out, "%s saved as generation %d\n", target, generation)
+	return err
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+	"cfgd/internal/pathname"
+	"cfgd/overlay"
+)
+
+func (s *session) planCommand() *cli.Command {
+	return &cli.Command{
+		Name: "plan", ArgsUsage: "TARGET BASE",
+		Usage: "show what the overrides would come to on another base",
+		Description: "BASE is a snapshot of the prototype by its name (2) or id (proto/etc@2), or a directory. Unsaved changes count as saved. Says of\n" +
+			"every override and removal whose default is another there: merged; equal, and then released; gone, which stays; removed, which stays\n" +
+			"removed; conflict, or both where both sides added it. Nothing is written. Exit status 1 where there are conflicts.",
+		Flags:  []cli.Flag{allFlag()},
+		Action: s.plan,
+	}
+}
+
+func allFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "all", Usage: "list also what is kept as it is, because its default is the same"}
+}
+
+func (s *session) plan(c *cli.Context) error {
+	if err := counted(c, 2, 2); err != nil {
+		return err
+	}
+	t, err := s.target(c.Args().First())
+	if err != nil {
+		return err
+	}
+	base, err := baseNamed(t, c.Args().Get(1))
+	if err != nil {
+		return err
+	}
+	return s.planOn(c, t, base)
+}
+
+// planOn prints what a merge on a base comes to.
+func (s *session) planOn(c *cli.Context, t *config.Target, base overlay.BaseRef) error {
+	o := s.overlay(t)
+	o.Tools = s.tools(t, true)
+	m, err := o.PlanMerge(c.Context, base)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Name, err)
+	}
+	if err := s.printMerge(t.Name, m, c.Bool("all")); err != nil {
+		return err
+	}
+	if m.Conflicts() > 0 {
+		return errDiffer
+	}
+	return nil
+}
+
+// baseNamed finds a base of a target by a snapshot's name, a base id, or a path.
+func baseNamed(t *config.Target, name string) (overlay.BaseRef, error) {
+	if path.IsAbs(name) {
+		snap, ok := config.ParseSnapshot(name)
+		if !ok {
+			return overlay.BaseRef{Path: path.Clean(name)}, nil
+		}
+		return overlay.BaseRef{Path: snap.String(), ID: snap.ID()}, nil
+	}
+	snap, ok := config.ParseSnapshot(t.Base)
+	if !ok {
+		return overlay.BaseRef{}, usagef("%s: base %s is no snapshot, so %s names no other of it: give a directory", t.Name, t.Base, name)
+	}
+	if _, after, ok := strings.Cut(name, "@"); ok {
+		if id := snap.At(after).ID(); id != name {
+			return overlay.BaseRef{}, usagef("%s: %s is a base of another tree; the target's are as %s", t.Name, name, snap.ID())
+		}
+		name = after
+	}
+	if name == "" || strings.Contains(name, "/") || name == "." || name == ".." {
+		return overlay.BaseRef{}, usagef("%q: not a snapshot's name", name)
+	}
+	snap = snap.At(name)
+	return overlay.BaseRef{Path: snap.String(), ID: snap.ID()}, nil
+}
+
+// outcome is what becomes of one path, in the form of its JSON.
+type outcome struct {
+	pathname.JSON
+	Outcome string   `json:"outcome"`
+	Notes   []string `json:"notes,omitempty"`
+}
+
+// planned is a merge in the form of its JSON.
+type planned struct {
+	Version   int       `json:"version"`
+	Target    string    `json:"target"`
+	From      string    `json:"from"`
+	To        string    `json:"to"`
+	Outcomes  []outcome `json:"outcomes"`
+	Conflicts int       `json:"conflicts"`
+	Commands  []string  `json:"commands,omitempty"`
+}
+
+func newPlanned(target string, m *overlay.Merge) planned {
+	p := planned{1, target, m.From, m.To, []outcome{}, m.Conflicts(), m.Commands}
+	for _, u := range m.Outcomes {
+		p.Outcomes = append(p.Outcomes, outcome{pathname.FromPath(u.Path), string(u.Verdict), u.Notes})
+	}
+	return p
+}
+
+func (s *session) printMerge(target string, m *overlay.Merge, all bool) error {
+	if s.json {
+		return s.print(newPlanned(target, m))
+	}
+	if _, err := fmt.Fprintf(s.out, "%s %s\n", target, mergeLine(m)); err != nil {
+		return err
+	}
+	w := newTable()
+	for _, u := range m.Outcomes {
+		if all || u.Verdict != overlay.VerdictKept || len(u.Notes) > 0 {
+			w.row("  "+string(u.Verdict), pathname.Quote(u.Path), pathname.Plain(strings.Join(u.Notes, "; ")))
+		}
+	}
+	for _, c := range m.Commands {
+		w.row("  runs", c)
+	}
+	return w.print(s.out)
+}
+
+// mergeLine sums a merge up.
+func mergeLine(m *overlay.Merge) string {
+	count := map[overlay.Verdict]int{}
+	for _, u := range m.Outcomes {
+		count[u.Verdict]++
+	}
+	from := m.From
+	if from == "" {
+		from = "nothing saved"
+	}
+	line := fmt.Sprintf("from %s to %s:", pathname.Plain(from), pathname.Plain(m.To))
+	if len(m.Outcomes) == 0 {
+		return line + " no overrides"
+	}
+	sep := " "
+	for _, v := range []overlay.Verdict{overlay.VerdictKept, overlay.VerdictMerged, overlay.VerdictEqual, overlay.VerdictGone, overlay.VerdictRemoved, overlay.VerdictConflict, overlay.VerdictBoth} {
+		if count[v] > 0 {
+			line += fmt.Sprintf("%s%d %s", sep, count[v], v)
+			sep = ", "
+		}
+	}
+	if m.Paired > 0 {
+		line += fmt.Sprintf("; what belonged to %s comes back from generation %d", pathname.Plain(m.To), m.Paired)
+	}
+	return line
+}
