@@ -165,7 +165,7 @@ func (m *Model) Fstab(name string) ([]FstabEntry, []byte, error) {
 	if err != nil {
 		return nil, nil, fileError(name, err)
 	}
-	parse := parseJailFstab
+	parse := ParseJailFstab
 	if name == hostFstab {
 		parse = ParseFstab
 	}

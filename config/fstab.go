@@ -36,8 +36,8 @@ func ParseFstab(file string, data []byte) ([]FstabEntry, error) {
 	return parseFstab(file, data, parseFstabLine)
 }
 
-// parseJailFstab is ParseFstab for an fstab that jail(8) reads by itself.
-func parseJailFstab(file string, data []byte) ([]FstabEntry, error) {
+// ParseJailFstab is ParseFstab for an fstab that jail(8) reads by itself.
+func ParseJailFstab(file string, data []byte) ([]FstabEntry, error) {
 	return parseFstab(file, data, parseJailMount)
 }
 

@@ -29,7 +29,7 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 		}
 	}
 	for _, file := range d.fstabs {
-		entries, err := l.fstab(file, parseJailFstab)
+		entries, err := l.fstab(file, ParseJailFstab)
 		if errors.Is(err, fs.ErrNotExist) {
 			l.missingFstab(d, file)
 			continue

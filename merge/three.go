@@ -56,7 +56,12 @@ func Text(old, mine, theirs []byte, names Names) (Merged, error) {
 var tag = regexp.MustCompile(`\$FreeBSD:[^$\n]*\$`)
 
 // untagged is a text with its tags as they were before anything filled them in.
-func untagged(text []byte) []byte { return tag.ReplaceAllLiteral(text, []byte("$FreeBSD$")) }
+func untagged(text []byte) []byte {
+	if !bytes.Contains(text, []byte("$FreeBSD:")) { // as in every release since
+		return text
+	}
+	return tag.ReplaceAllLiteral(text, []byte("$FreeBSD$"))
+}
 
 // SameButTags reports whether two contents differ at most in what their $FreeBSD$ tags hold.
 func SameButTags(a, b []byte) bool { return bytes.Equal(untagged(a), untagged(b)) }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"cfgd/internal/dirfd"
 )
@@ -81,6 +82,9 @@ func (s *Store) most() int64 {
 	return max(s.maxFile, usual)
 }
 
+// unpackers are kept for the next object: each takes 40 kB, and a merge reads hundreds of objects.
+var unpackers = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
 // object reads content of size bytes back and checks it.
 func (s *Store) object(d Digest, size int64) (b []byte, err error) {
 	if s.meta == nil {
@@ -95,8 +99,9 @@ func (s *Store) object(d Digest, size int64) (b []byte, err error) {
 			return err
 		}
 		defer f.Close()
-		z, err := gzip.NewReader(f)
-		if err != nil {
+		z := unpackers.Get().(*gzip.Reader)
+		defer unpackers.Put(z)
+		if err := z.Reset(f); err != nil {
 			return err
 		}
 		b, err = io.ReadAll(io.LimitReader(z, size+1)) // no more than the manifest promises, whatever the object unpacks to

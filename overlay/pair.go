@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -33,6 +34,24 @@ func (s *Store) paired(baseID string) *pair {
 		return &pair{then, left, s.generation}
 	}
 	return nil
+}
+
+// Before is the id of the base that cfg stood on before its present one, "" where that is not known.
+func (o *Overlay) Before(ctx context.Context) (id string, err error) {
+	err = o.reading(ctx, func(s *Store, _ *Base) error {
+		for _, n := range slices.Backward(s.Manifest.Merges) {
+			m, err := s.generation(n)
+			if err != nil {
+				return err
+			}
+			if m.From != s.Manifest.BaseID {
+				id = m.From
+				return nil
+			}
+		}
+		return nil
+	})
+	return id, err
 }
 
 // wayBack reports whether a generation is kept for the way back to an earlier base.

@@ -23,7 +23,7 @@ import (
 
 func (s *session) jailCommand() *cli.Command {
 	return &cli.Command{
-		Name: "jail", Usage: "start and stop hooks of jails, and a list of them",
+		Name: "jail", Usage: "start and stop hooks of jails, a list of them, and their way to other snapshots",
 		Subcommands: []*cli.Command{
 			{
 				Name: "init", ArgsUsage: "NAME", Usage: "make, populate and watch the jail's /etc: for exec.prestart",
@@ -39,6 +39,7 @@ func (s *session) jailCommand() *cli.Command {
 					"/var/db/cfgd/rescue first. Not for exec.prestop or exec.stop, whose failure would leave the jail running.",
 				Action: s.jailCleanup,
 			},
+			s.switchCommand(), s.jailRollbackCommand(),
 			{Name: "list", Usage: "list all jails, and which of them are targets", Action: s.jailList},
 		},
 	}

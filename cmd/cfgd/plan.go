@@ -137,14 +137,10 @@ func mergeLine(m *overlay.Merge) string {
 	for _, u := range m.Outcomes {
 		count[u.Verdict]++
 	}
-	from := m.From
-	if from == "" {
-		from = "nothing saved"
-	}
-	line := fmt.Sprintf("from %s to %s:", pathname.Plain(from), pathname.Plain(m.To))
 	if len(m.Outcomes) == 0 {
-		return line + " no overrides"
+		return fmt.Sprintf("to %s: no overrides", pathname.Plain(m.To))
 	}
+	line := fmt.Sprintf("from %s to %s:", pathname.Plain(m.From), pathname.Plain(m.To))
 	sep := " "
 	for _, v := range []overlay.Verdict{overlay.VerdictKept, overlay.VerdictMerged, overlay.VerdictEqual, overlay.VerdictGone, overlay.VerdictRemoved, overlay.VerdictConflict, overlay.VerdictBoth} {
 		if count[v] > 0 {

@@ -132,12 +132,25 @@ func (s *session) saveTarget(ctx context.Context, t *config.Target, so overlay.S
 			return fromReply(t.Name, reply), s.unlessDown(err, named)
 		}
 	}
-	r, err := s.overlay(t).Save(ctx, so)
+	r, err := s.saveHere(ctx, t, so)
 	if err != nil {
 		return saved{Name: t.Name}, s.unlessDown(err, named)
 	}
 	s.notices(t.Name, r.View.Notices)
 	return fromResult(t.Name, r), nil
+}
+
+// saveHere saves without a daemon. The host's etc, which rc.initdiskless populated, is taken over first, as the daemon does at its start.
+func (s *session) saveHere(ctx context.Context, t *config.Target, so overlay.SaveOptions) (*overlay.Result, error) {
+	o := s.overlay(t)
+	r, err := o.Save(ctx, so)
+	if !errors.Is(err, overlay.ErrNotPopulated) || !t.Host() || so.DryRun {
+		return r, err
+	}
+	if err := o.AdoptLive(ctx); err != nil {
+		return r, err
+	}
+	return o.Save(ctx, so)
 }
 
 // unlessDown makes nothing of the error that a jail is down, unless it was asked for by name.

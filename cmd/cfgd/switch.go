@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+	sysrun "cfgd/internal/run"
+	"cfgd/jailhooks"
+	"cfgd/merge"
+	"cfgd/overlay"
+	"cfgd/watcher"
+)
+
+// everyJail is the word for all targets that are jails.
+const everyJail = "ALL"
+
+func (s *session) switchCommand() *cli.Command {
+	return &cli.Command{
+		Name: "switch", ArgsUsage: "NAME…|ALL SNAPSHOT",
+		Usage: "put jails on another snapshot of their prototype",
+		Description: "Edits the snapshot's name in the jail's fstab, in those lines and nothing else, and saves the fstab to the host's cfg. It takes effect\n" +
+			"when the jail starts: with --restart now, and if it does not come up well it goes back by itself. All jails are planned before the first\n" +
+			"is touched; with ALL those that are on the snapshot already are left out. A switch that was interrupted is finished or undone first.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "plan", Usage: "show the edit of the fstab, what becomes of the overrides, and the commands, and do nothing"},
+			&cli.BoolFlag{Name: "restart", Usage: "stop and start the jail, and see that it came up"},
+			&cli.BoolFlag{Name: "keep-going", Usage: "go on with the next jail where one failed"},
+			allFlag(),
+		},
+		Action: s.jailSwitch,
+	}
+}
+
+func (s *session) jailRollbackCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rollback", ArgsUsage: "NAME",
+		Usage:       "put a jail back on the snapshot that it was on before",
+		Description: "The same as a switch to that snapshot: the overrides that belonged to it come back, with what was changed since.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "plan", Usage: "show what would be done, and do nothing"},
+			&cli.BoolFlag{Name: "restart", Usage: "stop and start the jail, and see that it came up"},
+			allFlag(),
+		},
+		Action: s.jailRollback,
+	}
+}
+
+func (s *session) jailSwitch(c *cli.Context) error {
+	if err := counted(c, 2, -1); err != nil {
+		return err
+	}
+	names := c.Args().Slice()
+	to := names[len(names)-1]
+	if to == "" || strings.ContainsAny(to, "/@ \t\n") || to == "." || to == ".." {
+		return usagef("%q: not a snapshot's name", to)
+	}
+	jails, err := s.jailsNamed(names[:len(names)-1])
+	if err != nil {
+		return err
+	}
+	return s.switchAll(c, jails, to, names[0] == everyJail)
+}
+
+// jailsNamed finds targets that are jails.
+func (s *session) jailsNamed(names []string) ([]*config.Target, error) {
+	if len(names) == 1 && names[0] == everyJail {
+		all, err := s.targets(nil)
+		if err != nil {
+			return nil, err
+		}
+		var jails []*config.Target
+		for _, t := range all {
+			if !t.Host() {
+				jails = append(jails, t)
+			}
+		}
+		return jails, nil
+	}
+	var jails []*config.Target
+	for _, n := range names {
+		t, err := s.target(n)
+		switch {
+		case err != nil:
+			return nil, err
+		case t.Host():
+			return nil, usagef("the host is no jail: cfgd nano switches its images")
+		}
+		jails = append(jails, t)
+	}
+	return jails, nil
+}
+
+func (s *session) jailRollback(c *cli.Context) error {
+	if err := counted(c, 1, 1); err != nil {
+		return err
+	}
+	jails, err := s.jailsNamed(c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	t := jails[0]
+	before, err := s.overlay(t).Before(c.Context)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Name, err)
+	}
+	_, name, ok := strings.Cut(before, "@")
+	if !ok {
+		return fmt.Errorf("%s: no snapshot before this one is known: cfgd log %s shows the merges; name one with cfgd jail switch", t.Name, t.Name)
+	}
+	return s.switchAll(c, jails, name, false)
+}
+
+func (s *session) switcher() *jailhooks.Switcher {
+	return &jailhooks.Switcher{Model: s.loaded, Reload: s.load, Jails: s.jails(), Now: time.Now, SaveHost: s.hostSaver(),
+		Overlay: func(m *config.Model, t *config.Target) *overlay.Overlay {
+			o := s.overlay(t)
+			o.Tools = s.tools(t, true)
+			return o
+		}}
+}
+
+func (s *session) jails() jailhooks.Jails {
+	if s.loaded.Root != "" {
+		return jailhooks.Embedded{Hooks: s.hooks}
+	}
+	return jailhooks.Service{Run: sysrun.System{Limit: 5 * time.Minute}}
+}
+
+// hostSaver brings a file of the host's /etc to its cfg; nil where the host is no target.
+func (s *session) hostSaver() func(context.Context, string) error {
+	host := s.loaded.Target(config.HostName)
+	if host == nil {
+		return nil
+	}
+	return func(ctx context.Context, path string) error {
+		_, err := s.client().Flush(ctx, watcher.Request{Target: host.Name, Paths: quoted([]string{path})})
+		if !daemonless(err) {
+			return err
+		}
+		_, err = s.saveHere(ctx, host, overlay.SaveOptions{Paths: []string{path}})
+		return err
+	}
+}
+
+// switchAll plans every jail, and then switches one after the other.
+func (s *session) switchAll(c *cli.Context, jails []*config.Target, to string, all bool) error {
+	if !c.Bool("plan") {
+		if err := s.recoverSwitches(c.Context); err != nil {
+			return err
+		}
+	}
+	w := s.switcher()
+	var plans []*jailhooks.Switch
+	conflicts := false
+	for _, t := range jails {
+		p, err := w.Plan(c.Context, t, to, c.Bool("restart"))
+		if err != nil {
+			return fmt.Errorf("%s: %w; nothing was switched", t.Name, err)
+		}
+		if p.Already() && all {
+			continue
+		}
+		conflicts = conflicts || p.Merge.Conflicts() > 0
+		plans = append(plans, p)
+	}
+	if c.Bool("plan") {
+		if err := s.printSwitches(c, w, plans); err != nil {
+			return err
+		}
+		if conflicts {
+			return errDiffer
+		}
+		return nil
+	}
+	return s.doSwitches(c, w, plans)
+}
+
+func (s *session) doSwitches(c *cli.Context, w *jailhooks.Switcher, plans []*jailhooks.Switch) error {
+	var jails []*config.Target
+	var errs []error
+	for _, p := range plans {
+		if len(errs) > 0 && errs[len(errs)-1] != nil && !c.Bool("keep-going") {
+			break
+		}
+		err := w.Do(c.Context, p)
+		if err == nil {
+			err = s.printSwitched(p)
+		}
+		jails, errs = append(jails, p.Target), append(errs, err)
+	}
+	for _, p := range plans[len(jails):] {
+		jails, errs = append(jails, p.Target), append(errs, nil)
+		s.warn(p.Target.Name, "not switched: one before it failed (--keep-going goes on)")
+	}
+	if len(plans) == 0 {
+		_, err := fmt.Fprintln(s.out, "all jails are on that snapshot already")
+		return err
+	}
+	return s.sum(jails, errs, nil)
+}
+
+func (s *session) printSwitched(p *jailhooks.Switch) error {
+	words := fmt.Sprintf("switched from %s to %s", strings.Join(p.From, " and "), p.To)
+	switch {
+	case p.Restart:
+		words += ", restarted, and it is up"
+	case p.Already():
+		words = "is on " + p.To + " already"
+	default:
+		words += "; it takes effect at the next start: service jail restart " + p.Target.Name
+	}
+	_, err := fmt.Fprintf(s.out, "%s %s\n", p.Target.Name, words)
+	return err
+}
+
+// recoverSwitches ends what an interrupted switch left.
+func (s *session) recoverSwitches(ctx context.Context) error {
+	all, err := s.switcher().Recover(ctx)
+	var failed error
+	for _, r := range all {
+		switch {
+		case r.Err != nil:
+			failed = errors.Join(failed, fmt.Errorf("%s: an earlier switch to %s was interrupted: %w", r.Jail, r.To, r.Err))
+		case r.Finished:
+			s.warn(r.Jail, fmt.Sprintf("an earlier switch to %s was interrupted: finished now", r.To))
+		default:
+			s.warn(r.Jail, fmt.Sprintf("an earlier switch to %s was interrupted before it changed anything: dropped", r.To))
+		}
+	}
+	if len(all) > 0 { // fstabs may have changed
+		s.loaded = nil
+		if _, err := s.model(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(err, failed)
+}
+
+// switchPlan is the plan of a switch in the form of its JSON.
+type switchPlan struct {
+	planned
+	Snapshot string   `json:"snapshot"`
+	Fstab    string   `json:"fstab"`
+	Diff     string   `json:"diff"`
+	Runs     []string `json:"runs"`
+}
+
+func (s *session) printSwitches(c *cli.Context, w *jailhooks.Switcher, plans []*jailhooks.Switch) error {
+	out := []switchPlan{}
+	for _, p := range plans {
+		d, err := merge.Unified(p.Old, p.New, 0)
+		if err != nil {
+			return err
+		}
+		plan := switchPlan{newPlanned(p.Target.Name, p.Merge), p.To, p.Target.Fstab, string(d), []string{}}
+		if p.Restart {
+			for _, cmd := range w.Jails.Plan(p.Target) {
+				plan.Runs = append(plan.Runs, cmd.String())
+			}
+		}
+		out = append(out, plan)
+		if s.json {
+			continue
+		}
+		if err := s.printSwitch(c, p, plan); err != nil {
+			return err
+		}
+	}
+	if !s.json {
+		return nil
+	}
+	return s.print(struct {
+		Version  int          `json:"version"`
+		Switches []switchPlan `json:"switches"`
+	}{1, out})
+}
+
+func (s *session) printSwitch(c *cli.Context, p *jailhooks.Switch, plan switchPlan) error {
+	if _, err := fmt.Fprintf(s.out, "%s %s\n%s", p.Target.Name, p.Target.Fstab, plan.Diff); err != nil {
+		return err
+	}
+	if err := s.printMerge(p.Target.Name, p.Merge, c.Bool("all")); err != nil {
+		return err
+	}
+	for _, cmd := range plan.Runs {
+		if _, err := fmt.Fprintf(s.out, "  runs  %s\n", cmd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
