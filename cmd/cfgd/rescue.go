@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/internal/pathname"
+)
+
+// rescueDir is where cleanup leaves what it could not save.
+const rescueDir = "/var/db/cfgd/rescue"
+
+func (s *session) rescueCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rescue", Usage: "archives of what a cleanup could not save",
+		Subcommands: []*cli.Command{
+			{Name: "list", Usage: "list the archives", Action: s.rescueList},
+			{
+				Name: "restore", ArgsUsage: "TARGET ARCHIVE", Usage: "bring an archive back into live, and save it",
+				Description: "The jail must be populated. ARCHIVE is a name that cfgd rescue list shows, or a path. What it holds replaces what is there;\n" +
+					"cfgd rollback goes back. The archive stays: remove it when all is well.",
+				Action: s.rescueRestore,
+			},
+		},
+	}
+}
+
+// rescued is an archive in the form of its JSON.
+type rescued struct {
+	Target  string    `json:"target"`
+	Archive string    `json:"archive"`
+	Bytes   int64     `json:"bytes"`
+	Time    time.Time `json:"time"`
+}
+
+func (s *session) rescueList(c *cli.Context) error {
+	if err := counted(c, 0, 0); err != nil {
+		return err
+	}
+	m, err := s.model()
+	if err != nil {
+		return err
+	}
+	names, err := os.ReadDir(m.Path(rescueDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	list := []rescued{}
+	for _, n := range names {
+		stem, ok := strings.CutSuffix(n.Name(), ".tar")
+		st, err := n.Info()
+		if !ok || err != nil || !st.Mode().IsRegular() {
+			continue
+		}
+		target := stem
+		if i := strings.LastIndexByte(stem, '-'); i > 0 {
+			target = stem[:i]
+		}
+		list = append(list, rescued{target, n.Name(), st.Size(), st.ModTime().UTC()})
+	}
+	if s.json {
+		return s.print(struct {
+			Version  int       `json:"version"`
+			Archives []rescued `json:"archives"`
+		}{1, list})
+	}
+	if len(list) == 0 {
+		_, err := fmt.Fprintf(s.out, "no archives in %s\n", rescueDir)
+		return err
+	}
+	w := newTable()
+	w.row("TARGET", "TIME", "SIZE", "ARCHIVE")
+	for _, r := range list {
+		w.row(r.Target, r.Time.Local().Format(time.DateTime), bytesText(uint64(r.Bytes)), pathname.Quote(r.Archive))
+	}
+	return w.print(s.out)
+}
+
+func (s *session) rescueRestore(c *cli.Context) error {
+	if err := counted(c, 2, 2); err != nil {
+		return err
+	}
+	t, err := s.target(c.Args().First())
+	if err != nil {
+		return err
+	}
+	name := c.Args().Get(1)
+	full := name
+	if !strings.Contains(name, "/") {
+		full = s.loaded.Path(filepath.Join(rescueDir, name))
+	}
+	f, err := os.Open(full)
+	if err != nil {
+		return fmt.Errorf("%s: %w; cfgd rescue list shows what there is", t.Name, err)
+	}
+	defer f.Close()
+	r, err := s.overlay(t).Unrescue(c.Context, f, "brought back from "+filepath.Base(name))
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", t.Name, filepath.Base(name), err)
+	}
+	return s.printRestored(t.Name, r, true)
+}
