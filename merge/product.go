@@ -20,9 +20,15 @@ type Product struct {
 
 // Products is the table: pwd_mkdb(8), cap_mkdb(1), newaliases(1).
 var Products = []Product{
+	{Source: "master.passwd", Makes: []string{"passwd"}, Make: makePasswd},
 	{Source: "master.passwd", Makes: []string{"pwd.db", "spwd.db"}, Command: []string{"pwd_mkdb", "-p", "-d", "DIR", "DIR/master.passwd"}, ByHand: "pwd_mkdb -p -d ETC ETC/master.passwd"},
 	{Source: "login.conf", Makes: []string{"login.conf.db"}, Command: []string{"cap_mkdb", "DIR/login.conf"}, ByHand: "cap_mkdb ETC/login.conf"},
 	{Source: "mail/aliases", Makes: []string{"mail/aliases.db"}, ByHand: "newaliases"},
+}
+
+func makePasswd(master []byte) (map[string][]byte, error) {
+	b, err := Passwd(master)
+	return map[string][]byte{"passwd": b}, err
 }
 
 // Missing says why the products are not made, and what to run for a live etc.

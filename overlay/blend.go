@@ -150,7 +150,7 @@ type threeTexts struct {
 	old, mine, theirs Digest
 }
 
-// text merges by lines. Nil is that one side's content is taken as it is, for the other
+// text merges by lines, or account files by entry and field. Nil is that one side's content is taken as it is, for the other
 // changed no more than $FreeBSD$ tags.
 func (w *merger) text(path string, s sides, b *blend) (*merge.Merged, error) {
 	key := threeTexts{path: path, from: w.old.BaseID, to: w.base.ID, mine: s.mine.Digest, theirs: s.theirs.Digest}
@@ -173,7 +173,7 @@ func (w *merger) text(path string, s sides, b *blend) (*merge.Merged, error) {
 		b.mine.take(s.theirs)
 		return nil, nil
 	}
-	m, err := w.lines(old, mine, theirs)
+	m, err := w.lines(path, old, mine, theirs)
 	if err == nil && len(m.Content) <= maxShared {
 		w.texts.Store(key, m)
 	}
@@ -183,11 +183,14 @@ func (w *merger) text(path string, s sides, b *blend) (*merge.Merged, error) {
 // maxShared is the size in bytes above which a merged text is not kept for other jails.
 const maxShared = 64 << 10
 
-func (w *merger) lines(old, mine, theirs []byte) (*merge.Merged, error) {
+func (w *merger) lines(path string, old, mine, theirs []byte) (*merge.Merged, error) {
 	if sealed(old) || sealed(mine) || sealed(theirs) {
 		return nil, fmt.Errorf("%w: a key or certificate", errNoText)
 	}
-	m, err := merge.Text(old, mine, theirs, w.names())
+	m, ok, err := merge.Accounts(path, old, mine, theirs, w.names())
+	if !ok {
+		m, err = merge.Text(old, mine, theirs, w.names())
+	}
 	switch {
 	case errors.Is(err, merge.ErrBinary):
 		return nil, fmt.Errorf("%w: not text", errNoText)

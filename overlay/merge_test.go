@@ -399,3 +399,63 @@ func TestKeysAreNotMerged(t *testing.T) {
 	}
 	b.holds(map[string]string{"cert.pem": pem(map[int]string{15: "mine\n"})})
 }
+
+const (
+	masterOld = "root:*:0:0::0:0:Charlie &:/root:/bin/csh\nwww:*:80:80::0:0:Web:/nonexistent:/usr/sbin/nologin\n"
+	passwdOld = "root:*:0:0:Charlie &:/root:/bin/csh\nwww:*:80:80:Web:/nonexistent:/usr/sbin/nologin\n"
+	dbus      = "dbus:*:556:556::0:0:D-BUS:/nonexistent:/usr/sbin/nologin\n"
+)
+
+func account(password string) string {
+	return strings.Replace(masterOld, "root:*:", "root:"+password+":", 1)
+}
+
+// Accounts merge by entry; passwd follows master.passwd; the databases are made anew, or that they were not is said, with the command.
+func TestAccountsFollow(t *testing.T) {
+	base := map[string]string{"master.passwd": masterOld, "passwd": passwdOld, "pwd.db": "\x00old", "spwd.db": "\x00old", "login.conf": "default:\\\n\t:x:\n"}
+	for _, tools := range []bool{true, false} {
+		b := newBox(t, base)
+		for p, content := range base {
+			b.write("base2/"+p, content)
+		}
+		b.write("base2/master.passwd", masterOld+dbus)
+		b.write("base2/passwd", passwdOld+"dbus:*:556:556:D-BUS:/nonexistent:/usr/sbin/nologin\n")
+		b.write("base2/pwd.db", "\x00new")
+		b.write("base2/spwd.db", "\x00new")
+		if tools {
+			b.tools.Derive = func(_ context.Context, source string, content []byte) (map[string][]byte, string, error) {
+				if source != "master.passwd" || string(content) != account("HASH")+dbus {
+					return nil, "", fmt.Errorf("%s: %s", source, content)
+				}
+				return map[string][]byte{"pwd.db": []byte("\x00merged"), "spwd.db": []byte("\x00merged secret")}, "pwd_mkdb -p -d DIR DIR/master.passwd", nil
+			}
+		}
+		b.o = b.overlay()
+		b.populate()
+		for p, content := range map[string]string{"master.passwd": account("HASH"), "pwd.db": "\x00mine", "spwd.db": "\x00mine"} {
+			b.edit(p, content)
+		}
+		b.must(os.Chmod(b.path("jail/etc/spwd.db"), 0o600))
+		b.save()
+		p := b.upgrade("/base2")
+		want := map[string]string{"master.passwd": account("HASH") + dbus, "passwd": b.read("base2/passwd"), "pwd.db": "\x00merged", "spwd.db": "\x00merged secret"}
+		if !tools {
+			want["pwd.db"], want["spwd.db"] = "\x00mine", "\x00mine"
+			if notes := fmt.Sprint(p.Merge.Outcomes); !strings.Contains(notes, "pwd.db and spwd.db kept as they are: no program here makes them; run pwd_mkdb -p -d /jail/etc /jail/etc/master.passwd") {
+				t.Error(notes)
+			}
+		} else if !slices.Equal(p.Merge.Commands, []string{"pwd_mkdb -p -d DIR DIR/master.passwd"}) {
+			t.Errorf("%q", p.Merge.Commands)
+		}
+		b.holds(want)
+		if st, err := os.Stat(b.path("jail/etc/spwd.db")); err != nil || st.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", st, err)
+		}
+		if _, ok := b.look().Current.override("passwd"); ok {
+			t.Error("passwd equals the default, and is an override")
+		}
+		if strings.Contains(fmt.Sprint(p.Merge.Outcomes), "HASH") {
+			t.Error("a hash is shown")
+		}
+	}
+}
