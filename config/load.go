@@ -54,11 +54,12 @@ type loader struct {
 	opts Options
 	read *rootFiles
 
-	conf    *tomlConf
-	rc      *rcConf
-	classes *Classes
-	defs    []*jailDef
-	rcJails *rcJails
+	conf     *tomlConf
+	rc       *rcConf
+	classes  *Classes
+	checkers *Checkers
+	defs     []*jailDef
+	rcJails  *rcJails
 
 	targets  []*Target
 	jails    []*Jail
@@ -73,6 +74,7 @@ func (l *loader) load() error {
 		return err
 	}
 	l.classes = newClasses(l.conf.rules)
+	l.checkers = newCheckers(l.conf.checkers)
 	if err := l.readJails(); err != nil {
 		return err
 	}
@@ -101,7 +103,7 @@ func (l *loader) model() *Model {
 	return &Model{
 		Root: l.opts.Root, File: l.conf.file,
 		Targets: l.targets, Jails: l.jails, Prototypes: l.prototypes(),
-		Classes: l.classes, Problems: sortProblems(l.problems),
+		Classes: l.classes, Checkers: l.checkers, Problems: sortProblems(l.problems),
 	}
 }
 
@@ -398,7 +400,7 @@ func (l *loader) finish(t *Target, sec *section) bool {
 	if sec != nil && sec.health.value != "" {
 		t.Health, t.Origin["health"] = sec.health.value, sec.health.at
 	}
-	t.Classes = l.classes
+	t.Classes, t.Checkers = l.classes, l.checkers
 	if !l.checkTimes(t) || !l.backing(t) || !l.checkTrees(t) {
 		return false
 	}

@@ -106,7 +106,8 @@ type Target struct {
 	Health string
 
 	Settings
-	Classes *Classes
+	Classes  *Classes
+	Checkers *Checkers
 
 	// Origin has an entry for every value that was set: root, base, cfg, live, fstab, prestart, poststop, and cfgd.toml's keys.
 	Origin map[string]Origin
@@ -171,7 +172,8 @@ type Model struct {
 	Problems []Problem
 
 	Prototypes []*Prototype // sorted by name
-	Classes    *Classes     // the table that all targets share
+	Classes    *Classes     // the tables that all targets share
+	Checkers   *Checkers
 }
 
 // Path puts --root's directory before an absolute path of the model.

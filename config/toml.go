@@ -25,6 +25,7 @@ type tomlConf struct {
 	jails    map[string]*section
 	protos   []Prototype
 	rules    []ClassRule
+	checkers []Checker
 }
 
 // section is what [defaults], [host] or one [jail.NAME] says.
@@ -133,8 +134,10 @@ func (r *tomlReader) read(doc map[string]any) *tomlConf {
 			r.prototypes(c, doc[key])
 		case "path":
 			r.rules(c, doc[key])
+		case "checker":
+			r.checkers(c, doc[key])
 		default:
-			r.unknown(at, []string{"defaults", "host", "jail", "prototype", "path"})
+			r.unknown(at, []string{"defaults", "host", "jail", "prototype", "path", "checker"})
 		}
 	}
 	return c
@@ -348,13 +351,8 @@ func (r *tomlReader) rule(at []string, entry map[string]any) (ClassRule, bool) {
 }
 
 func (r *tomlReader) checkRule(at []string, match, class located) (ClassRule, bool) {
-	// On the command line a leading /etc/ is forgiven; so it is here.
-	pattern := match.value
-	if below, ok := strings.CutPrefix(pattern, "/etc/"); ok {
-		pattern = "/" + below
-	}
-	if err := checkPattern(pattern); err != nil {
-		r.errs = append(r.errs, errAt(match.at, "write a pattern such as local/ssl/private/** or *.key", "%v", err))
+	pattern, ok := r.pattern(match)
+	if !ok {
 		return ClassRule{}, false
 	}
 	if !slices.Contains(allClasses, Class(class.value)) {
@@ -362,6 +360,19 @@ func (r *tomlReader) checkRule(at []string, match, class located) (ClassRule, bo
 		return ClassRule{}, false
 	}
 	return ClassRule{Pattern: pattern, Class: Class(class.value), Reason: "set at " + r.at(at).String(), Origin: r.at(at)}, true
+}
+
+// pattern checks a pattern. On the command line a leading /etc/ is forgiven; so it is here.
+func (r *tomlReader) pattern(match located) (string, bool) {
+	pattern := match.value
+	if below, ok := strings.CutPrefix(pattern, "/etc/"); ok {
+		pattern = "/" + below
+	}
+	if err := checkPattern(pattern); err != nil {
+		r.errs = append(r.errs, errAt(match.at, "write a pattern such as local/ssl/private/** or *.key", "%v", err))
+		return "", false
+	}
+	return pattern, true
 }
 
 // unknown reports a key that is not known, with the known one that it looks like.
@@ -376,8 +387,8 @@ func (r *tomlReader) unknown(full, known []string) {
 
 // dotted prints a key for people; the number of an entry of an array is left out.
 func dotted(key []string) string {
-	if key[0] == "path" && len(key) > 2 {
-		key = []string{"path", key[2]}
+	if (key[0] == "path" || key[0] == "checker") && len(key) > 2 {
+		key = []string{key[0], key[2]}
 	}
 	return toml.Key(key).String()
 }

@@ -350,3 +350,49 @@ func errorsOf(err error) ConfigErrors {
 	}
 	return ConfigErrors{{}}
 }
+
+func TestCheckersOfToml(t *testing.T) {
+	t.Parallel()
+	c, err := parseToml("cfgd.toml", []byte(`[[checker]]
+match = "/etc/local/haproxy.conf"
+command = ["haproxy", "-c", "-f", "FILE"]
+timeout = "20s"
+[[checker]]
+match = "rc.conf"
+command = []
+[[checker]]
+match = "*.json"
+command = ["jq", "."]
+stdin = true
+where = "host"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newCheckers(c.checkers)
+	for path, want := range map[string]string{"local/haproxy.conf": "haproxy -c -f FILE", "x/y.json": "jq .", "rc.conf": "", "rc.conf.local": "sh -n"} {
+		got, ok := k.Of(path)
+		if strings.Join(got.Command, " ") != want || ok != (want != "") {
+			t.Errorf("%s: %v, %v", path, got, ok)
+		}
+	}
+	if got, _ := k.Of("local/haproxy.conf"); got.Timeout != 20*time.Second || got.Where != WhereTarget || got.Origin != (Origin{"cfgd.toml", 1}) {
+		t.Errorf("%+v", got)
+	}
+	for text, says := range map[string]string{
+		"[[checker]]\nmatch = \"x\"\n":                                                "cfgd.toml:1: [[checker]] has no command",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\"]\n":                             "cfgd.toml:1: [[checker]] says nowhere how the program gets the file",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nstdin = true\n":     "cfgd.toml:1: [[checker]] has FILE in its command, and stdin",
+		"[[checker]]\nmatch = \"../x\"\ncommand = []\n":                               "cfgd.toml:2: match",
+		"[[checker]]\nmatch = \"x\"\ncommand = \"p FILE\"\n":                          "cfgd.toml:3: checker.command is no array of words",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\ntimeout = \"5h\"\n": "cfgd.toml:4: checker.timeout: 5h is not one",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nwhere = \"jail\"\n": `cfgd.toml:4: checker.where "jail" is unknown`,
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nstdin = \"yes\"\n":  "cfgd.toml:4: checker.stdin is a string, not a boolean",
+		"[[checker]]\nmatch = \"x\"\ncomand = [\"p\"]\n":                              "cfgd.toml:3: checker.comand is not known; did you mean command?",
+		"[checker]\nmatch = \"x\"\n":                                                  "cfgd.toml:1: checker is a table, not an array of tables",
+	} {
+		if _, err := parseToml("cfgd.toml", []byte(text)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want %s", text, err, says)
+		}
+	}
+}

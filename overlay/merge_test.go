@@ -459,3 +459,35 @@ func TestAccountsFollow(t *testing.T) {
 		}
 	}
 }
+
+// A merged text that its checker rejects while it passes both sides is a conflict; one that neither side passes is no worse than it was.
+func TestRejected(t *testing.T) {
+	open, shut := map[int]string{2: "if true; then\n"}, map[int]string{9: "fi\n"}
+	b := newBox(t, map[string]string{"rc.conf": text(10, nil), "other": text(10, nil)})
+	b.tools.Check = func(_ context.Context, path string, content []byte) (string, string) {
+		both := strings.Contains(string(content), "then") && strings.Contains(string(content), "fi\n")
+		switch {
+		case path == "rc.conf" && both:
+			return "sh -n: line 9: bad", ""
+		case path == "other":
+			return "always bad", ""
+		}
+		return "", ""
+	}
+	b.write("base2/rc.conf", text(10, shut))
+	b.write("base2/other", text(10, shut))
+	b.o = b.overlay()
+	b.populate()
+	b.edit("rc.conf", text(10, open))
+	b.edit("other", text(10, open))
+	b.save()
+	p := b.upgrade("/base2")
+	if got := verdicts(p.Merge); got["rc.conf"] != VerdictConflict || got["other"] != VerdictMerged {
+		t.Errorf("%v", got)
+	}
+	cs := b.look().Conflicts()
+	if len(cs) != 1 || cs[0].Why != "the merged text is rejected: sh -n: line 9: bad" || cs[0].Text == nil {
+		t.Errorf("%+v", cs)
+	}
+	b.holds(map[string]string{"rc.conf": text(10, open), "other": text(10, map[int]string{2: open[2], 9: shut[9]})})
+}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,7 +21,7 @@ func (s *session) checkCommand() *cli.Command {
 		Usage: "show the targets, where each value comes from, and what is wrong with the set-up",
 		Description: "Reads rc.conf, jail.conf, fstab and cfgd.toml as the daemon does, and changes nothing. Exit status 1 where there are warnings,\n" +
 			"78 where a target cannot be used.",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "classes", Usage: "print the table of classes of paths as well"}},
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "classes", Usage: "print the tables of classes of paths and of checkers as well"}},
 		Action: s.check,
 	}
 }
@@ -144,6 +146,10 @@ func printModel(out io.Writer, m *config.Model, problems []config.Problem, class
 		w.row("classes")
 		for _, r := range m.Classes.Table() {
 			w.row("  "+string(r.Class), r.Pattern, r.Reason)
+		}
+		w.row("checkers of merged files")
+		for _, c := range m.Checkers.Table() {
+			w.row("  "+cmp.Or(strings.Join(c.Command, " "), c.Syntax, "none"), c.Match, c.Reason)
 		}
 	}
 	if err := w.print(out); err != nil {

@@ -75,8 +75,9 @@ func (d *demo) show() {
 		return appendTo(filepath.Join(d.root, "jail/vhost1/etc/rc.conf"), "sshd_enable=\"YES\"\n")
 	})
 	d.do(func() error { return os.Remove(filepath.Join(d.root, "jail/vhost1/etc/ftpusers")) })
-	d.do(func() error { return d.saved("vhost1", 1) })
-	d.say("the daemon saved both, as generation 1, after %.1f s", time.Since(began).Seconds())
+	generation := 0
+	d.do(func() (err error) { generation, err = d.saved("vhost1"); return err })
+	d.say("the daemon saved both, as generation %d, after %.1f s", generation, time.Since(began).Seconds())
 	d.cfgd("diff", "-U0", "vhost1", "rc.conf")
 	d.cfgd("jail", "cleanup", "vhost1")
 	d.cfgd("jail", "init", "vhost1")
@@ -131,25 +132,32 @@ func (d *demo) daemon() (stop func()) {
 	}
 }
 
-// saved waits until a generation of a target is on disk.
-func (d *demo) saved(target string, generation int) error {
+// saved waits until both edits are in a target's cfg, and returns the generation.
+func (d *demo) saved(target string) (generation int, err error) {
 	c := watcher.NewClient(filepath.Join(d.root, "var/run/cfgd"))
 	ctx, cancel := context.WithTimeout(d.ctx, 10*time.Second)
 	defer cancel()
 	for {
+		both := d.holds(target, "rc.conf", "sshd_enable") && d.holds(target, ".cfgd/removed", "ftpusers")
 		list, err := c.Status(ctx, false, target)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if len(list) == 1 && list[0].Generation >= generation {
-			return nil
+		if both && len(list) == 1 {
+			return list[0].Generation, nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: not saved: %w", target, ctx.Err())
+			return 0, fmt.Errorf("%s: not saved: %w", target, ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// holds reports whether a file of cfg has a word.
+func (d *demo) holds(target, name, word string) bool {
+	b, err := os.ReadFile(filepath.Join(d.root, "jail", target, "cfg", name))
+	return err == nil && strings.Contains(string(b), word)
 }
 
 // survived looks whether the edits are there.

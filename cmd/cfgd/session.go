@@ -119,11 +119,13 @@ func (s *session) overlay(t *config.Target) *overlay.Overlay {
 
 // tools are the system's programs that a merge needs; with planned they are only named. With --root none is run.
 func (s *session) tools(t *config.Target, planned bool) overlay.MergeTools {
+	check := &jailhooks.Checking{Checkers: t.Checkers}
 	if s.loaded.Root != "" {
-		return overlay.MergeTools{}
+		return overlay.MergeTools{Check: check.Check}
 	}
+	check.Run = sysrun.System{}
 	d := &jailhooks.Deriver{Run: sysrun.System{}, Dir: s.loaded.Path("/var/run/cfgd/derive/" + t.Name), Dry: planned, Has: sysrun.Has}
-	return overlay.MergeTools{Derive: d.Derive}
+	return overlay.MergeTools{Check: check.Check, Derive: d.Derive}
 }
 
 // mountCfg is the way to a cfg that is mounted on demand, nil where it is always there.

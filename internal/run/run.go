@@ -20,16 +20,24 @@ import (
 type Cmd struct {
 	Name string
 	Args []string
+	// Stdin is what the command reads; From is how String names it.
+	Stdin []byte
+	From  string
+	// Unprivileged runs it as nobody where it would be run as root.
+	Unprivileged bool
 }
 
 // Command makes a Cmd.
-func Command(name string, args ...string) Cmd { return Cmd{name, args} }
+func Command(name string, args ...string) Cmd { return Cmd{Name: name, Args: args} }
 
 // String prints the command so that sh(1) would run the same.
 func (c Cmd) String() string {
 	words := []string{quote(c.Name)}
 	for _, a := range c.Args {
 		words = append(words, quote(a))
+	}
+	if c.From != "" {
+		words = append(words, "<", quote(c.From))
 	}
 	return strings.Join(words, " ")
 }
@@ -58,6 +66,9 @@ type System struct {
 
 const maxOutput = 1 << 20
 
+// nobody is the user and the group of that name, on FreeBSD and Linux alike.
+const nobody = 65534
+
 // path is where the system's own programs are; nothing of the caller's environment is believed.
 const path = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 
@@ -81,6 +92,13 @@ func (s System) Run(ctx context.Context, c Cmd) (string, error) {
 	// A command that is ended ends with all that it started.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
+	if c.Unprivileged && os.Geteuid() == 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+		cmd.Dir = "/"
+	}
+	if c.Stdin != nil {
+		cmd.Stdin = bytes.NewReader(c.Stdin)
+	}
 	cmd.WaitDelay = 2 * time.Second
 	var out, errs bounded
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -144,4 +162,10 @@ func (b *bounded) Write(p []byte) (int, error) {
 		b.kept.Write(p[:min(len(p), room)])
 	}
 	return len(p), nil
+}
+
+// Has reports whether a command's program is installed where the system's own programs are.
+func Has(name string) bool {
+	_, err := lookup(name)
+	return err == nil
 }

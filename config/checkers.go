@@ -1,0 +1,73 @@
+package config
+
+import (
+	"slices"
+	"time"
+)
+
+// Where says what a checker may be given.
+type Where string
+
+// A checker of the system's own reads one file and nothing else; one that follows what the file refers to has to stand in the target's root.
+const (
+	WhereHost   Where = "host"
+	WhereTarget Where = "target"
+)
+
+// Checker is a program that tells whether a configuration file is well formed.
+type Checker struct {
+	Match string // a pattern as ClassRule's
+	// Command is the program and its arguments, run without a shell, in which FILE stands for the file. None is that nothing checks it.
+	Command []string
+	Stdin   bool   // the file is on standard input, and stands nowhere in Command
+	Syntax  string // the name of one of package merge's own checks, in the place of a command
+	Timeout time.Duration
+	Where   Where
+	Reason  string
+	Origin  Origin // of a [[checker]]; the zero Origin is the built-in table
+}
+
+// Checkers finds the checker of a path. The zero value and nil know the built-in table alone.
+type Checkers struct {
+	all []Checker // the administrator's first
+	set *ruleSet
+}
+
+var builtinCheckerSet = compileRules(rulesOf(builtinCheckers), false)
+
+// newCheckers puts the administrator's checkers before the built-in ones.
+func newCheckers(user []Checker) *Checkers {
+	return &Checkers{all: user, set: compileRules(rulesOf(user), true)}
+}
+
+func rulesOf(list []Checker) []ClassRule {
+	var rules []ClassRule
+	for _, c := range list {
+		rules = append(rules, ClassRule{Pattern: c.Match})
+	}
+	return rules
+}
+
+// Of returns the checker of a path relative to etc; false is that nothing checks it.
+func (c *Checkers) Of(name string) (Checker, bool) {
+	found, ok := Checker{}, false
+	if c != nil && c.set != nil {
+		if i := c.set.first(name); i >= 0 {
+			found, ok = c.all[i], true
+		}
+	}
+	if !ok {
+		if i := builtinCheckerSet.first(name); i >= 0 {
+			found, ok = builtinCheckers[i], true
+		}
+	}
+	return found, ok && (len(found.Command) > 0 || found.Syntax != "")
+}
+
+// Table returns all checkers in the order in which they are tried.
+func (c *Checkers) Table() []Checker {
+	if c == nil {
+		return slices.Clone(builtinCheckers)
+	}
+	return slices.Concat(c.all, builtinCheckers)
+}
