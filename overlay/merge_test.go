@@ -9,7 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"cfgd/config"
+	"cfgd/internal/dirfd"
 )
 
 // upgrade stops the jail, gives it another base and starts it.
@@ -490,4 +493,39 @@ func TestRejected(t *testing.T) {
 		t.Errorf("%+v", cs)
 	}
 	b.holds(map[string]string{"rc.conf": text(10, open), "other": text(10, map[int]string{2: open[2], 9: shut[9]})})
+}
+
+// A merge that cannot be written keeps no jail from starting: the overrides lie over the new defaults as they are, that is said, and the next
+// start merges.
+func TestUnmergedStart(t *testing.T) {
+	b := newBox(t, map[string]string{"rc.conf": text(20, nil)})
+	b.write("base2/rc.conf", text(20, map[int]string{10: "default\n"}))
+	b.populate()
+	b.edit("rc.conf", text(20, map[int]string{2: "mine\n"}))
+	b.save()
+	b.must(b.o.Clear(t.Context()))
+	b.on = "/base2"
+	b.o = b.overlay()
+	b.o.Hook = func(op dirfd.Op) error {
+		if strings.HasPrefix(op.Path, ".cfgd/tmp/") {
+			return unix.EIO
+		}
+		return nil
+	}
+	p, err := b.o.Populate(t.Context(), "dir", "")
+	if err != nil || p.Merge != nil || !errors.Is(p.Unmerged, unix.EIO) || !slices.Equal(p.Hiding, []string{"rc.conf"}) {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	b.o.Hook = nil
+	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "mine\n"})})
+	b.edit("other", "saved meanwhile\n")
+	b.save()
+	if v := b.look(); v.Unmerged() != "proto/etc@1" {
+		t.Errorf("%q", v.Unmerged())
+	}
+	b.restart()
+	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "mine\n", 10: "default\n"}), "other": "saved meanwhile\n"})
+	if v := b.look(); v.Unmerged() != "" {
+		t.Errorf("%q", v.Unmerged())
+	}
 }

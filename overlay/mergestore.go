@@ -42,9 +42,14 @@ func (o *Overlay) mergeStore(ctx context.Context, s *Store) (*Merge, error) {
 	if err := w.run(); err != nil {
 		return nil, err
 	}
-	w.out.next.Merges = append(slices.Clone(s.Manifest.Merges), s.Manifest.Generation+1)
-	w.out.next.Merges = w.out.next.Merges[max(0, len(w.out.next.Merges)-maxMerges):]
+	w.out.next.Merges = s.Manifest.withMerge()
 	return w.out, s.rewrite(ctx, w.out.next, w.open)
+}
+
+// withMerge is Merges of the next generation, where that is one.
+func (m *Manifest) withMerge() []int {
+	all := append(slices.Clone(m.Merges), m.Generation+1)
+	return all[max(0, len(all)-maxMerges):]
 }
 
 // mergeWithin bounds what a merge adds to a start: a jail that fills its cfg with texts that are slow to compare starts all the same,

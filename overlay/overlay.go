@@ -256,6 +256,14 @@ func (v *View) SavedTree() *Tree {
 	return Saved(v.Base.Tree, v.plain(), v.Current.Removals)
 }
 
+// Unmerged is the base that cfg was made against, where that is another than live's and the two were not merged; else "".
+func (v *View) Unmerged() string {
+	if m := v.Current; v.NotPopulated == nil && m != nil && m.Generation > 0 && m.BaseID != v.Base.ID && len(m.Overrides)+len(m.Removals) > 0 {
+		return m.BaseID
+	}
+	return ""
+}
+
 // Held reports whether a path was changed in cfg by hand and live has not taken it.
 func (v *View) Held(path string) bool { return v.Current != nil && v.Current.held(path) }
 

@@ -89,27 +89,12 @@ type amend struct {
 
 // rewrite changes what cfg holds by a change of its manifest, and live with it below the paths: live first, for a crash between the two
 // then leaves what the next save brings to cfg.
-func (o *Overlay) rewrite(ctx context.Context, paths []string, change func(*amend) error) (*Restored, error) {
-	unlock, err := o.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	base, err := o.base(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s, err := o.openStore(ctx, base, false)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	defer o.rest()
-	v, err := o.view(ctx, base, s, LookOptions{})
-	if err != nil {
-		return nil, err
-	}
-	return o.amend(ctx, s, v, paths, change)
+func (o *Overlay) rewrite(ctx context.Context, paths []string, change func(*amend) error) (done *Restored, err error) {
+	err = o.atWork(ctx, func(s *Store, v *View) error {
+		done, err = o.amend(ctx, s, v, paths, change)
+		return err
+	})
+	return done, err
 }
 
 func (o *Overlay) amend(ctx context.Context, s *Store, v *View, paths []string, change func(*amend) error) (*Restored, error) {
@@ -292,7 +277,7 @@ func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *Merge, error
 func (a *amend) become(ctx context.Context, then *Manifest) (*Merge, error) {
 	next := *then
 	next.From, next.Time, next.Held = "", a.o.now().UTC(), nil
-	merges := a.next.Merges
+	now := a.s.Manifest
 	var merged *Merge
 	if then.BaseID != "" && then.BaseID != a.v.Base.ID {
 		w := a.o.merger(ctx, a.s, then)
@@ -302,7 +287,10 @@ func (a *amend) become(ctx context.Context, then *Manifest) (*Merge, error) {
 		merged, a.fresh = w.out, w.out.fresh
 		next = *w.out.next
 	}
-	next.BaseID, next.Merges = a.v.Base.ID, merges
+	next.BaseID, next.Merges = a.v.Base.ID, now.Merges
+	if now.BaseID != next.BaseID { // it was not merged with this base yet
+		next.From, next.Merges = now.BaseID, now.withMerge()
+	}
 	*a.next = next
 	return merged, nil
 }

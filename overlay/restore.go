@@ -43,29 +43,39 @@ type Restored struct {
 
 // Restore puts live paths, and all below them, back to a state. From base or a generation it is saved as a new generation.
 // Each file is replaced whole, by a rename.
-func (o *Overlay) Restore(ctx context.Context, from From, paths []string, message string) (*Restored, error) {
+func (o *Overlay) Restore(ctx context.Context, from From, paths []string, message string) (done *Restored, err error) {
+	err = o.atWork(ctx, func(s *Store, v *View) error {
+		if v.NotPopulated != nil {
+			return v.NotPopulated
+		}
+		done, err = o.restore(ctx, s, v, from, paths, message)
+		return err
+	})
+	return done, err
+}
+
+// atWork runs f under the target's lock, with its store open for writing and a view of the three trees.
+func (o *Overlay) atWork(ctx context.Context, f func(*Store, *View) error) error {
 	unlock, err := o.lock(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
 	base, err := o.base(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s, err := o.openStore(ctx, base, false)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer s.Close()
+	defer o.rest()
 	v, err := o.view(ctx, base, s, LookOptions{})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if v.NotPopulated != nil {
-		return nil, v.NotPopulated
-	}
-	return o.restore(ctx, s, v, from, paths, message)
+	return f(s, v)
 }
 
 func (o *Overlay) restore(ctx context.Context, s *Store, v *View, from From, paths []string, message string) (*Restored, error) {

@@ -18,33 +18,19 @@ const maxArchive = 256 << 20
 
 // Unrescue brings back into live what an archive of Rescue holds, and saves it as a generation. What the archive lists as removed is removed.
 // Nothing in it is believed: names stay below live, and kinds are file, directory and symbolic link.
-func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (*Restored, error) {
+func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (done *Restored, err error) {
 	x := &extract{contents: map[Digest][]byte{}, only: []string{}}
 	if err := x.read(r); err != nil {
 		return nil, err
 	}
-	unlock, err := o.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	base, err := o.base(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s, err := o.openStore(ctx, base, false)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	v, err := o.view(ctx, base, s, LookOptions{})
-	if err != nil {
-		return nil, err
-	}
-	if v.NotPopulated != nil {
-		return nil, v.NotPopulated
-	}
-	return o.unrescue(ctx, s, v, x, message)
+	err = o.atWork(ctx, func(s *Store, v *View) error {
+		if v.NotPopulated != nil {
+			return v.NotPopulated
+		}
+		done, err = o.unrescue(ctx, s, v, x, message)
+		return err
+	})
+	return done, err
 }
 
 func (o *Overlay) unrescue(ctx context.Context, s *Store, v *View, x *extract, message string) (*Restored, error) {

@@ -23,6 +23,7 @@ type Status struct {
 	Unsaved    int        `json:"unsaved"`
 	Conflicts  int        `json:"conflicts"`            // changed by hand in cfg and in live as well, or left by a merge
 	Unresolved int        `json:"unresolved,omitempty"` // of these, left by a merge
+	Unmerged   string     `json:"unmerged,omitempty"`   // the base that cfg was made against, where that is another and was not merged
 	Pending    int        `json:"pending,omitempty"`    // changed in cfg by hand, and taken by live at the next start
 	Watch      string     `json:"watch,omitempty"`      // fsnotify, or scan with its period
 	Problem    string     `json:"problem,omitempty"`    // what keeps the target from being saved, in words
@@ -51,7 +52,7 @@ func (s *Status) fill(r *overlay.Result, err error, whole bool) {
 	v := r.View
 	s.Base, s.Generation, s.Room = v.Base.ID, r.Generation, v.Free
 	s.Populated = v.NotPopulated == nil
-	s.Unresolved = len(v.Conflicts())
+	s.Unresolved, s.Unmerged = len(v.Conflicts()), v.Unmerged()
 	s.Conflicts, s.Pending = len(r.Conflicts)+s.Unresolved, len(r.Pending)
 	s.NotSaved = len(leftOut(r)) - len(r.Pending)
 	if !s.Populated {
@@ -111,6 +112,9 @@ func (s Status) Notes() []string {
 	var out []string
 	if s.NextBase != "" {
 		out = append(out, fmt.Sprintf("stands on %s; the next start takes %s", s.Base, s.NextBase))
+	}
+	if s.Unmerged != "" {
+		out = append(out, fmt.Sprintf("cfg was made against %s and is not merged with %s: what changed between them is hidden by the saved files", s.Unmerged, s.Base))
 	}
 	if n := s.Conflicts - s.Unresolved; n > 0 {
 		out = append(out, fmt.Sprintf("changed in cfg by hand and in live, and left as they are: %d; cfgd diff --unsaved %s shows them", n, s.Name))
