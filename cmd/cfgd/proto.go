@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+	"cfgd/internal/pathname"
+	sysrun "cfgd/internal/run"
+	"cfgd/jailhooks"
+	"cfgd/overlay"
+)
+
+func (s *session) protoCommand() *cli.Command {
+	return &cli.Command{
+		Name: "proto", Usage: "snapshots of prototypes",
+		Subcommands: []*cli.Command{
+			{
+				Name: "list", ArgsUsage: "[NAME]", Usage: "list snapshots: when, which jails are on them, what each changed in etc",
+				Action: s.protoList,
+			},
+			{
+				Name: "snapshot", ArgsUsage: "[NAME]", Usage: "take a snapshot with the next number",
+				Description: "With ZFS a recursive one, so that the system and its etc are of the same moment; without it a copy in the prototype's\n" +
+					".cfgd/snapshot. Refuses while packages are being installed. NAME may be left out where there is one prototype.",
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "comment", Usage: "a `TEXT` to keep with it"},
+					&cli.BoolFlag{Name: "plan", Usage: "print what would run"},
+				},
+				Action: s.protoSnapshot,
+			},
+			{
+				Name: "prune", ArgsUsage: "[NAME]", Usage: "destroy snapshots that nothing needs",
+				Description: "Never one that an fstab names, that is mounted, that a jail's cfg may have to go back to, or that is among the newest.",
+				Flags: []cli.Flag{
+					&cli.IntFlag{Name: "keep", Usage: "keep the newest `N` whatever else", Value: 5},
+					&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be destroyed"},
+				},
+				Action: s.protoPrune,
+			},
+		},
+	}
+}
+
+// prototypes are those named on the command line, or all.
+func (s *session) prototypes(c *cli.Context) ([]*config.Prototype, error) {
+	if err := counted(c, 0, 1); err != nil {
+		return nil, err
+	}
+	m, err := s.model()
+	if err != nil {
+		return nil, err
+	}
+	if c.NArg() == 0 {
+		if len(m.Prototypes) == 0 {
+			return nil, usagef("no prototypes: no jail's fstab names a snapshot; cfgd check shows what was found")
+		}
+		return m.Prototypes, nil
+	}
+	for _, p := range m.Prototypes {
+		if p.Name == c.Args().First() {
+			return []*config.Prototype{p}, nil
+		}
+	}
+	return nil, usagef("no prototype %q; cfgd proto list lists them", c.Args().First())
+}
+
+// prototype is the one that is meant.
+func (s *session) prototype(c *cli.Context) (*config.Prototype, error) {
+	all, err := s.prototypes(c)
+	if err == nil && len(all) > 1 {
+		return nil, usagef("which prototype? cfgd proto list lists them")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// snapshots are a prototype's: by zfs(8) where its tree is on ZFS, else copies.
+func (s *session) snapshots(ctx context.Context, p *config.Prototype) (jailhooks.Snapshots, error) {
+	root := s.loaded.Path(p.Root)
+	_, err := os.Stat(filepath.Join(root, config.CopyMark))
+	switch {
+	case err == nil, s.loaded.Root != "":
+		return jailhooks.Copies{Root: root}, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case p.Dataset != "":
+		return jailhooks.ZFS{Run: sysrun.System{}, Dataset: p.Dataset}, nil
+	case !sysrun.Has("zfs"):
+		return jailhooks.Copies{Root: root}, nil
+	}
+	out, err := sysrun.System{}.Run(ctx, sysrun.Command("zfs", "list", "-Hp", "-o", "name", p.Root))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; if it is on ZFS, give its dataset in [prototype.%s] of cfgd.toml", p.Name, err, p.Name)
+	}
+	return jailhooks.ZFS{Run: sysrun.System{}, Dataset: strings.TrimSpace(out)}, nil
+}
+
+// listedSnapshot is a snapshot in the form of its JSON.
+type listedSnapshot struct {
+	Prototype string         `json:"prototype"`
+	Name      string         `json:"name"`
+	Time      time.Time      `json:"time"`
+	Comment   string         `json:"comment,omitempty"`
+	UsedBy    []string       `json:"usedBy"`
+	Changes   map[string]int `json:"changes,omitempty"` // of etc, since the one before, by kind
+}
+
+func (s *session) protoList(c *cli.Context) error {
+	protos, err := s.prototypes(c)
+	if err != nil {
+		return err
+	}
+	refs, err := s.loaded.References()
+	if err != nil {
+		return err
+	}
+	list := []listedSnapshot{}
+	for _, p := range protos {
+		of, err := s.listed(c.Context, p, refs)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+		list = append(list, of...)
+	}
+	return s.printSnapshots(list)
+}
+
+func (s *session) listed(ctx context.Context, p *config.Prototype, refs []config.Reference) ([]listedSnapshot, error) {
+	snaps, err := s.snapshots(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	all, err := snaps.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []listedSnapshot
+	before := ""
+	for _, x := range all {
+		l := listedSnapshot{Prototype: p.Name, Name: x.Name, Time: x.Time, Comment: x.Comment, UsedBy: usedBy(refs, p, x.Name)}
+		etc := s.loaded.Path(p.Etc(snaps.Mark(), x.Name))
+		if before != "" {
+			if l.Changes, err = overlay.CompareTrees(ctx, before, etc); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+		}
+		before = etc
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// usedBy are the jails whose fstabs name a snapshot of a prototype.
+func usedBy(refs []config.Reference, p *config.Prototype, name string) []string {
+	jails := []string{}
+	for _, r := range refs {
+		if r.Snapshot.Name == name && p.Has(r.Snapshot) && !slices.Contains(jails, r.Jail) {
+			jails = append(jails, r.Jail)
+		}
+	}
+	return jails
+}
+
+func (s *session) printSnapshots(list []listedSnapshot) error {
+	if s.json {
+		return s.print(struct {
+			Version   int              `json:"version"`
+			Snapshots []listedSnapshot `json:"snapshots"`
+		}{1, list})
+	}
+	w := newTable()
+	w.row("PROTOTYPE", "SNAPSHOT", "TAKEN", "JAILS", "ETC", "COMMENT")
+	for _, l := range list {
+		w.row(l.Prototype, l.Name, l.Time.Local().Format(time.DateTime), dash(strings.Join(l.UsedBy, " ")), dash(changeCounts(l.Changes)), pathname.Plain(l.Comment))
+	}
+	return w.print(s.out)
+}
+
+// changeCounts prints how many paths were added, modified and so on.
+func changeCounts(n map[string]int) string {
+	var words []string
+	for _, what := range []overlay.What{overlay.Added, overlay.Modified, overlay.Deleted, overlay.Type, overlay.Mode} {
+		if n[what.String()] > 0 {
+			words = append(words, fmt.Sprintf("%s%d", what.Letter(), n[what.String()]))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func (s *session) protoSnapshot(c *cli.Context) error {
+	p, err := s.prototype(c)
+	if err != nil {
+		return err
+	}
+	snaps, err := s.snapshots(c.Context, p)
+	if err != nil {
+		return err
+	}
+	all, err := snaps.List(c.Context)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	name := jailhooks.Next(all)
+	if c.Bool("plan") {
+		_, err := fmt.Fprintln(s.out, strings.Join(snaps.TakePlan(name, c.String("comment")), "\n"))
+		return err
+	}
+	if err := jailhooks.Quiet(s.loaded.Path(p.Root)); err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	if err := snaps.Take(c.Context, name, c.String("comment")); err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	_, err = fmt.Fprintf(s.out, "%s snapshot %s taken; cfgd jail switch --plan ALL %s shows what it would do\n", p.Name, name, name)
+	return err
+}
+
+func (s *session) protoPrune(c *cli.Context) error {
+	p, err := s.prototype(c)
+	if err != nil {
+		return err
+	}
+	if c.Int("keep") < 1 {
+		return usagef("--keep %d: at least the newest stays", c.Int("keep"))
+	}
+	snaps, err := s.snapshots(c.Context, p)
+	if err != nil {
+		return err
+	}
+	all, err := snaps.List(c.Context)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	why, err := s.needed(c.Context, p)
+	if err != nil {
+		return fmt.Errorf("%s: %w; nothing was destroyed", p.Name, err)
+	}
+	for i, x := range all {
+		reason := why(x.Name)
+		if i >= len(all)-c.Int("keep") {
+			reason = fmt.Sprintf("among the newest %d", c.Int("keep"))
+		}
+		if err := s.pruneOne(c, p, snaps, x.Name, reason); err != nil {
+			return fmt.Errorf("%s@%s: %w", p.Name, x.Name, err)
+		}
+	}
+	return nil
+}
+
+func (s *session) pruneOne(c *cli.Context, p *config.Prototype, snaps jailhooks.Snapshots, name, reason string) error {
+	words := "kept: " + reason
+	switch {
+	case reason != "":
+	case c.Bool("dry-run"):
+		words = "would be destroyed: " + strings.Join(snaps.DestroyPlan(name), "; ")
+	default:
+		if err := snaps.Destroy(c.Context, name); err != nil {
+			return err
+		}
+		words = "destroyed"
+	}
+	_, err := fmt.Fprintf(s.out, "%s@%s %s\n", p.Name, name, words)
+	return err
+}
+
+// needed says why a snapshot must stay, "" where nothing needs it.
+func (s *session) needed(ctx context.Context, p *config.Prototype) (func(name string) string, error) {
+	refs, err := s.loaded.References()
+	if err != nil {
+		return nil, err
+	}
+	reach := map[string]string{}
+	for _, t := range s.loaded.Targets {
+		ids, err := s.overlay(t).Reach(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.Name, err)
+		}
+		for _, id := range ids {
+			reach[id] = t.Name
+		}
+	}
+	mounted, err := jailhooks.MountedSources()
+	if err != nil {
+		return nil, err
+	}
+	return func(name string) string {
+		for _, r := range refs {
+			if r.Snapshot.Name == name && p.Has(r.Snapshot) {
+				return fmt.Sprintf("%s names it", r.At)
+			}
+		}
+		for _, source := range mounted {
+			if snap, ok := config.ParseSnapshot(strings.TrimPrefix(source, s.loaded.Root)); ok && snap.Name == name && p.Has(snap) {
+				return "it is mounted"
+			}
+		}
+		for id, target := range reach {
+			if tree, at, ok := strings.Cut(id, "@"); ok && at == name && strings.HasPrefix(tree, filepath.Base(p.Root)+"/") {
+				return fmt.Sprintf("%s may go back to it", target)
+			}
+		}
+		return ""
+	}, nil
+}

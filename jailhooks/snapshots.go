@@ -1,0 +1,243 @@
+package jailhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"cfgd/config"
+	"cfgd/internal/run"
+	"cfgd/overlay"
+)
+
+// Snapshot is a snapshot of a prototype.
+type Snapshot struct {
+	Name    string
+	Time    time.Time
+	Comment string
+}
+
+// Snapshots are those of one prototype, by zfs(8) or as plain copies.
+type Snapshots interface {
+	// List lists them, oldest first.
+	List(ctx context.Context) ([]Snapshot, error)
+	Take(ctx context.Context, name, comment string) error
+	Destroy(ctx context.Context, name string) error
+	// TakePlan and DestroyPlan are what the two run, in words where it is no command.
+	TakePlan(name, comment string) []string
+	DestroyPlan(name string) []string
+	// Mark is config.ZFSMark or config.CopyMark.
+	Mark() string
+}
+
+// ZFS takes snapshots with zfs(8): recursive ones, so that a prototype and its etc are of the same moment.
+type ZFS struct {
+	Run     run.Runner
+	Dataset string
+}
+
+// commentProperty is the user property that keeps a comment.
+const commentProperty = "cfgd:comment"
+
+// Mark is ZFS's.
+func (ZFS) Mark() string { return config.ZFSMark }
+
+// List reads what zfs list -Hp prints: name, seconds since 1970, the property, apart by tabs.
+func (z ZFS) List(ctx context.Context) ([]Snapshot, error) {
+	out, err := z.Run.Run(ctx, run.Command("zfs", "list", "-Hp", "-t", "snapshot", "-d", "1", "-s", "creation", "-o", "name,creation,"+commentProperty, z.Dataset))
+	if err != nil {
+		return nil, err
+	}
+	var all []Snapshot
+	for line := range strings.SplitSeq(strings.TrimSuffix(out, "\n"), "\n") {
+		if line == "" {
+			continue
+		}
+		f := strings.SplitN(line, "\t", 3)
+		_, name, ok := strings.Cut(f[0], "@")
+		if len(f) != 3 || !ok {
+			return nil, fmt.Errorf("zfs list: line %q: not NAME, CREATION and %s", line, commentProperty)
+		}
+		sec, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("zfs list: line %q: %w", line, err)
+		}
+		s := Snapshot{Name: name, Time: time.Unix(sec, 0).UTC()}
+		if f[2] != "-" {
+			s.Comment = f[2]
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func (z ZFS) take(name, comment string) run.Cmd {
+	args := []string{"snapshot", "-r"}
+	if comment != "" {
+		args = append(args, "-o", commentProperty+"="+comment)
+	}
+	return run.Command("zfs", append(args, z.Dataset+"@"+name)...)
+}
+
+func (z ZFS) destroy(name string) run.Cmd {
+	return run.Command("zfs", "destroy", "-r", z.Dataset+"@"+name)
+}
+
+// Take takes a recursive snapshot.
+func (z ZFS) Take(ctx context.Context, name, comment string) error {
+	_, err := z.Run.Run(ctx, z.take(name, comment))
+	return err
+}
+
+// Destroy destroys a recursive snapshot; zfs(8) refuses one that is in use, held or cloned.
+func (z ZFS) Destroy(ctx context.Context, name string) error {
+	_, err := z.Run.Run(ctx, z.destroy(name))
+	return err
+}
+
+// TakePlan is the command.
+func (z ZFS) TakePlan(name, comment string) []string { return []string{z.take(name, comment).String()} }
+
+// DestroyPlan is the command.
+func (z ZFS) DestroyPlan(name string) []string { return []string{z.destroy(name).String()} }
+
+// Copies are snapshots without ZFS: read-only copies of the prototype in its own .cfgd/snapshot. One is made beside its name and renamed
+// when it is whole and on stable storage.
+type Copies struct {
+	Root string // the prototype's, with --root's directory before it
+}
+
+// Mark is that of the copies.
+func (Copies) Mark() string { return config.CopyMark }
+
+func (c Copies) dir() string                { return filepath.Join(c.Root, ".cfgd/snapshot") }
+func (c Copies) path(name string) string    { return filepath.Join(c.dir(), name) }
+func (c Copies) comment(name string) string { return filepath.Join(c.dir(), "."+name+".comment") }
+
+// List lists the directories.
+func (c Copies) List(context.Context) ([]Snapshot, error) {
+	names, err := os.ReadDir(c.dir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var all []Snapshot
+	for _, n := range names {
+		st, err := n.Info()
+		if err != nil || !st.IsDir() || strings.HasPrefix(n.Name(), ".") {
+			continue
+		}
+		s := Snapshot{Name: n.Name(), Time: st.ModTime().UTC()}
+		if b, err := os.ReadFile(c.comment(n.Name())); err == nil {
+			s.Comment = strings.TrimSuffix(string(b), "\n")
+			if cst, err := os.Stat(c.comment(n.Name())); err == nil {
+				s.Time = cst.ModTime().UTC() // the copy's own time is the prototype's
+			}
+		}
+		all = append(all, s)
+	}
+	slices.SortStableFunc(all, func(a, b Snapshot) int { return older(a, b) })
+	return all, nil
+}
+
+// older orders by number where both names are numbers, else by time.
+func older(a, b Snapshot) int {
+	x, errA := strconv.Atoi(a.Name)
+	y, errB := strconv.Atoi(b.Name)
+	if errA == nil && errB == nil {
+		return x - y
+	}
+	return a.Time.Compare(b.Time)
+}
+
+// Take copies the prototype, but for its own snapshots and what is mounted below it.
+func (c Copies) Take(ctx context.Context, name, comment string) error {
+	half := c.path(".new")
+	if err := os.RemoveAll(half); err != nil { // of a run that was killed
+		return err
+	}
+	if err := os.MkdirAll(half, 0o755); err != nil {
+		return err
+	}
+	if err := overlay.CopyTree(ctx, c.Root, half, ".cfgd"); err != nil {
+		return errors.Join(err, os.RemoveAll(half))
+	}
+	if err := os.WriteFile(c.comment(name), []byte(comment+"\n"), 0o644); err != nil {
+		return errors.Join(err, os.RemoveAll(half))
+	}
+	unix.Sync() // all of it, in one go: a system of many thousand files is fsynced one by one for minutes
+	if err := os.Rename(half, c.path(name)); err != nil {
+		return errors.Join(err, os.RemoveAll(half))
+	}
+	return syncDir(c.dir())
+}
+
+// Destroy removes a copy: first its name, so that no half of it is ever seen.
+func (c Copies) Destroy(_ context.Context, name string) error {
+	gone := c.path(".gone")
+	if err := os.RemoveAll(gone); err != nil {
+		return err
+	}
+	if err := os.Rename(c.path(name), gone); err != nil {
+		return err
+	}
+	if err := os.Remove(c.comment(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
+
+// TakePlan says it in words.
+func (c Copies) TakePlan(name, _ string) []string {
+	return []string{"copy " + c.Root + " to " + c.path(name)}
+}
+
+// DestroyPlan says it in words.
+func (c Copies) DestroyPlan(name string) []string { return []string{"remove " + c.path(name)} }
+
+// Next is the name of the next snapshot: one more than the highest number.
+func Next(all []Snapshot) string {
+	n := 0
+	for _, s := range all {
+		if x, err := strconv.Atoi(s.Name); err == nil {
+			n = max(n, x)
+		}
+	}
+	return strconv.Itoa(n + 1)
+}
+
+// ErrPackages says that a prototype's packages are just being changed.
+var ErrPackages = errors.New("packages are being installed or removed")
+
+// Quiet refuses a prototype whose package database is being written: pkg(8) keeps a journal of SQLite's beside it meanwhile.
+func Quiet(root string) error {
+	for _, name := range []string{"local.sqlite-journal", "local.sqlite-wal"} {
+		full := filepath.Join(root, "var/db/pkg", name)
+		if st, err := os.Lstat(full); err == nil && st.Size() > 0 {
+			return fmt.Errorf("%w: %s is there; wait until pkg has ended", ErrPackages, full)
+		}
+	}
+	return nil
+}
+
+// MountedSources are the sources of all mounts, as the system's table has them.
+func MountedSources() ([]string, error) {
+	infos, err := mountinfo.GetMounts(nil)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, i := range infos {
+		all = append(all, i.Source)
+	}
+	return all, nil
+}

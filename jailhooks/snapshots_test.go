@@ -1,0 +1,117 @@
+package jailhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cfgd/internal/run"
+)
+
+// zfsSays is a zfs(8) that prints one text.
+type zfsSays struct {
+	out string
+	ran []string
+}
+
+func (z *zfsSays) Run(_ context.Context, c run.Cmd) (string, error) {
+	z.ran = append(z.ran, c.String())
+	return z.out, nil
+}
+
+func TestZFSSnapshots(t *testing.T) {
+	t.Parallel()
+	r := &zfsSays{out: "zpool/proto@1\t1700000000\t-\nzpool/proto@2\t1700000100\tnginx 1.26, for all\n"}
+	z := ZFS{Run: r, Dataset: "zpool/proto"}
+	all, err := z.List(t.Context())
+	if err != nil || len(all) != 2 || all[0] != (Snapshot{Name: "1", Time: time.Unix(1700000000, 0).UTC()}) || all[1].Comment != "nginx 1.26, for all" || Next(all) != "3" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if err := errors.Join(z.Take(t.Context(), "3", ""), z.Take(t.Context(), "3", "it's new"), z.Destroy(t.Context(), "1")); err != nil {
+		t.Error(err)
+	}
+	want := []string{"zfs list -Hp -t snapshot -d 1 -s creation -o name,creation,cfgd:comment zpool/proto", "zfs snapshot -r zpool/proto@3",
+		`zfs snapshot -r -o 'cfgd:comment=it'\''s new' zpool/proto@3`, "zfs destroy -r zpool/proto@1"}
+	if !slices.Equal(r.ran, want) {
+		t.Errorf("%q", r.ran)
+	}
+	if plan := append(z.TakePlan("3", ""), z.DestroyPlan("1")...); !slices.Equal(plan, []string{want[1], want[3]}) {
+		t.Errorf("%q", plan)
+	}
+	for _, bad := range []string{"zpool/proto\t1\t-\n", "zpool/proto@1\n", "zpool/proto@1\tx\t-\n"} {
+		if _, err := (ZFS{Run: &zfsSays{out: bad}}).List(t.Context()); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	put := func(name, content string) {
+		full := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o755), os.WriteFile(full, []byte(content), 0o640)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := Copies{Root: root}
+	if all, err := c.List(t.Context()); err != nil || len(all) > 0 || Next(all) != "1" {
+		t.Errorf("%v, %v", all, err)
+	}
+	put("etc/rc.conf", "1\n")
+	put(".cfgd/snapshot/.new/half", "of a run that was killed")
+	if err := errors.Join(os.Symlink("rc.conf", filepath.Join(root, "etc/link")), os.Chtimes(filepath.Join(root, "etc/rc.conf"), time.Time{}, time.Unix(1e9, 0))); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 10; n++ {
+		put("etc/n", fmt.Sprint(n))
+		if err := c.Take(t.Context(), fmt.Sprint(n), fmt.Sprintf("number %d", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := c.List(t.Context())
+	if err != nil || len(all) != 10 || all[9].Name != "10" || all[9].Comment != "number 10" || Next(all) != "11" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	copied := filepath.Join(root, ".cfgd/snapshot/2/etc")
+	st, err := os.Lstat(filepath.Join(copied, "rc.conf"))
+	link, lerr := os.Readlink(filepath.Join(copied, "link"))
+	n, nerr := os.ReadFile(filepath.Join(copied, "n"))
+	if err := errors.Join(err, lerr, nerr); err != nil || st.Mode() != 0o640 || st.ModTime().Unix() != 1e9 || link != "rc.conf" || string(n) != "2" {
+		t.Errorf("%v, %v, %q, %q", err, st, link, n)
+	}
+	if _, err := os.Lstat(filepath.Join(root, ".cfgd/snapshot/10/.cfgd")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("snapshots are in the snapshot: %v", err)
+	}
+	if err := c.Destroy(t.Context(), "3"); err != nil {
+		t.Fatal(err)
+	}
+	if all, err = c.List(t.Context()); err != nil || len(all) != 9 {
+		t.Errorf("%v, %v", all, err)
+	}
+	left, _ := filepath.Glob(filepath.Join(root, ".cfgd/snapshot/.*"))
+	if len(left) != 9 { // the comments
+		t.Errorf("left: %q", left)
+	}
+	if err := c.Destroy(t.Context(), "3"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	full := filepath.Join(root, "var/db/pkg/local.sqlite-journal")
+	if err := errors.Join(Quiet(root), os.MkdirAll(filepath.Dir(full), 0o755), os.WriteFile(full, nil, 0o644), Quiet(root), os.WriteFile(full, []byte("x"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Quiet(root); !errors.Is(err, ErrPackages) || !strings.Contains(err.Error(), full) {
+		t.Error(err)
+	}
+}
