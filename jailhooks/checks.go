@@ -51,23 +51,31 @@ func foreign(content []byte) bool {
 const most = 200
 
 func (k *Checking) ask(ctx context.Context, c config.Checker, path string, content []byte) (problem, skipped string) {
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
 	cmd := run.Command(c.Command[0], c.Command[1:]...)
 	cmd.Stdin, cmd.From, cmd.Unprivileged = content, path, true
 	if cmd.Stdin == nil {
 		cmd.Stdin = []byte{}
 	}
-	_, err := k.Run.Run(ctx, cmd)
+	return hear(ctx, k.Run, cmd, c)
+}
+
+// notRun is the least exit status by which env(1), chroot(8) and sh(1) say that they could not run a program.
+const notRun = 126
+
+// hear runs a checker and says what it has against a file.
+func hear(ctx context.Context, r run.Runner, cmd run.Cmd, c config.Checker) (problem, skipped string) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	_, err := r.Run(ctx, cmd)
 	var failed *run.Error
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
 		return "", ""
 	case ctx.Err() != nil:
-		return "", cmd.Name + " takes too long"
-	case errors.Is(err, exec.ErrNotFound):
-		return "", cmd.Name + " is not installed"
+		return "", c.Command[0] + " takes too long"
+	case errors.Is(err, exec.ErrNotFound), errors.As(err, &exit) && exit.ExitCode() >= notRun:
+		return "", c.Command[0] + " is not installed"
 	case errors.As(err, &failed) && errors.As(err, &exit) && exit.Exited():
 		said := strings.TrimSpace(failed.Stderr)
 		if len(said) > most {

@@ -117,6 +117,7 @@ func (h *Hooks) fill(ctx context.Context, p *place) (*Started, error) {
 	if err != nil {
 		return nil, errors.Join(err, h.undo(context.WithoutCancel(ctx), p, m))
 	}
+	h.checkMerged(ctx, pop.Merge)
 	return &Started{Population: pop}, nil
 }
 

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"cfgd/config"
 	"cfgd/internal/dirfd"
 )
 
@@ -19,9 +21,12 @@ func (s *Store) outdated() bool {
 
 // merger makes what computes a merge of a generation with the store's base.
 func (o *Overlay) merger(ctx context.Context, s *Store, m *Manifest) *merger {
-	return &merger{ctx: ctx, base: s.base, old: m, policy: o.Target.OnConflict, class: o.classOf(s), read: s.content, tools: o.Tools, texts: &o.Bases.texts,
+	return &merger{ctx: ctx, base: s.base, old: m, policy: o.policy(), class: o.classOf(s), read: s.content, tools: o.Tools, texts: &o.Bases.texts,
 		xattrs: !s.Plain.NoXattrs && !s.base.Tree.NoXattrs, max: min(s.most(), maxMerged), now: o.now(), etc: o.Target.Live}
 }
+
+// policy is whose version is taken where both sides changed.
+func (o *Overlay) policy() config.OnConflict { return cmp.Or(o.Target.OnConflict, config.ConflictMine) }
 
 // maxMerged is the size in bytes above which no text is merged.
 const maxMerged = 8 << 20

@@ -74,6 +74,18 @@ func (m *Merge) Conflicts() int {
 // ErrPlanned is MergeTools.Derive's answer to a plan: the command will run when the plan is carried out.
 var ErrPlanned = errors.New("planned")
 
+// Merged lists the files whose contents were brought together.
+func (m *Merge) Merged() []string {
+	var paths []string
+	for i := range m.Outcomes {
+		u := &m.Outcomes[i]
+		if u.Verdict == VerdictMerged && u.override != nil && u.override.Kind == dirfd.KindFile {
+			paths = append(paths, u.Path)
+		}
+	}
+	return paths
+}
+
 // MergeTools are what a merge needs of the system. Each may be nil: it is then said what was not done.
 type MergeTools struct {
 	// Check tells what a checker says against a content, "" for nothing; skipped is why it was not asked.

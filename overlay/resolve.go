@@ -78,6 +78,54 @@ func (o *Overlay) Pin(ctx context.Context, paths []string, off bool) (*Restored,
 	})
 }
 
+// Reject makes a conflict of a path that the last merge brought together, and returns what it had come to: something that needs all of etc
+// in place does not take it.
+func (o *Overlay) Reject(ctx context.Context, path, why string) (merged []byte, err error) {
+	_, err = o.rewrite(ctx, []string{path}, func(a *amend) error {
+		a.next.Message = fmt.Sprintf("rejected the merge of %s", pathname.Quote(path))
+		merged, err = a.reject(path, why)
+		return err
+	})
+	return merged, err
+}
+
+// reject takes one of the two sides of a merge again: what the generation before it had, or the default.
+func (a *amend) reject(path, why string) ([]byte, error) {
+	m := a.s.Manifest
+	now, ok := m.override(path)
+	if !ok || len(m.Merges) == 0 {
+		return nil, fmt.Errorf("%s: no merge is known that it came of", pathname.Quote(path))
+	}
+	n := m.Merges[len(m.Merges)-1]
+	then, err := a.s.generation(n - 1)
+	if err != nil {
+		return nil, err
+	}
+	mine, ok := then.override(path)
+	theirs, err := a.v.Base.entry(path)
+	if err != nil || !ok || theirs == nil {
+		return nil, errors.Join(err, fmt.Errorf("%s: its two sides are not known", pathname.Quote(path)))
+	}
+	b, err := a.s.content(&now.Entry)
+	if err != nil {
+		return nil, err
+	}
+	c := Conflict{Path: path, From: then.BaseID, To: m.BaseID, Taken: a.o.policy(), Why: why, Old: mine.Default, Mine: &mine.Entry, Theirs: theirs, Text: &now.Entry}
+	i, _ := slices.BinarySearchFunc(a.next.Conflicts, path, func(c Conflict, p string) int { return pathname.Compare(c.Path, p) })
+	a.next.Conflicts = slices.Insert(a.next.Conflicts, i, c)
+	take := c.Mine
+	if c.Taken == config.ConflictTheirs {
+		take = c.Theirs
+	}
+	if err := a.set(path, take); err != nil {
+		return nil, err
+	}
+	if o, ok := a.next.override(path); ok {
+		o.Default = mine.Default // still to be settled
+	}
+	return b, nil
+}
+
 // amend is a manifest in the making, with what its entries hold.
 type amend struct {
 	o     *Overlay
