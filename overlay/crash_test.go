@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cfgd/config"
 	"cfgd/internal/dirfd"
 )
 
@@ -748,6 +749,36 @@ func TestCrashDuringMerge(t *testing.T) {
 		t.Fatal("nothing was merged")
 	}
 	c.everywhere(shuffles())
+}
+
+// Settling a conflict, a pin, a rollback over a change of the base: each is a generation like any other.
+func TestCrashDuringAmendments(t *testing.T) {
+	t.Parallel()
+	merged := func(b *box) {
+		newDefaults(b)
+		b.must(mergeNow(b.o))
+	}
+	for name, act := range map[string]func(o *Overlay) error{
+		"resolve": func(o *Overlay) error {
+			_, err := o.Resolve(t.Context(), []string{"ssh/sshd_config"}, Choice{Take: config.ConflictTheirs})
+			return err
+		},
+		"edited": func(o *Overlay) error {
+			_, err := o.Resolve(t.Context(), []string{"ssh/sshd_config"}, Choice{Content: []byte("both\n")})
+			return err
+		},
+		"pin":      func(o *Overlay) error { _, err := o.Pin(t.Context(), []string{"local/nginx"}, false); return err },
+		"rollback": func(o *Overlay) error { _, _, err := o.Rollback(t.Context(), 1); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := recordCrash(t, merged, func(b *box) { b.must(act(b.o)) })
+			if c.old == c.new {
+				t.Fatal("nothing was changed")
+			}
+			c.everywhere(min(shuffles(), 3))
+		})
+	}
 }
 
 // A crash while an interrupted save is being finished must not matter either.
