@@ -1,0 +1,149 @@
+package jailhooks
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cfgd/config"
+	"cfgd/internal/run"
+)
+
+func (y *yard) spec() *Spec {
+	return &Spec{Name: "web", Hostname: "web.example.org", IP: "192.168.0.12", Interface: "igb0", Mark: config.ZFSMark, Snapshot: "2", Dataset: "zpool/proto",
+		Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto"}}
+}
+
+// zpool is a zfs(8) that knows which datasets there are.
+type zpool struct {
+	there []string
+	log   []string
+	fail  string
+}
+
+func (z *zpool) Run(_ context.Context, c run.Cmd) (string, error) {
+	z.log = append(z.log, c.String())
+	last := c.Args[len(c.Args)-1]
+	switch {
+	case z.fail != "" && strings.Contains(c.String(), z.fail):
+		return "", errors.New("failed")
+	case c.Args[0] == "create":
+		z.there = append(z.there, last)
+	case c.Args[0] == "destroy":
+		z.there = slices.DeleteFunc(z.there, func(d string) bool { return d == last })
+	case c.Args[0] == "list" && c.Args[1] == "-Hr":
+		return strings.Join(z.there, "\n") + "\n", nil
+	case !slices.Contains(z.there, last):
+		return "", errors.New("dataset does not exist")
+	}
+	return "", nil
+}
+
+func (y *yard) creator(z *zpool) *Creator {
+	m, err := y.load()
+	y.must(err)
+	return &Creator{Model: m, Run: z, Reload: y.load, SaveHost: func(_ context.Context, p string) error { return y.did("save " + p) }}
+}
+
+// tree is all that a creation may touch.
+func (y *yard) state() string {
+	return y.read("etc/rc.conf") + strings.Join(y.names("etc"), " ") + strings.Join(y.names("jail"), " ") + strings.Join(y.names("var/db/cfgd/jails"), " ")
+}
+
+func (y *yard) names(dir string) (names []string) {
+	list, _ := os.ReadDir(y.path(dir))
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestCreateAndDestroy(t *testing.T) {
+	t.Parallel()
+	y, z := newYard(t), &zpool{}
+	before := y.state()
+	c, err := y.spec().Plan(time.Now())
+	y.must(err)
+	want := []string{"zfs create -o mountpoint=legacy zpool/web", "zfs create -o mountpoint=legacy zpool/web/cfg", "zfs create -o mountpoint=legacy zpool/web/var",
+		"zfs create -o mountpoint=legacy zpool/web/home", "mkdir /jail/web", "write /etc/fstab.web", "append to /etc/rc.conf"}
+	if got := c.Lines(); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	y.must(y.creator(z).Create(t.Context(), c))
+	if !slices.Equal(z.log, want[:4]) || !slices.Equal(y.log, []string{"save fstab.web", "save rc.conf"}) {
+		t.Errorf("%q, %q", z.log, y.log)
+	}
+	m, err := y.load()
+	y.must(err)
+	web := m.Target("web")
+	if web == nil || web.BaseID != "proto/etc@2" || slices.ContainsFunc(m.Problems, func(p config.Problem) bool { return p.Target == "web" }) || m.Target("vhost1") == nil || !slices.Equal(web.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup web"}) {
+		t.Fatalf("%+v, %v", web, m.Problems)
+	}
+	if err := y.creator(z).Create(t.Context(), c); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+
+	// After a switch it is still the jail that was made; after an edit it is not.
+	s, err := config.SwitchFstab("", []byte(y.read("etc/fstab.web")), "/jail/proto", "1")
+	y.must(err)
+	y.write("etc/fstab.web", string(s.Data)+"zpool/web/extra /jail/web/extra zfs rw 0 0\n")
+	if err := y.creator(z).Destroy(t.Context(), c, false); !errors.Is(err, ErrAdded) {
+		t.Error(err)
+	}
+	y.write("etc/fstab.web", string(s.Data))
+	z.there = append(z.there, "zpool/web/home@daily")
+	if err := y.creator(z).Destroy(t.Context(), c, false); !errors.Is(err, ErrAdded) || !strings.Contains(err.Error(), "zpool/web/home@daily") {
+		t.Error(err)
+	}
+	z.there = z.there[:4]
+	again, err := y.creator(z).Created("web")
+	y.must(err)
+	z.log = nil
+	y.must(y.creator(z).Destroy(t.Context(), again, false))
+	if got := y.state(); got != before || len(z.there) > 0 {
+		t.Errorf("left: %q\n%s\nwas\n%s", z.there, got, before)
+	}
+	if _, err := y.creator(z).Created("vhost1"); err == nil || !strings.Contains(err.Error(), "was not made by cfgd") {
+		t.Error(err)
+	}
+}
+
+func TestCreateFails(t *testing.T) {
+	t.Parallel()
+	for _, fail := range []string{"create -o mountpoint=legacy zpool/web/var", "save rc.conf"} {
+		y, z := newYard(t), &zpool{fail: fail}
+		before := y.state()
+		c, err := y.spec().Plan(time.Now())
+		y.must(err)
+		if fail == "save rc.conf" {
+			y.fail[fail] = errors.New("failed")
+		}
+		if err := y.creator(z).Create(t.Context(), c); err == nil {
+			t.Error("created all the same")
+		}
+		if fail == "save rc.conf" { // it cannot be saved that it is undone either
+			y.must(os.Remove(y.path("var/db/cfgd/jails/web.json")))
+		}
+		if got := y.state(); got != before || len(z.there) > 0 {
+			t.Errorf("%s: left %q\n%s", fail, z.there, got)
+		}
+	}
+}
+
+func TestCreateRefusesNames(t *testing.T) {
+	t.Parallel()
+	for _, change := range []func(*Spec){
+		func(s *Spec) { s.Name = "a b" }, func(s *Spec) { s.Name = "x$(reboot)" }, func(s *Spec) { s.Name = "../x" }, func(s *Spec) { s.Name = "host" }, func(s *Spec) { s.Name = "" },
+		func(s *Spec) { s.Hostname = "a\"; reboot; \"" }, func(s *Spec) { s.IP = "1.2.3" }, func(s *Spec) { s.Interface = "igb0 ; x" },
+	} {
+		s := newYard(t).spec()
+		change(s)
+		if _, err := s.Plan(time.Now()); err == nil {
+			t.Errorf("%+v was taken", s)
+		}
+	}
+}
