@@ -216,7 +216,7 @@ func replaceFile(full string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	tmp := full + ".cfgd"
+	tmp := filepath.Join(filepath.Dir(full), ".cfgd."+filepath.Base(full)) // of class ignore, should it be left
 	if err := writeSynced(tmp, data, st); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
