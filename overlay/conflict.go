@@ -35,6 +35,19 @@ func (m *Manifest) conflict(path string) (*Conflict, bool) {
 // entries are all versions of a conflict, for what is to be kept of them.
 func (c *Conflict) entries() []*Entry { return []*Entry{c.Old, c.Mine, c.Theirs, c.Text} }
 
+// refers reports whether a version of the conflict has the entry's content.
+func (c *Conflict) refers(e *Entry) bool {
+	return e != nil && slices.ContainsFunc(c.entries(), func(x *Entry) bool { return x != nil && x.Digest == e.Digest })
+}
+
+// taken is the version that the merge put in place.
+func (c *Conflict) taken() *Entry {
+	if c.Taken == config.ConflictTheirs {
+		return c.Theirs
+	}
+	return c.Mine
+}
+
 // conflictLine is a conflict in the manifest: a field of the line of its path.
 type conflictLine struct {
 	From   string `json:"from"`

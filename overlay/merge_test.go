@@ -529,3 +529,54 @@ func TestUnmergedStart(t *testing.T) {
 		t.Errorf("%q", v.Unmerged())
 	}
 }
+
+// What was edited after a merge is not lost in settling it: the text to decide on has it, the side that was taken is it, and taking the other
+// one leaves it in a generation.
+func TestResolveKeepsLaterEdits(t *testing.T) {
+	later := text(9, map[int]string{1: "later\n", 5: "mine\n"})
+	for _, c := range []struct {
+		how  Choice
+		want string
+	}{
+		{Choice{Take: config.ConflictMine}, later},
+		{Choice{Take: config.ConflictTheirs}, text(9, map[int]string{5: "theirs\n"})},
+	} {
+		b := newBox(t, map[string]string{"rc.conf": text(9, nil), "other": "o\n"})
+		b.conflicted(config.ConflictMine)
+		b.edit("rc.conf", later)
+		marked, err := b.o.ConflictText(t.Context(), "rc.conf")
+		if err != nil || !strings.HasPrefix(string(marked), "later\n") || !strings.Contains(string(marked), "<<<<<<< saved\nmine\n||||||| ") || strings.Count(string(marked), "<<<<<<<") != 1 {
+			t.Errorf("%v\n%s", err, marked)
+		}
+		if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, c.how); err != nil {
+			t.Fatal(err)
+		}
+		b.holds(map[string]string{"rc.conf": c.want})
+		all, err := b.o.Log(t.Context())
+		b.must(err)
+		e, content, err := b.o.Show(t.Context(), all[1].Generation, "rc.conf")
+		if err != nil || e == nil || string(content) != later {
+			t.Errorf("generation %d: %v, %q", all[1].Generation, err, content)
+		}
+		b.settled()
+	}
+}
+
+// A version of a conflict that is lost stops nothing else.
+func TestLostSideOfAConflict(t *testing.T) {
+	b := newBox(t, map[string]string{"rc.conf": text(9, nil), "other": "o\n"})
+	b.conflicted(config.ConflictMine)
+	c := b.look().Conflicts()[0]
+	b.must(os.Remove(b.path("jail/cfg/.cfgd/objects/" + c.Theirs.Digest.String() + ".gz")))
+	b.must(os.Remove(b.path("base2/rc.conf")))
+	b.o = b.overlay()
+	if _, err := b.o.Pin(t.Context(), []string{"other"}, false); err != nil {
+		t.Errorf("pin: %v", err)
+	}
+	if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, Choice{Take: config.ConflictTheirs}); err == nil || !strings.Contains(err.Error(), "rc.conf") {
+		t.Errorf("theirs: %v", err)
+	}
+	if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, Choice{}); err != nil {
+		t.Errorf("edited: %v", err)
+	}
+}

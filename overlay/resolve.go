@@ -35,6 +35,11 @@ func (o *Overlay) Resolve(ctx context.Context, paths []string, how Choice) (*Res
 	if how.Take == "" || how.Content != nil {
 		words = "edited"
 	}
+	if words != "edited" || how.Content != nil {
+		if err := o.saveFirst(ctx, paths, fmt.Sprintf("before %s was resolved", listed(paths))); err != nil {
+			return nil, err
+		}
+	}
 	return o.rewrite(ctx, paths, func(a *amend) error {
 		for _, path := range paths {
 			if err := a.resolve(path, how); err != nil {
@@ -44,6 +49,21 @@ func (o *Overlay) Resolve(ctx context.Context, paths []string, how Choice) (*Res
 		a.next.Message = fmt.Sprintf("resolved %s: %s", listed(paths), words)
 		return nil
 	})
+}
+
+// saveFirst saves what is unsaved of live before it is replaced, so that it can be gone back to.
+func (o *Overlay) saveFirst(ctx context.Context, paths []string, message string) error {
+	if o.notPopulated() != nil {
+		return nil
+	}
+	r, err := o.Save(ctx, SaveOptions{Paths: paths, Message: message})
+	if err != nil {
+		return err
+	}
+	if left := append(append([]string(nil), r.Conflicts...), r.Unsettled...); len(left) > 0 {
+		return fmt.Errorf("%s: %s could not be saved before: settle that first (cfgd status %s)", o.Target.Name, listed(left), o.Target.Name)
+	}
+	return nil
 }
 
 // listed names a few paths.
@@ -76,6 +96,58 @@ func (o *Overlay) Pin(ctx context.Context, paths []string, off bool) (*Restored,
 		}
 		return nil
 	})
+}
+
+// ConflictText is both versions of a conflict with markers between them, of which the one that was taken is as it is now: it may have been
+// edited since. It is an error where they are no text.
+func (o *Overlay) ConflictText(ctx context.Context, path string) (text []byte, err error) {
+	err = o.opened(ctx, true, func(s *Store, v *View) error {
+		a := &amend{o: o, s: s, v: v, next: s.Manifest}
+		text, err = a.text(path)
+		return err
+	})
+	return text, err
+}
+
+func (a *amend) text(path string) ([]byte, error) {
+	c, ok := a.next.conflict(path)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", pathname.Quote(path), ErrNoConflict)
+	}
+	now, err := a.present(path)
+	if err != nil {
+		return nil, err
+	}
+	if c.Text == nil || now == nil || now.Kind != dirfd.KindFile {
+		return nil, fmt.Errorf("%s: %w", pathname.Quote(path), errNoText)
+	}
+	if now.sameContent(c.taken()) {
+		return a.bytes(c.Text)
+	}
+	mine, theirs := now, c.Theirs
+	if c.Taken == config.ConflictTheirs {
+		mine, theirs = c.Mine, now
+	}
+	w := &merger{ctx: context.Background(), old: &Manifest{BaseID: c.From}, base: &Base{ID: c.To}, out: &Merge{}, read: a.bytes, max: maxMerged}
+	old, m, t, err := w.contents3(sides{c.Old, mine, theirs})
+	if err != nil {
+		return nil, err
+	}
+	merged, err := w.lines(path, old, m, t)
+	if err != nil {
+		return nil, err
+	}
+	return merged.Content, nil
+}
+
+// bytes is all that an entry holds.
+func (a *amend) bytes(e *Entry) ([]byte, error) {
+	r, err := a.open(e)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(io.LimitReader(r, e.Size+1))
 }
 
 // Reject makes a conflict of a path that the last merge brought together, and returns what it had come to: something that needs all of etc
@@ -257,12 +329,12 @@ func (a *amend) chosen(c *Conflict, how Choice) (*Entry, error) {
 		e.Size, e.Digest, e.MTime, e.stamp = int64(len(how.Content)), sumOf(how.Content), a.o.now().UnixNano(), stamp{}
 		a.fresh[e.Digest] = how.Content
 		return &e, nil
+	case how.Take == "" || how.Take == c.Taken:
+		return now, nil // with what was edited since
 	case how.Take == config.ConflictMine:
 		return c.Mine, nil
-	case how.Take == config.ConflictTheirs:
-		return c.Theirs, nil
 	}
-	return now, nil
+	return c.Theirs, nil
 }
 
 // present is what live has, or what is saved where live is not populated.
@@ -299,14 +371,8 @@ func (a *amend) pin(path string, off bool) error {
 // Rollback makes generation n the saved and the live state, as a new generation. One that was made against another base is merged with
 // this one first. What is unsaved is saved before, so that it can be gone back to as well.
 func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *Merge, error) {
-	if o.notPopulated() == nil {
-		r, err := o.Save(ctx, SaveOptions{Message: fmt.Sprintf("before the rollback to generation %d", n)})
-		if err != nil {
-			return nil, nil, err
-		}
-		if left := append(append([]string(nil), r.Conflicts...), r.Unsettled...); len(left) > 0 {
-			return nil, nil, fmt.Errorf("%s: %s could not be saved before: settle that first (cfgd status %s)", o.Target.Name, listed(left), o.Target.Name)
-		}
+	if err := o.saveFirst(ctx, nil, fmt.Sprintf("before the rollback to generation %d", n)); err != nil {
+		return nil, nil, err
 	}
 	var merged *Merge
 	done, err := o.rewrite(ctx, []string{""}, func(a *amend) error {

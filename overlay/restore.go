@@ -61,11 +61,16 @@ func (o *Overlay) atWork(ctx context.Context, f func(*Store, *View) error) error
 		return err
 	}
 	defer unlock()
+	return o.opened(ctx, false, f)
+}
+
+// opened runs f with the store open and a view of the three trees.
+func (o *Overlay) opened(ctx context.Context, readOnly bool, f func(*Store, *View) error) error {
 	base, err := o.base(ctx)
 	if err != nil {
 		return err
 	}
-	s, err := o.openStore(ctx, base, false)
+	s, err := o.openStore(ctx, base, readOnly)
 	if err != nil {
 		return err
 	}

@@ -128,7 +128,11 @@ func (c contents) one(st step) error {
 // keepSides keeps what conflicts refer to.
 func (s *Store) keepSides(tmp *dirfd.Dir, m *Manifest, open reader) error {
 	for i := range m.Conflicts {
+		was, _ := s.Manifest.conflict(m.Conflicts[i].Path)
 		for _, e := range m.Conflicts[i].entries() {
+			if was != nil && was.refers(e) {
+				continue // kept when it was new; if it is lost, the rest is not stopped for it
+			}
 			if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" {
 				continue
 			}

@@ -216,7 +216,7 @@ func (s *session) showConflicts(c *cli.Context, t *config.Target, o *overlay.Ove
 			}
 			continue
 		}
-		b, err := o.Content(c.Context, x.Text)
+		b, err := o.ConflictText(c.Context, x.Path)
 		if err != nil {
 			return fmt.Errorf("%s: %s: %w", t.Name, pathname.Quote(x.Path), err)
 		}
@@ -233,13 +233,9 @@ var errMarkers = errors.New("markers are left in the text: nothing resolved")
 
 // edited has the text with both edited.
 func (s *session) edited(ctx context.Context, o *overlay.Overlay, x overlay.Conflict) ([]byte, error) {
-	from := cmp.Or(x.Text, x.Mine)
-	if from == nil {
-		return nil, errors.New("there is no text to edit; take --mine or --theirs")
-	}
-	text, err := o.Content(ctx, from)
+	text, err := o.ConflictText(ctx, x.Path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("there is no text with both to edit: %w; take --mine, --theirs, or --edited", err)
 	}
 	dir, err := os.MkdirTemp("", "cfgd-resolve") // mode 0700: it may be a secret
 	if err != nil {
