@@ -14,17 +14,32 @@ const (
 	WhereTarget Where = "target"
 )
 
+// fileWord stands for the file in a checker's command.
+const fileWord = "FILE"
+
 // Checker is a program that tells whether a configuration file is well formed.
 type Checker struct {
 	Match string // a pattern as ClassRule's
-	// Command is the program and its arguments, run without a shell, in which FILE stands for the file. None is that nothing checks it.
+	// Command is the program and its arguments, run without a shell, in which the word FILE stands for the file. None is that nothing
+	// checks it.
 	Command []string
-	Stdin   bool   // the file is on standard input, and stands nowhere in Command
+	Stdin   bool   // the file is on standard input, and stands nowhere in Command; WhereHost's alone
 	Syntax  string // the name of one of package merge's own checks, in the place of a command
 	Timeout time.Duration
 	Where   Where
 	Reason  string
 	Origin  Origin // of a [[checker]]; the zero Origin is the built-in table
+}
+
+// Words are the program and its arguments for a file of that name. A part of a word is never replaced: -DPROFILE is no file.
+func (c Checker) Words(file string) []string {
+	words := slices.Clone(c.Command)
+	for i, w := range words {
+		if w == fileWord {
+			words[i] = file
+		}
+	}
+	return words
 }
 
 // Checkers finds the checker of a path. The zero value and nil know the built-in table alone.

@@ -34,13 +34,15 @@ func (r *tomlReader) checker(at []string, entry map[string]any) (Checker, bool) 
 			r.fail(at, "add "+key+" = …", "[[checker]] has no %s", key)
 		}
 	}
-	file := slices.Contains(c.Command, "FILE")
+	file := slices.Contains(c.Command, fileWord)
 	switch {
 	case len(r.errs) > before || len(c.Command) == 0:
 	case c.Stdin && file:
 		r.fail(at, "leave one of them out", "[[checker]] has FILE in its command, and stdin")
 	case !c.Stdin && !file:
 		r.fail(at, `write command = ["nginx", "-t", "-c", "FILE"], or stdin = true`, "[[checker]] says nowhere how the program gets the file")
+	case c.Stdin && c.Where != WhereHost:
+		r.fail(at, `add where = "host", or name the file: command = ["nginx", "-t", "-c", "FILE"]`, "[[checker]] has stdin, and in the jail's root the file is named")
 	}
 	return c, len(r.errs) == before
 }
@@ -67,8 +69,7 @@ func (r *tomlReader) checkerKey(c *Checker, full []string, v any) {
 		}
 		c.Timeout = d
 	case "where":
-		c.Where = Where(r.text(full, v).value)
-		if c.Where != WhereHost && c.Where != WhereTarget {
+		if c.Where = Where(r.text(full, v).value); c.Where != "" && c.Where != WhereHost && c.Where != WhereTarget {
 			r.fail(full, "write host or target", "%s %q is unknown", dotted(full), c.Where)
 		}
 	default:

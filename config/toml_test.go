@@ -387,11 +387,18 @@ where = "host"
 		"[[checker]]\nmatch = \"x\"\ncommand = \"p FILE\"\n":                          "cfgd.toml:3: checker.command is no array of words",
 		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\ntimeout = \"5h\"\n": "cfgd.toml:4: checker.timeout: 5h is not one",
 		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nwhere = \"jail\"\n": `cfgd.toml:4: checker.where "jail" is unknown`,
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\"]\nstdin = true\n":               "cfgd.toml:1: [[checker]] has stdin, and in the jail's root the file is named; add where = \"host\"",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"-DFILE\"]\n":                 "cfgd.toml:1: [[checker]] says nowhere how the program gets the file",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", 1]\n":                          "cfgd.toml:3: checker.command is no array of words",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"\"]\n":                       "cfgd.toml:3: checker.command is no array of words",
+		"[[checker]]\ncommand = [\"p\", \"FILE\"]\n":                                  "cfgd.toml:1: [[checker]] has no match",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\ntimeout = 5\n":      "cfgd.toml:4: checker.timeout: 5 is not one",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nwhere = 5\n":        "cfgd.toml:4: checker.where is an integer, not a string",
 		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nstdin = \"yes\"\n":  "cfgd.toml:4: checker.stdin is a string, not a boolean",
 		"[[checker]]\nmatch = \"x\"\ncomand = [\"p\"]\n":                              "cfgd.toml:3: checker.comand is not known; did you mean command?",
 		"[checker]\nmatch = \"x\"\n":                                                  "cfgd.toml:1: checker is a table, not an array of tables",
 	} {
-		if _, err := parseToml("cfgd.toml", []byte(text)); err == nil || !strings.Contains(err.Error(), says) {
+		if _, err := parseToml("cfgd.toml", []byte(text)); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want %s", text, err, says)
 		}
 	}

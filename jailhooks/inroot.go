@@ -2,7 +2,6 @@ package jailhooks
 
 import (
 	"context"
-	"strings"
 
 	"cfgd/config"
 	"cfgd/internal/pathname"
@@ -10,9 +9,9 @@ import (
 	"cfgd/overlay"
 )
 
-// checkMerged asks the checkers that follow what a file refers to, now that all of the jail's etc is there: in the jail's own root, which the
-// jail's programs are run in and never outside it, and as nobody. A merged file that one rejects while it passes what was saved before is a
-// conflict after all; one that it does not pass either way is left as it is. chroot(8) is FreeBSD's here; elsewhere nothing is asked.
+// checkMerged asks the checkers that follow what a file refers to, now that all of the jail's etc is there: in a short-lived jail of the
+// jail's own root. A merged file that one rejects while it passes what was saved before is a conflict after all; one that it does not pass
+// either way is left as it is. Where there is no jail(8) nothing is asked.
 func (h *Hooks) checkMerged(ctx context.Context, m *overlay.Merge) {
 	if m == nil || h.Embedded || h.GOOS != "freebsd" {
 		return
@@ -33,6 +32,7 @@ func (h *Hooks) checkInRoot(ctx context.Context, c config.Checker, path string) 
 	if problem == "" {
 		return nil
 	}
+	problem = discreet(c, h.Target.Classes.Secret(path), problem)
 	merged, err := h.Overlay.Reject(ctx, path, "the merged text is rejected: "+problem)
 	if err != nil {
 		return err
@@ -45,11 +45,11 @@ func (h *Hooks) checkInRoot(ctx context.Context, c config.Checker, path string) 
 	return nil
 }
 
-// inRoot is a checker's command in a jail's root, as nobody.
+// inRoot is a checker's command in a jail of its own, without a network, that is gone when it ends. chroot(8) would not do, not even as
+// nobody: a file may name modules to load, and what they start may be a program of the jail's that is setuid root, outside of any jail. It has no
+// name, for with one jail(8) would not hand on the words as they are.
 func inRoot(root string, c config.Checker, path string) run.Cmd {
-	args := []string{"-u", "nobody", "-g", "nobody", root}
-	for _, w := range c.Command {
-		args = append(args, strings.ReplaceAll(w, "FILE", "/etc/"+path))
-	}
-	return run.Command("chroot", args...)
+	words := c.Words("/etc/" + path)
+	args := []string{"-c", "path=" + root, "ip4=disable", "ip6=disable", "command=" + words[0]}
+	return run.Command("jail", append(args, words[1:]...)...)
 }

@@ -42,7 +42,7 @@ func TestCheckedInTheJailsRoot(t *testing.T) {
 		var asked []string
 		h := m.hooks()
 		h.Run = runs(func(ctx context.Context, cmd run.Cmd) (string, error) {
-			if cmd.Name != "chroot" {
+			if cmd.Name != "jail" {
 				return m.Run(ctx, cmd)
 			}
 			asked = append(asked, cmd.String())
@@ -56,7 +56,7 @@ func TestCheckedInTheJailsRoot(t *testing.T) {
 		if got := m.live()["ssh/sshd_config"]; got != c.want {
 			t.Errorf("live: %q, want %q", got, c.want)
 		}
-		if want := "chroot -u nobody -g nobody " + m.target.Root + " sshd -t -f /etc/ssh/sshd_config"; len(asked) == 0 || asked[0] != want {
+		if want := "jail -c path=" + m.target.Root + " ip4=disable ip6=disable command=sshd -t -f /etc/ssh/sshd_config"; len(asked) == 0 || asked[0] != want {
 			t.Errorf("%q, want %q", asked, want)
 		}
 		v, err := m.hooks().Overlay.Look(t.Context(), overlay.LookOptions{})

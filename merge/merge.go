@@ -12,7 +12,8 @@
 // Of a merge: what one side alone changed is taken from it, to the byte; what both changed, differently, is a conflict, of which no line is lost; the
 // regions are those of GNU diff3.
 //
-// It works on bytes that it is given, in memory. It never reads or writes a file, runs a command, or knows where a tree stands.
+// It works on bytes that it is given, in memory, and checks the syntax of a few files itself. It never reads or writes a file, runs a command, or
+// knows where a tree stands; who runs a checker is jailhooks.
 package merge
 
 import "bytes"

@@ -1,6 +1,8 @@
 package merge
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,14 +12,13 @@ import (
 // the line, or nil.
 var Syntaxes = map[string]func(content []byte) error{"crontab": crontab, "syslog.conf": syslogConf}
 
-// eachLine calls check for the lines that are neither blank nor a comment.
-func eachLine(content []byte, check func(text string) error) error {
+// eachLine calls check for the lines that are neither blank nor a comment, as they stand, with their newlines.
+func eachLine(content []byte, check func(line string) error) error {
 	for n, l := range lines(content) {
-		text := strings.TrimSpace(string(l))
-		if text == "" || text[0] == '#' {
+		if text := bytes.TrimSpace(l); len(text) == 0 || text[0] == '#' {
 			continue
 		}
-		if err := check(text); err != nil {
+		if err := check(string(l)); err != nil {
 			return fmt.Errorf("line %d: %w", n+1, err)
 		}
 	}
@@ -34,26 +35,36 @@ var timeFields = []struct {
 
 // crontab checks the system's form of crontab(5): NAME=value, or five fields of time or @WORD, a user and a command.
 func crontab(content []byte) error {
-	return eachLine(content, func(text string) error {
+	return eachLine(content, func(line string) error {
+		text := strings.TrimSpace(line)
 		f := strings.Fields(text)
-		if name, _, ok := strings.Cut(text, "="); ok && !strings.ContainsAny(strings.TrimSpace(name), " \t*@") {
+		name, _, set := strings.Cut(text, "=")
+		name = strings.TrimSpace(name)
+		switch {
+		case !strings.HasSuffix(line, "\n"):
+			return errors.New("no newline at its end, and cron(8) leaves such a line out")
+		case set && name != "" && !strings.ContainsAny(name, " \t*@"):
 			return nil
-		}
-		if text[0] == '@' {
+		case text[0] == '@':
 			return atLine(f)
 		}
-		if len(f) < len(timeFields)+2 {
-			return fmt.Errorf("%d fields where there ought to be five of time, a user and a command", len(f))
-		}
-		for i, t := range timeFields {
-			for part := range strings.SplitSeq(f[i], ",") {
-				if !timePart(part, t.least, t.most, t.names) {
-					return fmt.Errorf("%s %q", t.name, f[i])
-				}
+		return timedLine(f)
+	})
+}
+
+// timedLine checks five fields of time, a user and a command.
+func timedLine(f []string) error {
+	if len(f) < len(timeFields)+2 {
+		return fmt.Errorf("%d fields where there ought to be five of time, a user and a command", len(f))
+	}
+	for i, t := range timeFields {
+		for part := range strings.SplitSeq(f[i], ",") {
+			if !timePart(part, t.least, t.most, t.names) {
+				return fmt.Errorf("%s %q", t.name, f[i])
 			}
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // atLine checks @daily, @every_minute or @SECONDS in the place of the five fields.
@@ -103,7 +114,8 @@ func timeValue(text string, least int, names string) (int, bool) {
 
 // syslogConf checks syslog.conf(5): a selector and an action apart by blanks, or a line that begins with !, + or - or is an include.
 func syslogConf(content []byte) error {
-	return eachLine(content, func(text string) error {
+	return eachLine(content, func(line string) error {
+		text := strings.TrimSpace(line)
 		f := strings.Fields(text)
 		switch {
 		case strings.ContainsAny(text[:1], "!+-:"), f[0] == "include":

@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -23,7 +24,7 @@ PATH = /etc:/bin:/sbin
 	}
 	for line, says := range map[string]string{
 		"60 * * * * root x": `minute "60"`, "* * 0 * * root x": `day of month "0"`, "* * * * root x": "6 fields", "* 5-3 * * * root x": `hour "5-3"`, "*/0 * * * * root x": `minute "*/0"`,
-		"* * * foo * root x": `month "foo"`, "@sometimes root x": "no time", "@daily root": "no user and command", "a b": "2 fields", "<<<<<<< saved x y z": "5 fields",
+		"* * * foo * root x": `month "foo"`, "@sometimes root x": "no time", "@daily root": "no user and command", "a b": "2 fields", "<<<<<<< saved x y z": "5 fields", "=======": "1 fields", "= x": "2 fields",
 	} {
 		if err := crontab([]byte(good + line + "\n")); err == nil || !strings.Contains(err.Error(), "line 11: ") || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v", line, err)
@@ -56,12 +57,31 @@ include						/etc/syslog.d
 	}
 }
 
+// cron(8) leaves out a last line that has no newline; a comment may do without.
+func TestCrontabsLastLine(t *testing.T) {
+	t.Parallel()
+	for text, says := range map[string]string{
+		"": "", "# x": "", "A=b\n#": "", "A=b\n  ": "", "* * * * * root x": "line 1: no newline", "A=b\nC=d": "line 2: no newline",
+	} {
+		if err := crontab([]byte(text)); (err == nil) != (says == "") || err != nil && !strings.HasPrefix(err.Error(), says) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// FuzzSyntax: a check answers on any content, and names a line that is there.
 func FuzzSyntax(f *testing.F) {
 	f.Add([]byte("* * * * * root x\n@1 a b\n"))
 	f.Add([]byte("*.* /x\n+\n"))
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		for _, check := range Syntaxes {
-			_ = check(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for name, check := range Syntaxes {
+			n, err := 0, check(b)
+			if err == nil {
+				continue
+			}
+			if _, scan := fmt.Sscanf(err.Error(), "line %d: ", &n); scan != nil || n < 1 || n > len(lines(b)) {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	})
 }

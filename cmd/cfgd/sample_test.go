@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"cfgd/config"
 )
@@ -47,5 +48,8 @@ func TestSample(t *testing.T) {
 	}
 	if c, _ := m.Classes.Of("local/ssl/private/x"); c != config.Secret {
 		t.Errorf("class %s", c)
+	}
+	if c, _ := m.Target("vhost1").Checkers.Of("local/haproxy.conf"); strings.Join(c.Words("x"), " ") != "haproxy -c -f x" || c.Where != config.WhereTarget || c.Timeout != 5*time.Second {
+		t.Errorf("checker %+v", c)
 	}
 }

@@ -119,7 +119,7 @@ func (s *session) overlay(t *config.Target) *overlay.Overlay {
 
 // tools are the system's programs that a merge needs; with planned they are only named. With --root none is run.
 func (s *session) tools(t *config.Target, planned bool) overlay.MergeTools {
-	check := &jailhooks.Checking{Checkers: t.Checkers}
+	check := &jailhooks.Checking{Checkers: t.Checkers, Classes: t.Classes}
 	if s.loaded.Root != "" {
 		return overlay.MergeTools{Check: check.Check}
 	}

@@ -66,8 +66,8 @@ type System struct {
 
 const maxOutput = 1 << 20
 
-// nobody is the user and the group of that name, on FreeBSD and Linux alike.
-const nobody = 65534
+// Nobody is the user and the group of that name, on FreeBSD and Linux alike.
+const Nobody = 65534
 
 // path is where the system's own programs are; nothing of the caller's environment is believed.
 const path = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
@@ -93,7 +93,7 @@ func (s System) Run(ctx context.Context, c Cmd) (string, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
 	if c.Unprivileged && os.Geteuid() == 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: Nobody, Gid: Nobody}
 		cmd.Dir = "/"
 	}
 	if c.Stdin != nil {

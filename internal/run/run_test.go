@@ -142,3 +142,38 @@ func TestLogHearsFirst(t *testing.T) {
 		t.Error(heard)
 	}
 }
+
+// A command reads what it is given, to the byte, even nothing; one that stops reading has not failed for it.
+func TestStandardInput(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{"", "a\x00b\n", strings.Repeat("x", 1<<18)} {
+		c := Command("cat")
+		c.Stdin, c.From = []byte(in), "rc.conf.d/it's"
+		if out, err := (System{}).Run(context.Background(), c); out != in || err != nil {
+			t.Errorf("%d bytes of %d, %v", len(out), len(in), err)
+		}
+		if got, want := c.String(), `cat < 'rc.conf.d/it'\''s'`; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	c := Command("true")
+	c.Stdin = make([]byte, 4<<20)
+	if _, err := (System{}).Run(context.Background(), c); err != nil {
+		t.Error(err)
+	}
+}
+
+// An unprivileged command of root's has nobody's user and group, and no other group; another user's is that user's.
+func TestUnprivileged(t *testing.T) {
+	t.Parallel()
+	c := sh("id -u; id -g; id -G; pwd")
+	c.Unprivileged = true
+	out, err := System{}.Run(context.Background(), c)
+	want := "65534\n65534\n65534\n/\n"
+	if os.Geteuid() != 0 {
+		want = ""
+	}
+	if err != nil || !strings.HasPrefix(out, want) {
+		t.Errorf("%q, %v", out, err)
+	}
+}
