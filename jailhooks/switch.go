@@ -24,7 +24,7 @@ type Switch struct {
 	To       string
 	Old, New []byte // its fstab
 	Merge    *overlay.Merge
-	Restart  bool
+	Restart  bool // asked for, and the jail runs: one that somebody stopped is not started
 }
 
 // Already reports whether the fstab names that snapshot and no other.
@@ -75,7 +75,7 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 	if err := s.there(t.Fstab, changed.Data, to); err != nil {
 		return nil, err
 	}
-	w := &Switch{Target: t, From: changed.From, To: to, Old: old, New: changed.Data, Restart: restart}
+	w := &Switch{Target: t, From: changed.From, To: to, Old: old, New: changed.Data, Restart: restart && s.Jails.Runs(ctx, t)}
 	next := snap.At(to)
 	w.Merge, err = s.Overlay(s.Model, t).PlanMerge(ctx, overlay.BaseRef{Path: next.String(), ID: next.ID()})
 	return w, err

@@ -145,6 +145,10 @@ func TestSwitch(t *testing.T) {
 	y.ends("1", "1")
 	y.must(y.switcher().Do(t.Context(), w))
 	y.ends("2", "2", "stop 1", "save fstab.vhost1", "start 2", "up 2")
+	stopped := newYard(t)
+	stopped.on = ""
+	stopped.must(stopped.switcher().Do(t.Context(), stopped.plan("2", true)))
+	stopped.ends("2", "", "save fstab.vhost1")
 	if !y.plan("2", true).Already() {
 		t.Error("not there already")
 	}

@@ -41,7 +41,7 @@ func (w *merger) at(path string) *Outcome {
 // follow releases the products of a source that is the default now.
 func (w *merger) follow(p merge.Product) {
 	for _, path := range p.Makes {
-		if u := w.at(path); u != nil && u.override != nil && has(w.base.Tree, path) {
+		if u := w.at(path); u != nil && u.override != nil && has(w.base.Tree, path) && !w.old.pinned(path) {
 			*u = Outcome{Path: path, Verdict: VerdictEqual, Notes: []string{"made of " + p.Source + ", which is the default now"}}
 		}
 	}

@@ -25,7 +25,7 @@ func (s *session) switchCommand() *cli.Command {
 		Name: "switch", ArgsUsage: "NAME…|ALL SNAPSHOT",
 		Usage: "put jails on another snapshot of their prototype",
 		Description: "Edits the snapshot's name in the jail's fstab, in those lines and nothing else, and saves the fstab to the host's cfg. It takes effect\n" +
-			"when the jail starts: with --restart now, and if it does not come up well it goes back by itself. All jails are planned before the first\n" +
+			"when the jail starts: with --restart now, if it runs, and if it does not come up well it goes back by itself. All jails are planned before the first\n" +
 			"is touched; with ALL those that are on the snapshot already are left out. A switch that was interrupted is finished or undone first.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "plan", Usage: "show the edit of the fstab, what becomes of the overrides, and the commands, and do nothing"},
