@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -261,10 +262,18 @@ func TestReload(t *testing.T) {
 	m := newMachine(t, 3)
 	reload := make(chan os.Signal)
 	m.d.Reload = reload
-	var next *config.Model
-	var bad error
-	m.d.Load = func() (*config.Model, error) { return next, bad }
-	next = m.model
+	var mu sync.Mutex // guards next and bad: the daemon may still be reading when the second signal was taken
+	next, bad := m.model, error(nil)
+	m.d.Load = func() (*config.Model, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return next, bad
+	}
+	loads := func(model *config.Model, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		next, bad = model, err
+	}
 	m.run()
 	j0, j1, j2 := m.d.target("j0"), m.d.target("j1"), m.d.target("j2")
 	hup := func() { // the second is taken when the first was dealt with
@@ -276,19 +285,20 @@ func TestReload(t *testing.T) {
 	added := m.target("j9")
 	m.populate(added)
 	same := *m.model.Targets[0]
-	next = &config.Model{Root: m.dir, Targets: []*config.Target{&same, &changed, added},
+	second := &config.Model{Root: m.dir, Targets: []*config.Target{&same, &changed, added},
 		Problems: []config.Problem{{Severity: config.Error, Target: "j2", Message: "fstab: no such file"}}}
+	loads(second, nil)
 	hup()
 	if m.d.target("j0") != j0 || m.d.target("j2") != j2 || m.d.target("j1") == j1 || m.d.target("j9") == nil {
 		t.Error("the wrong targets were stopped")
 	}
 	<-j1.ended
-	bad = errors.New("cfgd.toml:3: no such key")
+	loads(second, errors.New("cfgd.toml:3: no such key"))
 	hup()
 	if m.d.target("j9") == nil || m.log.count("no such key") == 0 {
 		t.Errorf("bad configuration: log\n%s", m.log.String())
 	}
-	next, bad = &config.Model{Root: m.dir, Targets: []*config.Target{added}}, nil
+	loads(&config.Model{Root: m.dir, Targets: []*config.Target{added}}, nil)
 	m.write("j0/etc/rc.conf", "last\n")
 	hup()
 	<-j0.ended
