@@ -2,30 +2,37 @@ package merge
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+
+	"cfgd/internal/pathname"
 )
 
 // accountForm is how the lines of an account file are made up: fields between colons.
 type accountForm struct {
-	what    string   // user or group
-	fields  []string // their names; the first is the key
-	id      int      // the field of the number that must be one's own
+	noun    string   // what an entry is
+	fields  []string // their names; entries are told apart by the first
 	members int      // the field that is a list, 0 for none
+	needed  string   // the entry without which nobody gets in to repair the rest
 }
 
-// password is the field that is never shown: the second of each form.
-const password = 1
+// The fields that all forms have in the same place: one is never shown, the other is a number that two names should not share.
+const (
+	fieldPassword = 1
+	fieldNumber   = 2
+)
 
-// accountForms are master.passwd(5), passwd(5) and group(5).
+// accountForms are master.passwd(5), passwd(5) and group(5), by path below etc.
 var accountForms = map[string]*accountForm{
-	"master.passwd": {"user", []string{"name", "password", "uid", "gid", "class", "change", "expire", "full name", "home", "shell"}, 2, 0},
-	"passwd":        {"user", []string{"name", "password", "uid", "gid", "full name", "home", "shell"}, 2, 0},
-	"group":         {"group", []string{"name", "password", "gid", "members"}, 2, 3},
+	"master.passwd": {"user", []string{"name", "password", "uid", "gid", "class", "change", "expire", "gecos", "home", "shell"}, 0, "root"},
+	"passwd":        {"user", []string{"name", "password", "uid", "gid", "gecos", "home", "shell"}, 0, "root"},
+	"group":         {"group", []string{"name", "password", "gid", "members"}, 3, "wheel"},
 }
 
-// The bounds of an account file that is merged: bytes and lines.
+// The bounds of an account file that is merged, in bytes and lines.
 const (
 	maxAccounts     = 8 << 20
 	maxAccountLines = 200_000
@@ -34,298 +41,509 @@ const (
 // IsAccounts reports whether Accounts knows the file of that path below etc.
 func IsAccounts(path string) bool { return accountForms[path] != nil }
 
-// Accounts merges account files by entry and field: each field that one side alone changed is taken from it, members of groups are added and
-// taken out one by one, and the order is mine. A password that mine set stands, whatever theirs did. Comments, NIS lines and what is no
-// entry are kept as they are. It is false for a path that is no account file. The errors are ErrBinary and ErrTooLarge.
+// Accounts merges master.passwd(5), passwd(5) or group(5), by entry and field; path is below etc, and ok is false for another file.
+//
+// A field that one side changed is taken from it; one that both changed, and differently, is a conflict. Members of a group are
+// merged one by one. Deletions of both sides hold, but what one side deleted and the other changed stays as mine has it, root and
+// wheel stay, and Notes say so. A uid or gid that theirs gives to one name and mine to another is a conflict: nobody comes to share
+// a number by a merge. So is a name that a version has twice, if all three versions differ in it.
+//
+// The order is mine's, and what theirs adds stands behind the entry that it stands behind there, before NIS lines that end the
+// file. Comments, NIS lines and what is no entry are lines that are there or not. Every line of mine is in the result that theirs
+// neither changed nor deleted. Notes name fields and values, but no password.
+//
+// The errors are ErrBinary and ErrTooLarge.
 func Accounts(path string, old, mine, theirs []byte, names Names) (m Merged, ok bool, err error) {
 	form := accountForms[path]
-	if form == nil {
-		return m, false, nil
-	}
-	for _, text := range [][]byte{old, mine, theirs} {
-		if bytes.IndexByte(text, 0) >= 0 {
-			return m, true, ErrBinary
-		}
-		if len(text) > maxAccounts || bytes.Count(text, newline) > maxAccountLines {
-			return m, true, ErrTooLarge
-		}
-	}
 	switch {
+	case form == nil:
+		return Merged{}, false, nil
 	case bytes.Equal(mine, theirs), bytes.Equal(old, mine):
 		return Merged{Content: theirs}, true, nil
 	case bytes.Equal(old, theirs):
 		return Merged{Content: mine}, true, nil
 	}
-	a := &accounts{form: form, names: names, old: form.read(old), mine: form.read(mine), theirs: form.read(theirs)}
-	a.run()
-	return Merged{Content: a.text(mine), Conflicts: a.conflicts, Notes: a.notes}, true, nil
-}
-
-// record is a line of an account file.
-type record struct {
-	text   string // without its line break
-	fields []string
-	entry  bool // else a comment, a NIS line, a blank line, or what is no entry
-}
-
-func (r *record) name() string { return r.fields[0] }
-
-// roster is the lines of a file by key, in order.
-type roster struct {
-	keys []string
-	by   map[string]*record
-}
-
-// read keys the entries by their names and other lines by their text. What comes more than once is numbered.
-func (f *accountForm) read(text []byte) *roster {
-	r := &roster{by: map[string]*record{}}
-	seen := map[string]int{}
-	for _, l := range lines(text) {
-		rec := f.record(strings.TrimSuffix(string(l), "\n"))
-		key := "line " + string(untagged([]byte(rec.text)))
-		if rec.entry {
-			key = "entry " + rec.name()
+	for _, text := range [][]byte{old, mine, theirs} {
+		if err := mergeable(text); err != nil {
+			return Merged{}, true, err
 		}
-		if seen[key]++; seen[key] > 1 {
-			key = fmt.Sprintf("%s %d", key, seen[key])
-		}
-		r.keys, r.by[key] = append(r.keys, key), rec
 	}
-	return r
+	return newAccounts(form, old, mine, theirs, names).merged(), true, nil
 }
 
-func (f *accountForm) record(text string) *record {
-	r := &record{text: text, fields: strings.Split(text, ":")}
-	r.entry = len(r.fields) == len(f.fields) && r.fields[0] != "" && !strings.ContainsAny(r.fields[0][:1], "#+-") && strings.TrimSpace(r.fields[0]) == r.fields[0]
-	return r
+func mergeable(text []byte) error {
+	switch {
+	case len(text) > maxAccounts || bytes.Count(text, newline) > maxAccountLines:
+		return ErrTooLarge
+	case bytes.IndexByte(text, 0) >= 0:
+		return ErrBinary
+	}
+	return nil
 }
 
 // accounts is a merge of account files on its way.
 type accounts struct {
-	form              *accountForm
+	*accountForm
 	names             Names
-	old, mine, theirs *roster
-
-	keys      []string            // of the result, in order
-	out       map[string][]string // its lines; more than one where there are markers
-	conflicts int
-	notes     []string
+	by                map[accountKey]*account
+	all               []*account // in the order of mine, then of theirs
+	old, mine, theirs roll
 }
 
-func (a *accounts) run() {
-	a.out = map[string][]string{}
-	for _, key := range a.mine.keys {
-		a.ours(key, a.old.by[key], a.mine.by[key], a.theirs.by[key])
-	}
-	before := ""
-	for _, key := range a.theirs.keys {
-		a.new(key, before)
-		if a.out[key] != nil {
-			before = key
+// roll is a version of a file, line by line.
+type roll struct {
+	lines []*account
+	tail  int  // where the NIS lines begin that end the file: behind all lines if none do
+	crlf  bool // all lines end in it; a CR at the end of some is part of their text
+	open  bool // the last line has no end
+}
+
+// accountKey tells a line from others in any version: an entry by its name, another line by its text and how many of its like stand above.
+type accountKey struct {
+	entry bool
+	text  string
+	nth   int
+}
+
+// account is an entry or another line in three versions, and what becomes of it.
+type account struct {
+	accountKey
+	old, mine, theirs []string // its lines: more than one only where a name is not unique
+	at                int      // the last of them in mine
+	stands            []string // what it is in the result,
+	clash             *clash   // unless there is a conflict
+	note              string
+	written           int // how many of its lines had their turn
+}
+
+// clash is what stands between markers.
+type clash struct{ mine, old, theirs []string }
+
+func newAccounts(f *accountForm, old, mine, theirs []byte, names Names) *accounts {
+	a := &accounts{accountForm: f, names: names, by: map[accountKey]*account{}}
+	a.mine = a.read(mine, func(x *account, line string, i int) { x.mine, x.at = append(x.mine, line), i })
+	a.theirs = a.read(theirs, func(x *account, line string, _ int) { x.theirs = append(x.theirs, line) })
+	a.old = a.read(old, func(x *account, line string, _ int) { x.old = append(x.old, line) })
+	return a
+}
+
+// read gives each line to the account that it is a version of.
+func (a *accounts) read(version []byte, give func(x *account, line string, i int)) roll {
+	text := string(version)
+	n := strings.Count(text, "\n")
+	r := roll{crlf: n > 0 && strings.Count(text, "\r\n") == n, open: text != "" && !strings.HasSuffix(text, "\n")}
+	seen := map[accountKey]int{}
+	for l := range strings.Lines(text) {
+		if end := strings.TrimSuffix(l, "\n"); r.crlf && end != l {
+			l = strings.TrimSuffix(end, "\r")
+		} else {
+			l = end
 		}
+		k := a.key(l)
+		if !k.entry {
+			seen[k]++
+			k.nth = seen[k]
+		}
+		x := a.account(k)
+		give(x, l, len(r.lines))
+		r.lines = append(r.lines, x)
 	}
+	r.tail = tailOf(r.lines)
+	return r
 }
 
-func (a *accounts) note(format string, args ...any) {
-	a.notes = append(a.notes, fmt.Sprintf(format, args...))
-}
-
-func (a *accounts) keep(key string, text ...string) {
-	a.keys, a.out[key] = append(a.keys, key), text
-}
-
-// ours decides about a line that mine has.
-func (a *accounts) ours(key string, old, mine, theirs *record) {
+// key finds out what a line is. That $FreeBSD$ tags of comments differ makes no difference.
+func (f *accountForm) key(line string) accountKey {
+	name, _, _ := strings.Cut(line, ":")
 	switch {
-	case !mine.entry:
-		if theirs != nil {
-			a.keep(key, theirs.text) // they differ in $FreeBSD$ tags alone
-		} else if old == nil {
-			a.keep(key, mine.text)
+	case isRemark(line):
+		if strings.Contains(line, "$FreeBSD:") {
+			line = string(untagged([]byte(line)))
 		}
-	case theirs != nil:
-		a.fields(key, old, mine, theirs)
-	case old == nil:
-		a.keep(key, mine.text)
-	case mine.text == old.text && mine.name() != "root":
-	default:
-		a.keep(key, mine.text)
-		a.note("%s %s: gone from the new default, and kept: it was changed here", a.form.what, mine.name())
+	case name != "" && !isNIS(line) && strings.Count(line, ":") == len(f.fields)-1:
+		return accountKey{entry: true, text: name}
 	}
+	return accountKey{text: line}
 }
 
-// new decides about a line that mine has not.
-func (a *accounts) new(key, before string) {
-	old, mine, theirs := a.old.by[key], a.mine.by[key], a.theirs.by[key]
+// isRemark tells comments and blank lines as pwd_mkdb(8) does.
+func isRemark(line string) bool {
+	line = strings.TrimLeft(line, " \t")
+	return line == "" || line[0] == '#'
+}
+
+func isNIS(line string) bool { return line != "" && (line[0] == '+' || line[0] == '-') }
+
+func tailOf(lines []*account) int {
+	tail := len(lines)
+	for i := len(lines) - 1; i >= 0 && !lines[i].entry; i-- {
+		if isNIS(lines[i].text) {
+			tail = i
+		}
+	}
+	return tail
+}
+
+func (a *accounts) account(k accountKey) *account {
+	x := a.by[k]
+	if x == nil {
+		x = &account{accountKey: k}
+		a.by[k], a.all = x, append(a.all, x)
+	}
+	return x
+}
+
+// merged decides on each line, then on numbers, which needs all those decisions, and writes.
+func (a *accounts) merged() Merged {
+	for _, x := range a.all {
+		if x.entry {
+			a.decide(x)
+		} else {
+			x.stand()
+		}
+	}
+	a.numbers()
+	m := Merged{Content: a.content()}
+	for _, x := range a.all {
+		if x.clash != nil {
+			m.Conflicts++
+		}
+		if x.note != "" {
+			m.Notes = append(m.Notes, fmt.Sprintf("%s %s: %s", a.noun, pathname.Quote(x.text), x.note))
+		}
+	}
+	return m
+}
+
+// stand decides on a line that is no entry. If all have it, tags are theirs'.
+func (x *account) stand() {
+	old, mine, theirs := len(x.old) > 0, len(x.mine) > 0, len(x.theirs) > 0
 	switch {
-	case mine != nil:
-	case old != nil:
-		if theirs.entry && theirs.text != old.text {
-			a.note("%s %s: deleted here and changed in the new default: it stays deleted", a.form.what, theirs.name())
-		}
-	case theirs.entry && a.taken(theirs) != "":
-		a.conflicts++
-		a.note("%s %s: %s %s is taken by %s: not added", a.form.what, theirs.name(), a.form.fields[a.form.id], theirs.fields[a.form.id], a.taken(theirs))
-		a.insert(key, before, a.marked(nil, nil, &theirs.text))
+	case theirs && (mine || !old):
+		x.stands = x.theirs
+	case mine && !old:
+		x.stands = x.mine
+	}
+}
+
+func (a *accounts) decide(x *account) {
+	gone := len(x.theirs) == 0
+	switch {
+	case slices.Equal(x.mine, x.theirs), slices.Equal(x.old, x.theirs):
+		x.stands = x.mine
+	case gone && slices.Equal(x.old, x.mine) && x.text == a.needed:
+		x.stands, x.note = x.mine, "gone from the new default, and kept"
+	case slices.Equal(x.old, x.mine):
+		x.stands = x.theirs
+	case gone:
+		x.stands, x.note = x.mine, "gone from the new default, and kept: it was changed here"
+	case len(x.mine) == 0:
+		x.note = "deleted here and changed in the new default: it stays deleted"
+	case x.ambiguous():
+		x.whole("a name that is there more than once, changed on both sides")
 	default:
-		a.insert(key, before, []string{theirs.text})
+		a.byField(x, "")
 	}
 }
 
-// taken is who has the number of an entry that theirs adds: one who was given it here, and does not share it there.
-func (a *accounts) taken(theirs *record) string {
-	id := theirs.fields[a.form.id]
-	for _, key := range a.mine.keys {
-		m := a.mine.by[key]
-		if !m.entry || m.fields[a.form.id] != id {
-			continue
-		}
-		o, t := a.old.by[key], a.theirs.by[key]
-		given := o == nil || o.fields[a.form.id] != id
-		if given && (t == nil || t.fields[a.form.id] != id) {
-			return m.name()
-		}
+// ambiguous is an entry of which nobody knows which line became which.
+func (x *account) ambiguous() bool { return max(len(x.old), len(x.mine), len(x.theirs)) > 1 }
+
+// whole makes all lines of an entry a conflict.
+func (x *account) whole(note string) {
+	x.clash, x.note = &clash{x.mine, x.old, x.theirs}, note
+}
+
+// byField merges an entry that mine and theirs have once. taken is who has the number that theirs gives it.
+func (a *accounts) byField(x *account, taken string) {
+	known := len(x.old) > 0
+	o, m, t := make([]string, len(a.fields)), strings.Split(x.mine[0], ":"), strings.Split(x.theirs[0], ":")
+	if known {
+		o = strings.Split(x.old[0], ":")
 	}
-	return ""
-}
-
-// insert puts a line of theirs behind the one that it follows there, but not behind NIS lines: what stands behind them is not asked.
-func (a *accounts) insert(key, before string, text []string) {
-	at := slices.Index(a.keys, before) + 1
-	for at > 0 && a.nis(a.keys[at-1]) {
-		at--
-	}
-	a.keys, a.out[key] = slices.Insert(a.keys, at, key), text
-}
-
-func (a *accounts) nis(key string) bool {
-	text := a.out[key][0]
-	return text != "" && strings.ContainsAny(text[:1], "+-")
-}
-
-// fields merges an entry that mine and theirs have.
-func (a *accounts) fields(key string, old, mine, theirs *record) {
-	m, t := slices.Clone(mine.fields), slices.Clone(theirs.fields)
-	var clash []string
+	var both []string
 	for i := range m {
-		was, known := "", old != nil
-		if known {
-			was = old.fields[i]
-		}
-		if i == a.form.members && i > 0 && known {
-			m[i] = mergeMembers(was, m[i], t[i])
-			t[i] = m[i]
-			continue
-		}
-		x, y, differ := either(known, was, m[i], t[i])
-		if m[i], t[i] = x, y; differ {
-			clash = append(clash, a.clash(i, x, y))
+		v, agreed := a.field(i, known, o[i], m[i], t[i])
+		switch {
+		case i == fieldNumber && taken != "":
+			both = append(both, a.takenNote(t[i], taken)+"not changed")
+		case agreed:
+			o[i], m[i], t[i] = v, v, v
+		case i == fieldPassword:
+			both = append(both, "password changed on both sides")
+		default:
+			both = append(both, fmt.Sprintf("%s %q here, %q in the new default", a.fields[i], m[i], t[i]))
 		}
 	}
-	ours, other := strings.Join(m, ":"), strings.Join(t, ":")
-	if len(clash) == 0 {
-		a.keep(key, ours)
+	if len(both) == 0 {
+		x.stands = []string{strings.Join(m, ":")}
 		return
 	}
-	a.conflicts++
-	a.note("%s %s: %s", a.form.what, mine.name(), strings.Join(clash, ", "))
-	var was *string
-	if old != nil {
-		was = &old.text
+	x.clash, x.note = &clash{mine: []string{strings.Join(m, ":")}, theirs: []string{strings.Join(t, ":")}}, strings.Join(both, "; ")
+	if known {
+		x.clash.old = []string{strings.Join(o, ":")}
 	}
-	a.keep(key, a.marked(&ours, was, &other)...)
 }
 
-// either takes the side that changed a value; both differ only where both did.
-func either(known bool, old, mine, theirs string) (m, t string, differ bool) {
+func (a *accounts) takenNote(number, by string) string {
+	return fmt.Sprintf("%s %s is taken by %s: ", a.fields[fieldNumber], pathname.Quote(number), pathname.Quote(by))
+}
+
+func (f *accountForm) field(i int, known bool, old, mine, theirs string) (v string, agreed bool) {
 	switch {
-	case mine == theirs, known && theirs == old:
-		return mine, mine, false
-	case known && mine == old:
-		return theirs, theirs, false
+	case mine == theirs, known && old == theirs:
+		return mine, true
+	case known && old == mine:
+		return theirs, true
+	case known && f.members > 0 && i == f.members:
+		return mergeMembers(old, mine, theirs), true
 	}
-	return mine, theirs, true
+	return "", false
 }
 
-// clash says what both changed. What a password is nobody is told.
-func (a *accounts) clash(field int, mine, theirs string) string {
-	if field == password {
-		return "password changed on both sides"
-	}
-	return fmt.Sprintf("%s %q here, %q in the new default", a.form.fields[field], mine, theirs)
-}
-
-// marked is a conflict with its markers; nil is a version without the entry.
-func (a *accounts) marked(mine, old, theirs *string) []string {
-	out := []string{label("<<<<<<<", a.names.Mine)}
-	for _, part := range []struct {
-		text   *string
-		behind string
-	}{{mine, label("|||||||", a.names.Old)}, {old, "======="}, {theirs, label(">>>>>>>", a.names.Theirs)}} {
-		if part.text != nil {
-			out = append(out, *part.text)
-		}
-		out = append(out, part.behind)
-	}
-	return out
-}
-
-func label(marker, name string) string {
-	if name == "" {
-		return marker
-	}
-	return marker + " " + name
-}
-
-// mergeMembers merges lists between commas: what either side added is there, what either took out is not. The order is mine's.
+// mergeMembers merges lists between commas: what a side added is there, what a side took out is not. It starts from mine.
 func mergeMembers(old, mine, theirs string) string {
-	list := func(s string) []string {
-		return slices.DeleteFunc(strings.Split(s, ","), func(n string) bool { return n == "" })
-	}
-	o, m, t := list(old), list(mine), list(theirs)
-	out := slices.DeleteFunc(slices.Clone(m), func(n string) bool { return slices.Contains(o, n) && !slices.Contains(t, n) })
-	for _, n := range t {
-		if !slices.Contains(o, n) && !slices.Contains(out, n) {
+	o, m, t := membersOf(old), membersOf(mine), membersOf(theirs)
+	var out []string
+	changed := false
+	for n := range strings.SplitSeq(mine, ",") {
+		if o[n] && !t[n] {
+			changed = true
+		} else if n != "" {
 			out = append(out, n)
 		}
 	}
-	if slices.Equal(out, m) {
+	for n := range strings.SplitSeq(theirs, ",") {
+		if n != "" && !o[n] && !m[n] {
+			out, m[n], changed = append(out, n), true, true
+		}
+	}
+	if !changed {
 		return mine // as it was written
 	}
 	return strings.Join(out, ",")
 }
 
-// text is the result. It ends in a line break unless mine does not.
-func (a *accounts) text(mine []byte) []byte {
-	var all []string
-	for _, key := range a.keys {
-		all = append(all, a.out[key]...)
+func membersOf(list string) map[string]bool {
+	set := map[string]bool{}
+	for n := range strings.SplitSeq(list, ",") {
+		if n != "" {
+			set[n] = true
+		}
 	}
-	if len(all) == 0 {
+	return set
+}
+
+// numbers refuses what would make two names share a number of which mine gave it to the one and theirs to the other. A name that is
+// refused keeps mine's number, which may be one that theirs gave away meanwhile: hence the queue.
+func (a *accounts) numbers() {
+	taken, given := map[string]*account{}, map[string][]*account{}
+	var queue []string
+	take := func(number string, x *account) {
+		if taken[number] == nil {
+			taken[number], queue = x, append(queue, number)
+		}
+	}
+	for _, x := range a.all {
+		a.claims(x, take, func(number string, x *account) { given[number] = append(given[number], x) })
+	}
+	for ; len(queue) > 0; queue = queue[1:] {
+		for _, x := range given[queue[0]] {
+			a.refuse(x, queue[0], taken[queue[0]].text)
+			a.claims(x, take, func(string, *account) {})
+		}
+	}
+}
+
+// claims tells the numbers that an entry has in the result from mine alone, and those from theirs alone.
+func (a *accounts) claims(x *account, mine, theirs func(number string, x *account)) {
+	if !x.entry || slices.Equal(x.mine, x.theirs) {
+		return
+	}
+	here, there, result := numbersOf(x.mine), numbersOf(x.theirs), x.stands
+	if x.clash != nil {
+		result = x.clash.mine
+	}
+	for n := range numbersOf(result) {
+		if here[n] && !there[n] {
+			mine(n, x)
+		}
+		if there[n] && !here[n] {
+			theirs(n, x)
+		}
+	}
+}
+
+func numbersOf(lines []string) map[string]bool {
+	set := map[string]bool{}
+	for _, l := range lines {
+		if n, err := accountNumber(strings.SplitN(l, ":", fieldNumber+2)[fieldNumber]); err == nil {
+			set[n] = true
+		}
+	}
+	return set
+}
+
+// refuse leaves an entry its number, or leaves it out if theirs adds it.
+func (a *accounts) refuse(x *account, number, by string) {
+	switch {
+	case len(x.mine) == 0:
+		x.whole(a.takenNote(number, by) + "not added")
+	case x.ambiguous():
+		x.whole(a.takenNote(number, by) + "not changed")
+	default:
+		a.byField(x, by)
+	}
+}
+
+// content writes mine's lines, and behind each what theirs adds there.
+func (a *accounts) content() []byte {
+	added := a.added()
+	out := added[0]
+	for i, x := range a.mine.lines {
+		out = append(out, a.turn(x, len(x.mine))...)
+		out = append(out, added[i+1]...)
+	}
+	if len(out) == 0 {
 		return nil
 	}
-	text := strings.Join(all, "\n")
-	if len(mine) == 0 || bytes.HasSuffix(mine, newline) || a.conflicts > 0 {
-		text += "\n"
+	eol := "\n"
+	if a.crlf() {
+		eol = "\r\n"
+	}
+	text := strings.Join(out, eol)
+	if !a.open() || strings.HasPrefix(out[len(out)-1], ">>>>>>>") { // a marker stands on a line of its own
+		text += eol
 	}
 	return []byte(text)
 }
 
-// Passwd makes passwd(5) of master.passwd(5), as pwd_mkdb -p does: without the class and the two times, and with a star for each password.
-// Comments and blank lines stay, NIS lines lose the same fields.
+func (a *accounts) crlf() bool {
+	if len(a.old.lines) > 0 && a.old.crlf == a.mine.crlf {
+		return a.theirs.crlf
+	}
+	return a.mine.crlf
+}
+
+// open says whether the last line is without an end: as in mine, unless theirs alone mended it.
+func (a *accounts) open() bool { return a.mine.open && (!a.old.open || a.theirs.open) }
+
+// added goes through theirs and finds places for what mine has not: element i+1 stands behind line i of mine.
+func (a *accounts) added() [][]string {
+	added := make([][]string, len(a.mine.lines)+1)
+	above := entriesAbove(a.mine.lines)
+	at := 0 // in added
+	for i, x := range a.theirs.lines {
+		if i == a.theirs.tail {
+			at = max(at, a.mine.tail) // below what mine has added at the end
+		}
+		place := x.at + 1
+		switch {
+		case len(x.mine) > 0:
+			// Like stands with like: a comment is followed only as far as no entry comes between.
+			if x.entry || place > at && above[place] == above[at] {
+				at = place
+			}
+		case x.entry:
+			place = min(at, a.mine.tail)
+			added[place] = append(added[place], a.turn(x, len(x.theirs))...)
+		default:
+			added[at] = append(added[at], a.turn(x, len(x.theirs))...)
+		}
+	}
+	return added
+}
+
+// entriesAbove counts the entries among the first i lines, for each i.
+func entriesAbove(lines []*account) []int {
+	above := make([]int, len(lines)+1)
+	for i, x := range lines {
+		above[i+1] = above[i]
+		if x.entry {
+			above[i+1]++
+		}
+	}
+	return above
+}
+
+// turn is what stands in the result where the next of an account's lines stands in a version, which has so many of them.
+func (a *accounts) turn(x *account, lines int) []string {
+	i := x.written
+	x.written++
+	switch {
+	case x.clash != nil && i == 0:
+		return a.marked(x.clash)
+	case x.clash != nil || i >= len(x.stands):
+		return nil
+	case i == lines-1:
+		return x.stands[i:]
+	}
+	return x.stands[i : i+1]
+}
+
+func (a *accounts) marked(c *clash) []string {
+	return slices.Concat([]string{marker("<", a.names.Mine)}, c.mine, []string{marker("|", a.names.Old)}, c.old,
+		[]string{marker("=", "")}, c.theirs, []string{marker(">", a.names.Theirs)})
+}
+
+func marker(sign, label string) string {
+	return strings.TrimSuffix(strings.Repeat(sign, 7)+" "+label, " ")
+}
+
+// maxAccountLine is what a line may have in bytes: LINE_MAX, without room for an end that pwd_mkdb leaves.
+const maxAccountLine = 2046
+
+// Passwd makes passwd(5) of master.passwd(5), byte for byte as pwd_mkdb -p does: without passwords, class and times, and with numbers
+// as it reads them. Comments and blank lines stay, NIS lines are entries that need no numbers. What pwd_mkdb refuses is an error,
+// with the line and without its text (pwd_mkdb.c, pw_scan.c). NUL is ErrBinary.
 func Passwd(master []byte) ([]byte, error) {
+	if bytes.IndexByte(master, 0) >= 0 {
+		return nil, fmt.Errorf("master.passwd: %w", ErrBinary)
+	}
 	var out bytes.Buffer
-	for n, l := range lines(master) {
-		text := strings.TrimSuffix(string(l), "\n")
-		if trimmed := strings.TrimLeft(text, " \t"); trimmed == "" || trimmed[0] == '#' {
-			out.WriteString(text + "\n")
-			continue
+	n := 0
+	for l := range strings.Lines(string(master)) {
+		n++
+		line, err := passwdLine(strings.TrimSuffix(l, "\n"))
+		if err != nil {
+			return nil, fmt.Errorf("master.passwd:%d: %w", n, err)
 		}
-		f := strings.Split(text, ":")
-		if len(f) != len(accountForms["master.passwd"].fields) {
-			return nil, fmt.Errorf("master.passwd:%d: %d fields where there ought to be 10", n+1, len(f))
-		}
-		fmt.Fprintf(&out, "%s:*:%s:%s:%s:%s:%s\n", f[0], f[2], f[3], f[7], f[8], f[9])
+		out.WriteString(line + "\n")
 	}
 	return out.Bytes(), nil
+}
+
+func passwdLine(line string) (string, error) {
+	f, want := strings.Split(line, ":"), len(accountForms["master.passwd"].fields)
+	switch {
+	case len(line) > maxAccountLine:
+		return "", fmt.Errorf("longer than %d bytes", maxAccountLine)
+	case isRemark(line):
+		return line, nil
+	case len(f) != want:
+		return "", fmt.Errorf("%d fields where there ought to be %d", len(f), want)
+	}
+	for i, what := range []string{2: "uid", 3: "gid"} {
+		if what == "" || f[i] == "" && isNIS(line) {
+			continue
+		}
+		var err error
+		if f[i], err = accountNumber(f[i]); err != nil {
+			return "", fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	if f[0] == "root" && f[2] != "0" {
+		return "", errors.New("the uid of root is not 0")
+	}
+	return strings.Join([]string{f[0], "*", f[2], f[3], f[7], f[8], f[9]}, ":"), nil
+}
+
+// accountNumber is a uid or gid as strtoul(3) reads it.
+func accountNumber(text string) (string, error) {
+	digits := strings.TrimPrefix(strings.TrimLeft(text, " \t\n\v\f\r"), "+")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if err != nil {
+		return "", errors.New("no number of 32 bits") // what stands there instead may be a password
+	}
+	return strconv.FormatUint(n, 10), nil
 }
