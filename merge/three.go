@@ -17,7 +17,7 @@ type Names struct{ Mine, Old, Theirs string }
 type Merged struct {
 	Content   []byte   // with markers where Conflicts is not 0; it may be one of the contents that were merged
 	Conflicts int      // places that both sides changed, and differently
-	Notes     []string // what a reader should know of it, a line each; no content of the file is in them
+	Notes     []string // what a reader should know of it, a line each; of account files with values of fields, but no password
 }
 
 // Text merges by lines what two sides made of old: it is diff3 -m -A, as GNU has it, without conflicts over the same change.
