@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -31,6 +32,7 @@ func (s *session) switchCommand() *cli.Command {
 			&cli.BoolFlag{Name: "plan", Usage: "show the edit of the fstab, what becomes of the overrides, and the commands, and do nothing"},
 			&cli.BoolFlag{Name: "restart", Usage: "stop and start the jail, and see that it came up"},
 			&cli.BoolFlag{Name: "keep-going", Usage: "go on with the next jail where one failed"},
+			&cli.IntFlag{Name: "parallel", Usage: "switch `N` jails at once", Value: 1},
 			allFlag(),
 		},
 		Action: s.jailSwitch,
@@ -54,6 +56,9 @@ func (s *session) jailRollbackCommand() *cli.Command {
 func (s *session) jailSwitch(c *cli.Context) error {
 	if err := counted(c, 2, -1); err != nil {
 		return err
+	}
+	if c.Int("parallel") < 1 {
+		return usagef("--parallel %d: at least one jail at a time", c.Int("parallel"))
 	}
 	names := c.Args().Slice()
 	to := names[len(names)-1]
@@ -138,7 +143,10 @@ func (s *session) hostSaver() func(context.Context, string) error {
 	if host == nil {
 		return nil
 	}
+	var mu sync.Mutex // one save at a time: switches may run side by side
 	return func(ctx context.Context, path string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		_, err := s.client().Flush(ctx, watcher.Request{Target: host.Name, Paths: quoted([]string{path})})
 		if !daemonless(err) {
 			return err
@@ -181,28 +189,47 @@ func (s *session) switchAll(c *cli.Context, jails []*config.Target, to string, a
 	return s.doSwitches(c, w, plans)
 }
 
+// doSwitches carries plans out, as many side by side as --parallel says. After a failure no other is begun, unless --keep-going.
 func (s *session) doSwitches(c *cli.Context, w *jailhooks.Switcher, plans []*jailhooks.Switch) error {
-	var jails []*config.Target
-	var errs []error
-	for _, p := range plans {
-		if len(errs) > 0 && errs[len(errs)-1] != nil && !c.Bool("keep-going") {
-			break
-		}
-		err := w.Do(c.Context, p)
-		if err == nil {
-			err = s.printSwitched(p)
-		}
-		jails, errs = append(jails, p.Target), append(errs, err)
-	}
-	for _, p := range plans[len(jails):] {
-		jails, errs = append(jails, p.Target), append(errs, nil)
-		s.warn(p.Target.Name, "not switched: one before it failed (--keep-going goes on)")
-	}
 	if len(plans) == 0 {
 		_, err := fmt.Fprintln(s.out, "all jails are on that snapshot already")
 		return err
 	}
-	return s.sum(jails, errs, nil)
+	var mu sync.Mutex // guards errs, next and failed, and what is printed
+	errs := make([]error, len(plans))
+	next, failed := 0, false
+	take := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next == len(plans) || failed && !c.Bool("keep-going") || c.Context.Err() != nil {
+			return 0, false
+		}
+		next++
+		return next - 1, true
+	}
+	var wg sync.WaitGroup
+	for range min(max(c.Int("parallel"), 1), len(plans)) {
+		wg.Go(func() {
+			for i, ok := take(); ok; i, ok = take() {
+				err := w.Do(c.Context, plans[i])
+				mu.Lock()
+				if err == nil {
+					err = s.printSwitched(plans[i])
+				}
+				errs[i], failed = err, failed || err != nil
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	var jails []*config.Target
+	for i, p := range plans {
+		jails = append(jails, p.Target)
+		if i >= next {
+			s.warn(p.Target.Name, "not switched: one before it failed (--keep-going goes on)")
+		}
+	}
+	return s.sum(jails, errs, c.Context.Err())
 }
 
 func (s *session) printSwitched(p *jailhooks.Switch) error {
