@@ -41,10 +41,10 @@ func TestPaperInJailConf(t *testing.T) {
 	strip := func(m *Model) *Model {
 		m.Root, m.Classes = "", nil
 		for _, target := range m.Targets {
-			target.Origin, target.Classes = nil, nil
+			target.Origin, target.Classes, target.Definition = nil, nil, Definition{}
 		}
 		for _, j := range m.Jails {
-			j.Origin = nil
+			j.Origin, j.Definition = nil, Definition{}
 		}
 		return m
 	}

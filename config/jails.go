@@ -22,7 +22,8 @@ type jailDef struct {
 	origin   map[string]Origin
 	rcPrefix string       // jail_NAME_ where rc.conf defines it, "" for jail.conf
 	hidden   []jailHidden // commands of jail.conf that others replaced
-	slipped  bool         // a slip in its hooks has been reported, which explains what is wrong with both
+	def      Definition
+	slipped  bool // a slip in its hooks has been reported, which explains what is wrong with both
 }
 
 // located is a value with where it came from.
@@ -42,7 +43,7 @@ func values(ls []located) []string {
 
 // jail is the model's form of a jail that is no target.
 func (d *jailDef) jail() *Jail {
-	j := &Jail{Name: d.name, Root: d.root, Prestart: values(d.prestart), Poststop: values(d.poststop), Origin: d.origin}
+	j := &Jail{Name: d.name, Root: d.root, Prestart: values(d.prestart), Poststop: values(d.poststop), Origin: d.origin, Definition: d.def}
 	if len(d.fstabs) > 0 {
 		j.Fstab = d.fstabs[0]
 	}
@@ -133,7 +134,7 @@ func (c *rcConf) jail(name string, exists func(string) bool) *jailDef {
 	if !ok {
 		return nil
 	}
-	d := &jailDef{name: name, root: root, rcPrefix: prefix, origin: map[string]Origin{"root": at}}
+	d := &jailDef{name: name, root: root, rcPrefix: prefix, def: c.definition(prefix), origin: map[string]Origin{"root": at}}
 	if _, at, ok := c.get(prefix + "hostname"); ok {
 		d.origin["hostname"] = at // without it rc.d/jail looks at jail.conf
 	}
@@ -268,6 +269,7 @@ func (c *rcConf) jailConfJails(read *rootFiles, js *rcJails) ([]*jailDef, error)
 			continue
 		}
 		s.add(blocks, problems)
+		c.warnAlone(f, js, common.name)
 	}
 	s.add(blocks, problems)
 	return s.defs, nil
@@ -277,6 +279,14 @@ func (c *rcConf) jailConfJails(read *rootFiles, js *rcJails) ([]*jailDef, error)
 // alone, which may lack the defaults: where jail_list does not name it, and always for jail.conf.d.
 func (f jailConfFile) byInclude(js *rcJails) bool {
 	return strings.HasPrefix(f.name, "/etc/jail.conf.d/") || !js.names[f.only]
+}
+
+// warnAlone warns of a file that rc.d/jail looks at for one jail alone, when it starts all jails of the common one.
+func (c *rcConf) warnAlone(f jailConfFile, js *rcJails, common string) {
+	if len(js.listed) == 0 {
+		c.problems = append(c.problems, warningAt(Origin{File: f.name}, f.only, fmt.Sprintf("write .include \"%s\"; in %s, or jail_list in rc.conf", f.name, common),
+			"jail_list is not set, and %s does not include this file: its jail will not be started at boot", common))
+	}
 }
 
 // readJailConf reads a file; one that is not there has no jails.
@@ -317,7 +327,7 @@ func (c *rcConf) warnTwice(b jailBlock, first Origin) {
 
 // newJailDef takes what cfgd looks at from a block of jail.conf.
 func newJailDef(b jailBlock) *jailDef {
-	d := &jailDef{name: b.Name, origin: map[string]Origin{"jail": b.Origin}, hidden: b.Hidden}
+	d := &jailDef{name: b.Name, def: b.definition(), origin: map[string]Origin{"jail": b.Origin}, hidden: b.Hidden}
 	if p := b.param("path"); len(p) > 0 {
 		d.root, d.origin["root"] = p[len(p)-1].value, p[len(p)-1].at
 	}

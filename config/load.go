@@ -103,7 +103,7 @@ func (l *loader) model() *Model {
 	return &Model{
 		Root: l.opts.Root, File: l.conf.file,
 		Targets: l.targets, Jails: l.jails, Prototypes: l.prototypes(),
-		Classes: l.classes, Checkers: l.checkers, Problems: sortProblems(l.problems),
+		JailList: l.rcJails.listed, Classes: l.classes, Checkers: l.checkers, Problems: sortProblems(l.problems),
 	}
 }
 
@@ -240,11 +240,11 @@ func (l *loader) unusedHook(d *jailDef) {
 		"jail %s has an init hook, but its fstab mounts nothing on %s", d.name, base))
 }
 
-// checkListed warns of a target of jail.conf that jail_list lacks; without jail_list, rc.d/jail starts all of jail.conf.
+// checkListed warns of a target of jail.conf that jail_list lacks; without jail_list, or with an empty one, rc.d/jail starts all of jail.conf.
 // What rc.conf defines has been looked at.
 func (l *loader) checkListed(d *jailDef) {
 	js := l.rcJails
-	if d.rcPrefix == "" && js.known && !js.names[jailName(d.name)] {
+	if d.rcPrefix == "" && len(js.listed) > 0 && !js.names[jailName(d.name)] {
 		l.problem(warningAt(d.origin["jail"], d.name, l.rc.addToList(js, d.name),
 			"jail %s is not in jail_list and will not be started", d.name))
 	}
@@ -261,7 +261,7 @@ func (l *loader) unusedSection(d *jailDef, sec *section) {
 
 // jailTarget makes a target of a jail whose fstab mounts a base, or for which cfgd.toml gives one. nil is a jail that is no target.
 func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
-	t := &Target{Name: d.name, Root: d.root, Prestart: values(d.prestart), Poststop: values(d.poststop), Origin: maps.Clone(d.origin)}
+	t := &Target{Name: d.name, Root: d.root, Prestart: values(d.prestart), Poststop: values(d.poststop), Origin: maps.Clone(d.origin), Definition: d.def}
 	_, rootGiven := sec.path("root")
 	_, baseGiven := sec.path("base")
 	l.setRoot(t, sec)

@@ -105,6 +105,7 @@ type Target struct {
 	// Health is the command that says whether the jail came up, of [jail.NAME] in cfgd.toml; "" if none.
 	Health string
 
+	Definition Definition
 	Settings
 	Classes  *Classes
 	Checkers *Checkers
@@ -124,6 +125,8 @@ type Jail struct {
 	Prestart []string
 	Poststop []string
 	Origin   map[string]Origin
+
+	Definition Definition
 }
 
 // Prototype is a tree whose snapshots are roots and bases of jails.
@@ -172,6 +175,7 @@ type Model struct {
 	Problems []Problem
 
 	Prototypes []*Prototype // sorted by name
+	JailList   []string     // jail_list of rc.conf; empty where all jails of jail.conf are started
 	Classes    *Classes     // the tables that all targets share
 	Checkers   *Checkers
 }

@@ -31,16 +31,31 @@ func (z *zpool) Run(_ context.Context, c run.Cmd) (string, error) {
 	switch {
 	case z.fail != "" && strings.Contains(c.String(), z.fail):
 		return "", errors.New("failed")
-	case c.Args[0] == "create":
+	case c.Args[0] == "create", c.Args[0] == "clone":
 		z.there = append(z.there, last)
+	case c.Args[0] == "snapshot":
+		z.there = append(z.there, c.Args[1:]...)
 	case c.Args[0] == "destroy":
 		z.there = slices.DeleteFunc(z.there, func(d string) bool { return d == last })
 	case c.Args[0] == "list" && c.Args[1] == "-Hr":
-		return strings.Join(z.there, "\n") + "\n", nil
+		below := slices.DeleteFunc(slices.Clone(z.there), func(d string) bool {
+			return d != last && !strings.HasPrefix(d, last+"/") && !strings.HasPrefix(d, last+"@")
+		})
+		return strings.Join(below, "\n") + "\n", nil
 	case !slices.Contains(z.there, last):
 		return "", errors.New("dataset does not exist")
 	}
 	return "", nil
+}
+
+// changes are the commands that change anything.
+func (z *zpool) changes() (log []string) {
+	for _, l := range z.log {
+		if !strings.HasPrefix(l, "zfs list ") {
+			log = append(log, l)
+		}
+	}
+	return log
 }
 
 func (y *yard) creator(z *zpool) *Creator {
@@ -73,8 +88,9 @@ func TestCreateAndDestroy(t *testing.T) {
 	if got := c.Lines(); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	y.must(y.creator(z).Create(t.Context(), c))
-	if !slices.Equal(z.log, want[:4]) || !slices.Equal(y.log, []string{"save fstab.web", "save rc.conf"}) {
+	_, err = y.creator(z).Create(t.Context(), c)
+	y.must(err)
+	if !slices.Equal(z.changes(), want[:4]) || !slices.Equal(y.log, []string{"save fstab.web", "save rc.conf"}) {
 		t.Errorf("%q, %q", z.log, y.log)
 	}
 	m, err := y.load()
@@ -83,7 +99,7 @@ func TestCreateAndDestroy(t *testing.T) {
 	if web == nil || web.BaseID != "proto/etc@2" || slices.ContainsFunc(m.Problems, func(p config.Problem) bool { return p.Target == "web" }) || m.Target("vhost1") == nil || !slices.Equal(web.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup web"}) {
 		t.Fatalf("%+v, %v", web, m.Problems)
 	}
-	if err := y.creator(z).Create(t.Context(), c); !errors.Is(err, ErrExists) {
+	if _, err := y.creator(z).Create(t.Context(), c); !errors.Is(err, ErrExists) {
 		t.Error(err)
 	}
 
@@ -122,7 +138,7 @@ func TestCreateFails(t *testing.T) {
 		if fail == "save rc.conf" {
 			y.fail[fail] = errors.New("failed")
 		}
-		if err := y.creator(z).Create(t.Context(), c); err == nil {
+		if _, err := y.creator(z).Create(t.Context(), c); err == nil {
 			t.Error("created all the same")
 		}
 		if fail == "save rc.conf" { // it cannot be saved that it is undone either
@@ -144,6 +160,73 @@ func TestCreateRefusesNames(t *testing.T) {
 		change(s)
 		if _, err := s.Plan(time.Now()); err == nil {
 			t.Errorf("%+v was taken", s)
+		}
+	}
+}
+
+// What is there already is not made, and so not undone either.
+func TestCreateSparesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	for _, there := range []string{"zpool/web", "zpool/web/home"} {
+		y, z := newYard(t), &zpool{there: []string{there}}
+		before := y.state()
+		c, err := y.spec().Plan(time.Now())
+		y.must(err)
+		if _, err := y.creator(z).Create(t.Context(), c); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), there) {
+			t.Error(err)
+		}
+		if got := y.state(); got != before || !slices.Equal(z.there, []string{there}) {
+			t.Errorf("left %q\n%s", z.there, got)
+		}
+	}
+	// Made by somebody else between the look and the command.
+	y, z := newYard(t), &zpool{}
+	z.fail = "create -o mountpoint=legacy zpool/web/var"
+	c, err := y.spec().Plan(time.Now())
+	y.must(err)
+	k := y.creator(z)
+	k.Run = runnerFunc(func(ctx context.Context, cmd run.Cmd) (string, error) {
+		if strings.HasSuffix(cmd.String(), "create -o mountpoint=legacy zpool/web/var") {
+			z.there = append(z.there, "zpool/web/var")
+		}
+		return z.Run(ctx, cmd)
+	})
+	if _, err := k.Create(t.Context(), c); err == nil || !slices.Equal(z.there, []string{"zpool/web/var"}) {
+		t.Errorf("%v, left %q", err, z.there)
+	}
+}
+
+type runnerFunc func(context.Context, run.Cmd) (string, error)
+
+func (f runnerFunc) Run(ctx context.Context, c run.Cmd) (string, error) { return f(ctx, c) }
+
+// Where jails are defined in jail.conf, a jail gets a file of its own, and a line in jail_list where that is used.
+func TestCreateInJailConf(t *testing.T) {
+	t.Parallel()
+	for _, listed := range []bool{false, true} {
+		y, z := newYard(t), &zpool{}
+		y.must(os.Mkdir(y.path("etc/jail.conf.d"), 0o755))
+		y.write("etc/jail.conf", ".include \"/etc/jail.conf.d/*.conf\";\n")
+		before := y.state()
+		s := y.spec()
+		s.Form, s.Listed = config.FormJailConf, listed
+		s.Hostname = "web.example.org"
+		c, err := s.Plan(time.Now())
+		y.must(err)
+		problems, err := y.creator(z).Create(t.Context(), c)
+		y.must(err)
+		m, err := y.load()
+		y.must(err)
+		web := m.Target("web")
+		if web == nil || web.Definition.Form != config.FormJailConf || !slices.Equal(web.Prestart, []string{"/usr/local/sbin/cfgd jail init web"}) || listed && len(problems) > 0 {
+			t.Fatalf("%+v, %v", web, problems)
+		}
+		if slices.Contains(m.JailList, "web") != listed {
+			t.Errorf("jail_list %q", m.JailList)
+		}
+		y.must(y.creator(z).Destroy(t.Context(), c, false))
+		if got := y.state(); got != before || len(z.there) > 0 {
+			t.Errorf("left: %q\n%s\nwas\n%s", z.there, got, before)
 		}
 	}
 }

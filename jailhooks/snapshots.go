@@ -27,12 +27,20 @@ type Snapshot struct {
 	Comment string
 }
 
+// Numbered reports whether the name is one that cfgd gives.
+func (s Snapshot) Numbered() bool {
+	n, err := strconv.Atoi(s.Name)
+	return err == nil && n > 0 && strconv.Itoa(n) == s.Name
+}
+
 // Snapshots are those of one prototype, by zfs(8) or as plain copies.
 type Snapshots interface {
 	// List lists them, oldest first.
 	List(ctx context.Context) ([]Snapshot, error)
 	Take(ctx context.Context, name, comment string) error
 	Destroy(ctx context.Context, name string) error
+	// InUse says of snapshots that clones or holds keep, by name, why they cannot be destroyed.
+	InUse(ctx context.Context) (map[string]string, error)
 	// TakePlan and DestroyPlan are what the two run, in words where it is no command.
 	TakePlan(name, comment string) []string
 	DestroyPlan(name string) []string
@@ -81,6 +89,29 @@ func (z ZFS) List(ctx context.Context) ([]Snapshot, error) {
 	return all, nil
 }
 
+// InUse asks for the clones and holds of all snapshots of the prototype's datasets.
+func (z ZFS) InUse(ctx context.Context) (map[string]string, error) {
+	out, err := z.Run.Run(ctx, run.Command("zfs", "list", "-Hpr", "-t", "snapshot", "-o", "name,clones,userrefs", z.Dataset))
+	if err != nil {
+		return nil, err
+	}
+	why := map[string]string{}
+	for line := range strings.Lines(out) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		_, name, ok := strings.Cut(f[0], "@")
+		if len(f) != 3 || !ok {
+			return nil, fmt.Errorf("zfs list: line %q: not NAME, CLONES and USERREFS", line)
+		}
+		switch {
+		case f[1] != "" && f[1] != "-":
+			why[name] = f[1] + " is a clone of it"
+		case f[2] != "0" && f[2] != "-":
+			why[name] = "it is held: zfs holds " + f[0]
+		}
+	}
+	return why, nil
+}
+
 func (z ZFS) take(name, comment string) run.Cmd {
 	args := []string{"snapshot", "-r"}
 	if comment != "" {
@@ -119,6 +150,9 @@ type Copies struct {
 
 // Mark is that of the copies.
 func (Copies) Mark() string { return config.CopyMark }
+
+// InUse is nothing: copies have neither clones nor holds.
+func (Copies) InUse(context.Context) (map[string]string, error) { return nil, nil }
 
 func (c Copies) dir() string                { return filepath.Join(c.Root, ".cfgd/snapshot") }
 func (c Copies) path(name string) string    { return filepath.Join(c.dir(), name) }

@@ -115,3 +115,26 @@ func TestQuiet(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Clones and holds of any of the prototype's datasets keep a snapshot.
+func TestZFSInUse(t *testing.T) {
+	t.Parallel()
+	r := &zfsSays{out: "zpool/proto@1\t\t0\nzpool/proto/etc@1\tzpool/test/etc,zpool/x\t0\nzpool/proto@2\t\t1\nzpool/proto/etc@2\t\t0\nzpool/proto@3\t-\t-\n"}
+	why, err := ZFS{Run: r, Dataset: "zpool/proto"}.InUse(t.Context())
+	if err != nil || len(why) != 2 || why["1"] != "zpool/test/etc,zpool/x is a clone of it" || why["2"] != "it is held: zfs holds zpool/proto@2" {
+		t.Errorf("%v, %v", why, err)
+	}
+	if r.ran[0] != "zfs list -Hpr -t snapshot -o name,clones,userrefs zpool/proto" {
+		t.Errorf("%q", r.ran)
+	}
+	for _, bad := range []string{"zpool/proto\t\t0\n", "zpool/proto@1\n"} {
+		if _, err := (ZFS{Run: &zfsSays{out: bad}}).InUse(t.Context()); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+	for name, want := range map[string]bool{"1": true, "12": true, "0": false, "01": false, "-1": false, "+1": false, "daily-1": false, "": false} {
+		if (Snapshot{Name: name}).Numbered() != want {
+			t.Errorf("%q", name)
+		}
+	}
+}

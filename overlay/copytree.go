@@ -8,7 +8,7 @@ import (
 )
 
 // CopyTree copies a tree into an empty directory, with types, modes, owners, groups, flags, attributes, times and hard links, but for one
-// name at the top and what lies on other filesystems. Devices, sockets and fifos are left out.
+// name at the top ("" for none), a store's .cfgd there, and what lies on other filesystems. Devices, sockets and fifos are left out.
 func CopyTree(ctx context.Context, from, to, except string) error {
 	src, err := dirfd.Open(from, nil)
 	if err != nil {
@@ -20,13 +20,52 @@ func CopyTree(ctx context.Context, from, to, except string) error {
 		return err
 	}
 	defer dst.Close()
-	t, err := Scan(ctx, src, ScanOptions{NoContent: true, Ignore: func(path string, _ dirfd.Kind) bool { return within(path, except) }})
+	if err := copyTree(ctx, src, dst, except); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	return nil
+}
+
+func copyTree(ctx context.Context, src, dst *dirfd.Dir, except string) error {
+	t, err := Scan(ctx, src, ScanOptions{NoContent: true, Ignore: func(path string, _ dirfd.Kind) bool { return except != "" && within(path, except) }})
 	if err != nil {
-		return fmt.Errorf("scan %s: %w", from, err)
+		return err
 	}
 	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst}
-	if err := p.run(); err != nil {
-		return fmt.Errorf("copy %s: %w", from, err)
+	return p.run()
+}
+
+// CopyStore is CopyTree for a tree that holds a store, or may: with the store itself, so that the copy knows all that it knew.
+func CopyStore(ctx context.Context, from, to string) error {
+	if err := CopyTree(ctx, from, to, ""); err != nil {
+		return err
+	}
+	src, err := dirfd.OpenBelow(from, metaName, nil)
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	top, err := dirfd.Open(to, nil)
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	if err := top.Mkdir(metaName); err != nil {
+		return err
+	}
+	dst, err := dirfd.OpenBelow(to, metaName, nil)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if err := dst.Chmod(0o700); err != nil {
+		return err
+	}
+	if err := copyTree(ctx, src, dst, ""); err != nil {
+		return fmt.Errorf("copy the store of %s: %w", from, err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func (s *session) createCommand() *cli.Command {
 func (s *session) destroyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "destroy", ArgsUsage: "NAME",
-		Usage:       "undo what jail create made, and nothing else",
+		Usage:       "undo what jail create or clone made, and nothing else",
 		Description: "The jail must not run. Its filesystems go with all that is in them. Refuses where something was added since.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do it; without it the command says what it would destroy"},
@@ -52,8 +53,7 @@ func (s *session) jailCreate(c *cli.Context) error {
 	if err := counted(c, 1, 1); err != nil {
 		return err
 	}
-	name := c.Args().First()
-	spec, err := s.spec(c, name)
+	spec, err := s.spec(c, c.Args().First(), nil, c.String("snapshot"))
 	if err != nil {
 		return err
 	}
@@ -61,40 +61,51 @@ func (s *session) jailCreate(c *cli.Context) error {
 	if err != nil {
 		return usageError{err}
 	}
+	return s.make(c, s.creator(), made, spec)
+}
+
+// make makes a jail, or with --plan shows what it would make.
+func (s *session) make(c *cli.Context, k *jailhooks.Creator, made *jailhooks.Creation, spec *jailhooks.Spec) error {
+	for _, n := range made.Notes {
+		s.warn(made.Jail, n)
+	}
 	if c.Bool("plan") {
-		for _, line := range made.Lines() {
-			if _, err := fmt.Fprintln(s.out, line); err != nil {
-				return err
-			}
-		}
-		_, err := fmt.Fprintf(s.out, "\n%s:\n%s\n%s:\n%s", made.Fstab, made.Text, made.Conf, made.Block)
-		return err
+		return s.printCreation(made)
 	}
-	if err := s.creator().Create(c.Context, made); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	problems, err := k.Create(c.Context, made)
+	if err != nil {
+		return fmt.Errorf("%s: %w", made.Jail, err)
 	}
-	start := "service jail start " + name
+	for _, p := range problems {
+		s.warn(made.Jail, p.String())
+	}
+	start := "service jail start " + made.Jail
 	if s.loaded.Root != "" {
-		start = "cfgd --root " + s.root + " jail init " + name
+		start = "cfgd --root " + s.root + " jail init " + made.Jail
 	}
-	_, err = fmt.Fprintf(s.out, "%s made on %s@%s; start it with %s\n", name, spec.Prototype.Name, spec.Snapshot, start)
+	_, err = fmt.Fprintf(s.out, "%s made on %s@%s; start it with %s\n", made.Jail, spec.Prototype.Name, spec.Snapshot, start)
 	return err
 }
 
-// spec is what the flags ask for.
-func (s *session) spec(c *cli.Context, name string) (*jailhooks.Spec, error) {
-	m, err := s.model()
-	if err != nil {
-		return nil, err
-	}
-	var p *config.Prototype
-	for _, x := range m.Prototypes {
-		if x.Name == c.String("prototype") || c.String("prototype") == "" && len(m.Prototypes) == 1 {
-			p = x
+func (s *session) printCreation(made *jailhooks.Creation) error {
+	for _, line := range made.Lines() {
+		if _, err := fmt.Fprintln(s.out, line); err != nil {
+			return err
 		}
 	}
-	if p == nil {
-		return nil, usagef("which prototype? --prototype NAME; cfgd proto list lists them")
+	for _, f := range made.Files {
+		if _, err := fmt.Fprintf(s.out, "\n%s:\n%s", f.Name, f.Text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spec is what the flags ask for. A clone's prototype is that of the jail that it is a clone of.
+func (s *session) spec(c *cli.Context, name string, from *config.Target, snapshot string) (*jailhooks.Spec, error) {
+	p, err := s.prototypeOf(c, from)
+	if err != nil {
+		return nil, err
 	}
 	snaps, err := s.snapshots(c.Context, p)
 	if err != nil {
@@ -108,21 +119,40 @@ func (s *session) spec(c *cli.Context, name string) (*jailhooks.Spec, error) {
 		return nil, fmt.Errorf("%s has no snapshot: cfgd proto snapshot takes one", p.Name)
 	}
 	spec := &jailhooks.Spec{Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")), IP: c.String("ip"), Interface: c.String("interface"),
-		Prototype: p, Mark: snaps.Mark(), Snapshot: all[len(all)-1].Name}
+		Prototype: p, Mark: snaps.Mark(), Snapshot: cmp.Or(snapshot, all[len(all)-1].Name), Form: s.loaded.JailForm(), Listed: len(s.loaded.JailList) > 0}
+	if from != nil && from.Definition.Form != "" {
+		spec.Form = from.Definition.Form
+	}
 	if z, ok := snaps.(jailhooks.ZFS); ok {
 		spec.Dataset = z.Dataset
 	}
-	if want := c.String("snapshot"); want != "" {
-		found := false
-		for _, x := range all {
-			found = found || x.Name == want
-		}
-		if !found {
-			return nil, usagef("%s has no snapshot %q; cfgd proto list lists them", p.Name, want)
-		}
-		spec.Snapshot = want
+	if !slices.ContainsFunc(all, func(x jailhooks.Snapshot) bool { return x.Name == spec.Snapshot }) {
+		return nil, usagef("%s has no snapshot %q; cfgd proto list lists them", p.Name, spec.Snapshot)
 	}
 	return spec, nil
+}
+
+// prototypeOf is the prototype that is meant: the one that a jail is on, else the one of --prototype or the only one.
+func (s *session) prototypeOf(c *cli.Context, from *config.Target) (*config.Prototype, error) {
+	m, err := s.model()
+	if err != nil {
+		return nil, err
+	}
+	if from != nil {
+		snap, ok := config.ParseSnapshot(from.Base)
+		for _, p := range m.Prototypes {
+			if ok && p.Has(snap) {
+				return p, nil
+			}
+		}
+		return nil, fmt.Errorf("%s: base %s is no snapshot of a prototype", from.Name, from.Base)
+	}
+	for _, p := range m.Prototypes {
+		if p.Name == c.String("prototype") || c.String("prototype") == "" && len(m.Prototypes) == 1 {
+			return p, nil
+		}
+	}
+	return nil, usagef("which prototype? --prototype NAME; cfgd proto list lists them")
 }
 
 func (s *session) jailDestroy(c *cli.Context) error {
@@ -142,8 +172,11 @@ func (s *session) jailDestroy(c *cli.Context) error {
 		return fmt.Errorf("%s runs: stop it first", name)
 	}
 	if !c.Bool("yes") {
-		what := append(append([]string{}, made.Datasets...), made.Dirs...)
-		return usagef("this destroys %s, with all that is in them, %s, and the lines of %s in %s; say --yes", strings.Join(append(what, made.Root), ", "), made.Fstab, name, made.Conf)
+		files := make([]string, 0, len(made.Files))
+		for _, f := range made.Files {
+			files = append(files, f.Name)
+		}
+		return usagef("this destroys %s, with all that is in them, and what defines %s in %s; say --yes", strings.Join(made.Holds(), ", "), name, strings.Join(files, ", "))
 	}
 	if err := k.Destroy(c.Context, made, c.Bool("force")); err != nil {
 		return fmt.Errorf("%s: %w", name, err)

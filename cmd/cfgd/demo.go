@@ -143,7 +143,7 @@ func (d *demo) saved(target string) (generation int, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if both && len(list) == 1 {
+		if both && len(list) == 1 && list[0].Generation > 0 && list[0].Unsaved == 0 { // the generation that has both is reported, too
 			return list[0].Generation, nil
 		}
 		select {

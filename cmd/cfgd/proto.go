@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,8 @@ func (s *session) protoCommand() *cli.Command {
 			},
 			{
 				Name: "prune", ArgsUsage: "[NAME]", Usage: "destroy snapshots that nothing needs",
-				Description: "Never one that an fstab names, that is mounted, that a jail's cfg may have to go back to, or that is among the newest.",
+				Description: "Never one that an fstab names, that is mounted, cloned or held, that a jail's cfg may have to go back to, or that is among\n" +
+					"the newest. Snapshots that have no number for a name are left alone.",
 				Flags: []cli.Flag{
 					&cli.IntFlag{Name: "keep", Usage: "keep the newest `N` whatever else", Value: 5},
 					&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be destroyed"},
@@ -243,12 +245,17 @@ func (s *session) protoPrune(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
+	inUse, err := snaps.InUse(c.Context)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
 	why, err := s.needed(c.Context, p)
 	if err != nil {
 		return fmt.Errorf("%s: %w; nothing was destroyed", p.Name, err)
 	}
+	all = slices.DeleteFunc(all, func(x jailhooks.Snapshot) bool { return !x.Numbered() }) // others are none of cfgd's
 	for i, x := range all {
-		reason := why(x.Name)
+		reason := cmp.Or(why(x.Name), inUse[x.Name])
 		if i >= len(all)-c.Int("keep") {
 			reason = fmt.Sprintf("among the newest %d", c.Int("keep"))
 		}

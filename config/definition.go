@@ -1,0 +1,62 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// Form is the kind of file that defines a jail.
+type Form string
+
+// The forms: variables of rc.conf, or jail.conf(5).
+const (
+	FormRC       Form = "rc.conf"
+	FormJailConf Form = "jail.conf"
+)
+
+// Definition is how a jail is defined, for making another one like it.
+type Definition struct {
+	Form   Form    // "" where cfgd.toml alone knows the jail
+	Params []Param // in order of their names
+}
+
+// Param is a parameter of jail.conf, with all that applies to the jail put in, or what stands behind jail_NAME_ in a variable of rc.conf.
+type Param struct {
+	Name   string
+	Values []string // none for one that is only named (persist;)
+}
+
+// definition takes what rc.conf says of a jail.
+func (c *rcConf) definition(prefix string) Definition {
+	d := Definition{Form: FormRC}
+	for _, name := range sorted(c.vars) {
+		key, ok := strings.CutPrefix(name, prefix)
+		if v, _, set := c.get(name); ok && set {
+			d.Params = append(d.Params, Param{key, []string{v}})
+		}
+	}
+	return d
+}
+
+func (b jailBlock) definition() Definition {
+	d := Definition{Form: FormJailConf}
+	for _, name := range sorted(b.Params) {
+		d.Params = append(d.Params, Param{name, slices.Clone(b.Params[name].Values)})
+	}
+	return d
+}
+
+// JailForm is the form in which most jails of the machine are defined; rc.conf where there is none.
+func (m *Model) JailForm() Form {
+	count := map[Form]int{}
+	for _, t := range m.Targets {
+		count[t.Definition.Form]++
+	}
+	for _, j := range m.Jails {
+		count[j.Definition.Form]++
+	}
+	if count[FormJailConf] > count[FormRC] {
+		return FormJailConf
+	}
+	return FormRC
+}

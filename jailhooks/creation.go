@@ -1,0 +1,456 @@
+package jailhooks
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+
+	"cfgd/config"
+	"cfgd/internal/run"
+	"cfgd/overlay"
+)
+
+// Creation is what is made for a jail, for its undoing: nothing else is ever undone.
+type Creation struct {
+	Jail      string    `json:"jail"`
+	Time      time.Time `json:"time"`
+	Root      string    `json:"root"`
+	Snapshots []string  `json:"snapshots,omitempty"` // of another jail's datasets, for clones
+	Datasets  []Dataset `json:"datasets,omitempty"`  // parents first
+	Dirs      []Dir     `json:"dirs,omitempty"`      // parents first
+	Files     []File    `json:"files"`
+
+	Notes []string `json:"-"` // what a reader should know of the plan
+}
+
+// Dataset is a ZFS filesystem, mounted by the jail's fstab.
+type Dataset struct {
+	Name   string `json:"name"`
+	Origin string `json:"origin,omitempty"` // the snapshot that it is a clone of
+}
+
+// Dir is a directory.
+type Dir struct {
+	Name string `json:"name"`
+	From string `json:"from,omitempty"` // the tree that it is a copy of
+}
+
+// File is a file of the host's: whole, or lines at the end of one that was there.
+type File struct {
+	Name  string `json:"name"`
+	Text  string `json:"text"`
+	Whole bool   `json:"whole,omitempty"`
+}
+
+// snapshot takes all snapshots, at one moment.
+func (c *Creation) snapshot() run.Cmd {
+	return run.Command("zfs", append([]string{"snapshot"}, c.Snapshots...)...)
+}
+
+// make makes the dataset.
+func (d Dataset) make() run.Cmd {
+	if d.Origin != "" {
+		return run.Command("zfs", "clone", "-o", "mountpoint=legacy", d.Origin, d.Name)
+	}
+	return run.Command("zfs", "create", "-o", "mountpoint=legacy", d.Name)
+}
+
+// Lines are what making it does, for people: commands as they run, and files.
+func (c *Creation) Lines() []string {
+	var all []string
+	if len(c.Snapshots) > 0 {
+		all = append(all, c.snapshot().String())
+	}
+	for _, d := range c.Datasets {
+		all = append(all, d.make().String())
+	}
+	all = append(all, "mkdir "+c.Root)
+	for _, d := range c.Dirs {
+		if d.From != "" {
+			all = append(all, "copy "+d.From+" to "+d.Name)
+		} else {
+			all = append(all, "mkdir "+d.Name)
+		}
+	}
+	for _, f := range c.Files {
+		if f.Whole {
+			all = append(all, "write "+f.Name)
+		} else {
+			all = append(all, "append to "+f.Name)
+		}
+	}
+	return all
+}
+
+// Holds names what is destroyed with a jail: its datasets and directories.
+func (c *Creation) Holds() []string {
+	var all []string
+	for _, d := range c.Datasets {
+		all = append(all, d.Name)
+	}
+	for _, d := range c.Dirs {
+		all = append(all, d.Name)
+	}
+	return append(all, c.Root)
+}
+
+// Creator makes jails and undoes just what it made. What is made stands in /var/db/cfgd/jails/NAME.json, written before the first step.
+type Creator struct {
+	Model    *config.Model
+	Run      run.Runner
+	SaveHost func(ctx context.Context, path string) error // nil where the host's /etc is on a disk
+	Reload   func() (*config.Model, error)
+	// Locked runs f while nobody writes the cfg that is cloned; nil where none is.
+	Locked func(ctx context.Context, f func() error) error
+}
+
+func (k *Creator) record(name string) string {
+	return filepath.Join(k.Model.Path("/var/db/cfgd/jails"), name+".json")
+}
+
+// ErrExists says that something of a new jail is there already.
+var ErrExists = errors.New("is there already")
+
+// free refuses to make what is there: it would be undone with the rest.
+func (k *Creator) free(ctx context.Context, c *Creation) error {
+	if k.Model.Target(c.Jail) != nil || slices.ContainsFunc(k.Model.Jails, func(j *config.Jail) bool { return j.Name == c.Jail }) {
+		return fmt.Errorf("a jail %s %w", c.Jail, ErrExists)
+	}
+	paths := []string{c.Root}
+	for _, d := range c.Dirs {
+		paths = append(paths, d.Name)
+	}
+	for _, f := range c.Files {
+		if f.Whole {
+			paths = append(paths, f.Name)
+		}
+	}
+	for _, p := range paths {
+		if _, err := os.Lstat(k.Model.Path(p)); err == nil {
+			return fmt.Errorf("%s %w", p, ErrExists)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for _, d := range c.Datasets {
+		if k.has(ctx, d.Name) {
+			return fmt.Errorf("dataset %s %w", d.Name, ErrExists)
+		}
+	}
+	for _, s := range c.Snapshots {
+		if k.has(ctx, s) {
+			return fmt.Errorf("snapshot %s %w", s, ErrExists)
+		}
+	}
+	return nil
+}
+
+// has reports whether there is a dataset or snapshot.
+func (k *Creator) has(ctx context.Context, name string) bool {
+	_, err := k.Run.Run(ctx, run.Command("zfs", "list", "-H", "-t", "all", "-o", "name", name))
+	return err == nil
+}
+
+// Create makes a jail. A step that fails undoes those before it. What the configuration then says against the jail is returned.
+func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, error) {
+	if err := k.free(ctx, c); err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(c, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(k.record(c.Jail)), 0o700); err != nil {
+		return nil, err
+	}
+	if err := writeSynced(k.record(c.Jail), append(b, '\n'), nil); err != nil {
+		return nil, err
+	}
+	done := &Creation{Jail: c.Jail, Root: c.Root}
+	problems, err := k.create(ctx, c, done)
+	if err != nil {
+		return nil, errors.Join(err, k.undo(context.WithoutCancel(ctx), done, false))
+	}
+	return problems, nil
+}
+
+// create makes all, and notes in done what is to be undone: a command that fails made nothing, a copy or a file may be half there.
+func (k *Creator) create(ctx context.Context, c, done *Creation) ([]config.Problem, error) {
+	if len(c.Snapshots) > 0 {
+		if _, err := k.Run.Run(ctx, c.snapshot()); err != nil {
+			return nil, err
+		}
+		done.Snapshots = c.Snapshots
+	}
+	for _, d := range c.Datasets {
+		if _, err := k.Run.Run(ctx, d.make()); err != nil {
+			return nil, err
+		}
+		done.Datasets = append(done.Datasets, d)
+	}
+	if err := k.dir(ctx, Dir{Name: c.Root}); err != nil {
+		return nil, err
+	}
+	if err := k.dirs(ctx, c.Dirs, done); err != nil {
+		return nil, err
+	}
+	for _, f := range c.Files {
+		done.Files = append(done.Files, f)
+		if err := k.write(f); err != nil {
+			return nil, err
+		}
+	}
+	m, err := k.Reload()
+	if err != nil {
+		return nil, err
+	}
+	if m.Target(c.Jail) == nil {
+		return nil, fmt.Errorf("with its new lines %s is no target: cfgd check tells why", c.Jail)
+	}
+	problems := slices.DeleteFunc(slices.Clone(m.Problems), func(p config.Problem) bool { return p.Target != c.Jail })
+	return problems, k.save(ctx, c)
+}
+
+func (k *Creator) dirs(ctx context.Context, dirs []Dir, done *Creation) error {
+	if k.Locked == nil {
+		k.Locked = func(_ context.Context, f func() error) error { return f() }
+	}
+	return k.Locked(ctx, func() error {
+		for _, d := range dirs {
+			done.Dirs = append(done.Dirs, d)
+			if err := k.dir(ctx, d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// dir makes a directory, or a copy of a tree.
+func (k *Creator) dir(ctx context.Context, d Dir) error {
+	if err := os.MkdirAll(k.Model.Path(d.Name), 0o755); err != nil || d.From == "" {
+		return err
+	}
+	if _, err := os.Stat(k.Model.Path(d.From)); k.Model.Root != "" && errors.Is(err, fs.ErrNotExist) {
+		return nil // with --root fstab may mount what is not there
+	}
+	return overlay.CopyStore(ctx, k.Model.Path(d.From), k.Model.Path(d.Name))
+}
+
+// write writes a whole file, or adds lines to one; a file that is not there is made.
+func (k *Creator) write(f File) error {
+	full := k.Model.Path(f.Name)
+	if !f.Whole {
+		err := k.edit(f.Name, func(old []byte) ([]byte, error) {
+			if len(old) > 0 && !bytes.HasSuffix(old, []byte("\n")) {
+				old = append(old, '\n')
+			}
+			return append(old, f.Text...), nil
+		})
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		return err
+	}
+	if err := writeSynced(full, []byte(f.Text), nil); err != nil {
+		return err
+	}
+	if err := os.Chmod(full, 0o644); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(full))
+}
+
+// save brings what changed in the host's etc to its cfg.
+func (k *Creator) save(ctx context.Context, c *Creation) error {
+	if k.SaveHost == nil {
+		return nil
+	}
+	var errs []error
+	for _, f := range c.Files {
+		errs = append(errs, k.SaveHost(ctx, strings.TrimPrefix(f.Name, "/etc/")))
+	}
+	return errors.Join(errs...)
+}
+
+// edit replaces a file of the host's.
+func (k *Creator) edit(file string, change func(old []byte) ([]byte, error)) error {
+	full, err := filepath.EvalSymlinks(k.Model.Path(file))
+	if err != nil {
+		return err
+	}
+	old, err := os.ReadFile(full)
+	if err != nil {
+		return err
+	}
+	text, err := change(slices.Clone(old))
+	if err != nil || bytes.Equal(text, old) {
+		return err
+	}
+	return replaceFile(full, text)
+}
+
+// undo takes away what there is of a jail, last things first. What is not there is no error. With snapshots those of its datasets go too.
+func (k *Creator) undo(ctx context.Context, c *Creation, snapshots bool) error {
+	var errs []error
+	for _, f := range slices.Backward(c.Files) {
+		errs = append(errs, k.unwrite(f))
+	}
+	for _, d := range slices.Backward(c.Datasets) {
+		destroy := run.Command("zfs", "destroy", d.Name)
+		if snapshots {
+			destroy = run.Command("zfs", "destroy", "-r", d.Name)
+		}
+		errs = append(errs, k.destroy(ctx, d.Name, destroy))
+	}
+	for _, s := range c.Snapshots {
+		errs = append(errs, k.destroy(ctx, s, run.Command("zfs", "destroy", s)))
+	}
+	errs = append(errs, k.removeRoot(c))
+	for _, d := range c.Dirs {
+		errs = append(errs, os.RemoveAll(k.Model.Path(d.Name)))
+	}
+	errs = append(errs, k.save(ctx, c))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("undo: %w; what was made is listed in %s", err, k.record(c.Jail))
+	}
+	return os.Remove(k.record(c.Jail))
+}
+
+func (k *Creator) unwrite(f File) error {
+	if !f.Whole {
+		err := k.edit(f.Name, func(old []byte) ([]byte, error) { return bytes.Replace(old, []byte(f.Text), nil, 1), nil })
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return err
+	}
+	if err := os.Remove(k.Model.Path(f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// destroy destroys a dataset or snapshot, if it is there.
+func (k *Creator) destroy(ctx context.Context, name string, cmd run.Cmd) error {
+	if !k.has(ctx, name) {
+		return nil
+	}
+	_, err := k.Run.Run(ctx, cmd)
+	return err
+}
+
+// removeRoot removes the jail's root: a mountpoint, and empty. With --root the trees themselves lie there.
+func (k *Creator) removeRoot(c *Creation) error {
+	root := k.Model.Path(c.Root)
+	if k.Model.Root != "" {
+		return os.RemoveAll(root)
+	}
+	if err := os.Remove(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// unmounted refuses a jail of which something is mounted still.
+func (k *Creator) unmounted(c *Creation) error {
+	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(k.Model.Path(c.Root)))
+	if err == nil && len(infos) > 0 {
+		err = fmt.Errorf("%s is mounted: stop the jail first", infos[0].Mountpoint)
+	}
+	return err
+}
+
+// ErrAdded says that a jail has more than was made for it.
+var ErrAdded = errors.New("something was added since")
+
+// Created reads what was made for a jail.
+func (k *Creator) Created(name string) (*Creation, error) {
+	b, err := os.ReadFile(k.record(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s was not made by cfgd jail create or clone: it is not undone by cfgd either", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var c Creation
+	if err := json.Unmarshal(b, &c); err != nil || c.Jail != name {
+		return nil, fmt.Errorf("%s: not the record of jail %s (%v)", k.record(name), name, err)
+	}
+	return &c, nil
+}
+
+// Destroy undoes what Create made. Without force it refuses where more was added since: another line in the fstab or among the lines that
+// define it, a dataset or a snapshot.
+func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
+	if !force {
+		if err := k.unchanged(ctx, c); err != nil {
+			return fmt.Errorf("%w; --force destroys it all the same", err)
+		}
+	}
+	if err := k.unmounted(c); err != nil {
+		return err
+	}
+	return k.undo(ctx, c, force)
+}
+
+func (k *Creator) unchanged(ctx context.Context, c *Creation) error {
+	for _, f := range c.Files {
+		now, err := os.ReadFile(k.Model.Path(f.Name))
+		if err != nil {
+			return err
+		}
+		switch {
+		case !f.Whole && !bytes.Contains(now, []byte(f.Text)):
+			return fmt.Errorf("%s: the lines of %s are not as they were written: %w", f.Name, c.Jail, ErrAdded)
+		case f.Whole && string(now) != f.Text && !sameFstab(string(now), f.Text):
+			return fmt.Errorf("%s: %w", f.Name, ErrAdded)
+		}
+	}
+	known := map[string]bool{}
+	for _, d := range c.Datasets {
+		known[d.Name] = true
+	}
+	for _, d := range c.Datasets {
+		out, err := k.Run.Run(ctx, run.Command("zfs", "list", "-Hr", "-t", "all", "-o", "name", d.Name))
+		if err != nil {
+			return err
+		}
+		for name := range strings.Lines(out) {
+			if name = strings.TrimSuffix(name, "\n"); !known[name] {
+				return fmt.Errorf("%s: %w", name, ErrAdded)
+			}
+		}
+	}
+	return nil
+}
+
+// sameFstab compares two fstabs but for the snapshots that they name: jail switch changes those.
+func sameFstab(a, b string) bool {
+	plain := func(text string) (out []string, ok bool) {
+		entries, err := config.ParseJailFstab("", []byte(text))
+		for _, e := range entries {
+			source := e.Source
+			if s, ok := config.ParseSnapshot(source); ok {
+				source = s.At("").String()
+			}
+			out = append(out, strings.Join([]string{source, e.Dir, e.Type, strings.Join(e.Options, ",")}, " "))
+		}
+		return out, err == nil
+	}
+	x, okA := plain(a)
+	y, okB := plain(b)
+	return okA && okB && slices.Equal(x, y)
+}
