@@ -32,6 +32,7 @@ var benches = []bench{
 	{"populate", benchPopulate},
 	{"save", benchSave},
 	{"merge", benchMerge},
+	{"jails", benchJails},
 	{"crowd", benchCrowd},
 	{"memory", benchMemory},
 	{"daemon", benchDaemon},
