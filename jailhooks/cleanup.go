@@ -65,7 +65,7 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 		s.Nothing = true
 		return h.forget()
 	default:
-		if err := h.Overlay.AdoptLive(ctx); err != nil {
+		if _, err := h.Overlay.AdoptLive(ctx); err != nil {
 			return h.inTheWay(&p, err)
 		}
 	}

@@ -100,7 +100,7 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	case p.Empty || p.Missing:
 		return false, h.forget()
 	}
-	if err := h.Overlay.AdoptLive(ctx); err != nil {
+	if _, err := h.Overlay.AdoptLive(ctx); err != nil {
 		return false, h.inTheWay(p, err)
 	}
 	h.warn("%s was populated already, and not by this cfgd: taken over as it is", h.Target.Live)

@@ -3,50 +3,161 @@ package overlay
 import (
 	"context"
 	"fmt"
+	"io"
+	"slices"
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 )
 
+// Taken is what it came to that a live tree was taken over.
+type Taken struct {
+	Already  bool     // it was cfgd's before: nothing was done
+	Merge    *Merge   // where cfg was made against another base; nil where it was not
+	Unmerged error    // why it could not be merged
+	Changes  []Change // of live: removals that were applied, and what a merge changed
+	Damaged  []string // what is wrong with the store, for which nothing of live was changed
+	Copy     bool     // a copy of the store was in live, and is gone
+}
+
 // AdoptLive takes a live tree that something other than cfgd populated (rc.initdiskless, the paper's scripts) as populated,
 // if it is beyond doubt the tree that base and cfg make: on memory of its own where the target has that, with most of the
 // defaults and most of the overrides in place. It is how cfgd begins on a machine that is already running.
 // The error says what spoke against it, and is an ErrNotPopulated.
-func (o *Overlay) AdoptLive(ctx context.Context) error {
+//
+// On the host a copy of the store in live says that rc.initdiskless populated it, which knows nothing of removals and merges: they
+// are made up for, where live is still as it was copied, and last of all the copy goes. Cut short, it begins anew the next time.
+func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 	unlock, err := o.lock(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
+	live, err := o.OpenLive()
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	if _, err := o.populated(live); err == nil {
+		return &Taken{Already: true}, nil
+	}
 	base, err := o.Bases.get(ctx, o, o.Next(), true)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s, err := o.openStore(ctx, base, true)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer s.Close()
-	live, err := o.OpenLive()
-	if err != nil {
-		return err
+	before := []*Manifest{s.Manifest}
+	if m, err := s.generation(s.Manifest.Generation - 1); err == nil && (s.Manifest.From != "" || len(s.Adopted) > 0) {
+		before = append(before, m) // what live is of, if a merge was cut short just now
 	}
-	defer live.Close()
+	plain, taken := s.Plain, &Taken{Damaged: s.Damaged}
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
 	if err := o.ownMemory(live); err != nil {
-		return err
+		return nil, err
 	}
 	t, err := Scan(ctx, live, ScanOptions{MaxFile: o.Target.MaxFile, Now: o.Now})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := resembles(base.Tree, t, s.Manifest); err != nil {
-		return err
+	if err := resembles(base.Tree, t, before[0]); err != nil {
+		return nil, err
+	}
+	generation := before[0].Generation
+	if st, err := live.Stat(metaName); err == nil && st.Kind == dirfd.KindDir && o.Target.Host() && len(taken.Damaged) == 0 {
+		if generation, err = o.makeUp(ctx, live, base, &boot{before, plain, t}, taken); err != nil {
+			return nil, err
+		}
 	}
 	id, err := live.Identity()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return o.WriteRecord(&Record{Identity: id, State: Populated, BasePath: o.Target.Base, BaseID: base.ID, Generation: s.Manifest.Generation, Time: o.now().UTC(), Adopted: true, Memory: string(o.Target.Memory)})
+	return taken, o.WriteRecord(&Record{Identity: id, State: Populated, BasePath: o.Target.Base, BaseID: base.ID, Generation: generation, Time: o.now().UTC(), Adopted: true, Memory: string(o.Target.Memory)})
+}
+
+// boot is what populated a live tree: the generations that cfg may have had and its plain tree, and what live is now.
+type boot struct {
+	manifests []*Manifest
+	plain     *Tree
+	live      *Tree
+}
+
+// makeUp applies what a plain copy of base and cfg lacks: merges and removals. A path that is no longer as it was copied is somebody's
+// edit, and left alone.
+func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *Base, b *boot, taken *Taken) (generation int, err error) {
+	s, m, failed, err := o.mergedStore(ctx, base)
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	taken.Merge, taken.Unmerged = m, failed
+	copied := Saved(base.Tree, b.plain, nil)
+	want := Saved(base.Tree, dressed(s.Plain, s.Manifest), s.Manifest.Removals)
+	r := &restorer{want: want, read: func(e *Entry) (io.ReadCloser, error) { return savedContent(s, base, s.Plain, e) }, touched: map[string]bool{}}
+	ours := newOurs(append(b.manifests, s.Manifest)...)
+	for _, c := range Delta(b.live, want) {
+		if ours.has(c.Path) && b.copied(copied, c) && b.live.skipped(c.Path) == "" {
+			r.changes = append(r.changes, c)
+		}
+	}
+	if err := r.run(ctx, live); err != nil {
+		return 0, fmt.Errorf("make up for the start: %w", err)
+	}
+	taken.Changes = r.changes
+	if err := live.RemoveAll(metaName); err != nil {
+		return 0, err
+	}
+	taken.Copy, r.touched[""] = true, true
+	if err := r.finish(live); err != nil {
+		return 0, err
+	}
+	return s.Manifest.Generation, nil
+}
+
+// copied reports whether live has at a change's path what base and cfg had there when they were copied.
+func (b *boot) copied(tree *Tree, c Change) bool {
+	e, ok := tree.Get(c.Path)
+	if !ok && c.Old == nil {
+		return true
+	}
+	same := func(e *Entry) bool {
+		_, differs := compare(e, c.Old, false)
+		return !differs
+	}
+	if ok && same(e) {
+		return true
+	}
+	return slices.ContainsFunc(b.manifests, func(m *Manifest) bool {
+		o, ok := m.override(c.Path)
+		return ok && same(&o.Entry)
+	})
+}
+
+// ours are the paths that two generations know of, with all below removals.
+type ours struct {
+	paths map[string]bool
+	gone  []*Manifest
+}
+
+func newOurs(all ...*Manifest) *ours {
+	w := &ours{map[string]bool{}, all}
+	for _, m := range all {
+		for i := range m.Overrides {
+			for p := m.Overrides[i].Path; p != ""; p = parentOf(p) {
+				w.paths[p] = true
+			}
+		}
+	}
+	return w
+}
+
+func (w *ours) has(path string) bool {
+	return w.paths[path] || slices.ContainsFunc(w.gone, func(m *Manifest) bool { return gone(m, path) })
 }
 
 // ownMemory refuses a live tree on which no filesystem is mounted.

@@ -165,7 +165,7 @@ func (s *Store) recover() error {
 		steps, err = parseJournal(b)
 	}
 	if err != nil {
-		s.notice("%s: %v: kept aside", s.meta.Display(journalFile), err)
+		s.damage("%s: %v: kept aside", s.meta.Display(journalFile), err)
 		if err := s.putAside(journalFile); err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func (s *Store) recover() error {
 		return fmt.Errorf("finish the interrupted save: %w", err)
 	}
 	if len(lost) > 0 {
-		s.notice("%s: names content that is not there (%s): kept aside", s.meta.Display(journalFile), pathname.Quote(lost[0]))
+		s.damage("%s: names content that is not there (%s): kept aside", s.meta.Display(journalFile), pathname.Quote(lost[0]))
 		if err := s.putAside(journalFile); err != nil {
 			return err
 		}

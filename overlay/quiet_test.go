@@ -98,7 +98,8 @@ func TestAdoptionInMemoryIsNotTakenForTheStore(t *testing.T) {
 		"a live tree taken over": func(b *box) {
 			b.must(b.o.DropRecord())
 			b.o = b.overlay()
-			b.must(b.o.AdoptLive(context.Background()))
+			_, err := b.o.AdoptLive(context.Background())
+			b.must(err)
 		},
 	} {
 		b := newBox(t, etc)

@@ -149,14 +149,17 @@ func (o *Overlay) state(s *Store, v *View, from From) (*Tree, reader, error) {
 			return nil, nil, err
 		}
 	}
-	read := func(e *Entry) (io.ReadCloser, error) {
-		if !has(plain, e.Path) {
-			return fromBase(e)
-		}
-		b, err := s.content(e)
-		return readerOf(b), err
-	}
+	read := func(e *Entry) (io.ReadCloser, error) { return savedContent(s, v.Base, plain, e) }
 	return Saved(v.Base.Tree, plain, m.Removals), read, nil
+}
+
+// savedContent reads what base with a plain tree over it has at a path.
+func savedContent(s *Store, base *Base, plain *Tree, e *Entry) (io.ReadCloser, error) {
+	if !has(plain, e.Path) {
+		return base.file(e.Path)
+	}
+	b, err := s.content(e)
+	return readerOf(b), err
 }
 
 // treeOf is the plain tree of a generation: its overrides, and the directories around them as base has them.

@@ -33,6 +33,8 @@ type Store struct {
 	Plain    *Tree
 	// Notices say in words what was found and mended at opening.
 	Notices []string
+	// Damaged are those that tell of damage, by a bad disk or a hand in .cfgd.
+	Damaged []string
 	// Adopted are the paths that were changed in the plain tree behind cfgd's back and that this opening took in.
 	Adopted []string
 	// ReadOnly is true where nothing can or may be written; what would be adopted is then only in memory.
@@ -191,7 +193,7 @@ func (s *Store) makeMeta() (err error) {
 }
 
 func (s *Store) replaceMeta(st dirfd.Stat) error {
-	s.notice("%s is a %s and not a directory: put aside", s.cfg.Display(metaName), st.Kind)
+	s.damage("%s is a %s and not a directory: put aside", s.cfg.Display(metaName), st.Kind)
 	if s.ReadOnly {
 		return nil
 	}
@@ -219,7 +221,7 @@ func (s *Store) makeRooms() error {
 		case err == nil && st.Kind == dirfd.KindDir:
 			continue
 		case err == nil:
-			s.notice("%s is a %s and not a directory: removed", s.meta.Display(name), st.Kind)
+			s.damage("%s is a %s and not a directory: removed", s.meta.Display(name), st.Kind)
 			if err := s.meta.Unlink(name); err != nil {
 				return err
 			}
@@ -270,6 +272,12 @@ func (s *Store) putAside(name string) error {
 	})
 }
 
+// damage is a notice of something that no crash of cfgd's own leaves.
+func (s *Store) damage(format string, args ...any) {
+	s.notice(format, args...)
+	s.Damaged = append(s.Damaged, s.Notices[len(s.Notices)-1])
+}
+
 func (s *Store) notice(format string, args ...any) {
 	s.Notices = append(s.Notices, fmt.Sprintf(format, args...))
 }
@@ -293,7 +301,7 @@ func (s *Store) readFormat() error {
 	case err == nil && n == FormatVersion:
 		return nil
 	}
-	s.notice("%s: not a format number: written anew", s.meta.Display(formatFile))
+	s.damage("%s: not a format number: written anew", s.meta.Display(formatFile))
 	if err := s.putAside(formatFile); err != nil {
 		return err
 	}
@@ -370,7 +378,7 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 		return nil, fmt.Errorf("%s: %w", s.meta.Display(""), err)
 	}
 	s.stat = dirfd.Stat{} // what is made up for it is not what stands there
-	s.notice("%s: %v: rebuilt from the plain tree", s.meta.Display(""), err)
+	s.damage("%s: %v: rebuilt from the plain tree", s.meta.Display(""), err)
 	if err := s.putAside(manifestFile); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package tests
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,15 +24,108 @@ func rcLines(script, keyword string) []string {
 	return words
 }
 
+// stock are scripts of FreeBSD's /etc/rc.d, as far as their order matters here.
+var stock = map[string]string{
+	"root":        "# PROVIDE: root\n",
+	"FILESYSTEMS": "# PROVIDE: FILESYSTEMS\n# REQUIRE: root\n",
+	"hostname":    "# PROVIDE: hostname\n# REQUIRE: FILESYSTEMS\n# BEFORE: netif\n",
+	"netif":       "# PROVIDE: netif\n# REQUIRE: FILESYSTEMS\n",
+	"NETWORKING":  "# PROVIDE: NETWORKING NETWORK\n# REQUIRE: netif\n",
+	"SERVERS":     "# PROVIDE: SERVERS\n# REQUIRE: NETWORKING\n",
+	"DAEMON":      "# PROVIDE: DAEMON\n# REQUIRE: NETWORKING SERVERS\n",
+	"LOGIN":       "# PROVIDE: LOGIN\n# REQUIRE: DAEMON\n",
+	"jail":        "# PROVIDE: jail\n# REQUIRE: LOGIN FILESYSTEMS\n# BEFORE: securelevel\n",
+	"securelevel": "# PROVIDE: securelevel\n",
+}
+
+// rcBefore are the pairs of scripts of which one has to run before the other, as rcorder(8) reads them.
+func rcBefore(scripts map[string]string) map[[2]string]bool {
+	provider := map[string]string{}
+	for name, text := range scripts {
+		for _, p := range rcLines(text, "PROVIDE") {
+			provider[p] = name
+		}
+	}
+	before := map[[2]string]bool{}
+	for name, text := range scripts {
+		for _, r := range rcLines(text, "REQUIRE") {
+			before[[2]string{provider[r], name}] = true
+		}
+		for _, b := range rcLines(text, "BEFORE") {
+			before[[2]string{name, provider[b]}] = true
+		}
+	}
+	for b := range scripts { // Warshall's closure
+		for a := range scripts {
+			for c := range scripts {
+				if before[[2]string{a, b}] && before[[2]string{b, c}] {
+					before[[2]string{a, c}] = true
+				}
+			}
+		}
+	}
+	return before
+}
+
 func TestRCOrder(t *testing.T) {
 	t.Parallel()
-	b, err := os.ReadFile("../contrib/rc.d/cfgd")
+	scripts := maps.Clone(stock)
+	for _, name := range []string{"cfgd", "cfgd_early"} {
+		b, err := os.ReadFile("../contrib/rc.d/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scripts[name] = string(b)
+		if got := rcLines(string(b), "PROVIDE"); !slices.Equal(got, []string{name}) {
+			t.Errorf("%s provides %q", name, got)
+		}
+		if !slices.Contains(rcLines(string(b), "KEYWORD"), "nojail") {
+			t.Errorf("%s runs in jails", name)
+		}
+	}
+	before := rcBefore(scripts)
+	for name := range scripts {
+		if before[[2]string{name, name}] {
+			t.Errorf("%s is in a circle", name)
+		}
+	}
+	for _, pair := range [][2]string{{"FILESYSTEMS", "cfgd_early"}, {"cfgd_early", "hostname"}, {"cfgd_early", "NETWORKING"}, {"cfgd_early", "cfgd"}, {"cfgd", "jail"},
+		{"FILESYSTEMS", "cfgd"}, {"cfgd", "securelevel"}} {
+		if !before[pair] {
+			t.Errorf("%s is not before %s", pair[0], pair[1])
+		}
+	}
+}
+
+// At boot nothing that goes wrong with cfgd keeps the machine from going on.
+func TestRCEarly(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("no sh here")
+	}
+	b, err := os.ReadFile("../contrib/rc.d/cfgd_early")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for keyword, want := range map[string][]string{"PROVIDE": {"cfgd"}, "REQUIRE": {"FILESYSTEMS"}, "BEFORE": {"jail", "securelevel"}, "KEYWORD": {"nojail", "shutdown"}} {
-		if got := rcLines(string(b), keyword); !slices.Equal(got, want) {
-			t.Errorf("%s: %q", keyword, got)
+	for name, c := range map[string]struct{ program, want string }{
+		"as it should be": {"#!/bin/sh\necho \"$@\"\n", "--log-level warn host early\n"},
+		"it fails":        {"#!/bin/sh\nexit 2\n", "warn host early ended with 2: /etc is as rc.initdiskless made it\n"},
+		"it is not there": {"", "warn /cfgd is not there\n"},
+	} {
+		dir := t.TempDir()
+		text := strings.NewReplacer("/etc/rc.subr", filepath.Join(dir, "rc.subr"), "/usr/local/sbin", dir).Replace(string(b))
+		files := map[string]string{"rc.subr": strings.Replace(stubs, "start) ", "start) $start_cmd; exit $?\n", 1), "script": text}
+		if c.program != "" {
+			files["cfgd"] = c.program
+		}
+		for name, content := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := exec.Command("sh", filepath.Join(dir, "script"), "start").CombinedOutput()
+		if got := strings.ReplaceAll(string(out), dir, ""); err != nil || got != c.want {
+			t.Errorf("%s: %v, %q", name, err, got)
 		}
 	}
 }

@@ -131,9 +131,16 @@ func (t *target) adopt(ctx context.Context) bool {
 	if r, err := t.o.Record(); err != nil || r != nil {
 		return false
 	}
-	if err := t.o.AdoptLive(ctx); err != nil {
+	taken, err := t.o.AdoptLive(ctx)
+	if err != nil {
 		t.log.Debug().Err(err).Msg("not adopted")
 		return false
+	}
+	if taken.Merge != nil {
+		t.log.Info().Str("from", taken.Merge.From).Str("to", taken.Merge.To).Int("conflicts", taken.Merge.Conflicts()).Msg("merged with the defaults of another image")
+	}
+	if taken.Unmerged != nil {
+		t.log.Warn().Err(taken.Unmerged).Msg("not merged with the defaults of another image")
 	}
 	t.log.Info().Msg("adopted the live tree that is in place")
 	return true

@@ -147,7 +147,7 @@ func (s *session) saveHere(ctx context.Context, t *config.Target, so overlay.Sav
 	if !errors.Is(err, overlay.ErrNotPopulated) || !t.Host() || so.DryRun {
 		return r, err
 	}
-	if err := o.AdoptLive(ctx); err != nil {
+	if _, err := o.AdoptLive(ctx); err != nil {
 		return r, err
 	}
 	return o.Save(ctx, so)
