@@ -15,8 +15,8 @@ import (
 )
 
 // Clone computes a test jail: another jail's filesystems cloned as they are now, its fstab on another snapshot of the prototype, and an address
-// of its own: the paper's section 2.4. With embedded trees nothing is mounted, so the jail's own are copied from where they lie.
-func (s *Spec) Clone(from *config.Target, fstab []byte, embedded bool, now time.Time) (*Creation, error) {
+// of its own: the paper's section 2.4. Where nothing is mounted the jail's own are copied from where they lie.
+func (s *Spec) Clone(from *config.Target, fstab []byte, now time.Time) (*Creation, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -28,13 +28,13 @@ func (s *Spec) Clone(from *config.Target, fstab []byte, embedded bool, now time.
 		return nil, err
 	}
 	c := s.start(now)
-	x := &cloner{spec: s, from: from, c: c, embedded: embedded}
+	x := &cloner{spec: s, from: from, c: c}
 	for _, e := range entries {
 		if err := x.mount(e); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", from.Fstab, e.Line, err)
 		}
 	}
-	if embedded {
+	if s.Embedded {
 		x.copied(from.Cfg)
 	}
 	x.parents()
@@ -45,11 +45,10 @@ func (s *Spec) Clone(from *config.Target, fstab []byte, embedded bool, now time.
 
 // cloner is a clone on its way.
 type cloner struct {
-	spec     *Spec
-	from     *config.Target
-	c        *Creation
-	tab      fstabText
-	embedded bool
+	spec *Spec
+	from *config.Target
+	c    *Creation
+	tab  fstabText
 }
 
 // pseudo are the filesystems of which each mount is one of its own, or a view of the running system.
@@ -67,7 +66,7 @@ func (x *cloner) mount(e config.FstabEntry) error {
 	case isSnap && x.spec.Prototype.Has(snap):
 		source = snap.At(x.spec.Snapshot).String()
 	case slices.Contains(pseudo, e.Type):
-	case e.Type == "zfs" && !x.embedded:
+	case e.Type == "zfs" && !x.spec.Embedded:
 		to, err := x.dataset(source)
 		if err != nil {
 			return err
@@ -97,7 +96,7 @@ func (x *cloner) dataset(name string) (string, error) {
 	}
 	snap := name + "@clone-" + x.spec.Name
 	x.c.Snapshots = append(x.c.Snapshots, snap)
-	x.c.Datasets = append(x.c.Datasets, Dataset{to, snap})
+	x.c.Datasets = append(x.c.Datasets, Dataset{Name: to, Origin: snap})
 	return to, nil
 }
 
@@ -134,7 +133,7 @@ func (x *cloner) parents() {
 
 // own copies a tree of the jail's own that is no dataset.
 func (x *cloner) own(e config.FstabEntry, source string) string {
-	if x.embedded {
+	if x.spec.Embedded {
 		x.copied(path.Clean(e.Dir))
 	}
 	to, err := x.renamed(strings.TrimPrefix(source, "/"))
@@ -143,7 +142,7 @@ func (x *cloner) own(e config.FstabEntry, source string) string {
 	}
 	if strings.HasPrefix(source, "/") {
 		to = "/" + to
-		if !x.embedded {
+		if !x.spec.Embedded {
 			if top := ownDir(x.c.Root); !slices.ContainsFunc(x.c.Dirs, func(d Dir) bool { return d.Name == top }) {
 				x.c.Dirs = append(x.c.Dirs, Dir{Name: top})
 			}
@@ -211,5 +210,5 @@ func (k *Creator) CloneOf(s *Spec, from *config.Target, now time.Time) (*Creatio
 	if err != nil {
 		return nil, err
 	}
-	return s.Clone(from, b, k.Model.Root != "", now)
+	return s.Clone(from, b, now)
 }

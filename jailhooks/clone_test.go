@@ -34,7 +34,7 @@ func TestClone(t *testing.T) {
 	before := y.state()
 	m, err := y.load()
 	y.must(err)
-	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.read("etc/fstab.vhost1")), false, time.Now())
+	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.read("etc/fstab.vhost1")), time.Now())
 	y.must(err)
 	want := []string{"zfs snapshot zpool/vhost1/cfg@clone-test zpool/vhost1/var@clone-test", "zfs create -o mountpoint=legacy zpool/test",
 		"zfs clone -o mountpoint=legacy zpool/vhost1/cfg@clone-test zpool/test/cfg", "zfs clone -o mountpoint=legacy zpool/vhost1/var@clone-test zpool/test/var",
@@ -78,12 +78,14 @@ func TestCloneCopies(t *testing.T) {
 	y.write("etc/fstab.vhost1", fstabOn("1")+"/jail/.cfgd/vhost1/cfg /jail/vhost1/cfg nullfs rw 0 0\n")
 	m, err := y.load()
 	y.must(err)
-	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.read("etc/fstab.vhost1")), false, time.Now())
+	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.read("etc/fstab.vhost1")), time.Now())
 	y.must(err)
 	if want := []Dir{{Name: "/jail/.cfgd/test"}, {"/jail/.cfgd/test/cfg", "/jail/.cfgd/vhost1/cfg"}}; !slices.Equal(c.Dirs, want) {
 		t.Errorf("%+v", c.Dirs)
 	}
-	c, err = y.creator(z).CloneOf(y.clone(), m.Target("vhost1"), time.Now()) // in a directory: nothing is mounted
+	s := y.clone()
+	s.Embedded = true
+	c, err = y.creator(z).CloneOf(s, m.Target("vhost1"), time.Now())
 	y.must(err)
 	if want := []Dir{{"/jail/test/cfg", "/jail/vhost1/cfg"}}; !slices.Equal(c.Dirs, want) {
 		t.Errorf("%+v", c.Dirs)
@@ -110,7 +112,7 @@ func TestCloneRefuses(t *testing.T) {
 		y := newYard(t)
 		m, err := y.load()
 		y.must(err)
-		_, err = y.clone().Clone(m.Target("vhost1"), []byte(fstabOn("1")+c.fstab), false, time.Now())
+		_, err = y.clone().Clone(m.Target("vhost1"), []byte(fstabOn("1")+c.fstab), time.Now())
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}

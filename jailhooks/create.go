@@ -23,8 +23,10 @@ type Spec struct {
 	Dataset   string      // the prototype's; "" where it is not on ZFS
 	Form      config.Form // of the lines that define it
 	Listed    bool        // jail_list is set, and has to name it
+	Embedded  bool        // nothing is mounted: the jail's trees lie in its root
 
-	more []config.Param // what else defines it, in the words of Form
+	more    []config.Param // what else defines it, in the words of Form
+	noHooks bool           // its etc is on a disk
 }
 
 // rooms are the filesystems of a jail's own, each with a mountpoint in the prototype.
@@ -53,7 +55,11 @@ func (s *Spec) check() error {
 
 // start is what is made of every jail: its name, root and fstab.
 func (s *Spec) start(now time.Time) *Creation {
-	return &Creation{Jail: s.Name, Time: now.UTC(), Root: path.Dir(s.Prototype.Root) + "/" + s.Name}
+	root := "/jail"
+	if s.Prototype != nil {
+		root = path.Dir(s.Prototype.Root)
+	}
+	return &Creation{Jail: s.Name, Time: now.UTC(), Root: path.Join(root, s.Name)}
 }
 
 // Plan computes what a new jail needs: the paper's section 3.6.
@@ -73,16 +79,56 @@ func (s *Spec) Plan(now time.Time) (*Creation, error) {
 			tab.line(own+"/"+r, c.Root+"/"+r, "zfs", "rw")
 		}
 	} else {
-		own := ownDir(c.Root)
-		c.Dirs = append(c.Dirs, Dir{Name: own})
+		own, in := ownDir(c.Root), ownDir(c.Root)
+		if s.Embedded {
+			in = c.Root
+		} else {
+			c.Dirs = append(c.Dirs, Dir{Name: own})
+		}
 		for _, r := range rooms {
-			c.Dirs = append(c.Dirs, Dir{Name: own + "/" + r})
+			c.Dirs = append(c.Dirs, Dir{Name: in + "/" + r})
 			tab.line(own+"/"+r, c.Root+"/"+r, "nullfs", "rw")
 		}
 	}
 	c.Files = s.files(c, tab.String())
 	return c, nil
 }
+
+// mountpoints are the directories that a prototype needs for what its jails mount.
+var mountpoints = []string{"etc", "cfg", "var", "home", "conf/base/etc"}
+
+// private are the trees of a prototype that its jails do not see, with the end of their datasets' names.
+var private = [][2]string{{"var", "_var"}, {"usr/src", "_src"}, {"usr/ports", "_ports"}, {"usr/obj", "_obj"}}
+
+// PlanPrototype computes what a new prototype needs: the paper's section 3.3. With a dataset the system and its etc are two filesystems, one
+// below the other, so that a recursive snapshot has both; the rest is beside them. File is cfgd.toml, which makes it known.
+func (s *Spec) PlanPrototype(file string, now time.Time) (*Creation, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	c := s.start(now)
+	c.Prototype, s.noHooks = true, true
+	section := fmt.Sprintf("# cfgd proto create %s\n[prototype.%[1]s]\nroot = %q\n", s.Name, c.Root)
+	if s.Dataset != "" {
+		if !dataset.MatchString(s.Dataset) || path.Clean(s.Dataset) != s.Dataset {
+			return nil, fmt.Errorf("%q is no dataset: POOL/NAME", s.Dataset)
+		}
+		section += fmt.Sprintf("dataset = %q\n", s.Dataset)
+		c.Datasets = []Dataset{{Name: s.Dataset, Mountpoint: c.Root}, {Name: s.Dataset + "/etc", Mountpoint: inherit}}
+		for _, p := range private {
+			c.Datasets = append(c.Datasets, Dataset{Name: s.Dataset + p[1], Mountpoint: c.Root + "/" + p[0]})
+		}
+	}
+	for _, dir := range mountpoints {
+		c.Dirs = append(c.Dirs, Dir{Name: c.Root + "/" + dir})
+	}
+	section += fmt.Sprintf("# cfgd proto create %s: end\n", s.Name)
+	c.Files = append(s.files(c, "# filesystems of "+s.Name+" that are not ZFS's own, such as: localhost:/FreeBSD "+c.Root+"/FreeBSD nfs rw 0 0\n"), File{Name: file, Text: section})
+	return c, nil
+}
+
+// dataset is the form of ZFS's names; a space, which ZFS allows, would need care wherever it is typed.
+var dataset = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:-]*(/[A-Za-z0-9_.:-]+)+$`)
 
 // ownDir is where a jail without ZFS has its own trees, to be mounted in its root.
 func ownDir(root string) string { return path.Dir(root) + "/.cfgd/" + path.Base(root) }
@@ -142,8 +188,10 @@ func (s *Spec) rcLines(root, fstab string) string {
 		set(p.Name, p.Values[0])
 	}
 	set("fstab", fstab)
-	set("exec_prestart0", initCommand+s.Name)
-	set("exec_poststop0", cleanupCommand+s.Name)
+	if !s.noHooks {
+		set("exec_prestart0", initCommand+s.Name)
+		set("exec_poststop0", cleanupCommand+s.Name)
+	}
 	return b.String()
 }
 
@@ -172,8 +220,10 @@ func (s *Spec) jailConf(root, fstab string) string {
 	}
 	set("interface", s.Interface)
 	set("mount.fstab", fstab)
-	set("exec.prestart", initCommand+s.Name)
-	set("exec.poststop", cleanupCommand+s.Name)
+	if !s.noHooks {
+		set("exec.prestart", initCommand+s.Name)
+		set("exec.poststop", cleanupCommand+s.Name)
+	}
 	more := s.more
 	if more == nil {
 		more = []config.Param{{Name: "exec.clean"}, {Name: "exec.start", Values: []string{"/bin/sh /etc/rc"}},

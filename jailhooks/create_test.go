@@ -230,3 +230,45 @@ func TestCreateInJailConf(t *testing.T) {
 		}
 	}
 }
+
+// A prototype is two filesystems of which snapshots are taken, and those beside them; its jail has no hooks.
+func TestCreatePrototype(t *testing.T) {
+	t.Parallel()
+	y, z := newYard(t), &zpool{}
+	before := y.state()
+	s := &Spec{Name: "proto8", Hostname: "proto8", IP: "192.168.0.10", Dataset: "zpool/proto8", Listed: true}
+	c, err := s.PlanPrototype(config.DefaultFile, time.Now())
+	y.must(err)
+	want := []string{"zfs create -o mountpoint=/jail/proto8 zpool/proto8", "zfs create zpool/proto8/etc", "zfs create -o mountpoint=/jail/proto8/var zpool/proto8_var",
+		"zfs create -o mountpoint=/jail/proto8/usr/src zpool/proto8_src", "zfs create -o mountpoint=/jail/proto8/usr/ports zpool/proto8_ports",
+		"zfs create -o mountpoint=/jail/proto8/usr/obj zpool/proto8_obj"}
+	if got := c.Lines()[:6]; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	_, err = y.creator(z).Create(t.Context(), c)
+	y.must(err)
+	m, err := y.load()
+	y.must(err)
+	if i := slices.IndexFunc(m.Prototypes, func(p *config.Prototype) bool { return p.Name == "proto8" }); i < 0 || m.Prototypes[i].Dataset != "zpool/proto8" || m.Prototypes[i].Root != "/jail/proto8" {
+		t.Fatalf("%+v", m.Prototypes)
+	}
+	if i := slices.IndexFunc(m.Jails, func(j *config.Jail) bool { return j.Name == "proto8" }); i < 0 || len(m.Jails[i].Prestart) > 0 {
+		t.Errorf("%+v", m.Jails)
+	}
+	fstab := y.read("etc/fstab.vhost1")
+	y.write("etc/fstab.vhost1", strings.ReplaceAll(fstab, "/jail/proto/", "/jail/proto8/"))
+	if err := y.creator(z).Destroy(t.Context(), c, true); err == nil || !strings.Contains(err.Error(), "destroy jail vhost1 first") {
+		t.Errorf("in use: %v", err)
+	}
+	y.write("etc/fstab.vhost1", fstab)
+	y.must(y.creator(z).Destroy(t.Context(), c, false))
+	if got := y.state(); got != before || len(z.there) > 0 {
+		t.Errorf("left: %q\n%s\nwas\n%s", z.there, got, before)
+	}
+	for _, bad := range []string{"zpool", "zpool/../x", "-r/x", "zpool/a b", "zpool/x@1", "/zpool/x"} {
+		s.Dataset = bad
+		if _, err := s.PlanPrototype(config.DefaultFile, time.Now()); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package jailhooks
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,14 +30,17 @@ type Creation struct {
 	Datasets  []Dataset `json:"datasets,omitempty"`  // parents first
 	Dirs      []Dir     `json:"dirs,omitempty"`      // parents first
 	Files     []File    `json:"files"`
+	Prototype bool      `json:"prototype,omitempty"` // it is one, and no target
 
 	Notes []string `json:"-"` // what a reader should know of the plan
 }
 
-// Dataset is a ZFS filesystem, mounted by the jail's fstab.
+// Dataset is a ZFS filesystem.
 type Dataset struct {
 	Name   string `json:"name"`
 	Origin string `json:"origin,omitempty"` // the snapshot that it is a clone of
+	// Mountpoint is where ZFS mounts it: "" leaves that to fstab (legacy), inherit to the dataset above.
+	Mountpoint string `json:"mountpoint,omitempty"`
 }
 
 // Dir is a directory.
@@ -62,8 +66,13 @@ func (d Dataset) make() run.Cmd {
 	if d.Origin != "" {
 		return run.Command("zfs", "clone", "-o", "mountpoint=legacy", d.Origin, d.Name)
 	}
-	return run.Command("zfs", "create", "-o", "mountpoint=legacy", d.Name)
+	if d.Mountpoint == inherit {
+		return run.Command("zfs", "create", d.Name)
+	}
+	return run.Command("zfs", "create", "-o", "mountpoint="+cmp.Or(d.Mountpoint, "legacy"), d.Name)
 }
+
+const inherit = "inherit"
 
 // Lines are what making it does, for people: commands as they run, and files.
 func (c *Creation) Lines() []string {
@@ -214,8 +223,12 @@ func (k *Creator) create(ctx context.Context, c, done *Creation) ([]config.Probl
 	if err != nil {
 		return nil, err
 	}
-	if m.Target(c.Jail) == nil {
-		return nil, fmt.Errorf("with its new lines %s is no target: cfgd check tells why", c.Jail)
+	known := m.Target(c.Jail) != nil
+	if c.Prototype {
+		known = slices.ContainsFunc(m.Prototypes, func(p *config.Prototype) bool { return p.Name == c.Jail })
+	}
+	if !known {
+		return nil, fmt.Errorf("with its new lines %s is not what it should be: cfgd check tells why", c.Jail)
 	}
 	problems := slices.DeleteFunc(slices.Clone(m.Problems), func(p config.Problem) bool { return p.Target != c.Jail })
 	return problems, k.save(ctx, c)
@@ -280,9 +293,27 @@ func (k *Creator) save(ctx context.Context, c *Creation) error {
 	}
 	var errs []error
 	for _, f := range c.Files {
-		errs = append(errs, k.SaveHost(ctx, strings.TrimPrefix(f.Name, "/etc/")))
+		if p, ok := k.inEtc(f.Name); ok {
+			errs = append(errs, k.SaveHost(ctx, p))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// inEtc is a file's path in the host's /etc; a link may lead there, as NanoBSD's /usr/local/etc does.
+func (k *Creator) inEtc(file string) (string, bool) {
+	if p, ok := strings.CutPrefix(file, "/etc/"); ok {
+		return p, true
+	}
+	etc, err := filepath.EvalSymlinks(k.Model.Path("/etc"))
+	if err != nil {
+		return "", false
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(k.Model.Path(file)))
+	if err != nil {
+		return "", false
+	}
+	return strings.CutPrefix(filepath.Join(dir, filepath.Base(file)), etc+"/")
 }
 
 // edit replaces a file of the host's.
@@ -318,10 +349,10 @@ func (k *Creator) undo(ctx context.Context, c *Creation, snapshots bool) error {
 	for _, s := range c.Snapshots {
 		errs = append(errs, k.destroy(ctx, s, run.Command("zfs", "destroy", s)))
 	}
-	errs = append(errs, k.removeRoot(c))
 	for _, d := range c.Dirs {
 		errs = append(errs, os.RemoveAll(k.Model.Path(d.Name)))
 	}
+	errs = append(errs, k.removeRoot(c))
 	errs = append(errs, k.save(ctx, c))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("undo: %w; what was made is listed in %s", err, k.record(c.Jail))
@@ -395,6 +426,9 @@ func (k *Creator) Created(name string) (*Creation, error) {
 // Destroy undoes what Create made. Without force it refuses where more was added since: another line in the fstab or among the lines that
 // define it, a dataset or a snapshot.
 func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
+	if err := k.unused(c); err != nil {
+		return err
+	}
 	if !force {
 		if err := k.unchanged(ctx, c); err != nil {
 			return fmt.Errorf("%w; --force destroys it all the same", err)
@@ -404,6 +438,25 @@ func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
 		return err
 	}
 	return k.undo(ctx, c, force)
+}
+
+// unused refuses a prototype that jails are on.
+func (k *Creator) unused(c *Creation) error {
+	if !c.Prototype {
+		return nil
+	}
+	refs, err := k.Model.References()
+	if err != nil {
+		return err
+	}
+	for _, p := range k.Model.Prototypes {
+		for _, r := range refs {
+			if p.Name == c.Jail && p.Has(r.Snapshot) {
+				return fmt.Errorf("%s names a snapshot of it: destroy jail %s first", r.At, r.Jail)
+			}
+		}
+	}
+	return nil
 }
 
 func (k *Creator) unchanged(ctx context.Context, c *Creation) error {

@@ -49,5 +49,5 @@ func (s *session) jailClone(c *cli.Context) error {
 			return fmt.Errorf("%s: save before cloning: %w", from.Name, err)
 		}
 	}
-	return s.make(c, k, made, spec)
+	return s.make(c, k, made, s.madeOn(spec))
 }

@@ -61,11 +61,20 @@ func (s *session) jailCreate(c *cli.Context) error {
 	if err != nil {
 		return usageError{err}
 	}
-	return s.make(c, s.creator(), made, spec)
+	return s.make(c, s.creator(), made, s.madeOn(spec))
+}
+
+// madeOn says of a new jail what it is on, and how it is started.
+func (s *session) madeOn(spec *jailhooks.Spec) string {
+	start := "service jail start " + spec.Name
+	if s.loaded.Root != "" {
+		start = "cfgd --root " + s.root + " jail init " + spec.Name
+	}
+	return fmt.Sprintf("%s made on %s@%s; start it with %s", spec.Name, spec.Prototype.Name, spec.Snapshot, start)
 }
 
 // make makes a jail, or with --plan shows what it would make.
-func (s *session) make(c *cli.Context, k *jailhooks.Creator, made *jailhooks.Creation, spec *jailhooks.Spec) error {
+func (s *session) make(c *cli.Context, k *jailhooks.Creator, made *jailhooks.Creation, words string) error {
 	for _, n := range made.Notes {
 		s.warn(made.Jail, n)
 	}
@@ -79,11 +88,7 @@ func (s *session) make(c *cli.Context, k *jailhooks.Creator, made *jailhooks.Cre
 	for _, p := range problems {
 		s.warn(made.Jail, p.String())
 	}
-	start := "service jail start " + made.Jail
-	if s.loaded.Root != "" {
-		start = "cfgd --root " + s.root + " jail init " + made.Jail
-	}
-	_, err = fmt.Fprintf(s.out, "%s made on %s@%s; start it with %s\n", made.Jail, spec.Prototype.Name, spec.Snapshot, start)
+	_, err = fmt.Fprintln(s.out, words)
 	return err
 }
 
@@ -119,7 +124,7 @@ func (s *session) spec(c *cli.Context, name string, from *config.Target, snapsho
 		return nil, fmt.Errorf("%s has no snapshot: cfgd proto snapshot takes one", p.Name)
 	}
 	spec := &jailhooks.Spec{Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")), IP: c.String("ip"), Interface: c.String("interface"),
-		Prototype: p, Mark: snaps.Mark(), Snapshot: cmp.Or(snapshot, all[len(all)-1].Name), Form: s.loaded.JailForm(), Listed: len(s.loaded.JailList) > 0}
+		Prototype: p, Mark: snaps.Mark(), Snapshot: cmp.Or(snapshot, all[len(all)-1].Name), Form: s.loaded.JailForm(), Listed: len(s.loaded.JailList) > 0, Embedded: s.loaded.Root != ""}
 	if from != nil && from.Definition.Form != "" {
 		spec.Form = from.Definition.Form
 	}

@@ -30,6 +30,19 @@ func (s *session) protoCommand() *cli.Command {
 				Action: s.protoList,
 			},
 			{
+				Name: "create", ArgsUsage: "NAME", Usage: "make an empty prototype: filesystems, fstab, what defines its jail",
+				Description: "What section 3.3 of the paper does by hand: with --dataset the two filesystems that snapshots are taken of, and those beside them that its\n" +
+					"jails do not see; without it directories. Then install a system below it and take the first snapshot. cfgd jail destroy undoes it.",
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "dataset", Usage: "the ZFS `DATASET` to make, POOL/NAME"},
+					&cli.StringFlag{Name: "hostname", Usage: "the prototype's `HOST` name; its own name if left out"},
+					&cli.StringFlag{Name: "ip", Usage: "its `ADDRESS`"},
+					&cli.StringFlag{Name: "interface", Usage: "the network `INTERFACE` of the address"},
+					&cli.BoolFlag{Name: "plan", Usage: "show what would be made, and make nothing"},
+				},
+				Action: s.protoCreate,
+			},
+			{
 				Name: "snapshot", ArgsUsage: "[NAME]", Usage: "take a snapshot with the next number",
 				Description: "With ZFS a recursive one, so that the system and its etc are of the same moment; without it a copy in the prototype's\n" +
 					".cfgd/snapshot. Refuses while packages are being installed. NAME may be left out where there is one prototype.",
@@ -51,6 +64,31 @@ func (s *session) protoCommand() *cli.Command {
 			},
 		},
 	}
+}
+
+func (s *session) protoCreate(c *cli.Context) error {
+	if err := counted(c, 1, 1); err != nil {
+		return err
+	}
+	m, err := s.model()
+	if err != nil {
+		return err
+	}
+	name := c.Args().First()
+	spec := &jailhooks.Spec{Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")), IP: c.String("ip"), Interface: c.String("interface"),
+		Dataset: c.String("dataset"), Form: m.JailForm(), Listed: len(m.JailList) > 0}
+	file := config.DefaultFile
+	if s.config != "" {
+		return usagef("--config %s: a prototype is made known in %s", s.config, config.DefaultFile)
+	}
+	made, err := spec.PlanPrototype(file, time.Now())
+	if err != nil {
+		return usageError{err}
+	}
+	if s.loaded.Root != "" {
+		made.Datasets = nil // with --root no command runs: its directories are all there is
+	}
+	return s.make(c, s.creator(), made, name+" made; install a system below "+made.Root+", then: cfgd proto snapshot "+name)
 }
 
 // prototypes are those named on the command line, or all.
