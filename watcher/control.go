@@ -90,6 +90,7 @@ func listen(dir string) (net.Listener, error) {
 func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", d.handleStatus)
+	mux.Handle("GET /metrics", d.counts.handler())
 	mux.HandleFunc("POST /v1/attach", d.handle(d.freshTarget(ctx), d.attach))
 	mux.HandleFunc("POST /v1/detach", d.handle(d.target, d.detach))
 	mux.HandleFunc("POST /v1/flush", d.handle(d.target, d.flush))

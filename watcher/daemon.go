@@ -38,12 +38,15 @@ type Daemon struct {
 	MountCfg func(*config.Model, *config.Target) func(context.Context) (func() error, error)
 	// Ready is closed, if not nil, when the control socket answers and every target was looked at.
 	Ready chan<- struct{}
+	// Version is told in the metrics.
+	Version string
 
 	onLook func(Status)  // for tests
 	hook   func(*target) // for tests: before a target runs
 
 	bases  *overlay.Bases
 	budget *budget
+	counts *metrics
 	all    sync.WaitGroup // the targets' goroutines
 
 	reloading sync.Mutex // one configuration after the other
@@ -97,6 +100,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 func (d *Daemon) init() {
 	d.bases, d.budget, d.running, d.ending = overlay.NewBases(), newBudget(), map[string]*runningTarget{}, map[string]*target{}
+	d.counts = newMetrics(d.Version, func() []Status { return d.statuses(context.Background(), false, nil) })
 }
 
 // wait handles signals until the end.
@@ -175,6 +179,9 @@ func (d *Daemon) apply(ctx context.Context, m *config.Model) {
 			r.cancel()
 			d.ending[name] = r.target
 			delete(d.running, name)
+			if t == nil {
+				d.counts.forget(name)
+			}
 		}
 	}
 	d.model = m
@@ -213,7 +220,7 @@ func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &runningTarget{newTarget(o, d.Log, d.budget), cancel}
-	r.onLook = d.onLook
+	r.onLook, r.counts = d.onLook, d.counts
 	if d.hook != nil {
 		d.hook(r.target)
 	}

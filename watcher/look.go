@@ -40,7 +40,8 @@ func (t *target) flush(ctx context.Context, so overlay.SaveOptions) (*overlay.Re
 
 // save is one look and what it saves; flush is one that was asked for.
 func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (*overlay.Result, error) {
-	t.setBusy(time.Now())
+	began := time.Now()
+	t.setBusy(began)
 	defer t.setBusy(time.Time{})
 	t.listen()
 	l := t.agenda.begin(t.now(), time.Now().UnixNano(), flush)
@@ -69,6 +70,7 @@ func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (
 	if t.down {
 		t.disarm()
 	}
+	t.counts.observe(t.cfg.Name, time.Since(began), r, err)
 	t.report(l, r, err)
 	return r, err
 }

@@ -29,6 +29,7 @@ type target struct {
 	start  time.Time
 	open   func(*overlay.Overlay, *ear) (source, error)
 	onLook func(Status) // for tests: called after each look
+	counts *metrics
 
 	calls  chan func(context.Context)
 	looked chan struct{} // closed after the first look

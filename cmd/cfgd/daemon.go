@@ -37,7 +37,7 @@ func sparing() {
 // daemon is the daemon of the machine, which closes ready when it is at work.
 func (s *session) daemon(ready chan<- struct{}) *watcher.Daemon {
 	return &watcher.Daemon{
-		Load: s.load, Log: s.logger(), Reload: notified(syscall.SIGHUP), Info: notified(infoSignal), MountCfg: mountCfg, Ready: ready,
+		Load: s.load, Log: s.logger(), Reload: notified(syscall.SIGHUP), Info: notified(infoSignal), MountCfg: mountCfg, Ready: ready, Version: version(),
 	}
 }
 
