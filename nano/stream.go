@@ -1,0 +1,160 @@
+package nano
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// stream is an image on its way in, unpacked, with the digest of what came in.
+type stream struct {
+	io.Reader
+	form string // plain, gzip, xz or zstd
+	raw  *counted
+	end  func()
+}
+
+// counted counts and digests what is read.
+type counted struct {
+	r io.Reader
+	h hash.Hash
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	c.h.Write(p[:n])
+	return n, err
+}
+
+// forms are the packings, told by their first bytes.
+var forms = []struct {
+	name, magic string
+	open        func(io.Reader) (io.Reader, func(), error)
+}{
+	{"gzip", "\x1f\x8b", func(r io.Reader) (io.Reader, func(), error) {
+		z, err := gzip.NewReader(r)
+		return z, func() {}, err
+	}},
+	{"xz", "\xfd7zXZ\x00", func(r io.Reader) (io.Reader, func(), error) {
+		z, err := xz.ReaderConfig{DictCap: maxDictionary}.NewReader(r)
+		return z, func() {}, err
+	}},
+	{"zstd", "\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, func(), error) {
+		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(1<<40))
+		if err != nil {
+			return nil, nil, err
+		}
+		return z, z.Close, nil
+	}},
+}
+
+// maxDictionary bounds the memory that an image may ask for to be unpacked: 64 MiB is what xz -9 and zstd --long=26 take.
+const maxDictionary = 64 << 20
+
+// errCut says that an image ends before it is whole.
+var errCut = errors.New("it ends in the middle: a download that was cut off?")
+
+// unpack finds out how an image is packed.
+func unpack(r io.Reader) (*stream, error) {
+	s := &stream{form: "plain", raw: &counted{r: r, h: sha256.New()}, end: func() {}}
+	b := bufio.NewReaderSize(s.raw, blockSize)
+	s.Reader = b
+	head, err := b.Peek(8)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	for _, f := range forms {
+		if !bytes.HasPrefix(head, []byte(f.magic)) {
+			continue
+		}
+		z, end, err := f.open(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, cut(err))
+		}
+		s.form, s.Reader, s.end = f.name, named{z, f.name}, end
+	}
+	return s, nil
+}
+
+// named says of an error which packing it is of.
+type named struct {
+	io.Reader
+	form string
+}
+
+func (n named) Read(p []byte) (int, error) {
+	k, err := n.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%s: %w", n.form, cut(err))
+	}
+	return k, err
+}
+
+func cut(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errCut
+	}
+	return err
+}
+
+// finish reads to the end of what comes in, so that the packing's own checks and the digest are of all of it.
+func (s *stream) finish() (digest [sha256.Size]byte, err error) {
+	if _, err := io.Copy(io.Discard, s.Reader); err != nil {
+		return digest, err
+	}
+	if _, err := io.Copy(io.Discard, s.raw); err != nil {
+		return digest, err
+	}
+	s.raw.h.Sum(digest[:0])
+	return digest, nil
+}
+
+// chunk is a part of a stream.
+type chunk struct {
+	data []byte
+	err  error // what ended the stream behind data; io.EOF at its end
+}
+
+// ahead reads a stream in whole blocks beside whoever writes them. It ends with ctx; the buffers go back by the second channel.
+func ahead(ctx context.Context, r io.Reader) (<-chan chunk, chan<- []byte) {
+	const buffers = 4
+	full, empty := make(chan chunk), make(chan []byte, buffers)
+	for range buffers {
+		empty <- make([]byte, blockSize)
+	}
+	go func() {
+		defer close(full)
+		for {
+			var buf []byte
+			select {
+			case buf = <-empty:
+			case <-ctx.Done():
+				return
+			}
+			n, err := io.ReadFull(r, buf)
+			if errors.Is(err, io.ErrUnexpectedEOF) && err == io.ErrUnexpectedEOF { // of ReadFull: a last block that is not whole
+				err = io.EOF
+			}
+			select {
+			case full <- chunk{buf[:n], err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return full, empty
+}

@@ -1,0 +1,272 @@
+package nano
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// slice is a slice in memory, which fails when told to, and knows what a power cut would leave of it.
+type slice struct {
+	data, stable []byte
+	ops, failAt  int
+	flip         int64 // a byte that the disk forgets, -1 for none
+}
+
+var errDisk = errors.New("disk error")
+
+func newSlice(size int) *slice {
+	s := &slice{data: bytes.Repeat([]byte("old system "), size/11+1)[:size], failAt: -1, flip: -1}
+	s.stable = bytes.Clone(s.data)
+	return s
+}
+
+func (s *slice) op() error {
+	if s.ops++; s.ops-1 == s.failAt {
+		return errDisk
+	}
+	return nil
+}
+
+func (s *slice) ReadAt(p []byte, at int64) (int, error) {
+	if err := s.op(); err != nil {
+		return 0, err
+	}
+	return copy(p, s.data[at:]), nil
+}
+
+func (s *slice) WriteAt(p []byte, at int64) (int, error) {
+	if err := s.op(); err != nil {
+		return 0, err
+	}
+	n := copy(s.data[at:], p)
+	if s.flip >= at && s.flip < at+int64(n) {
+		s.data[s.flip] ^= 1
+	}
+	return n, nil
+}
+
+func (s *slice) Sync() error {
+	if err := s.op(); err != nil {
+		return err
+	}
+	copy(s.stable, s.data)
+	return nil
+}
+
+func randomImage(size int) []byte {
+	r := rand.New(rand.NewPCG(1, uint64(size)))
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+func nothing(int64) {}
+
+func ok() error { return nil }
+
+func TestPour(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{sector, blockSize - sector, blockSize, blockSize + sector, 3*blockSize + 7*sector, 5 * blockSize} {
+		img, dst := randomImage(size), newSlice(5*blockSize)
+		last := int64(0)
+		n, err := pour(t.Context(), dst, int64(len(dst.data)), bytes.NewReader(img), ok, func(n int64) { last = n })
+		if err != nil || n != int64(size) || last != n {
+			t.Fatalf("%d: %d (%d), %v", size, n, last, err)
+		}
+		if !bytes.Equal(dst.stable[:size], img) {
+			t.Errorf("%d: another image stands there", size)
+		}
+	}
+}
+
+// Whatever fails, whenever: the slice has the old system whole, or does not boot, and the error says so.
+func TestPourFails(t *testing.T) {
+	t.Parallel()
+	img := randomImage(3*blockSize + sector)
+	old := newSlice(4 * blockSize).data
+	for n := 0; ; n++ {
+		dst := newSlice(4 * blockSize)
+		dst.failAt = n
+		_, err := pour(t.Context(), dst, int64(len(dst.data)), bytes.NewReader(img), ok, nothing)
+		if dst.ops <= n {
+			if err != nil || n < 10 {
+				t.Fatalf("%d operations, %v", n, err)
+			}
+			return
+		}
+		if !errors.Is(err, errDisk) {
+			t.Fatalf("operation %d: %v", n, err)
+		}
+		for _, state := range [][]byte{dst.stable, dst.data} {
+			boots := !bytes.Equal(state[:blockSize], zeros[:])
+			if boots && !bytes.Equal(state, old) && !(bytes.Equal(state[:len(img)], img)) {
+				t.Fatalf("operation %d: a slice that is neither old nor new boots", n)
+			}
+		}
+		if n > 1 && !strings.Contains(err.Error(), "does not boot") {
+			t.Errorf("operation %d: %v", n, err)
+		}
+	}
+}
+
+func TestPourRefuses(t *testing.T) {
+	t.Parallel()
+	img := randomImage(3 * blockSize)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	bad := errors.New("another digest")
+	for name, c := range map[string]struct {
+		ctx     context.Context
+		src     io.Reader
+		size    int64
+		whole   func() error
+		want    error
+		touched bool
+	}{
+		"a slice smaller than a block": {t.Context(), bytes.NewReader(img), blockSize - sector, ok, ErrTooLarge, false},
+		"a slice too small":            {t.Context(), bytes.NewReader(img), 3*blockSize - sector, ok, ErrTooLarge, true},
+		"no whole sectors":             {t.Context(), bytes.NewReader(img[:2*blockSize+7]), 4 * blockSize, ok, errCut, true},
+		"no whole sector":              {t.Context(), bytes.NewReader(img[:7]), 4 * blockSize, ok, errCut, false},
+		"nothing":                      {t.Context(), bytes.NewReader(nil), 4 * blockSize, ok, errCut, false},
+		"interrupted at once":          {canceled, bytes.NewReader(img), 4 * blockSize, ok, context.Canceled, false},
+		"another digest":               {t.Context(), bytes.NewReader(img), 4 * blockSize, func() error { return bad }, bad, true},
+		"an error of the source":       {t.Context(), io.MultiReader(bytes.NewReader(img), errReader{}), 4 * blockSize, ok, errDisk, true},
+	} {
+		dst := newSlice(4 * blockSize)
+		_, err := pour(c.ctx, dst, c.size, c.src, c.whole, nothing)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if zeroed := bytes.Equal(dst.stable[:sector], zeros[:sector]); zeroed != c.touched {
+			t.Errorf("%s: boot blocks cleared: %v", name, zeroed)
+		}
+	}
+	// Interrupted in the middle.
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	dst := newSlice(4 * blockSize)
+	_, err := pour(ctx, dst, 4*blockSize, bytes.NewReader(img), ok, func(int64) { stop() })
+	if !errors.Is(err, context.Canceled) || !bytes.Equal(dst.data[:blockSize], zeros[:]) {
+		t.Errorf("%v", err)
+	}
+	// A disk that forgets.
+	for _, at := range []int64{5, 2*blockSize + 5} {
+		dst := newSlice(4 * blockSize)
+		dst.flip = at
+		if _, err := pour(t.Context(), dst, 4*blockSize, bytes.NewReader(img), ok, nothing); err == nil || !strings.Contains(err.Error(), "the disk is failing") {
+			t.Errorf("%d: %v", at, err)
+		}
+	}
+}
+
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, errDisk }
+
+// packed is an image in every form.
+func packed(t *testing.T, img []byte) map[string][]byte {
+	out := map[string][]byte{"plain": img}
+	pack := func(name string, open func(w io.Writer) (io.WriteCloser, error)) {
+		var b bytes.Buffer
+		w, err := open(&b)
+		if err == nil {
+			_, err = w.Write(img)
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[name] = b.Bytes()
+	}
+	pack("gzip", func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil })
+	pack("xz", func(w io.Writer) (io.WriteCloser, error) { return xz.NewWriter(w) })
+	pack("zstd", func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) })
+	return out
+}
+
+func TestUnpack(t *testing.T) {
+	t.Parallel()
+	img := append(bytes.Repeat([]byte("text that packs "), 40000), randomImage(300000)...)
+	for form, b := range packed(t, img) {
+		s, err := unpack(bytes.NewReader(b))
+		if err != nil {
+			t.Fatalf("%s: %v", form, err)
+		}
+		got, err := io.ReadAll(io.LimitReader(s, 1000))
+		if err != nil || s.form != form || !bytes.Equal(got, img[:1000]) {
+			t.Errorf("%s: %s, %v", form, s.form, err)
+		}
+		digest, err := s.finish()
+		if err != nil || digest != sha256.Sum256(b) || s.raw.n != int64(len(b)) {
+			t.Errorf("%s: %x of %d bytes, %v", form, digest, s.raw.n, err)
+		}
+		s.end()
+		if form == "plain" {
+			continue
+		}
+		// Cut off, and with a byte changed: both are seen.
+		damaged := bytes.Clone(b)
+		damaged[len(b)/2] ^= 0x10
+		for what, bad := range map[string][]byte{"cut off": b[:len(b)-9], "cut in the middle": b[:len(b)/2], "changed": damaged, "nothing but magic": b[:6]} {
+			s, err := unpack(bytes.NewReader(bad))
+			if err == nil {
+				_, err = s.finish()
+				s.end()
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), form+": ") || strings.HasPrefix(what, "cut") && !errors.Is(err, errCut) {
+				t.Errorf("%s %s: %v", form, what, err)
+			}
+		}
+	}
+}
+
+// What unpacks to more than the slice holds is stopped there, however little it is that came in.
+func TestBomb(t *testing.T) {
+	t.Parallel()
+	for form, b := range packed(t, make([]byte, 64<<20)) {
+		if form == "plain" {
+			continue
+		}
+		s, err := unpack(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dst := newSlice(4 * blockSize)
+		if _, err := pour(t.Context(), dst, 4*blockSize, s, ok, nothing); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%s: %v", form, err)
+		}
+		s.end()
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	f.Add([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"))
+	f.Add([]byte("\xfd7zXZ\x00\x00\x04"))
+	f.Add([]byte("\x28\xb5\x2f\xfd\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := unpack(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		defer s.end()
+		n, err := io.Copy(io.Discard, io.LimitReader(s, 8<<20))
+		if s.form == "plain" && (n != int64(len(b)) || err != nil) {
+			t.Error(fmt.Errorf("%d of %d bytes: %w", n, len(b), err))
+		}
+	})
+}
