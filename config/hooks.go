@@ -103,7 +103,7 @@ func slip(d *jailDef, name, poststop string, first, second rcAssign) Problem {
 	if h == hookCleanup && prestartName.MatchString(name) {
 		return errorAt(at, d.name, "name this line "+poststop,
 			"%s is set at line %d already: the cleanup hook takes the place of %q, and runs at the start of jail %s",
-			name, first.origin.Line, first.value, d.name)
+			name, first.origin.Line, first.value, d.name).settledBy(Edit{at.File, at.Line, name, poststop})
 	}
 	if first.value == second.value {
 		return warningAt(at, d.name, "remove one of the two", "%s is set to the same at line %d", name, first.origin.Line)
@@ -121,11 +121,11 @@ func (l *loader) checkHooks(t *Target, d *jailDef) {
 	at := hookOrigin(d)
 	if !hasHook(d.prestart, hookInit) && !d.slipped {
 		l.problem(warningAt(at, t.Name, d.addHook("prestart", "init"),
-			"jail %s has no init hook in exec.prestart: its /etc is not populated at start", t.Name))
+			"jail %s has no init hook in exec.prestart: its /etc is not populated at start", t.Name).settledBy(l.rc.hookEdit(d, "prestart", "init")))
 	}
 	if !hasHook(d.poststop, hookCleanup) && !d.slipped {
 		l.problem(warningAt(at, t.Name, d.addHook("poststop", "cleanup"),
-			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory stays mounted", t.Name))
+			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory stays mounted", t.Name).settledBy(l.rc.hookEdit(d, "poststop", "cleanup")))
 	}
 	l.checkPlaces(t, d)
 }
@@ -185,4 +185,20 @@ func (d *jailDef) addHook(when, what string) string {
 		return fmt.Sprintf("write %sexec_%s0=\"/usr/local/sbin/cfgd jail %s %s\"", d.rcPrefix, when, what, d.name)
 	}
 	return fmt.Sprintf("write exec.%s += \"/usr/local/sbin/cfgd jail %s $name\";", when, what)
+}
+
+// hookEdit write a hook, in the form that defines the jail: behind the other commands of rc.conf, or as the first line of jail.conf's block.
+func (c *rcConf) hookEdit(d *jailDef, when, what string) Edit {
+	if d.rcPrefix != "" {
+		i := 0
+		for name := d.rcPrefix + "exec_" + when; c.vars[fmt.Sprint(name, i)].origin != (Origin{}); {
+			i++
+		}
+		return Edit{File: d.origin["root"].File, New: fmt.Sprintf("%sexec_%s%d=\"/usr/local/sbin/cfgd jail %s %s\"", d.rcPrefix, when, i, what, d.name)}
+	}
+	at, ok := d.origin["jail"]
+	if !ok {
+		return Edit{}
+	}
+	return Edit{File: at.File, Line: at.Line, New: fmt.Sprintf("\texec.%s += \"/usr/local/sbin/cfgd jail %s $name\";", when, what)}
 }

@@ -102,7 +102,7 @@ func (c *rcConf) jails(exists func(string) bool) *rcJails {
 		js.defs = append(js.defs, d)
 		at := d.origin["root"]
 		c.problems = append(c.problems, warningAt(at, d.name, c.addToList(js, d.name),
-			"jail %s is not in jail_list and will not be started", d.name))
+			"jail %s is not in jail_list and will not be started", d.name).settledBy(c.listEdit(d.name)))
 	}
 	return js
 }
@@ -117,6 +117,11 @@ func (c *rcConf) unlisted(listed map[string]bool) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// listEdit list a jail.
+func (c *rcConf) listEdit(name string) Edit {
+	return Edit{File: "/etc/rc.conf", New: fmt.Sprintf("jail_list=\"$jail_list %s\"", name)}
 }
 
 // addToList says how to list a jail.

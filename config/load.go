@@ -103,7 +103,7 @@ func (l *loader) model() *Model {
 	return &Model{
 		Root: l.opts.Root, File: l.conf.file,
 		Targets: l.targets, Jails: l.jails, Prototypes: l.prototypes(),
-		JailList: l.rcJails.listed, Classes: l.classes, Checkers: l.checkers, Problems: sortProblems(l.problems),
+		JailList: l.rcJails.listed, Enabled: l.rc.yes("cfgd_enable"), Classes: l.classes, Checkers: l.checkers, Problems: sortProblems(l.problems),
 	}
 }
 
@@ -203,7 +203,7 @@ func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
 		t.CfgMount, t.CfgNoauto = true, e.Has("noauto")
 		if !t.CfgNoauto {
 			l.problem(warningAt(Origin{t.Fstab, e.Line}, t.Name, "add noauto to its options, as NanoBSD does: a power cut then finds it unmounted",
-				"%s is mounted all the time", t.Cfg))
+				"%s is mounted all the time", t.Cfg).settledBy(Edit{t.Fstab, e.Line, strings.Join(e.Options, ","), strings.Join(append(slices.Clone(e.Options), "noauto"), ",")}))
 		}
 	}
 }
@@ -246,7 +246,7 @@ func (l *loader) checkListed(d *jailDef) {
 	js := l.rcJails
 	if d.rcPrefix == "" && len(js.listed) > 0 && !js.names[jailName(d.name)] {
 		l.problem(warningAt(d.origin["jail"], d.name, l.rc.addToList(js, d.name),
-			"jail %s is not in jail_list and will not be started", d.name))
+			"jail %s is not in jail_list and will not be started", d.name).settledBy(l.rc.listEdit(d.name)))
 	}
 }
 

@@ -31,3 +31,9 @@ func sortProblems(ps []Problem) []Problem {
 	})
 	return slices.Compact(ps)
 }
+
+// settledBy says what would settle a problem.
+func (p Problem) settledBy(e Edit) Problem {
+	p.Edit = e
+	return p
+}

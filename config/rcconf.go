@@ -534,6 +534,16 @@ func (c *rcConf) get(name string) (string, Origin, bool) {
 	return v.value, v.origin, true
 }
 
+// yes is checkyesno of rc.subr(8).
+func (c *rcConf) yes(name string) bool {
+	v, _, _ := c.get(name)
+	switch strings.ToLower(v) {
+	case "yes", "true", "on", "1":
+		return true
+	}
+	return false
+}
+
 // unknown reports whether a variable is set to what only a shell knows; that has been warned of.
 func (c *rcConf) unknown(name string) bool {
 	v, ok := c.vars[name]

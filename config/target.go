@@ -155,6 +155,17 @@ type Problem struct {
 	Target   string   `json:"target,omitempty"` // the target or jail that it is about, if one
 	Message  string   `json:"message"`
 	Fix      string   `json:"fix"`
+
+	// Edit is what would settle it, in a file of the machine; the zero value where somebody has to decide, or to look.
+	Edit Edit `json:"-"`
+}
+
+// Edit is a change of one line of a file.
+type Edit struct {
+	File string
+	Line int    // counted from 1; 0 adds New as a line at the end
+	Old  string // what New stands for in the line; "" adds New as a line behind it
+	New  string
 }
 
 // String prints the problem in one line as FILE:LINE: severity: message; fix.
@@ -175,6 +186,7 @@ type Model struct {
 	Problems []Problem
 
 	Prototypes []*Prototype // sorted by name
+	Enabled    bool         // cfgd_enable is set to YES in rc.conf
 	JailList   []string     // jail_list of rc.conf; empty where all jails of jail.conf are started
 	Classes    *Classes     // the tables that all targets share
 	Checkers   *Checkers

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"cfgd/config"
+	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -179,10 +180,7 @@ func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, er
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(k.record(c.Jail)), 0o700); err != nil {
-		return nil, err
-	}
-	if err := writeSynced(k.record(c.Jail), append(b, '\n'), nil); err != nil {
+	if err := hostfile.Write(k.record(c.Jail), append(b, '\n'), 0o600); err != nil {
 		return nil, err
 	}
 	done := &Creation{Jail: c.Jail, Root: c.Root}
@@ -274,16 +272,7 @@ func (k *Creator) write(f File) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-		return err
-	}
-	if err := writeSynced(full, []byte(f.Text), nil); err != nil {
-		return err
-	}
-	if err := os.Chmod(full, 0o644); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(full))
+	return hostfile.Write(full, []byte(f.Text), 0o644)
 }
 
 // save brings what changed in the host's etc to its cfg.
@@ -318,10 +307,7 @@ func (k *Creator) inEtc(file string) (string, bool) {
 
 // edit replaces a file of the host's.
 func (k *Creator) edit(file string, change func(old []byte) ([]byte, error)) error {
-	full, err := filepath.EvalSymlinks(k.Model.Path(file))
-	if err != nil {
-		return err
-	}
+	full := k.Model.Path(file)
 	old, err := os.ReadFile(full)
 	if err != nil {
 		return err
@@ -330,7 +316,7 @@ func (k *Creator) edit(file string, change func(old []byte) ([]byte, error)) err
 	if err != nil || bytes.Equal(text, old) {
 		return err
 	}
-	return replaceFile(full, text)
+	return hostfile.Replace(full, text)
 }
 
 // undo takes away what there is of a jail, last things first. What is not there is no error. With snapshots those of its datasets go too.
@@ -357,7 +343,7 @@ func (k *Creator) undo(ctx context.Context, c *Creation, snapshots bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("undo: %w; what was made is listed in %s", err, k.record(c.Jail))
 	}
-	return os.Remove(k.record(c.Jail))
+	return hostfile.Remove(k.record(c.Jail))
 }
 
 func (k *Creator) unwrite(f File) error {
@@ -368,10 +354,7 @@ func (k *Creator) unwrite(f File) error {
 		}
 		return err
 	}
-	if err := os.Remove(k.Model.Path(f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return hostfile.Remove(k.Model.Path(f.Name))
 }
 
 // destroy destroys a dataset or snapshot, if it is there.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+
+	"cfgd/internal/hostfile"
 )
 
 // rescue writes the archive: a new file, fsynced, renamed to its name, the directory fsynced. One that was begun and not finished is
@@ -36,14 +38,5 @@ func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
 	if err := os.Rename(half, name); err != nil {
 		return "", err
 	}
-	return name, syncDir(h.RescueDir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return name, hostfile.SyncDir(h.RescueDir)
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/config"
+	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -212,7 +213,7 @@ func (c Copies) Take(ctx context.Context, name, comment string) error {
 	if err := os.Rename(half, c.path(name)); err != nil {
 		return errors.Join(err, os.RemoveAll(half))
 	}
-	return syncDir(c.dir())
+	return hostfile.SyncDir(c.dir())
 }
 
 // Destroy removes a copy: first its name, so that no half of it is ever seen.

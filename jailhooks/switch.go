@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"cfgd/config"
+	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -193,11 +193,7 @@ func (s *Switcher) back(ctx context.Context, w *Switch, why error) error {
 
 // writeFstab replaces a jail's fstab: a temporary beside it, fsync, rename, fsync of the directory; then the host's cfg has it too.
 func (s *Switcher) writeFstab(ctx context.Context, file string, data []byte) error {
-	full, err := filepath.EvalSymlinks(s.Model.Path(file))
-	if err != nil {
-		return err
-	}
-	if err := replaceFile(full, data); err != nil {
+	if err := hostfile.Replace(s.Model.Path(file), data); err != nil {
 		return err
 	}
 	rel, ok := strings.CutPrefix(file, "/etc/")
@@ -210,70 +206,16 @@ func (s *Switcher) writeFstab(ctx context.Context, file string, data []byte) err
 	return nil
 }
 
-// replaceFile replaces a file of the host's, with its mode and owner, durably.
-func replaceFile(full string, data []byte) error {
-	st, err := os.Stat(full)
-	if err != nil {
-		return err
-	}
-	tmp := filepath.Join(filepath.Dir(full), ".cfgd."+filepath.Base(full)) // of class ignore, should it be left
-	if err := writeSynced(tmp, data, st); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := os.Rename(tmp, full); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return syncDir(filepath.Dir(full))
-}
-
-func writeSynced(name string, data []byte, like fs.FileInfo) error {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if like != nil {
-		if err := sameOwner(f, like); err != nil {
-			return err
-		}
-		if err := f.Chmod(like.Mode().Perm()); err != nil {
-			return err
-		}
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return f.Close()
-}
-
 // begin writes the journal, durably.
 func (s *Switcher) begin(j journal) error {
 	b, err := json.Marshal(j)
 	if err != nil {
 		return err
 	}
-	name := s.journalPath(j.Jail)
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return err
-	}
-	if err := writeSynced(name+".new", append(b, '\n'), nil); err != nil {
-		return err
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(name))
+	return hostfile.Write(s.journalPath(j.Jail), append(b, '\n'), 0o600)
 }
 
-func (s *Switcher) end(name string) error {
-	if err := os.Remove(s.journalPath(name)); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(s.journalPath(name)))
-}
+func (s *Switcher) end(name string) error { return hostfile.Remove(s.journalPath(name)) }
 
 // Recovered is what became of a switch that was interrupted.
 type Recovered struct {

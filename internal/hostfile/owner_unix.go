@@ -1,4 +1,4 @@
-package jailhooks
+package hostfile
 
 import (
 	"io/fs"
