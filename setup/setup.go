@@ -13,7 +13,6 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -151,12 +150,11 @@ func apply(text []byte, e config.Edit) ([]byte, Done, error) {
 		return nil, d, fmt.Errorf("%s:%d: no such line: the file was changed meanwhile", e.File, e.Line)
 	case e.Old != "":
 		old := strings.TrimSuffix(string(lines[at]), "\n")
-		word := regexp.MustCompile(`(^|[^\w,/.])(` + regexp.QuoteMeta(e.Old) + `)($|[^\w,/.])`)
-		found := word.FindAllStringSubmatchIndex(old, -1)
+		found := words(old, e.Old)
 		if len(found) != 1 {
 			return nil, d, fmt.Errorf("%s:%d: %q does not stand there as a word of its own, once; write %s in its place by hand", e.File, e.Line, e.Old, e.New)
 		}
-		d.Old, d.New = old, old[:found[0][4]]+e.New+old[found[0][5]:]
+		d.Old, d.New = old, old[:found[0]]+e.New+old[found[0]+len(e.Old):]
 		lines[at] = []byte(d.New + "\n")
 	case e.Line > 0:
 		for at < len(lines) && !bytes.Contains(lines[at], []byte("{")) { // a block may open below its name
@@ -173,6 +171,20 @@ func apply(text []byte, e config.Edit) ([]byte, Done, error) {
 		lines = append(lines, []byte(e.New+"\n"))
 	}
 	return bytes.Join(lines, nil), d, nil
+}
+
+// words are where a text stands in a line with nothing of a name, a path or a list next to it.
+func words(line, text string) (at []int) {
+	part := func(r byte) bool {
+		return r == '_' || r == ',' || r == '/' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+	}
+	for i := 0; i+len(text) <= len(line); i++ {
+		end := i + len(text)
+		if line[i:end] == text && (i == 0 || !part(line[i-1])) && (end == len(line) || !part(line[end])) {
+			at = append(at, i)
+		}
+	}
+	return at
 }
 
 func (s *Setup) replace(texts map[string][]byte) error {
