@@ -70,6 +70,132 @@ func CopyStore(ctx context.Context, from, to string) error {
 	return nil
 }
 
+// CopyName copies a file, link or directory, with all below it, to another name in another directory, with all that CopyTree keeps. What cannot be
+// copied whole is an error: a device, socket or fifo, another filesystem below it, what may not be read. It is not on stable storage yet.
+func CopyName(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, newName string) error {
+	st, err := from.Stat(name)
+	if err != nil {
+		return err
+	}
+	e := entryOf(newName, st)
+	switch st.Kind {
+	case dirfd.KindDir:
+		return copyDir(ctx, from, name, to, newName)
+	case dirfd.KindSymlink:
+		if e.Link, err = from.Readlink(name); err != nil {
+			return err
+		}
+		return makeLink(to, newName, &e)
+	case dirfd.KindFile:
+		return copyOne(from, name, to, &e)
+	}
+	return fmt.Errorf("%s is a %s, and cannot be copied", from.Display(name), st.Kind)
+}
+
+func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *Entry) error {
+	in, err := from.OpenFile(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	x, err := in.Xattrs()
+	if err != nil && !dirfd.NoXattr(err) {
+		return err
+	}
+	e.Xattrs = packXattrs(x)
+	if _, err := copyFile(in, to, e.Path, e); err != nil {
+		return err
+	}
+	if e.Flags != 0 {
+		return to.SetFlags(e.Path, e.Flags)
+	}
+	return nil
+}
+
+func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, newName string) error {
+	src, err := from.Dir(name)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	src.Rooted()
+	t, err := Scan(ctx, src, ScanOptions{NoContent: true, Whole: true})
+	if err != nil {
+		return err
+	}
+	if len(t.Skipped) > 0 {
+		return fmt.Errorf("%s: %s", src.Display(t.Skipped[0].Path), t.Skipped[0].Reason)
+	}
+	for i := range t.Entries {
+		if e := &t.Entries[i]; e.Kind.Special() {
+			return fmt.Errorf("%s is a %s, and cannot be copied", src.Display(e.Path), e.Kind)
+		}
+	}
+	if err := to.Mkdir(newName); err != nil {
+		return err
+	}
+	dst, err := to.Dir(newName)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst.Rooted()}
+	return p.run()
+}
+
+// SameNames reports whether two names, files or directories with all below them, are the same in all but time.
+func SameNames(ctx context.Context, a *dirfd.Dir, nameA string, b *dirfd.Dir, nameB string) (bool, error) {
+	var trees [2]*Tree
+	for i, x := range []struct {
+		d    *dirfd.Dir
+		name string
+	}{{a, nameA}, {b, nameB}} {
+		t, err := treeAt(ctx, x.d, x.name)
+		if err != nil {
+			return false, err
+		}
+		trees[i] = t
+	}
+	return len(Delta(trees[0], trees[1])) == 0, nil
+}
+
+// treeAt is a tree of what stands at one name, which is called x in it.
+func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*Tree, error) {
+	st, err := d.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	e := entryOf("x", st)
+	t := &Tree{Entries: []Entry{e}}
+	switch st.Kind {
+	case dirfd.KindSymlink:
+		t.Entries[0].Link, err = d.Readlink(name)
+	case dirfd.KindFile:
+		f, err := d.OpenFile(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		t.Entries[0].Digest, err = digestOf(stopping{ctx, f}, e.Size)
+		return t, err
+	case dirfd.KindDir:
+		sub, err := d.Dir(name)
+		if err != nil {
+			return nil, err
+		}
+		defer sub.Close()
+		below, err := Scan(ctx, sub.Rooted(), ScanOptions{Whole: true})
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range below.Entries {
+			e.Path = "x/" + e.Path
+			t.Entries = append(t.Entries, e)
+		}
+	}
+	return t, err
+}
+
 // CompareTrees counts what differs between two trees, by the words of What.
 func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) {
 	var trees [2]*Tree

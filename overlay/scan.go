@@ -53,6 +53,8 @@ type ScanOptions struct {
 	MaxFile int64
 	// Ignore leaves a path out, and all below it. It must depend on its arguments alone, and be the one that Prev was made with.
 	Ignore func(path string, kind dirfd.Kind) bool
+	// Whole takes in what is the store's, NanoBSD's and a filesystem's own at the top.
+	Whole bool
 	// Names is a tree whose path strings are used again where they are the same, to save memory.
 	Names *Tree
 	// Now is the clock that stamps are compared with; nil is time.Now.
@@ -144,7 +146,7 @@ func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all, unmoved bool) e
 		return s.trouble(path, err)
 	}
 	for _, name := range names {
-		if path == "" && (name == metaName || name == ignoreName || name == snapName || name == lostName) {
+		if path == "" && !s.Whole && (name == metaName || name == ignoreName || name == snapName || name == lostName) {
 			continue
 		}
 		if err := s.name(d, path, name, depth, all); err != nil {

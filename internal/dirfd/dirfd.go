@@ -92,6 +92,12 @@ func (d *Dir) Close() error {
 	return err
 }
 
+// Rooted makes an open directory the root of a tree of its own: paths and messages count from there.
+func (d *Dir) Rooted() *Dir {
+	d.root, d.path = filepath.Join(d.root, d.path), ""
+	return d
+}
+
 // Path is the directory's path below the root of its tree, "" for the root.
 func (d *Dir) Path() string { return d.path }
 

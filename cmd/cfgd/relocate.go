@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+	"cfgd/internal/pathname"
+	"cfgd/jailhooks"
+)
+
+func (s *session) relocateCommand() *cli.Command {
+	return &cli.Command{
+		Name: "relocate", ArgsUsage: "PROTOTYPE [PATH]",
+		Usage: "move a file or directory of a prototype into its etc, and leave a link",
+		Description: "So that jails may have it as their own: /usr/local/etc goes to /etc/local, /root/.ssh to /etc/root.dot.ssh. PATH is the whole path as the\n" +
+			"prototype's jail sees it. Nothing may have it open: stop what writes there. Then take a snapshot and switch the jails. --undo puts it back. One that\n" +
+			"was cut short is finished or undone by the next. Without PATH it lists what was relocated.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "to", Usage: "the place in etc, as `ETCPATH` (local/foo) or /etc/local/foo"},
+			&cli.BoolFlag{Name: "undo", Usage: "put it back"},
+			&cli.BoolFlag{Name: "plan", Usage: "show what would be done, and do nothing"},
+		},
+		Action: s.relocate,
+	}
+}
+
+func (s *session) relocate(c *cli.Context) error {
+	if err := counted(c, 1, 2); err != nil {
+		return err
+	}
+	if _, err := s.model(); err != nil {
+		return err
+	}
+	p := s.prototypeNamed(c.Args().First())
+	if p == nil {
+		return usagef("no prototype %q; cfgd proto list lists them", c.Args().First())
+	}
+	k := &jailhooks.Relocator{Model: s.loaded, Now: time.Now}
+	if s.loaded.Root == "" {
+		k.Mounts = mountpoints
+	}
+	all, err := s.settled(c, k, p)
+	if err != nil {
+		return err
+	}
+	if c.NArg() == 1 {
+		return s.printRelocated(all)
+	}
+	from, err := belowRoot(c.Args().Get(1))
+	if err != nil {
+		return err
+	}
+	if c.Bool("undo") {
+		return s.relocateBack(c, k, p, all, from)
+	}
+	to := jailhooks.NewPlace(from)
+	if x := c.String("to"); x != "" {
+		to = "etc/" + strings.TrimPrefix(path.Clean("/"+strings.TrimPrefix(path.Clean("/"+x), "/etc/")), "/")
+	}
+	r, err := k.Plan(p, from, to)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	if c.Bool("plan") {
+		_, err := fmt.Fprintln(s.out, strings.Join(r.Lines(), "\n"))
+		return err
+	}
+	if err := k.Do(c.Context, r); err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	_, err = fmt.Fprintf(s.out, "%s /%s is in /%s now, with a link to %s; cfgd proto snapshot %s brings it to the jails\n", p.Name, pathname.Quote(r.Path), pathname.Quote(r.To), pathname.Quote(r.Link), p.Name)
+	return err
+}
+
+func (s *session) prototypeNamed(name string) *config.Prototype {
+	for _, p := range s.loaded.Prototypes {
+		if p.Name == name && p.Root != "" {
+			return p
+		}
+	}
+	return nil
+}
+
+// belowRoot is an absolute path as one below a root.
+func belowRoot(p string) (string, error) {
+	if !path.IsAbs(p) || path.Clean(p) != p || p == "/" {
+		return "", usagef("%s: give the whole path, as the prototype's jail sees it", pathname.Quote(p))
+	}
+	return p[1:], nil
+}
+
+func mountpoints() ([]string, error) {
+	infos, err := mountinfo.GetMounts(nil)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, i := range infos {
+		all = append(all, i.Mountpoint)
+	}
+	return all, nil
+}
+
+// settled finishes or undoes what was cut short, and lists the rest.
+func (s *session) settled(c *cli.Context, k *jailhooks.Relocator, p *config.Prototype) ([]*jailhooks.Relocation, error) {
+	all, err := k.All(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if r.Finished() {
+			continue
+		}
+		if err := k.Settle(c.Context, r); err != nil {
+			return nil, fmt.Errorf("%s: an earlier relocation was cut short: %w", p.Name, err)
+		}
+		s.warn(p.Name, fmt.Sprintf("an earlier relocation of /%s was cut short: finished or undone now", pathname.Quote(r.Path)))
+	}
+	return k.All(p.Name)
+}
+
+func (s *session) relocateBack(c *cli.Context, k *jailhooks.Relocator, p *config.Prototype, all []*jailhooks.Relocation, from string) error {
+	for _, r := range all {
+		if r.Path != from {
+			continue
+		}
+		if c.Bool("plan") {
+			_, err := fmt.Fprintf(s.out, "copy %s/%s back to %[1]s/%[3]s, in the place of the link\nremove %[1]s/%[2]s\n", r.Root, r.To, r.Path)
+			return err
+		}
+		if err := k.Undo(c.Context, r); err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+		_, err := fmt.Fprintf(s.out, "%s /%s is back in its place\n", p.Name, pathname.Quote(r.Path))
+		return err
+	}
+	return usagef("%s: /%s was not relocated by cfgd; cfgd relocate %[1]s lists what was", p.Name, pathname.Quote(from))
+}
+
+func (s *session) printRelocated(all []*jailhooks.Relocation) error {
+	if s.json {
+		return s.print(struct {
+			Version   int                     `json:"version"`
+			Relocated []*jailhooks.Relocation `json:"relocated"`
+		}{1, append([]*jailhooks.Relocation{}, all...)})
+	}
+	w := newTable()
+	for _, r := range all {
+		w.row("/"+pathname.Quote(r.Path), "/"+pathname.Quote(r.To), r.Time.Local().Format(time.DateTime))
+	}
+	return w.print(s.out)
+}

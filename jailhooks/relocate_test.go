@@ -1,0 +1,253 @@
+package jailhooks
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cfgd/config"
+	"cfgd/internal/dirfd"
+)
+
+var proto = &config.Prototype{Name: "proto", Root: "/jail/proto"}
+
+func (y *yard) relocator() *Relocator {
+	return &Relocator{Model: &config.Model{Root: y.dir}, Now: time.Now}
+}
+
+// withFiles is a prototype with a few files elsewhere than in etc.
+func newProto(t *testing.T) *yard {
+	y := newYard(t)
+	y.write("jail/proto/etc/rc.conf", "x\n")
+	y.write("jail/proto/usr/local/etc/nginx/nginx.conf", "worker 1;\n")
+	y.write("jail/proto/usr/local/etc/.ignore", "kept\n")
+	y.write("jail/proto/usr/local/etc/.cfgd/x", "kept too\n")
+	y.write("jail/proto/root/.ssh", "a file\n")
+	y.must(os.Symlink("nginx/nginx.conf", y.path("jail/proto/usr/local/etc/link")))
+	y.must(os.Chmod(y.path("jail/proto/usr/local/etc"), 0o2750))
+	y.must(os.Chmod(y.path("jail/proto/root/.ssh"), 0o400))
+	return y
+}
+
+// shape lists a prototype in words.
+func (y *yard) shape() string {
+	var b strings.Builder
+	root := y.path("jail/proto")
+	y.must(filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := os.Lstat(p)
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, p)
+		b.WriteString(rel + " " + st.Mode().String())
+		switch {
+		case st.Mode().IsRegular():
+			c, _ := os.ReadFile(p)
+			b.WriteString(" " + string(c))
+		case st.Mode()&fs.ModeSymlink != 0:
+			l, _ := os.Readlink(p)
+			b.WriteString(" -> " + l)
+		}
+		b.WriteString("\n")
+		return nil
+	}))
+	return b.String()
+}
+
+func TestNewPlace(t *testing.T) {
+	t.Parallel()
+	for from, want := range map[string]string{"usr/local/etc": "etc/local", "usr/local/etc/nginx": "etc/local/nginx", "root/.ssh": "etc/root.dot.ssh", "var/cron/tabs": "etc/var.cron.tabs", "usr/local/etcetera": "etc/usr.local.etcetera"} {
+		if got := NewPlace(from); got != want {
+			t.Errorf("%s: %s, want %s", from, got, want)
+		}
+	}
+}
+
+func TestRelocate(t *testing.T) {
+	t.Parallel()
+	for from, c := range map[string]struct{ to, link string }{"usr/local/etc": {"etc/local", "../../etc/local"}, "root/.ssh": {"etc/root.dot.ssh", "../etc/root.dot.ssh"}, "usr/local/etc/nginx": {"etc/local/nginx", "../../../etc/local/nginx"}} {
+		y := newProto(t)
+		before := y.shape()
+		k := y.relocator()
+		r, err := k.Plan(proto, from, NewPlace(from))
+		y.must(err)
+		if r.To != c.to || r.Link != c.link || y.shape() != before {
+			t.Errorf("%+v", r)
+		}
+		y.must(k.Do(t.Context(), r))
+		if to, _ := os.Readlink(y.path("jail/proto/" + from)); to != c.link {
+			t.Errorf("%s: %s", from, y.shape())
+		}
+		if n := strings.Count(y.shape(), "\n"); strings.Contains(y.shape(), ".cfgd.") || n != strings.Count(before, "\n")+1 && from != "usr/local/etc/nginx" {
+			t.Errorf("left: %s", y.shape())
+		}
+		all, err := k.All("proto")
+		if err != nil || len(all) != 1 || !all[0].Finished() {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		if _, err := k.Plan(proto, from, "etc/again"); !errors.Is(err, ErrNotMovable) || !strings.Contains(err.Error(), "it is a link") {
+			t.Errorf("once more: %v", err)
+		}
+		y.must(k.Undo(t.Context(), all[0]))
+		if from == "usr/local/etc/nginx" {
+			y.must(os.Remove(y.path("jail/proto/etc/local")))
+		}
+		if got := y.shape(); got != before {
+			t.Errorf("back:\n%s\nwas\n%s", got, before)
+		}
+		if all, err := k.All("proto"); err != nil || len(all) > 0 {
+			t.Errorf("%+v, %v", all, err)
+		}
+	}
+}
+
+// Cut short before any change of the tree, by an error or by a crash, both ways: afterwards it is done or it is not, and nothing is lost.
+func TestRelocateCutShort(t *testing.T) {
+	t.Parallel()
+	for _, from := range []string{"usr/local/etc", "root/.ssh"} {
+		for _, back := range []bool{false, true} {
+			for _, crash := range []bool{false, true} {
+				cutShort(t, from, back, crash)
+			}
+		}
+	}
+}
+
+func cutShort(t *testing.T, from string, back, crash bool) {
+	for n := 0; ; n++ {
+		y := newProto(t)
+		original := y.shape()
+		k := y.relocator()
+		r, err := k.Plan(proto, from, NewPlace(from))
+		y.must(err)
+		if back {
+			y.must(k.Do(t.Context(), r))
+		}
+		var ops atomic.Int64
+		k.Hook = func(dirfd.Op) error { // after a crash nothing more is done
+			if i := int(ops.Add(1)); i == n+1 || crash && i > n {
+				return errors.New("cut short")
+			}
+			return nil
+		}
+		if back {
+			err = k.Undo(t.Context(), r)
+		} else {
+			err = k.Do(t.Context(), r)
+		}
+		if int(ops.Load()) <= n {
+			y.must(err)
+			if n < 4 {
+				t.Fatalf("only %d changes", n)
+			}
+			return
+		}
+		k.Hook = nil
+		all, err := k.All("proto")
+		y.must(err)
+		for _, r := range all {
+			if err := k.Settle(t.Context(), r); err != nil {
+				t.Fatalf("%s, back %v, crash %v, change %d: %v\n%s", from, back, crash, n, err, y.shape())
+			}
+		}
+		all, err = k.All("proto")
+		y.must(err)
+		if len(all) > 0 {
+			y.must(k.Undo(t.Context(), all[0]))
+		}
+		if got := y.shape(); got != original {
+			t.Fatalf("%s, back %v, crash %v, change %d:\n%s\nwas\n%s", from, back, crash, n, got, original)
+		}
+	}
+}
+
+// A prototype's tree is its jail's: no link in it is followed, and what cannot be moved whole is not begun.
+func TestRelocateRefuses(t *testing.T) {
+	t.Parallel()
+	outside := t.TempDir()
+	for name, c := range map[string]struct {
+		spoil    func(y *yard)
+		from, to string
+		want     string
+	}{
+		"in etc already":        {nil, "etc/rc.conf", "etc/local/rc.conf", "it is in etc"},
+		"etc itself":            {nil, "etc", "etc/etc", "it is in etc"},
+		"not into etc":          {nil, "root/.ssh", "usr/x", "that is not in etc"},
+		"into etc's own name":   {nil, "root/.ssh", "etc", "that is not in etc"},
+		"through ..":            {nil, "usr/../etc", "etc/x", "cannot be relocated"},
+		"out of etc":            {nil, "root/.ssh", "etc/../x", "cannot be relocated"},
+		"nothing there":         {nil, "usr/none", "etc/none", "no such file"},
+		"a place that is taken": {nil, "root/.ssh", "etc/rc.conf", "that is there already"},
+		"a link on the way": {func(y *yard) {
+			y.must(os.RemoveAll(y.path("jail/proto/usr/local")))
+			y.must(os.Symlink(outside, y.path("jail/proto/usr/local")))
+		}, "usr/local/etc", "etc/local", "cannot be relocated"},
+		"etc a link": {func(y *yard) {
+			y.must(os.RemoveAll(y.path("jail/proto/etc")))
+			y.must(os.Symlink(outside, y.path("jail/proto/etc")))
+		}, "root/.ssh", "etc/x", "cannot be relocated"},
+		"a link itself": {func(y *yard) { y.must(os.Symlink(outside, y.path("jail/proto/l"))) }, "l", "etc/l", "it is a link already"},
+		"packages at work": {func(y *yard) { y.write("jail/proto/var/db/pkg/local.sqlite-journal", "x") },
+			"root/.ssh", "etc/x", "packages are being installed"},
+	} {
+		y := newProto(t)
+		if c.spoil != nil {
+			c.spoil(y)
+		}
+		before := y.shape()
+		if _, err := y.relocator().Plan(proto, c.from, c.to); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if y.shape() != before {
+			t.Errorf("%s: changed", name)
+		}
+	}
+	if left, _ := os.ReadDir(outside); len(left) > 0 {
+		t.Errorf("outside: %v", left)
+	}
+	y := newProto(t)
+	k := y.relocator()
+	k.Mounts = func() ([]string, error) { return []string{y.path("jail/proto/usr/local/etc/nginx")}, nil }
+	if _, err := k.Plan(proto, "usr/local/etc", "etc/local"); err == nil || !strings.Contains(err.Error(), "is a mountpoint") {
+		t.Errorf("%v", err)
+	}
+	// A link that somebody changed since is not replaced.
+	k.Mounts = nil
+	r, err := k.Plan(proto, "root/.ssh", "etc/x")
+	y.must(err)
+	y.must(k.Do(t.Context(), r))
+	y.must(os.Remove(y.path("jail/proto/root/.ssh")))
+	y.must(os.Symlink("/etc/passwd", y.path("jail/proto/root/.ssh")))
+	if err := k.Undo(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nothing was changed") || y.read("jail/proto/etc/x") != "a file\n" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A fifo below a directory is found before anything is taken away.
+func TestRelocateKeepsWhatCannotBeCopied(t *testing.T) {
+	t.Parallel()
+	y := newProto(t)
+	y.must(mkfifo(y.path("jail/proto/usr/local/etc/nginx/pipe")))
+	before := y.shape()
+	k := y.relocator()
+	r, err := k.Plan(proto, "usr/local/etc", "etc/local")
+	y.must(err)
+	if err := k.Do(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nginx/pipe is a fifo") {
+		t.Errorf("%v", err)
+	}
+	if y.shape() != before {
+		t.Errorf("changed:\n%s\nwas\n%s", y.shape(), before)
+	}
+}
+
+func mkfifo(name string) error { return unix.Mkfifo(name, 0o600) }
