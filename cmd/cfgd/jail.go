@@ -39,7 +39,7 @@ func (s *session) jailCommand() *cli.Command {
 					"/var/db/cfgd/rescue first. Not for exec.prestop or exec.stop, whose failure would leave the jail running.",
 				Action: s.jailCleanup,
 			},
-			s.switchCommand(), s.jailRollbackCommand(), s.createCommand(), s.cloneCommand(), s.destroyCommand(),
+			s.switchCommand(), s.jailRollbackCommand(), s.createCommand(), s.cloneCommand(), s.destroyCommand(), s.jailSnapshotCommand(), s.jailSendCommand(),
 			{Name: "list", Usage: "list all jails, and which of them are targets", Action: s.jailList},
 		},
 	}

@@ -52,6 +52,7 @@ func (s *session) protoCommand() *cli.Command {
 				},
 				Action: s.protoSnapshot,
 			},
+			s.protoSendCommand(),
 			{
 				Name: "prune", ArgsUsage: "[NAME]", Usage: "destroy snapshots that nothing needs",
 				Description: "Never one that an fstab names, that is mounted, cloned or held, that a jail's cfg may have to go back to, or that is among\n" +

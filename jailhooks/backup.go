@@ -1,0 +1,65 @@
+package jailhooks
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cfgd/config"
+	"cfgd/internal/run"
+)
+
+// Own are the datasets of a jail's own: those that its fstab mounts, by the ones above them that have the jail's name, so that a recursive snapshot has
+// them all at one moment (the paper's section 4.4). Never a prototype's: its snapshots are what jails stand on.
+func Own(t *config.Target, entries []config.FstabEntry, protos []*config.Prototype) ([]string, error) {
+	var tops []string
+	for _, e := range entries {
+		if e.Type != "zfs" || strings.Contains(e.Source, "@") {
+			continue
+		}
+		if !dataset.MatchString(e.Source) {
+			return nil, fmt.Errorf("%s:%d: %q is no dataset: POOL/NAME", t.Fstab, e.Line, e.Source)
+		}
+		for _, p := range protos {
+			if p.Dataset != "" && (e.Source == p.Dataset || strings.HasPrefix(e.Source, p.Dataset+"/")) {
+				return nil, fmt.Errorf("%s:%d: %s is the prototype's, and not the jail's own", t.Fstab, e.Line, e.Source)
+			}
+		}
+		top := e.Source
+		parts := strings.Split(e.Source, "/")
+		if i := slices.Index(parts, t.Name); i > 0 {
+			top = strings.Join(parts[:i+1], "/")
+		}
+		if !slices.Contains(tops, top) {
+			tops = append(tops, top)
+		}
+	}
+	slices.Sort(tops)
+	return slices.Compact(tops), nil
+}
+
+// backupPrefix begins the names of jails' snapshots: the numbers are the prototypes'. The time behind it makes a name that is unique, and sorts.
+const backupPrefix = "cfgd-"
+
+// BackupName is the name of a jail's snapshot.
+func BackupName(now time.Time) string { return backupPrefix + now.UTC().Format("20060102T150405Z") }
+
+// IsBackup reports whether a snapshot is one of a jail's that cfgd took.
+func IsBackup(name string) bool {
+	rest, ok := strings.CutPrefix(name, backupPrefix)
+	_, err := time.Parse("20060102T150405Z", rest)
+	return ok && err == nil
+}
+
+// Backup takes recursive snapshots of datasets, all at one moment.
+func Backup(tops []string, name, comment string) run.Cmd {
+	args := []string{"snapshot", "-r"}
+	if comment != "" {
+		args = append(args, "-o", commentProperty+"="+comment)
+	}
+	for _, t := range tops {
+		args = append(args, t+"@"+name)
+	}
+	return run.Command("zfs", args...)
+}

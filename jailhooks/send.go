@@ -1,0 +1,275 @@
+package jailhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cfgd/internal/run"
+)
+
+// Sender replicates datasets to another machine by zfs send, ssh and zfs receive. It never rolls the receiver back and never destroys anything there
+// (no receive -F): what the receiver's jails use stays, and where that is in the way the answer is a refusal in words. What is received is read-only there,
+// so that nothing changes it between two transfers, and resumable.
+type Sender struct {
+	Run  run.Piper
+	Host string // an argument of ssh(1)
+}
+
+var host = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// SplitHost takes HOST or HOST:DATASET apart. Both become words of a command line there, so that neither may hold anything but plain names.
+func SplitHost(arg string) (name, to string, err error) {
+	name, to, given := strings.Cut(arg, ":")
+	if !host.MatchString(name) {
+		return "", "", fmt.Errorf("%q is no host: [USER@]HOST or [USER@]HOST:DATASET", name)
+	}
+	if given && (!dataset.MatchString(to) || path.Clean(to) != to) {
+		return "", "", fmt.Errorf("%q is no dataset: POOL/NAME", to)
+	}
+	return name, to, nil
+}
+
+// there is a command on the receiver.
+func (s *Sender) there(c run.Cmd) run.Cmd {
+	return run.Command("ssh", "-o", "BatchMode=yes", s.Host, c.String())
+}
+
+// Transfer is what a send will do: a plan.
+type Transfer struct {
+	Dataset, To string
+	Snapshot    string // the newest, which is sent
+	Since       string // the newest that both have; "" sends all
+	Pipe        run.Pipe
+	Estimate    run.Cmd // tells how much it will be
+	Resumes     string  // the dataset whose transfer was cut short and goes on; what else is to be sent comes after it
+}
+
+// Done reports whether the receiver has it already.
+func (t *Transfer) Done() bool { return t.Since == t.Snapshot }
+
+// How a send is refused.
+var (
+	ErrNoCommon    = errors.New("no snapshot is on both sides")
+	ErrNewerThere  = errors.New("has snapshots that are newer than the last common one")
+	ErrInterrupted = errors.New("an earlier transfer was cut short")
+	ErrToken       = errors.New("a resume token that is not of this")
+)
+
+// snapshots are those of a dataset and all below it, oldest first: guid by the dataset's end ("", "/etc") and name.
+type snapshots struct {
+	order []string // names of the dataset's own
+	guid  map[string]string
+	below []string // "", "/etc"
+}
+
+func listSnapshots(dataset, out string) (*snapshots, error) {
+	s := &snapshots{guid: map[string]string{}}
+	for line := range strings.Lines(out) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		of, name, ok := strings.Cut(f[0], "@")
+		rest, below := strings.CutPrefix(of, dataset)
+		if len(f) != 2 || !ok || !below || rest != "" && rest[0] != '/' {
+			return nil, fmt.Errorf("zfs list: line %q: not a snapshot of %s and its guid", line, dataset)
+		}
+		if _, err := strconv.ParseUint(f[1], 10, 64); err != nil {
+			return nil, fmt.Errorf("zfs list: line %q: %w", line, err)
+		}
+		if rest == "" {
+			s.order = append(s.order, name)
+		}
+		if !slices.Contains(s.below, rest) {
+			s.below = append(s.below, rest)
+		}
+		s.guid[rest+"@"+name] = f[1]
+	}
+	return s, nil
+}
+
+func listCommand(dataset string) run.Cmd {
+	return run.Command("zfs", "list", "-Hpr", "-t", "snapshot", "-s", "createtxg", "-o", "name,guid", dataset)
+}
+
+// noDataset reports whether zfs(8) said that there is no such dataset.
+func noDataset(err error) bool {
+	var e *run.Error
+	return errors.As(err, &e) && strings.Contains(e.Stderr, "does not exist")
+}
+
+// common is the newest snapshot that both sides have, with all below it, by guid: a name alone says nothing.
+func common(here, there *snapshots) string {
+	for _, name := range slices.Backward(here.order) {
+		if _, ok := there.guid["@"+name]; !ok {
+			continue
+		}
+		same := true
+		for _, b := range here.below {
+			if g, ok := here.guid[b+"@"+name]; ok && there.guid[b+"@"+name] != g {
+				same = false
+			}
+		}
+		if same {
+			return name
+		}
+	}
+	return ""
+}
+
+// Plan finds out what is to be sent. want picks the snapshot of those that are here, oldest first. Nothing is changed.
+func (s *Sender) Plan(ctx context.Context, dataset, to string, want func(names []string) string, incremental, resume bool) (*Transfer, error) {
+	if to == "" {
+		to = dataset
+	}
+	out, err := s.Run.Run(ctx, listCommand(dataset))
+	if err != nil {
+		return nil, err
+	}
+	here, err := listSnapshots(dataset, out)
+	if err != nil {
+		return nil, err
+	}
+	t := &Transfer{Dataset: dataset, To: to, Snapshot: want(here.order)}
+	if t.Snapshot == "" {
+		return nil, fmt.Errorf("%s has no snapshot to send", dataset)
+	}
+	out, err = s.Run.Run(ctx, s.there(listCommand(to)))
+	if noDataset(err) {
+		if incremental {
+			return nil, fmt.Errorf("%s has no %s: %w", s.Host, to, ErrNoCommon)
+		}
+		return t, s.full(ctx, t)
+	}
+	if err != nil {
+		return nil, err
+	}
+	there, err := listSnapshots(to, out)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Host, err)
+	}
+	if found, err := s.interrupted(ctx, t, here, resume); found || err != nil {
+		return t, err
+	}
+	return t, s.increment(t, here, there)
+}
+
+func (s *Sender) full(ctx context.Context, t *Transfer) error {
+	t.send("zfs", "send", "-R", t.Dataset+"@"+t.Snapshot)
+	t.Pipe.To = s.there(receive(t.To))
+	if parent := path.Dir(t.To); strings.Contains(parent, "/") {
+		if _, err := s.Run.Run(ctx, s.there(run.Command("zfs", "list", "-H", "-o", "name", parent))); err != nil {
+			return fmt.Errorf("%s: %s is to be made below %s: %w", s.Host, t.To, parent, err)
+		}
+	}
+	return nil
+}
+
+// send sets the sending side, and the same as an estimate.
+func (t *Transfer) send(words ...string) {
+	t.Pipe.From = run.Command(words[0], words[1:]...)
+	t.Estimate = run.Command(words[0], append([]string{words[1], "-nvP"}, words[2:]...)...)
+}
+
+func receive(to string) run.Cmd { return run.Command("zfs", "receive", "-s", "-o", "readonly=on", to) }
+
+func (s *Sender) increment(t *Transfer, here, there *snapshots) error {
+	t.Since = common(here, there)
+	if t.Since == "" {
+		return fmt.Errorf("%w: %s and %s:%s; where no jail of %[3]s uses what is there: zfs destroy -r %[4]s on it, and send all", ErrNoCommon, t.Dataset, s.Host, t.To)
+	}
+	if newest := there.order[len(there.order)-1]; newest != t.Since {
+		i := slices.Index(there.order, t.Since)
+		return fmt.Errorf("%s:%s %w, @%s: @%s; where no jail there uses them: zfs destroy -r %s@%s on it", s.Host, t.To, ErrNewerThere, t.Since,
+			strings.Join(there.order[i+1:], ", @"), t.To, strings.Join(there.order[i+1:], ","))
+	}
+	if slices.Index(here.order, t.Since) > slices.Index(here.order, t.Snapshot) {
+		return fmt.Errorf("%s:%s has @%s, which is newer than @%s", s.Host, t.To, t.Since, t.Snapshot)
+	}
+	t.send("zfs", "send", "-R", "-I", "@"+t.Since, t.Dataset+"@"+t.Snapshot)
+	t.Pipe.To = s.there(receive(t.To))
+	return nil
+}
+
+// interrupted looks for a transfer that was cut short. Its token comes from the receiver, and is believed only if it names a snapshot that is here, and
+// one of the dataset that is being sent: another could have anything of this machine sent.
+func (s *Sender) interrupted(ctx context.Context, t *Transfer, here *snapshots, resume bool) (bool, error) {
+	out, err := s.Run.Run(ctx, s.there(run.Command("zfs", "get", "-Hpr", "-t", "filesystem,volume", "-o", "name,value", "receive_resume_token", t.To)))
+	if err != nil {
+		return false, err
+	}
+	for line := range strings.Lines(out) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(f) != 2 || f[1] == "-" || f[1] == "" {
+			continue
+		}
+		rest, below := strings.CutPrefix(f[0], t.To)
+		if !below || rest != "" && rest[0] != '/' {
+			return true, fmt.Errorf("%s: %w %s: it is of %s", s.Host, ErrToken, t.To, f[0])
+		}
+		if !resume {
+			return true, fmt.Errorf("%w: --resume goes on with it; zfs receive -A %s on %s gives it up", ErrInterrupted, f[0], s.Host)
+		}
+		return true, s.resume(ctx, t, here, rest, f[1])
+	}
+	return false, nil
+}
+
+var token = regexp.MustCompile(`^[0-9a-f-]+$`)
+
+func (s *Sender) resume(ctx context.Context, t *Transfer, here *snapshots, rest, value string) error {
+	giveUp := fmt.Sprintf("zfs receive -A %s%s on %s gives it up", t.To, rest, s.Host)
+	if !token.MatchString(value) || value[0] == '-' {
+		return fmt.Errorf("%s: %w %s: %.20q…; %s", s.Host, ErrToken, t.Dataset, value, giveUp)
+	}
+	out, err := s.Run.Run(ctx, run.Command("zfs", "send", "-nvt", value))
+	if err != nil {
+		return fmt.Errorf("%s: %w %s: %w; %s", s.Host, ErrToken, t.Dataset, err, giveUp)
+	}
+	name := tokenName(out)
+	of, snap, _ := strings.Cut(name, "@")
+	if of != t.Dataset+rest || here.guid[rest+"@"+snap] == "" {
+		return fmt.Errorf("%s: %w %s: it names %q; %s", s.Host, ErrToken, t.Dataset+rest, name, giveUp)
+	}
+	t.send("zfs", "send", "-t", value)
+	t.Pipe.To = s.there(run.Command("zfs", "receive", "-s", t.To+rest))
+	t.Resumes = t.Dataset + rest
+	return nil
+}
+
+// tokenName is what a token is of, as zfs send -nvt tells: a line "toname = zpool/proto@2".
+func tokenName(out string) string {
+	for line := range strings.Lines(out) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "toname = "); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// Size is how many bytes a transfer will be, 0 where that is not known: the line "size" of zfs send -nvP.
+func (s *Sender) Size(ctx context.Context, t *Transfer) int64 {
+	out, err := s.Run.Run(ctx, t.Estimate)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == "size" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return max(n, 0)
+		}
+	}
+	return 0
+}
+
+// Send carries a plan out.
+func (s *Sender) Send(ctx context.Context, t *Transfer, progress func(n int64)) error {
+	_, err := s.Run.RunPipe(ctx, t.Pipe, progress)
+	if err != nil {
+		return fmt.Errorf("%w; what arrived is kept: --resume goes on with it", err)
+	}
+	return nil
+}
