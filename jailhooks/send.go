@@ -174,17 +174,20 @@ func (t *Transfer) send(words ...string) {
 	t.Estimate = run.Command(words[0], append([]string{words[1], "-nvP"}, words[2:]...)...)
 }
 
-func receive(to string) run.Cmd { return run.Command("zfs", "receive", "-s", "-o", "readonly=on", to) }
+// receive takes a stream in, and mounts nothing: what comes with it says where it would be mounted, and that may be in use there.
+func receive(to string) run.Cmd { return run.Command("zfs", "receive", "-s", "-u", "-o", "readonly=on", to) }
 
 func (s *Sender) increment(t *Transfer, here, there *snapshots) error {
 	t.Since = common(here, there)
 	if t.Since == "" {
 		return fmt.Errorf("%w: %s and %s:%s; where no jail of %[3]s uses what is there: zfs destroy -r %[4]s on it, and send all", ErrNoCommon, t.Dataset, s.Host, t.To)
 	}
-	if newest := there.order[len(there.order)-1]; newest != t.Since {
-		i := slices.Index(there.order, t.Since)
+	newer := slices.DeleteFunc(slices.Clone(there.order[slices.Index(there.order, t.Since)+1:]), func(name string) bool {
+		return here.guid["@"+name] == there.guid["@"+name] // ours: what is below it did not arrive yet
+	})
+	if len(newer) > 0 {
 		return fmt.Errorf("%s:%s %w, @%s: @%s; where no jail there uses them: zfs destroy -r %s@%s on it", s.Host, t.To, ErrNewerThere, t.Since,
-			strings.Join(there.order[i+1:], ", @"), t.To, strings.Join(there.order[i+1:], ","))
+			strings.Join(newer, ", @"), t.To, strings.Join(newer, ","))
 	}
 	if slices.Index(here.order, t.Since) > slices.Index(here.order, t.Snapshot) {
 		return fmt.Errorf("%s:%s has @%s, which is newer than @%s", s.Host, t.To, t.Since, t.Snapshot)
@@ -235,7 +238,7 @@ func (s *Sender) resume(ctx context.Context, t *Transfer, here *snapshots, rest,
 		return fmt.Errorf("%s: %w %s: it names %q; %s", s.Host, ErrToken, t.Dataset+rest, name, giveUp)
 	}
 	t.send("zfs", "send", "-t", value)
-	t.Pipe.To = s.there(run.Command("zfs", "receive", "-s", t.To+rest))
+	t.Pipe.To = s.there(run.Command("zfs", "receive", "-s", "-u", t.To+rest))
 	t.Resumes = t.Dataset + rest
 	return nil
 }

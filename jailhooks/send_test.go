@@ -78,10 +78,10 @@ func TestSendPlans(t *testing.T) {
 		pipe                string // or a part of the error, or "" for nothing to do
 		err                 error
 	}{
-		"nothing there":        {none, "", "", false, false, "zfs send -R zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -o readonly=on zpool/proto'", nil},
+		"nothing there":        {none, "", "", false, false, "zfs send -R zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on zpool/proto'", nil},
 		"nothing, incremental": {none, "", "", true, false, "no snapshot is on both sides", ErrNoCommon},
-		"one behind":           {snaps("zpool/proto", "1=1", "2=2"), noToken, "", true, false, "zfs send -R -I @2 zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -o readonly=on zpool/proto'", nil},
-		"another name":         {snaps("tank/a", "1=1"), "tank/a\t-\n", "tank/a", false, false, "zfs send -R -I @1 zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -o readonly=on tank/a'", nil},
+		"one behind":           {snaps("zpool/proto", "1=1", "2=2"), noToken, "", true, false, "zfs send -R -I @2 zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on zpool/proto'", nil},
+		"another name":         {snaps("tank/a", "1=1"), "tank/a\t-\n", "tank/a", false, false, "zfs send -R -I @1 zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on tank/a'", nil},
 		"all there":            {here, noToken, "", false, false, "", nil},
 		"older ones gone":      {snaps("zpool/proto", "2=2"), noToken, "", false, false, "zfs send -R -I @2 zpool/proto@3 | ssh", nil},
 		"others of its names":  {snaps("zpool/proto", "1=7", "2=8"), noToken, "", false, false, "zfs destroy -r zpool/proto on it", ErrNoCommon},
@@ -89,7 +89,7 @@ func TestSendPlans(t *testing.T) {
 			"has snapshots that are newer than the last common one, @1: @daily; where no jail there uses them: zfs destroy -r zpool/proto@daily", ErrNewerThere},
 		"nothing but a name":        {"", noToken, "", false, false, "no snapshot is on both sides", ErrNoCommon},
 		"cut short":                 {snaps("zpool/proto", "1=1"), "zpool/proto\t1-abc\nzpool/proto/etc\t-\n", "", false, false, "zfs receive -A zpool/proto on slave gives it up", ErrInterrupted},
-		"cut short, resumed":        {snaps("zpool/proto", "1=1"), "zpool/proto\t-\nzpool/proto/etc\t1-abc\n", "", false, true, "zfs send -t 1-abc | ssh -o BatchMode=yes slave 'zfs receive -s zpool/proto/etc'", nil},
+		"cut short, resumed":        {snaps("zpool/proto", "1=1"), "zpool/proto\t-\nzpool/proto/etc\t1-abc\n", "", false, true, "zfs send -t 1-abc | ssh -o BatchMode=yes slave 'zfs receive -s -u zpool/proto/etc'", nil},
 		"a token of another":        {snaps("zpool/proto", "1=1"), "zpool/proto\t1-bad\n", "", false, true, `it names "zpool/secret@1"`, ErrToken},
 		"a token of a gone one":     {snaps("zpool/proto", "1=1"), "zpool/proto\t1-9\n", "", false, true, `it names "zpool/proto@9"`, ErrToken},
 		"a token that is an option": {snaps("zpool/proto", "1=1"), "zpool/proto\t-F\n", "", false, true, "zfs receive -A", ErrToken},
@@ -139,7 +139,7 @@ func TestSend(t *testing.T) {
 	if err := s.Send(t.Context(), tr, func(n int64) { moved = n }); err != nil || moved != 42 {
 		t.Errorf("%d, %v", moved, err)
 	}
-	want := []string{"zfs send -nvP -R zpool/proto@3", "zfs send -R zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -o readonly=on zpool/proto'"}
+	want := []string{"zfs send -nvP -R zpool/proto@3", "zfs send -R zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on zpool/proto'"}
 	if !slices.Equal(w.ran, want) {
 		t.Errorf("%q", w.ran)
 	}

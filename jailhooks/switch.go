@@ -92,10 +92,8 @@ func (s *Switcher) there(file string, data []byte, to string) error {
 		if !ok || snap.Name != to || !filepath.IsAbs(e.Source) {
 			continue
 		}
-		if st, err := os.Stat(s.Model.Path(e.Source)); err != nil {
+		if err := overlay.StatSnapshot(s.Model.Path(e.Source)); err != nil {
 			return fmt.Errorf("%s:%d: %w", file, e.Line, err)
-		} else if !st.IsDir() {
-			return fmt.Errorf("%s:%d: %s is no directory", file, e.Line, e.Source)
 		}
 	}
 	return nil

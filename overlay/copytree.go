@@ -200,7 +200,7 @@ func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*Tree, error) {
 func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) {
 	var trees [2]*Tree
 	for i, path := range []string{old, new} {
-		d, err := dirfd.Open(path, nil)
+		d, err := OpenSnapshot(path)
 		if err != nil {
 			return nil, err
 		}

@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
@@ -145,29 +141,13 @@ func (o *Overlay) ground() (BaseRef, error) {
 	return g, nil
 }
 
-// openGround opens the root of a base. Base is the prototype's and not below the jail where it is read, but for a
-// snapshot's path that the system will not enter (ELOOP) while the jail's mount of it stands: then that mount is it, if the system's
-// table of mounts says that it is of this snapshot.
+// openGround opens the root of a base.
 func (o *Overlay) openGround(g BaseRef) (*dirfd.Dir, error) {
-	d, err := dirfd.Open(o.path(g.Path), nil)
-	if errors.Is(err, unix.ELOOP) && !o.Target.Host() && mountedFrom(o.path(g.Path), o.path(o.Target.Root)+"/conf/base/etc") {
-		if m, merr := dirfd.OpenBelow(o.path(o.Target.Root), "conf/base/etc", nil); merr == nil {
-			return m, nil
-		}
-	}
+	d, err := OpenSnapshot(o.path(g.Path))
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
 	return d, nil
-}
-
-// mountedFrom reports whether the topmost mount on a directory is of that source, as nullfs(5) tells it.
-func mountedFrom(source, dir string) bool {
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
-	}
-	on, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
-	return err == nil && len(on) > 0 && on[len(on)-1].Source == source
 }
 
 // base scans the base that live stands on, or takes the scan that is kept.

@@ -167,7 +167,10 @@ func (s *session) transfer(ctx context.Context, k *jailhooks.Sender, name string
 	case t.Since != "":
 		what = "@" + t.Since + " to @" + t.Snapshot
 	}
-	_, err = fmt.Fprintf(s.out, "%s sent %s to %s:%s, %s\n", name, what, k.Host, t.To, bytesText(uint64(moved)))
+	if t.Since == "" && t.Resumes == "" {
+		what += ", which is not mounted there yet (zfs mount)"
+	}
+	_, err = fmt.Fprintf(s.out, "%s sent to %s:%s, %s: %s\n", name, k.Host, t.To, bytesText(uint64(moved)), what)
 	return err
 }
 
