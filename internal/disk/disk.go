@@ -1,0 +1,217 @@
+// Package disk reads partition tables of NanoBSD's disks and says in them which slice boots next: MBR with boot0(8), and GPT with gptboot(8)'s
+// attributes. Of what stands in a slice it knows the BSD label.
+//
+// What always holds: nothing that a table says is believed unchecked, so that no slice reaches over the disk's end or into another; a table that lies is
+// refused with the sector and what was found there. Only flags are ever written, never a start or a size; each write is of whole sectors, synced and read
+// back, and of two copies of a table one is whole at any time.
+package disk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Sector is the size in bytes that tables count in here.
+const Sector = 512
+
+// Slice is a slice of an MBR (index 1 to 4) or a partition of a GPT (from 1).
+type Slice struct {
+	Index  int
+	Start  int64  // bytes
+	Size   int64  // bytes
+	Type   string // freebsd, freebsd-ufs, freebsd-boot, efi, …; as a number or GUID where it has no name here
+	Label  string // GPT's
+	Active bool   // MBR's active flag, GPT's bootme
+	Once   bool   // GPT's bootonce: the next boot tries it, and that one alone
+	Failed bool   // GPT's bootfailed: it was tried, and did not come up
+}
+
+// Table is a disk's partition table.
+type Table struct {
+	Scheme string // MBR or GPT
+	Slices []Slice
+	Boot0  int // the slice that boot0 takes if nobody presses a key; 0 where there is no boot0
+	Notes  []string
+
+	gpt *gpt
+}
+
+// ErrTable is the error for a table that is none, or that lies.
+var ErrTable = errors.New("no partition table that can be believed")
+
+// Device is a disk, or a file that stands for one.
+type Device interface {
+	io.ReaderAt
+	io.WriterAt
+	Sync() error
+}
+
+// Read reads the table of a disk of so many bytes.
+func Read(r io.ReaderAt, size int64) (*Table, error) {
+	mbr, err := sectorAt(r, 0, size)
+	if err != nil {
+		return nil, err
+	}
+	if mbr[510] != 0x55 || mbr[511] != 0xaa {
+		return nil, fmt.Errorf("%w: sector 0 ends with %02x%02x and not with 55aa", ErrTable, mbr[510], mbr[511])
+	}
+	for i := range 4 {
+		if entry(mbr, i)[4] == 0xee { // protective
+			return readGPT(r, size)
+		}
+	}
+	return readMBR(mbr, size)
+}
+
+// Slice returns a slice by its index.
+func (t *Table) Slice(index int) (*Slice, bool) {
+	for i := range t.Slices {
+		if t.Slices[i].Index == index {
+			return &t.Slices[i], true
+		}
+	}
+	return nil, false
+}
+
+// Next is the index of the slice that the next boot takes, 0 where the table does not say.
+func (t *Table) Next() int {
+	for _, s := range t.Slices {
+		if s.Once {
+			return s.Index
+		}
+	}
+	if t.Boot0 != 0 {
+		return t.Boot0
+	}
+	for _, s := range t.Slices {
+		if s.Active {
+			return s.Index
+		}
+	}
+	return 0
+}
+
+// CanTryOnce reports whether the loader of this scheme can boot a slice once and go back by itself.
+func (t *Table) CanTryOnce() bool { return t.Scheme == "GPT" }
+
+func sectorAt(r io.ReaderAt, n, size int64) ([]byte, error) {
+	if n < 0 || (n+1)*Sector > size {
+		return nil, fmt.Errorf("%w: sector %d is behind the end of the disk", ErrTable, n)
+	}
+	b := make([]byte, Sector)
+	if _, err := r.ReadAt(b, n*Sector); err != nil {
+		return nil, fmt.Errorf("read sector %d: %w", n, err)
+	}
+	return b, nil
+}
+
+func entry(mbr []byte, i int) []byte { return mbr[0x1be+16*i : 0x1be+16*(i+1)] }
+
+// place checks where a slice lies and adds it, if it is one.
+func (t *Table) place(s Slice, first, last uint64, size int64, where string) error {
+	sectors := uint64(size / Sector)
+	if first == 0 || last < first || last >= sectors {
+		return fmt.Errorf("%w: %s: slice %d has sectors %d to %d of a disk of %d", ErrTable, where, s.Index, first, last, sectors)
+	}
+	s.Start, s.Size = int64(first)*Sector, int64(last-first+1)*Sector
+	for _, o := range t.Slices {
+		if s.Start < o.Start+o.Size && o.Start < s.Start+s.Size {
+			return fmt.Errorf("%w: %s: slices %d and %d overlap", ErrTable, where, o.Index, s.Index)
+		}
+	}
+	t.Slices = append(t.Slices, s)
+	return nil
+}
+
+var mbrTypes = map[byte]string{0xa5: "freebsd", 0xef: "efi", 0x0b: "fat32", 0x0c: "fat32", 0x83: "linux"}
+
+func readMBR(mbr []byte, size int64) (*Table, error) {
+	t := &Table{Scheme: "MBR"}
+	for i := range 4 {
+		e := entry(mbr, i)
+		kind := e[4]
+		switch {
+		case e[0]&0x7f != 0:
+			return nil, fmt.Errorf("%w: sector 0: slice %d has flag %#02x", ErrTable, i+1, e[0])
+		case kind == 0:
+			continue
+		case kind == 5 || kind == 0x0f:
+			t.Notes = append(t.Notes, fmt.Sprintf("slice %d is an extended partition, which is left alone", i+1))
+		}
+		name, ok := mbrTypes[kind]
+		if !ok {
+			name = fmt.Sprintf("!%d", kind) // as gpart(8) writes it
+		}
+		start, count := uint64(binary.LittleEndian.Uint32(e[8:])), uint64(binary.LittleEndian.Uint32(e[12:]))
+		if count == 0 {
+			return nil, fmt.Errorf("%w: sector 0: slice %d has no sectors", ErrTable, i+1)
+		}
+		if err := t.place(Slice{Index: i + 1, Type: name, Active: e[0] == 0x80}, start, start+count-1, size, "sector 0"); err != nil {
+			return nil, err
+		}
+	}
+	if hasBoot0(mbr) {
+		if n := int(mbr[boot0Default]); n < 4 {
+			t.Boot0 = n + 1
+		}
+	}
+	return t, nil
+}
+
+// boot0Default is the byte in which boot0 keeps the slice that it takes by default, counted from 0 (boot0cfg -s).
+const boot0Default = 0x1b9
+
+// hasBoot0 tells boot0 by its first instructions and its text, as boot0cfg(8) does.
+func hasBoot0(mbr []byte) bool {
+	return bytes.HasPrefix(mbr, []byte{0xfc, 0x31, 0xc0, 0x8e, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c}) && bytes.Equal(mbr[0x1b2:0x1b8], []byte("Drive "))
+}
+
+// Activate makes a slice the one that boots from now on; with once, where CanTryOnce, the next time alone.
+func Activate(d Device, size int64, index int, once bool) error {
+	t, err := Read(d, size)
+	if err != nil {
+		return err
+	}
+	if _, ok := t.Slice(index); !ok {
+		return fmt.Errorf("no slice %d: %w", index, ErrTable)
+	}
+	if t.gpt != nil {
+		return t.gpt.activate(d, size, index, once)
+	}
+	if once {
+		return errors.New("an MBR cannot boot a slice once")
+	}
+	mbr, err := sectorAt(d, 0, size)
+	if err != nil {
+		return err
+	}
+	for i := range 4 {
+		entry(mbr, i)[0] = 0
+	}
+	entry(mbr, index-1)[0] = 0x80
+	if hasBoot0(mbr) {
+		mbr[boot0Default] = byte(index - 1)
+	}
+	return put(d, mbr, 0)
+}
+
+// put writes sectors, brings them to stable storage, and reads them back.
+func put(d Device, b []byte, at int64) error {
+	if _, err := d.WriteAt(b, at); err != nil {
+		return fmt.Errorf("write sector %d: %w", at/Sector, err)
+	}
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	back := make([]byte, len(b))
+	if _, err := d.ReadAt(back, at); err != nil {
+		return fmt.Errorf("read sector %d back: %w", at/Sector, err)
+	}
+	if !bytes.Equal(b, back) {
+		return fmt.Errorf("sector %d: what was read back is not what was written: the disk is failing", at/Sector)
+	}
+	return nil
+}

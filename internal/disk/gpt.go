@@ -1,0 +1,179 @@
+package disk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf16"
+)
+
+// gpt is one of the two copies of a table: UEFI 2.10, section 5.3.
+type gpt struct {
+	header  []byte // one sector
+	entries []byte
+	at      int64 // sector of the header
+	list    int64 // sector of the entries
+	other   int64 // sector of the other header
+	size    int   // bytes of an entry
+}
+
+// Attributes of gptboot(8), in sys/disk/gpt.h.
+const (
+	attrFailed = 1 << 57
+	attrOnce   = 1 << 58
+	attrBootMe = 1 << 59
+)
+
+const (
+	gptMagic   = "EFI PART"
+	maxEntries = 1024
+)
+
+var gptTypes = map[string]string{
+	"516e7cb6-6ecf-11d6-8ff8-00022d09712b": "freebsd-ufs", "83bd6b9d-7f41-11dc-be0b-001560b84f0f": "freebsd-boot", "516e7cb4-6ecf-11d6-8ff8-00022d09712b": "freebsd",
+	"516e7cb5-6ecf-11d6-8ff8-00022d09712b": "freebsd-swap", "516e7cba-6ecf-11d6-8ff8-00022d09712b": "freebsd-zfs", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "efi",
+}
+
+// guid prints the mixed-endian form of UEFI.
+func guid(b []byte) string {
+	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:]), b[8:10], b[10:16])
+}
+
+func readGPT(r io.ReaderAt, size int64) (*Table, error) {
+	t := &Table{Scheme: "GPT"}
+	g, err := readCopy(r, 1, size)
+	if err != nil {
+		var err2 error
+		if g, err2 = readCopy(r, size/Sector-1, size); err2 != nil {
+			return nil, fmt.Errorf("%w; and the copy at the end: %w", err, err2)
+		}
+		t.Notes = append(t.Notes, fmt.Sprintf("the first table is damaged (%v), the copy at the end is used: gpart recover mends it", err))
+	}
+	t.gpt = g
+	for i := range len(g.entries) / g.size {
+		e := g.entry(i + 1)
+		if bytes.Equal(e[:16], make([]byte, 16)) {
+			continue
+		}
+		attrs := binary.LittleEndian.Uint64(e[48:])
+		id := guid(e[:16])
+		s := Slice{Index: i + 1, Type: id, Label: gptLabel(e[56:128]), Active: attrs&attrBootMe != 0, Once: attrs&attrOnce != 0, Failed: attrs&attrFailed != 0}
+		if name, ok := gptTypes[id]; ok {
+			s.Type = name
+		}
+		if err := t.place(s, binary.LittleEndian.Uint64(e[32:]), binary.LittleEndian.Uint64(e[40:]), size, fmt.Sprintf("sector %d", g.list)); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func gptLabel(b []byte) string {
+	var u []uint16
+	for i := 0; i+1 < len(b); i += 2 {
+		if c := binary.LittleEndian.Uint16(b[i:]); c != 0 {
+			u = append(u, c)
+			continue
+		}
+		break
+	}
+	return strings.ToValidUTF8(string(utf16.Decode(u)), "?")
+}
+
+func (g *gpt) entry(index int) []byte { return g.entries[(index-1)*g.size : index*g.size] }
+
+// readCopy reads the header at a sector, and the entries that it names.
+func readCopy(r io.ReaderAt, at, size int64) (*gpt, error) {
+	h, err := sectorAt(r, at, size)
+	if err != nil {
+		return nil, err
+	}
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: sector %d: %s", ErrTable, at, fmt.Sprintf(format, args...))
+	}
+	length := binary.LittleEndian.Uint32(h[12:])
+	switch {
+	case string(h[:8]) != gptMagic:
+		return nil, bad("%q and not %q", h[:8], gptMagic)
+	case length < 92 || length > Sector:
+		return nil, bad("a header of %d bytes", length)
+	case headerSum(h) != binary.LittleEndian.Uint32(h[16:]):
+		return nil, bad("the header's checksum is wrong")
+	case int64(binary.LittleEndian.Uint64(h[24:])) != at:
+		return nil, bad("the header says that it is at sector %d", binary.LittleEndian.Uint64(h[24:]))
+	}
+	g := &gpt{header: h, at: at, other: int64(binary.LittleEndian.Uint64(h[32:])), list: int64(binary.LittleEndian.Uint64(h[72:])), size: int(binary.LittleEndian.Uint32(h[84:]))}
+	n := int(binary.LittleEndian.Uint32(h[80:]))
+	if g.size < 128 || g.size > 4096 || g.size%128 != 0 || n < 1 || n > maxEntries || n*g.size%Sector != 0 {
+		return nil, bad("%d entries of %d bytes", n, g.size)
+	}
+	if g.list < 2 || g.list > size/Sector || (g.list*Sector)+int64(n*g.size) > size {
+		return nil, bad("entries at sector %d", g.list)
+	}
+	g.entries = make([]byte, n*g.size)
+	if _, err := r.ReadAt(g.entries, g.list*Sector); err != nil {
+		return nil, fmt.Errorf("read sector %d: %w", g.list, err)
+	}
+	if crc32.ChecksumIEEE(g.entries) != binary.LittleEndian.Uint32(h[88:]) {
+		return nil, bad("the checksum of the entries at sector %d is wrong", g.list)
+	}
+	return g, nil
+}
+
+// headerSum is a header's checksum, with nothing in its own place.
+func headerSum(h []byte) uint32 {
+	b := slices.Clone(h[:binary.LittleEndian.Uint32(h[12:])])
+	clear(b[16:20])
+	return crc32.ChecksumIEEE(b)
+}
+
+// activate sets attributes in both copies: first the one that was not read, which then is whole and new while the other is written. Entries come
+// before their header, so that a copy that is cut short has a wrong checksum and the other counts.
+func (g *gpt) activate(d Device, size int64, index int, once bool) error {
+	n := len(g.entries) / g.size
+	for i := 1; i <= n; i++ {
+		e := g.entry(i)
+		if bytes.Equal(e[:16], make([]byte, 16)) {
+			continue
+		}
+		attrs := binary.LittleEndian.Uint64(e[48:])
+		switch {
+		case i == index && once:
+			attrs |= attrBootMe | attrOnce
+			attrs &^= attrFailed
+		case i == index:
+			attrs |= attrBootMe
+			attrs &^= attrOnce | attrFailed
+		case once:
+			attrs &^= attrOnce // the one that boots otherwise stays
+		default:
+			attrs &^= attrBootMe | attrOnce
+		}
+		binary.LittleEndian.PutUint64(e[48:], attrs)
+	}
+	back, err := readCopy(d, g.other, size)
+	if err != nil { // what is damaged is not written to: gpart recover mends it, from this one
+		return g.write(d)
+	}
+	if len(back.entries) != len(g.entries) {
+		return fmt.Errorf("%w: the two copies differ in size", ErrTable)
+	}
+	back.entries = slices.Clone(g.entries)
+	if err := back.write(d); err != nil {
+		return err
+	}
+	return g.write(d)
+}
+
+func (g *gpt) write(d Device) error {
+	binary.LittleEndian.PutUint32(g.header[88:], crc32.ChecksumIEEE(g.entries))
+	binary.LittleEndian.PutUint32(g.header[16:], headerSum(g.header))
+	if err := put(d, g.entries, g.list*Sector); err != nil {
+		return err
+	}
+	return put(d, g.header, g.at*Sector)
+}
