@@ -33,11 +33,11 @@ var ErrTooLarge = errors.New("the image is larger than the slice")
 //  1. the first block is overwritten with zeros and brought to stable storage: from now on the slice does not boot;
 //  2. all blocks but the first are written, and brought to stable storage;
 //  3. they are read back and compared;
-//  4. whole decides whether the image is what it should be: nothing that is not gets a first block;
+//  4. whole decides whether the image is what it should be, and may change what is still in memory of it: nothing that is not gets a first block;
 //  5. the first block is written, brought to stable storage, read back and compared.
 //
 // Whatever fails leaves a slice that does not boot, and is said to be so; before step 1 nothing was touched.
-func pour(ctx context.Context, dst region, size int64, src io.Reader, whole func() error, progress func(n int64)) (n int64, err error) {
+func pour(ctx context.Context, dst region, size int64, src io.Reader, whole func(first []byte, end int64) error, progress func(n int64)) (n int64, err error) {
 	first := make([]byte, blockSize)
 	k, err := io.ReadFull(src, first)
 	if err != nil && !(err == io.ErrUnexpectedEOF || err == io.EOF) {
@@ -67,7 +67,7 @@ func pour(ctx context.Context, dst region, size int64, src io.Reader, whole func
 	if err := compare(ctx, dst, int64(k), n, sum); err != nil {
 		return n, err
 	}
-	if err := whole(); err != nil {
+	if err := whole(first, n); err != nil {
 		return n, err
 	}
 	if err := ctx.Err(); err != nil {

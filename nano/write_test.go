@@ -75,7 +75,7 @@ func randomImage(size int) []byte {
 
 func nothing(int64) {}
 
-func ok() error { return nil }
+func ok([]byte, int64) error { return nil }
 
 func TestPour(t *testing.T) {
 	t.Parallel()
@@ -132,7 +132,7 @@ func TestPourRefuses(t *testing.T) {
 		ctx     context.Context
 		src     io.Reader
 		size    int64
-		whole   func() error
+		whole   func([]byte, int64) error
 		want    error
 		touched bool
 	}{
@@ -142,7 +142,7 @@ func TestPourRefuses(t *testing.T) {
 		"no whole sector":              {t.Context(), bytes.NewReader(img[:7]), 4 * blockSize, ok, errCut, false},
 		"nothing":                      {t.Context(), bytes.NewReader(nil), 4 * blockSize, ok, errCut, false},
 		"interrupted at once":          {canceled, bytes.NewReader(img), 4 * blockSize, ok, context.Canceled, false},
-		"another digest":               {t.Context(), bytes.NewReader(img), 4 * blockSize, func() error { return bad }, bad, true},
+		"another digest":               {t.Context(), bytes.NewReader(img), 4 * blockSize, func([]byte, int64) error { return bad }, bad, true},
 		"an error of the source":       {t.Context(), io.MultiReader(bytes.NewReader(img), errReader{}), 4 * blockSize, ok, errDisk, true},
 	} {
 		dst := newSlice(4 * blockSize)

@@ -30,7 +30,7 @@ func (s *session) app() *cli.App {
 		Commands: []*cli.Command{
 			s.statusCommand(), s.diffCommand(), s.saveCommand(), s.restoreCommand(), s.logCommand(), s.showCommand(),
 			s.rollbackCommand(), s.planCommand(), s.resolveCommand(), s.pinCommand(), s.unpinCommand(),
-			s.checkCommand(), s.jailCommand(), s.protoCommand(), s.relocateCommand(), s.hostCommand(), s.setupCommand(), s.rescueCommand(), s.daemonCommand(), s.demoCommand(), s.versionCommand(), s.completionCommand(), s.helpCommand(),
+			s.checkCommand(), s.jailCommand(), s.protoCommand(), s.relocateCommand(), s.hostCommand(), s.nanoCommand(), s.setupCommand(), s.rescueCommand(), s.daemonCommand(), s.demoCommand(), s.versionCommand(), s.completionCommand(), s.helpCommand(),
 		},
 		Before:                 s.before,
 		HideHelpCommand:        true,

@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
 	"cfgd/internal/pathname"
+	"cfgd/nano"
 	"cfgd/overlay"
 )
 
@@ -25,10 +27,10 @@ func (s *session) hostCommand() *cli.Command {
 				Action: s.hostEarly,
 			},
 			{
-				Name: "prepare", ArgsUsage: "DIR",
+				Name: "prepare", ArgsUsage: "IMAGE|DIR",
 				Usage: "show how the host's overrides merge with the defaults of another image",
-				Description: "DIR is where the image is mounted, or its /conf/base/etc. Shows what cfgd plan shows; the merge itself is done at the first start on the\n" +
-					"image. Nothing is written. Exit status 1 where there are conflicts.",
+				Description: "IMAGE is a file as cfgd nano install takes it, and is read without mounting it; DIR is where one is mounted, or its /conf/base/etc. Shows\n" +
+					"what cfgd plan shows; the merge itself is done at the first start on the image. Nothing is written. Exit status 1 where there are conflicts.",
 				Flags:  []cli.Flag{allFlag()},
 				Action: s.hostPrepare,
 			},
@@ -98,13 +100,46 @@ func (s *session) hostPrepare(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	dir := c.Args().First()
-	if !path.IsAbs(dir) {
-		return usagef("%s: give the whole path", dir)
+	name := c.Args().First()
+	if !path.IsAbs(name) {
+		return usagef("%s: give the whole path", name)
 	}
-	base := path.Join(dir, "conf/base/etc")
+	st, err := os.Stat(s.loaded.Path(name))
+	if err != nil {
+		return err
+	}
+	if !st.IsDir() {
+		return s.prepareImage(c, t, s.loaded.Path(name))
+	}
+	base := path.Join(name, "conf/base/etc")
 	if _, err := os.Stat(s.loaded.Path(base)); errors.Is(err, fs.ErrNotExist) {
-		base = path.Clean(dir)
+		base = path.Clean(name)
 	}
 	return s.planOn(c, t, overlay.BaseRef{Path: base})
+}
+
+// prepareImage reads the defaults out of an image file.
+func (s *session) prepareImage(c *cli.Context, t *config.Target, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	tmp := os.TempDir()
+	if s.loaded.Root != "" { // a base is named below it
+		tmp = s.loaded.Path("/tmp")
+		if err := os.MkdirAll(tmp, 0o1777); err != nil {
+			return err
+		}
+	}
+	dir, err := os.MkdirTemp(tmp, "cfgd-image-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	etc, err := nano.ExtractImage(c.Context, f, dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return s.planOn(c, t, overlay.BaseRef{Path: strings.TrimPrefix(etc, s.loaded.Root)})
 }

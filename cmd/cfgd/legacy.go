@@ -6,6 +6,12 @@ import "path/filepath"
 var legacyNames = map[string][]string{
 	"jail_etc_init":    {"jail", "init"},
 	"jail_etc_cleanup": {"jail", "cleanup"},
+	"save_cfg":         {"save", "host"},
+	"cfgsync":          {"save", "host"},
+	"updatep1":         {"nano", "install", "--slice", "1", "-"},
+	"updatep2":         {"nano", "install", "--slice", "2", "-"},
+	"upgradep1":        {"nano", "install", "--slice", "1", "-"},
+	"upgradep2":        {"nano", "install", "--slice", "2", "-"},
 }
 
 // legacy puts the words of cfgd's command line in the place of a script's name.

@@ -23,6 +23,6 @@ func Main() int {
 
 // run runs one command line.
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
-	s := &session{out: out, err: errs, args: args}
+	s := &session{in: os.Stdin, out: out, err: errs, args: args}
 	return s.status(s.app().RunContext(ctx, s.arrange(legacy(args))))
 }

@@ -25,6 +25,7 @@ import (
 
 // session is one command line at work.
 type session struct {
+	in       io.Reader
 	out, err io.Writer
 	args     []string // as typed
 

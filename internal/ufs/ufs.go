@@ -7,6 +7,7 @@
 package ufs
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"unicode/utf8"
 )
 
 // Bounds of what an image may make a reader do.
@@ -37,6 +39,9 @@ const (
 
 // FS is an open filesystem.
 type FS struct {
+	Label string // fs_volname: tunefs -L
+	Bytes int64  // that the filesystem takes
+
 	r    io.ReaderAt
 	size int64
 
@@ -94,8 +99,15 @@ func i32(b []byte, at int) int64 { return int64(int32(u32(b, at))) }
 func newFS(r io.ReaderAt, size int64, b []byte, two bool) (*FS, error) {
 	f := &FS{r: r, size: size, two: two, bsize: i32(b, 48), fsize: i32(b, 52), frag: i32(b, 56), ncg: i32(b, 44), ipg: i32(b, 184), fpg: i32(b, 188),
 		iblkno: i32(b, 16), inopb: i32(b, 120), cgoffset: i32(b, 24), cgmask: i32(b, 28), maxSymlink: i32(b, 1320), inodeSize: 128}
+	if label, _, _ := bytes.Cut(b[680:712], []byte{0}); utf8.Valid(label) {
+		f.Label = string(label)
+	}
 	if two {
 		f.inodeSize, f.cgoffset = 256, 0
+	}
+	f.Bytes = int64(u32(b, 36)) * f.fsize
+	if two {
+		f.Bytes = int64(u64(b, 1080)&(1<<40-1)) * f.fsize
 	}
 	switch {
 	case f.bsize < 4096 || f.bsize > 65536 || f.bsize&(f.bsize-1) != 0, f.fsize < 512 || f.fsize > f.bsize || f.fsize&(f.fsize-1) != 0, f.frag != f.bsize/f.fsize:

@@ -1,0 +1,323 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/internal/disk"
+	"cfgd/internal/pathname"
+	sysrun "cfgd/internal/run"
+	"cfgd/jailhooks"
+	"cfgd/nano"
+)
+
+func (s *session) nanoCommand() *cli.Command {
+	return &cli.Command{
+		Name: "nano", Usage: "NanoBSD's two slices: what is in them, a new image, which one boots",
+		Subcommands: []*cli.Command{
+			{Name: "status", Usage: "show the slices: which runs, which boots next, what is in each", Action: s.nanoStatus},
+			{
+				Name: "install", ArgsUsage: "FILE|-", Usage: "write an image into the slice that does not run, and boot it next",
+				Description: "FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image) or of a whole medium (_.disk.full), - standard input. Checked\n" +
+					"before a byte is written: that the slice neither runs nor is mounted, that the image holds a filesystem and fits. Its boot blocks are written last,\n" +
+					"after it was read back and compared. Its fstabs then name its own slice. Where the loader can it boots once, until cfgd nano confirm.",
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "sha256", Usage: "refuse what has not this SHA-256, in `HEX`, of the file as it comes in"},
+					&cli.BoolFlag{Name: "activate", Usage: "make it the next to boot", Value: true},
+					&cli.BoolFlag{Name: "no-activate", Usage: "only write it"},
+					&cli.IntFlag{Name: "slice", Usage: "the slice by its `NUMBER`; the one that does not run if left out"},
+				},
+				Action: s.nanoInstall,
+			},
+			{
+				Name: "activate", ArgsUsage: "SLICE", Usage: "boot a slice from now on",
+				Flags: []cli.Flag{planFlag()}, Action: s.nanoActivate,
+			},
+			{
+				Name: "rollback", Usage: "boot the other system again",
+				Description: "The running slice, where another one is to boot next; else the one that does not run.",
+				Flags:       []cli.Flag{planFlag()}, Action: s.nanoRollback,
+			},
+			{
+				Name: "confirm", Usage: "boot the running slice from now on: for one that was booted once to be tried",
+				Flags: []cli.Flag{planFlag()}, Action: s.nanoConfirm,
+			},
+		},
+	}
+}
+
+func planFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "plan", Usage: "show what would be done, and do nothing"}
+}
+
+// nano is the machine's disk.
+func (s *session) nano() (*nano.Machine, error) {
+	m, err := s.model()
+	if err != nil {
+		return nil, err
+	}
+	n, err := m.Nano()
+	if err != nil {
+		return nil, err
+	}
+	return &nano.Machine{Nano: *n, File: nano.Device(m, n.Drive), RunDir: m.Path("/var/run/cfgd"), Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mountedSources}, nil
+}
+
+// mountedSources are those of all mounts; with --root nothing is mounted.
+func (s *session) mountedSources() ([]string, error) {
+	if s.loaded.Root != "" {
+		return nil, nil
+	}
+	return jailhooks.MountedSources()
+}
+
+// listedSlice is a slice in the form of its JSON.
+type listedSlice struct {
+	Name    string     `json:"name"`
+	Size    int64      `json:"size"` // bytes
+	Running bool       `json:"running"`
+	Next    bool       `json:"next"`
+	Once    bool       `json:"once,omitempty"`
+	Failed  bool       `json:"failed,omitempty"`
+	Label   string     `json:"label,omitempty"`
+	Date    *time.Time `json:"date,omitempty"`
+	Trouble string     `json:"trouble,omitempty"`
+}
+
+func (s *session) nanoStatus(c *cli.Context) error {
+	if err := counted(c, 0, 0); err != nil {
+		return err
+	}
+	m, err := s.nano()
+	if err != nil {
+		return err
+	}
+	all, t, err := m.Slices(c.Context)
+	if err != nil {
+		return err
+	}
+	for _, n := range t.Notes {
+		s.warn("", m.Drive+": "+n)
+	}
+	list := []listedSlice{}
+	for _, x := range all {
+		l := listedSlice{Name: x.Name, Size: x.Size, Running: x.Running, Next: x.Next, Once: x.Once, Failed: x.Failed, Label: x.Image.Label, Trouble: x.Image.Trouble}
+		if !x.Image.Date.IsZero() {
+			l.Date = &x.Image.Date
+		}
+		list = append(list, l)
+	}
+	return s.printSlices(list, t)
+}
+
+func (s *session) printSlices(list []listedSlice, t *disk.Table) error {
+	if s.json {
+		return s.print(struct {
+			Version int           `json:"version"`
+			Scheme  string        `json:"scheme"`
+			Slices  []listedSlice `json:"slices"`
+		}{1, t.Scheme, list})
+	}
+	w := newTable()
+	w.row("SLICE", "SIZE", "STATE", "LABEL", "IMAGE OF")
+	for _, l := range list {
+		when := "-"
+		if l.Date != nil {
+			when = l.Date.Local().Format(time.DateTime)
+		}
+		w.row(l.Name, bytesText(uint64(l.Size)), dash(strings.Join(states(l), ", ")), dash(pathname.Plain(l.Label)), when)
+	}
+	if err := w.print(s.out); err != nil {
+		return err
+	}
+	for _, l := range list {
+		if l.Trouble != "" {
+			s.warn(l.Name, "holds no system that can be read: "+pathname.Plain(l.Trouble))
+		}
+	}
+	return nil
+}
+
+func states(l listedSlice) []string {
+	var words []string
+	for _, x := range []struct {
+		is   bool
+		word string
+	}{{l.Running, "running"}, {l.Next && l.Once, "boots next, once"}, {l.Next && !l.Once, "boots next"}, {l.Failed, "failed to boot"}} {
+		if x.is {
+			words = append(words, x.word)
+		}
+	}
+	return words
+}
+
+func (s *session) nanoInstall(c *cli.Context) error {
+	if err := counted(c, 1, 1); err != nil {
+		return err
+	}
+	sum := c.String("sha256")
+	if sum != "" && (len(sum) != 64 || strings.Trim(strings.ToLower(sum), "0123456789abcdef") != "") {
+		return usagef("--sha256 %s: not 64 hexadecimal digits", sum)
+	}
+	m, err := s.nano()
+	if err != nil {
+		return err
+	}
+	from, done, err := s.opened(c.Args().First())
+	if err != nil {
+		return err
+	}
+	defer done()
+	bar := &progress{}
+	r, err := m.Install(c.Context, nano.Install{From: from, SHA256: sum, Slice: c.Int("slice"), Activate: c.Bool("activate") && !c.Bool("no-activate"),
+		Begin: func(total int64, name string) { bar = s.newProgress(name, total) }, Progress: func(n int64) { bar.at(n) }})
+	bar.end()
+	if err != nil {
+		return err
+	}
+	return s.printInstalled(c, m, r)
+}
+
+// opened opens what is to be installed.
+func (s *session) opened(name string) (io.Reader, func(), error) {
+	if name == "-" {
+		return s.in, func() {}, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() { f.Close() }, nil
+}
+
+func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Installed) error {
+	if s.json {
+		return s.print(struct {
+			Version int    `json:"version"`
+			Slice   string `json:"slice"`
+			Form    string `json:"form"`
+			Bytes   int64  `json:"bytes"`
+			SHA256  string `json:"sha256"`
+			Once    bool   `json:"once"`
+		}{1, r.Slice.Name, r.Form, r.Bytes, r.Digest, r.Once})
+	}
+	what := r.Form + " image"
+	if r.Full {
+		what += " of a whole medium"
+	}
+	if _, err := fmt.Fprintf(s.out, "%s %s written, %s, SHA-256 %s, and read back\n", r.Slice.Name, what, bytesText(uint64(r.Bytes)), r.Digest); err != nil {
+		return err
+	}
+	for _, f := range r.Fstabs {
+		if _, err := fmt.Fprintf(s.out, "%s /%s names it for /\n", r.Slice.Name, f); err != nil {
+			return err
+		}
+	}
+	return s.printNext(c, m)
+}
+
+// printNext says which slice boots next.
+func (s *session) printNext(c *cli.Context, m *nano.Machine) error {
+	t, err := m.Table(c.Context)
+	if err != nil {
+		return err
+	}
+	words := fmt.Sprintf("%s boots next", m.Name(t.Next()))
+	if x, ok := t.Slice(t.Next()); ok && x.Once {
+		words += ", once: cfgd nano confirm keeps it"
+	}
+	_, err = fmt.Fprintln(s.out, words)
+	return err
+}
+
+func (s *session) nanoActivate(c *cli.Context) error {
+	if err := counted(c, 1, 1); err != nil {
+		return err
+	}
+	m, err := s.nano()
+	if err != nil {
+		return err
+	}
+	all, _, err := m.Slices(c.Context)
+	if err != nil {
+		return err
+	}
+	for i, x := range all {
+		if c.Args().First() == x.Name || c.Args().First() == strconv.Itoa(x.Index) {
+			return s.activate(c, m, &all[i])
+		}
+	}
+	return usagef("%s: %s or %s", c.Args().First(), all[0].Name, all[1].Name)
+}
+
+func (s *session) nanoRollback(c *cli.Context) error {
+	return s.nanoChoose(c, func(all []nano.Slice) *nano.Slice {
+		for i := range all {
+			if all[i].Running && !all[i].Next {
+				return &all[i]
+			}
+		}
+		return nano.Other(all)
+	})
+}
+
+func (s *session) nanoConfirm(c *cli.Context) error {
+	return s.nanoChoose(c, func(all []nano.Slice) *nano.Slice {
+		for i := range all {
+			if all[i].Running {
+				return &all[i]
+			}
+		}
+		return nil
+	})
+}
+
+func (s *session) nanoChoose(c *cli.Context, choose func([]nano.Slice) *nano.Slice) error {
+	if err := counted(c, 0, 0); err != nil {
+		return err
+	}
+	m, err := s.nano()
+	if err != nil {
+		return err
+	}
+	all, _, err := m.Slices(c.Context)
+	if err != nil {
+		return err
+	}
+	return s.activate(c, m, choose(all))
+}
+
+// activate makes a slice the next to boot from now on. One that holds nothing that boots is refused.
+func (s *session) activate(c *cli.Context, m *nano.Machine, x *nano.Slice) error {
+	if x.Image.Trouble != "" {
+		return fmt.Errorf("%s holds no system that can be read: %s", x.Name, x.Image.Trouble)
+	}
+	a := nano.Activation{Slice: x.Index}
+	if c.Bool("plan") {
+		t, err := m.Table(c.Context)
+		if err != nil {
+			return err
+		}
+		for _, cmd := range m.Commands(t, a) {
+			if _, err := fmt.Fprintln(s.out, cmd); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	unlock, err := m.Lock(c.Context)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := m.Activate(c.Context, a); err != nil {
+		return err
+	}
+	return s.printNext(c, m)
+}

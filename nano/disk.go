@@ -1,0 +1,248 @@
+package nano
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"cfgd/config"
+	"cfgd/internal/disk"
+	"cfgd/internal/run"
+	"cfgd/internal/ufs"
+)
+
+// Machine is the disk of a NanoBSD host: two slices with systems, of which one runs.
+type Machine struct {
+	config.Nano
+	File    string // the device, or with --root the file that stands for it
+	RunDir  string // /var/run/cfgd, for the lock
+	Run     run.Runner
+	Command bool // loaders are told by gpart(8) and boot0cfg(8): GEOM lets nobody else write the table of a disk in use
+	// Mounted lists the sources of all mounts.
+	Mounted func() ([]string, error)
+}
+
+// Image is what is known of the system in a slice.
+type Image struct {
+	Label   string    // the filesystem's
+	Date    time.Time // when its /conf/base/etc was made
+	Trouble string    // why it cannot be booted; "" where nothing speaks against it
+}
+
+// Slice is one of the two.
+type Slice struct {
+	disk.Slice
+	Name    string // ada0s1
+	Running bool
+	Next    bool
+	Image   Image
+}
+
+// ErrInUse says that a slice is running or mounted.
+var ErrInUse = errors.New("is in use")
+
+// open opens the disk; its size is that of the file, or what diskinfo(8) says.
+func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
+	f, err := os.OpenFile(m.File, flag, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	if st.Mode().IsRegular() {
+		return f, st.Size(), nil
+	}
+	out, err := m.Run.Run(ctx, run.Command("diskinfo", m.Drive))
+	words := strings.Fields(out)
+	if err == nil && len(words) < 3 {
+		err = fmt.Errorf("diskinfo %s says %q", m.Drive, out)
+	}
+	var size int64
+	if err == nil {
+		size, err = strconv.ParseInt(words[2], 10, 64)
+	}
+	if err != nil {
+		f.Close()
+	}
+	return f, size, err
+}
+
+// Table reads the disk's table.
+func (m *Machine) Table(ctx context.Context) (*disk.Table, error) {
+	f, size, err := m.open(ctx, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	t, err := disk.Read(f, size)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.File, err)
+	}
+	if len(codeSlices(t)) < 2 {
+		return nil, fmt.Errorf("%s: %w: it has no two slices for systems", m.File, disk.ErrTable)
+	}
+	return t, nil
+}
+
+// Name is a slice's name, below /dev.
+func (m *Machine) Name(index int) string { return fmt.Sprintf("%s%s%d", m.Drive, m.Kind, index) }
+
+// Slices are the two with systems.
+func (m *Machine) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
+	t, err := m.Table(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, _, err := m.open(ctx, os.O_RDONLY)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	var all []Slice
+	known := false
+	for _, s := range codeSlices(t) {
+		x := Slice{Slice: s, Name: m.Name(s.Index), Running: s.Index == m.Running, Next: s.Index == t.Next()}
+		x.Image = look(io.NewSectionReader(f, s.Start, s.Size), s.Size)
+		known = known || x.Running
+		all = append(all, x)
+	}
+	if !known {
+		return nil, nil, fmt.Errorf("%s: / is on %s, which is none of %s and %s", m.Origin, m.Name(m.Running), all[0].Name, all[1].Name)
+	}
+	return all, t, nil
+}
+
+// Other is the slice that does not run.
+func Other(all []Slice) *Slice {
+	for i := range all {
+		if !all[i].Running {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+// filesystem finds the filesystem of a slice: in partition a, or where there is no label in all of it.
+func filesystem(r io.ReaderAt, size int64) (*ufs.FS, int64, error) {
+	parts, err := disk.ReadLabel(r, size)
+	if errors.Is(err, disk.ErrNoLabel) {
+		f, err := ufs.Open(r, size)
+		return f, 0, err
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, p := range parts {
+		if p.Letter == 'a' {
+			f, err := ufs.Open(io.NewSectionReader(r, p.Start, p.Size), p.Size)
+			return f, p.Start, err
+		}
+	}
+	return nil, 0, fmt.Errorf("%w: no partition a", ErrImage)
+}
+
+// look finds out what system a slice holds.
+func look(r io.ReaderAt, size int64) Image {
+	f, _, err := filesystem(r, size)
+	if err != nil {
+		return Image{Trouble: err.Error()}
+	}
+	im := Image{Label: f.Label}
+	e, err := f.Stat(baseEtc)
+	if err != nil {
+		im.Trouble = err.Error()
+		return im
+	}
+	im.Date = time.Unix(0, e.MTime).UTC()
+	return im
+}
+
+const baseEtc = "conf/base/etc"
+
+// free refuses a slice that runs, or of which something is mounted.
+func (m *Machine) free(s *Slice) error {
+	if s.Running {
+		return fmt.Errorf("%s %w: the machine runs from it", s.Name, ErrInUse)
+	}
+	on, err := m.Mounted()
+	if err != nil {
+		return err
+	}
+	for _, source := range on {
+		rest, ok := strings.CutPrefix(source, "/dev/"+s.Name)
+		if ok && (rest == "" || len(rest) == 1 && rest[0] >= 'a' && rest[0] <= 'h') {
+			return fmt.Errorf("%s %w: %s is mounted", s.Name, ErrInUse, source)
+		}
+	}
+	return nil
+}
+
+// Activation is how a slice is made the next one to boot.
+type Activation struct {
+	Slice int
+	Once  bool // and the other one again, unless it is confirmed
+}
+
+// Commands are what an activation runs where commands do it.
+func (m *Machine) Commands(t *disk.Table, a Activation) []run.Cmd {
+	n := strconv.Itoa(a.Slice)
+	if t.Scheme == "GPT" {
+		if a.Once {
+			return []run.Cmd{run.Command("gpart", "set", "-a", "bootonce", "-i", n, m.Drive)}
+		}
+		all := []run.Cmd{run.Command("gpart", "set", "-a", "bootme", "-i", n, m.Drive)}
+		for _, s := range codeSlices(t) {
+			if s.Index != a.Slice && s.Active {
+				all = append(all, run.Command("gpart", "unset", "-a", "bootme", "-i", strconv.Itoa(s.Index), m.Drive))
+			}
+		}
+		return all
+	}
+	all := []run.Cmd{run.Command("gpart", "set", "-a", "active", "-i", n, m.Drive)}
+	if t.Boot0 != 0 {
+		all = append(all, run.Command("boot0cfg", "-s", n, m.Drive))
+	}
+	return all
+}
+
+// Activate makes a slice the next one to boot, and sees that the table says so.
+func (m *Machine) Activate(ctx context.Context, a Activation) error {
+	t, err := m.Table(ctx)
+	if err != nil {
+		return err
+	}
+	if m.Command {
+		for _, c := range m.Commands(t, a) {
+			if _, err := m.Run.Run(ctx, c); err != nil {
+				return err
+			}
+		}
+	} else if err := m.activate(ctx, a); err != nil {
+		return err
+	}
+	if t, err = m.Table(ctx); err == nil && t.Next() != a.Slice {
+		err = fmt.Errorf("the table still says that %s boots next", m.Name(t.Next()))
+	}
+	return err
+}
+
+func (m *Machine) activate(ctx context.Context, a Activation) error {
+	f, size, err := m.open(ctx, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return disk.Activate(f, size, a.Slice, a.Once)
+}
+
+// Device is the path of a disk of a model.
+func Device(m *config.Model, drive string) string { return m.Path(filepath.Join("/dev", drive)) }

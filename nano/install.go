@@ -1,0 +1,281 @@
+package nano
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"cfgd/internal/flock"
+	"cfgd/internal/ufs"
+)
+
+// Install says what is to be installed.
+type Install struct {
+	From     io.Reader
+	SHA256   string // in hexadecimal, of what comes in; "" for not asked
+	Slice    int    // 0 is the one that does not run
+	Activate bool
+	Progress func(n int64)
+	Begin    func(total int64, name string) // told before the first byte is written; total is 0 where it is not known
+}
+
+// Installed is what was installed.
+type Installed struct {
+	Slice  Slice
+	Form   string
+	Full   bool
+	Bytes  int64
+	Digest string // SHA-256 of what came in
+	Once   bool   // it boots once, and is to be confirmed
+	Fstabs []string
+}
+
+// ErrBusy says that another installation is at work.
+var ErrBusy = errors.New("another cfgd nano is at work on this disk")
+
+// Lock keeps two of them apart.
+func (m *Machine) Lock(ctx context.Context) (func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	unlock, err := flock.Wait(ctx, filepath.Join(m.RunDir, "nano"))
+	if errors.Is(err, flock.ErrHeld) {
+		return nil, ErrBusy
+	}
+	return unlock, err
+}
+
+// Install writes an image into a slice that does not run. The running one is not touched by anything that may go wrong; what the other holds
+// afterwards is whole, or does not boot, and the error says which.
+func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
+	unlock, err := m.Lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	all, t, err := m.Slices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := Other(all)
+	for i := range all {
+		if in.Slice == all[i].Index {
+			s = &all[i]
+		}
+	}
+	if in.Slice != 0 && s.Index != in.Slice {
+		return nil, fmt.Errorf("%s is no slice for a system: %s and %s are", m.Name(in.Slice), all[0].Name, all[1].Name)
+	}
+	if err := m.free(s); err != nil {
+		return nil, err
+	}
+	im, err := openImage(in.From)
+	if err != nil {
+		return nil, err
+	}
+	defer im.end()
+	if im.size > s.Size {
+		return nil, fmt.Errorf("%w: %d bytes, and %s has %d", ErrTooLarge, im.size, s.Name, s.Size)
+	}
+	done := &Installed{Slice: *s, Form: im.form, Full: im.full}
+	if err := m.write(ctx, in, im, done); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	if !in.Activate {
+		return done, nil
+	}
+	done.Once = t.CanTryOnce()
+	if err := m.Activate(ctx, Activation{s.Index, done.Once}); err != nil {
+		return done, fmt.Errorf("%s is written and whole, but not activated: %w", s.Name, err)
+	}
+	return done, nil
+}
+
+// write pours the image into its slice.
+func (m *Machine) write(ctx context.Context, in Install, im *image, done *Installed) error {
+	f, base, err := m.slice(ctx, &done.Slice)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if in.Begin != nil {
+		in.Begin(im.size, done.Slice.Name)
+	}
+	r := &part{f, base, done.Slice.Size}
+	whole := func(first []byte, end int64) error {
+		if im.size > 0 && end < im.size && !im.full {
+			return errCut
+		}
+		digest, err := im.finish()
+		if err != nil {
+			return err
+		}
+		done.Digest = hex.EncodeToString(digest[:])
+		if in.SHA256 != "" && !strings.EqualFold(in.SHA256, done.Digest) {
+			return fmt.Errorf("SHA-256 is %s and not %s: another image, or a damaged one", done.Digest, in.SHA256)
+		}
+		done.Fstabs, err = m.ownRoot(&patched{r, first}, done.Slice, end)
+		return err
+	}
+	done.Bytes, err = pour(ctx, r, done.Slice.Size, im.body, whole, in.Progress)
+	return err
+}
+
+// slice opens a slice for writing: its device, or its part of the file that stands for the disk.
+func (m *Machine) slice(ctx context.Context, s *Slice) (*os.File, int64, error) {
+	if m.Command {
+		f, err := os.OpenFile(filepath.Join(filepath.Dir(m.File), filepath.Base(s.Name)), os.O_RDWR, 0)
+		return f, 0, err
+	}
+	f, _, err := m.open(ctx, os.O_RDWR)
+	return f, s.Start, err
+}
+
+// part is a slice within a file.
+type part struct {
+	f    *os.File
+	base int64
+	size int64
+}
+
+func (p *part) ReadAt(b []byte, at int64) (int, error) {
+	if at < 0 || at+int64(len(b)) > p.size {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return p.f.ReadAt(b, p.base+at)
+}
+
+func (p *part) WriteAt(b []byte, at int64) (int, error) {
+	if at < 0 || at+int64(len(b)) > p.size {
+		return 0, ErrTooLarge
+	}
+	return p.f.WriteAt(b, p.base+at)
+}
+
+func (p *part) Sync() error { return p.f.Sync() }
+
+// patched is a slice whose first block is still in memory.
+type patched struct {
+	region
+	first []byte
+}
+
+func (p *patched) ReadAt(b []byte, at int64) (int, error) {
+	n := 0
+	if at < int64(len(p.first)) {
+		n = copy(b, p.first[at:])
+	}
+	if n == len(b) {
+		return n, nil
+	}
+	k, err := p.region.ReadAt(b[n:], at+int64(n))
+	return n + k, err
+}
+
+// set changes bytes that lie in one sector: on the disk whole sectors are written.
+func (p *patched) set(b []byte, at int64) error {
+	if at < int64(len(p.first)) {
+		copy(p.first[at:], b)
+		return nil
+	}
+	s := make([]byte, sector)
+	from := at / sector * sector
+	if _, err := p.region.ReadAt(s, from); err != nil {
+		return err
+	}
+	copy(s[at-from:], b)
+	if err := put(p.region, s, from); err != nil {
+		return err
+	}
+	back := make([]byte, sector)
+	if _, err := p.region.ReadAt(back, from); err != nil || !bytes.Equal(back, s) {
+		return errors.Join(err, errors.New("what was read back is not what was written: the disk is failing"))
+	}
+	return nil
+}
+
+// fstabs of an image name the slice that it was made for.
+var fstabs = []string{"etc/fstab", "conf/base/etc/fstab"}
+
+// ownRoot makes the slice's own the root of both its fstabs, as updatep2 does: where they name the other slice of this disk. One that names another disk is
+// refused: it would not find its root.
+func (m *Machine) ownRoot(r *patched, s Slice, end int64) ([]string, error) {
+	fsys, base, err := filesystem(r, s.Size)
+	if err != nil {
+		return nil, err
+	}
+	if base+fsys.Bytes > end {
+		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes, end-base)
+	}
+	var changed []string
+	for _, name := range fstabs {
+		e, err := fsys.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		did, err := m.rewrite(r, fsys, base, e, name, s.Index)
+		if err != nil {
+			return nil, fmt.Errorf("/%s of the image: %w", name, err)
+		}
+		if did {
+			changed = append(changed, name)
+		}
+	}
+	return changed, nil
+}
+
+const maxFstab = 64 << 10
+
+// rewrite changes the slice's digit in the line for /, in place: the file stays as long as it is.
+func (m *Machine) rewrite(r *patched, fsys *ufs.FS, base int64, e *ufs.Entry, name string, index int) (bool, error) {
+	in, err := fsys.Open(e)
+	if err != nil {
+		return false, err
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxFstab))
+	if err != nil {
+		return false, err
+	}
+	at, digit, err := m.rootDigit(text)
+	if err != nil || at < 0 || digit == index {
+		return false, err
+	}
+	where, err := fsys.At(e, int64(at))
+	if err != nil {
+		return false, err
+	}
+	if where == 0 || index > 9 {
+		return false, errors.New("its line for / cannot be changed in place")
+	}
+	return true, r.set([]byte{byte('0' + index)}, base+where)
+}
+
+// rootDigit is where an fstab's line for / has its slice, and which; -1 where no line is.
+func (m *Machine) rootDigit(text []byte) (at, digit int, err error) {
+	off := 0
+	for line := range bytes.Lines(text) {
+		f := bytes.Fields(line)
+		if len(f) < 2 || string(f[1]) != "/" || f[0][0] == '#' {
+			off += len(line)
+			continue
+		}
+		i := off + bytes.Index(line, f[0])
+		prefix := "/dev/" + m.Drive + m.Kind
+		rest, ok := strings.CutPrefix(string(f[0]), prefix)
+		if !ok || rest == "" || rest[0] < '1' || rest[0] > '9' || len(rest) > 1 && rest[1] >= '0' && rest[1] <= '9' {
+			return -1, 0, fmt.Errorf("%w for this disk: its / is %s, and not of /dev/%s", ErrImage, f[0], m.Drive)
+		}
+		return i + len(prefix), int(rest[0] - '0'), nil
+	}
+	return -1, 0, nil
+}
