@@ -33,6 +33,7 @@ func (s *session) app() *cli.App {
 			s.checkCommand(), s.jailCommand(), s.protoCommand(), s.relocateCommand(), s.hostCommand(), s.nanoCommand(), s.setupCommand(), s.rescueCommand(), s.daemonCommand(), s.demoCommand(), s.versionCommand(), s.completionCommand(), s.helpCommand(),
 		},
 		Before:                 s.before,
+		HideHelp:               true, // arrange finds --help; the flag of the library is one for the whole process
 		HideHelpCommand:        true,
 		HideVersion:            true,
 		UseShortOptionHandling: false,
@@ -54,7 +55,7 @@ func (s *session) app() *cli.App {
 // finish sets what all commands have in common.
 func finish(c *cli.Command) {
 	c.OnUsageError = onUsageError
-	c.HideHelpCommand = true
+	c.HideHelp, c.HideHelpCommand = true, true
 	plain(c.Flags)
 	for _, sub := range c.Subcommands {
 		finish(sub)

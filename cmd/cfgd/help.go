@@ -32,7 +32,20 @@ func (s *session) helpCommand() *cli.Command {
 				}
 			}
 			args := append(append([]string{"cfgd"}, strings.Fields(l.words())...), "--help") // past arrange, which would lead here again
-			return s.app().RunContext(c.Context, args)
+			a := s.app()
+			a.HideHelp = false
+			for _, sub := range a.Commands {
+				helped(sub)
+			}
+			return a.RunContext(c.Context, args)
 		},
+	}
+}
+
+// helped lets the library answer --help.
+func helped(c *cli.Command) {
+	c.HideHelp = false
+	for _, sub := range c.Subcommands {
+		helped(sub)
 	}
 }
