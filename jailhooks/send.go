@@ -175,7 +175,9 @@ func (t *Transfer) send(words ...string) {
 }
 
 // receive takes a stream in, and mounts nothing: what comes with it says where it would be mounted, and that may be in use there.
-func receive(to string) run.Cmd { return run.Command("zfs", "receive", "-s", "-u", "-o", "readonly=on", to) }
+func receive(to string) run.Cmd {
+	return run.Command("zfs", "receive", "-s", "-u", "-o", "readonly=on", to)
+}
 
 func (s *Sender) increment(t *Transfer, here, there *snapshots) error {
 	t.Since = common(here, there)

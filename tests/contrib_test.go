@@ -197,3 +197,70 @@ func TestRCScript(t *testing.T) {
 		t.Errorf("the daemon was not told: %v", err)
 	}
 }
+
+// What periodic(8) is told: nothing, notable, wrong settings, or problems.
+func TestPeriodic(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("no sh here")
+	}
+	for name, c := range map[string]struct {
+		settings, program string
+		status            int
+		want              string
+	}{
+		"not asked for":    {"", "echo no", 0, ""},
+		"turned off":       {"daily_status_cfgd_enable=no", "echo no", 0, ""},
+		"silence":          {"daily_status_cfgd_enable=YES", "exit 0", 0, ""},
+		"findings":         {"daily_status_cfgd_enable=yes daily_status_cfgd_flags='--always x'", "echo \"$*\"; exit 1", 1, "\nUnsaved changes of /etc in memory:\nreport --always x\n"},
+		"bad flags":        {"daily_status_cfgd_enable=YES", "echo usage >&2; exit 64", 2, "\nUnsaved changes of /etc in memory:\nusage\n"},
+		"bad config":       {"daily_status_cfgd_enable=YES", "exit 78", 2, ""},
+		"it fails":         {"daily_status_cfgd_enable=YES", "echo no >&2; exit 2", 3, "\nUnsaved changes of /etc in memory:\nno\n"},
+		"some targets do":  {"daily_status_cfgd_enable=YES", "exit 3", 3, ""},
+		"no program there": {"daily_status_cfgd_enable=YES daily_status_cfgd_program=/none", "", 2, "$daily_status_cfgd_enable is set but /none is not there\n"},
+	} {
+		dir := t.TempDir()
+		program := filepath.Join(dir, "cfgd")
+		if err := os.WriteFile(program, []byte("#!/bin/sh\n"+c.program+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("sh", "-c", "daily_status_cfgd_program="+program+"\n"+c.settings+"\nexport daily_status_cfgd_program daily_status_cfgd_enable daily_status_cfgd_flags; exec sh ../contrib/periodic/480.cfgd")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		status := 0
+		if errors.As(err, &exit) {
+			status = exit.ExitCode()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if status != c.status || string(out) != c.want {
+			t.Errorf("%s: %d, %q", name, status, out)
+		}
+	}
+}
+
+// Every script is plain sh, and shellcheck has nothing against it.
+func TestScriptsArePlain(t *testing.T) {
+	t.Parallel()
+	scripts, err := filepath.Glob("../contrib/*/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts = append(scripts, "zfs/run", "zfs/init")
+	for _, s := range scripts {
+		b, err := os.ReadFile(s)
+		if err != nil || !strings.HasPrefix(string(b), "#!/bin/sh") {
+			continue
+		}
+		if out, err := exec.Command("sh", "-n", s).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", s, err, out)
+		}
+		if _, err := exec.LookPath("shellcheck"); err != nil {
+			continue
+		}
+		if out, err := exec.Command("shellcheck", "-s", "sh", "-e", "SC1091,SC2034,SC2154", s).CombinedOutput(); err != nil {
+			t.Errorf("%s: %s", s, out)
+		}
+	}
+}

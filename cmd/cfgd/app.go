@@ -28,7 +28,7 @@ func (s *session) app() *cli.App {
 			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error: the `LEVEL` from which on the daemon logs", Value: "info"},
 		},
 		Commands: []*cli.Command{
-			s.statusCommand(), s.diffCommand(), s.saveCommand(), s.restoreCommand(), s.logCommand(), s.showCommand(),
+			s.statusCommand(), s.reportCommand(), s.diffCommand(), s.saveCommand(), s.restoreCommand(), s.logCommand(), s.showCommand(),
 			s.rollbackCommand(), s.planCommand(), s.resolveCommand(), s.pinCommand(), s.unpinCommand(),
 			s.checkCommand(), s.jailCommand(), s.protoCommand(), s.relocateCommand(), s.hostCommand(), s.nanoCommand(), s.setupCommand(), s.rescueCommand(), s.daemonCommand(), s.demoCommand(), s.versionCommand(), s.completionCommand(), s.helpCommand(),
 		},

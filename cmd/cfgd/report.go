@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cfgd/config"
+	"cfgd/internal/pathname"
+	sysrun "cfgd/internal/run"
+	"cfgd/jailhooks"
+	"cfgd/overlay"
+	"cfgd/report"
+	"cfgd/watcher"
+)
+
+func (s *session) reportCommand() *cli.Command {
+	return &cli.Command{
+		Name: "report", ArgsUsage: "[TARGET…]", Usage: "say what is worth telling in the morning: unsaved changes, conflicts, what does not work",
+		Description: "Each finding with the command that settles it, and what was saved since the last report. Nothing to say is silence, and once a week a line;\n" +
+			"what is as it was in the last report is one line. For periodic(8) and cron(8). Exit status 1 where there are findings.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "mail", Usage: "send it to `ADDR` by sendmail(8), if there is anything to say"},
+			&cli.BoolFlag{Name: "always", Usage: "tell all findings, new or not"},
+			&cli.StringFlag{Name: "textfile", Usage: "write numbers to `FILE` for node_exporter"},
+		},
+		Action: s.report,
+	}
+}
+
+func (s *session) report(c *cli.Context) error {
+	targets, left := s.targets(c.Args().Slice())
+	if len(targets) == 0 && left != nil {
+		return left
+	}
+	file := s.loaded.Path("/var/db/cfgd/report.json")
+	state, err := report.ReadState(file)
+	if err != nil {
+		s.warn("", err.Error())
+	}
+	facts := s.facts(c.Context, targets, state.Last)
+	if left != nil {
+		facts.Failed = append(facts.Failed, left.Error())
+	}
+	all, text, after := state.Compose(facts, c.Bool("always"))
+	if err := s.tell(c, facts, all, text); err != nil {
+		return err
+	}
+	if c.NArg() == 0 { // a report of some targets says nothing of the others
+		if err := after.Write(file); err != nil {
+			return fmt.Errorf("report: %w", err)
+		}
+	}
+	if len(all) > 0 {
+		return errDiffer
+	}
+	return nil
+}
+
+// tell prints, mails and writes a report.
+func (s *session) tell(c *cli.Context, facts *report.Facts, all []report.Finding, text string) error {
+	if file := c.String("textfile"); file != "" {
+		if err := report.Textfile(file, facts, all); err != nil {
+			return fmt.Errorf("report: %w", err)
+		}
+	}
+	if s.json {
+		if err := s.print(struct {
+			Version  int              `json:"version"`
+			Host     string           `json:"host"`
+			Findings []report.Finding `json:"findings"`
+		}{1, facts.Host, append([]report.Finding{}, all...)}); err != nil {
+			return err
+		}
+	}
+	to := c.String("mail")
+	switch {
+	case to != "":
+		message, err := report.Message(to, facts.Host, facts.Now, all, text)
+		if err != nil {
+			return usageError{err}
+		}
+		if text == "" {
+			return nil
+		}
+		if err := report.Send(c.Context, sysrun.System{}, message); err != nil {
+			return fmt.Errorf("report: %w", err)
+		}
+	case !s.json:
+		_, err := fmt.Fprint(s.out, text)
+		return err
+	}
+	return nil
+}
+
+// facts asks for all that a report may tell of.
+func (s *session) facts(ctx context.Context, targets []*config.Target, last time.Time) *report.Facts {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "this machine"
+	}
+	f := &report.Facts{Host: host, Now: time.Now(), Rescue: s.archives(), Journal: s.interrupted()}
+	asking, cancel := context.WithTimeout(ctx, patience)
+	_, err = s.client().Status(asking, false)
+	cancel()
+	if err != nil && !errors.Is(err, watcher.ErrNoDaemon) {
+		f.Daemon = err.Error()
+	} else if err != nil {
+		f.Daemon = "none is running"
+	}
+	list := s.statuses(ctx, targets)
+	newest := s.newest(ctx)
+	f.Targets = make([]report.Target, len(targets))
+	var mu sync.Mutex                                       // guards f.Failed
+	_ = s.each(targets, nil, func(t *config.Target) error { // no error: what is wrong is a finding
+		i := slices.Index(targets, t)
+		x, err := s.targetFacts(ctx, t, list[i], last)
+		if err != nil {
+			mu.Lock()
+			f.Failed = append(f.Failed, fmt.Sprintf("%s: %v", t.Name, err))
+			mu.Unlock()
+		}
+		x.Newer = newer(t, newest)
+		f.Targets[i] = x
+		return nil
+	})
+	slices.Sort(f.Failed)
+	return f
+}
+
+func (s *session) targetFacts(ctx context.Context, t *config.Target, st watcher.Status, last time.Time) (report.Target, error) {
+	x := report.Target{Name: t.Name, Populated: st.Populated, Held: st.Held, Unmerged: st.Unmerged, Base: st.Base, Next: st.NextBase, Room: st.Room}
+	if !st.Down {
+		x.Trouble = st.Problem
+	}
+	if st.SavedAsOf != nil && st.Unsaved == 0 {
+		x.Since = *st.SavedAsOf
+	}
+	o := s.overlay(t)
+	r, err := o.Save(ctx, overlay.SaveOptions{DryRun: true})
+	if err != nil && !errors.Is(err, overlay.ErrNotPopulated) && x.Trouble == "" {
+		return x, err
+	}
+	if r != nil && r.View != nil {
+		left := map[string]bool{}
+		for _, k := range r.Kept {
+			left[k.Path] = true
+			if k.Class == config.Report {
+				x.NotSaved = append(x.NotSaved, k.Path)
+			}
+		}
+		for _, p := range r.Pending {
+			left[p] = true
+		}
+		for _, ch := range r.View.Visible(r.View.Unsaved) {
+			if !left[ch.Path] && r.View.NotPopulated == nil {
+				x.Unsaved = append(x.Unsaved, ch.Path)
+			}
+		}
+		x.Conflicts = r.Conflicts
+		for _, cf := range r.View.Conflicts() {
+			x.Unresolved = append(x.Unresolved, cf.Path)
+		}
+	}
+	generations, err := o.Log(ctx)
+	if err != nil {
+		return x, nil // there is no cfg yet, or it is told already
+	}
+	for _, g := range generations {
+		if g.Damaged != nil || !g.Time.After(last) || last.IsZero() {
+			continue
+		}
+		x.Since = later(x.Since, g.Time)
+		for _, ch := range g.Changes {
+			x.Saves = append(x.Saves, report.Save{Path: ch.Path, Time: g.Time})
+		}
+	}
+	return x, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// archives are the names of rescue archives.
+func (s *session) archives() []string {
+	names, _ := filepath.Glob(s.loaded.Path(rescueDir) + "/*.tar")
+	for i := range names {
+		names[i] = filepath.Base(names[i])
+	}
+	return names
+}
+
+// interrupted are the jails of which a switch left a journal.
+func (s *session) interrupted() []string {
+	names, _ := filepath.Glob(s.loaded.Path("/var/db/cfgd/switch") + "/*.json")
+	for i := range names {
+		names[i] = strings.TrimSuffix(filepath.Base(names[i]), ".json")
+	}
+	return names
+}
+
+// newest are the newest snapshots of the prototypes; one that cannot be asked has none.
+func (s *session) newest(ctx context.Context) map[*config.Prototype]string {
+	found := map[*config.Prototype]string{}
+	for _, p := range s.loaded.Prototypes {
+		snaps, err := s.snapshots(ctx, p)
+		if err != nil {
+			continue
+		}
+		list, err := snaps.List(ctx)
+		if err != nil {
+			continue
+		}
+		var names []string
+		for _, x := range list {
+			names = append(names, x.Name)
+		}
+		found[p] = newestNumbered(names)
+	}
+	return found
+}
+
+// newer is a newer snapshot of a jail's prototype, "" where there is none.
+func newer(t *config.Target, newest map[*config.Prototype]string) string {
+	snap, ok := config.ParseSnapshot(t.Base)
+	if !ok || !(jailhooks.Snapshot{Name: snap.Name}).Numbered() {
+		return ""
+	}
+	for p, name := range newest {
+		if p.Has(snap) && name != "" && (len(name) > len(snap.Name) || len(name) == len(snap.Name) && name > snap.Name) {
+			return pathname.Plain(name)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,241 @@
+// Package report is what is worth telling in the morning.
+//
+// It owns the step from facts to findings, and what was told before. Both are values: what the facts are is asked by others, and nothing here looks at a
+// clock or a file but State's own. What always holds: no content of any file is in a report, so no secret; a finding names the command that settles it; the
+// same thing is not told at length twice.
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cfgd/internal/pathname"
+)
+
+// Severity says how bad a finding is.
+type Severity string
+
+// The severities: what would be lost or does not work, and what somebody should look at.
+const (
+	Problem Severity = "problem"
+	Notable Severity = "notable"
+)
+
+// Finding is one thing that is worth telling.
+type Finding struct {
+	Severity Severity  `json:"severity"`
+	Kind     string    `json:"kind"`
+	Target   string    `json:"target,omitempty"` // "" for the machine
+	Words    string    `json:"words"`
+	Paths    []string  `json:"paths,omitempty"`
+	Settle   string    `json:"settle"` // the command that settles it
+	Since    time.Time `json:"since"`  // when a report first told of it
+}
+
+// key tells one finding from another; the paths are not in it, so that since when is kept while they change.
+func (f *Finding) key() string { return f.Kind + "\x00" + f.Target }
+
+// detail is all that makes a finding another one than it was yesterday.
+func (f *Finding) detail() string {
+	return f.key() + "\x00" + f.Words + "\x00" + strings.Join(f.Paths, "\x00")
+}
+
+// Target is what is known of a target.
+type Target struct {
+	Name       string
+	Populated  bool
+	Trouble    string // what keeps it from being saved
+	Held       bool
+	Unsaved    []string
+	Since      time.Time // up to when all is known to be saved; zero where that is not known
+	Conflicts  []string  // changed by hand in cfg and in live
+	Unresolved []string  // left by a merge
+	Unmerged   string    // the base that cfg was made against, where it was not merged with live's
+	Base       string
+	Next       string // the base that the next start takes, where that is another
+	Newer      string // the name of a newer snapshot of its prototype
+	NotSaved   []string
+	Room       uint64 // bytes
+	Saves      []Save // since the last report
+}
+
+// Save is a path that a generation changed.
+type Save struct {
+	Path string
+	Time time.Time
+}
+
+// Facts are what is known of the machine.
+type Facts struct {
+	Host    string
+	Now     time.Time
+	Targets []Target
+	Daemon  string   // why there is none; "" where one answers
+	Rescue  []string // archives
+	Journal []string // jails of which a switch was interrupted
+	Failed  []string // what could not be looked at, in words
+}
+
+// Bounds of what is worth telling.
+const (
+	churns  = 12        // saves of one path between two reports: once in two hours
+	littleR = 128 << 10 // bytes of room in cfg
+	paths   = 10        // that are named of one finding
+)
+
+// Findings computes what is worth telling, in the order of targets, the worst first.
+func (f *Facts) Findings() []Finding {
+	var all []Finding
+	add := func(s Severity, kind, target, settle string, paths []string, format string, args ...any) {
+		all = append(all, Finding{Severity: s, Kind: kind, Target: target, Words: fmt.Sprintf(format, args...), Paths: paths, Settle: settle})
+	}
+	if f.Daemon != "" {
+		add(Problem, "daemon", "", "service cfgd start", nil, "the daemon does not answer: %s", f.Daemon)
+	}
+	for _, words := range f.Failed {
+		add(Problem, "failed", "", "cfgd check", nil, "%s", words)
+	}
+	for _, r := range f.Rescue {
+		target, _, _ := strings.Cut(r, "-")
+		add(Problem, "rescue", target, "cfgd rescue restore "+target+" "+r, nil, "what a stop could not save is in %s", r)
+	}
+	for _, j := range f.Journal {
+		add(Problem, "switch", j, "cfgd jail switch --plan "+j+" SNAPSHOT", nil, "a switch to another snapshot was interrupted: the next one finishes or undoes it")
+	}
+	for i := range f.Targets {
+		f.Targets[i].findings(add)
+	}
+	slices.SortStableFunc(all, func(a, b Finding) int {
+		return cmp.Or(strings.Compare(a.Target, b.Target), -strings.Compare(string(a.Severity), string(b.Severity)))
+	})
+	return all
+}
+
+func (t *Target) findings(add func(s Severity, kind, target, settle string, paths []string, format string, args ...any)) {
+	if t.Trouble != "" {
+		settle := "cfgd status " + t.Name
+		if t.Held {
+			settle = "cfgd save --force " + t.Name
+		}
+		add(Problem, "trouble", t.Name, settle, nil, "%s", t.Trouble)
+	}
+	if len(t.Unsaved) > 0 {
+		add(Problem, "unsaved", t.Name, "cfgd save "+t.Name, t.Unsaved, "a restart would lose %s", counted(len(t.Unsaved), "change"))
+	}
+	if len(t.Unresolved) > 0 {
+		add(Notable, "unresolved", t.Name, "cfgd resolve --list "+t.Name, t.Unresolved, "a merge left %s", counted(len(t.Unresolved), "conflict"))
+	}
+	if len(t.Conflicts) > 0 {
+		add(Notable, "conflict", t.Name, "cfgd diff --unsaved "+t.Name, t.Conflicts, "changed in cfg by hand and in live: %s", counted(len(t.Conflicts), "path"))
+	}
+	if t.Unmerged != "" {
+		add(Notable, "unmerged", t.Name, "cfgd plan "+t.Name+" "+t.Base, nil, "its overrides were made against %s and are not merged with %s: they hide what changed", t.Unmerged, t.Base)
+	}
+	if t.Next != "" {
+		add(Notable, "next", t.Name, "service jail restart "+t.Name, nil, "stands on %s; the next start takes %s", t.Base, t.Next)
+	}
+	if t.Newer != "" {
+		add(Notable, "newer", t.Name, "cfgd jail switch --plan "+t.Name+" "+t.Newer, nil, "its prototype has snapshot %s; it is on %s", t.Newer, t.Base)
+	}
+	if len(t.NotSaved) > 0 {
+		add(Notable, "notsaved", t.Name, "cfgd diff --unsaved --name-status "+t.Name, t.NotSaved, "not saved by their class or size: %s", counted(len(t.NotSaved), "path"))
+	}
+	if t.Populated && t.Room > 0 && t.Room < littleR {
+		add(Problem, "room", t.Name, "cfgd log "+t.Name, nil, "%d KiB are left in cfg: saves are refused before it is full", t.Room>>10)
+	}
+	for _, p := range churning(t.Saves) {
+		add(Notable, "churn "+p, t.Name, fmt.Sprintf("in cfgd.toml: [[path]] match = %q, class = \"volatile\"", p), nil, "%s is saved again and again", pathname.Quote(p))
+	}
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// times counts how often each path was saved.
+func times(saves []Save) map[string]int {
+	n := map[string]int{}
+	for _, s := range saves {
+		n[s.Path]++
+	}
+	return n
+}
+
+func churning(saves []Save) []string {
+	var all []string
+	for p, n := range times(saves) {
+		if n >= churns {
+			all = append(all, p)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Text prints findings, and what was saved, for people.
+func Text(f *Facts, all []Finding, since time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "cfgd on %s: %s\n", f.Host, counted(len(all), "finding"))
+	width := 0
+	for _, x := range all {
+		width = max(width, len(name(x.Target)))
+	}
+	for _, x := range all {
+		words := x.Words
+		if x.Kind == "unsaved" {
+			words += ", unsaved since " + x.Since.Local().Format("2006-01-02 15:04")
+		} else if x.Since.Before(f.Now) {
+			words += ", since " + x.Since.Local().Format("2006-01-02 15:04")
+		}
+		if len(x.Paths) > 0 {
+			words += ": " + named(x.Paths)
+		}
+		fmt.Fprintf(&b, "%-*s  %s\n%-*s    %s\n", width, name(x.Target), pathname.Plain(words), width, "", pathname.Plain(x.Settle))
+	}
+	for _, t := range f.Targets {
+		if n := times(t.Saves); len(n) > 0 {
+			fmt.Fprintf(&b, "%s saved since %s: %s\n", t.Name, since.Local().Format("2006-01-02 15:04"), often(n))
+		}
+	}
+	return b.String()
+}
+
+// name is what stands for the machine in the place of a target.
+func name(target string) string { return cmp.Or(target, "-") }
+
+func named(list []string) string {
+	var words []string
+	for _, p := range list[:min(len(list), paths)] {
+		words = append(words, pathname.Quote(p))
+	}
+	if len(list) > paths {
+		words = append(words, fmt.Sprintf("and %d more", len(list)-paths))
+	}
+	return strings.Join(words, ", ")
+}
+
+func often(n map[string]int) string {
+	var all []string
+	for p := range n {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b string) int { return cmp.Or(n[b]-n[a], pathname.Compare(a, b)) })
+	var words []string
+	for _, p := range all[:min(len(all), paths)] {
+		w := pathname.Quote(p)
+		if n[p] > 1 {
+			w += fmt.Sprintf(" (%d times)", n[p])
+		}
+		words = append(words, w)
+	}
+	if len(all) > paths {
+		words = append(words, fmt.Sprintf("and %d more", len(all)-paths))
+	}
+	return strings.Join(words, ", ")
+}

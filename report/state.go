@@ -1,0 +1,95 @@
+package report
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"cfgd/internal/hostfile"
+)
+
+// State is what was told before.
+type State struct {
+	Last  time.Time            `json:"last"`  // when the last report was made
+	Well  time.Time            `json:"well"`  // when it was last told that all is well, or this began
+	Since map[string]time.Time `json:"since"` // by finding: when it was first told
+	Told  []string             `json:"told"`  // the findings of the last report, in all their details
+	When  time.Time            `json:"when"`  // since when these are told
+}
+
+// ReadState reads what was told before; a file that is none is told, and begun anew.
+func ReadState(file string) (*State, error) {
+	s := &State{Since: map[string]time.Time{}}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(b, s); err != nil {
+		return &State{Since: map[string]time.Time{}}, fmt.Errorf("%s: %w: begun anew", file, err)
+	}
+	if s.Since == nil {
+		s.Since = map[string]time.Time{}
+	}
+	return s, nil
+}
+
+// Write keeps what was told.
+func (s *State) Write(file string) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return hostfile.Write(file, append(b, '\n'), 0o600)
+}
+
+// week is after how long it is told that all is well.
+const week = 7 * 24 * time.Hour
+
+// Compose decides what is told: at length what is new, in one line what is as it was, and nothing where there is nothing, but for a line a week. With always
+// all is told. It returns the findings with since when they are told, the text, "" for silence, and the state after it.
+func (s *State) Compose(f *Facts, always bool) (all []Finding, text string, after *State) {
+	all = f.Findings()
+	after = &State{Last: f.Now, Well: s.Well, Since: map[string]time.Time{}, When: f.Now}
+	unsaved := map[string]time.Time{}
+	for _, t := range f.Targets {
+		unsaved[t.Name] = t.Since
+	}
+	for i := range all {
+		x := &all[i]
+		x.Since = f.Now
+		if was, ok := s.Since[x.key()]; ok {
+			x.Since = was
+		} else if at := unsaved[x.Target]; x.Kind == "unsaved" && !at.IsZero() && at.Before(x.Since) {
+			x.Since = at
+		}
+		after.Since[x.key()] = x.Since
+		after.Told = append(after.Told, x.detail())
+	}
+	if s.Well.IsZero() {
+		after.Well = f.Now
+	}
+	same := slices.Equal(s.Told, after.Told) && !s.Last.IsZero()
+	if same {
+		after.When = s.When
+	}
+	switch {
+	case always:
+		text = Text(f, all, s.Last)
+	case len(all) == 0 && !s.Well.IsZero() && f.Now.Sub(s.Well) >= week:
+		after.Well = f.Now
+		text = fmt.Sprintf("cfgd on %s: all is well: %s\n", f.Host, counted(len(f.Targets), "target"))
+	case len(all) == 0:
+	case same:
+		text = fmt.Sprintf("cfgd on %s: unchanged since %s: %s; cfgd report --always lists them\n", f.Host, s.When.Local().Format("2006-01-02 15:04"), counted(len(all), "finding"))
+	default:
+		text = Text(f, all, s.Last)
+	}
+	return all, text, after
+}
