@@ -69,6 +69,16 @@ func (s *session) nano() (*nano.Machine, error) {
 	return &nano.Machine{Nano: *n, File: nano.Device(m, n.Drive), RunDir: m.Path("/var/run/cfgd"), Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mountedSources}, nil
 }
 
+// slices are the disk's two for systems.
+func (s *session) slices(c *cli.Context) (*nano.Machine, []nano.Slice, *disk.Table, error) {
+	m, err := s.nano()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	all, t, err := m.Slices(c.Context)
+	return m, all, t, err
+}
+
 // mountedSources are those of all mounts; with --root nothing is mounted.
 func (s *session) mountedSources() ([]string, error) {
 	if s.loaded.Root != "" {
@@ -94,11 +104,7 @@ func (s *session) nanoStatus(c *cli.Context) error {
 	if err := counted(c, 0, 0); err != nil {
 		return err
 	}
-	m, err := s.nano()
-	if err != nil {
-		return err
-	}
-	all, t, err := m.Slices(c.Context)
+	m, all, t, err := s.slices(c)
 	if err != nil {
 		return err
 	}
@@ -240,11 +246,7 @@ func (s *session) nanoActivate(c *cli.Context) error {
 	if err := counted(c, 1, 1); err != nil {
 		return err
 	}
-	m, err := s.nano()
-	if err != nil {
-		return err
-	}
-	all, _, err := m.Slices(c.Context)
+	m, all, _, err := s.slices(c)
 	if err != nil {
 		return err
 	}
@@ -282,11 +284,7 @@ func (s *session) nanoChoose(c *cli.Context, choose func([]nano.Slice) *nano.Sli
 	if err := counted(c, 0, 0); err != nil {
 		return err
 	}
-	m, err := s.nano()
-	if err != nil {
-		return err
-	}
-	all, _, err := m.Slices(c.Context)
+	m, all, _, err := s.slices(c)
 	if err != nil {
 		return err
 	}
