@@ -111,7 +111,7 @@ func (m *Machine) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 	known := false
 	for _, s := range codeSlices(t) {
 		x := Slice{Slice: s, Name: m.Name(s.Index), Running: s.Index == m.Running, Next: s.Index == t.Next()}
-		x.Image = look(io.NewSectionReader(f, s.Start, s.Size), s.Size)
+		x.Image = look(&part{f, s.Start, s.Size}, s.Size)
 		known = known || x.Running
 		all = append(all, x)
 	}

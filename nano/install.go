@@ -2,6 +2,7 @@ package nano
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -138,28 +139,41 @@ func (m *Machine) slice(ctx context.Context, s *Slice) (*os.File, int64, error) 
 	return f, s.Start, err
 }
 
-// part is a slice within a file.
+// part is a slice of a disk. A disk reads whole sectors alone, at their beginnings: what is asked for otherwise is cut out of those around it.
 type part struct {
-	f    *os.File
+	region
 	base int64
 	size int64
 }
 
 func (p *part) ReadAt(b []byte, at int64) (int, error) {
-	if at < 0 || at+int64(len(b)) > p.size {
+	switch {
+	case at < 0 || at > p.size:
 		return 0, io.ErrUnexpectedEOF
+	case at+int64(len(b)) > p.size:
+		n, err := p.ReadAt(b[:p.size-at], at)
+		return n, cmp.Or(err, io.EOF)
+	case at%sector == 0 && len(b)%sector == 0:
+		return p.region.ReadAt(b, p.base+at)
 	}
-	return p.f.ReadAt(b, p.base+at)
+	from := at / sector * sector
+	whole := make([]byte, min((at+int64(len(b))-from+sector-1)/sector*sector, p.size-from))
+	n, err := p.region.ReadAt(whole, p.base+from)
+	if int64(n) < at-from {
+		return 0, cmp.Or(err, io.ErrUnexpectedEOF)
+	}
+	if n = copy(b, whole[at-from:n]); n == len(b) {
+		err = nil
+	}
+	return n, err
 }
 
 func (p *part) WriteAt(b []byte, at int64) (int, error) {
 	if at < 0 || at+int64(len(b)) > p.size {
 		return 0, ErrTooLarge
 	}
-	return p.f.WriteAt(b, p.base+at)
+	return p.region.WriteAt(b, p.base+at)
 }
-
-func (p *part) Sync() error { return p.f.Sync() }
 
 // patched is a slice whose first block is still in memory.
 type patched struct {

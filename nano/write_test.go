@@ -39,6 +39,9 @@ func (s *slice) op() error {
 }
 
 func (s *slice) ReadAt(p []byte, at int64) (int, error) {
+	if at%sector != 0 || len(p)%sector != 0 {
+		return 0, errors.New("not whole sectors")
+	}
 	if err := s.op(); err != nil {
 		return 0, err
 	}
@@ -46,6 +49,9 @@ func (s *slice) ReadAt(p []byte, at int64) (int, error) {
 }
 
 func (s *slice) WriteAt(p []byte, at int64) (int, error) {
+	if at%sector != 0 || len(p)%sector != 0 {
+		return 0, errors.New("not whole sectors")
+	}
 	if err := s.op(); err != nil {
 		return 0, err
 	}
@@ -269,4 +275,40 @@ func FuzzUnpack(f *testing.F) {
 			t.Error(fmt.Errorf("%d of %d bytes: %w", n, len(b), err))
 		}
 	})
+}
+
+// A disk reads whole sectors; what lies across them is read all the same, and nothing outside of the slice.
+func TestPartOfADisk(t *testing.T) {
+	t.Parallel()
+	d := newSlice(10 * sector)
+	p := &part{d, 2 * sector, 6 * sector}
+	for _, c := range [][2]int64{{0, 6 * sector}, {0, 1}, {511, 2}, {500, 1000}, {6*sector - 1, 1}, {1, 6*sector - 1}, {sector, sector}} {
+		b := make([]byte, c[1])
+		if n, err := p.ReadAt(b, c[0]); err != nil || n != len(b) || !bytes.Equal(b, d.data[2*sector+c[0]:2*sector+c[0]+c[1]]) {
+			t.Errorf("%v: %d, %v", c, n, err)
+		}
+	}
+	b := make([]byte, 100)
+	if n, err := p.ReadAt(b, 6*sector-40); n != 40 || err != io.EOF {
+		t.Errorf("over the end: %d, %v", n, err)
+	}
+	if _, err := p.ReadAt(b, 7*sector); err == nil {
+		t.Error("behind the end")
+	}
+	if _, err := p.WriteAt(make([]byte, sector), 6*sector); !errors.Is(err, ErrTooLarge) {
+		t.Error(err)
+	}
+}
+
+func TestPatched(t *testing.T) {
+	t.Parallel()
+	d := newSlice(4 * blockSize)
+	p := &patched{&part{d, 0, int64(len(d.data))}, bytes.Repeat([]byte{'f'}, blockSize)}
+	b := make([]byte, 20)
+	if n, err := p.ReadAt(b, blockSize-10); err != nil || n != 20 || string(b[:10]) != "ffffffffff" || !bytes.Equal(b[10:], d.data[blockSize:blockSize+10]) {
+		t.Errorf("%d, %v: %q", n, err, b)
+	}
+	if err := errors.Join(p.set([]byte("x"), 7), p.set([]byte("y"), 2*blockSize+700)); err != nil || p.first[7] != 'x' || d.data[7] == 'x' || d.stable[2*blockSize+700] != 'y' {
+		t.Errorf("%v", err)
+	}
 }

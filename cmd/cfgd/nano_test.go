@@ -357,6 +357,11 @@ func TestNanoForms(t *testing.T) {
 		}
 	}
 
+	// By the name of NanoBSD's script, from standard input.
+	args := legacy([]string{"/root/upgradep2", "--no-activate"})
+	s.says(s.cfgdWith(bytes.NewReader(img), 0, args[1:]...), "ada0s2 plain image written")
+	s.says(s.cfgdWith(bytes.NewReader(img), 2, legacy([]string{"updatep1"})[1:]...), "the machine runs from it")
+
 	// Two at once: the second is refused.
 	block, release := io.Pipe()
 	begun, done := make(chan struct{}), make(chan string)

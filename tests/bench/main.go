@@ -33,6 +33,7 @@ var benches = []bench{
 	{"save", benchSave},
 	{"merge", benchMerge},
 	{"jails", benchJails},
+	{"image", benchImage},
 	{"crowd", benchCrowd},
 	{"memory", benchMemory},
 	{"daemon", benchDaemon},

@@ -213,3 +213,30 @@ func TestHostKilled(t *testing.T) {
 	m.umount("/cfg")
 	t.Logf("%d kills, %d left /cfg mounted", rounds, left)
 }
+
+// The report goes to sendmail(8), which gets one message, and none where there is nothing to say.
+func TestReportIsMailed(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.tool("sendmail", "#!/bin/sh\necho \"$*\" > /tmp/sent\nexec cat >> /tmp/sent\n")
+	m.mountAll()
+	m.cfgd(0, "jail init vhost1")
+	m.cfgd(0, "save vhost1")
+	m.write(live+"/rc.conf", "hostname=\"edited\"\n")
+	m.says(m.cfgd(1, "report --mail root@example.org"), "")
+	sent := m.read("/tmp/sent")
+	m.says(sent, "-oi -t\nTo: <root@example.org>\nSubject: cfgd on ", "Auto-Submitted: auto-generated", "a restart would lose 1 change, unsaved since", "rc.conf", "cfgd save vhost1")
+	d := m.watching() // the daemon saves it
+	m.watched("vhost1")
+	m.saved("vhost1")
+	m.must(os.Remove("/tmp/sent"))
+	m.cfgd(0, "report --mail root@example.org")
+	if got := m.read("/tmp/sent"); got != "(absent)" {
+		t.Errorf("nothing to say, and sent: %s", got)
+	}
+	m.must(d.ends(syscall.SIGTERM))
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+}
