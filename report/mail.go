@@ -36,8 +36,16 @@ func Message(to, host string, now time.Time, all []Finding, text string) ([]byte
 		return r
 	}, subject)
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "To: %s\nSubject: %s\nDate: %s\nAuto-Submitted: auto-generated\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n",
-		addr, mime.QEncoding.Encode("utf-8", subject), now.Format(time.RFC1123Z))
+	encoding := "7bit" // which mail(1) shows as it is
+	if !plain(text) {
+		encoding = "quoted-printable"
+	}
+	fmt.Fprintf(&b, "To: %s\nSubject: %s\nDate: %s\nAuto-Submitted: auto-generated\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: %s\n\n",
+		addr, mime.QEncoding.Encode("utf-8", subject), now.Format(time.RFC1123Z), encoding)
+	if plain(text) {
+		b.WriteString(text)
+		return b.Bytes(), nil
+	}
 	w := quotedprintable.NewWriter(&b)
 	if _, err := w.Write([]byte(text)); err != nil {
 		return nil, err
@@ -46,6 +54,16 @@ func Message(to, host string, now time.Time, all []Finding, text string) ([]byte
 		return nil, err
 	}
 	return bytes.ReplaceAll(b.Bytes(), []byte("\r\n"), []byte("\n")), nil // sendmail(8) takes lines as the system has them
+}
+
+// plain reports whether a text goes through every mail system as it is: RFC 5322, section 2.1.1.
+func plain(text string) bool {
+	for line := range strings.Lines(text) {
+		if len(line) > 990 {
+			return false
+		}
+	}
+	return !strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') })
 }
 
 // Send hands a message to sendmail(8).

@@ -160,6 +160,10 @@ func TestMail(t *testing.T) {
 			t.Errorf("%q was taken", to)
 		}
 	}
+	short, err := Message("root@example.org", "h", f.Now, all, "a plain text\n")
+	if err != nil || !strings.HasSuffix(string(short), "Content-Transfer-Encoding: 7bit\n\na plain text\n") {
+		t.Errorf("%s, %v", short, err)
+	}
 	m.err = errors.New("no sendmail")
 	if err := Send(t.Context(), m, b); err == nil {
 		t.Error("not sent, and nothing said")
