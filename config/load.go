@@ -200,8 +200,8 @@ func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
 		if path.Clean(e.Dir) != t.Cfg {
 			continue
 		}
-		t.CfgMount, t.CfgNoauto = true, e.Has("noauto")
-		if !t.CfgNoauto {
+		t.CfgMount, t.CfgNoauto, t.CfgReadOnly = true, e.Has("noauto"), e.Has("ro")
+		if !t.CfgNoauto && !t.CfgReadOnly {
 			l.problem(warningAt(Origin{t.Fstab, e.Line}, t.Name, "add noauto to its options, as NanoBSD does: a power cut then finds it unmounted",
 				"%s is mounted all the time", t.Cfg).settledBy(Edit{t.Fstab, e.Line, strings.Join(e.Options, ","), strings.Join(append(slices.Clone(e.Options), "noauto"), ",")}))
 		}

@@ -96,6 +96,8 @@ type Target struct {
 
 	// CfgNoauto is true where fstab mounts Cfg with noauto, so that it is mounted only while a save needs it.
 	CfgNoauto bool
+	// CfgReadOnly is true where fstab mounts Cfg read-only, so that it is writable only while a save needs it.
+	CfgReadOnly bool
 	// CfgMount is true where an fstab mounts Cfg: while nothing is mounted there, what stands at the path is not cfg.
 	CfgMount bool
 

@@ -25,12 +25,14 @@ type Cfg struct {
 	RunDir  string // /var/run/cfgd, for the locks and the mark
 	Run     run.Runner
 	Mounted func(dir string) ([]memory.Mount, error) // memory.Mounted
+	// ReadOnly tells of a mount that it is read-only; not nil where fstab has it so, and it is to be writable while something is saved.
+	ReadOnly func(dir string) (bool, error)
 }
 
 // Mount makes it reachable and returns what undoes that. Of two locks, flock(2)'s, which go with a process however that ends, the
 // gate is held by whoever mounts or unmounts, and only meanwhile; the other is shared by all who use it, and whoever gets it for
 // himself, at the gate, is the last. The mark says that the mount is cfgd's own.
-func (c *Cfg) Mount(ctx context.Context) (unmount func() error, err error) {
+func (c *Cfg) Mount(ctx context.Context, write bool) (unmount func() error, err error) {
 	leaveGate, err := c.gate(ctx)
 	if err != nil {
 		return nil, err
@@ -41,6 +43,9 @@ func (c *Cfg) Mount(ctx context.Context) (unmount func() error, err error) {
 		return nil, err
 	}
 	err = c.mount(ctx)
+	if err == nil && write {
+		err = c.writable(ctx)
+	}
 	if err == nil {
 		err = flock.Try(use, unix.LOCK_SH) // it is held alone at the gate only
 	}
@@ -118,6 +123,9 @@ func (c *Cfg) notMounted(ctx context.Context) error {
 
 // unmount unmounts a mount of cfgd's own; the caller is alone with it.
 func (c *Cfg) unmount(ctx context.Context) error {
+	if err := c.readOnlyAgain(ctx); err != nil {
+		return err
+	}
 	if _, err := os.Stat(c.mark()); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // somebody else's
@@ -133,4 +141,43 @@ func (c *Cfg) unmount(ctx context.Context) error {
 		return err
 	}
 	return os.Remove(c.mark())
+}
+
+// wmark says that a mount was made writable, and is to be read-only again.
+func (c *Cfg) wmark() string { return filepath.Join(c.RunDir, "cfg.writable") }
+
+// writable makes a mount that fstab has read-only writable; the caller is at the gate. The mark is there before, as with a mount.
+func (c *Cfg) writable(ctx context.Context) error {
+	if c.ReadOnly == nil {
+		return nil
+	}
+	ro, err := c.ReadOnly(c.Dir)
+	if err != nil || !ro {
+		return err
+	}
+	if err := os.WriteFile(c.wmark(), nil, 0o600); err != nil {
+		return err
+	}
+	if _, err := c.Run.Run(ctx, remount(c.Dir, "rw")); err != nil {
+		return errors.Join(err, os.Remove(c.wmark()))
+	}
+	return nil
+}
+
+// readOnlyAgain undoes writable; the caller is alone with the mount.
+func (c *Cfg) readOnlyAgain(ctx context.Context) error {
+	if _, err := os.Stat(c.wmark()); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	if on, err := c.mounted(); err != nil {
+		return err
+	} else if on {
+		if _, err := c.Run.Run(ctx, remount(c.Dir, "ro")); err != nil {
+			return err
+		}
+	}
+	return os.Remove(c.wmark())
 }

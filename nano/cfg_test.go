@@ -22,6 +22,7 @@ type machine struct {
 
 	mu     sync.Mutex // guards the rest
 	on     int        // how often it is mounted
+	rw     bool       // what fstab has read-only is writable
 	log    []string
 	before func(ctx context.Context, c run.Cmd) error // an error is the command's
 	after  func(c run.Cmd) error
@@ -64,6 +65,10 @@ func (m *machine) Run(ctx context.Context, c run.Cmd) (string, error) {
 			return "", err
 		}
 	}
+	if c.Name == "mount" && len(c.Args) > 1 { // another mode
+		m.rw = strings.HasSuffix(c.Args[len(c.Args)-2], "rw")
+		return "", nil
+	}
 	delta := map[string]int{"mount": 1, "umount": -1}[c.Name]
 	if on := m.on + delta; on < 0 || on > 1 {
 		m.Errorf("%s: it is mounted %d times", c, m.on)
@@ -79,7 +84,7 @@ func (m *machine) Run(ctx context.Context, c run.Cmd) (string, error) {
 // use mounts it, which must succeed, and returns what undoes that.
 func (m *machine) use() (leave func()) {
 	m.Helper()
-	unmount, err := m.cfg().Mount(m.Context())
+	unmount, err := m.cfg().Mount(m.Context(), false)
 	m.must(err)
 	if m.on == 0 {
 		m.Error("it is used and not mounted")
@@ -135,7 +140,7 @@ func TestManyUsers(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 50 {
-				unmount, err := m.cfg().Mount(t.Context())
+				unmount, err := m.cfg().Mount(t.Context(), false)
 				if err != nil {
 					t.Error(err)
 					return
@@ -163,7 +168,7 @@ func TestSomebodyElses(t *testing.T) {
 	m.must(os.Symlink(filepath.Join(m.dir, "cfg"), filepath.Join(m.dir, "link")))
 	c := m.cfg()
 	c.Dir = filepath.Join(m.dir, "link")
-	unmount, err := c.Mount(t.Context())
+	unmount, err := c.Mount(t.Context(), false)
 	m.must(err)
 	m.must(unmount())
 	m.ran("", 1)
@@ -196,7 +201,7 @@ func (m *machine) killed(name string, effect bool) {
 	}
 	func() {
 		defer func() { _ = recover() }()
-		unmount, err := m.cfg().Mount(m.Context())
+		unmount, err := m.cfg().Mount(m.Context(), false)
 		m.must(err)
 		m.must(unmount())
 		m.Error("it was not killed")
@@ -241,7 +246,7 @@ func TestMountFails(t *testing.T) {
 	m := newMachine(t)
 	refused := errors.New("unknown special file or file system")
 	m.before = func(context.Context, run.Cmd) error { return refused }
-	if _, err := m.cfg().Mount(t.Context()); !errors.Is(err, refused) {
+	if _, err := m.cfg().Mount(t.Context(), false); !errors.Is(err, refused) {
 		t.Errorf("%v", err)
 	}
 	m.ran("mount /cfg", 0)
@@ -250,7 +255,7 @@ func TestMountFails(t *testing.T) {
 	m.ran("mount /cfg, umount /cfg", 0)
 
 	m.must(os.Remove(filepath.Join(m.dir, "cfg")))
-	if _, err := m.cfg().Mount(t.Context()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := m.cfg().Mount(t.Context(), false); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no mountpoint: %v", err)
 	}
 	m.ran("", 0)
@@ -275,7 +280,7 @@ func TestMountCutShort(t *testing.T) {
 			}
 			return nil
 		}
-		if _, err := m.cfg().Mount(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := m.cfg().Mount(ctx, false); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
 		m.ran(map[bool]string{false: "mount /cfg", true: "mount /cfg, umount /cfg"}[mounted], 0)
@@ -292,7 +297,7 @@ func TestBusy(t *testing.T) {
 		}
 		return nil
 	}
-	unmount, err := m.cfg().Mount(t.Context())
+	unmount, err := m.cfg().Mount(t.Context(), false)
 	m.must(err)
 	if err := unmount(); !errors.Is(err, busy) {
 		t.Errorf("%v", err)
@@ -311,7 +316,7 @@ func TestGate(t *testing.T) {
 		m.must(err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := m.cfg().Mount(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "another cfgd mounts or unmounts") {
+		if _, err := m.cfg().Mount(ctx, false); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "another cfgd mounts or unmounts") {
 			t.Errorf("%v", err)
 		}
 		m.ran("", 0)
@@ -319,4 +324,44 @@ func TestGate(t *testing.T) {
 		m.use()()
 		m.ran("mount /cfg, umount /cfg", 0)
 	})
+}
+
+// What fstab has read-only is writable while something is saved, and read-only again after the last that saves; to look at it changes nothing.
+func TestReadOnlyIsWritableWhileSaved(t *testing.T) {
+	for _, mounted := range []bool{false, true} {
+		m := newMachine(t)
+		if mounted {
+			m.on = 1
+		}
+		use := func(write bool) func() error {
+			c := m.cfg()
+			c.ReadOnly = func(string) (bool, error) { return !m.rw, nil }
+			leave, err := c.Mount(t.Context(), write)
+			m.must(err)
+			return leave
+		}
+		leave := use(false)
+		if m.rw {
+			t.Error("a look made it writable")
+		}
+		first, second := use(true), use(true)
+		if !m.rw || strings.Count(strings.Join(m.log, ","), "rw") != 1 {
+			t.Errorf("%v, %q", m.rw, m.log)
+		}
+		m.must(first())
+		m.must(second())
+		if !m.rw {
+			t.Error("read-only while somebody uses it")
+		}
+		m.must(leave())
+		if m.rw || (m.on == 1) != mounted {
+			t.Errorf("mounted %d times, writable %v: %q", m.on, m.rw, m.log)
+		}
+		// One that was killed meanwhile is made up for by the next.
+		_ = use(true)
+		m2 := m.cfg()
+		if _, err := os.Stat(m2.wmark()); err != nil || !m.rw {
+			t.Error(err)
+		}
+	}
 }

@@ -29,8 +29,8 @@ type Overlay struct {
 	// Tools are what merges need of the system.
 	Tools MergeTools
 
-	// MountCfg makes cfg reachable where it is mounted only while it is needed, and returns what undoes that. Nil where it always is.
-	MountCfg func(context.Context) (unmount func() error, err error)
+	// MountCfg makes cfg reachable, and with write writable, where it is so only while it is needed, and returns what undoes that. Nil where it always is.
+	MountCfg func(ctx context.Context, write bool) (unmount func() error, err error)
 
 	path   func(string) string // puts --root before a path of the model
 	mounts bool                // fstab mounts cfg, and does it here: with --root nothing is mounted
@@ -164,7 +164,7 @@ func (o *Overlay) openStore(ctx context.Context, base *Base, readOnly bool) (*St
 	unmount := func() error { return nil }
 	if o.MountCfg != nil {
 		var err error
-		if unmount, err = o.MountCfg(ctx); err != nil {
+		if unmount, err = o.MountCfg(ctx, !readOnly); err != nil {
 			return nil, fmt.Errorf("cfg: %w", err)
 		}
 	}

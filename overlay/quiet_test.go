@@ -9,7 +9,7 @@ import (
 
 // onDemand makes the box's cfg one that is mounted only while a save needs it.
 func (b *box) onDemand() {
-	b.o.MountCfg = func(context.Context) (func() error, error) { return func() error { return nil }, nil }
+	b.o.MountCfg = func(context.Context, bool) (func() error, error) { return func() error { return nil }, nil }
 }
 
 func (b *box) quiet() *Result { return b.o.Quiet(context.Background(), LookOptions{}) }

@@ -35,7 +35,7 @@ type Daemon struct {
 	// Reload and Info are SIGHUP and SIGINFO (SIGUSR1 on Linux).
 	Reload, Info <-chan os.Signal
 	// MountCfg gives the way to a target's cfg that is mounted on demand; nil where it is always there.
-	MountCfg func(*config.Model, *config.Target) func(context.Context) (func() error, error)
+	MountCfg func(*config.Model, *config.Target) func(context.Context, bool) (func() error, error)
 	// Ready is closed, if not nil, when the control socket answers and every target was looked at.
 	Ready chan<- struct{}
 	// Version is told in the metrics.
@@ -208,7 +208,7 @@ func (d *Daemon) unclear(m *config.Model, t *config.Target) *config.Target {
 // sameTarget reports whether nothing changed that a running target goes by.
 func sameTarget(a, b *config.Target) bool {
 	return a.Root == b.Root && a.Base == b.Base && a.BaseID == b.BaseID && a.Cfg == b.Cfg && a.Live == b.Live &&
-		a.CfgNoauto == b.CfgNoauto && a.Settings == b.Settings && a.Classes.Equal(b.Classes)
+		a.CfgNoauto == b.CfgNoauto && a.CfgReadOnly == b.CfgReadOnly && a.Settings == b.Settings && a.Classes.Equal(b.Classes)
 }
 
 // start runs a target, after the one that bore its name before has ended: one goroutine owns the trees.

@@ -302,8 +302,11 @@ func TestIdleMeansIdle(t *testing.T) {
 		name := "noauto"
 		tg := b.target(name)
 		b.populate(tg)
-		b.d.MountCfg = func(*config.Model, *config.Target) func(context.Context) (func() error, error) {
-			return func(context.Context) (func() error, error) { mounts.Add(1); return func() error { return nil }, nil }
+		b.d.MountCfg = func(*config.Model, *config.Target) func(context.Context, bool) (func() error, error) {
+			return func(context.Context, bool) (func() error, error) {
+				mounts.Add(1)
+				return func() error { return nil }, nil
+			}
 		}
 		b.model.Targets = append(b.model.Targets, tg)
 		b.apply()

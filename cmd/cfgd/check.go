@@ -181,6 +181,8 @@ func printTarget(w *table, t *config.Target) {
 	cfg := t.Cfg
 	if t.CfgNoauto {
 		cfg += " (mounted while a save needs it)"
+	} else if t.CfgReadOnly {
+		cfg += " (writable while a save needs it)"
 	}
 	value("cfg", cfg)
 	value("live", fmt.Sprintf("%s (%s)", t.Live, t.Memory))

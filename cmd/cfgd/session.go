@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"cfgd/config"
+	"cfgd/internal/dirfd"
 	"cfgd/internal/memory"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
@@ -130,12 +131,26 @@ func (s *session) tools(t *config.Target, planned bool) overlay.MergeTools {
 }
 
 // mountCfg is the way to a cfg that is mounted on demand, nil where it is always there.
-func mountCfg(m *config.Model, t *config.Target) func(context.Context) (func() error, error) {
-	if m.Root != "" || !t.CfgNoauto {
+func mountCfg(m *config.Model, t *config.Target) func(context.Context, bool) (func() error, error) {
+	if m.Root != "" || !t.CfgNoauto && !t.CfgReadOnly {
 		return nil
 	}
 	c := &nano.Cfg{Dir: t.Cfg, RunDir: m.Path("/var/run/cfgd"), Run: sysrun.System{}, Mounted: memory.Mounted}
+	if t.CfgReadOnly {
+		c.ReadOnly = readOnly
+	}
 	return c.Mount
+}
+
+// readOnly asks the filesystem that is mounted on a directory.
+func readOnly(dir string) (bool, error) {
+	d, err := dirfd.Open(dir, nil)
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	space, err := d.Space()
+	return space.ReadOnly, err
 }
 
 // client talks to the machine's daemon, if there is one.
