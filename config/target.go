@@ -71,6 +71,7 @@ func (o Origin) String() string {
 // Settings are the values that [defaults], [host] and [jail.NAME] of cfgd.toml may set for a target.
 type Settings struct {
 	Settle          time.Duration // quiet time after a change before it is saved
+	Trial           time.Duration // how long a new image is on trial, for the host alone; 0 is not
 	MaxWait         time.Duration // a file that never settles is saved at least this often
 	Rescan          time.Duration // time between metadata scans of the whole tree
 	Rehash          time.Duration // time between content scans of the whole tree

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/BurntSushi/toml"
@@ -152,8 +153,12 @@ func (r *tomlReader) section(at []string, v any, paths ...string) *section {
 	}
 	allowed := slices.Concat(paths, sorted(settingKeys))
 	jail := len(at) == 2
-	if jail {
+	host := !jail && at[0] == HostName
+	if jail || host {
 		allowed = append(allowed, "health")
+	}
+	if host {
+		allowed = append(allowed, "trial")
 	}
 	for _, key := range sorted(table) {
 		full := append(slices.Clone(at), key)
@@ -163,7 +168,9 @@ func (r *tomlReader) section(at []string, v any, paths ...string) *section {
 			r.path(s, full, table[key])
 		case isSetting:
 			r.setting(s, full, table[key], check)
-		case jail && key == "health":
+		case host && key == "trial":
+			r.setting(s, full, table[key], duration(func(s *Settings, d time.Duration) { s.Trial = d }))
+		case (jail || host) && key == "health":
 			s.health = r.text(full, table[key])
 		default:
 			r.unknown(full, allowed)

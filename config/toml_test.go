@@ -102,7 +102,8 @@ func TestTomlErrors(t *testing.T) {
 		"settle = \"1s\"\n":                                                `1: settle is not known; known are defaults, host, jail, prototype, path`,
 		"[defaults]\n\nsetle = \"1s\"\n":                                   `3: defaults.setle is not known; did you mean settle?`,
 		"[host]\nroot = \"/x\"\n":                                          `2: host.root is not known; known are base, cfg, live, keep_bytes,`,
-		"[host]\nhealth = \"x\"\n":                                         `2: host.health is not known`,
+		"[defaults]\nhealth = \"x\"\n":                                     `2: defaults.health is not known`,
+		"[jail.vhost1]\ntrial = \"1h\"\n":                                  `2: jail.vhost1.trial is not known`,
 		"[jail.vhost1]\nbases = \"/x\"\n":                                  `2: jail.vhost1.bases is not known; did you mean base?`,
 		"[prototype.proto]\nrot = \"\"\n":                                  `2: prototype.proto.rot is not known; did you mean root?`,
 		"[prototype.a]\ndataset = \"/zpool\"\n":                            `2: prototype.a.dataset "/zpool" is no dataset`,
@@ -176,7 +177,7 @@ func TestTomlErrors(t *testing.T) {
 // All errors are shown at once, in the order of lines.
 func TestTomlErrorsTogether(t *testing.T) {
 	_, err := loadWith(t, "[host]\nx = 1\ncfg = \"y\"\n[defaults]\nsettle = \"z\"\n")
-	want := tomlName + ":2: host.x is not known; known are base, cfg, live, keep_bytes, keep_generations, max_file, max_wait, memory, memory_size, on_conflict, rehash, rescan, settle, watch\n" +
+	want := tomlName + ":2: host.x is not known; known are base, cfg, live, keep_bytes, keep_generations, max_file, max_wait, memory, memory_size, on_conflict, rehash, rescan, settle, watch, health, trial\n" +
 		tomlName + ":3: host.cfg \"y\" is a relative path; write it from the top, as \"/y\"\n" +
 		tomlName + ":5: defaults.settle: \"z\" is not a duration; " + durationFix
 	if err == nil || err.Error() != want {

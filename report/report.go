@@ -77,6 +77,7 @@ type Facts struct {
 	Rescue  []string // archives
 	Journal []string // jails of which a switch was interrupted
 	Failed  []string // what could not be looked at, in words
+	Trial   string   // the slice whose system is on trial
 }
 
 // Bounds of what is worth telling.
@@ -94,6 +95,9 @@ func (f *Facts) Findings() []Finding {
 	}
 	if f.Daemon != "" {
 		add(Problem, "daemon", "", "service cfgd start", nil, "the daemon does not answer: %s", f.Daemon)
+	}
+	if f.Trial != "" {
+		add(Problem, "trial", "", "cfgd nano confirm", nil, "the system on %s is on trial: unless it is confirmed the machine goes back to the one before", f.Trial)
 	}
 	for _, words := range f.Failed {
 		add(Problem, "failed", "", "cfgd check", nil, "%s", words)

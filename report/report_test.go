@@ -72,15 +72,16 @@ func TestFindings(t *testing.T) {
 	}
 	f := facts(0, busy)
 	f.Daemon, f.Rescue, f.Journal, f.Failed = "none is running", []string{"vhost1-20260101T000000.000Z.tar"}, []string{"vhost3"}, []string{"vhost9: base: gone"}
+	f.Trial = "ada0s2"
 	all, text, _ := (&State{}).Compose(f, false)
-	for _, want := range []string{"service cfgd start", "cfgd rescue restore vhost1 vhost1-20260101T000000.000Z.tar", "cfgd jail switch --plan vhost3 SNAPSHOT", "cfgd save --force vhost2",
+	for _, want := range []string{"service cfgd start", "cfgd nano confirm", "cfgd rescue restore vhost1 vhost1-20260101T000000.000Z.tar", "cfgd jail switch --plan vhost3 SNAPSHOT", "cfgd save --force vhost2",
 		"cfgd resolve --list vhost2", "cfgd diff --unsaved vhost2", "cfgd plan vhost2 proto/etc@2", "service jail restart vhost2", "cfgd jail switch --plan vhost2 4", "64 KiB are left in cfg",
 		`[[path]] match = "ntp.drift", class = "volatile"`, "vhost9: base: gone", "not saved by their class or size: 1 path: core"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("lacks %q:\n%s", want, text)
 		}
 	}
-	if len(all) != 13 {
+	if len(all) != 14 {
 		t.Errorf("%d findings", len(all))
 	}
 	for i, x := range all {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cfgd/config"
+	"cfgd/nano"
+	"cfgd/overlay"
 	"cfgd/watcher"
 )
 
@@ -22,7 +26,13 @@ func (s *session) daemonCommand() *cli.Command {
 				return err
 			}
 			sparing()
-			return s.daemon(nil).Run(c.Context)
+			ctx, cancel := context.WithCancel(c.Context)
+			tried := make(chan struct{})
+			go func() { defer close(tried); s.try(ctx) }()
+			err := s.daemon(nil).Run(ctx)
+			cancel()
+			<-tried
+			return err
 		},
 	}
 }
@@ -45,4 +55,28 @@ func notified(sig os.Signal) <-chan os.Signal {
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, sig)
 	return ch
+}
+
+// try settles the trial of the running image, if it is on one, when its time is over.
+func (s *session) try(ctx context.Context) {
+	m, err := s.load()
+	if err != nil {
+		return // the daemon says so
+	}
+	own := &session{out: s.out, err: s.err, root: s.root, config: s.config, level: s.level, loaded: m, bases: overlay.NewBases()}
+	host := m.Target(config.HostName)
+	disk, err := own.nano()
+	if host == nil || err != nil {
+		return // no NanoBSD host
+	}
+	outcome, err := own.trials(disk, host).Run(ctx)
+	log := own.logger()
+	switch {
+	case err != nil:
+		log.Error().Err(err).Msg("the image on trial")
+	case outcome == nano.Confirmed:
+		log.Info().Msg("the image on trial is well, and stays")
+	case outcome == nano.GoesBack:
+		log.Warn().Msg("the image on trial was not confirmed: the one before boots again")
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cfgd/config"
 	"cfgd/internal/disk"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
@@ -187,7 +189,48 @@ func (s *session) nanoInstall(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.onTrial(c, m, r.Slice.Index); err != nil {
+		return fmt.Errorf("%s boots next, but its trial could not be noted in cfg, so that nothing goes back by itself: %w", r.Slice.Name, err)
+	}
 	return s.printInstalled(c, m, r)
+}
+
+// onTrial notes that a slice which boots next is on trial, where cfgd.toml says so.
+func (s *session) onTrial(c *cli.Context, m *nano.Machine, slice int) error {
+	host := s.loaded.Target(config.HostName)
+	if host == nil || host.Trial == 0 || c.Bool("no-activate") || !c.Bool("activate") {
+		return nil
+	}
+	return s.trials(m, host).Begin(c.Context, nano.Trial{Slice: slice, From: m.Running, Within: host.Trial})
+}
+
+// trials keep the host's.
+func (s *session) trials(m *nano.Machine, host *config.Target) *nano.Trials {
+	o := s.overlay(host)
+	t := &nano.Trials{Machine: m, Read: o.Trial, Write: o.WriteTrial, Restart: func(ctx context.Context) error {
+		if s.loaded.Root != "" {
+			return nil // no command runs there
+		}
+		_, err := sysrun.System{}.Run(ctx, sysrun.Command("shutdown", "-r", "now", "cfgd: the image on trial was not confirmed"))
+		return err
+	}}
+	if host.Health != "" {
+		t.Health = func(ctx context.Context) error {
+			_, err := sysrun.System{}.Run(ctx, sysrun.Command("sh", "-c", host.Health))
+			return err
+		}
+	}
+	return t
+}
+
+// trial is the running system's, nil where it is on none.
+func (s *session) trial(ctx context.Context) (*nano.Trial, error) {
+	host := s.loaded.Target(config.HostName)
+	m, err := s.nano()
+	if host == nil || err != nil {
+		return nil, nil // no NanoBSD host: there is nothing to try
+	}
+	return s.trials(m, host).Now(ctx)
 }
 
 // opened opens what is to be installed.
@@ -270,14 +313,22 @@ func (s *session) nanoRollback(c *cli.Context) error {
 }
 
 func (s *session) nanoConfirm(c *cli.Context) error {
-	return s.nanoChoose(c, func(all []nano.Slice) *nano.Slice {
+	if err := s.nanoChoose(c, func(all []nano.Slice) *nano.Slice {
 		for i := range all {
 			if all[i].Running {
 				return &all[i]
 			}
 		}
 		return nil
-	})
+	}); err != nil || c.Bool("plan") {
+		return err
+	}
+	host := s.loaded.Target(config.HostName)
+	m, err := s.nano()
+	if err != nil || host == nil {
+		return err
+	}
+	return s.trials(m, host).End(c.Context)
 }
 
 func (s *session) nanoChoose(c *cli.Context, choose func([]nano.Slice) *nano.Slice) error {

@@ -380,3 +380,28 @@ func (r told) Read([]byte) (int, error) {
 	close(r.begun)
 	return 0, io.EOF
 }
+
+// Where cfgd.toml says so a new image is on trial: the report says it, and a confirmation ends it.
+func TestNanoTrial(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "MBR")
+	s.write("usr/local/etc/cfgd.toml", "[host]\ntrial = \"1h\"\nhealth = \"true\"\n")
+	s.cfgd(0, "save host")
+	s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-")
+	s.says(s.read("cfg/.cfgd/trial"), `{"slice":2,"from":1,"within":3600000000000}`)
+	if out := s.cfgd(1, "report --always"); strings.Contains(out, "on trial") {
+		t.Errorf("it does not run yet: %s", out)
+	}
+	s.boot()
+	s.says(s.cfgd(1, "report --always"), "the system on ada0s2 is on trial", "cfgd nano confirm")
+	s.cfgd(0, "save host")
+	s.says(s.cfgd(0, "nano confirm"), "ada0s2 boots next")
+	if got := s.read("cfg/.cfgd/trial"); got != "(absent)" {
+		t.Errorf("left: %s", got)
+	}
+	if out := s.cfgd(1, "report --always"); strings.Contains(out, "on trial") {
+		t.Errorf("%s", out)
+	}
+	s.write("usr/local/etc/cfgd.toml", "[jail.x]\nroot = \"/jail/x\"\ntrial = \"1h\"\n")
+	s.says(s.cfgd(78, "check"), "trial")
+}

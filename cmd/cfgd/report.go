@@ -116,6 +116,11 @@ func (s *session) facts(ctx context.Context, targets []*config.Target, last time
 	} else if err != nil {
 		f.Daemon = "none is running"
 	}
+	if x, err := s.trial(ctx); err != nil {
+		f.Failed = append(f.Failed, err.Error())
+	} else if x != nil {
+		f.Trial = s.sliceName(x.Slice)
+	}
 	list := s.statuses(ctx, targets)
 	newest := s.newest(ctx)
 	f.Targets = make([]report.Target, len(targets))
@@ -244,4 +249,12 @@ func newer(t *config.Target, newest map[*config.Prototype]string) string {
 		}
 	}
 	return ""
+}
+
+func (s *session) sliceName(index int) string {
+	m, err := s.nano()
+	if err != nil {
+		return fmt.Sprint(index)
+	}
+	return m.Name(index)
 }

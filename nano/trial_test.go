@@ -1,0 +1,115 @@
+package nano
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cfgd/config"
+	"cfgd/internal/disk/disktest"
+)
+
+// tried is a machine that runs from its second slice, on trial for an hour.
+type tried struct {
+	*Trials
+	note     []byte
+	restarts int
+	fail     error // Write's
+}
+
+func newTried(t *testing.T, running int) *tried {
+	file := filepath.Join(t.TempDir(), "disk")
+	d := make([]byte, 1<<20)
+	copy(d, disktest.MBR(2, disktest.Slice{Index: 1, Start: 63, Count: 500, Type: 0xa5}, disktest.Slice{Index: 2, Start: 700, Count: 500, Type: 0xa5, Active: true}))
+	if err := os.WriteFile(file, d, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x := &tried{}
+	x.Trials = &Trials{Machine: &Machine{Nano: config.Nano{Drive: "ada0", Kind: "s", Running: running}, File: file},
+		Read: func(context.Context) ([]byte, error) {
+			if x.note == nil {
+				return nil, fs.ErrNotExist
+			}
+			return x.note, nil
+		},
+		Write: func(_ context.Context, b []byte) error {
+			if x.fail == nil {
+				x.note = b
+			}
+			return x.fail
+		},
+		Restart: func(context.Context) error { x.restarts++; return nil },
+	}
+	if err := x.Begin(t.Context(), Trial{Slice: 2, From: 1, Within: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func (x *tried) next(t *testing.T) int {
+	tab, err := x.Machine.Table(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tab.Next()
+}
+
+func TestTrials(t *testing.T) {
+	bad := errors.New("not well")
+	for name, c := range map[string]struct {
+		running  int
+		during   func(x *tried) // after half of the time
+		health   error          // nil is none
+		well     bool
+		outcome  Outcome
+		next     int
+		restarts int
+		noted    bool
+	}{
+		"nobody says anything":  {2, nil, nil, false, GoesBack, 1, 1, false},
+		"confirmed in time":     {2, func(x *tried) { _ = x.End(context.Background()) }, nil, false, Untried, 2, 0, false},
+		"it is well":            {2, nil, nil, true, Confirmed, 2, 0, false},
+		"it is not well":        {2, nil, bad, false, GoesBack, 1, 1, false},
+		"the other one runs":    {1, nil, nil, false, Untried, 2, 0, true},
+		"the note is lost":      {2, func(x *tried) { x.note = nil }, nil, false, Untried, 2, 0, false},
+		"cfg cannot be written": {2, func(x *tried) { x.fail = errors.New("full") }, nil, false, GoesBack, 1, 0, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			x := newTried(t, c.running)
+			if c.well || c.health != nil {
+				x.Health = func(context.Context) error { return c.health }
+			}
+			if c.during != nil {
+				time.AfterFunc(30*time.Minute, func() { c.during(x) })
+			}
+			began := time.Now()
+			outcome, err := x.Run(t.Context())
+			if outcome != c.outcome || (err != nil) != (x.fail != nil) || x.next(t) != c.next || x.restarts != c.restarts || (x.note != nil) != c.noted {
+				t.Errorf("%s: %q, %v; %d boots next, %d restarts, note %s", name, outcome, err, x.next(t), x.restarts, x.note)
+			}
+			if took := time.Since(began); c.running == 2 && took != time.Hour {
+				t.Errorf("%s: after %v", name, took)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // the daemon ends before
+		x := newTried(t, 2)
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		if outcome, err := x.Run(ctx); outcome != Untried || err != nil || x.note == nil || x.restarts > 0 {
+			t.Errorf("%q, %v", outcome, err)
+		}
+	})
+	for _, note := range []string{"", "{", `{"slice":2,"from":2,"within":1}`, `{"slice":2,"from":1}`} {
+		x := newTried(t, 2)
+		x.note = []byte(note)
+		if outcome, err := x.Run(t.Context()); outcome != Untried || err == nil {
+			t.Errorf("%q: %q, %v", note, outcome, err)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// noteTrial is the one note that a store may hold beside what is its own.
+const noteTrial = "trial"
+
+// maxNote bounds a note, in bytes.
+const maxNote = 4 << 10
+
+// Trial reads the note of a system on trial, which has to outlive a restart of a machine that has nothing but cfg to write to. The error is fs.ErrNotExist where
+// there is none.
+func (o *Overlay) Trial(ctx context.Context) (b []byte, err error) {
+	err = o.reading(ctx, func(s *Store, _ *Base) error {
+		if s.meta == nil {
+			return fs.ErrNotExist
+		}
+		b, err = s.meta.ReadFile(noteTrial, maxNote)
+		return err
+	})
+	return b, err
+}
+
+// WriteTrial replaces the note, durably; nil takes it away.
+func (o *Overlay) WriteTrial(ctx context.Context, b []byte) error {
+	unlock, err := o.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	base, err := o.base(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := o.openStore(ctx, base, false)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if s.ReadOnly {
+		return fmt.Errorf("cfg %s: %w", o.Target.Cfg, ErrReadOnly)
+	}
+	if b == nil {
+		err = s.meta.Unlink(noteTrial)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	} else {
+		err = s.replaceFile(noteTrial, b)
+	}
+	if err != nil {
+		return err
+	}
+	return s.meta.Sync()
+}
