@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -18,9 +19,25 @@ import (
 // stream is an image on its way in, unpacked, with the digest of what came in.
 type stream struct {
 	io.Reader
-	form string // plain, gzip, xz or zstd
-	raw  *counted
-	end  func()
+	form  string // plain, gzip, xz or zstd
+	raw   *counted
+	mu    sync.Mutex // held while it is read or closed
+	close func()
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Reader.Read(p)
+}
+
+// end gives back what unpacking took. A read that is still under way, perhaps from a pipe by which nothing comes, is not waited for: it ends first, whenever it does.
+func (s *stream) end() {
+	go func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.close()
+	}()
 }
 
 // counted counts and digests what is read.
@@ -67,7 +84,7 @@ var errCut = errors.New("it ends in the middle: a download that was cut off?")
 
 // unpack finds out how an image is packed.
 func unpack(r io.Reader) (*stream, error) {
-	s := &stream{form: "plain", raw: &counted{r: r, h: sha256.New()}, end: func() {}}
+	s := &stream{form: "plain", raw: &counted{r: r, h: sha256.New()}, close: func() {}}
 	b := bufio.NewReaderSize(s.raw, blockSize)
 	s.Reader = b
 	head, err := b.Peek(8)
@@ -82,7 +99,7 @@ func unpack(r io.Reader) (*stream, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, cut(err))
 		}
-		s.form, s.Reader, s.end = f.name, named{z, f.name}, end
+		s.form, s.Reader, s.close = f.name, named{z, f.name}, end
 	}
 	return s, nil
 }

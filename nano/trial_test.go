@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,8 +18,9 @@ import (
 // tried is a machine that runs from its second slice, on trial for an hour.
 type tried struct {
 	*Trials
-	note     []byte
 	restarts int
+	mu       sync.Mutex // of what both who confirms and who waits read and write
+	note     []byte
 	fail     error // Write's
 }
 
@@ -32,12 +34,16 @@ func newTried(t *testing.T, running int) *tried {
 	x := &tried{}
 	x.Trials = &Trials{Machine: &Machine{Nano: config.Nano{Drive: "ada0", Kind: "s", Running: running}, File: file},
 		Read: func(context.Context) ([]byte, error) {
+			x.mu.Lock()
+			defer x.mu.Unlock()
 			if x.note == nil {
 				return nil, fs.ErrNotExist
 			}
 			return x.note, nil
 		},
 		Write: func(_ context.Context, b []byte) error {
+			x.mu.Lock()
+			defer x.mu.Unlock()
 			if x.fail == nil {
 				x.note = b
 			}
@@ -49,6 +55,12 @@ func newTried(t *testing.T, running int) *tried {
 		t.Fatal(err)
 	}
 	return x
+}
+
+func (x *tried) set(f func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f()
 }
 
 func (x *tried) next(t *testing.T) int {
@@ -76,8 +88,8 @@ func TestTrials(t *testing.T) {
 		"it is well":            {2, nil, nil, true, Confirmed, 2, 0, false},
 		"it is not well":        {2, nil, bad, false, GoesBack, 1, 1, false},
 		"the other one runs":    {1, nil, nil, false, Untried, 2, 0, true},
-		"the note is lost":      {2, func(x *tried) { x.note = nil }, nil, false, Untried, 2, 0, false},
-		"cfg cannot be written": {2, func(x *tried) { x.fail = errors.New("full") }, nil, false, GoesBack, 1, 0, true},
+		"the note is lost":      {2, func(x *tried) { x.set(func() { x.note = nil }) }, nil, false, Untried, 2, 0, false},
+		"cfg cannot be written": {2, func(x *tried) { x.set(func() { x.fail = errors.New("full") }) }, nil, false, GoesBack, 1, 0, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			x := newTried(t, c.running)

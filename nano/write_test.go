@@ -244,7 +244,7 @@ func TestUnpack(t *testing.T) {
 // What unpacks to more than the slice holds is stopped there, however little it is that came in.
 func TestBomb(t *testing.T) {
 	t.Parallel()
-	for form, b := range packed(t, make([]byte, 64<<20)) {
+	for form, b := range packed(t, make([]byte, 16<<20)) {
 		if form == "plain" {
 			continue
 		}
