@@ -66,6 +66,9 @@ func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
 	if err == nil && len(words) < 3 {
 		err = fmt.Errorf("diskinfo %s says %q", m.Drive, out)
 	}
+	if err == nil && words[1] != strconv.Itoa(sector) {
+		err = fmt.Errorf("%s has sectors of %s bytes: cfgd and NanoBSD's images know those of %d alone", m.Drive, words[1], sector)
+	}
 	var size int64
 	if err == nil {
 		size, err = strconv.ParseInt(words[2], 10, 64)
