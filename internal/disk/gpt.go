@@ -69,7 +69,24 @@ func readGPT(r io.ReaderAt, size int64) (*Table, error) {
 			return nil, err
 		}
 	}
+	t.Loader = gptLoader(t)
 	return t, nil
+}
+
+// gptLoader is what boots a GPT as far as its table says. With an EFI system partition and no freebsd-boot it does not: what is in that
+// partition says more. With neither, whatever boots the disk from outside is taken to do as gptboot does.
+func gptLoader(t *Table) Loader {
+	efi := false
+	for _, s := range t.Slices {
+		if s.Type == "freebsd-boot" {
+			return GPTBoot
+		}
+		efi = efi || s.Type == "efi"
+	}
+	if efi {
+		return Unknown
+	}
+	return GPTBoot
 }
 
 func gptLabel(b []byte) string {
