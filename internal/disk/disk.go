@@ -37,7 +37,9 @@ type Table struct {
 	Boot0  int // the slice whose boot1 boot0 starts if nobody presses a key; 0 where there is no boot0, or it names none
 	Notes  []string
 
-	gpt *gpt
+	option  option // boot0's byte as it is
+	offered byte   // boot0's mask of the slices that it offers (boot0cfg -m)
+	gpt     *gpt
 }
 
 // ErrTable is the error for a table that is none, or that lies.
@@ -135,9 +137,9 @@ func readMBR(mbr []byte, size int64) (*Table, error) {
 	}
 	t.Loader = PlainMBR
 	if at := boot0Default(mbr); at > 0 {
-		t.Loader = Boot0
-		if n := int(mbr[at]); n < 4 {
-			t.Boot0 = n + 1
+		t.Loader, t.option, t.offered = Boot0, option(mbr[at]), mbr[at+2]&0x0f
+		if _, ok := t.Slice(int(t.option) + 1); ok {
+			t.Boot0 = int(t.option) + 1
 		}
 	}
 	return t, nil
@@ -155,6 +157,21 @@ var boot0Forms = []struct{ text, option int }{
 	{0x1ae, 0x1b5}, // with a volume serial number at 0x1b8: what FreeBSD builds
 }
 
+// option is boot0's byte: 0 to 3 are slices, the others are none.
+type option byte
+
+func (o option) text() string {
+	switch {
+	case o < 4:
+		return fmt.Sprintf("slice %d, which is not there", o+1)
+	case o == 4:
+		return "F5, another disk"
+	case o == 5:
+		return "F6, the network"
+	}
+	return fmt.Sprintf("%d, which is nothing", byte(o))
+}
+
 // boot0Default is where the boot0 of this sector keeps its default; 0 where it has none.
 func boot0Default(mbr []byte) int {
 	for _, f := range boot0Forms {
@@ -163,35 +180,6 @@ func boot0Default(mbr []byte) int {
 		}
 	}
 	return 0
-}
-
-// Activate makes a slice the one that boots from now on; with once, where CanTryOnce, the next time alone.
-func Activate(d Device, size int64, index int, once bool) error {
-	t, err := Read(d, size)
-	if err != nil {
-		return err
-	}
-	if _, ok := t.Slice(index); !ok {
-		return fmt.Errorf("no slice %d: %w", index, ErrTable)
-	}
-	if t.gpt != nil {
-		return t.gpt.activate(d, size, index, once)
-	}
-	if once {
-		return errors.New("an MBR cannot boot a slice once")
-	}
-	mbr, err := sectorAt(d, 0, size)
-	if err != nil {
-		return err
-	}
-	for i := range 4 {
-		entry(mbr, i)[0] = 0
-	}
-	entry(mbr, index-1)[0] = 0x80
-	if at := boot0Default(mbr); at > 0 {
-		mbr[at] = byte(index - 1)
-	}
-	return put(d, mbr, 0)
 }
 
 // put writes sectors, brings them to stable storage, and reads them back.

@@ -85,14 +85,15 @@ func (t *Table) active() int {
 	return n
 }
 
-// boot0Next follows boot0 to the boot1 of its default, and that one to the first active slice of FreeBSD, or to the first at all.
+// boot0Next follows boot0 to the boot1 of its default, and that one to the first active slice of FreeBSD, or to the first at all. A default that boot0
+// does not offer makes it wait for a key; another system's code takes its own slice.
 func (t *Table) boot0Next() int {
 	s, ok := t.Slice(t.Boot0)
-	if !ok || s.Type != "freebsd" { // boot0 asks for another key; or another system's code runs, and takes its own
-		if ok {
-			return t.Boot0
-		}
+	if !ok || !t.offers(t.Boot0) {
 		return 0
+	}
+	if s.Type != "freebsd" {
+		return t.Boot0
 	}
 	first := 0
 	for _, s := range t.Slices {
@@ -108,6 +109,9 @@ func (t *Table) boot0Next() int {
 	}
 	return first
 }
+
+// offers reports whether boot0's menu has a slice.
+func (t *Table) offers(n int) bool { return n >= 1 && n <= 4 && t.offered&(1<<(n-1)) != 0 }
 
 // gptNext looks as gptboot does: for what has bootme and bootonce; for bootme alone; and where nothing has it, for the first with UFS.
 func (t *Table) gptNext() int {
