@@ -136,8 +136,18 @@ func (s *server) table() (*disk.Table, []byte) {
 // memory, and cfgd_early makes up for what that lacks.
 func (s *server) boot() string {
 	s.Helper()
-	t, d := s.table()
-	x, _ := t.Slice(t.Next())
+	_, d := s.table()
+	loads := func(int) bool { return true }
+	next := map[string]func() int{"MBR": func() int { return disktest.Boot0(d) }, "GPT": func() int { return disktest.GPTBoot(d, loads) }}[s.scheme]()
+	if s.scheme == "GPT" {
+		disktest.RCGPTBoot(d)
+	}
+	s.write("dev/ada0", string(d))
+	t, _ := s.table()
+	x, ok := t.Slice(next)
+	if !ok {
+		s.Fatalf("nothing boots: %+v", t)
+	}
 	for _, p := range []string{"conf/base", "etc", "var/run"} {
 		s.must(os.RemoveAll(s.path(p)))
 	}
@@ -150,19 +160,7 @@ func (s *server) boot() string {
 			s.Fatalf("cp: %v: %s", err, out)
 		}
 	}
-	if x.Once { // what gptboot(8) does: it is tried once
-		d := s.device()
-		defer d.Close()
-		other := 3 - x.Index
-		s.must(disk.Activate(d, int64(len(s.read("dev/ada0"))), other, false))
-	}
 	return s.cfgd(0, "host early")
-}
-
-func (s *server) device() *os.File {
-	f, err := os.OpenFile(s.path("dev/ada0"), os.O_RDWR, 0)
-	s.must(err)
-	return f
 }
 
 // cfgd runs a command line with standard input, and returns what it printed.
@@ -264,7 +262,7 @@ func TestNanoUpgradeAndRollback(t *testing.T) {
 func TestNanoTriesOnce(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "GPT")
-	s.says(s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-"), "ada0p2 boots next, once: cfgd nano confirm keeps it")
+	s.says(s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-"), "ada0p2 boots next, once: cfgd nano confirm keeps it when it runs")
 	s.boot()
 	s.says(s.read("etc/issue"), "release 2")
 	s.boot() // nobody confirmed it
