@@ -128,8 +128,12 @@ func (m *Machine) chosen() int {
 
 // trying reports whether the running slice was booted once by its loader, which takes the other one again next time.
 func (m *Machine) trying(t *disk.Table) bool {
-	s, ok := t.Slice(t.Next())
-	return ok && t.CanTryOnce() && s.Index != m.Running && !s.Once && m.chosen() != s.Index
+	for _, s := range codeSlices(t) {
+		if s.Index == t.Next() {
+			return t.CanTryOnce() && s.Index != m.Running && !s.Once && m.chosen() != s.Index
+		}
+	}
+	return false
 }
 
 // Decision is which slice boots from now on.
