@@ -58,7 +58,8 @@ func (m *Machine) Activate(ctx context.Context, a Activation) error {
 		return err
 	}
 	if t.Next() != a.Slice || len(left) > 0 {
-		return fmt.Errorf("the table still says that %s boots next (%s)", m.NextName(t), strings.Join(t.Doubts(), "; "))
+		why := append([]string{"the table still says that " + m.NextName(t) + " boots next"}, t.Doubts()...)
+		return errors.New(strings.Join(why, "; "))
 	}
 	return m.remember(a.Slice)
 }
@@ -98,13 +99,13 @@ func (m *Machine) Doubts(t *disk.Table) []string {
 	next := t.Next()
 	code := codeSlices(t)
 	if next != 0 && len(code) == 2 && next != code[0].Index && next != code[1].Index {
-		all = append(all, fmt.Sprintf("%s boots next, which is no slice for a system: cfgd nano activate takes that from it", m.Name(next)))
+		all = append(all, m.Name(next)+" boots next, which is no slice for a system: cfgd nano activate takes that from it")
 	}
 	return all
 }
 
-// The note of what was chosen since the machine started stands where nothing outlives a start. It tells a choice that was not tried yet from a trial that
-// goes on: the loader's marks are the same for both.
+// The note of what was chosen since the machine started stands where nothing outlives a start. It tells a
+// choice that was not tried yet from a trial that goes on: the loader's marks are the same for both.
 func (m *Machine) note() string { return filepath.Join(m.RunDir, "nano.next") }
 
 func (m *Machine) remember(slice int) error {
@@ -126,7 +127,8 @@ func (m *Machine) chosen() int {
 	return n
 }
 
-// trying reports whether the running slice was booted once by its loader, which takes the other one again next time.
+// trying reports whether the running slice was booted once by its loader, which takes the other one again
+// next time.
 func (m *Machine) trying(t *disk.Table) bool {
 	for _, s := range codeSlices(t) {
 		if s.Index == t.Next() {
@@ -156,7 +158,8 @@ func Confirm(_ *Machine, all []Slice, _ *disk.Table) *Slice {
 	return nil
 }
 
-// Rollback is the running slice where another one was chosen to boot next; else, as where the running one is only tried, the other one.
+// Rollback is the running slice where another one was chosen to boot next; else, as where the running one is
+// only tried, the other one.
 func Rollback(m *Machine, all []Slice, t *disk.Table) *Slice {
 	if t.Next() == m.Running || m.trying(t) {
 		return Other(all)

@@ -45,7 +45,8 @@ func tinyImage(t testing.TB) []byte {
 	return b
 }
 
-// world is all that outlives a command: the disk, what runs, what stands in the run directory, the note in cfg.
+// world is all that outlives a command: the disk, what runs, what stands in the run directory, the note in
+// cfg.
 type world struct {
 	disk    string
 	running int
@@ -60,7 +61,8 @@ type host struct {
 	command bool
 	dir     string
 	image   []byte
-	failAt  int // the command that fails, counted from 1; 0 for none
+	failAt  int    // the command that fails, counted from 1; 0 for none
+	idle    string // the command that does nothing, and says that all is well
 	ran     int
 	now     world
 }
@@ -70,7 +72,8 @@ func (h *host) machine() *Machine {
 	if h.kind == "GPT" {
 		kind = "p"
 	}
-	return &Machine{Nano: config.Nano{Drive: "ada0", Kind: kind, Running: h.now.running}, File: h.path("ada0"), RunDir: h.path("run"), Run: h, Command: h.command,
+	return &Machine{Nano: config.Nano{Drive: "ada0", Kind: kind, Running: h.now.running}, File: h.path("ada0"),
+		RunDir: h.path("run"), Run: h, Command: h.command,
 		Mounted: func() ([]string, error) { return nil, nil }}
 }
 
@@ -88,6 +91,9 @@ func (h *host) Run(_ context.Context, c run.Cmd) (string, error) {
 	if h.ran++; h.ran == h.failAt {
 		return "", errDisk
 	}
+	if c.Name == h.idle {
+		return "", nil
+	}
 	d, err := os.ReadFile(h.path("ada0"))
 	h.must(err)
 	h.must(disktest.Command(d, strings.Fields(c.String())...))
@@ -98,8 +104,11 @@ func (h *host) Run(_ context.Context, c run.Cmd) (string, error) {
 func newHost(t testing.TB, kind string, command bool, image []byte) *host {
 	h := &host{TB: t, kind: kind, command: command, dir: t.TempDir(), image: image}
 	d := make([]byte, (2*sliceLen+200)*sector)
-	first, second := disktest.Slice{Index: 1, Start: 63, Count: sliceLen, Type: 0xa5, Active: true}, disktest.Slice{Index: 2, Start: 100 + sliceLen, Count: sliceLen, Type: 0xa5}
+	first := disktest.Slice{Index: 1, Start: 63, Count: sliceLen, Type: 0xa5, Active: true}
+	second := disktest.Slice{Index: 2, Start: 100 + sliceLen, Count: sliceLen, Type: 0xa5}
+	letter := "s"
 	if kind == "GPT" {
+		letter = "p"
 		disktest.GPT(d, first, second)
 	} else {
 		copy(d, disktest.MBR(1, first, second))
@@ -107,7 +116,7 @@ func newHost(t testing.TB, kind string, command bool, image []byte) *host {
 	}
 	for i, s := range []disktest.Slice{first, second} {
 		copy(d[s.Start*sector:], image)
-		h.must(os.WriteFile(h.path(fmt.Sprintf("ada0%s%d", map[bool]string{true: "p", false: "s"}[kind == "GPT"], i+1)), make([]byte, sliceLen*sector), 0o600))
+		h.must(os.WriteFile(h.path(fmt.Sprintf("ada0%s%d", letter, i+1)), make([]byte, sliceLen*sector), 0o600))
 	}
 	h.set(world{disk: string(d), running: 1})
 	return h
@@ -187,6 +196,12 @@ func (h *host) resets() {
 	}
 }
 
+func (h *host) install(activate bool) {
+	_, err := h.machine().Install(h.Context(), Install{Progress: func(int64) {}, From: bytes.NewReader(h.image),
+		Activate: activate, Trials: h.trials(), Within: time.Nanosecond})
+	h.must(err)
+}
+
 func (h *host) decide(pick Pick) {
 	_, err := h.machine().Decide(h.Context(), pick, h.trials())
 	h.must(err)
@@ -220,8 +235,7 @@ var operations = map[string]struct {
 	say func(s *said, once bool)
 }{
 	"install": {func(h *host) {
-		_, err := h.machine().Install(h.Context(), Install{Progress: func(int64) {}, From: bytes.NewReader(h.image), Activate: true, Trials: h.trials(), Within: time.Nanosecond})
-		h.must(err)
+		h.install(true)
 	}, func(s *said, once bool) {
 		other := 3 - s.running
 		s.decided(s.running)
@@ -231,6 +245,9 @@ var operations = map[string]struct {
 			s.stays = other
 		}
 	}},
+	"install, and nothing else": {func(h *host) {
+		h.install(false)
+	}, func(s *said, _ bool) { s.decided(s.running) }},
 	"activate 1": {func(h *host) { h.decide(Named("1")) }, func(s *said, _ bool) { s.decided(1) }},
 	"activate 2": {func(h *host) { h.decide(Named("2")) }, func(s *said, _ bool) { s.decided(2) }},
 	"confirm":    {func(h *host) { h.decide(Confirm) }, func(s *said, _ bool) { s.decided(s.running) }},
@@ -278,7 +295,8 @@ var operations = map[string]struct {
 	}},
 }
 
-// Every sequence of five operations ends where the words say, on every kind of disk, by the writer and by the commands; and nothing is left half marked.
+// Every sequence of five operations ends where the words say, on every kind of disk, by the writer and by the
+// commands; and nothing is left half marked.
 func TestEverySequence(t *testing.T) {
 	t.Parallel()
 	image := tinyImage(t)
@@ -296,7 +314,8 @@ func TestEverySequence(t *testing.T) {
 					world int
 					said  said
 				}
-				ids, done, right := map[world]int{}, map[edge]int{}, map[end]bool{} // what an operation makes of a world is found out once
+				// What an operation makes of a world is found out once.
+				ids, done, right := map[world]int{}, map[edge]int{}, map[end]bool{}
 				var worlds []world
 				id := func(w world) int {
 					n, ok := ids[w]
@@ -336,7 +355,7 @@ func TestEverySequence(t *testing.T) {
 				}
 				walk(id(h.world()), said{running: 1, stays: 1}, nil)
 				t.Logf("%d sequences, %d different steps", sequences, len(done))
-				if !t.Failed() && sequences != 100000 {
+				if !t.Failed() && sequences != 161051 {
 					t.Errorf("%d sequences", sequences)
 				}
 			})
@@ -374,19 +393,21 @@ func (h *host) differs(w world, s said) string {
 	return ""
 }
 
-// From whatever is next, an installation that ends early leaves the running slice next: when its input is cut off, and at each command that fails. With
-// commands left to run, what boots is never the slice that is half written.
+// From whatever is next, an installation that ends early leaves the running slice next: when its input is cut
+// off, and at each command that fails. With commands left to run, what boots is never the slice that is half
+// written.
 func TestInstallThatEndsEarly(t *testing.T) {
 	t.Parallel()
 	image := tinyImage(t)
 	for _, kind := range []string{"GPT", "boot0", "old boot0", "mbr"} {
-		for _, before := range [][]string{nil, {"activate 2"}, {"install"}, {"install", "boot"}, {"install", "boot", "confirm", "activate 1"}} {
+		for _, before := range [][]string{nil, {"activate 2"}, {"install"}, {"install", "boot"},
+			{"install", "boot", "confirm", "activate 1"}} {
 			h := newHost(t, kind, true, image)
 			for _, name := range before {
 				operations[name].do(h)
 			}
 			start := h.world()
-			for fail := 0; ; fail++ {
+			for fail := range 20 {
 				h.set(start)
 				from := &watchedInput{h: h, b: image}
 				if fail == 0 {
@@ -397,14 +418,19 @@ func TestInstallThatEndsEarly(t *testing.T) {
 					Begin: func(int64, string) { from.begun = true }})
 				tab := h.table()
 				other := 3 - h.now.running
+				if fail == 19 {
+					t.Errorf("%s, %v: no end of commands", kind, before)
+				}
 				if fail > 0 && err == nil {
 					if tab.Next() != other {
 						t.Errorf("%s, %v: whole, and %d is next", kind, before, tab.Next())
 					}
 					break
 				}
-				if whole := err != nil && strings.Contains(err.Error(), "written and whole"); err == nil || from.begun && !whole && tab.Next() != h.now.running {
-					t.Errorf("%s, %v, command %d fails: %v; %d is next, and %d runs", kind, before, fail, err, tab.Next(), h.now.running)
+				whole := err != nil && strings.Contains(err.Error(), "written and whole")
+				if err == nil || from.begun && !whole && tab.Next() != h.now.running {
+					t.Errorf("%s, %v, command %d fails: %v; %d is next, and %d runs",
+						kind, before, fail, err, tab.Next(), h.now.running)
 				}
 			}
 		}
@@ -420,7 +446,8 @@ type watchedInput struct {
 
 func (w *watchedInput) Read(p []byte) (int, error) {
 	if tab := w.h.table(); w.begun && (tab.Next() != w.h.now.running || tab.Doubts() != nil) {
-		w.h.Errorf("%d is next while the other slice is written, and %d runs: %q", tab.Next(), w.h.now.running, tab.Doubts())
+		w.h.Errorf("%d is next while the other slice is written, and %d runs: %q",
+			tab.Next(), w.h.now.running, tab.Doubts())
 	}
 	if len(w.b) == 0 {
 		return 0, io.EOF
@@ -458,12 +485,43 @@ func TestLoaderThatCannotBeTold(t *testing.T) {
 	}
 }
 
-// A third partition that is marked in front boots next: that is said, and activating one of the two takes its mark away.
+// What commands did is read back from the disk, the flag and boot0's default both.
+func TestCommandsAreReadBack(t *testing.T) {
+	t.Parallel()
+	image := tinyImage(t)
+	for idle, kinds := range map[string][]string{"gpart": {"GPT", "boot0", "old boot0", "mbr"}, "boot0cfg": {"boot0", "old boot0"}} {
+		for _, kind := range kinds {
+			h := newHost(t, kind, true, image)
+			h.idle = idle
+			if _, err := h.machine().Decide(t.Context(), Named("2"), nil); err == nil || !strings.Contains(err.Error(), "the table") {
+				t.Errorf("%s does nothing to %s: %v", idle, kind, err)
+			}
+		}
+	}
+}
+
+// A choice that somebody made with gpart alone is one all the same: going back before the start takes it
+// away.
+func TestRollbackOfWhatGpartMarked(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "GPT", false, tinyImage(t))
+	d := []byte(h.now.disk)
+	h.must(disktest.Command(d, "gpart", "set", "-a", "bootonce", "-i", "2", "ada0"))
+	h.set(world{disk: string(d), running: 1})
+	dec, err := h.machine().Decide(t.Context(), Rollback, nil)
+	if err != nil || dec.Slice.Index != 1 || dec.Off != "ada0p2" || h.table().Next() != 1 {
+		t.Errorf("%+v, %v", dec, err)
+	}
+}
+
+// A third partition that is marked in front boots next: that is said, and activating one of the two takes its
+// mark away.
 func TestThirdPartitionMarked(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "GPT", true, tinyImage(t))
 	d := make([]byte, len(h.now.disk))
-	disktest.GPT(d, disktest.Slice{Index: 1, Start: 63, Count: sliceLen}, disktest.Slice{Index: 2, Start: 100 + sliceLen, Count: sliceLen},
+	disktest.GPT(d, disktest.Slice{Index: 1, Start: 63, Count: sliceLen},
+		disktest.Slice{Index: 2, Start: 100 + sliceLen, Count: sliceLen},
 		disktest.Slice{Index: 3, Start: 110 + 2*sliceLen, Count: 10})
 	for _, at := range []int{63, 100 + sliceLen} {
 		copy(d[at*sector:], h.image)

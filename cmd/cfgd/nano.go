@@ -29,7 +29,8 @@ func (s *session) nanoCommand() *cli.Command {
 				Name: "install", ArgsUsage: "FILE|-", Usage: "write an image into the slice that does not run, and boot it next",
 				Description: "FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image) or of a whole medium (_.disk.full), - standard input. Checked\n" +
 					"before a byte is written: that the slice neither runs nor is mounted, that the image holds a filesystem and fits. Its boot blocks are written last,\n" +
-					"after it was read back and compared. Its fstabs then name its own slice. Where the loader can it boots once, until cfgd nano confirm.",
+					"after it was read back and compared. Its fstabs then name its own slice. Until then the running slice is what boots next. Where the loader can (gptboot) the new one\n" +
+					"boots once, until cfgd nano confirm.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "sha256", Usage: "refuse what has not this SHA-256, in `HEX`, of the file as it comes in"},
 					&cli.BoolFlag{Name: "activate", Usage: "make it the next to boot", Value: true},
@@ -44,12 +45,14 @@ func (s *session) nanoCommand() *cli.Command {
 			},
 			{
 				Name: "rollback", Usage: "boot the other system again",
-				Description: "The running slice, where another one is to boot next; else the one that does not run.",
-				Flags:       []cli.Flag{planFlag()}, Action: s.nanoRollback,
+				Description: "Before the restart: the running slice, where another one was chosen to boot next. After it: the one that does not run.\n" +
+					"A rollback before the restart is taken back by another one.",
+				Flags: []cli.Flag{planFlag()}, Action: s.nanoRollback,
 			},
 			{
-				Name: "confirm", Usage: "boot the running slice from now on: for one that was booted once to be tried",
-				Flags: []cli.Flag{planFlag()}, Action: s.nanoConfirm,
+				Name: "confirm", Usage: "boot the running slice from now on: for one that is on trial",
+				Description: "Before the restart nothing is on trial yet: what was to boot next is called off, and that is said.",
+				Flags:       []cli.Flag{planFlag()}, Action: s.nanoConfirm,
 			},
 		},
 	}
@@ -317,6 +320,10 @@ func (s *session) decide(c *cli.Context, pick nano.Pick) error {
 		d, err := m.Plan(c.Context, pick)
 		if err != nil {
 			return decided(err)
+		}
+		if len(d.Commands) == 0 {
+			_, err := fmt.Fprintf(s.out, "nothing: the table says already that %s boots\n", d.Slice.Name)
+			return err
 		}
 		for _, cmd := range d.Commands {
 			if _, err := fmt.Fprintln(s.out, cmd); err != nil {

@@ -28,9 +28,10 @@ const Boot0Default = "default"
 // ErrLoader says that a disk's loader cannot be told what to boot so.
 var ErrLoader = errors.New("cannot be told which slice to boot")
 
-// Marks are what has to change for a choice, in order; none where the table says it already. Cut short after any of them, what boots next is a slice
-// that booted next before, or the one that is chosen, or with Once the one to go back to: the one that stays is marked before the others lose their marks,
-// and they lose bootme before bootonce, so that a trial that is called off never stays for good.
+// Marks are what has to change for a choice, in order; none where the table says it already. Cut short after
+// any of them, what boots next is a slice that booted next before, or the one that is chosen, or with Once
+// the one to go back to: the one that stays is marked before the others lose their marks, and they lose
+// bootme before bootonce, so that a trial that is called off never stays for good.
 func (t *Table) Marks(c Choice) ([]Mark, error) {
 	for _, n := range []int{c.Slice, c.keep()} {
 		if _, ok := t.Slice(n); !ok {
@@ -55,7 +56,8 @@ func (t *Table) Marks(c Choice) ([]Mark, error) {
 	if t.Next() == c.Slice {
 		return nil, nil
 	}
-	return nil, fmt.Errorf("the loader (%s) %w: it takes the first that holds a system, whatever the table says", t.Loader.text(), ErrLoader)
+	return nil, fmt.Errorf("the loader (%s) %w: it takes the first that holds a system, whatever the table says",
+		t.Loader.text(), ErrLoader)
 }
 
 // keep is the slice that boots when nothing is tried.
@@ -86,7 +88,9 @@ func (t *Table) gptMarks(c Choice) []Mark {
 	}
 	keep, _ := t.Slice(c.keep())
 	add(keep.Active, Mark{keep.Index, "bootme", true})
-	others := slices.DeleteFunc(slices.Clone(t.Slices), func(s Slice) bool { return s.Index == keep.Index || s.Type != "freebsd-ufs" })
+	others := slices.DeleteFunc(slices.Clone(t.Slices), func(s Slice) bool {
+		return s.Index == keep.Index || s.Type != "freebsd-ufs"
+	})
 	next := t.Next() // goes last, so that nothing steps in between
 	if i := slices.IndexFunc(others, func(s Slice) bool { return s.Index == next }); i >= 0 {
 		others = append(slices.Delete(slices.Clone(others), i, i+1), others[i])
@@ -139,8 +143,9 @@ func (t *Table) Apply(d Device, size int64, c Choice) error {
 
 var attributes = map[string]uint64{"bootme": attrBootMe, "bootonce": attrOnce, "bootfailed": attrFailed}
 
-// mark sets attributes in both copies: first the one that was not read, which then is whole and new while the other is written. Entries come
-// before their header, so that a copy that is cut short has a wrong checksum and the other counts.
+// mark sets attributes in both copies: first the one that was not read, which then is whole and new while the
+// other is written. Entries come before their header, so that a copy that is cut short has a wrong checksum
+// and the other counts.
 func (g *gpt) mark(d Device, size int64, marks []Mark) error {
 	for _, m := range marks {
 		e := g.entry(m.Slice)
@@ -194,7 +199,8 @@ func (t *Table) Doubts() []string {
 		case t.boot0Next() == 0:
 			doubt("boot0's default is slice %d, which it does not offer (boot0cfg -m): it waits for a key", t.Boot0)
 		case t.active() != t.Boot0:
-			doubt("boot0's default is slice %d and the active one is %s: boot0 starts the first, whose boot1 goes to the active one", t.Boot0, number(t.active()))
+			doubt("boot0's default is slice %d and the active one is %s: boot0 starts the first, whose boot1 goes to the "+
+				"active one", t.Boot0, number(t.active()))
 		}
 	case BootMe:
 		if t.Loader == Unknown {

@@ -206,9 +206,13 @@ func TestEveryChoiceFromEveryState(t *testing.T) {
 				if err := disktest.Command(by.data, "gpart", verb, "-a", m.Name, "-i", fmt.Sprint(m.Slice), "ada0"); err != nil {
 					t.Fatal(err)
 				}
-				now := disktest.GPTBoot(bytes.Clone(by.data), loads)
-				if now != before && now != c.Slice && now != c.keep() {
+				if now := disktest.GPTBoot(bytes.Clone(by.data), loads); now != before && now != c.Slice && now != c.keep() {
 					t.Errorf("%09b, %+v: after %+v of %+v %d boots", bits, c, m, marks, now)
+				}
+				for n, i := range []int{1, 2, 4} { // a trial that is called off does not stay for good
+					if bits>>(3*n)&6 == 6 && disktest.Attrs(by.data, i)>>58 == 2 && i != c.keep() {
+						t.Errorf("%09b, %+v: after %+v of %+v partition %d stays", bits, c, m, marks, i)
+					}
 				}
 			}
 			if err := tab.Apply(d, d.size(), c); err != nil {
@@ -317,30 +321,47 @@ func TestGPT(t *testing.T) {
 	}
 }
 
-// Cut short at any write, torn or not, a table can be read, and says the old or the new.
-func TestActivateCutShort(t *testing.T) {
+// Cut short at any write, torn or not, a table can be read, and what boots is what booted before or what was chosen.
+func TestApplyCutShort(t *testing.T) {
 	t.Parallel()
-	for name, fresh := range map[string]func() *drive{"MBR": nano, "GPT": gptDrive} {
+	type start struct {
+		name  string
+		fresh func() *drive
+		c     Choice
+	}
+	starts := []start{{"boot0", nano, Choice{Slice: 2}}, {"GPT", gptDrive, Choice{Slice: 3}}, {"GPT", gptDrive, Choice{Slice: 3, Once: true, Back: 2}}}
+	for _, form := range []string{"old boot0", "mbr"} {
+		starts = append(starts, start{form, func() *drive { d := nano(); disktest.Code(d.data, form, 1); return d }, Choice{Slice: 2}})
+	}
+	for bits := range 1 << 6 {
+		for _, c := range []Choice{{Slice: 1}, {Slice: 2}, {Slice: 1, Once: true, Back: 2}, {Slice: 2, Once: true, Back: 1}} {
+			starts = append(starts, start{fmt.Sprintf("GPT %06b", bits), func() *drive { return threeParts(bits) }, c})
+		}
+	}
+	for _, s := range starts {
 		for _, torn := range []bool{false, true} {
-			if name == "MBR" && torn {
+			if !strings.HasPrefix(s.name, "GPT") && torn {
 				continue // a sector is written whole
 			}
 			for n := 1; ; n++ {
-				d := fresh()
+				if n > 100 {
+					t.Fatalf("%s, %+v: no end of operations", s.name, s.c)
+				}
+				d := s.fresh()
 				old, _ := Read(d, d.size())
-				target := old.Slices[1].Index
 				d.failAt, d.torn = n, torn
-				err := activate(d, Choice{Slice: target})
+				err := activate(d, s.c)
 				tab, rerr := Read(d, d.size())
-				if rerr != nil || tab.Next() != old.Next() && tab.Next() != target {
-					t.Fatalf("%s, operation %d: %+v, %v", name, n, tab, rerr)
+				if rerr != nil || tab.Next() != old.Next() && tab.Next() != s.c.Slice {
+					t.Fatalf("%s, %+v, operation %d: %+v, %v", s.name, s.c, n, tab, rerr)
 				}
-				if err == nil {
-					if tab.Next() != target || n < 2 {
-						t.Errorf("%s: %+v after %d operations", name, tab, n)
-					}
-					break
+				if err != nil {
+					continue
 				}
+				if left, merr := tab.Marks(s.c); merr != nil || len(left) > 0 || tab.Next() != s.c.Slice {
+					t.Errorf("%s, %+v: %+v after %d operations, %v is left", s.name, s.c, tab, n, left)
+				}
+				break
 			}
 		}
 	}

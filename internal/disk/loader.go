@@ -3,7 +3,8 @@ package disk
 // Loader names what boots a disk: the code that chooses between its slices.
 type Loader string
 
-// The loaders. Which one a GPT has stands in no table: whoever reads its EFI system partition sets Table.Loader, after Read.
+// The loaders. Which one a GPT has stands in no table: whoever reads its EFI system partition sets
+// Table.Loader, after Read.
 const (
 	Unknown    Loader = ""
 	Boot0      Loader = "boot0"       // and after it boot1 and boot2 of a slice
@@ -21,7 +22,8 @@ type Honours int
 const (
 	Nothing Honours = iota // it takes the first slice with a system, whatever a table says
 	Active                 // the active flag
-	// DefaultAndActive is boot0's byte and the active flag: boot0 starts the boot1 of its default, and that one looks for the active slice.
+	// DefaultAndActive is boot0's byte and the active flag: boot0 starts the boot1 of its default, and that
+	// one looks for the active slice.
 	DefaultAndActive
 	BootMe // bootme, and with it bootonce
 )
@@ -32,7 +34,7 @@ var loaders = map[Loader]struct {
 	once    bool
 	source  string // where FreeBSD's sources say so
 }{
-	Unknown:    {BootMe, false, ""}, // nobody knows: marks are set as gptboot would have them, and a trial is not left to it
+	Unknown:    {BootMe, false, ""}, // marks are set as gptboot would have them, and a trial is not left to it
 	Boot0:      {DefaultAndActive, false, "stand/i386/boot0/boot0.S use_default; stand/i386/boot2/boot1.S main.1"},
 	PlainMBR:   {Active, false, "stand/i386/mbr/mbr.S main; stand/i386/boot2/boot1.S main.1"},
 	GPTBoot:    {BootMe, true, "stand/libsa/gpt.c gptfind, gptbootconv; stand/i386/gptboot/gptboot.c"},
@@ -53,7 +55,8 @@ func (t *Table) Honours() Honours {
 // CanTryOnce reports whether the disk's loader can boot a slice once and go back by itself.
 func (t *Table) CanTryOnce() bool { return t.Scheme == "GPT" && loaders[t.Loader].once }
 
-// Next is the index of the slice that the next boot takes, as the disk's loader chooses; 0 where that is none of this table, or nobody knows.
+// Next is the index of the slice that the next boot takes, as the disk's loader chooses; 0 where that is none
+// of this table, or nobody knows.
 func (t *Table) Next() int {
 	switch t.Honours() {
 	case Active:
@@ -85,8 +88,9 @@ func (t *Table) active() int {
 	return n
 }
 
-// boot0Next follows boot0 to the boot1 of its default, and that one to the first active slice of FreeBSD, or to the first at all. A default that boot0
-// does not offer makes it wait for a key; another system's code takes its own slice.
+// boot0Next follows boot0 to the boot1 of its default, and that one to the first active slice of FreeBSD, or
+// to the first at all. A default that boot0 does not offer makes it wait for a key; another system's code
+// takes its own slice.
 func (t *Table) boot0Next() int {
 	s, ok := t.Slice(t.Boot0)
 	if !ok || !t.offers(t.Boot0) {
@@ -113,7 +117,8 @@ func (t *Table) boot0Next() int {
 // offers reports whether boot0's menu has a slice.
 func (t *Table) offers(n int) bool { return n >= 1 && n <= 4 && t.offered&(1<<(n-1)) != 0 }
 
-// gptNext looks as gptboot does: for what has bootme and bootonce; for bootme alone; and where nothing has it, for the first with UFS.
+// gptNext looks as gptboot does: for what has bootme and bootonce; for bootme alone; and where nothing has
+// it, for the first with UFS.
 func (t *Table) gptNext() int {
 	first := 0
 	for _, once := range []bool{true, false} {

@@ -9,8 +9,8 @@ import (
 	"strconv"
 )
 
-// This file is what FreeBSD's loaders and tools do to a disk, written from their sources for tests, and by itself: nothing of package disk is used.
-// Disks are those that MBR and GPT of this package write.
+// This file is what FreeBSD's loaders and tools do to a disk, written from their sources for tests, and by
+// itself: nothing of package disk is used. Disks are those that MBR and GPT of this package write.
 
 // What attributes a partition can have.
 const (
@@ -51,8 +51,9 @@ func ufsParts(disk []byte) (all []int) {
 	return all
 }
 
-// GPTBoot is a start by gptboot(8): it returns the partition whose loader was started; 0 where it ends at its prompt. Loads says whether a partition
-// has something to load. Sources: gptread, gptbootconv, gptfind and gptbootfailed of stand/libsa/gpt.c, and main of stand/i386/gptboot/gptboot.c.
+// GPTBoot is a start by gptboot(8): it returns the partition whose loader was started; 0 where it ends at its
+// prompt. Loads says whether a partition has something to load. Sources: gptread, gptbootconv, gptfind and
+// gptbootfailed of stand/libsa/gpt.c, and main of stand/i386/gptboot/gptboot.c.
 func GPTBoot(disk []byte, loads func(index int) bool) int {
 	for _, i := range ufsParts(disk) { // one that was left as tried did not come up
 		if a := Attrs(disk, i); a&(bootMe|once|failed) == once {
@@ -103,8 +104,9 @@ func RCGPTBoot(disk []byte) {
 	}
 }
 
-// Boot0 is a start by boot0 where nobody presses a key, and by the boot1 of the slice that it takes: use_default and check_selection of
-// stand/i386/boot0/boot0.S, main.1 of stand/i386/boot2/boot1.S. It returns the slice whose boot2 runs, 0 where boot0 waits.
+// Boot0 is a start by boot0 where nobody presses a key, and by the boot1 of the slice that it takes:
+// use_default and check_selection of stand/i386/boot0/boot0.S, main.1 of stand/i386/boot2/boot1.S. It returns
+// the slice whose boot2 runs, 0 where boot0 waits.
 func Boot0(disk []byte) int {
 	at := 0x1ae
 	if !bytes.HasPrefix(disk[at:], []byte("Drive ")) {
@@ -147,7 +149,8 @@ func PlainMBR(disk []byte) int {
 	return boot1(disk)
 }
 
-// Command is gpart(8)'s set and unset and boot0cfg(8)'s -s: g_part_gpt_setunset and g_part_mbr_setunset of sys/geom/part, and usr.sbin/boot0cfg.
+// Command is gpart(8)'s set and unset and boot0cfg(8)'s -s: g_part_gpt_setunset and g_part_mbr_setunset of
+// sys/geom/part, and usr.sbin/boot0cfg.
 func Command(disk []byte, words ...string) error {
 	if len(words) == 4 && words[0] == "boot0cfg" && words[1] == "-s" {
 		return boot0cfg(disk, words[2])
