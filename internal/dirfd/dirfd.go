@@ -32,7 +32,7 @@ var ErrBadName = errors.New("not a file name")
 
 // Op is one change of a tree that is about to happen.
 type Op struct {
-	Kind string // create, write, truncate, fsync, syncdir, mkdir, symlink, link, rename, unlink, rmdir, chmod, chown, utimes, flags, xattr
+	Kind string // create, write, truncate, fsync, syncdir, synctree, mkdir, symlink, link, rename, unlink, rmdir, chmod, chown, utimes, flags, xattr
 	Path string // below the root of the tree
 	To   string // the second path of a rename or link, the target of a symlink
 	Off  int64  // of a write

@@ -66,6 +66,15 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
+// syncFilesystem is syncfs(2): it returns when all of the filesystem is on stable storage. A kernel without it leaves
+// that to the caller.
+func syncFilesystem(fd int) (done bool, err error) {
+	if err := unix.Syncfs(fd); err != unix.ENOSYS {
+		return err == nil, err
+	}
+	return false, nil
+}
+
 // keptXattr says which attributes are part of a file: the user's own, POSIX ACLs and capabilities.
 func keptXattr(name string) bool {
 	return strings.HasPrefix(name, "user.") || name == "security.capability" ||
