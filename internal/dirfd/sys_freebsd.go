@@ -35,8 +35,9 @@ func spaceOf(st *unix.Statfs_t) Space {
 // system (open fails with ENXIO or EOPNOTSUPP), and a fifo opens at once without its other end.
 func openRegular(dir int, name string) (int, error) { return openPlain(dir, name) }
 
-// Identity names the filesystem that holds the directory and the directory on it, as
-// long as it is not unmounted and made anew: fsid, inode, generation and birth time.
+// Identity names the filesystem that holds the directory and the directory on it, as long as it is not unmounted and
+// made anew: fsid, inode and generation. Birth time is no part of it: utimes(2) of an earlier time moves it (UFS2 and
+// tmpfs do so in their setattr). To an ordinary user fsid and generation are 0; the device has to do there.
 func (d *Dir) Identity() (string, error) {
 	var sfs unix.Statfs_t
 	if err := again(func() error { return unix.Fstatfs(d.fd, &sfs) }); err != nil {
@@ -46,7 +47,10 @@ func (d *Dir) Identity() (string, error) {
 	if err := again(func() error { return unix.Fstat(d.fd, &st) }); err != nil {
 		return "", d.fail("stat", "", err)
 	}
-	return fmt.Sprintf("%x.%x/%d.%d/%d.%d", sfs.Fsid.Val[0], sfs.Fsid.Val[1], st.Ino, st.Gen, st.Btim.Sec, st.Btim.Nsec), nil
+	if sfs.Fsid.Val == [2]int32{} {
+		return fmt.Sprintf("dev %x/%d", st.Dev, st.Ino), nil
+	}
+	return fmt.Sprintf("%s/%d.%d", fsidOf(sfs.Fsid.Val[0], sfs.Fsid.Val[1]), st.Ino, st.Gen), nil
 }
 
 // syncFilesystem starts the writes of all filesystems and does not wait for them: kern_sync in kern/vfs_syscalls.c
