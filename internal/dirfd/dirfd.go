@@ -32,9 +32,9 @@ var ErrBadName = errors.New("not a file name")
 
 // Op is one change of a tree that is about to happen.
 type Op struct {
-	Kind string // create, write, truncate, fsync, syncdir, synctree, mkdir, symlink, link, rename, unlink, rmdir, chmod, chown, utimes, flags, xattr
+	Kind string // create, write, truncate, fsync, syncdir, synctree, mkdir, symlink, link, rename, unlink, rmdir, chmod, chown, utimes, flags, xattr, rmxattr
 	Path string // below the root of the tree
-	To   string // the second path of a rename or link, the target of a symlink
+	To   string // the second path of a rename or link, the target of a symlink, the name of an attribute
 	Off  int64  // of a write
 	Data []byte // of a write
 	Mode uint32 // of create, mkdir, chmod

@@ -1,7 +1,6 @@
 package dirfd
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -56,11 +55,6 @@ func (d *Dir) Identity() (string, error) {
 // syncFilesystem starts the writes of all filesystems and does not wait for them: kern_sync in kern/vfs_syscalls.c
 // asks each with MNT_NOWAIT. The caller syncs each file, and then mostly waits for what is under way.
 func syncFilesystem(int) (done bool, err error) { return false, unix.Sync() }
-
-// keptXattr says which attributes are part of a file: those of the user namespace, extattr(2).
-func keptXattr(name string) bool { return len(name) > 5 && name[:5] == "user." }
-
-func noXattr(err error) bool { return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM) }
 
 // ClearFlags is chflags(1) 0 on name, or on the directory itself for "": what is immutable can then be replaced.
 func (d *Dir) ClearFlags(name string) error { return d.SetFlags(name, 0) }

@@ -1,7 +1,6 @@
 package dirfd
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -75,14 +74,6 @@ func syncFilesystem(fd int) (done bool, err error) {
 	}
 	return false, nil
 }
-
-// keptXattr says which attributes are part of a file: the user's own, POSIX ACLs and capabilities.
-func keptXattr(name string) bool {
-	return strings.HasPrefix(name, "user.") || name == "security.capability" ||
-		name == "system.posix_acl_access" || name == "system.posix_acl_default"
-}
-
-func noXattr(err error) bool { return errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) }
 
 // ClearFlags is chflags(1) 0, which this system lacks.
 func (d *Dir) ClearFlags(string) error { return nil }
