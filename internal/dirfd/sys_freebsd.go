@@ -2,16 +2,9 @@ package dirfd
 
 import (
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
-
-// The flags of chflags(1) that are kept; the archive flag and its like change by themselves (ZFS sets uarch at every write).
-const (
-	ufNodump, ufImmutable, ufAppend, ufNounlink = 0x1, 0x2, 0x4, 0x10
-	sfImmutable, sfAppend, sfNounlink           = 0x20000, 0x40000, 0x100000
-
-	keptFlags = ufNodump | ufImmutable | ufAppend | ufNounlink | sfImmutable | sfAppend | sfNounlink
 )
 
 func fromUnix(st *unix.Stat_t) Stat {
@@ -56,23 +49,59 @@ func (d *Dir) Identity() (string, error) {
 // asks each with MNT_NOWAIT. The caller syncs each file, and then mostly waits for what is under way.
 func syncFilesystem(int) (done bool, err error) { return false, unix.Sync() }
 
-// ClearFlags is chflags(1) 0 on name, or on the directory itself for "": what is immutable can then be replaced.
-func (d *Dir) ClearFlags(name string) error { return d.SetFlags(name, 0) }
-
-// SetFlags sets the kept flags of name, a file or directory, or of the directory itself for "".
-func (d *Dir) SetFlags(name string, flags uint32) error {
-	op := Op{Kind: "flags", Path: d.join(name), Mode: flags}
+// setFlags gives name, or the directory itself for "", these of the kept flags; others stay as they are. Nothing is
+// opened for it, and no link is followed. What the filesystem has no flag for is left out: ZFS knows schg, sappnd,
+// sunlnk and nodump, and answers EOPNOTSUPP to uchg, uappnd and uunlnk.
+func setFlags(dir int, name string, flags uint32) error {
+	var st unix.Stat_t
+	var err error
 	if name == "" {
-		return d.hooked(op, name, func() error { return unix.Fchflags(d.fd, int(flags)) })
+		err = unix.Fstat(dir, &st)
+	} else {
+		err = unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	}
-	return d.change(op, name, func() error {
-		fd, err := unix.Openat(d.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
+	if err != nil {
+		return err
+	}
+	want := st.Flags&^keptFlags | flags
+	for _, lacking := range []uint32{0, ufImmutable | ufAppend | ufNounlink, keptFlags} {
+		if want&^lacking == st.Flags {
+			return nil
 		}
-		defer unix.Close(fd)
-		return unix.Fchflags(fd, int(flags))
-	})
+		if err = chflags(dir, name, want&^lacking); err != unix.EOPNOTSUPP {
+			break
+		}
+	}
+	if err == unix.EPERM {
+		return securelevel(st.Flags, err)
+	}
+	return err
+}
+
+// chflags is fchflags(2), or chflagsat(2), which x/sys has no function for.
+func chflags(dir int, name string, flags uint32) error {
+	if name == "" {
+		return unix.Fchflags(dir, int(flags))
+	}
+	p, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return err
+	}
+	_, _, no := unix.Syscall6(unix.SYS_CHFLAGSAT, uintptr(dir), uintptr(unsafe.Pointer(p)), uintptr(flags),
+		unix.AT_SYMLINK_NOFOLLOW, 0, 0)
+	if no != 0 {
+		return no
+	}
+	return nil
+}
+
+// securelevel says it where a secure level is why the system's flags can't be changed, security(7).
+func securelevel(flags uint32, err error) error {
+	level, sysctl := unix.SysctlUint32("kern.securelevel")
+	if sysctl != nil {
+		return err
+	}
+	return levelWords(flags, int32(level), err)
 }
 
 // MountRoot reports whether the directory is where a filesystem is mounted; a nullfs(5) mount has a device number of its own.

@@ -75,11 +75,8 @@ func syncFilesystem(fd int) (done bool, err error) {
 	return false, nil
 }
 
-// ClearFlags is chflags(1) 0, which this system lacks.
-func (d *Dir) ClearFlags(string) error { return nil }
-
-// SetFlags sets chflags(1)'s flags, which this system lacks.
-func (d *Dir) SetFlags(string, uint32) error { return nil }
+// setFlags sets chflags(1)'s flags, which this system lacks: they are left out.
+func setFlags(int, string, uint32) error { return nil }
 
 // MountRoot reports whether the directory is where a filesystem is mounted, a bind mount of a directory too.
 func (d *Dir) MountRoot() (bool, error) {
