@@ -378,7 +378,7 @@ func (w *planner) putSteps() {
 		if !ok || have.Kind != dirfd.KindDir {
 			w.plan.steps = append(w.plan.steps, step{Do: doMkdir, Path: path})
 			w.plan.puts = append(w.plan.puts, *d)
-		} else if d = w.seen(d, have); !have.sameMeta(plainDir(d), w.xattrs && !w.plain.NoXattrs) {
+		} else if d = w.seen(d, have); !plainDir(have).sameMeta(plainDir(d), w.xattrs && !w.plain.NoXattrs) {
 			w.plan.puts = append(w.plan.puts, *d)
 		}
 	}

@@ -35,9 +35,6 @@ func FlagNames(flags uint32) string {
 	return strings.Join(names, ",")
 }
 
-// ClearFlags is chflags(1) 0 on name, or on the directory itself for "": what is immutable can then be replaced.
-func (d *Dir) ClearFlags(name string) error { return d.SetFlags(name, 0) }
-
 // SetFlags gives name, of any kind, or the directory itself for "", these of the kept flags and takes the others away.
 // It comes last: a file that has them can be neither linked nor renamed nor changed. Where the system or the filesystem
 // has no such flag, it is left out.
