@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"cfgd/config"
 	"cfgd/internal/dirfd"
 )
 
@@ -274,7 +275,8 @@ func (m *machine) restart(*rapid.T) {
 	m.box.restart()
 	got := m.shape("jail/etc")
 	for p := range want {
-		// Times are kept of what cfg holds; a default that was only touched has base's again, and so has the root.
+		// Times are kept of what cfg holds; a default that was only touched has base's again, and so has the
+		// root.
 		if e, ok := v.Live.Get(p); p == "." || ok && (e.Kind == dirfd.KindDir || !has(v.Plain, p)) {
 			want[p], got[p] = withoutTime(want[p]), withoutTime(got[p])
 		}
@@ -486,6 +488,28 @@ func TestRemovedAttributesOfDirectories(t *testing.T) {
 	b.must(err)
 	if got := getXattr(ssh, "user.two") + getXattr(ssh, "user.three"); got != "2(none)" {
 		t.Errorf("after a restore: %q", got)
+	}
+}
+
+// A live tree that can hold no attributes takes none from cfg, whatever else of a directory is saved.
+func TestLiveWithoutAttributes(t *testing.T) {
+	t.Parallel()
+	for _, without := range []bool{true, false} {
+		dir := Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
+		base := &Tree{Entries: []Entry{dir}}
+		dir.Xattrs = packXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
+		plain := &Tree{Entries: []Entry{dir}}
+		live := &Tree{Entries: []Entry{{Path: "d", Kind: dirfd.KindDir, Mode: 0o700}}, NoXattrs: without}
+		w := &planner{base: base, saved: Saved(base, plain, nil), live: live, plain: plain, force: true, only: onlyBelow(nil),
+			old: &Manifest{Overrides: []Override{{Entry: dir}}}, class: func(string) config.Class { return config.Persist }}
+		p := w.planSave()
+		want := ""
+		if without {
+			want = dir.Xattrs
+		}
+		if len(p.puts) != 1 || p.puts[0].Mode != 0o700 || p.puts[0].Xattrs != want {
+			t.Errorf("without %v: %+v", without, p.puts)
+		}
 	}
 }
 
