@@ -21,7 +21,8 @@ const (
 	schg, uchg = 0x20000, 0x2
 )
 
-// flagging is a hook that remembers changes in their order, and refuses a link to a file that has flags, as FreeBSD does.
+// flagging is a hook that remembers changes in their order, and refuses a link to a file that has flags, as
+// FreeBSD does.
 type flagging struct {
 	mu    sync.Mutex
 	ops   []string
@@ -42,7 +43,8 @@ func (f *flagging) hook(op dirfd.Op) error {
 	return nil
 }
 
-// flaggedTree is a directory with files, hard links, symbolic links and directories, and a scan of it in which some have flags.
+// flaggedTree is a directory with files, hard links, symbolic links and directories, and a scan of it in
+// which some have flags.
 func flaggedTree(t *testing.T) (dir string, tree *Tree) {
 	t.Helper()
 	dir = t.TempDir()
@@ -72,8 +74,8 @@ func flaggedTree(t *testing.T) (dir string, tree *Tree) {
 	return dir, tree
 }
 
-// Flags are the last thing that a file, a link or a directory gets: a file's come after its links, a directory's after
-// all that is made and set in it. Each has them in the end.
+// Flags are the last thing that a file, a link or a directory gets: a file's come after its links, a
+// directory's after all that is made and set in it. Each has them in the end.
 func TestPopulateSetsFlagsLast(t *testing.T) {
 	t.Parallel()
 	for _, links := range []bool{true, false} {
@@ -117,7 +119,8 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 	}
 }
 
-// A directory of cfg that is there for what lies in it has base's flags, unless cfg says something else of it.
+// A directory of cfg that is there for what lies in it has base's flags, unless cfg says something else of
+// it.
 func TestFlagsOfStructuralDirectories(t *testing.T) {
 	t.Parallel()
 	_, base := flaggedTree(t)

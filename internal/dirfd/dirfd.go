@@ -266,8 +266,8 @@ func (d *Dir) Rmdir(name string) error {
 	return d.change(op, name, func() error { return unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR) })
 }
 
-// deepest is how many directories are open at once while a tree is removed. What lies deeper is moved up first: somebody may have
-// nested directories to use up the descriptors of whoever removes them.
+// deepest is how many directories are open at once while a tree is removed. What lies deeper is moved up
+// first: somebody may have nested directories to use up the descriptors of whoever removes them.
 const deepest = 64
 
 // RemoveTree is RemoveAll of a trusted path. Nothing there, not even its directory, is no error.
@@ -283,7 +283,8 @@ func RemoveTree(name string, hook Hook) error {
 	return d.RemoveAll(filepath.Base(name))
 }
 
-// RemoveAll removes name and all below it, whatever flags it has, following no link; a name that is not there is no error.
+// RemoveAll removes name and all below it, whatever flags it has, following no link; a name that is not there
+// is no error.
 func (d *Dir) RemoveAll(name string) error {
 	todo := []string{name}
 	for len(todo) > 0 {
@@ -298,7 +299,8 @@ func (d *Dir) RemoveAll(name string) error {
 	return nil
 }
 
-// remove removes name and what is below it; directories too deep are moved up to top, and their names there added to moved.
+// remove removes name and what is below it; directories too deep are moved up to top, and their names there
+// added to moved.
 func (d *Dir) remove(name string, top *Dir, depth int, moved *[]string) error {
 	st, err := d.Stat(name)
 	switch {
@@ -447,8 +449,8 @@ func (d *Dir) OpenFile(name string) (*File, error) {
 	return &File{dir: d, fd: fd, name: name, path: d.join(name)}, nil
 }
 
-// OpenPlain is OpenFile for a tree that nobody changes meanwhile, such as a snapshot: it takes fewer system calls, and
-// a device that was swapped in between would be opened before it is let go.
+// OpenPlain is OpenFile for a tree that nobody changes meanwhile, such as a snapshot: it takes fewer system
+// calls, and a device that was swapped in between would be opened before it is let go.
 func (d *Dir) OpenPlain(name string) (*File, error) {
 	if err := d.check("open", name); err != nil {
 		return nil, err

@@ -254,6 +254,9 @@ func TestFlagNames(t *testing.T) {
 		if got := FlagNames(flags); got != want {
 			t.Errorf("%#x: %q, want %q", flags, got, want)
 		}
+		if got := ParseFlags(want); got != flags&keptFlags {
+			t.Errorf("%q: %#x, want %#x", want, got, flags)
+		}
 	}
 }
 

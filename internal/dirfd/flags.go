@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// The flags of chflags(1) that are kept; the archive flag and its like change by themselves (ZFS sets uarch at every write).
+// The flags of chflags(1) that are kept; the archive flag and its like change by themselves (ZFS sets uarch
+// at every write).
 const (
 	ufNodump, ufImmutable, ufAppend, ufNounlink = 0x1, 0x2, 0x4, 0x10
 	sfImmutable, sfAppend, sfNounlink           = 0x20000, 0x40000, 0x100000
@@ -35,9 +36,21 @@ func FlagNames(flags uint32) string {
 	return strings.Join(names, ",")
 }
 
-// SetFlags gives name, of any kind, or the directory itself for "", these of the kept flags and takes the others away.
-// It comes last: a file that has them can be neither linked nor renamed nor changed. Where the system or the filesystem
-// has no such flag, it is left out.
+// ParseFlags reads FlagNames' words back; a word that it does not know is left out.
+func ParseFlags(names string) (flags uint32) {
+	for name := range strings.SplitSeq(names, ",") {
+		for _, f := range flagNames {
+			if f.name == name {
+				flags |= f.bit
+			}
+		}
+	}
+	return flags
+}
+
+// SetFlags gives name, of any kind, or the directory itself for "", these of the kept flags and takes the
+// others away. It comes last: a file that has them can be neither linked nor renamed nor changed. Where the
+// system or the filesystem has no such flag, it is left out.
 func (d *Dir) SetFlags(name string, flags uint32) error {
 	op := Op{Kind: "flags", Path: d.join(name), Mode: flags}
 	if name == "" {
@@ -47,7 +60,8 @@ func (d *Dir) SetFlags(name string, flags uint32) error {
 	return d.change(op, name, func() error { return setFlags(d.fd, name, flags) })
 }
 
-// levelWords says in words why a file with flags of the system can't be changed, where a secure level is the reason.
+// levelWords says in words why a file with flags of the system can't be changed, where a secure level is the
+// reason.
 func levelWords(flags uint32, level int32, err error) error {
 	if flags&systemFlags == 0 || level <= 0 {
 		return err

@@ -19,9 +19,10 @@ func (n named) stat() (Stat, error) {
 	return n.dir.Stat(n.name)
 }
 
-// hooked runs do after asking the hook. A flag of chflags(2) that forbids the change is taken away for it, and put back
-// where what had it is still there: cfgd keeps flags, and so has to work past them, be they those of a file, of what it
-// replaces, or of the directories that hold both. Also is the second name of a rename or link.
+// hooked runs do after asking the hook. A flag of chflags(2) that forbids the change is taken away for it,
+// and put back where what had it is still there: cfgd keeps flags, and so has to work past them, be they
+// those of a file, of what it replaces, or of the directories that hold both. Also is the second name of a
+// rename or link.
 func (d *Dir) hooked(op Op, name string, do func() error, also ...named) error {
 	err := d.once(op, name, do)
 	if !errors.Is(err, unix.EPERM) || op.Kind == "flags" {

@@ -16,8 +16,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// kernel stands in for a system with chflags(2): it refuses what ufs_remove, ufs_rename, ufs_rmdir, ufs_link and
-// ufs_setattr of FreeBSD refuse, and as they do (ufs/ufs/ufs_vnops.c), and remembers flags by path.
+// kernel stands in for a system with chflags(2): it refuses what ufs_remove, ufs_rename, ufs_rmdir, ufs_link
+// and ufs_setattr of FreeBSD refuse, and as they do (ufs/ufs/ufs_vnops.c), and remembers flags by path.
 type kernel struct {
 	flags map[string]uint32
 	level int32 // kern.securelevel
@@ -143,7 +143,8 @@ func TestRemovePastFlags(t *testing.T) {
 	})
 }
 
-// Each change is done past each flag of each thing that it touches, and what is still there has its flags afterwards.
+// Each change is done past each flag of each thing that it touches, and what is still there has its flags
+// afterwards.
 func TestChangePastFlags(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
@@ -199,7 +200,8 @@ func TestChangePastFlags(t *testing.T) {
 	}
 }
 
-// At a secure level the error says so, and a change that fails for another reason leaves the flags as they were.
+// At a secure level the error says so, and a change that fails for another reason leaves the flags as they
+// were.
 func TestPastFlagsFails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

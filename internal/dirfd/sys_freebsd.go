@@ -27,9 +27,10 @@ func spaceOf(st *unix.Statfs_t) Space {
 // system (open fails with ENXIO or EOPNOTSUPP), and a fifo opens at once without its other end.
 func openRegular(dir int, name string) (int, error) { return openPlain(dir, name) }
 
-// Identity names the filesystem that holds the directory and the directory on it, as long as it is not unmounted and
-// made anew: fsid, inode and generation. Birth time is no part of it: utimes(2) of an earlier time moves it (UFS2 and
-// tmpfs do so in their setattr). To an ordinary user fsid and generation are 0; the device has to do there.
+// Identity names the filesystem that holds the directory and the directory on it, as long as it is not
+// unmounted and made anew: fsid, inode and generation. Birth time is no part of it: utimes(2) of an earlier
+// time moves it (UFS2 and tmpfs do so in their setattr). To an ordinary user fsid and generation are 0; the
+// device has to do there.
 func (d *Dir) Identity() (string, error) {
 	var sfs unix.Statfs_t
 	if err := again(func() error { return unix.Fstatfs(d.fd, &sfs) }); err != nil {
@@ -45,13 +46,14 @@ func (d *Dir) Identity() (string, error) {
 	return fmt.Sprintf("%s/%d.%d", fsidOf(sfs.Fsid.Val[0], sfs.Fsid.Val[1]), st.Ino, st.Gen), nil
 }
 
-// syncFilesystem starts the writes of all filesystems and does not wait for them: kern_sync in kern/vfs_syscalls.c
-// asks each with MNT_NOWAIT. The caller syncs each file, and then mostly waits for what is under way.
+// syncFilesystem starts the writes of all filesystems and does not wait for them: kern_sync in
+// kern/vfs_syscalls.c asks each with MNT_NOWAIT. The caller syncs each file, and then mostly waits for what
+// is under way.
 func syncFilesystem(int) (done bool, err error) { return false, unix.Sync() }
 
-// setFlags gives name, or the directory itself for "", these of the kept flags; others stay as they are. Nothing is
-// opened for it, and no link is followed. What the filesystem has no flag for is left out: ZFS knows schg, sappnd,
-// sunlnk and nodump, and answers EOPNOTSUPP to uchg, uappnd and uunlnk.
+// setFlags gives name, or the directory itself for "", these of the kept flags; others stay as they are.
+// Nothing is opened for it, and no link is followed. What the filesystem has no flag for is left out: ZFS
+// knows schg, sappnd, sunlnk and nodump, and answers EOPNOTSUPP to uchg, uappnd and uunlnk.
 func setFlags(dir int, name string, flags uint32) error {
 	var st unix.Stat_t
 	var err error
@@ -104,5 +106,6 @@ func securelevel(flags uint32, err error) error {
 	return levelWords(flags, int32(level), err)
 }
 
-// MountRoot reports whether the directory is where a filesystem is mounted; a nullfs(5) mount has a device number of its own.
+// MountRoot reports whether the directory is where a filesystem is mounted; a nullfs(5) mount has a device
+// number of its own.
 func (d *Dir) MountRoot() (bool, error) { return d.otherDevice() }

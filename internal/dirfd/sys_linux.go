@@ -43,9 +43,9 @@ func openRegular(dir int, name string) (int, error) {
 	return openPlain(dir, name)
 }
 
-// Identity names the filesystem that holds the directory and the directory on it, as long as it is not unmounted and
-// made anew: boot, device, inode and birth time. Birth time is sound here: no system call of Linux sets it. It has to be
-// in it: device and inode of a tmpfs are those of the next one mounted there.
+// Identity names the filesystem that holds the directory and the directory on it, as long as it is not
+// unmounted and made anew: boot, device, inode and birth time. Birth time is sound here: no system call of
+// Linux sets it. It has to be in it: device and inode of a tmpfs are those of the next one mounted there.
 func (d *Dir) Identity() (string, error) {
 	var st unix.Statx_t
 	err := again(func() error {
@@ -66,8 +66,8 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// syncFilesystem is syncfs(2): it returns when all of the filesystem is on stable storage. A kernel without it leaves
-// that to the caller.
+// syncFilesystem is syncfs(2): it returns when all of the filesystem is on stable storage. A kernel without
+// it leaves that to the caller.
 func syncFilesystem(fd int) (done bool, err error) {
 	if err := unix.Syncfs(fd); err != unix.ENOSYS {
 		return err == nil, err

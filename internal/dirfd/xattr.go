@@ -3,6 +3,7 @@ package dirfd
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,6 +60,13 @@ func (d *Dir) RemoveXattr(name string) error {
 		}
 		return nil
 	})
+}
+
+// KeptXattr reports whether an attribute is part of a file: the user's own, and on Linux POSIX ACLs and
+// capabilities.
+func KeptXattr(name string) bool {
+	return strings.HasPrefix(name, "user.") || name == "security.capability" ||
+		name == "system.posix_acl_access" || name == "system.posix_acl_default"
 }
 
 // NoXattr reports whether an error of Xattrs says that the filesystem holds no attributes.

@@ -19,10 +19,5 @@ func listXattrs(fd int) ([]string, error) {
 		return nil, err
 	}
 	names := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
-	return slices.DeleteFunc(names, func(name string) bool { return !keptXattr(name) }), nil
-}
-
-func keptXattr(name string) bool {
-	return strings.HasPrefix(name, "user.") || name == "security.capability" ||
-		name == "system.posix_acl_access" || name == "system.posix_acl_default"
+	return slices.DeleteFunc(names, func(name string) bool { return !KeptXattr(name) }), nil
 }

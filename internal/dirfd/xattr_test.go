@@ -37,7 +37,7 @@ func TestXattrs(t *testing.T) {
 		t.Errorf("of a new file: %v, %v", none, err)
 	}
 	want := []Xattr{{"user.a", bytes.Repeat([]byte("x"), 3000)}, {"user.b", []byte("2\x00\xff")}, {"user.empty", nil},
-		{"user.user.c", []byte("3")}}
+		{"user.three.four", []byte("3")}}
 	for _, x := range want {
 		held(t, f.SetXattr(x))
 	}
