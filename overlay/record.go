@@ -49,6 +49,7 @@ func (o *Overlay) Record() (*Record, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w; remove the file and run cfgd jail init %s", o.recordPath(), err, o.Target.Name)
 	}
+	r.Identity = dirfd.PresentIdentity(r.Identity) // of a machine that was running when cfgd was replaced
 	return &r, nil
 }
 
@@ -93,7 +94,7 @@ func (o *Overlay) populated(live *dirfd.Dir) (*Record, error) {
 	switch {
 	case r == nil:
 		return nil, fmt.Errorf("%w by cfgd since the machine started", ErrNotPopulated)
-	case !dirfd.SameIdentity(r.Identity, id):
+	case r.Identity != id:
 		return nil, fmt.Errorf("%w: %s is not the filesystem that was populated (unmounted, or mounted anew)", ErrNotPopulated, o.Target.Live)
 	case r.State != Populated:
 		return nil, fmt.Errorf("%w: cfgd was interrupted while it populated the tree", ErrNotPopulated)

@@ -6,13 +6,10 @@ import (
 	"strings"
 )
 
-// SameIdentity reports whether two identities, of a record and of a directory, are of one directory. A record
-// that an older program made on FreeBSD still counts: it has fsid as signed numbers and the birth time at its
-// end. That time is left out, as utimes(2) moves it; what is before it says all.
-func SameIdentity(a, b string) bool { return a != "" && current(a) == current(b) }
-
-// current is an identity in its present form. One that is in no known form stays as it is.
-func current(id string) string {
+// PresentIdentity is the identity of a record in the form that Identity gives. An older program on FreeBSD wrote fsid as
+// signed numbers, and the birth time at the end. That time is left out, as utimes(2) moves it; what is before it says
+// all. An identity in another form stays as it is.
+func PresentIdentity(id string) string {
 	f := strings.Split(id, "/")
 	if len(f) != 3 {
 		return id

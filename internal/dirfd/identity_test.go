@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestSameIdentity(t *testing.T) {
+func TestPresentIdentity(t *testing.T) {
 	t.Parallel()
 	const linux = "0d1c-boot/0:2b/1/1764296193.123456789"
 	for _, c := range []struct {
@@ -29,10 +29,10 @@ func TestSameIdentity(t *testing.T) {
 		{"dev 5c/2", "dev 5c/2", true},
 		{"dev 5c/2", "dev 5d/2", false},
 		{"of another life", "5c3f1a2b.7d001122/2.1", false},
-		{"", "", false},
 		{"", linux, false},
+		{"", "", true},
 	} {
-		if got := SameIdentity(c.recorded, c.now); got != c.same {
+		if got := PresentIdentity(c.recorded) == c.now; got != c.same {
 			t.Errorf("%q and %q: %v, want %v", c.recorded, c.now, got, c.same)
 		}
 	}
@@ -87,17 +87,26 @@ func TestIdentity(t *testing.T) {
 		}},
 	} {
 		c.do()
-		if now := identity(); !SameIdentity(was, now) {
+		if now := identity(); now != was {
 			t.Errorf("after %s: %s is now %s", c.what, was, now)
 		}
 	}
 	for range 20 { // the inode is likely to be taken again
 		must(os.Remove(at("")))
 		must(os.Mkdir(at(""), 0o755))
-		if now := identity(); SameIdentity(was, now) {
+		if now := identity(); now == was {
 			t.Fatalf("a new directory is taken for the old one: %s", now)
 		} else {
 			was = now
 		}
+	}
+}
+
+// What Identity gives is in the present form.
+func TestIdentityIsPresent(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t)
+	if id, err := tr.Identity(); err != nil || PresentIdentity(id) != id {
+		t.Errorf("%q becomes %q, %v", id, PresentIdentity(id), err)
 	}
 }
