@@ -49,6 +49,7 @@ func (o *Overlay) Record() (*Record, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w; remove the file and run cfgd jail init %s", o.recordPath(), err, o.Target.Name)
 	}
+	r.Identity = dirfd.PresentIdentity(r.Identity) // of a machine that was running when cfgd was replaced
 	return &r, nil
 }
 
