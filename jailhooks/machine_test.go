@@ -69,7 +69,7 @@ func newMachine(t *testing.T, goos string, backing config.Backing) *machine {
 }
 
 // memDir is t.TempDir in memory: nothing here needs a real fsync(2).
-func memDir(t *testing.T) string {
+func memDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "cfgd-test")
 	if err != nil {
 		return t.TempDir()

@@ -8,10 +8,11 @@ import (
 	"cfgd/internal/hostfile"
 )
 
-// rescue writes the archive: a new file, fsynced, renamed to its name, the directory fsynced. One that was begun and not finished is
-// written anew, so that kills leave no heap of halves.
+// rescue writes the archive: its directory, whose name is fsynced if it is new; a new file, fsynced; a rename to its
+// name; the directory fsynced. Only then may the tree go. One that was begun and not finished is written anew, so that
+// kills leave no heap of halves.
 func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
-	if err := os.MkdirAll(h.RescueDir, 0o700); err != nil {
+	if err := hostfile.MkdirAll(h.RescueDir, 0o700); err != nil {
 		return "", err
 	}
 	half := filepath.Join(h.RescueDir, ".new-"+h.Target.Name) // a target's hooks run one at a time
