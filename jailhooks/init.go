@@ -30,6 +30,7 @@ func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 		return nil, err
 	}
 	defer unlock()
+	h.sweepAside(ctx)
 	if h.Embedded {
 		made, err := h.Overlay.MakeDirs()
 		if err != nil {
@@ -44,6 +45,7 @@ func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 		return nil, err
 	}
 	h.tell(ctx, h.Daemon.Attach, "the daemon was not told")
+	h.nameArchives()
 	s.Warnings = h.warnings
 	return s, nil
 }
@@ -88,8 +90,12 @@ func (h *Hooks) otherBase(r *overlay.Record) {
 func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	switch {
 	case p.backing != config.BackingDir && !p.mounted:
-		if err := h.clearHidden(ctx, p); err != nil { // it keeps no jail from starting
+		old := &Stopped{}
+		if err := h.clearHidden(ctx, p, old); err != nil { // it keeps no jail from starting
 			h.warn("what an earlier start left is still there: %v", err)
+		}
+		if old.Result != nil && len(old.Result.Saved) > 0 && old.Rescue == "" {
+			h.warn("an earlier start left its /etc hidden on %s: saved as generation %d, and taken away", p.Record.Device, old.Result.Generation)
 		}
 		return false, h.forget()
 	case p.Interrupted:
@@ -99,6 +105,13 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 		return false, nil
 	case p.Empty || p.Missing:
 		return false, h.forget()
+	}
+	old, err := h.seenAgain()
+	switch {
+	case err != nil:
+		return false, err
+	case old != nil:
+		return false, h.archiveOld(ctx, p, old, &Stopped{})
 	}
 	if _, err := h.Overlay.AdoptLive(ctx); err != nil {
 		return false, h.inTheWay(p, err)

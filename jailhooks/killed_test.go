@@ -194,6 +194,48 @@ func TestAfterStoppedCleanup(t *testing.T) {
 	}
 }
 
+// The same where cfg was unmounted below a busy tree: what a killed hook left mounted for cfg is in nobody's way.
+func TestAfterStoppedHostSide(t *testing.T) {
+	for _, kind := range cfgKinds {
+		t.Run(kind, func(t *testing.T) {
+			eachStep(t, func(m *machine, s *stopper) bool {
+				m.init()
+				m.unmountCfg(kind)
+				m.editAll()
+				stopped, _ := s.run(m, m.tryCleanup)
+				m.cleanup()
+				m.clean()
+				m.mountCfg()
+				m.init()
+				if !maps.Equal(m.rescued(), edits) {
+					m.populated(edits)
+				}
+				m.cleanup()
+				m.clean()
+				return stopped
+			})
+		})
+	}
+}
+
+// A hidden tree that could be reached, looked at by a start that stops anywhere: no edit is lost.
+func TestAfterStoppedHidden(t *testing.T) {
+	eachStep(t, func(m *machine, s *stopper) bool {
+		if m.target.Memory != config.BackingMD {
+			return false
+		}
+		m.init()
+		m.editAll()
+		m.cover()
+		stopped, _ := s.run(m, m.tryInit)
+		m.init()
+		if !maps.Equal(m.rescued(), edits) && m.mds["md3"] == "" {
+			m.populated(edits)
+		}
+		return stopped
+	})
+}
+
 // rescued are the files of the rescue archives.
 func (m *machine) rescued() map[string]string {
 	m.Helper()

@@ -168,6 +168,8 @@ func (s *session) jailCleanup(c *cli.Context) error {
 		_, err = fmt.Fprintf(s.out, "%s %s is not populated: nothing to clean up\n", t.Name, t.Live)
 	case done.Rescue != "":
 		_, err = fmt.Fprintf(s.out, "%s %s not saved but archived in %s, and taken away\n", t.Name, t.Live, filepath.Base(done.Rescue))
+	case done.Hidden:
+		_, err = fmt.Fprintf(s.out, "%s %s is hidden below the jail's root, and was left as it is\n", t.Name, t.Live)
 	case done.Result == nil:
 		_, err = fmt.Fprintf(s.out, "%s %s taken away: it was not whole\n", t.Name, t.Live)
 	default:

@@ -157,6 +157,6 @@ func TestNoZFS(t *testing.T) {
 		t.Logf("%s:\n%s", c.line, out)
 	}
 	m.says(m.run(2, "proto send two other:tank/x"), "it is not on ZFS")
-	m.says(m.run(0, "proto list two"), "two        1")
+	m.says(m.run(0, "proto list two"), "two        1         ")
 	m.holds(map[string]string{"/zfs.was.run": "(absent)"})
 }
