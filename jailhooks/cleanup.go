@@ -73,7 +73,7 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 			return err
 		}
 		if old != nil {
-			return h.archiveOld(ctx, &p, old, s)
+			return h.archiveOld(ctx, old, s)
 		}
 		if _, err := h.Overlay.AdoptLive(ctx); err != nil {
 			return h.inTheWay(&p, err)

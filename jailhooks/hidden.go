@@ -90,14 +90,13 @@ func (h *Hooks) seenAgain() (*overlay.Record, error) {
 	return &r, err
 }
 
-// archiveOld takes away a tree of an earlier start that was hidden and is seen again. It is not saved: the jail has run
+// archiveOld takes away a tree of an earlier start that was hidden and is seen again. It is never saved: the jail has run
 // since, and what it saved is newer. All of it that differs from the defaults goes to an archive first.
-func (h *Hooks) archiveOld(ctx context.Context, p *place, r *overlay.Record, s *Stopped) error {
-	if err := h.Overlay.WriteRecord(r); err != nil {
-		return err
-	}
-	var err error
-	if p.State, err = h.Overlay.State(); err != nil {
+func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) error {
+	h.Overlay.Known = r
+	defer func() { h.Overlay.Known = nil }()
+	p, err := h.look()
+	if err != nil {
 		return err
 	}
 	if s.Rescue, err = h.rescue(ctx); err != nil {
@@ -105,7 +104,7 @@ func (h *Hooks) archiveOld(ctx context.Context, p *place, r *overlay.Record, s *
 			h.Target.Live, err, h.Target.Name)
 	}
 	h.warn("%s held the /etc of an earlier start, which had been hidden; what differs in it from the defaults is in %s", h.Target.Live, s.Rescue)
-	if err := h.takeAway(ctx, p, s); err != nil {
+	if err := h.takeAway(ctx, &p, s); err != nil {
 		return err
 	}
 	return hostfile.Remove(h.hiddenRecord(r.Identity))

@@ -111,7 +111,7 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	case err != nil:
 		return false, err
 	case old != nil:
-		return false, h.archiveOld(ctx, p, old, &Stopped{})
+		return false, h.archiveOld(ctx, old, &Stopped{})
 	}
 	if _, err := h.Overlay.AdoptLive(ctx); err != nil {
 		return false, h.inTheWay(p, err)

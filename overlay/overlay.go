@@ -35,6 +35,9 @@ type Overlay struct {
 	// CfgAt and LiveAt are the directories where cfg and live are reached while they are not at their own places; ""
 	// where they are there. They are the host's own paths. What is at CfgAt has to hold a store already.
 	CfgAt, LiveAt string
+	// Known is taken for the target's record, nil reads it: for a live tree of an earlier start, while a later one has the
+	// record.
+	Known *Record
 
 	path   func(string) string // puts --root before a path of the model
 	mounts bool                // fstab mounts cfg, and does it here: with --root nothing is mounted

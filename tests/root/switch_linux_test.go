@@ -150,7 +150,7 @@ func TestNoZFS(t *testing.T) {
 		status int
 		line   string
 	}{
-		{0, "proto create two"}, {0, "proto snapshot two"}, {0, "proto list"}, {0, "proto snapshot proto"}, {0, "check"}, {1, "report"}, {0, "jail list"},
+		{0, "proto create two"}, {0, "proto snapshot two"}, {0, "proto list"}, {0, "proto snapshot proto"}, {1, "check"}, {1, "report"}, {0, "jail list"},
 		{0, "status"}, {0, "jail create --ip 192.168.0.9 --prototype two extra"}, {0, "jail destroy --yes extra"}, {0, "jail switch --plan vhost1 2"},
 	} {
 		out := m.run(c.status, c.line)
