@@ -62,6 +62,7 @@ func TestLinkInTheWay(t *testing.T) {
 // same; where it does not, what went elsewhere is undone if it can be told by its device, and never by the path, which leads anywhere.
 func TestSwappedWhileMounted(t *testing.T) {
 	eachSystem(t, func(m *machine) {
+		m.byDescriptor()
 		m.write("outside/precious", "untouched")
 		m.before = func(c run.Cmd) error {
 			if c.Name == "mount" {

@@ -63,20 +63,45 @@ func newMachine(t *testing.T, goos string, backing config.Backing) *machine {
 	}
 	m.target = &config.Target{Name: "vhost1", Root: m.path("jail/vhost1"), Base: m.path("base"), BaseID: "proto/etc@1", Cfg: m.path("cfg"), Live: m.path("jail/vhost1/etc")}
 	m.target.Memory, m.target.MemorySize, m.target.MaxFile, m.target.KeepGenerations, m.target.KeepBytes = backing, 16<<20, 1<<20, 100, 16<<20
-	model, err := config.Load(config.Options{Root: t.TempDir(), Euid: -1})
+	var err error
+	m.target.Classes, err = builtInClasses()
 	m.must(err)
-	m.target.Classes = model.Classes
 	return m
 }
 
+// builtInClasses are those of a machine without a configuration; the tests make thousands of machines.
+var builtInClasses = sync.OnceValues(func() (*config.Classes, error) {
+	dir, err := os.MkdirTemp("", "cfgd-test")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	model, err := config.Load(config.Options{Root: dir, Euid: -1})
+	if err != nil {
+		return nil, err
+	}
+	return model.Classes, nil
+})
+
+// shm is a directory in memory, which Linux has.
+const shm = "/dev/shm"
+
 // memDir is t.TempDir in memory: nothing here needs a real fsync(2).
 func memDir(t testing.TB) string {
-	dir, err := os.MkdirTemp("/dev/shm", "cfgd-test")
+	dir, err := os.MkdirTemp(shm, "cfgd-test")
 	if err != nil {
 		return t.TempDir()
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
+}
+
+// byDescriptor skips what the hooks do on Linux alone, by /proc, where the tests run on another system.
+func (m *machine) byDescriptor() {
+	m.Helper()
+	if _, err := os.Readlink("/proc/self/fd/0"); m.goos == "linux" && err != nil {
+		m.Skipf("on Linux a directory is mounted on by its descriptor, in /proc, which is not to be had here: %v", err)
+	}
 }
 
 // hooks are those of a new process.
