@@ -43,8 +43,8 @@ func (s *session) protoCommand() *cli.Command {
 			},
 			{
 				Name: "snapshot", ArgsUsage: "[NAME]", Usage: "take a snapshot with the next number",
-				Description: "With ZFS a recursive one, so that the system and its etc are of the same moment; without it a copy in the prototype's\n" +
-					".cfgd/snapshot. Refuses while packages are being installed. NAME may be left out where there is one prototype.",
+				Description: "If the prototype's root is a ZFS dataset, a recursive one, so that the system and its etc are of the same moment; else a\n" +
+					"copy in the prototype's .cfgd/snapshot, whether zfs(8) is installed or not. Refuses while packages are being installed. NAME may be left out where there is one prototype.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "comment", Usage: "a `TEXT` to keep with it"},
 					&cli.BoolFlag{Name: "plan", Usage: "print what would run"},
