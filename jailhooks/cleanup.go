@@ -156,14 +156,15 @@ func (h *Hooks) takeAway(ctx context.Context, p *place, s *Stopped) error {
 	return h.forget()
 }
 
-// busy says that live stays mounted, and who keeps it. It is not unmounted by force: what the processes there write next
-// would be lost, and they would not know.
+// busy says that live stays mounted, and who keeps it. It is not unmounted by force: what the processes there
+// write next would be lost, and they would not know.
 func (h *Hooks) busy(ctx context.Context, done string, err error) error {
 	who := h.users() + " shows who uses it"
 	if holders := h.holders(ctx); holders != "" {
 		who += ": " + holders
 	}
-	return fmt.Errorf("%s, but %s is still mounted: %w (%s); end what uses it, then run cfgd jail cleanup %s again", done, h.Target.Live, err, who, h.Target.Name)
+	return fmt.Errorf("%s, but %s is still mounted: %w (%s); end what uses it, then run cfgd jail cleanup %s again",
+		done, h.Target.Live, err, who, h.Target.Name)
 }
 
 // users is the command that lists who keeps live busy.

@@ -84,7 +84,8 @@ func eachCfg(t *testing.T, f func(m *machine, kind string)) {
 	}
 }
 
-// Busy at the stop: what is edited after the first cleanup goes to cfg from the host's side when it is tried again.
+// Busy at the stop: what is edited after the first cleanup goes to cfg from the host's side when it is tried
+// again.
 func TestCfgUnmountedBelow(t *testing.T) {
 	eachCfg(t, func(m *machine, kind string) {
 		m.init()
@@ -133,7 +134,8 @@ func TestCfgUnmountedStillBusy(t *testing.T) {
 	})
 }
 
-// The archive is the last resort: where cfg cannot be reached, or what is there is no cfg. The next start names it.
+// The archive is the last resort: where cfg cannot be reached, or what is there is no cfg. The next start
+// names it.
 func TestCfgOutOfReach(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(m *machine)

@@ -28,9 +28,9 @@ func (h *Hooks) discard(ctx context.Context, p *place) error {
 	return h.forget()
 }
 
-// clearHidden deals with memory that the record names and that nobody sees: jail(8) undid the mounts of a failed start
-// below it, or could not, and the next start mounted the jail's root over it; or a hook was killed before it gave an md
-// back. A tree that was whole may hold what is saved nowhere.
+// clearHidden deals with memory that the record names and that nobody sees: jail(8) undid the mounts of a
+// failed start below it, or could not, and the next start mounted the jail's root over it; or a hook was
+// killed before it gave an md back. A tree that was whole may hold what is saved nowhere.
 func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 	r := p.Record
 	switch {
@@ -42,8 +42,9 @@ func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 		return nil
 	case r.State == overlay.Populated:
 		s.Hidden = true
-		h.warn("an earlier start left a tmpfs on %s that the jail's root now hides, with all that was not saved in it: when the jail is stopped,"+
-			" umount %s and run cfgd jail cleanup %s, which puts it in an archive", h.Target.Live, h.Target.Root, h.Target.Name)
+		h.warn("an earlier start left a tmpfs on %s that the jail's root now hides, with all that was not saved in it:"+
+			" when the jail is stopped, umount %s and run cfgd jail cleanup %s, which puts it in an archive",
+			h.Target.Live, h.Target.Root, h.Target.Name)
 		return h.keepHidden(r)
 	case len(p.mounts) == 1 && p.mounts[0].Type == "tmpfs" && h.GOOS == "freebsd":
 		// umount(8) there goes by the table of mounts, and so reaches what is hidden, as long as it is the only one of its name.
@@ -54,9 +55,9 @@ func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 	return nil
 }
 
-// clearMD unmounts and destroys the md of an earlier start, and saves what it holds. Its number may be somebody else's by
-// now: unless it is mounted where the record says, only one that is swap-backed as ours are is looked at, and mount(8) and
-// mdconfig(8) refuse while it is in use.
+// clearMD unmounts and destroys the md of an earlier start, and saves what it holds. Its number may be
+// somebody else's by now: unless it is mounted where the record says, only one that is swap-backed as ours
+// are is looked at, and mount(8) and mdconfig(8) refuse while it is in use.
 func (h *Hooks) clearMD(ctx context.Context, p *place, s *Stopped) error {
 	r := p.Record
 	md := memory.Memory{Backing: config.BackingMD, Device: r.Device}

@@ -16,13 +16,15 @@ import (
 	"cfgd/overlay"
 )
 
-// A tree may be hidden: it stayed mounted when its jail stopped, because somebody was in it, and the next start mounted
-// the jail's root over it. What was changed in it since its last save is nowhere else. An md(4) is unmounted by its device
-// and looked at elsewhere. A tmpfs(5) is gone when it is unmounted, and cannot be reached while it is hidden: it stays, and
-// its record is kept, so that it is known again when it is seen again.
+// A tree may be hidden: it stayed mounted when its jail stopped, because somebody was in it, and the next
+// start mounted the jail's root over it. What was changed in it since its last save is nowhere else. An md(4)
+// is unmounted by its device and looked at elsewhere. A tmpfs(5) is gone when it is unmounted, and cannot be
+// reached while it is hidden: it stays, and its record is kept, so that it is known again when it is seen
+// again.
 
-// saveHidden saves the tree of the record that is on an md(4), which nothing shows any more, and destroys the md. The md
-// is unmounted, which fails as long as somebody uses it, and mounted read-only on a directory of the host's own.
+// saveHidden saves the tree of the record that is on an md(4), which nothing shows any more, and destroys the
+// md. The md is unmounted, which fails as long as somebody uses it, and mounted read-only on a directory of
+// the host's own.
 func (h *Hooks) saveHidden(ctx context.Context, md memory.Memory, mounted bool, s *Stopped) error {
 	if mounted {
 		if _, err := h.Run.Run(ctx, md.UnmakePlan()[0]); err != nil {
@@ -51,9 +53,11 @@ func (h *Hooks) saveHidden(ctx context.Context, md memory.Memory, mounted bool, 
 	return md.Destroy(ctx, h.Run)
 }
 
-// hiddenRecord is where the record of a hidden tree is kept: in /var/run, as the tree does not outlive the machine either.
+// hiddenRecord is where the record of a hidden tree is kept: in /var/run, as the tree does not outlive the
+// machine either.
 func (h *Hooks) hiddenRecord(identity string) string {
-	return filepath.Join(h.Overlay.RunDir, "hidden", fmt.Sprintf("%s.%.6x.json", h.Target.Name, sha256.Sum256([]byte(identity))))
+	sum := sha256.Sum256([]byte(identity))
+	return filepath.Join(h.Overlay.RunDir, "hidden", fmt.Sprintf("%s.%.6x.json", h.Target.Name, sum))
 }
 
 // keepHidden keeps the record of a tree that is hidden.
@@ -90,8 +94,9 @@ func (h *Hooks) seenAgain() (*overlay.Record, error) {
 	return &r, err
 }
 
-// archiveOld takes away a tree of an earlier start that was hidden and is seen again. It is never saved: the jail has run
-// since, and what it saved is newer. All of it that differs from the defaults goes to an archive first.
+// archiveOld takes away a tree of an earlier start that was hidden and is seen again. It is never saved: the
+// jail has run since, and what it saved is newer. All of it that differs from the defaults goes to an archive
+// first.
 func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) error {
 	h.Overlay.Known = r
 	defer func() { h.Overlay.Known = nil }()
@@ -100,10 +105,11 @@ func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) e
 		return err
 	}
 	if s.Rescue, err = h.rescue(ctx); err != nil {
-		return fmt.Errorf("%s holds the /etc of an earlier start, and no rescue archive: %w; mend the cause and run cfgd jail cleanup %s again",
-			h.Target.Live, err, h.Target.Name)
+		return fmt.Errorf("%s holds the /etc of an earlier start, and no rescue archive: %w;"+
+			" mend the cause and run cfgd jail cleanup %s again", h.Target.Live, err, h.Target.Name)
 	}
-	h.warn("%s held the /etc of an earlier start, which had been hidden; what differs in it from the defaults is in %s", h.Target.Live, s.Rescue)
+	h.warn("%s held the /etc of an earlier start, which had been hidden; what differs in it from the defaults is in %s",
+		h.Target.Live, s.Rescue)
 	if err := h.takeAway(ctx, &p, s); err != nil {
 		return err
 	}

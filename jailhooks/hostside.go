@@ -14,9 +14,10 @@ import (
 	"cfgd/overlay"
 )
 
-// When a jail's /etc is busy at its stop, jail(8) goes on and unmounts what its fstab mounted. What is left is a live tree
-// without its cfg. The fstab still knows what cfg is. So the last save goes there from the host's side: by the directory
-// that a nullfs(5) shows, or by a mount of the dataset or device on a directory of the host's own.
+// When a jail's /etc is busy at its stop, jail(8) goes on and unmounts what its fstab mounted. What is left
+// is a live tree without its cfg. The fstab still knows what cfg is. So the last save goes there from the
+// host's side: by the directory that a nullfs(5) shows, or by a mount of the dataset or device on a directory
+// of the host's own.
 
 // errNoOtherWay says that cfg can be reached at its own place alone.
 var errNoOtherWay = errors.New("the fstab names nothing by which it could be reached")
@@ -31,7 +32,8 @@ func (h *Hooks) cfgGone() error {
 	return nil
 }
 
-// saveHostSide is the last save where cfg is not at its own place. Its error is why, or says what more was tried.
+// saveHostSide is the last save where cfg is not at its own place. Its error is why, or says what more was
+// tried.
 func (h *Hooks) saveHostSide(ctx context.Context, s *Stopped, why error) error {
 	if h.Embedded || h.cfgGone() == nil {
 		return why
@@ -44,13 +46,15 @@ func (h *Hooks) saveHostSide(ctx context.Context, s *Stopped, why error) error {
 	err = h.save(ctx, s)
 	h.Overlay.CfgAt = ""
 	if err2 := done(); err2 != nil {
-		h.warn("%s is still mounted on %s: %v; umount it before the jail is started", h.Target.CfgSource, dir, err2)
+		h.warn("%s is still mounted on %s: %v; umount it before the jail is started",
+			h.Target.CfgSource, dir, err2)
 	}
 	if err != nil {
 		return fmt.Errorf("%w; from the host's side, by %s: %w", why, h.Target.CfgSource, err)
 	}
 	s.HostSide = true
-	h.warn("nothing was mounted on cfg %s any more: the last save went to %s, which the fstab mounts there", h.Target.Cfg, h.Target.CfgSource)
+	h.warn("nothing was mounted on cfg %s any more: the last save went to %s, which the fstab mounts there",
+		h.Target.Cfg, h.Target.CfgSource)
 	return nil
 }
 
@@ -68,8 +72,8 @@ func (h *Hooks) hostCfg(ctx context.Context) (dir string, done func() error, err
 	return h.mountAside(ctx, "cfg", run.Command("mount", "-t", t.CfgType, t.CfgSource))
 }
 
-// mountAside runs a command of mount(8), with a directory of the host's own added to its words: one below /var/run/cfgd
-// that root alone can enter.
+// mountAside runs a command of mount(8), with a directory of the host's own added to its words: one below
+// /var/run/cfgd that root alone can enter.
 func (h *Hooks) mountAside(ctx context.Context, what string, mount run.Cmd) (dir string, done func() error, err error) {
 	dir = h.aside(what)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -93,8 +97,8 @@ func (h *Hooks) aside(what string) string {
 	return filepath.Join(h.Overlay.RunDir, "mnt", h.Target.Name+"."+what)
 }
 
-// unmountAside unmounts what is there, also if whoever waits for it has gone: the next start of the jail could not mount
-// its cfg.
+// unmountAside unmounts what is there, also if whoever waits for it has gone: the next start of the jail
+// could not mount its cfg.
 func (h *Hooks) unmountAside(ctx context.Context, dir string) error {
 	listed, err := filepath.EvalSymlinks(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,8 +128,8 @@ func (h *Hooks) sweepAside(ctx context.Context) {
 	}
 }
 
-// rootStays warns of the jail's root where jail(8) could not unmount it below a busy /etc: the next start of the jail
-// would mount it once more, which nullfs(5) and ZFS refuse.
+// rootStays warns of the jail's root where jail(8) could not unmount it below a busy /etc: the next start of
+// the jail would mount it once more, which nullfs(5) and ZFS refuse.
 func (h *Hooks) rootStays() {
 	root, err := filepath.EvalSymlinks(h.Target.Root)
 	if err != nil {
@@ -151,8 +155,8 @@ func (h *Hooks) holders(ctx context.Context) string {
 // mostHolders is how many a message names.
 const mostHolders = 5
 
-// fstatHolders reads what fstat(1) prints: USER CMD PID FD and more. A command's name may have blanks in it, and is the
-// process's own word.
+// fstatHolders reads what fstat(1) prints: USER CMD PID FD and more. A command's name may have blanks in it,
+// and is the process's own word.
 func fstatHolders(out string) string {
 	var all []string
 	seen := map[string]bool{}

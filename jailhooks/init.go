@@ -95,7 +95,8 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 			h.warn("what an earlier start left is still there: %v", err)
 		}
 		if old.Result != nil && len(old.Result.Saved) > 0 && old.Rescue == "" {
-			h.warn("an earlier start left its /etc hidden on %s: saved as generation %d, and taken away", p.Record.Device, old.Result.Generation)
+			h.warn("an earlier start left its /etc hidden on %s: saved as generation %d, and taken away",
+				p.Record.Device, old.Result.Generation)
 		}
 		return false, h.forget()
 	case p.Interrupted:

@@ -81,8 +81,8 @@ func TestSwappedWhileMounted(t *testing.T) {
 	})
 }
 
-// A tree stayed mounted, and the next start mounts the jail's root over it. What was not saved of it is saved where it can
-// be reached, by its md; a tmpfs stays, and is put into an archive when it is seen again.
+// A tree stayed mounted, and the next start mounts the jail's root over it. What was not saved of it is saved
+// where it can be reached, by its md; a tmpfs stays, and is put into an archive when it is seen again.
 func TestHiddenByTheRoot(t *testing.T) {
 	want := map[string]string{
 		"freebsd/md":    "umount /dev/md3\nmount -o ro /dev/md3 /run/mnt/vhost1.etc\numount /run/mnt/vhost1.etc\nmdconfig -d -u 3\nmdconfig -a",
@@ -130,7 +130,8 @@ func TestHiddenByTheRoot(t *testing.T) {
 	})
 }
 
-// The old tree is seen again by a start, with nothing mounted over it: it goes to an archive, and the start goes on.
+// The old tree is seen again by a start, with nothing mounted over it: it goes to an archive, and the start
+// goes on.
 func TestSeenAgainAtStart(t *testing.T) {
 	m := newMachine(t, "linux", config.BackingTmpfs)
 	m.init()
@@ -148,7 +149,8 @@ func TestSeenAgainAtStart(t *testing.T) {
 	m.clean()
 }
 
-// A hidden md that somebody still uses, and one that can't be mounted: the start goes on, and nothing of it is lost.
+// A hidden md that somebody still uses, and one that can't be mounted: the start goes on, and nothing of it
+// is lost.
 func TestHiddenAndBusy(t *testing.T) {
 	for _, command := range []string{"umount /dev/md3", "mount -o ro", "umount /run/mnt"} {
 		m := newMachine(t, "freebsd", config.BackingMD)

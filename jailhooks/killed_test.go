@@ -200,7 +200,8 @@ func TestAfterStoppedCleanup(t *testing.T) {
 	}
 }
 
-// The same where cfg was unmounted below a busy tree: what a killed hook left mounted for cfg is in nobody's way.
+// The same where cfg was unmounted below a busy tree: what a killed hook left mounted for cfg is in nobody's
+// way.
 func TestAfterStoppedHostSide(t *testing.T) {
 	for _, kind := range cfgKinds {
 		t.Run(kind, func(t *testing.T) {

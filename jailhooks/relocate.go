@@ -62,9 +62,10 @@ func (r *Relocation) Lines() []string {
 //	9  what was put aside goes                                                  the link; the copy is whole
 //	10 the record says that it is done, fsynced
 //
-// Undo is the same with the places exchanged: the copy beside the link is fsynced, replaces it, and the directory is
-// fsynced, before anything at the new place goes. Cut short anywhere, Settle finishes it, or undoes it where only copies
-// were made. It cannot know whether the last fsync was done, and so does it again before it removes an original.
+// Undo is the same with the places exchanged: the copy beside the link is fsynced, replaces it, and the
+// directory is fsynced, before anything at the new place goes. Cut short anywhere, Settle finishes it, or
+// undoes it where only copies were made. It cannot know whether the last fsync was done, and so does it again
+// before it removes an original.
 type Relocator struct {
 	Model *config.Model
 	Hook  dirfd.Hook // asked before every change of a prototype's tree; for tests
@@ -375,8 +376,8 @@ func (k *Relocator) Undo(ctx context.Context, r *Relocation) error {
 	return k.returned(r, d, name)
 }
 
-// returned removes what an undoing leaves. It may follow a call that was cut short after the rename and before the
-// fsync of the directory, so that it syncs the directory first.
+// returned removes what an undoing leaves. It may follow a call that was cut short after the rename and
+// before the fsync of the directory, so that it syncs the directory first.
 func (k *Relocator) returned(r *Relocation, d *dirfd.Dir, name string) error {
 	if err := d.Sync(); err != nil {
 		return err

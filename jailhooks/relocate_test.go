@@ -174,10 +174,10 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 	}
 }
 
-// writeBack is what of a relocation is not on stable storage yet. It takes what is copied as one thing, beside the place
-// that it is for: a copy is dirty from its first change until all of it is synced, a directory from each change of its
-// names. It complains of each removal, and of each rename over or away, of an original whose copy could be lost by a
-// power cut.
+// writeBack is what of a relocation is not on stable storage yet. It takes what is copied as one thing,
+// beside the place that it is for: a copy is dirty from its first change until all of it is synced, a
+// directory from each change of its names. It complains of each removal, and of each rename over or away, of
+// an original whose copy could be lost by a power cut.
 type writeBack struct {
 	*testing.T
 	r     *Relocation

@@ -13,9 +13,9 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// rescue writes the archive: its directory, whose name is fsynced if it is new; a new file, fsynced; a rename to its
-// name; the directory fsynced. Only then may the tree go. One that was begun and not finished is written anew, so that
-// kills leave no heap of halves.
+// rescue writes the archive: its directory, whose name is fsynced if it is new; a new file, fsynced; a rename
+// to its name; the directory fsynced. Only then may the tree go. One that was begun and not finished is
+// written anew, so that kills leave no heap of halves.
 func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
 	if err := hostfile.MkdirAll(h.RescueDir, 0o700); err != nil {
 		return "", err
@@ -47,8 +47,8 @@ func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
 	return name, hostfile.SyncDir(h.RescueDir)
 }
 
-// nameArchives warns of the archives of this target that are still there: what is in them is in no cfg. They are not
-// brought back by themselves, for what was saved since may be newer.
+// nameArchives warns of the archives of this target that are still there: what is in them is in no cfg. They
+// are not brought back by themselves, for what was saved since may be newer.
 func (h *Hooks) nameArchives() {
 	names, err := os.ReadDir(h.RescueDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

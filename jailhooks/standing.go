@@ -22,12 +22,14 @@ type Standing struct {
 // mostNullfs bounds how many nullfs(5) mounts are followed, each of which shows a directory of another.
 const mostNullfs = 16
 
-// DatasetOf is the ZFS dataset whose root a path is, "" where it is the root of none. A directory somewhere in a dataset
-// is no prototype of ZFS's: its snapshots would be those of the whole dataset, and have no path below the prototype. A
-// nullfs(5) is looked through. What is not there yet stands on the deepest directory above it that is.
+// DatasetOf is the ZFS dataset whose root a path is, "" where it is the root of none. A directory somewhere
+// in a dataset is no prototype of ZFS's: its snapshots would be those of the whole dataset, and have no path
+// below the prototype. A nullfs(5) is looked through. What is not there yet stands on the deepest directory
+// above it that is.
 //
-// It asks the system alone, by ask. zfs(8) is in every FreeBSD, whether there is a pool or not, and loads zfs.ko when it
-// is called: so it is called for what this function, an fstab or the administrator says is on ZFS, and for nothing else.
+// It asks the system alone, by ask. zfs(8) is in every FreeBSD, whether there is a pool or not, and loads
+// zfs.ko when it is called: so it is called for what this function, an fstab or the administrator says is on
+// ZFS, and for nothing else.
 func DatasetOf(path string, ask func(dir string) (Standing, error)) (string, error) {
 	dir, err := deepest(path)
 	if err != nil {
@@ -83,8 +85,8 @@ type Stock struct {
 	References func() ([]config.Reference, error)
 }
 
-// Snapshots are copies where there are copies already, with --root, and where the prototype's root is the root of no ZFS
-// dataset; otherwise ZFS's. A dataset that cfgd.toml gives is believed.
+// Snapshots are copies where there are copies already, with --root, and where the prototype's root is the
+// root of no ZFS dataset; otherwise ZFS's. A dataset that cfgd.toml gives is believed.
 func (k Stock) Snapshots() (Snapshots, error) {
 	_, err := os.Stat(filepath.Join(k.Root, config.CopyMark))
 	switch {
@@ -96,19 +98,22 @@ func (k Stock) Snapshots() (Snapshots, error) {
 		return ZFS{Run: k.Run, Dataset: k.Prototype.Dataset}, nil
 	}
 	if k.Prototype.Root == "" {
-		return nil, fmt.Errorf("%s: its root is not known: give root or dataset in [prototype.%[1]s] of cfgd.toml", k.Prototype.Name)
+		return nil, fmt.Errorf("%s: its root is not known: give root or dataset in [prototype.%[1]s] of cfgd.toml",
+			k.Prototype.Name)
 	}
 	dataset, err := DatasetOf(k.Root, k.Ask)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w; if it is on ZFS, give its dataset in [prototype.%[1]s] of cfgd.toml", k.Prototype.Name, err)
+		return nil, fmt.Errorf("%s: %w; if it is on ZFS, give its dataset in [prototype.%[1]s] of cfgd.toml",
+			k.Prototype.Name, err)
 	case dataset != "":
 		return ZFS{Run: k.Run, Dataset: dataset}, nil
 	}
 	return Copies{Root: k.Root}, k.expectsZFS()
 }
 
-// expectsZFS refuses copies of a prototype of which an fstab names a snapshot of ZFS's: its filesystem is not mounted.
+// expectsZFS refuses copies of a prototype of which an fstab names a snapshot of ZFS's: its filesystem is not
+// mounted.
 func (k Stock) expectsZFS() error {
 	refs, err := k.References()
 	if err != nil {
@@ -116,8 +121,8 @@ func (k Stock) expectsZFS() error {
 	}
 	for _, r := range refs {
 		if r.Snapshot.Mark == config.ZFSMark && r.Snapshot.Tree == k.Prototype.Root {
-			return fmt.Errorf("%s: %s names a snapshot of ZFS, but %s is not the root of a ZFS dataset: mount it, or give its dataset in [prototype.%[1]s] of cfgd.toml",
-				k.Prototype.Name, r.At, k.Root)
+			return fmt.Errorf("%s: %s names a snapshot of ZFS, but %s is not the root of a ZFS dataset:"+
+				" mount it, or give its dataset in [prototype.%[1]s] of cfgd.toml", k.Prototype.Name, r.At, k.Root)
 		}
 	}
 	return nil

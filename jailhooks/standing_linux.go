@@ -8,8 +8,8 @@ import (
 // zfsMagic is what statfs(2) says of a ZFS dataset.
 const zfsMagic = 0x2fc12fc1
 
-// SystemStanding asks statfs(2) whether a directory without links in its path is on ZFS; the dataset stands in the table
-// of mounts.
+// SystemStanding asks statfs(2) whether a directory without links in its path is on ZFS; the dataset stands
+// in the table of mounts.
 func SystemStanding(dir string) (Standing, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

@@ -111,7 +111,8 @@ func (r noCommand) Run(_ context.Context, c run.Cmd) (string, error) {
 	return "", errors.ErrUnsupported
 }
 
-// Which snapshots a prototype has, and that nothing of it without ZFS runs a command: zfs(8) would load zfs.ko.
+// Which snapshots a prototype has, and that nothing of it without ZFS runs a command: zfs(8) would load
+// zfs.ko.
 func TestStock(t *testing.T) {
 	t.Parallel()
 	ref := func(mark string) []config.Reference {

@@ -32,11 +32,12 @@ type Overlay struct {
 	// MountCfg makes cfg reachable, and with write writable, where it is so only while it is needed, and returns what undoes that. Nil where it always is.
 	MountCfg func(ctx context.Context, write bool) (unmount func() error, err error)
 
-	// CfgAt and LiveAt are the directories where cfg and live are reached while they are not at their own places; ""
-	// where they are there. They are the host's own paths. What is at CfgAt has to hold a store already.
+	// CfgAt and LiveAt are the directories where cfg and live are reached while they are not at their own
+	// places; "" where they are there. They are the host's own paths. What is at CfgAt has to hold a store
+	// already.
 	CfgAt, LiveAt string
-	// Known is taken for the target's record, nil reads it: for a live tree of an earlier start, while a later one has the
-	// record.
+	// Known is taken for the target's record, nil reads it: for a live tree of an earlier start, while a
+	// later one has the record.
 	Known *Record
 
 	path   func(string) string // puts --root before a path of the model
@@ -124,11 +125,12 @@ func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// ErrNoStore says that a directory that should be a cfg, and was reached by another path than its own, holds no store.
+// ErrNoStore says that a directory that should be a cfg, and was reached by another path than its own, holds
+// no store.
 var ErrNoStore = errors.New("no store of cfgd in it")
 
-// openCfgAt opens cfg where it is not at its own place. The directory may as well be the mountpoint of something that is
-// not mounted: only one that holds a store is taken, and none is made.
+// openCfgAt opens cfg where it is not at its own place. The directory may as well be the mountpoint of
+// something that is not mounted: only one that holds a store is taken, and none is made.
 func (o *Overlay) openCfgAt() (*dirfd.Dir, error) {
 	d, err := dirfd.Open(o.CfgAt, o.Hook)
 	if err != nil {

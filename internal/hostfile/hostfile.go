@@ -42,8 +42,8 @@ func Write(name string, data []byte, mode fs.FileMode) error {
 	return put(name, data, mode, nil)
 }
 
-// MkdirAll is os.MkdirAll, durably: the directory that gets a new one is fsynced. What is written into a directory whose
-// own name is lost in a power cut is lost with it.
+// MkdirAll is os.MkdirAll, durably: the directory that gets a new one is fsynced. What is written into a
+// directory whose own name is lost in a power cut is lost with it.
 func MkdirAll(dir string, mode fs.FileMode) error {
 	if st, err := os.Stat(dir); err == nil && st.IsDir() {
 		return nil

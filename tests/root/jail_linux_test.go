@@ -265,8 +265,8 @@ func (m *machine) byNullfs() {
 	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"), "zpool/vhost1/cfg /jail/vhost1/cfg zfs", "/store /jail/vhost1/cfg nullfs", 1))
 }
 
-// stopBusy stops the jail while somebody stands in its etc, as jail(8) does: the cleanup fails, what the fstab mounted goes,
-// and the root stays below the busy etc.
+// stopBusy stops the jail while somebody stands in its etc, as jail(8) does: the cleanup fails, what the
+// fstab mounted goes, and the root stays below the busy etc.
 func (m *machine) stopBusy() {
 	m.Helper()
 	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted", "end what uses it")
@@ -286,8 +286,8 @@ func (m *machine) mountpointEmpty() {
 	}
 }
 
-// A busy etc outlives its cfg. The daemon holds, whether the root can be written or not; the cleanup that is tried again
-// saves to the store by its own path; the next start has it all.
+// A busy etc outlives its cfg. The daemon holds, whether the root can be written or not; the cleanup that is
+// tried again saves to the store by its own path; the next start has it all.
 func TestBusyAtTheStop(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -335,8 +335,8 @@ func TestBusyAtTheStop(t *testing.T) {
 	m.unmountAll()
 }
 
-// The same with a cfg that is a filesystem of its own: it is mounted on a directory of the host's for the save, and the
-// next start can mount it.
+// The same with a cfg that is a filesystem of its own: it is mounted on a directory of the host's for the
+// save, and the next start can mount it.
 func TestBusyAtTheStopWithDevice(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -368,7 +368,8 @@ func TestBusyAtTheStopWithDevice(t *testing.T) {
 	m.unmountAll()
 }
 
-// The jail is started again while the old tree is still mounted and busy: with its root mounted over it, and without.
+// The jail is started again while the old tree is still mounted and busy: with its root mounted over it, and
+// without.
 func TestStartedWhileBusy(t *testing.T) {
 	if !namespaced(t) {
 		return

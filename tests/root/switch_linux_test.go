@@ -135,7 +135,8 @@ func TestSwitchJails(t *testing.T) {
 	m.holds(map[string]string{"/store.vhost2/later": "kept\n"})
 }
 
-// Where no prototype stands on ZFS zfs(8) is never run, though it is installed: on FreeBSD it would load zfs.ko.
+// Where no prototype stands on ZFS zfs(8) is never run, though it is installed: on FreeBSD it would load
+// zfs.ko.
 func TestNoZFS(t *testing.T) {
 	if !namespaced(t) {
 		return
