@@ -149,6 +149,60 @@ func TestSeenAgainAtStart(t *testing.T) {
 	m.clean()
 }
 
+// The same while somebody is in it, or while no archive can be had: the new one is mounted over it, and a later stop
+// archives it.
+func TestSeenAgainAndStays(t *testing.T) {
+	for name, spoil := range map[string]func(m *machine) (mend func()){
+		"busy": func(m *machine) func() {
+			m.failing("umount", "device busy")
+			return func() { m.before = nil }
+		},
+		"no archive": func(m *machine) func() {
+			m.write("rescue", "a file where a directory should be")
+			return func() { m.must(os.Remove(m.path("rescue"))) }
+		},
+	} {
+		m := newMachine(t, "freebsd", config.BackingTmpfs)
+		m.init()
+		m.editAll()
+		m.cover()
+		m.init()
+		m.cleanup()
+		m.uncover()
+		mend := spoil(m)
+		before := m.before
+		m.before = func(c run.Cmd) error {
+			if c.Name == "mount" {
+				return errors.New("no memory left")
+			}
+			if before != nil {
+				return before(c)
+			}
+			return nil
+		}
+		m.initFails("no memory left")
+		m.before = before
+		if m.live()["rc.conf"] != "edited\n" {
+			t.Fatalf("%s: a mount that failed took the old tree away: %q", name, m.live())
+		}
+		s := m.init()
+		if !contains(s.Warnings, "the new one is mounted over it") || len(m.mounts) != 2 {
+			t.Errorf("%s: %q, %d mounts", name, s.Warnings, len(m.mounts))
+		}
+		m.populated(nil)
+		mend()
+		m.edit("hosts", "newer\n")
+		m.cleanup()
+		if s := m.cleanup(); s.Rescue == "" {
+			t.Errorf("%s: %+v", name, s)
+		}
+		m.clean()
+		if got := m.rescued(); !maps.Equal(got, edits) || m.read("cfg/hosts") != "newer\n" || m.read("cfg/rc.conf") != "(absent)" {
+			t.Errorf("%s: archive %q, cfg/hosts %q", name, got, m.read("cfg/hosts"))
+		}
+	}
+}
+
 // A hidden md that somebody still uses, and one that can't be mounted: the start goes on, and nothing of it
 // is lost.
 func TestHiddenAndBusy(t *testing.T) {
