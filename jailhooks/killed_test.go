@@ -243,6 +243,35 @@ func TestAfterStoppedHidden(t *testing.T) {
 	})
 }
 
+// A tree that was hidden is seen again, by a hook that stops anywhere: it is archived, and never saved over what is newer.
+func TestAfterStoppedSeenAgain(t *testing.T) {
+	for name, hook := range map[string]func(m *machine) error{"cleanup": (*machine).tryCleanup, "init": (*machine).tryInit} {
+		t.Run(name, func(t *testing.T) {
+			eachStep(t, func(m *machine, s *stopper) bool {
+				if m.target.Memory != config.BackingTmpfs {
+					return false
+				}
+				m.init()
+				m.editAll()
+				m.cover()
+				m.init()
+				m.edit("rc.conf", "newer\n")
+				m.cleanup()
+				m.uncover()
+				stopped, _ := s.run(m, func() error { return hook(m) })
+				for range 3 { // what is over it, it, nothing
+					m.cleanup()
+				}
+				m.clean()
+				if m.read("cfg/rc.conf") != "newer\n" || m.read("cfg/local/new") != "(absent)" || !maps.Equal(m.rescued(), edits) {
+					m.Errorf("cfg/rc.conf %q, archive %q", m.read("cfg/rc.conf"), m.rescued())
+				}
+				return stopped
+			})
+		})
+	}
+}
+
 // rescued are the files of the rescue archives.
 func (m *machine) rescued() map[string]string {
 	m.Helper()
