@@ -3,11 +3,13 @@ package root
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -275,6 +277,53 @@ func (m *machine) stopBusy() {
 	if err := unix.Unmount("/jail/vhost1", 0); err != unix.EBUSY {
 		m.Fatalf("the root is held by its etc: %v", err)
 	}
+}
+
+// syslogd hears what is written to syslog(3) from now on, and returns it when it is asked.
+func (m *machine) syslogd() (heard func() string) {
+	m.Helper()
+	if _, err := os.Lstat("/dev/log"); err == nil {
+		m.Skip("the real machine's syslogd would hear it")
+	}
+	m.must(os.MkdirAll("/var/run", 0o755))
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "/var/run/log", Net: "unixgram"})
+	m.must(err)
+	m.Cleanup(func() { c.Close() })
+	return func() string {
+		var all strings.Builder
+		b := make([]byte, 64<<10)
+		m.must(c.SetReadDeadline(time.Now().Add(time.Millisecond))) // whoever wrote has ended
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				return all.String()
+			}
+			all.Write(b[:n])
+		}
+	}
+}
+
+// rc.d/jail throws away what a stop prints: what matters is in the system's log.
+func TestHooksTellSyslogd(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.byNullfs()
+	m.mountAll()
+	heard := m.syslogd()
+	m.cfgd(0, "jail init vhost1")
+	m.cfgd(64, "jail cleanup")
+	if got := heard(); got != "" {
+		t.Errorf("all is well, and the log has %q", got)
+	}
+	leave := m.shell(live)
+	m.stopBusy()
+	m.says(heard(), "cfgd[", "vhost1: all is saved, but /jail/vhost1/etc is still mounted", "run cfgd jail cleanup vhost1 again")
+	leave()
+	m.cfgd(0, "jail cleanup vhost1")
+	m.says(heard(), "vhost1: nothing was mounted on cfg", "umount /jail/vhost1 before the jail is started again")
+	m.umount("/jail/vhost1")
 }
 
 // mountpointEmpty sees that nothing was written where cfg is mounted while it is not.
