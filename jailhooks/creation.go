@@ -345,7 +345,7 @@ func (k *Creator) undo(ctx context.Context, c *Creation, snapshots bool) error {
 		errs = append(errs, k.destroy(ctx, s, run.Command("zfs", "destroy", s)))
 	}
 	for _, d := range c.Dirs {
-		errs = append(errs, os.RemoveAll(k.Model.Path(d.Name)))
+		errs = append(errs, dirfd.RemoveTree(k.Model.Path(d.Name), nil))
 	}
 	errs = append(errs, k.removeRoot(c))
 	errs = append(errs, k.save(ctx, c))
@@ -379,7 +379,7 @@ func (k *Creator) destroy(ctx context.Context, name string, cmd run.Cmd) error {
 func (k *Creator) removeRoot(c *Creation) error {
 	root := k.Model.Path(c.Root)
 	if k.Model.Root != "" {
-		return os.RemoveAll(root)
+		return dirfd.RemoveTree(root, nil)
 	}
 	if err := os.Remove(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 
 	"cfgd/config"
+	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 	"cfgd/overlay"
@@ -143,10 +143,13 @@ func (z ZFS) TakePlan(name, comment string) []string { return []string{z.take(na
 // DestroyPlan is the command.
 func (z ZFS) DestroyPlan(name string) []string { return []string{z.destroy(name).String()} }
 
-// Copies are snapshots without ZFS: read-only copies of the prototype in its own .cfgd/snapshot. One is made beside its name and renamed
-// when it is whole and on stable storage.
+// Copies are snapshots without ZFS: read-only copies of the prototype in its own .cfgd/snapshot. One is made
+// beside its name and renamed when it is whole and on stable storage. One that goes loses its name first, so
+// that no half of it is ever seen. What could not be removed keeps another name, and stops neither the next
+// copy nor the next removal.
 type Copies struct {
-	Root string // the prototype's, with --root's directory before it
+	Root string     // the prototype's, with --root's directory before it
+	Hook dirfd.Hook // for tests
 }
 
 // Mark is that of the copies.
@@ -194,41 +197,132 @@ func older(a, b Snapshot) int {
 	return a.Time.Compare(b.Time)
 }
 
-// Take copies the prototype, but for its own snapshots and what is mounted below it.
-func (c Copies) Take(ctx context.Context, name, comment string) error {
-	half := c.path(".new")
-	if err := os.RemoveAll(half); err != nil { // of a run that was killed
-		return err
+// open opens the directory of the copies, and makes it where that is asked for. No link is followed below the
+// root.
+func (c Copies) open(create bool) (*dirfd.Dir, error) {
+	d, err := dirfd.Open(c.Root, c.Hook)
+	if err != nil {
+		return nil, err
 	}
-	if err := os.MkdirAll(half, 0o755); err != nil {
-		return err
+	for _, name := range []string{".cfgd", "snapshot"} {
+		sub, err := d.Dir(name)
+		if create && errors.Is(err, fs.ErrNotExist) {
+			if err = d.Mkdir(name); err == nil {
+				if sub, err = d.Dir(name); err == nil {
+					err = errors.Join(sub.Chmod(0o755), d.Sync())
+				}
+			}
+		}
+		d.Close()
+		if err != nil {
+			sub.Close()
+			return nil, err
+		}
+		d = sub
 	}
-	if err := overlay.CopyTree(ctx, c.Root, half, ".cfgd"); err != nil {
-		return errors.Join(err, os.RemoveAll(half))
-	}
-	if err := os.WriteFile(c.comment(name), []byte(comment+"\n"), 0o644); err != nil {
-		return errors.Join(err, os.RemoveAll(half))
-	}
-	unix.Sync() // all of it, in one go: a system of many thousand files is fsynced one by one for minutes
-	if err := os.Rename(half, c.path(name)); err != nil {
-		return errors.Join(err, os.RemoveAll(half))
-	}
-	return hostfile.SyncDir(c.dir())
+	return d.Rooted(), nil
 }
 
-// Destroy removes a copy: first its name, so that no half of it is ever seen.
+// The names of copies that are being made and removed; more of them have a number at the end.
+const (
+	halfName = ".new"
+	goneName = ".gone"
+)
+
+// sweep removes what earlier runs left, as far as it can be removed: one that was killed, or one that a flag
+// or a mount stopped. What stays was told by the run that left it.
+func sweep(d *dirfd.Dir) error {
+	names, err := d.Names()
+	for _, name := range names {
+		if strings.HasPrefix(name, halfName) || strings.HasPrefix(name, goneName) {
+			_ = d.RemoveAll(name)
+		}
+	}
+	return err
+}
+
+// unused is the name, or where sweep had to leave that, one with a number.
+func unused(d *dirfd.Dir, name string) (string, error) {
+	for n := 1; ; n++ {
+		free := name
+		if n > 1 {
+			free = fmt.Sprintf("%s.%d", name, n)
+		}
+		if _, err := d.Stat(free); errors.Is(err, fs.ErrNotExist) {
+			return free, nil
+		} else if err != nil {
+			return "", err
+		}
+	}
+}
+
+// Take copies the prototype, but for its own snapshots and what is mounted below it. The order, and what a
+// crash leaves:
+//
+//	1  the copy is made as .new              a part of it, for the next run to remove
+//	2  the comment is written, durably       a comment of nothing, which nothing shows
+//	3  the copy is brought to stable storage
+//	4  it is renamed to its name             the copy, whole, or none
+//	5  the directory is synced: the copy stays
+func (c Copies) Take(ctx context.Context, name, comment string) error {
+	d, err := c.open(true)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := sweep(d); err != nil {
+		return err
+	}
+	tmp, err := unused(d, halfName)
+	if err != nil {
+		return err
+	}
+	if err := c.take(ctx, d, tmp, name, comment); err != nil {
+		return errors.Join(err, d.RemoveAll(tmp))
+	}
+	return d.Sync() // 5
+}
+
+func (c Copies) take(ctx context.Context, d *dirfd.Dir, tmp, name, comment string) error {
+	if err := d.Mkdir(tmp); err != nil { // 1
+		return err
+	}
+	if err := overlay.CopyTree(ctx, c.Root, c.path(tmp), ".cfgd"); err != nil {
+		return err
+	}
+	if err := hostfile.Write(c.comment(name), []byte(comment+"\n"), 0o644); err != nil { // 2
+		return err
+	}
+	if err := d.SyncTree(ctx, tmp); err != nil { // 3
+		return err
+	}
+	return d.Rename(tmp, d, name) // 4
+}
+
+// Destroy removes a copy: its name, durably, then its comment and all that is in it.
 func (c Copies) Destroy(_ context.Context, name string) error {
-	gone := c.path(".gone")
-	if err := os.RemoveAll(gone); err != nil {
+	d, err := c.open(false)
+	if err != nil {
 		return err
 	}
-	if err := os.Rename(c.path(name), gone); err != nil {
+	defer d.Close()
+	if err := sweep(d); err != nil {
 		return err
 	}
-	if err := os.Remove(c.comment(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	tmp, err := unused(d, goneName)
+	if err != nil {
 		return err
 	}
-	return os.RemoveAll(gone)
+	if err := errors.Join(d.Rename(name, d, tmp), d.Sync()); err != nil {
+		return err
+	}
+	if err := hostfile.Remove(c.comment(name)); err != nil {
+		return err
+	}
+	if err := d.RemoveAll(tmp); err != nil {
+		return fmt.Errorf("%s is no longer a snapshot, and what is left of it is in %s: %w", name, c.path(tmp), err)
+	}
+	return nil
 }
 
 // TakePlan says it in words.
@@ -253,7 +347,8 @@ func Next(all []Snapshot) string {
 // ErrPackages says that a prototype's packages are just being changed.
 var ErrPackages = errors.New("packages are being installed or removed")
 
-// Quiet refuses a prototype whose package database is being written: pkg(8) keeps a journal of SQLite's beside it meanwhile.
+// Quiet refuses a prototype whose package database is being written: pkg(8) keeps a journal of SQLite's
+// beside it meanwhile.
 func Quiet(root string) error {
 	for _, name := range []string{"local.sqlite-journal", "local.sqlite-wal"} {
 		full := filepath.Join(root, "var/db/pkg", name)

@@ -8,9 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"cfgd/internal/dirfd"
 	"cfgd/internal/run"
 )
 
@@ -101,6 +105,139 @@ func TestCopies(t *testing.T) {
 	}
 	if err := c.Destroy(t.Context(), "3"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// stubborn is a hook that hears all changes, and refuses those that deny names.
+type stubborn struct {
+	mu   sync.Mutex
+	ops  []string
+	deny func(op dirfd.Op) error
+}
+
+func (s *stubborn) hook(op dirfd.Op) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ops = append(s.ops, strings.TrimSpace(op.Kind+" "+op.Path+" "+op.To))
+	if s.deny == nil {
+		return nil
+	}
+	return s.deny(op)
+}
+
+// copied is a prototype with one file, and its copies.
+func copied(t *testing.T) (Copies, *stubborn) {
+	t.Helper()
+	root := t.TempDir()
+	err := errors.Join(os.Mkdir(filepath.Join(root, "etc"), 0o755), os.WriteFile(filepath.Join(root, "etc/rc.conf"), nil, 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &stubborn{}
+	return Copies{Root: root, Hook: h.hook}, h
+}
+
+// A copy that can't be removed is named, and is in the way of nothing: not of the next removal, nor of the next copy. It goes when it
+// can be removed.
+func TestCopiesThatStay(t *testing.T) {
+	t.Parallel()
+	c, h := copied(t)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"1", "2", "3"} {
+		must(c.Take(t.Context(), name, ""))
+	}
+	h.deny = func(op dirfd.Op) error {
+		if op.Kind == "unlink" && strings.HasSuffix(op.Path, "etc/rc.conf") {
+			return unix.EPERM
+		}
+		return nil
+	}
+	for i, name := range []string{"1", "2"} {
+		left := c.path([]string{".gone", ".gone.2"}[i])
+		if err := c.Destroy(t.Context(), name); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), left+":") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(left); err != nil {
+			t.Error(err)
+		}
+	}
+	must(c.Take(t.Context(), "4", ""))
+	all, err := c.List(t.Context())
+	if names := namesOf(all); err != nil || !slices.Equal(names, []string{"3", "4"}) {
+		t.Errorf("%q, %v", names, err)
+	}
+	h.deny = nil
+	must(c.Destroy(t.Context(), "3"))
+	if names, _ := filepath.Glob(c.path(".gone*")); len(names) > 0 {
+		t.Errorf("left: %q", names)
+	}
+}
+
+func namesOf(all []Snapshot) (names []string) {
+	for _, s := range all {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// A copy gets its name when all of it is on stable storage, and none when that failed. Its removal begins with its name.
+func TestCopiesAreDurable(t *testing.T) {
+	t.Parallel()
+	c, h := copied(t)
+	if err := c.Take(t.Context(), "1", ""); err != nil {
+		t.Fatal(err)
+	}
+	at := func(op string) int { return slices.Index(h.ops, op) }
+	synced, renamed := at("synctree .new"), at("rename .new 1")
+	if synced < 0 || renamed < synced || h.ops[len(h.ops)-1] != "syncdir" || len(h.ops)-1 <= renamed {
+		t.Errorf("%q", h.ops)
+	}
+	for _, kind := range []string{"mkdir", "synctree", "rename"} {
+		h.deny = func(op dirfd.Op) error {
+			if op.Kind == kind {
+				return unix.EIO
+			}
+			return nil
+		}
+		if err := c.Take(t.Context(), "2", ""); !errors.Is(err, unix.EIO) {
+			t.Errorf("%s: %v", kind, err)
+		}
+		all, err := c.List(t.Context())
+		if half, _ := filepath.Glob(c.path(".new*")); err != nil || len(all) != 1 || len(half) > 0 {
+			t.Errorf("after %s: %v, %q, %v", kind, all, half, err)
+		}
+	}
+	h.deny, h.ops = nil, nil
+	if err := c.Destroy(t.Context(), "1"); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"rename 1 .gone", "syncdir", "unlink .gone/etc/rc.conf"}; !slices.Equal(h.ops[:3], want) {
+		t.Errorf("%q", h.ops)
+	}
+}
+
+// What stands in the place of the copies' directory is not followed out of the prototype.
+func TestCopiesFollowNoLink(t *testing.T) {
+	t.Parallel()
+	c, _ := copied(t)
+	outside := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(outside, "1"), 0o755), os.Mkdir(filepath.Join(c.Root, ".cfgd"), 0o755),
+		os.Symlink(outside, c.dir())); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Destroy(t.Context(), "1"); err == nil {
+		t.Error("a directory outside was taken for a copy")
+	}
+	if err := c.Take(t.Context(), "2", ""); err == nil {
+		t.Error("a copy was made outside")
+	}
+	if names, _ := os.ReadDir(outside); len(names) != 1 {
+		t.Errorf("outside: %v", names)
 	}
 }
 

@@ -97,7 +97,7 @@ func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *Base, b *bo
 	defer s.Close()
 	taken.Merge, taken.Unmerged = m, failed
 	copied := Saved(base.Tree, b.plain, nil)
-	want := Saved(base.Tree, dressed(s.Plain, s.Manifest), s.Manifest.Removals)
+	want := Saved(base.Tree, dressed(base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
 	r := &restorer{want: want, read: func(e *Entry) (io.ReadCloser, error) { return savedContent(s, base, s.Plain, e) }, touched: map[string]bool{}}
 	ours := newOurs(append(b.manifests, s.Manifest)...)
 	for _, c := range Delta(b.live, want) {
@@ -219,7 +219,7 @@ func (o *Overlay) Clear(ctx context.Context) error {
 	if err != nil || r == nil {
 		return err
 	}
-	if id, err := live.Identity(); err != nil || id != r.Identity {
+	if id, err := live.Identity(); err != nil || !dirfd.SameIdentity(r.Identity, id) {
 		return err
 	}
 	r.State = Populating // a crash from here on leaves a tree that is not taken for a whole one

@@ -30,7 +30,7 @@ func (o *Overlay) compare(base *Base, s *Store) *compared {
 	if c := o.compared; c != nil && c.base == base.Tree && c.plain == s.Plain && c.manifest == s.Manifest {
 		return c
 	}
-	c := &compared{base: base.Tree, plain: s.Plain, manifest: s.Manifest, dressed: dressed(s.Plain, s.Manifest)}
+	c := &compared{base: base.Tree, plain: s.Plain, manifest: s.Manifest, dressed: dressed(base.Tree, s.Plain, s.Manifest)}
 	c.stored = lasting(Delta(c.base, c.saved()))
 	o.compared = c
 	return c

@@ -85,7 +85,10 @@ func CopyName(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, 
 		if e.Link, err = from.Readlink(name); err != nil {
 			return err
 		}
-		return makeLink(to, newName, &e)
+		if err := makeLink(to, newName, &e); err != nil {
+			return err
+		}
+		return setFlags(to, newName, &e)
 	case dirfd.KindFile:
 		return copyOne(from, name, to, &e)
 	}
@@ -106,10 +109,7 @@ func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *Entry) error {
 	if _, err := copyFile(in, to, e.Path, e); err != nil {
 		return err
 	}
-	if e.Flags != 0 {
-		return to.SetFlags(e.Path, e.Flags)
-	}
-	return nil
+	return setFlags(to, e.Path, e)
 }
 
 func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, newName string) error {
@@ -140,7 +140,10 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 	}
 	defer dst.Close()
 	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst.Rooted()}
-	return p.run()
+	if err := p.run(); err != nil {
+		return err
+	}
+	return setFlags(dst, "", &t.Root)
 }
 
 // SameNames reports whether two names, files or directories with all below them, are the same in all but time.

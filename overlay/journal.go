@@ -326,7 +326,10 @@ func (p *performer) at(d *dirfd.Dir, name string, st step) error {
 		return ignoreGone(err)
 	}
 	defer sub.Close()
-	return setDir(sub, &st.Want)
+	if p.store.Plain != nil && p.store.Plain.NoXattrs {
+		return setDir(sub, &st.Want)
+	}
+	return resetDir(sub, &st.Want)
 }
 
 // setTime gives a file or link that is in its place already another time. A file's is synced here: syncing the directory
@@ -343,16 +346,11 @@ func setTime(d *dirfd.Dir, name string, e *Entry) error {
 	return f.Sync()
 }
 
-// removeFile unlinks what is no directory, past chflags(1)'s immutable flag.
+// removeFile unlinks what is no directory.
 func removeFile(d *dirfd.Dir, name string) error {
 	st, err := d.Stat(name)
 	if err != nil || st.Kind == dirfd.KindDir {
 		return err
-	}
-	if st.Flags != 0 {
-		if err := d.ClearFlags(name); err != nil {
-			return err
-		}
 	}
 	return d.Unlink(name)
 }
@@ -393,10 +391,6 @@ func (p *performer) put(d *dirfd.Dir, name string, st step) error {
 	switch {
 	case err == nil && at.Kind == dirfd.KindDir:
 		if err := d.Rename(name, p.tmp, p.store.damaged(p.tmp, "dir")); err != nil {
-			return err
-		}
-	case err == nil && at.Flags != 0:
-		if err := d.ClearFlags(name); err != nil {
 			return err
 		}
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

@@ -164,7 +164,7 @@ func (o *Overlay) ground() (BaseRef, error) {
 		return BaseRef{}, err
 	}
 	defer live.Close()
-	if id, err := live.Identity(); err != nil || id != r.Identity {
+	if id, err := live.Identity(); err != nil || !dirfd.SameIdentity(r.Identity, id) {
 		return o.Next(), err
 	}
 	g := BaseRef{r.BasePath, r.BaseID}
@@ -325,18 +325,22 @@ func (v *View) plain() *Tree {
 	if v.compared.plain == v.Plain && v.compared.manifest == v.Current {
 		return v.compared.dressed
 	}
-	return dressed(v.Plain, v.Current)
+	return dressed(v.Base.Tree, v.Plain, v.Current)
 }
 
-func dressed(plain *Tree, m *Manifest) *Tree {
+// dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of base's.
+func dressed(base, plain *Tree, m *Manifest) *Tree {
 	t := *plain
 	t.Entries = append([]Entry(nil), plain.Entries...)
 	for i := range t.Entries {
-		if o, ok := m.override(t.Entries[i].Path); ok {
-			t.Entries[i].Flags = o.Flags
+		e := &t.Entries[i]
+		if o, ok := m.override(e.Path); ok {
+			e.Flags = o.Flags
 			if plain.NoXattrs {
-				t.Entries[i].Xattrs = o.Xattrs
+				e.Xattrs = o.Xattrs
 			}
+		} else if b, ok := base.Get(e.Path); ok && e.Kind == dirfd.KindDir && b.Kind == dirfd.KindDir {
+			e.Flags = b.Flags
 		}
 	}
 	return &t

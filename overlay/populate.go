@@ -76,7 +76,7 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 	if err := o.WriteRecord(r); err != nil {
 		return nil, err
 	}
-	saved := Saved(s.base.Tree, dressed(s.Plain, s.Manifest), s.Manifest.Removals)
+	saved := Saved(s.base.Tree, dressed(s.base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
 	p := &populator{ctx: ctx, saved: saved, plain: s.Plain, live: live, cfg: s.cfg}
 	if p.base, err = s.base.open(); err != nil {
 		return nil, err
@@ -131,12 +131,14 @@ func (s *Store) takeHeld(ctx context.Context) error {
 
 // populator copies a saved tree to an empty directory: directories first, topmost first; files, a directory's at a time,
 // by a few workers; hard links; at last the directories' metadata, deepest first, for what is made in them moves their times.
+// Flags of chflags(1) come after all that they would forbid: a file's after its links, a directory's after what is in it.
 type populator struct {
 	ctx             context.Context
 	saved, plain    *Tree
 	base, cfg, live *dirfd.Dir
 
-	early bool // rooms set their directories' metadata themselves
+	early  bool            // rooms set their directories' metadata themselves
+	linked map[*Entry]bool // files that get another name later, and their flags then
 
 	mu    sync.Mutex // guards first
 	first error
@@ -169,6 +171,10 @@ func (p *populator) run() error {
 		return err
 	}
 	p.early = privileged && len(links) == 0 // nothing is made in a room after it is done, and its mode stops nobody
+	p.linked = map[*Entry]bool{}
+	for _, l := range links {
+		p.linked[l[0]] = true
+	}
 	p.copyRooms(rooms)
 	if p.first != nil {
 		return p.first
@@ -332,7 +338,10 @@ func (p *populator) copyRoom(r *room) error {
 func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
 	name := path.Base(e.Path)
 	if e.Kind == dirfd.KindSymlink {
-		return makeLink(to, name, e)
+		if err := makeLink(to, name, e); err != nil {
+			return err
+		}
+		return setFlags(to, name, e)
 	}
 	open := from.OpenPlain
 	if p.fromCfg(e) {
@@ -366,12 +375,20 @@ func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
 	if err := to.Utimes(name, e.MTime); err != nil {
 		return err
 	}
-	if e.Flags != 0 {
-		if err := to.SetFlags(name, e.Flags); err != nil {
+	if !p.linked[e] {
+		if err := setFlags(to, name, e); err != nil {
 			return err
 		}
 	}
 	return out.Close()
+}
+
+// setFlags gives something new the entry's flags.
+func setFlags(d *dirfd.Dir, name string, e *Entry) error {
+	if e.Flags == 0 {
+		return nil
+	}
+	return d.SetFlags(name, e.Flags)
 }
 
 // own gives a new file in the room its owner, unless it has it.
@@ -420,7 +437,25 @@ func (p *populator) link(links [][2]*Entry) error {
 			return err
 		}
 	}
+	for e := range p.linked {
+		if err := p.flagLinked(e); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// flagLinked gives a file its flags when it has all its names.
+func (p *populator) flagLinked(e *Entry) error {
+	if e.Flags == 0 {
+		return nil
+	}
+	d, name, err := p.live.Parent(e.Path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return setFlags(d, name, e)
 }
 
 func (p *populator) finishDirs() error {
@@ -444,8 +479,8 @@ func (p *populator) finishDirs() error {
 }
 
 func finishDir(d *dirfd.Dir, e *Entry) error {
-	if err := setDir(d, e); err != nil || e.Flags == 0 {
+	if err := setDir(d, e); err != nil {
 		return err
 	}
-	return d.SetFlags("", e.Flags)
+	return setFlags(d, "", e)
 }

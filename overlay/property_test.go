@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"cfgd/config"
 	"cfgd/internal/dirfd"
 )
 
@@ -273,7 +275,8 @@ func (m *machine) restart(*rapid.T) {
 	m.box.restart()
 	got := m.shape("jail/etc")
 	for p := range want {
-		// Times are kept of what cfg holds; a default that was only touched has base's again, and so has the root.
+		// Times are kept of what cfg holds; a default that was only touched has base's again, and so has the
+		// root.
 		if e, ok := v.Live.Get(p); p == "." || ok && (e.Kind == dirfd.KindDir || !has(v.Plain, p)) {
 			want[p], got[p] = withoutTime(want[p]), withoutTime(got[p])
 		}
@@ -394,8 +397,12 @@ func TestManyHeldPathsFitAManifest(t *testing.T) {
 
 func setXattr(t testing.TB, full, name, value string) {
 	t.Helper()
-	if err := unix.Lsetxattr(full, name, []byte(value), 0); err != nil {
-		t.Skipf("no extended attributes here: %v", err)
+	err := unix.Lsetxattr(full, name, []byte(value), 0)
+	if dirfd.XattrRefused(err) {
+		t.Skipf("this filesystem holds no extended attributes: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -403,7 +410,7 @@ func getXattr(full, name string) string {
 	b := make([]byte, 100)
 	n, err := unix.Lgetxattr(full, name, b)
 	if err != nil {
-		return "(" + err.Error() + ")"
+		return "(none)"
 	}
 	return string(b[:n])
 }
@@ -441,15 +448,87 @@ func TestAttributesTravel(t *testing.T) {
 	b.must(unix.Removexattr(f("ssh"), "user.dir"))
 	b.save()
 	b.restart()
-	if got := getXattr(f("new"), "user.other") + getXattr(f("new"), "user.new") + getXattr(f("ssh"), "user.dir"); got != "o(no data available)(no data available)" {
+	if got := getXattr(f("new"), "user.other") + getXattr(f("new"), "user.new") + getXattr(f("ssh"), "user.dir"); got != "o(none)(none)" {
 		t.Errorf("after they were removed: %q", got)
 	}
 	b.must(unix.Removexattr(f("hosts"), "user.default"))
 	b.save()
 	b.restart()
-	if got := getXattr(f("hosts"), "user.default"); got != "(no data available)" {
+	if got := getXattr(f("hosts"), "user.default"); got != "(none)" {
 		t.Errorf("a default's attribute that was removed: %q", got)
 	}
+}
+
+// A directory that stays in cfg for what lies in it loses there and in live the attributes that were removed.
+func TestRemovedAttributesOfDirectories(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, etc)
+	b.populate()
+	ssh := b.path("jail/etc/ssh")
+	setXattr(t, ssh, "user.one", "1")
+	setXattr(t, ssh, "user.two", "2")
+	b.edit("ssh/new", "x\n")
+	b.save()
+	b.must(unix.Removexattr(ssh, "user.one"))
+	b.save()
+	if got := getXattr(b.path("jail/cfg/ssh"), "user.one") + getXattr(b.path("jail/cfg/ssh"), "user.two"); got != "(none)2" {
+		t.Errorf("in cfg: %q", got)
+	}
+	for range 2 {
+		if v := b.look(); len(v.Unsaved) != 0 {
+			t.Errorf("unsaved %s", paths(v.Unsaved))
+		}
+		if got := getXattr(ssh, "user.one") + getXattr(ssh, "user.two"); got != "(none)2" {
+			t.Errorf("in live: %q", got)
+		}
+		b.restart()
+	}
+	setXattr(t, ssh, "user.three", "3")
+	_, err := b.o.Restore(context.Background(), From{}, []string{"ssh"}, "")
+	b.must(err)
+	if got := getXattr(ssh, "user.two") + getXattr(ssh, "user.three"); got != "2(none)" {
+		t.Errorf("after a restore: %q", got)
+	}
+}
+
+// A live tree that can hold no attributes takes none from cfg, whatever else of a directory is saved.
+func TestLiveWithoutAttributes(t *testing.T) {
+	t.Parallel()
+	for _, without := range []bool{true, false} {
+		dir := Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
+		base := &Tree{Entries: []Entry{dir}}
+		dir.Xattrs = packXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
+		plain := &Tree{Entries: []Entry{dir}}
+		live := &Tree{Entries: []Entry{{Path: "d", Kind: dirfd.KindDir, Mode: 0o700}}, NoXattrs: without}
+		w := &planner{base: base, saved: Saved(base, plain, nil), live: live, plain: plain, force: true, only: onlyBelow(nil),
+			old: &Manifest{Overrides: []Override{{Entry: dir}}}, class: func(string) config.Class { return config.Persist }}
+		p := w.planSave()
+		want := ""
+		if without {
+			want = dir.Xattrs
+		}
+		if len(p.puts) != 1 || p.puts[0].Mode != 0o700 || p.puts[0].Xattrs != want {
+			t.Errorf("without %v: %+v", without, p.puts)
+		}
+	}
+}
+
+// Names and values of attributes are bytes, on their way through the manifest too.
+func TestPackXattrs(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var want []dirfd.Xattr
+		for range rapid.IntRange(0, 4).Draw(t, "n") {
+			name := "user." + string(rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "name"))
+			want = append(want, dirfd.Xattr{Name: name, Value: rapid.SliceOf(rapid.Byte()).Draw(t, "value")})
+		}
+		got, err := unpackXattrs(packXattrs(want))
+		if err != nil || !slices.EqualFunc(got, want, func(a, b dirfd.Xattr) bool {
+			return a.Name == b.Name && bytes.Equal(a.Value, b.Value)
+		}) {
+			t.Fatalf("%q became %q, %v", want, got, err)
+		}
+	})
 }
 
 func TestFidelity(t *testing.T) {

@@ -111,7 +111,7 @@ func (s *Store) structural(e *Entry, baseID string) bool {
 	if !ok || b.Kind != dirfd.KindDir {
 		return false
 	}
-	return b.sameMeta(e, !s.base.Tree.NoXattrs && !s.Plain.NoXattrs) || baseID != "" && baseID != s.base.ID
+	return plainDir(b).sameMeta(plainDir(e), !s.base.Tree.NoXattrs && !s.Plain.NoXattrs) || baseID != "" && baseID != s.base.ID
 }
 
 // sameOverride compares a manifest's entry with the plain tree. Immutable flags stand in the manifest alone, for a file

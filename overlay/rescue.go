@@ -86,8 +86,12 @@ func (a *archive) add(c Change) error {
 		a.missed = append(a.missed, err)
 		return nil
 	}
+	h, err := tarHeader(c.New, len(content))
+	if err != nil {
+		return err
+	}
 	a.n++
-	return a.write(tarHeader(c.New, len(content)), content)
+	return a.write(h, content)
 }
 
 // content reads a file whole, so that the header's size is right even of one that grows meanwhile.
@@ -128,7 +132,7 @@ func (a *archive) end() (int, error) {
 	return a.n, errors.Join(a.missed...)
 }
 
-func tarHeader(e *Entry, size int) *tar.Header {
+func tarHeader(e *Entry, size int) (*tar.Header, error) {
 	h := &tar.Header{Typeflag: tar.TypeReg, Name: e.Path, Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID), Size: int64(size), ModTime: time.Unix(0, e.MTime)}
 	switch e.Kind {
 	case dirfd.KindDir:
@@ -136,5 +140,7 @@ func tarHeader(e *Entry, size int) *tar.Header {
 	case dirfd.KindSymlink:
 		h.Typeflag, h.Linkname = tar.TypeSymlink, e.Link
 	}
-	return h
+	var err error
+	h.PAXRecords, err = records(e)
+	return h, err
 }

@@ -244,7 +244,7 @@ func (o *Overlay) amend(ctx context.Context, s *Store, v *View, paths []string, 
 
 // live makes the paths in live what the new manifest says of them.
 func (a *amend) live(ctx context.Context, paths []string) ([]Change, error) {
-	want, err := a.s.wanted(a.next, dressed(a.s.Plain, a.s.Manifest))
+	want, err := a.s.wanted(a.next, dressed(a.s.base.Tree, a.s.Plain, a.s.Manifest))
 	if err != nil {
 		return nil, err
 	}

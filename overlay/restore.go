@@ -304,18 +304,10 @@ func (r *restorer) make(live *dirfd.Dir, c Change) error {
 		_ = d.RemoveAll(tmp) // the error that counts is the first
 		return err
 	}
-	if c.Old != nil && c.Old.Flags != 0 {
-		if err := d.ClearFlags(name); err != nil {
-			return err
-		}
-	}
 	if err := d.Rename(tmp, d, name); err != nil {
 		return err
 	}
-	if c.New.Flags != 0 {
-		return d.SetFlags(name, c.New.Flags)
-	}
-	return nil
+	return setFlags(d, name, c.New)
 }
 
 func (r *restorer) put(d *dirfd.Dir, tmp string, e *Entry) error {
@@ -353,13 +345,31 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 		if err != nil {
 			return ignoreGone(err)
 		}
-		err = setDir(d, e)
+		err = r.dress(d, p, e)
 		d.Close()
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// dress gives a directory that was touched what the wanted state has for it, its flags last.
+func (r *restorer) dress(d *dirfd.Dir, path string, e *Entry) error {
+	if path == "" { // of the root no flags and attributes are kept
+		return setDir(d, e)
+	}
+	set := resetDir
+	if r.want.NoXattrs { // what is wanted was not seen
+		set = setDir
+	}
+	if err := set(d, e); err != nil {
+		return err
+	}
+	if now, err := d.Self(); err != nil || now.Flags == e.Flags {
+		return err
+	}
+	return d.SetFlags("", e.Flags)
 }
 
 // Generation is a state that the store keeps, and what it changed in the saved tree.

@@ -37,7 +37,7 @@ func (s *Store) rewrite(ctx context.Context, m *Manifest, open reader) error {
 
 // planRewrite plans a save of a live tree that is just what the manifest says.
 func (s *Store) planRewrite(m *Manifest) (*Plan, error) {
-	plain := dressed(s.Plain, s.Manifest)
+	plain := dressed(s.base.Tree, s.Plain, s.Manifest)
 	want, err := s.wanted(m, plain)
 	if err != nil {
 		return nil, err

@@ -16,8 +16,9 @@ import (
 // maxArchive is the size in bytes of all contents of an archive that is brought back: it is held in memory.
 const maxArchive = 256 << 20
 
-// Unrescue brings back into live what an archive of Rescue holds, and saves it as a generation. What the archive lists as removed is removed.
-// Nothing in it is believed: names stay below live, and kinds are file, directory and symbolic link.
+// Unrescue brings back into live what an archive of Rescue holds, and saves it as a generation. What the
+// archive lists as removed is removed. Nothing in it is believed: names stay below live, and kinds are file,
+// directory and symbolic link.
 func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (done *Restored, err error) {
 	x := &extract{contents: map[Digest][]byte{}, only: []string{}}
 	if err := x.read(r); err != nil {
@@ -128,13 +129,18 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 	if !privileged {
 		e.UID, e.GID = ownIDs()
 	}
+	if err := dress(&e, h); err != nil {
+		return err
+	}
 	x.entries = append(x.entries, e)
 	return nil
 }
 
 // over is live with the archive's entries laid over it, and without what it removed.
 func (x *extract) over(live *Tree) *Tree {
-	t := Saved(live, &Tree{Entries: x.entries, NoXattrs: true}, nil)
+	// An archive of an older program knows no attributes: those of live stay then.
+	known := slices.ContainsFunc(x.entries, func(e Entry) bool { return e.Xattrs != "" })
+	t := Saved(live, &Tree{Entries: x.entries, NoXattrs: !known}, nil)
 	t.Entries = slices.DeleteFunc(t.Entries, func(e Entry) bool {
 		return slices.ContainsFunc(x.removed, func(p string) bool { return within(e.Path, p) })
 	})

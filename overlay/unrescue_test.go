@@ -3,9 +3,16 @@ package overlay
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+
+	"cfgd/internal/dirfd"
 )
 
 // What a cleanup could not save comes back from its archive.
@@ -18,6 +25,8 @@ func TestUnrescue(t *testing.T) {
 	b.remove("d")
 	b.must(os.Symlink("rc.conf", b.path("jail/etc/link")))
 	b.must(os.Chmod(b.path("jail/etc/issue"), 0o600))
+	withXattrs := unix.Lsetxattr(b.path("jail/etc/issue"), "user.one", []byte("1\x00="), 0) == nil &&
+		unix.Lsetxattr(b.path("jail/etc/new"), "user.a=b", nil, 0) == nil
 	before := b.liveTree()
 	var archive bytes.Buffer
 	_, err := b.o.Rescue(t.Context(), &archive)
@@ -34,6 +43,56 @@ func TestUnrescue(t *testing.T) {
 		t.Errorf("unsaved %v, %+v", v.Unsaved, r)
 	}
 	b.settled()
+	if withXattrs {
+		one, dir := getXattr(b.path("jail/etc/issue"), "user.one"), getXattr(b.path("jail/etc/new"), "user.a=b")
+		if one != "1\x00=" || dir != "" {
+			t.Errorf("attributes: %q, %q", one, dir)
+		}
+	}
+}
+
+// Flags and attributes are the same after their way through a header of tar(5), whatever bytes they have.
+func TestRescueRecords(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := Entry{Path: "x", Kind: dirfd.KindFile, Flags: dirfd.ParseFlags(rapid.SampledFrom([]string{"", "uchg", "schg,nodump"}).Draw(t, "flags"))}
+		var x []dirfd.Xattr
+		for _, name := range rapid.SliceOfNDistinct(rapid.StringOfN(rapid.RuneFrom([]rune("a=% +.\u00e9\ufffd")), 1, 9, -1), 0, 3, rapid.ID).Draw(t, "names") {
+			x = append(x, dirfd.Xattr{Name: "user." + name, Value: rapid.SliceOf(rapid.Byte()).Draw(t, "value")})
+		}
+		slices.SortFunc(x, func(a, b dirfd.Xattr) int { return strings.Compare(a.Name, b.Name) })
+		want.Xattrs = packXattrs(x)
+		h, err := tarHeader(&want, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var archive bytes.Buffer
+		w := tar.NewWriter(&archive)
+		if err := errors.Join(w.WriteHeader(h), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		read, err := tar.NewReader(&archive).Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Entry
+		if err := dress(&got, read); err != nil || got.Flags != want.Flags || got.Xattrs != want.Xattrs {
+			t.Fatalf("%x %s, %v\nwant %x %s", got.Flags, got.Xattrs, err, want.Flags, want.Xattrs)
+		}
+	})
+}
+
+func TestRescueRecordsBelieveNothing(t *testing.T) {
+	for key, value := range map[string]string{"SCHILY.xattr.trusted.overlay": "x", "SCHILY.xattr.system.other": "x", "SCHILY.fflags": "archive,door"} {
+		var e Entry
+		if err := dress(&e, &tar.Header{PAXRecords: map[string]string{key: value}}); err != nil || e.Flags != 0 || e.Xattrs != "" {
+			t.Errorf("%s: %+v, %v", key, e, err)
+		}
+	}
+	for key, value := range map[string]string{"LIBARCHIVE.xattr.user.a": "*", "LIBARCHIVE.xattr.%zz": "eA"} {
+		if err := dress(new(Entry), &tar.Header{PAXRecords: map[string]string{key: value}}); err == nil {
+			t.Errorf("%s: %q was taken", key, value)
+		}
+	}
 }
 
 // liveTree prints live as tree prints cfg.

@@ -1,0 +1,176 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cfgd/internal/dirfd"
+)
+
+const (
+	schg, uchg = 0x20000, 0x2
+)
+
+// flagging is a hook that remembers changes in their order, and refuses a link to a file that has flags, as
+// FreeBSD does.
+type flagging struct {
+	mu    sync.Mutex
+	ops   []string
+	flags map[string]uint32
+}
+
+func (f *flagging) hook(op dirfd.Op) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ops = append(f.ops, strings.TrimSpace(op.Kind+" "+op.Path+" "+op.To))
+	up := filepath.Dir(op.Path)
+	switch {
+	case op.Kind == "flags":
+		f.flags[op.Path] = op.Mode
+	case f.flags[op.Path] != 0, op.Kind != "chmod" && op.Kind != "utimes" && op.Kind != "chown" && f.flags[up] != 0:
+		return fmt.Errorf("%w: %s of %s, which has flags", unix.EPERM, op.Kind, op.Path)
+	}
+	return nil
+}
+
+// flaggedTree is a directory with files, hard links, symbolic links and directories, and a scan of it in
+// which some have flags.
+func flaggedTree(t *testing.T) (dir string, tree *Tree) {
+	t.Helper()
+	dir = t.TempDir()
+	at := func(p string) string { return filepath.Join(dir, p) }
+	err := errors.Join(os.MkdirAll(at("d/e"), 0o755), os.WriteFile(at("d/one"), []byte("1"), 0o644),
+		os.Link(at("d/one"), at("d/e/two")), os.Link(at("d/one"), at("three")), os.WriteFile(at("d/alone"), nil, 0o644),
+		os.Symlink("one", at("d/link")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := dirfd.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if tree, err = Scan(context.Background(), root, ScanOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range tree.Entries {
+		switch e := &tree.Entries[i]; e.Path {
+		case "d/one", "d/e/two", "three":
+			e.Flags = uchg
+		case "d", "d/e", "d/alone", "d/link":
+			e.Flags = schg
+		}
+	}
+	return dir, tree
+}
+
+// Flags are the last thing that a file, a link or a directory gets: a file's come after its links, a
+// directory's after all that is made and set in it. Each has them in the end.
+func TestPopulateSetsFlagsLast(t *testing.T) {
+	t.Parallel()
+	for _, links := range []bool{true, false} {
+		from, tree := flaggedTree(t)
+		if !links {
+			for i := range tree.Entries {
+				tree.Entries[i].stamp.nlink = 1
+			}
+		}
+		base, err := dirfd.Open(from, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer base.Close()
+		f := &flagging{flags: map[string]uint32{}}
+		to := t.TempDir()
+		live, err := dirfd.Open(to, f.hook)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer live.Close()
+		p := &populator{ctx: context.Background(), saved: tree, plain: &Tree{}, base: base, live: live}
+		if err := p.run(); err != nil {
+			t.Errorf("links %v: %v\n%s", links, err, strings.Join(f.ops, "\n"))
+			continue
+		}
+		made := slices.ContainsFunc(f.ops, func(op string) bool { return strings.HasPrefix(op, "link ") })
+		if made != links {
+			t.Errorf("links %v: %q", links, f.ops)
+		}
+		for i := range tree.Entries {
+			e := &tree.Entries[i]
+			got := f.flags[e.Path]
+			if links && e.Kind == dirfd.KindFile && e.stamp.nlink > 1 {
+				got = f.flags["d/e/two"] | f.flags["d/one"] | f.flags["three"] // they are one file
+			}
+			if got != e.Flags {
+				t.Errorf("links %v: %s has flags %x, want %x", links, e.Path, got, e.Flags)
+			}
+		}
+	}
+}
+
+// A directory of cfg that is there for what lies in it has base's flags, unless cfg says something else of
+// it.
+func TestFlagsOfStructuralDirectories(t *testing.T) {
+	t.Parallel()
+	_, base := flaggedTree(t)
+	plain := &Tree{Entries: []Entry{
+		{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}, {Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}, {Path: "d/e/new", Kind: dirfd.KindFile},
+	}}
+	m := &Manifest{Overrides: []Override{{Entry: Entry{Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}}}}
+	saved := Saved(base, dressed(base, plain, m), nil)
+	for path, want := range map[string]uint32{"d": schg, "d/e": 0, "d/e/new": 0, "d/one": uchg, "d/alone": schg} {
+		if e, ok := saved.Get(path); !ok || e.Flags != want {
+			t.Errorf("%s: %+v", path, e)
+		}
+	}
+	s := &Store{base: &Base{Tree: base}, Plain: plain}
+	if !s.structural(&plain.Entries[0], "") {
+		t.Error("a directory that lacks base's flags alone counts as changed by hand")
+	}
+}
+
+// What a restore changes has its flags again at the end, directories too.
+func TestRestoreSetsFlagsOfDirectories(t *testing.T) {
+	t.Parallel()
+	from, want := flaggedTree(t)
+	to := t.TempDir()
+	f := &flagging{flags: map[string]uint32{}}
+	live, err := dirfd.Open(to, f.hook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	now, err := Scan(context.Background(), live, ScanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &restorer{want: want, touched: map[string]bool{}, read: func(e *Entry) (io.ReadCloser, error) {
+		return os.Open(filepath.Join(from, e.Path))
+	}}
+	r.changes = Delta(now, want)
+	if err := r.run(context.Background(), live); err != nil {
+		t.Fatalf("%v\n%s", err, strings.Join(f.ops, "\n"))
+	}
+	for i := range want.Entries {
+		e := &want.Entries[i]
+		if got := f.flags[e.Path]; got != e.Flags && e.Kind == dirfd.KindDir {
+			t.Errorf("%s has flags %x, want %x", e.Path, got, e.Flags)
+		}
+	}
+	for i, op := range f.ops {
+		if op == "flags d" && slices.ContainsFunc(f.ops[i:], func(later string) bool { return strings.HasPrefix(later, "create d/") }) {
+			t.Errorf("d is immutable before all is made in it: %q", f.ops)
+		}
+	}
+}
