@@ -84,14 +84,15 @@ func (h *Hooks) seenAgain() (*overlay.Record, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	var r overlay.Record
-	if err == nil {
-		err = json.Unmarshal(b, &r)
+	if err != nil {
+		return nil, err
 	}
-	if err == nil && r.Identity != id {
+	var r overlay.Record
+	if err := json.Unmarshal(b, &r); err != nil || r.Identity != id {
+		h.warn("%s is no record of a hidden /etc (%v)", h.hiddenRecord(id), err)
 		return nil, nil
 	}
-	return &r, err
+	return &r, nil
 }
 
 // archiveOld takes away a tree of an earlier start that was hidden and is seen again. It is never saved: the
