@@ -297,7 +297,11 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 	}
 	l.checkMounts(t, mounts, base)
 	l.setPaths(t, sec)
-	t.CfgMount = slices.ContainsFunc(mounts, func(m mount) bool { return l.on(m, t.Cfg) })
+	for _, m := range mounts { // the last one hides the others
+		if l.on(m, t.Cfg) {
+			t.CfgMount, t.CfgSource, t.CfgType = true, m.Source, m.Type
+		}
+	}
 	return t, nil
 }
 

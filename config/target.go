@@ -101,6 +101,10 @@ type Target struct {
 	CfgReadOnly bool
 	// CfgMount is true where an fstab mounts Cfg: while nothing is mounted there, what stands at the path is not cfg.
 	CfgMount bool
+	// CfgSource and CfgType are what the jail's fstab mounts on Cfg, by which it is found while it is not
+	// mounted there: a dataset of type zfs, a directory of type nullfs, a device. "" where no jail's fstab
+	// mounts it.
+	CfgSource, CfgType string
 
 	Prestart []string // commands of exec.prestart, in the order in which they run
 	Poststop []string // commands of exec.poststop

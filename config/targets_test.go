@@ -35,6 +35,27 @@ func TestJailConfTarget(t *testing.T) {
 	}
 }
 
+// What is mounted on a jail's cfg is known by its source, wherever the line stands; the last one hides the others.
+func TestCfgSource(t *testing.T) {
+	for name, c := range map[string]struct {
+		fstab, conf  string
+		source, kind string
+	}{
+		"none":         {"", "", "", ""},
+		"a dataset":    {"zpool/web/cfg /jail/web/cfg zfs rw 0 0\n", "", "zpool/web/cfg", "zfs"},
+		"nullfs":       {"/data/my\\040web/cfg /jail/web/./cfg/ nullfs rw 0 0\n", "", "/data/my web/cfg", "nullfs"},
+		"two":          {"/old /jail/web/cfg nullfs rw 0 0\n/new /jail/web/cfg nullfs rw 0 0\n", "", "/new", "nullfs"},
+		"in jail.conf": {"", "web { mount += \"zpool/web/cfg /jail/web/cfg zfs rw 0 0\"; }\n", "zpool/web/cfg", "zfs"},
+		"of others":    {"/x /jail/web/cfg/below nullfs rw 0 0\n", "", "", ""},
+	} {
+		m := mustLoad(t, map[string]string{"/etc/jail.conf": jailConf + c.conf, "/etc/fstab.web": webFstab + c.fstab})
+		w := m.Target("web")
+		if w == nil || w.CfgSource != c.source || w.CfgType != c.kind || w.CfgMount != (c.kind != "") {
+			t.Errorf("%s: %+v", name, w)
+		}
+	}
+}
+
 // The files of one jail come before the common one, and a malformed one is that jail's trouble alone.
 func TestJailConfFiles(t *testing.T) {
 	m := mustLoad(t, map[string]string{

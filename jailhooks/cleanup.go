@@ -15,12 +15,14 @@ type Stopped struct {
 	Nothing  bool            // there was nothing to clean up
 	Result   *overlay.Result // of the last save; nil where there was none
 	Rescue   string          // the archive, "" where none was needed
+	HostSide bool            // cfg was not mounted any more, and was reached from the host's side
+	Hidden   bool            // it stays mounted where the jail's root hides it
 	Warnings []string
 }
 
 // Cleanup saves the jail's /etc for the last time, and unmounts and destroys the memory that holds it. The order: the daemon lets
-// go; the last save; if that cannot be done, or leaves something unsaved, a rescue archive; only then the unmount; the record goes
-// last. When neither save nor archive can be had, or the unmount is refused, the tree stays, the daemon takes it back, and the error
+// go; the last save, from the host's side if cfg is not at its place any more; if that cannot be done, or leaves something unsaved, a
+// rescue archive; only then the unmount; the record goes last. When neither save nor archive can be had, or the unmount is refused, the tree stays, the daemon takes it back, and the error
 // says what to do.
 func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 	unlock, err := h.lock(ctx)
@@ -28,6 +30,7 @@ func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 		return nil, err
 	}
 	defer unlock()
+	h.sweepAside(ctx)
 	let := h.tell(ctx, h.Daemon.Detach, "the daemon did not let go")
 	s := &Stopped{}
 	if err = h.cleanup(ctx, s); err != nil && let {
@@ -55,7 +58,7 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 	case p.Populated:
 	case p.backing != config.BackingDir && !p.mounted:
 		s.Nothing = p.Record == nil
-		if err := h.clearHidden(ctx, &p); err != nil {
+		if err := h.clearHidden(ctx, &p, s); err != nil {
 			return fmt.Errorf("clear what an earlier start left: %w", err)
 		}
 		return h.forget()
@@ -65,6 +68,13 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 		s.Nothing = true
 		return h.forget()
 	default:
+		old, err := h.seenAgain()
+		if err != nil {
+			return err
+		}
+		if old != nil {
+			return h.archiveOld(ctx, old, s)
+		}
 		if _, err := h.Overlay.AdoptLive(ctx); err != nil {
 			return h.inTheWay(&p, err)
 		}
@@ -72,12 +82,21 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 	if err := h.lastSave(ctx, s); err != nil {
 		return err
 	}
-	return h.takeAway(ctx, &p, s)
+	if err := h.takeAway(ctx, &p, s); err != nil {
+		return err
+	}
+	if s.HostSide {
+		h.rootStays()
+	}
+	return nil
 }
 
 // lastSave brings all that live holds to cfg, or what cannot be saved to a rescue archive.
 func (h *Hooks) lastSave(ctx context.Context, s *Stopped) error {
 	why := h.save(ctx, s)
+	if why != nil {
+		why = h.saveHostSide(ctx, s, why)
+	}
 	if why == nil {
 		return nil
 	}
@@ -129,12 +148,23 @@ func (h *Hooks) takeAway(ctx context.Context, p *place, s *Stopped) error {
 		return fmt.Errorf("%s, but no memory filesystem is mounted on %s that could be taken away: %w", done, h.Target.Live, ErrInTheWay)
 	}
 	if _, err := h.Run.Run(ctx, m.UnmakePlan()[0]); err != nil {
-		return fmt.Errorf("%s, but %s is still mounted: %w (%s shows who uses it); then run cfgd jail cleanup %s again", done, h.Target.Live, err, h.users(), h.Target.Name)
+		return h.busy(ctx, done, err)
 	}
 	if err := m.Destroy(ctx, h.Run); err != nil {
 		return fmt.Errorf("%s, and %s is unmounted, but %s still takes its memory: %w; cfgd jail cleanup %s tries again", done, h.Target.Live, m.Device, err, h.Target.Name)
 	}
 	return h.forget()
+}
+
+// busy says that live stays mounted, and who keeps it. It is not unmounted by force: what the processes there
+// write next would be lost, and they would not know.
+func (h *Hooks) busy(ctx context.Context, done string, err error) error {
+	who := h.users() + " shows who uses it"
+	if holders := h.holders(ctx); holders != "" {
+		who += ": " + holders
+	}
+	return fmt.Errorf("%s, but %s is still mounted: %w (%s); end what uses it, then run cfgd jail cleanup %s again",
+		done, h.Target.Live, err, who, h.Target.Name)
 }
 
 // users is the command that lists who keeps live busy.

@@ -2,6 +2,9 @@ package jailhooks
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/config"
+	"cfgd/internal/run"
 )
 
 // cleanupFails runs a cleanup that must fail, with these words.
@@ -28,6 +32,9 @@ func TestBusy(t *testing.T) {
 		m.failing("umount", "device busy")
 		users := map[string]string{"freebsd": "fstat -f ", "linux": "fuser -vm "}[m.goos]
 		m.cleanupFails("all is saved, but", "is still mounted", "device busy", users+m.target.Live, "run cfgd jail cleanup vhost1 again")
+		if m.goos == "freebsd" {
+			m.cleanupFails("shows who uses it: sleep (661), an odd name (9)); end what uses it")
+		}
 		if m.read("cfg/rc.conf") != "edited\n" || m.log[len(m.log)-1] != "attach vhost1" {
 			m.Errorf("cfg: %q\n%s", m.read("cfg/rc.conf"), m.said())
 		}
@@ -40,6 +47,148 @@ func TestBusy(t *testing.T) {
 			m.Errorf("cfg: %q", got)
 		}
 	})
+}
+
+// cfgKinds are the ways in which an fstab mounts a cfg.
+var cfgKinds = []string{"nullfs", "zfs"}
+
+// unmountCfg is what jail(8) does after a busy cleanup: an empty mountpoint is left of cfg.
+func (m *machine) unmountCfg(kind string) {
+	m.Helper()
+	m.must(os.Rename(m.path("cfg"), m.path("data.cfg")))
+	m.must(os.Mkdir(m.path("cfg"), 0o755))
+	t := m.target
+	t.CfgMount, t.CfgSource, t.CfgType = true, m.path("data.cfg"), kind
+	if kind == "zfs" {
+		t.CfgSource = "zpool/vhost1/cfg"
+		m.holds[t.CfgSource] = m.path("data.cfg")
+	}
+}
+
+// mountCfg is the next start's.
+func (m *machine) mountCfg() {
+	m.Helper()
+	if left, err := os.ReadDir(m.path("cfg")); err != nil || len(left) > 0 {
+		m.Errorf("written to the mountpoint of cfg: %v, %v", left, err)
+	}
+	m.must(os.Remove(m.path("cfg")))
+	m.must(os.Rename(m.path("data.cfg"), m.path("cfg")))
+	m.target.CfgMount = false
+}
+
+func eachCfg(t *testing.T, f func(m *machine, kind string)) {
+	for _, kind := range cfgKinds {
+		t.Run(kind, func(t *testing.T) {
+			eachSystem(t, func(m *machine) { f(m, kind) })
+		})
+	}
+}
+
+// Busy at the stop: what is edited after the first cleanup goes to cfg from the host's side when it is tried
+// again.
+func TestCfgUnmountedBelow(t *testing.T) {
+	eachCfg(t, func(m *machine, kind string) {
+		m.init()
+		m.edit("rc.conf", "edited\n")
+		m.failing("umount", "device busy")
+		m.cleanupFails("all is saved, but")
+		m.before = nil
+		m.unmountCfg(kind)
+		m.edit("rc.conf", "edited meanwhile\n")
+		m.edit("local/new", "new\n")
+		m.log = nil
+		s := m.cleanup()
+		if s.Rescue != "" || !s.HostSide || !contains(s.Warnings, "the last save went to "+m.target.CfgSource) {
+			m.Errorf("%+v", s)
+		}
+		if kind == "zfs" && !strings.HasPrefix(m.said(), "detach vhost1\nmount -t zfs zpool/vhost1/cfg /run/mnt/vhost1.cfg\numount /run/mnt/vhost1.cfg\n") {
+			m.Errorf("%s", m.said())
+		}
+		m.clean()
+		if left, err := os.ReadDir(m.path("run/mnt")); err != nil && !os.IsNotExist(err) || len(left) > 0 {
+			m.Errorf("left: %v, %v", left, err)
+		}
+		m.mountCfg()
+		m.init()
+		m.populated(map[string]string{"rc.conf": "edited meanwhile\n", "local/new": "new\n"})
+	})
+}
+
+// Still busy: all is saved all the same, and the words are those of a busy tree.
+func TestCfgUnmountedStillBusy(t *testing.T) {
+	eachCfg(t, func(m *machine, kind string) {
+		m.init()
+		m.unmountCfg(kind)
+		m.editAll()
+		m.before = func(c run.Cmd) error {
+			if c.Name == "umount" && !strings.Contains(c.Args[0], "run/mnt") {
+				return errors.New("device busy")
+			}
+			return nil
+		}
+		m.cleanupFails("all is saved, but", "is still mounted", "device busy")
+		m.populated(edits)
+		if m.read("data.cfg/rc.conf") != "edited\n" || len(m.rescued()) > 0 {
+			m.Errorf("%q, %q", m.read("data.cfg/rc.conf"), m.rescued())
+		}
+	})
+}
+
+// The archive is the last resort: where cfg cannot be reached, or what is there is no cfg. The next start
+// names it.
+func TestCfgOutOfReach(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(m *machine)
+		kind  string
+		want  string
+	}{
+		"no mount":          {func(m *machine) { m.failing("mount -t zfs", "dataset is busy") }, "zfs", "dataset is busy"},
+		"an empty dataset":  {func(m *machine) { m.must(removeAll(m.path("data.cfg"))); m.must(os.Mkdir(m.path("data.cfg"), 0o755)) }, "zfs", "no store of cfgd in it"},
+		"an empty source":   {func(m *machine) { m.must(removeAll(m.path("data.cfg"))); m.must(os.Mkdir(m.path("data.cfg"), 0o755)) }, "nullfs", "no store of cfgd in it"},
+		"a source gone":     {func(m *machine) { m.must(removeAll(m.path("data.cfg"))) }, "nullfs", "no such file"},
+		"an fstab that has": {func(m *machine) { m.target.CfgSource = "" }, "nullfs", "the fstab names nothing by which it could be reached"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, "freebsd", config.BackingMD)
+			m.init()
+			m.unmountCfg(c.kind)
+			m.editAll()
+			c.spoil(m)
+			s := m.cleanup()
+			if s.Rescue == "" || s.HostSide || !contains(s.Warnings, c.want) || !contains(s.Warnings, "not mounted") {
+				t.Errorf("%+v", s)
+			}
+			m.clean()
+			if !maps.Equal(m.rescued(), edits) {
+				t.Errorf("%q", m.rescued())
+			}
+			if left, _ := os.ReadDir(m.path("data.cfg")); len(left) > 0 && strings.Contains(name, "empty") {
+				t.Errorf("written to what is no cfg: %v", left)
+			}
+			m.before = nil
+			m.must(removeAll(m.path("data.cfg")))
+			m.must(os.Mkdir(m.path("data.cfg"), 0o755))
+			m.mountCfg()
+			if s := m.init(); !contains(s.Warnings, "what an earlier stop could not save is in the archive vhost1-") || !contains(s.Warnings, "cfgd rescue restore vhost1 vhost1-") {
+				t.Errorf("%q", s.Warnings)
+			}
+		})
+	}
+}
+
+func TestFstatHolders(t *testing.T) {
+	t.Parallel()
+	lines := []string{"USER     CMD          PID   FD MOUNT      INUM MODE         SZ|DV R/W"}
+	if got := fstatHolders(lines[0] + "\n"); got != "" {
+		t.Errorf("%q", got)
+	}
+	for n := range 8 {
+		lines = append(lines, fmt.Sprintf("root     sh\x1b[2J  %d   wd /      2 drwxr-xr-x     512  r", n+10))
+	}
+	want := `sh\033[2J (10), sh\033[2J (11), sh\033[2J (12), sh\033[2J (13), sh\033[2J (14), and 3 more`
+	if got := fstatHolders(strings.Join(lines, "\n")); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 func TestMDStays(t *testing.T) {

@@ -2,12 +2,15 @@ package jailhooks
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cfgd/config"
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
+	"cfgd/overlay"
 )
 
 // discard empties a place of our own that holds nothing worth keeping: a tree that was never whole.
@@ -25,37 +28,55 @@ func (h *Hooks) discard(ctx context.Context, p *place) error {
 	return h.forget()
 }
 
-// clearHidden takes away memory that the record names and that nobody sees: jail(8) undid the mounts of a failed start below it, or
-// could not, and the next start mounted the jail's root over it; or a hook was killed before it gave an md back.
-func (h *Hooks) clearHidden(ctx context.Context, p *place) error {
+// clearHidden deals with memory that the record names and that nobody sees: jail(8) undid the mounts of a
+// failed start below it, or could not, and the next start mounted the jail's root over it; or a hook was
+// killed before it gave an md back. A tree that was whole may hold what is saved nowhere.
+func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 	r := p.Record
 	switch {
 	case r == nil:
 		return nil
 	case r.Device != "":
-		return h.clearMD(ctx, p, r.Device)
+		return h.clearMD(ctx, p, s)
+	case len(p.mounts) == 0:
+		return nil
+	case r.State == overlay.Populated:
+		s.Hidden = true
+		h.warn("an earlier start left a tmpfs on %s that the jail's root now hides, with all that was not saved in it:"+
+			" when the jail is stopped, umount %s and run cfgd jail cleanup %s, which puts it in an archive",
+			h.Target.Live, h.Target.Root, h.Target.Name)
+		return h.keepHidden(r)
 	case len(p.mounts) == 1 && p.mounts[0].Type == "tmpfs" && h.GOOS == "freebsd":
 		// umount(8) there goes by the table of mounts, and so reaches what is hidden, as long as it is the only one of its name.
 		_, err := h.Run.Run(ctx, run.Command("umount", p.mounts[0].Dir))
 		return err
-	case len(p.mounts) > 0:
-		h.warn("an earlier start left a tmpfs on %s that the jail's root now hides; it goes when both are unmounted", h.Target.Live)
 	}
+	h.warn("an earlier start left a tmpfs on %s that the jail's root now hides; it goes when both are unmounted", h.Target.Live)
 	return nil
 }
 
-// clearMD unmounts and destroys the md of an earlier start. Its number may be somebody else's by now: unless it is mounted where the
-// record says, only one that is swap-backed as ours are is destroyed, and mdconfig(8) refuses while it is in use.
-func (h *Hooks) clearMD(ctx context.Context, p *place, dev string) error {
-	md := memory.Memory{Backing: config.BackingMD, Device: dev}
-	for i := range p.mounts {
-		if device(&p.mounts[i]) == dev {
-			return md.Unmake(ctx, h.Run)
+// clearMD unmounts and destroys the md of an earlier start, and saves what it holds. Its number may be
+// somebody else's by now: unless it is mounted where the record says, only one that is swap-backed as ours
+// are is looked at, and mount(8) and mdconfig(8) refuse while it is in use.
+func (h *Hooks) clearMD(ctx context.Context, p *place, s *Stopped) error {
+	r := p.Record
+	md := memory.Memory{Backing: config.BackingMD, Device: r.Device}
+	mounted := slices.ContainsFunc(p.mounts, func(m memory.Mount) bool { return device(&m) == r.Device })
+	if !mounted {
+		out, err := h.Run.Run(ctx, run.Command("mdconfig", "-l", "-v", "-u", strings.TrimPrefix(r.Device, "md")))
+		if err != nil || !strings.Contains(out, "swap") {
+			return nil
 		}
 	}
-	out, err := h.Run.Run(ctx, run.Command("mdconfig", "-l", "-v", "-u", strings.TrimPrefix(dev, "md")))
-	if err != nil || !strings.Contains(out, "swap") {
-		return nil
+	switch {
+	case r.State == overlay.Populated:
+		err := h.saveHidden(ctx, md, mounted, s)
+		if err != nil {
+			err = errors.Join(fmt.Errorf("%s holds the /etc of an earlier start: %w", r.Device, err), h.keepHidden(r))
+		}
+		return err
+	case mounted:
+		return md.Unmake(ctx, h.Run)
 	}
 	return md.Destroy(ctx, h.Run)
 }

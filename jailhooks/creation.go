@@ -250,13 +250,21 @@ func (k *Creator) dirs(ctx context.Context, dirs []Dir, done *Creation) error {
 
 // dir makes a directory, or a copy of a tree.
 func (k *Creator) dir(ctx context.Context, d Dir) error {
-	if err := os.MkdirAll(k.Model.Path(d.Name), 0o755); err != nil || d.From == "" {
+	if err := hostfile.MkdirAll(k.Model.Path(d.Name), 0o755); err != nil || d.From == "" {
 		return err
 	}
 	if _, err := os.Stat(k.Model.Path(d.From)); k.Model.Root != "" && errors.Is(err, fs.ErrNotExist) {
 		return nil // with --root fstab may mount what is not there
 	}
-	return overlay.CopyStore(ctx, k.Model.Path(d.From), k.Model.Path(d.Name))
+	if err := overlay.CopyStore(ctx, k.Model.Path(d.From), k.Model.Path(d.Name)); err != nil {
+		return err
+	}
+	top, err := dirfd.Open(k.Model.Path(d.Name), nil)
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	return top.SyncTree(ctx, "") // the jail's only copy of its cfg, once it is started
 }
 
 // write writes a whole file, or adds lines to one; a file that is not there is made.

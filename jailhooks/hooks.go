@@ -38,6 +38,8 @@ type Hooks struct {
 	Now       func() time.Time
 
 	mountpoint func() (bool, error) // for tests, which cannot mount; nil looks
+	over       bool                 // what is mounted on live stays, and the new memory is mounted over it
+	under      int                  // how many mounts that are
 	warnings   []string
 }
 

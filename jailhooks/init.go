@@ -30,6 +30,7 @@ func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 		return nil, err
 	}
 	defer unlock()
+	h.sweepAside(ctx)
 	if h.Embedded {
 		made, err := h.Overlay.MakeDirs()
 		if err != nil {
@@ -44,6 +45,7 @@ func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 		return nil, err
 	}
 	h.tell(ctx, h.Daemon.Attach, "the daemon was not told")
+	h.nameArchives()
 	s.Warnings = h.warnings
 	return s, nil
 }
@@ -69,6 +71,9 @@ func (h *Hooks) init(ctx context.Context) (*Started, error) {
 	if p, err = h.look(); err != nil { // what lay below what was cleared is seen now
 		return nil, err
 	}
+	if h.over {
+		p.mounted, h.under = false, len(p.mounts)
+	}
 	return h.fill(ctx, &p)
 }
 
@@ -88,8 +93,13 @@ func (h *Hooks) otherBase(r *overlay.Record) {
 func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	switch {
 	case p.backing != config.BackingDir && !p.mounted:
-		if err := h.clearHidden(ctx, p); err != nil { // it keeps no jail from starting
+		old := &Stopped{}
+		if err := h.clearHidden(ctx, p, old); err != nil { // it keeps no jail from starting
 			h.warn("what an earlier start left is still there: %v", err)
+		}
+		if old.Result != nil && len(old.Result.Saved) > 0 && old.Rescue == "" {
+			h.warn("an earlier start left its /etc hidden on %s: saved as generation %d, and taken away",
+				p.Record.Device, old.Result.Generation)
 		}
 		return false, h.forget()
 	case p.Interrupted:
@@ -98,6 +108,17 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	case p.Empty && p.ours(): // it serves this start, whose record replaces that one
 		return false, nil
 	case p.Empty || p.Missing:
+		return false, h.forget()
+	}
+	old, err := h.seenAgain()
+	switch {
+	case err != nil:
+		return false, err
+	case old != nil: // if it can't go, its record knows it when it is seen the next time: that keeps no jail from starting
+		if err := h.archiveOld(ctx, old, &Stopped{}); err != nil {
+			h.warn("%v; the new one is mounted over it", err)
+			h.over = true
+		}
 		return false, h.forget()
 	}
 	if _, err := h.Overlay.AdoptLive(ctx); err != nil {
@@ -166,7 +187,7 @@ func (h *Hooks) mount(ctx context.Context, live *dirfd.Dir, m memory.Memory) (me
 // seen there: umount(8) would follow a link. What could not be undone keeps its record, and the next hook tries again.
 func (h *Hooks) unmount(ctx context.Context, m *memory.Memory, known bool) error {
 	p, err := h.look()
-	if known || m.Device != "" || p.ours() {
+	if known || m.Device != "" || p.ours() && len(p.mounts) > h.under {
 		err = m.Unmake(ctx, h.Run)
 	}
 	if err != nil {
@@ -195,7 +216,7 @@ func (h *Hooks) landed(m *memory.Memory) error {
 	if err != nil {
 		return err
 	}
-	if top := p.top(); top == nil || !inMemory(top) || device(top) != m.Device {
+	if top := p.top(); top == nil || !inMemory(top) || device(top) != m.Device || len(p.mounts) <= h.under {
 		return fmt.Errorf("%s was mounted, but %s shows something else: was a part of the path swapped? mount(8) lists where it went", m.Backing, h.Target.Live)
 	}
 	return nil

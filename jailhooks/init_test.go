@@ -3,6 +3,7 @@ package jailhooks
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -61,6 +62,7 @@ func TestLinkInTheWay(t *testing.T) {
 // same; where it does not, what went elsewhere is undone if it can be told by its device, and never by the path, which leads anywhere.
 func TestSwappedWhileMounted(t *testing.T) {
 	eachSystem(t, func(m *machine) {
+		m.byDescriptor()
 		m.write("outside/precious", "untouched")
 		m.before = func(c run.Cmd) error {
 			if c.Name == "mount" {
@@ -79,43 +81,167 @@ func TestSwappedWhileMounted(t *testing.T) {
 	})
 }
 
-// A start failed after its init, and jail(8) could not undo the mounts below; the next start mounts the jail's root over them.
+// A tree stayed mounted, and the next start mounts the jail's root over it. What was not saved of it is saved
+// where it can be reached, by its md; a tmpfs stays, and is put into an archive when it is seen again.
 func TestHiddenByTheRoot(t *testing.T) {
 	want := map[string]string{
-		"freebsd/md": "umount /dev/md3\nmdconfig -d -u 3\nmdconfig -a", "freebsd/tmpfs": "umount /jail/vhost1/etc\nmount", "linux/tmpfs": "mount",
+		"freebsd/md":    "umount /dev/md3\nmount -o ro /dev/md3 /run/mnt/vhost1.etc\numount /run/mnt/vhost1.etc\nmdconfig -d -u 3\nmdconfig -a",
+		"freebsd/tmpfs": "mount -t", "linux/tmpfs": "mount -c",
 	}
 	eachSystem(t, func(m *machine) {
 		m.init()
+		m.editAll()
 		m.cover()
 		m.log = nil
 		s := m.init()
-		m.populated(nil)
 		_, name, _ := strings.Cut(m.Name(), "/")
 		if !strings.HasPrefix(m.said(), want[name]) {
 			m.Errorf("%s\nwant first\n%s", m.said(), want[name])
 		}
-		hidden := 0
-		if m.goos == "linux" {
-			hidden = 1 // nothing reaches it, and init says so
+		if name == "freebsd/md" {
+			m.populated(edits)
+			if len(m.mounts) != 1 || !contains(s.Warnings, "an earlier start left its /etc hidden on md3: saved as generation 1") {
+				m.Errorf("%d mounts, %q", len(m.mounts), s.Warnings)
+			}
+			m.cleanup()
+			m.clean()
+			return
 		}
-		if len(m.mounts) != 1+hidden || contains(s.Warnings, "the jail's root now hides") != (hidden == 1) {
+		m.populated(nil)
+		if len(m.mounts) != 2 || !contains(s.Warnings, "that the jail's root now hides, with all that was not saved in it") {
 			m.Errorf("%d mounts, %q", len(m.mounts), s.Warnings)
 		}
+		m.edit("hosts", "newer\n")
 		m.cleanup()
-		if len(m.mounts) != hidden || len(m.mds) > 0 {
-			m.Errorf("after the stop: %d mounts, %v", len(m.mounts), m.mds)
+		m.uncover()
+		if m.live()["rc.conf"] != "edited\n" {
+			m.Fatalf("the old tree is gone: %q", m.live())
+		}
+		if done := m.cleanup(); done.Rescue == "" || !contains(done.Warnings, "held the /etc of an earlier start") {
+			m.Errorf("%+v", done)
+		}
+		m.clean()
+		if got := m.rescued(); !maps.Equal(got, edits) || m.read("cfg/rc.conf") != "(absent)" || m.read("cfg/hosts") != "newer\n" {
+			m.Errorf("archive %q, cfg/rc.conf %q", got, m.read("cfg/rc.conf"))
+		}
+		if s := m.init(); !contains(s.Warnings, "cfgd rescue restore vhost1 vhost1-") {
+			m.Errorf("%q", s.Warnings)
 		}
 	})
+}
+
+// The old tree is seen again by a start, with nothing mounted over it: it goes to an archive, and the start
+// goes on.
+func TestSeenAgainAtStart(t *testing.T) {
+	m := newMachine(t, "linux", config.BackingTmpfs)
+	m.init()
+	m.editAll()
+	m.cover()
+	m.init()
+	m.cleanup()
+	m.uncover()
+	m.init()
+	m.populated(nil)
+	if got := m.rescued(); !maps.Equal(got, edits) || len(m.mounts) != 1 {
+		t.Errorf("archive %q, %d mounts", got, len(m.mounts))
+	}
+	m.cleanup()
+	m.clean()
+}
+
+// The same while somebody is in it, or while no archive can be had: the new one is mounted over it, and a later stop
+// archives it.
+func TestSeenAgainAndStays(t *testing.T) {
+	for name, spoil := range map[string]func(m *machine) (mend func()){
+		"busy": func(m *machine) func() {
+			m.failing("umount", "device busy")
+			return func() { m.before = nil }
+		},
+		"no archive": func(m *machine) func() {
+			m.write("rescue", "a file where a directory should be")
+			return func() { m.must(os.Remove(m.path("rescue"))) }
+		},
+	} {
+		m := newMachine(t, "freebsd", config.BackingTmpfs)
+		m.init()
+		m.editAll()
+		m.cover()
+		m.init()
+		m.cleanup()
+		m.uncover()
+		mend := spoil(m)
+		before := m.before
+		m.before = func(c run.Cmd) error {
+			if c.Name == "mount" {
+				return errors.New("no memory left")
+			}
+			if before != nil {
+				return before(c)
+			}
+			return nil
+		}
+		m.initFails("no memory left")
+		m.before = before
+		if m.live()["rc.conf"] != "edited\n" {
+			t.Fatalf("%s: a mount that failed took the old tree away: %q", name, m.live())
+		}
+		s := m.init()
+		if !contains(s.Warnings, "the new one is mounted over it") || len(m.mounts) != 2 {
+			t.Errorf("%s: %q, %d mounts", name, s.Warnings, len(m.mounts))
+		}
+		m.populated(nil)
+		mend()
+		m.edit("hosts", "newer\n")
+		m.cleanup()
+		if s := m.cleanup(); s.Rescue == "" {
+			t.Errorf("%s: %+v", name, s)
+		}
+		m.clean()
+		if got := m.rescued(); !maps.Equal(got, edits) || m.read("cfg/hosts") != "newer\n" || m.read("cfg/rc.conf") != "(absent)" {
+			t.Errorf("%s: archive %q, cfg/hosts %q", name, got, m.read("cfg/hosts"))
+		}
+	}
+}
+
+// A hidden md that somebody still uses, and one that can't be mounted: the start goes on, and nothing of it
+// is lost.
+func TestHiddenAndBusy(t *testing.T) {
+	for _, command := range []string{"umount /dev/md3", "mount -o ro", "umount /run/mnt"} {
+		m := newMachine(t, "freebsd", config.BackingMD)
+		m.init()
+		m.editAll()
+		m.cover()
+		m.before = func(c run.Cmd) error {
+			if strings.HasPrefix(strings.ReplaceAll(c.String(), m.dir, ""), command) {
+				return errors.New("device busy")
+			}
+			return nil
+		}
+		s := m.init()
+		if !contains(s.Warnings, "what an earlier start left is still there: md3 holds the /etc of an earlier start") {
+			t.Errorf("%s: %q", command, s.Warnings)
+		}
+		if m.mds["md3"] == "" {
+			t.Errorf("%s: the md was destroyed", command)
+		}
+	}
 }
 
 // A cleanup finds it hidden.
 func TestCleanupOfHidden(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.init()
+		m.editAll()
 		m.cover()
-		m.cleanup()
-		if len(m.mds) > 0 || m.record() != nil || m.goos == "freebsd" && len(m.mounts) > 0 {
-			m.Errorf("left: %d mounts, %v, %+v", len(m.mounts), m.mds, m.record())
+		s := m.cleanup()
+		if m.record() != nil || s.Hidden != (m.target.Memory == config.BackingTmpfs) {
+			m.Errorf("%+v, record %+v", s, m.record())
+		}
+		if !s.Hidden && (len(m.mounts)+len(m.mds) > 0 || m.read("cfg/rc.conf") != "edited\n") {
+			m.Errorf("left: %d mounts, %v; cfg/rc.conf %q", len(m.mounts), m.mds, m.read("cfg/rc.conf"))
+		}
+		if s.Hidden && len(m.mounts) != 1 {
+			m.Errorf("%d mounts", len(m.mounts))
 		}
 	})
 }
@@ -130,7 +256,7 @@ func TestRecordThatLies(t *testing.T) {
 		refused    bool   // cleanup ends with an error, and may be repeated
 	}{
 		{name: "gone"},
-		{name: "ours, unmounted", kind: "swap"},
+		{name: "somebody's, unmounted", kind: "swap", left: true, warning: "holds something else now, and was left alone"},
 		{name: "somebody's image", kind: "vnode", left: true},
 		{name: "somebody's memory", kind: "swap", used: true, left: true, warning: "device busy", refused: true},
 	} {

@@ -97,20 +97,26 @@ func eachStep(t *testing.T, story func(m *machine, s *stopper) (stopped bool)) {
 		goos    string
 		backing config.Backing
 	}{"linux", config.BackingDir})
-	for _, sys := range all {
+	stride := 1
+	_, err := os.Stat(shm)
+	switch {
+	case testing.Short():
+		stride = 5
+	case err != nil: // each step waits for a disk several times: the kinds of memory share the steps
+		stride = 3
+	}
+	for i, sys := range all {
 		for _, kill := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/%s/kill=%v", sys.goos, sys.backing, kill), func(t *testing.T) {
 				t.Parallel()
-				stride := 1
-				if testing.Short() {
-					stride = 5
-				}
-				for at, stopped := 1, true; stopped && !t.Failed(); at += stride {
+				for at, stopped := 1+i%stride, true; stopped && !t.Failed(); at += stride {
 					m := newMachine(t, sys.goos, sys.backing)
 					s := &stopper{at: at, kill: kill}
 					if stopped = story(m, s); t.Failed() {
 						t.Logf("step %d, %s; the log:\n%s", at, s.last, m.said())
+						return
 					}
+					m.must(removeAll(m.dir)) // not thousands of them at the end
 				}
 			})
 		}
@@ -188,6 +194,78 @@ func TestAfterStoppedCleanup(t *testing.T) {
 				}
 				m.cleanup()
 				m.clean()
+				return stopped
+			})
+		})
+	}
+}
+
+// The same where cfg was unmounted below a busy tree: what a killed hook left mounted for cfg is in nobody's
+// way.
+func TestAfterStoppedHostSide(t *testing.T) {
+	for _, kind := range cfgKinds {
+		t.Run(kind, func(t *testing.T) {
+			eachStep(t, func(m *machine, s *stopper) bool {
+				m.init()
+				m.unmountCfg(kind)
+				m.editAll()
+				stopped, _ := s.run(m, m.tryCleanup)
+				m.cleanup()
+				m.clean()
+				m.mountCfg()
+				m.init()
+				if !maps.Equal(m.rescued(), edits) {
+					m.populated(edits)
+				}
+				m.cleanup()
+				m.clean()
+				return stopped
+			})
+		})
+	}
+}
+
+// A hidden tree that could be reached, looked at by a start that stops anywhere: no edit is lost.
+func TestAfterStoppedHidden(t *testing.T) {
+	eachStep(t, func(m *machine, s *stopper) bool {
+		if m.target.Memory != config.BackingMD {
+			return false
+		}
+		m.init()
+		m.editAll()
+		m.cover()
+		stopped, _ := s.run(m, m.tryInit)
+		m.init()
+		if !maps.Equal(m.rescued(), edits) && m.mds["md3"] == "" {
+			m.populated(edits)
+		}
+		return stopped
+	})
+}
+
+// A tree that was hidden is seen again, by a hook that stops anywhere: it is archived, and never saved over what is newer.
+func TestAfterStoppedSeenAgain(t *testing.T) {
+	for name, hook := range map[string]func(m *machine) error{"cleanup": (*machine).tryCleanup, "init": (*machine).tryInit} {
+		t.Run(name, func(t *testing.T) {
+			eachStep(t, func(m *machine, s *stopper) bool {
+				if m.target.Memory != config.BackingTmpfs {
+					return false
+				}
+				m.init()
+				m.editAll()
+				m.cover()
+				m.init()
+				m.edit("rc.conf", "newer\n")
+				m.cleanup()
+				m.uncover()
+				stopped, _ := s.run(m, func() error { return hook(m) })
+				for range 3 { // what is over it, it, nothing
+					m.cleanup()
+				}
+				m.clean()
+				if m.read("cfg/rc.conf") != "newer\n" || m.read("cfg/local/new") != "(absent)" || !maps.Equal(m.rescued(), edits) {
+					m.Errorf("cfg/rc.conf %q, archive %q", m.read("cfg/rc.conf"), m.rescued())
+				}
 				return stopped
 			})
 		})

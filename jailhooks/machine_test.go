@@ -33,6 +33,7 @@ type machine struct {
 	mu     sync.Mutex // guards log and clock; a hook's lock, which is a file's, keeps the rest apart
 	mounts []*mount
 	mds    map[string]string // kind by name
+	holds  map[string]string // what a device or dataset holds while it is not mounted: a directory, by the source's name
 	log    []string
 
 	// before is asked before each command, after after it was done; an error is the command's.
@@ -53,7 +54,7 @@ var base = map[string]string{
 }
 
 func newMachine(t *testing.T, goos string, backing config.Backing) *machine {
-	m := &machine{T: t, dir: memDir(t), goos: goos, mds: map[string]string{}, clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	m := &machine{T: t, dir: memDir(t), goos: goos, mds: map[string]string{}, holds: map[string]string{}, clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	for _, d := range []string{"jail/vhost1/etc", "cfg", "run"} {
 		m.must(os.MkdirAll(m.path(d), 0o755))
 	}
@@ -62,20 +63,45 @@ func newMachine(t *testing.T, goos string, backing config.Backing) *machine {
 	}
 	m.target = &config.Target{Name: "vhost1", Root: m.path("jail/vhost1"), Base: m.path("base"), BaseID: "proto/etc@1", Cfg: m.path("cfg"), Live: m.path("jail/vhost1/etc")}
 	m.target.Memory, m.target.MemorySize, m.target.MaxFile, m.target.KeepGenerations, m.target.KeepBytes = backing, 16<<20, 1<<20, 100, 16<<20
-	model, err := config.Load(config.Options{Root: t.TempDir(), Euid: -1})
+	var err error
+	m.target.Classes, err = builtInClasses()
 	m.must(err)
-	m.target.Classes = model.Classes
 	return m
 }
 
+// builtInClasses are those of a machine without a configuration; the tests make thousands of machines.
+var builtInClasses = sync.OnceValues(func() (*config.Classes, error) {
+	dir, err := os.MkdirTemp("", "cfgd-test")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	model, err := config.Load(config.Options{Root: dir, Euid: -1})
+	if err != nil {
+		return nil, err
+	}
+	return model.Classes, nil
+})
+
+// shm is a directory in memory, which Linux has.
+const shm = "/dev/shm"
+
 // memDir is t.TempDir in memory: nothing here needs a real fsync(2).
-func memDir(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "cfgd-test")
+func memDir(t testing.TB) string {
+	dir, err := os.MkdirTemp(shm, "cfgd-test")
 	if err != nil {
 		return t.TempDir()
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
+}
+
+// byDescriptor skips what the hooks do on Linux alone, by /proc, where the tests run on another system.
+func (m *machine) byDescriptor() {
+	m.Helper()
+	if _, err := os.Readlink("/proc/self/fd/0"); m.goos == "linux" && err != nil {
+		m.Skipf("on Linux a directory is mounted on by its descriptor, in /proc, which is not to be had here: %v", err)
+	}
 }
 
 // hooks are those of a new process.
@@ -255,7 +281,10 @@ func (m *machine) do(c run.Cmd) (string, error) {
 	case "mdconfig -d":
 		return "", m.destroy("md" + last)
 	case "newfs -i":
-		return "", nil
+		m.holds[last] = m.path("content." + filepath.Base(last))
+		return "", os.Mkdir(m.holds[last], 0o755)
+	case "fstat -f":
+		return fstatSays, nil
 	case "mount -o", "mount -t", "mount -c":
 		return "", m.mount(c.Args[len(c.Args)-2], last)
 	case "umount " + last:
@@ -273,8 +302,17 @@ func (m *machine) destroy(md string) error {
 		return errors.New("no such device")
 	}
 	delete(m.mds, md)
-	return nil
+	rest := m.holds["/dev/"+md]
+	delete(m.holds, "/dev/"+md)
+	return os.RemoveAll(rest)
 }
+
+// fstatSays is what fstat(1) prints of a tree in which somebody stands.
+const fstatSays = `USER     CMD          PID   FD MOUNT      INUM MODE         SZ|DV R/W
+root     sleep        661    0 /jail/vhost1/etc     12 -rw-r--r--    1031  r
+root     sleep        661   wd /jail/vhost1/etc      2 drwxr-xr-x     512  r
+www      an odd name    9   wd /jail/vhost1/etc      2 drwxr-xr-x     512  r
+`
 
 func (m *machine) mount(source, dir string) error {
 	real, err := filepath.EvalSymlinks(dir)
@@ -285,8 +323,15 @@ func (m *machine) mount(source, dir string) error {
 	if strings.HasPrefix(source, "/dev/") {
 		on.Type = "ufs"
 	}
+	rest, known := m.holds[source]
+	if used := slices.ContainsFunc(m.mounts, func(o *mount) bool { return o.Source == source }); used && on.Type == "ufs" {
+		return errors.New("device busy")
+	}
 	m.mounts = append(m.mounts, on)
-	return errors.Join(os.Rename(real, on.aside), os.Mkdir(real, 0o755))
+	if err := os.Rename(real, on.aside); err != nil || !known {
+		return errors.Join(err, os.Mkdir(real, 0o755))
+	}
+	return os.Rename(rest, real)
 }
 
 // unmount takes the topmost mount of that source or directory, as umount(8) does.
@@ -297,12 +342,30 @@ func (m *machine) unmount(what string) error {
 			continue
 		}
 		m.mounts = slices.Delete(m.mounts, i, i+1)
+		dir, aside := on.Dir, on.aside
 		if on.hidden {
-			return nil
+			dir, aside = m.below(dir), m.below(aside)
 		}
-		return errors.Join(os.RemoveAll(on.Dir), os.Rename(on.aside, on.Dir))
+		if rest, known := m.holds[on.Source]; known {
+			return errors.Join(os.Rename(dir, rest), os.Rename(aside, dir))
+		}
+		return errors.Join(os.RemoveAll(dir), os.Rename(aside, dir))
 	}
 	return errors.New("not mounted")
+}
+
+// below is where a path of the jail is once cover has put it aside.
+func (m *machine) below(p string) string {
+	return strings.Replace(p, m.path("jail/vhost1"), m.path("jail/below"), 1)
+}
+
+// uncover unmounts the root that cover mounted; nothing may be mounted in it.
+func (m *machine) uncover() {
+	m.must(os.RemoveAll(m.path("jail/vhost1")))
+	m.must(os.Rename(m.path("jail/below"), m.path("jail/vhost1")))
+	for _, on := range m.mounts {
+		on.hidden = false
+	}
 }
 
 // cover mounts the jail's root once more, as the start after a failed one does.

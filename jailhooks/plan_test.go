@@ -87,6 +87,7 @@ detach vhost1
 umount /jail/vhost1/etc (record populated; saved)`,
 	}
 	eachSystem(t, func(m *machine) {
+		m.byDescriptor()
 		m.before = func(run.Cmd) error {
 			state := "record gone"
 			if r := m.record(); r != nil {

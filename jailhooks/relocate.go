@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
@@ -51,9 +49,23 @@ func (r *Relocation) Lines() []string {
 // Relocator moves files of prototypes into their etc, and back. What a prototype's tree holds is its jail's: no link in it is followed, and nothing
 // outside of its root is read or written.
 //
-// The order: the record; a copy beside the new place, brought to stable storage; a rename to the new place; the link, beside the old place; a directory
-// is renamed aside and the link to its name (two renames, between which the name is not there), a file is replaced by one rename; what was put aside
-// goes; the record says that it is done. Cut short anywhere, the next call finishes it, or undoes it where only copies were made.
+// The order of Do, and what a crash after each step leaves:
+//
+//	1  the record is written, fsynced                                           nothing was moved
+//	2  the directories of the new place are made, each fsynced                  empty directories
+//	3  the copy is made beside the new place                                    half a copy, which goes
+//	4  all of the copy is fsynced (SyncTree)                                    as in 3
+//	5  the copy is renamed to the new place, and the directory fsynced          the copy, whole; the original
+//	6  the link is made beside the old place                                    as in 5
+//	7  the original is renamed aside, if it is a directory                      the name is not there; the copy is whole
+//	8  the link is renamed to the old place, and the directory fsynced          the link; the copy is whole
+//	9  what was put aside goes                                                  the link; the copy is whole
+//	10 the record says that it is done, fsynced
+//
+// Undo is the same with the places exchanged: the copy beside the link is fsynced, replaces it, and the
+// directory is fsynced, before anything at the new place goes. Cut short anywhere, Settle finishes it, or
+// undoes it where only copies were made. It cannot know whether the last fsync was done, and so does it again
+// before it removes an original.
 type Relocator struct {
 	Model *config.Model
 	Hook  dirfd.Hook // asked before every change of a prototype's tree; for tests
@@ -245,7 +257,9 @@ func (k *Relocator) copyTo(ctx context.Context, src *dirfd.Dir, name string, dst
 	if err := overlay.CopyName(ctx, src, name, dst, beside+newName); err != nil {
 		return err
 	}
-	unix.Sync()
+	if err := dst.SyncTree(ctx, beside+newName); err != nil {
+		return err
+	}
 	if err := dst.Rename(beside+newName, dst, newName); err != nil {
 		return err
 	}
@@ -264,7 +278,7 @@ func (k *Relocator) made(r *Relocation) (*dirfd.Dir, string, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			if err = errors.Join(d.Mkdir(p), d.Sync()); err == nil {
 				if sub, err = d.Dir(p); err == nil {
-					err = sub.Chmod(0o755)
+					err = errors.Join(sub.Chmod(0o755), sub.Sync())
 				}
 			}
 		}
@@ -294,7 +308,7 @@ func (k *Relocator) swap(r *Relocation) error {
 	if err := replace(d, linkAs+name, name); err != nil {
 		return err
 	}
-	if err := d.RemoveAll(aside + name); err != nil {
+	if err := errors.Join(d.RemoveAll(aside+name), d.Sync()); err != nil {
 		return err
 	}
 	r.State = moved
@@ -353,15 +367,21 @@ func (k *Relocator) Undo(ctx context.Context, r *Relocation) error {
 	if err := overlay.CopyName(ctx, src, from, d, beside+name); err != nil {
 		return errors.Join(err, k.Settle(context.WithoutCancel(ctx), r))
 	}
-	unix.Sync()
+	if err := d.SyncTree(ctx, beside+name); err != nil {
+		return err
+	}
 	if err := replace(d, beside+name, name); err != nil {
 		return err
 	}
 	return k.returned(r, d, name)
 }
 
-// returned removes what an undoing leaves.
+// returned removes what an undoing leaves. It may follow a call that was cut short after the rename and
+// before the fsync of the directory, so that it syncs the directory first.
 func (k *Relocator) returned(r *Relocation, d *dirfd.Dir, name string) error {
+	if err := d.Sync(); err != nil {
+		return err
+	}
 	if err := d.RemoveAll(aside + name); err != nil {
 		return err
 	}
@@ -428,6 +448,9 @@ func (k *Relocator) drop(ctx context.Context, r *Relocation, d *dirfd.Dir, name 
 	}
 	if !same {
 		return fmt.Errorf("/%s and /%s are both there, and differ: keep one, then remove %s", r.Path, r.To, k.record(r))
+	}
+	if err := dst.SyncTree(ctx, newName); err != nil { // the move may have been cut short before its last fsync
+		return err
 	}
 	return k.swap(r)
 }

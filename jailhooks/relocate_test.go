@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -134,11 +136,12 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 			y.must(k.Do(t.Context(), r))
 		}
 		var ops atomic.Int64
-		k.Hook = func(dirfd.Op) error { // after a crash nothing more is done
+		w := &writeBack{T: t, r: r}
+		k.Hook = func(op dirfd.Op) error { // after a crash nothing more is done
 			if i := int(ops.Add(1)); i == n+1 || crash && i > n {
 				return errors.New("cut short")
 			}
-			return nil
+			return w.op(op)
 		}
 		if back {
 			err = k.Undo(t.Context(), r)
@@ -152,7 +155,7 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 			}
 			return
 		}
-		k.Hook = nil
+		k.Hook = w.op
 		all, err := k.All("proto")
 		y.must(err)
 		for _, r := range all {
@@ -167,6 +170,75 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 		}
 		if got := y.shape(); got != original {
 			t.Fatalf("%s, back %v, crash %v, change %d:\n%s\nwas\n%s", from, back, crash, n, got, original)
+		}
+	}
+}
+
+// writeBack is what of a relocation is not on stable storage yet. It takes what is copied as one thing,
+// beside the place that it is for: a copy is dirty from its first change until all of it is synced, a
+// directory from each change of its names. It complains of each removal, and of each rename over or away, of
+// an original whose copy could be lost by a power cut.
+type writeBack struct {
+	*testing.T
+	r     *Relocation
+	mu    sync.Mutex      // guards the rest
+	copy  string          // the copy that is being made
+	dirty map[string]bool // copies, and directories whose names changed
+}
+
+func (w *writeBack) op(op dirfd.Op) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dirty == nil {
+		w.dirty = map[string]bool{}
+	}
+	w.goes(op)
+	dir, name := path.Split(op.Path)
+	dir = path.Clean(dir)
+	switch op.Kind {
+	case "mkdir", "create", "symlink", "link":
+		if strings.HasPrefix(name, beside) {
+			w.copy = op.Path
+		}
+		w.dirty[dir] = true
+	case "rename":
+		to := path.Dir(op.To)
+		w.dirty[dir], w.dirty[to] = true, true
+		if w.dirty[op.Path] {
+			delete(w.dirty, op.Path)
+			w.dirty[op.To] = true
+		}
+	case "syncdir":
+		delete(w.dirty, path.Clean(op.Path))
+	case "synctree":
+		delete(w.dirty, op.Path)
+		delete(w.dirty, dir)
+		w.copy = ""
+		return nil
+	}
+	if w.copy != "" && op.Kind != "fsync" && op.Kind != "syncdir" {
+		w.dirty[w.copy] = true
+	}
+	return nil
+}
+
+// goes looks at what is about to go.
+func (w *writeBack) goes(op dirfd.Op) {
+	old := path.Join(path.Dir(w.r.Path), aside+path.Base(w.r.Path))
+	keeps := "" // the place of the copy that has to outlive it
+	switch below := func(p string) bool { return op.Path == p || strings.HasPrefix(op.Path, p+"/") }; {
+	case op.Kind != "unlink" && op.Kind != "rmdir" && op.Kind != "rename":
+	case below(w.r.To):
+		keeps = w.r.Path
+	case below(w.r.Path), below(old), op.Kind == "rename" && op.To == w.r.Path && w.copy == "":
+		keeps = w.r.To
+	}
+	if keeps == "" || w.r.State == returning && keeps == w.r.To {
+		return
+	}
+	for _, p := range []string{keeps, path.Dir(keeps)} {
+		if w.dirty[p] {
+			w.Errorf("%s %s: a power cut now could lose %s, which is copied and not on stable storage", op.Kind, op.Path, p)
 		}
 	}
 }

@@ -2,16 +2,22 @@ package jailhooks
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"cfgd/internal/hostfile"
+	"cfgd/internal/pathname"
 )
 
-// rescue writes the archive: a new file, fsynced, renamed to its name, the directory fsynced. One that was begun and not finished is
+// rescue writes the archive: its directory, whose name is fsynced if it is new; a new file, fsynced; a rename
+// to its name; the directory fsynced. Only then may the tree go. One that was begun and not finished is
 // written anew, so that kills leave no heap of halves.
 func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
-	if err := os.MkdirAll(h.RescueDir, 0o700); err != nil {
+	if err := hostfile.MkdirAll(h.RescueDir, 0o700); err != nil {
 		return "", err
 	}
 	half := filepath.Join(h.RescueDir, ".new-"+h.Target.Name) // a target's hooks run one at a time
@@ -39,4 +45,29 @@ func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
 		return "", err
 	}
 	return name, hostfile.SyncDir(h.RescueDir)
+}
+
+// nameArchives warns of the archives of this target that are still there: what is in them is in no cfg. They
+// are not brought back by themselves, for what was saved since may be newer.
+func (h *Hooks) nameArchives() {
+	names, err := os.ReadDir(h.RescueDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.warn("rescue archives: %v", err)
+	}
+	var mine []string
+	for _, n := range names {
+		stem, ok := strings.CutSuffix(n.Name(), ".tar")
+		if i := strings.LastIndexByte(stem, '-'); ok && i > 0 && stem[:i] == h.Target.Name {
+			mine = append(mine, n.Name())
+		}
+	}
+	if len(mine) == 0 {
+		return
+	}
+	newest := pathname.Quote(mine[len(mine)-1]) // the time in the names sorts them
+	words := "what an earlier stop could not save is in the archive " + newest
+	if more := len(mine) - 1; more > 0 {
+		words = fmt.Sprintf("what earlier stops could not save is in %d archives, the newest %s", len(mine), newest)
+	}
+	h.warn("%s: cfgd rescue restore %s %s brings it back; remove the archive when all is well", words, h.Target.Name, newest)
 }

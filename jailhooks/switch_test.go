@@ -27,7 +27,7 @@ type yard struct {
 }
 
 func newYard(t testing.TB) *yard {
-	y := &yard{TB: t, dir: t.TempDir(), fail: map[string]error{}, on: "1"}
+	y := &yard{TB: t, dir: memDir(t), fail: map[string]error{}, on: "1"}
 	for _, n := range []string{"1", "2"} {
 		y.write("jail/proto/.zfs/snapshot/"+n+"/x", n)
 		y.write("jail/proto/etc/.zfs/snapshot/"+n+"/rc.conf", n+"\n")

@@ -32,6 +32,14 @@ type Overlay struct {
 	// MountCfg makes cfg reachable, and with write writable, where it is so only while it is needed, and returns what undoes that. Nil where it always is.
 	MountCfg func(ctx context.Context, write bool) (unmount func() error, err error)
 
+	// CfgAt and LiveAt are the directories where cfg and live are reached while they are not at their own
+	// places; "" where they are there. They are the host's own paths. What is at CfgAt has to hold a store
+	// already.
+	CfgAt, LiveAt string
+	// Known is taken for the target's record, nil reads it: for a live tree of an earlier start, while a
+	// later one has the record.
+	Known *Record
+
 	path   func(string) string // puts --root before a path of the model
 	mounts bool                // fstab mounts cfg, and does it here: with --root nothing is mounted
 
@@ -79,7 +87,11 @@ func (o *Overlay) below(p string) (root, rel string) {
 
 // OpenLive opens the root of the live tree.
 func (o *Overlay) OpenLive() (*dirfd.Dir, error) {
-	d, err := o.openTree(o.Target.Live)
+	open := func() (*dirfd.Dir, error) { return o.openTree(o.Target.Live) }
+	if o.LiveAt != "" {
+		open = func() (*dirfd.Dir, error) { return dirfd.Open(o.LiveAt, o.Hook) }
+	}
+	d, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("live: %w", err)
 	}
@@ -92,6 +104,9 @@ var ErrNotMounted = errors.New("not mounted")
 // OpenCfg opens the root of cfg. The directory below a mount that is not there is not cfg: an empty one would look like a cfg
 // from which everything was deleted, and a store made in it would be hidden by the mount.
 func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
+	if o.CfgAt != "" {
+		return o.openCfgAt()
+	}
 	d, err := o.openTree(o.Target.Cfg)
 	if err != nil {
 		return nil, fmt.Errorf("cfg: %w", err)
@@ -106,6 +121,24 @@ func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
 	if err != nil {
 		d.Close()
 		return nil, fmt.Errorf("cfg: %w", err)
+	}
+	return d, nil
+}
+
+// ErrNoStore says that a directory that should be a cfg, and was reached by another path than its own, holds
+// no store.
+var ErrNoStore = errors.New("no store of cfgd in it")
+
+// openCfgAt opens cfg where it is not at its own place. The directory may as well be the mountpoint of
+// something that is not mounted: only one that holds a store is taken, and none is made.
+func (o *Overlay) openCfgAt() (*dirfd.Dir, error) {
+	d, err := dirfd.Open(o.CfgAt, o.Hook)
+	if err != nil {
+		return nil, fmt.Errorf("cfg: %w", err)
+	}
+	if st, err := d.Stat(metaName); err != nil || st.Kind != dirfd.KindDir {
+		d.Close()
+		return nil, fmt.Errorf("cfg: %s: %w", o.CfgAt, ErrNoStore)
 	}
 	return d, nil
 }

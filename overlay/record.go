@@ -38,6 +38,9 @@ func (o *Overlay) recordPath() string {
 
 // Record reads the target's record; nil where there is none, or none that can be read.
 func (o *Overlay) Record() (*Record, error) {
+	if o.Known != nil {
+		return o.Known, nil
+	}
 	b, err := os.ReadFile(o.recordPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -208,7 +208,7 @@ func (d *Daemon) unclear(m *config.Model, t *config.Target) *config.Target {
 // sameTarget reports whether nothing changed that a running target goes by.
 func sameTarget(a, b *config.Target) bool {
 	return a.Root == b.Root && a.Base == b.Base && a.BaseID == b.BaseID && a.Cfg == b.Cfg && a.Live == b.Live &&
-		a.CfgNoauto == b.CfgNoauto && a.CfgReadOnly == b.CfgReadOnly && a.Settings == b.Settings && a.Classes.Equal(b.Classes)
+		a.CfgMount == b.CfgMount && a.CfgNoauto == b.CfgNoauto && a.CfgReadOnly == b.CfgReadOnly && a.Settings == b.Settings && a.Classes.Equal(b.Classes)
 }
 
 // start runs a target, after the one that bore its name before has ended: one goroutine owns the trees.

@@ -112,7 +112,7 @@ func (s *session) spec(c *cli.Context, name string, from *config.Target, snapsho
 	if err != nil {
 		return nil, err
 	}
-	snaps, err := s.snapshots(c.Context, p)
+	snaps, err := s.snapshots(p)
 	if err != nil {
 		return nil, err
 	}

@@ -29,15 +29,19 @@ func (s *session) jailCommand() *cli.Command {
 				Name: "init", ArgsUsage: "NAME", Usage: "make, populate and watch the jail's /etc: for exec.prestart",
 				Description: "Mounts the memory filesystem at the jail's etc, fills it from base and cfg, and tells the daemon. Where that is done\n" +
 					"already it is a success and touches nothing. Overrides that were made against another base are merged with this one first.\n" +
+					"What an earlier stop left hidden below the jail's root is saved or kept, and rescue archives of the jail are named.\n" +
 					"Ends 0 whenever the jail can run: jail(8) stops at anything else. With --plan it ends 1 where there would be conflicts.",
 				Flags:  []cli.Flag{&cli.BoolFlag{Name: "plan", Usage: "show the merge that the start would do, and do nothing"}, allFlag()},
-				Action: s.jailInit,
+				Action: s.hook(s.jailInit),
 			},
 			{
 				Name: "cleanup", ArgsUsage: "NAME", Usage: "save, unmount and destroy the jail's /etc: for exec.poststop",
 				Description: "The daemon lets go, the last save is made, the memory filesystem unmounted. What cannot be saved goes to an archive in\n" +
-					"/var/db/cfgd/rescue first. Not for exec.prestop or exec.stop, whose failure would leave the jail running.",
-				Action: s.jailCleanup,
+					"/var/db/cfgd/rescue first. Not for exec.prestop or exec.stop, whose failure would leave the jail running. If a process of\n" +
+					"the host is in the jail's etc, all is saved, the etc stays mounted, and jail(8) unmounts the rest: end the process and run\n" +
+					"this again. It then saves to the dataset or directory that the fstab mounts on the jail's cfg. It never unmounts by force.\n" +
+					"Warnings and errors of both hooks go to syslogd(8) as well: rc.d/jail shows nothing of a stop.",
+				Action: s.hook(s.jailCleanup),
 			},
 			s.switchCommand(), s.jailRollbackCommand(), s.createCommand(), s.cloneCommand(), s.destroyCommand(), s.jailSnapshotCommand(), s.jailSendCommand(),
 			{Name: "list", Usage: "list all jails, and which of them are targets", Action: s.jailList},
@@ -112,7 +116,7 @@ func (s *session) jailInit(c *cli.Context) error {
 		return fmt.Errorf("%s: %w", t.Name, err)
 	}
 	for _, w := range done.Warnings {
-		s.warn(t.Name, w)
+		s.hookWarn(t.Name, w)
 	}
 	return s.started(t, done)
 }
@@ -158,7 +162,7 @@ func (s *session) jailCleanup(c *cli.Context) error {
 	done, err := s.hooks(t).Cleanup(c.Context)
 	if done != nil {
 		for _, w := range done.Warnings {
-			s.warn(t.Name, w)
+			s.hookWarn(t.Name, w)
 		}
 	}
 	switch {
@@ -168,6 +172,8 @@ func (s *session) jailCleanup(c *cli.Context) error {
 		_, err = fmt.Fprintf(s.out, "%s %s is not populated: nothing to clean up\n", t.Name, t.Live)
 	case done.Rescue != "":
 		_, err = fmt.Fprintf(s.out, "%s %s not saved but archived in %s, and taken away\n", t.Name, t.Live, filepath.Base(done.Rescue))
+	case done.Hidden:
+		_, err = fmt.Fprintf(s.out, "%s %s is hidden below the jail's root, and was left as it is\n", t.Name, t.Live)
 	case done.Result == nil:
 		_, err = fmt.Fprintf(s.out, "%s %s taken away: it was not whole\n", t.Name, t.Live)
 	default:

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,8 +43,8 @@ func (s *session) protoCommand() *cli.Command {
 			},
 			{
 				Name: "snapshot", ArgsUsage: "[NAME]", Usage: "take a snapshot with the next number",
-				Description: "With ZFS a recursive one, so that the system and its etc are of the same moment; without it a copy in the prototype's\n" +
-					".cfgd/snapshot. Refuses while packages are being installed. NAME may be left out where there is one prototype.",
+				Description: "If the prototype's root is a ZFS dataset, a recursive one, so that the system and its etc are of the same moment; else a\n" +
+					"copy in the prototype's .cfgd/snapshot, whether zfs(8) is installed or not. Refuses while packages are being installed. NAME may be left out where there is one prototype.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "comment", Usage: "a `TEXT` to keep with it"},
 					&cli.BoolFlag{Name: "plan", Usage: "print what would run"},
@@ -127,25 +126,12 @@ func (s *session) prototype(c *cli.Context) (*config.Prototype, error) {
 	return all[0], nil
 }
 
-// snapshots are a prototype's: by zfs(8) where its tree is on ZFS, else copies.
-func (s *session) snapshots(ctx context.Context, p *config.Prototype) (jailhooks.Snapshots, error) {
-	root := s.loaded.Path(p.Root)
-	_, err := os.Stat(filepath.Join(root, config.CopyMark))
-	switch {
-	case err == nil, s.loaded.Root != "":
-		return jailhooks.Copies{Root: root}, nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	case p.Dataset != "":
-		return jailhooks.ZFS{Run: sysrun.System{}, Dataset: p.Dataset}, nil
-	case !sysrun.Has("zfs"):
-		return jailhooks.Copies{Root: root}, nil
-	}
-	out, err := sysrun.System{}.Run(ctx, sysrun.Command("zfs", "list", "-Hp", "-o", "name", p.Root))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w; if it is on ZFS, give its dataset in [prototype.%s] of cfgd.toml", p.Name, err, p.Name)
-	}
-	return jailhooks.ZFS{Run: sysrun.System{}, Dataset: strings.TrimSpace(out)}, nil
+// snapshots are a prototype's: by zfs(8) where its root is a dataset, else copies.
+func (s *session) snapshots(p *config.Prototype) (jailhooks.Snapshots, error) {
+	return jailhooks.Stock{
+		Prototype: p, Root: s.loaded.Path(p.Root), Embedded: s.loaded.Root != "", Run: sysrun.System{},
+		Ask: jailhooks.SystemStanding, References: s.loaded.References,
+	}.Snapshots()
 }
 
 // listedSnapshot is a snapshot in the form of its JSON.
@@ -179,7 +165,7 @@ func (s *session) protoList(c *cli.Context) error {
 }
 
 func (s *session) listed(ctx context.Context, p *config.Prototype, refs []config.Reference) ([]listedSnapshot, error) {
-	snaps, err := s.snapshots(ctx, p)
+	snaps, err := s.snapshots(p)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +231,7 @@ func (s *session) protoSnapshot(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	snaps, err := s.snapshots(c.Context, p)
+	snaps, err := s.snapshots(p)
 	if err != nil {
 		return err
 	}
@@ -276,7 +262,7 @@ func (s *session) protoPrune(c *cli.Context) error {
 	if c.Int("keep") < 1 {
 		return usagef("--keep %d: at least the newest stays", c.Int("keep"))
 	}
-	snaps, err := s.snapshots(c.Context, p)
+	snaps, err := s.snapshots(p)
 	if err != nil {
 		return err
 	}

@@ -220,7 +220,7 @@ func (s *session) interrupted() []string {
 func (s *session) newest(ctx context.Context) map[*config.Prototype]string {
 	found := map[*config.Prototype]string{}
 	for _, p := range s.loaded.Prototypes {
-		snaps, err := s.snapshots(ctx, p)
+		snaps, err := s.snapshots(p)
 		if err != nil {
 			continue
 		}

@@ -95,7 +95,7 @@ func (s *session) protoSend(c *cli.Context) error {
 		if p == nil {
 			return usagef("no prototype %q; cfgd proto list lists them", name)
 		}
-		snaps, err := s.snapshots(c.Context, p)
+		snaps, err := s.snapshots(p)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Replace replaces a file that is there, keeping its mode and owner: a temporary beside it, fsync, rename, fsync of the directory. A link is
@@ -35,10 +36,31 @@ func Write(name string, data []byte, mode fs.FileMode) error {
 	if mode.Perm()&0o077 == 0 {
 		dir = 0o700
 	}
-	if err := os.MkdirAll(filepath.Dir(name), dir); err != nil {
+	if err := MkdirAll(filepath.Dir(name), dir); err != nil {
 		return err
 	}
 	return put(name, data, mode, nil)
+}
+
+// MkdirAll is os.MkdirAll, durably: the directory that gets a new one is fsynced. What is written into a
+// directory whose own name is lost in a power cut is lost with it.
+func MkdirAll(dir string, mode fs.FileMode) error {
+	if st, err := os.Stat(dir); err == nil && st.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MkdirAll(parent, mode); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+	}
+	return SyncDir(parent)
 }
 
 // Remove removes a file, durably. One that is not there is no error.

@@ -50,3 +50,28 @@ func TestReplaceAndWrite(t *testing.T) {
 		t.Errorf("%v", names)
 	}
 }
+
+func TestMkdirAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	deep := filepath.Join(dir, "a/b/c")
+	if err := errors.Join(MkdirAll(deep, 0o700), MkdirAll(deep, 0o755), MkdirAll(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"a", "a/b", "a/b/c"} {
+		if st, err := os.Stat(filepath.Join(dir, d)); err != nil || st.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", d, st, err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600), os.Symlink("a", filepath.Join(dir, "link")), os.Symlink("none", filepath.Join(dir, "dangling"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := MkdirAll(filepath.Join(dir, "link/d"), 0o700); err != nil {
+		t.Errorf("through a link: %v", err)
+	}
+	for _, bad := range []string{"file", "file/below", "dangling"} {
+		if err := MkdirAll(filepath.Join(dir, bad), 0o700); err == nil {
+			t.Errorf("%s: made", bad)
+		}
+	}
+}

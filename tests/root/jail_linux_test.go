@@ -3,11 +3,13 @@ package root
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -203,21 +205,21 @@ func TestFailedStart(t *testing.T) {
 		t.Fatalf("the root is held by what is mounted in it: %v", err)
 	}
 	m.mountAll()
-	m.says(m.cfgd(0, "jail init vhost1"), "an earlier start left a tmpfs", "populated from")
+	m.says(m.cfgd(0, "jail init vhost1"), "an earlier start left a tmpfs", "umount /jail/vhost1 and run cfgd jail cleanup vhost1", "populated from")
 	m.holds(defaults)
 	m.write(live+"/rc.conf", "edited\n")
 	m.cfgd(0, "jail cleanup vhost1")
 	m.unmountAll()
 	m.holds(map[string]string{"/store/rc.conf": "edited\n"})
 
-	// The old one is seen again. Its record is gone, and what is in it is nobody's guess: it is left to the administrator.
+	// The old one is seen again. What it holds is older than cfg by now: an archive keeps it.
 	if got := m.mounted(live); got != "tmpfs" {
 		t.Fatalf("what the failed start left: %q", got)
 	}
 	m.mountCfg()
-	m.says(m.cfgd(2, "jail cleanup vhost1"), "cfgd (tmpfs) is mounted on /jail/vhost1/etc", "in the way", "unmount it, then try again")
-	m.umount(live)
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "held the /etc of an earlier start", "archived in vhost1-")
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "nothing to clean up")
+	m.holds(map[string]string{"/store/rc.conf": "edited\n"})
 	m.umount(cfg)
 	m.umount("/jail/vhost1")
 }
@@ -256,6 +258,206 @@ func TestBusyEtc(t *testing.T) {
 	m.cfgd(0, "jail cleanup vhost1")
 	m.unmountAll()
 	m.holds(map[string]string{"/store/rc.conf": "edited meanwhile\n"})
+}
+
+// byNullfs names the store in the fstab as a jail without ZFS has it.
+func (m *machine) byNullfs() {
+	m.Helper()
+	m.must(os.MkdirAll("/store", 0o755))
+	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"), "zpool/vhost1/cfg /jail/vhost1/cfg zfs", "/store /jail/vhost1/cfg nullfs", 1))
+}
+
+// stopBusy stops the jail while somebody stands in its etc, as jail(8) does: the cleanup fails, what the
+// fstab mounted goes, and the root stays below the busy etc.
+func (m *machine) stopBusy() {
+	m.Helper()
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted", "end what uses it")
+	m.umount(cfg)
+	m.umount("/jail/vhost1/conf/base/etc")
+	if err := unix.Unmount("/jail/vhost1", 0); err != unix.EBUSY {
+		m.Fatalf("the root is held by its etc: %v", err)
+	}
+}
+
+// syslogd hears what is written to syslog(3) from now on, and returns it when it is asked.
+func (m *machine) syslogd() (heard func() string) {
+	m.Helper()
+	if _, err := os.Lstat("/dev/log"); err == nil {
+		m.Skip("the real machine's syslogd would hear it")
+	}
+	m.must(os.MkdirAll("/var/run", 0o755))
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "/var/run/log", Net: "unixgram"})
+	m.must(err)
+	m.Cleanup(func() { c.Close() })
+	return func() string {
+		var all strings.Builder
+		b := make([]byte, 64<<10)
+		m.must(c.SetReadDeadline(time.Now().Add(time.Millisecond))) // whoever wrote has ended
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				return all.String()
+			}
+			all.Write(b[:n])
+		}
+	}
+}
+
+// rc.d/jail throws away what a stop prints: what matters is in the system's log.
+func TestHooksTellSyslogd(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.byNullfs()
+	m.mountAll()
+	heard := m.syslogd()
+	m.cfgd(0, "jail init vhost1")
+	m.cfgd(64, "jail cleanup")
+	if got := heard(); got != "" {
+		t.Errorf("all is well, and the log has %q", got)
+	}
+	leave := m.shell(live)
+	m.stopBusy()
+	m.says(heard(), "cfgd[", "vhost1: all is saved, but /jail/vhost1/etc is still mounted", "run cfgd jail cleanup vhost1 again")
+	leave()
+	m.cfgd(0, "jail cleanup vhost1")
+	m.says(heard(), "vhost1: nothing was mounted on cfg", "umount /jail/vhost1 before the jail is started again")
+	m.umount("/jail/vhost1")
+}
+
+// mountpointEmpty sees that nothing was written where cfg is mounted while it is not.
+func (m *machine) mountpointEmpty() {
+	m.Helper()
+	left, err := os.ReadDir(cfg)
+	if err != nil || len(left) > 0 {
+		m.Errorf("the mountpoint of cfg holds %v, %v", left, err)
+	}
+}
+
+// A busy etc outlives its cfg. The daemon holds, whether the root can be written or not; the cleanup that is
+// tried again saves to the store by its own path; the next start has it all.
+func TestBusyAtTheStop(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.byNullfs()
+	m.watching()
+	m.mountAll()
+	m.cfgd(0, "jail init vhost1")
+	m.watched("vhost1")
+	leave := m.shell(live)
+	m.write(live+"/rc.conf", "edited\n")
+	m.write(live+"/hosts", "edited\n")
+	m.saved("vhost1")
+	m.must(unix.Mount("", "/jail/vhost1", "", unix.MS_BIND|unix.MS_REMOUNT, "")) // the worst case: it can be written
+	m.stopBusy()
+
+	m.write(live+"/rc.conf", "edited after the stop\n")
+	s := m.until("vhost1", "is held for its cfg", func(s watcher.Status) bool { return strings.Contains(s.Problem, "not mounted") })
+	m.says(s.Problem, "/jail/vhost1/cfg: not mounted; fstab /etc/fstab.vhost1 mounts it")
+	m.says(m.cfgd(2, "save vhost1"), "not mounted")
+	m.says(m.cfgd(2, "save --force vhost1"), "not mounted")
+	m.says(m.cfgd(2, "diff --unsaved vhost1"), "not mounted")
+	m.mountpointEmpty()
+	m.holds(map[string]string{"/store/rc.conf": "edited\n", "/store/hosts": "edited\n"})
+
+	// Still busy: saved, and said.
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted")
+	m.holds(map[string]string{"/store/rc.conf": "edited after the stop\n", live + "/rc.conf": "edited after the stop\n"})
+	m.write(live+"/rc.conf", "edited last\n")
+	leave()
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "the last save went to /store, which the fstab mounts there", "saved as generation", "and taken away",
+		"the jail's root /jail/vhost1 is still mounted: umount /jail/vhost1 before the jail is started again")
+	m.mountpointEmpty()
+	m.holds(map[string]string{"/store/rc.conf": "edited last\n", "/store/hosts": "edited\n"})
+	m.umount("/jail/vhost1")
+
+	m.mountAll()
+	out := m.cfgd(0, "jail init vhost1")
+	if strings.Contains(out, "archive") {
+		t.Errorf("an archive, for what was saved:\n%s", out)
+	}
+	m.holds(map[string]string{live + "/rc.conf": "edited last\n", live + "/hosts": "edited\n"})
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+}
+
+// The same with a cfg that is a filesystem of its own: it is mounted on a directory of the host's for the
+// save, and the next start can mount it.
+func TestBusyAtTheStopWithDevice(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.write("/etc/fstab", "/data/cfg.img /cfg ext2 rw,noauto,loop 0 0\n")
+	m.must(os.MkdirAll("/cfg", 0o755))
+	m.ext2(t)
+	mountCfg := func() { m.output("mount", "-t", "ext2", "-o", "loop", "/data/cfg.img", cfg) }
+	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"), "zpool/vhost1/cfg /jail/vhost1/cfg zfs", "/data/cfg.img /jail/vhost1/cfg ext2", 1))
+	m.mountRoot()
+	mountCfg()
+	m.cfgd(0, "jail init vhost1")
+	leave := m.shell(live)
+	m.write(live+"/rc.conf", "edited\n")
+	m.stopBusy()
+	m.write(live+"/rc.conf", "edited after the stop\n")
+	leave()
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "the last save went to /data/cfg.img, which the fstab mounts there")
+	if left, err := os.ReadDir("/var/run/cfgd/mnt"); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	m.umount("/jail/vhost1")
+	m.mountRoot()
+	mountCfg()
+	m.cfgd(0, "jail init vhost1")
+	m.holds(map[string]string{live + "/rc.conf": "edited after the stop\n"})
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+}
+
+// The jail is started again while the old tree is still mounted and busy: with its root mounted over it, and
+// without.
+func TestStartedWhileBusy(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.byNullfs()
+	m.mountAll()
+	m.cfgd(0, "jail init vhost1")
+	leave := m.shell(live)
+	m.stopBusy()
+	m.write(live+"/rc.conf", "edited after the stop\n")
+
+	// Not over it: what is there is what the last start populated, and serves.
+	m.bind("/jail/proto/.cfgd/snapshot/1/etc", "/jail/vhost1/conf/base/etc")
+	m.mountCfg()
+	m.says(m.cfgd(0, "jail init vhost1"), "populated already: nothing touched")
+	m.says(m.cfgd(0, "save vhost1"), "")
+	m.holds(map[string]string{live + "/rc.conf": "edited after the stop\n", "/store/rc.conf": "edited after the stop\n"})
+	m.stopBusy()
+	m.write(live+"/rc.conf", "edited once more\n")
+
+	// Over it: it cannot be reached, stays, and is archived when it is seen again.
+	m.mountAll()
+	m.says(m.cfgd(0, "jail init vhost1"), "that the jail's root now hides, with all that was not saved in it", "populated from")
+	m.holds(map[string]string{live + "/rc.conf": "edited after the stop\n"})
+	m.write(live+"/hosts", "newer\n")
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "what was not saved is in /var/db/cfgd/rescue/vhost1-", "still mounted")
+	m.archived("rc.conf", "edited once more\n")
+	leave()
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "archived in vhost1-")
+	m.holds(map[string]string{"/store/rc.conf": "edited after the stop\n", "/store/hosts": "newer\n"})
+	m.umount("/jail/vhost1")
+	m.mountAll()
+	m.says(m.cfgd(0, "jail init vhost1"), "cfgd rescue restore vhost1 vhost1-")
+	m.archived("rc.conf", "edited once more\n")
+	m.cfgd(0, "jail cleanup vhost1")
+	m.unmountAll()
 }
 
 // A jail whose root can be written has put links where its etc and cfg were.

@@ -134,3 +134,30 @@ func TestSwitchJails(t *testing.T) {
 	}
 	m.holds(map[string]string{"/store.vhost2/later": "kept\n"})
 }
+
+// Where no prototype stands on ZFS zfs(8) is never run, though it is installed: on FreeBSD it would load
+// zfs.ko.
+func TestNoZFS(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := threeJails(t)
+	m.tool("zfs", "#!/bin/sh\necho \"$@\" >>/zfs.was.run\nexit 1\n")
+	m.must(os.Setenv("PATH", "/usr/local/sbin:"+os.Getenv("PATH")))
+	m.output("service", "jail", "start", "vhost1")
+	m.write("/jail/proto/etc/rc.conf", "hostname=\"proto\"\n")
+	m.tmpfs("/usr/local/etc", "size=1m")
+	for _, c := range []struct {
+		status int
+		line   string
+	}{
+		{0, "proto create two"}, {0, "proto snapshot two"}, {0, "proto list"}, {0, "proto snapshot proto"}, {1, "check"}, {1, "report"}, {0, "jail list"},
+		{0, "status"}, {0, "jail create --ip 192.168.0.9 --prototype two extra"}, {0, "jail destroy --yes extra"}, {0, "jail switch --plan vhost1 2"},
+	} {
+		out := m.run(c.status, c.line)
+		t.Logf("%s:\n%s", c.line, out)
+	}
+	m.says(m.run(2, "proto send two other:tank/x"), "it is not on ZFS")
+	m.says(m.run(0, "proto list two"), "two        1         ")
+	m.holds(map[string]string{"/zfs.was.run": "(absent)"})
+}

@@ -1,0 +1,118 @@
+package jailhooks
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"cfgd/internal/hostfile"
+	"cfgd/internal/memory"
+	"cfgd/internal/run"
+	"cfgd/overlay"
+)
+
+// A tree may be hidden: it stayed mounted when its jail stopped, because somebody was in it, and the next
+// start mounted the jail's root over it. What was changed in it since its last save is nowhere else. An md(4)
+// is unmounted by its device and looked at elsewhere. A tmpfs(5) is gone when it is unmounted, and cannot be
+// reached while it is hidden: it stays, and its record is kept, so that it is known again when it is seen
+// again.
+
+// saveHidden saves the tree of the record that is on an md(4), which nothing shows any more, and destroys the
+// md. The md is unmounted, which fails as long as somebody uses it, and mounted read-only on a directory of
+// the host's own.
+func (h *Hooks) saveHidden(ctx context.Context, md memory.Memory, mounted bool, s *Stopped) error {
+	if mounted {
+		if _, err := h.Run.Run(ctx, md.UnmakePlan()[0]); err != nil {
+			return err
+		}
+	}
+	dir, done, err := h.mountAside(ctx, "etc", run.Command("mount", "-o", "ro", "/dev/"+md.Device))
+	if err != nil {
+		return err
+	}
+	h.Overlay.LiveAt = dir
+	st, err := h.Overlay.State()
+	ours := err == nil && st.Populated
+	if ours {
+		err = h.lastSave(ctx, s)
+	}
+	h.Overlay.LiveAt = ""
+	h.Overlay.Forget()
+	if err2 := done(); err != nil || err2 != nil {
+		return errors.Join(err, err2)
+	}
+	if !ours {
+		h.warn("%s, which an earlier start had, holds something else now, and was left alone", md.Device)
+		return nil
+	}
+	return md.Destroy(ctx, h.Run)
+}
+
+// hiddenRecord is where the record of a hidden tree is kept: in /var/run, as the tree does not outlive the
+// machine either.
+func (h *Hooks) hiddenRecord(identity string) string {
+	sum := sha256.Sum256([]byte(identity))
+	return filepath.Join(h.Overlay.RunDir, "hidden", fmt.Sprintf("%s.%.6x.json", h.Target.Name, sum))
+}
+
+// keepHidden keeps the record of a tree that is hidden.
+func (h *Hooks) keepHidden(r *overlay.Record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return hostfile.Write(h.hiddenRecord(r.Identity), append(b, '\n'), 0o600)
+}
+
+// seenAgain is the kept record of the tree that one sees; nil where it was never hidden.
+func (h *Hooks) seenAgain() (*overlay.Record, error) {
+	live, err := h.Overlay.OpenLive()
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	id, err := live.Identity()
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(h.hiddenRecord(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var r overlay.Record
+	if err := json.Unmarshal(b, &r); err != nil || r.Identity != id {
+		h.warn("%s is no record of a hidden /etc (%v)", h.hiddenRecord(id), err)
+		return nil, nil
+	}
+	return &r, nil
+}
+
+// archiveOld takes away a tree of an earlier start that was hidden and is seen again. It is never saved: the
+// jail has run since, and what it saved is newer. All of it that differs from the defaults goes to an archive
+// first.
+func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) error {
+	h.Overlay.Known = r
+	defer func() { h.Overlay.Known = nil }()
+	p, err := h.look()
+	if err != nil {
+		return err
+	}
+	if s.Rescue, err = h.rescue(ctx); err != nil {
+		return fmt.Errorf("%s holds the /etc of an earlier start, and no rescue archive: %w;"+
+			" mend the cause and run cfgd jail cleanup %s again", h.Target.Live, err, h.Target.Name)
+	}
+	h.warn("%s held the /etc of an earlier start, which had been hidden; what differs in it from the defaults is in %s",
+		h.Target.Live, s.Rescue)
+	if err := h.takeAway(ctx, &p, s); err != nil {
+		return err
+	}
+	return hostfile.Remove(h.hiddenRecord(r.Identity))
+}
