@@ -35,10 +35,16 @@ type bubble struct {
 type fakeSource struct {
 	*ear
 	armed  map[string]bool
+	grows  int // for so many times a directory is fresh
+	arms   int
 	closed bool
 }
 
 func (f *fakeSource) arm(live *overlay.Tree, _ bool) (fresh []string, err error) {
+	if f.arms++; f.grows > 0 {
+		f.grows--
+		fresh = append(fresh, "")
+	}
 	for _, d := range live.Dirs() {
 		if !f.armed[d] {
 			f.armed[d] = true
@@ -170,6 +176,22 @@ func TestLostEvents(t *testing.T) {
 			t.Errorf("events lost: %+v", s)
 		}
 	})
+}
+
+// A tree that has new directories at every look is looked at until it has none, however long that takes: the last look is followed by watching.
+func TestATreeThatGrowsIsFollowed(t *testing.T) {
+	t.Parallel()
+	for _, grows := range []int{0, 1, rearms, rearms + 1, 5 * rearms} {
+		inBubble(t, 1, func(b *bubble) {
+			f := b.ear("j0")
+			f.arms, f.grows = 0, grows
+			b.edit("j0", "rc.conf", "1\n")
+			b.pass(10 * sec)
+			if f.grows > 0 || f.arms < grows+1 {
+				t.Errorf("%d times: watched %d times, %d are left", grows, f.arms, f.grows)
+			}
+		})
+	}
 }
 
 func fails(err error) func(string, dirfd.Op) error {
