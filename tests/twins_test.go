@@ -25,6 +25,7 @@ var noTwin = map[string]string{
 	"tests/root/host_linux_test.go":   "plays a NanoBSD host in a mount namespace; on FreeBSD tests/freebsd does it",
 	"tests/root/jail_linux_test.go":   "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",
 	"tests/root/switch_linux_test.go": "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",
+	"watcher/vnodes_linux_test.go":    "plays kqueue(2) by inotify(7), so that the source of FreeBSD runs on Linux",
 	"tests/zfs/zfs_linux_test.go":     "runs in a virtual machine of Linux; on FreeBSD tests/freebsd uses the machine's own ZFS",
 }
 

@@ -44,7 +44,10 @@ func TestEditsAreSaved(t *testing.T) {
 // Directories that are filled at once, moved, and made anew: no file in them is missed, long before the next scan.
 func TestNewDirectoriesAreFollowed(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t, 1)
+	followed(t, newMachine(t, 1))
+}
+
+func followed(t *testing.T, m *machine) {
 	m.run()
 	files := map[string]string{}
 	put := func(p string) {
@@ -91,8 +94,10 @@ func TestManyFilesAtOnce(t *testing.T) {
 		t.Skip("makes 30,000 files")
 	}
 	t.Parallel()
-	const many = 30000
-	m := newMachine(t, 1)
+	crowd(t, newMachine(t, 1), 30000)
+}
+
+func crowd(t *testing.T, m *machine, many int) {
 	m.run()
 	began := time.Now()
 	for i := range many {
@@ -127,7 +132,10 @@ func below(t testing.TB, path string) (open []string) {
 
 func TestDetachLetsGo(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t, 1)
+	letsGo(t, newMachine(t, 1))
+}
+
+func letsGo(t *testing.T, m *machine) {
 	m.run()
 	ctx, c := context.Background(), m.client()
 	m.write("j0/etc/rc.conf", "1\n")
