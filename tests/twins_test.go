@@ -17,8 +17,9 @@ import (
 	"testing"
 )
 
-// noTwin lists what one system declares and the other need not, with the reason. A key is DIR/NAME for a declaration
-// (DIR/TYPE.METHOD for a method), or the path of a file for all that it declares. An entry that excuses nothing is an error.
+// noTwin lists what one system declares and the other need not, with the reason. A key is DIR/NAME for a
+// declaration (DIR/TYPE.METHOD for a method), or the path of a file for all that it declares. An entry
+// that excuses nothing is an error.
 var noTwin = map[string]string{
 	"overlay/device":                  "mknod(2) takes the number as int on Linux and as uint64 on FreeBSD",
 	"overlay/mount_linux_test.go":     "mounts tmpfs of a size in a mount namespace, which FreeBSD does not have",
@@ -49,10 +50,11 @@ const freebsd, linux = "freebsd", "linux"
 
 // builtOn reports whether a file is built on a system, by its name and its //go:build line.
 func builtOn(system, name string, f *ast.File) (bool, error) {
-	others := map[string]bool{freebsd: true, linux: true, "darwin": true, "dragonfly": true, "netbsd": true, "openbsd": true, "windows": true}
+	others := map[string]bool{freebsd: true, linux: true, "darwin": true, "dragonfly": true, "netbsd": true,
+		"openbsd": true, "windows": true}
 	delete(others, system)
 	base := strings.TrimSuffix(strings.TrimSuffix(path.Base(name), ".go"), "_test")
-	if parts := strings.Split(base, "_"); len(parts) > 1 && slices.ContainsFunc(parts[1:], func(p string) bool { return others[p] }) {
+	if slices.ContainsFunc(strings.Split(base, "_")[1:], func(p string) bool { return others[p] }) {
 		return false, nil
 	}
 	for _, group := range f.Comments {
@@ -166,8 +168,9 @@ func typeShape(fset *token.FileSet, t *ast.TypeSpec) string {
 	return "struct{" + strings.Join(fields, "; ") + "}"
 }
 
-// twins compares what the files of one package declare for one system alone with what they declare for the other, and returns
-// what is wrong, a line for each. Tests are compared with tests. excused says which paths and names noTwin has been asked for.
+// twins compares what the files of one package declare for one system alone with what they declare for the
+// other, and returns what is wrong, a line for each. Tests are compared with tests. excused says which
+// paths and names noTwin has been asked for.
 func twins(dir string, files []*sourceFile, noTwin map[string]string, excused map[string]bool) []string {
 	var wrong []string
 	for _, side := range [][2]string{{freebsd, linux}, {linux, freebsd}} {
@@ -193,7 +196,8 @@ func twins(dir string, files []*sourceFile, noTwin map[string]string, excused ma
 				case !twin:
 					wrong = append(wrong, fmt.Sprintf("%s: %s is declared for %s alone", f.path, d.name, own))
 				default:
-					wrong = append(wrong, fmt.Sprintf("%s: %s is %q, and %q in %s", f.path, d.name, d.shape, t.shape, t.file.path))
+					wrong = append(wrong, fmt.Sprintf("%s: %s is %q, and %q in %s",
+						f.path, d.name, d.shape, t.shape, t.file.path))
 				}
 			}
 		}
@@ -209,8 +213,9 @@ func has(noTwin map[string]string, excused map[string]bool, key string) bool {
 	return ok
 }
 
-// needed reports whether a declaration is more than a helper of its own system: it is exported, or a file that is built on
-// the other system too speaks of it. The methods of a type that only one system has are its own.
+// needed reports whether a declaration is more than a helper of its own system: it is exported, or a file
+// that is built on the other system too speaks of it. The methods of a type that only one system has are
+// its own.
 func needed(d declaration, own, other string, files []*sourceFile, there map[string]declaration) bool {
 	typ, method, isMethod := strings.Cut(d.name, ".")
 	name := d.name
@@ -228,7 +233,8 @@ func needed(d declaration, own, other string, files []*sourceFile, there map[str
 	})
 }
 
-// Whatever is written for FreeBSD alone or for Linux alone has its counterpart, so that neither is forgotten.
+// Whatever is written for FreeBSD alone or for Linux alone has its counterpart, so that neither is
+// forgotten.
 func TestEverySystemHasItsTwin(t *testing.T) {
 	packages := map[string][]*sourceFile{}
 	err := filepath.WalkDir("..", func(name string, e fs.DirEntry, err error) error {
@@ -267,8 +273,11 @@ func TestEverySystemHasItsTwin(t *testing.T) {
 
 func TestTwins(t *testing.T) {
 	common := "package p\nfunc run(d Dir) { helper := 1; _ = helper; flag(d); d.sync() }\n"
-	bsd := "package p\nconst Info = 1\ntype Dir struct { N int; fd int }\nfunc (d *Dir) sync() {}\nfunc flag(d Dir) error { return helper() }\nfunc helper() error { return nil }\n"
-	lin := "package p\nconst Info = 2\ntype Dir struct { N int; path string }\nfunc (e *Dir) sync() {}\nfunc flag(x Dir) error { return nil }\n"
+	bsd := "package p\nconst Info = 1\ntype Dir struct { N int; fd int }\nfunc (d *Dir) sync() {}\n" +
+		"func flag(d Dir) error { return helper() }\nfunc helper() error { return nil }\n"
+	lin := "package p\nconst Info = 2\ntype Dir struct { N int; path string }\nfunc (e *Dir) sync() {}\n" +
+		"func flag(x Dir) error { return nil }\n"
+	noInfo := strings.Replace(lin, "const Info = 2\n", "", 1)
 	without := func(text, line string) string { return strings.Replace(text, line, "", 1) }
 	tests := map[string]struct {
 		bsd, lin, other string // other is a further file, by its //go:build line
@@ -280,25 +289,28 @@ func TestTwins(t *testing.T) {
 			want: []string{"p/a_freebsd.go: flag is declared for freebsd alone"}},
 		"a function of Linux": {bsd: without(bsd, "func flag(d Dir) error { return helper() }\n"), lin: lin,
 			want: []string{"p/a_linux.go: flag is declared for linux alone"}},
-		"a method":   {bsd: bsd, lin: without(lin, "func (e *Dir) sync() {}\n"), want: []string{"p/a_freebsd.go: Dir.sync is declared for freebsd alone"}},
-		"a constant": {bsd: bsd, lin: without(lin, "const Info = 2\n"), want: []string{"p/a_freebsd.go: Info is declared for freebsd alone"}},
-		"a type, with its methods": {bsd: bsd, lin: "package p\nconst Info = 2\nfunc flag(x Dir) error { return nil }\n",
+		"a method": {bsd: bsd, lin: without(lin, "func (e *Dir) sync() {}\n"),
+			want: []string{"p/a_freebsd.go: Dir.sync is declared for freebsd alone"}},
+		"a constant": {bsd: bsd, lin: noInfo, want: []string{"p/a_freebsd.go: Info is declared for freebsd alone"}},
+		"a type, with its methods": {bsd: bsd,
+			lin:  "package p\nconst Info = 2\nfunc flag(x Dir) error { return nil }\n",
 			want: []string{"p/a_freebsd.go: Dir is declared for freebsd alone"}},
 		"a signature": {bsd: bsd, lin: strings.Replace(lin, "flag(x Dir) error", "flag(x *Dir) error", 1),
 			want: []string{`p/a_freebsd.go: flag is "func(Dir)(error)", and "func(*Dir)(error)" in p/a_linux.go`}},
 		"an exported field": {bsd: bsd, lin: strings.Replace(lin, "N int", "N uint", 1),
 			want: []string{`p/a_freebsd.go: Dir is "type struct{N int}", and "type struct{N uint}" in p/a_linux.go`}},
-		"in another file": {bsd: bsd, lin: without(lin, "const Info = 2\n"), other: "//go:build !freebsd\n\npackage p\nconst Info = 2\n"},
+		"in another file": {bsd: bsd, lin: noInfo, other: "//go:build !freebsd\n\npackage p\nconst Info = 2\n"},
 		"in a tagged file": {bsd: bsd, lin: lin, other: "//go:build freebsd\n\npackage p\nfunc More() {}\n",
 			want: []string{"p/other.go: More is declared for freebsd alone"}},
 		"for both":             {bsd: bsd, lin: lin, other: "//go:build freebsd || linux\n\npackage p\nfunc More() {}\n"},
-		"excused":              {bsd: bsd, lin: without(lin, "const Info = 2\n"), noTwin: map[string]string{"p/Info": "no such signal"}},
-		"a whole file excused": {bsd: bsd, lin: without(lin, "const Info = 2\n"), noTwin: map[string]string{"p/a_freebsd.go": "why"}},
+		"excused":              {bsd: bsd, lin: noInfo, noTwin: map[string]string{"p/Info": "no such signal"}},
+		"a whole file excused": {bsd: bsd, lin: noInfo, noTwin: map[string]string{"p/a_freebsd.go": "why"}},
 	}
 	for name, c := range tests {
 		t.Run(name, func(t *testing.T) {
 			var files []*sourceFile
-			for file, text := range map[string]string{"p/run.go": common, "p/a_freebsd.go": c.bsd, "p/a_linux.go": c.lin, "p/other.go": c.other} {
+			texts := map[string]string{"p/run.go": common, "p/a_freebsd.go": c.bsd, "p/a_linux.go": c.lin, "p/other.go": c.other}
+			for file, text := range texts {
 				if text == "" {
 					continue
 				}

@@ -2,8 +2,8 @@ package watcher
 
 import "maps"
 
-// grove holds values by path and knows what lies below each path, so that to cut a directory costs what lies below it
-// and not what the whole grove holds.
+// grove holds values by path and knows what lies below each path, so that to cut a directory costs what
+// lies below it and not what the whole grove holds.
 type grove[T any] map[string]*place[T]
 
 // place is a path of a grove: one with a value, or one above such.

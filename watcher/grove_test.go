@@ -17,7 +17,8 @@ func within(path, dir string) bool {
 func TestGrove(t *testing.T) {
 	t.Parallel()
 	path := rapid.Custom(func(t *rapid.T) string {
-		return strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "a-b"}), 0, 4).Draw(t, "names"), "/")
+		name := rapid.SampledFrom([]string{"a", "b", "a-b"})
+		return strings.Join(rapid.SliceOfN(name, 0, 4).Draw(t, "names"), "/")
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		g, want := grove[int]{}, map[string]int{}

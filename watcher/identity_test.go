@@ -10,7 +10,8 @@ import (
 	"cfgd/overlay"
 )
 
-// stranger is a machine with one jail whose live tree may be another filesystem than the one that was populated, as after an unmount.
+// stranger is a machine with one jail whose live tree may be another filesystem than the one that was
+// populated, as after an unmount.
 type stranger struct {
 	*bubble
 	lost  bool   // the record names another filesystem
@@ -109,8 +110,9 @@ func (s *stranger) check(after string) {
 	}
 }
 
-// However a live tree turns out to be another filesystem, before the daemon starts or at any time after, and whatever is asked of the daemon
-// meanwhile: nothing of it is saved, the daemon lives, and all is saved once the tree is the one that was populated.
+// However a live tree turns out to be another filesystem, before the daemon starts or at any time after,
+// and whatever is asked of the daemon meanwhile: nothing of it is saved, the daemon lives, and all is
+// saved once the tree is the one that was populated.
 func TestAnotherFilesystemThanThePopulated(t *testing.T) {
 	t.Parallel()
 	var orders [][]int
@@ -148,7 +150,8 @@ func TestAnotherFilesystemThanThePopulated(t *testing.T) {
 				s.ask(s.d.attach, Request{})
 				s.edit()
 				s.pass(lastPause + sec)
-				if st, got := s.status("j0"), s.read("j0/cfg/rc.conf"); got != fmt.Sprint(s.n) || st.Problem != "" || !st.Populated {
+				st, got := s.status("j0"), s.read("j0/cfg/rc.conf")
+				if got != fmt.Sprint(s.n) || st.Problem != "" || !st.Populated {
 					t.Errorf("lost at the start %v, then %q: %q, %+v", lost, names, got, st)
 				}
 			})

@@ -13,13 +13,15 @@ import (
 	"cfgd/overlay"
 )
 
-// vnodes is a source that has a descriptor open for every directory and every regular file, and a queue that tells of changes of what is open,
-// as kqueue(2) does. A directory tells when names come and go in it, a file when it is written to.
+// vnodes is a source that has a descriptor open for every directory and every regular file, and a queue
+// that tells of changes of what is open, as kqueue(2) does. A directory tells when names come and go in
+// it, a file when it is written to.
 //
-// fsnotify, which serves on Linux, would open all that is in a directory by its path and through symbolic links. A jail's
-// root could so make the daemon open the host's devices, and hold files of another jail that then cannot be unmounted. Here
-// all is opened through package dirfd. fsnotify also lists a directory anew at each name that comes, which costs the square of the names;
-// here what comes costs the look that finds it, and each file is opened once.
+// fsnotify, which serves on Linux, would open all that is in a directory by its path and through symbolic
+// links. A jail's root could so make the daemon open the host's devices, and hold files of another jail
+// that then cannot be unmounted. Here all is opened through package dirfd. fsnotify also lists a directory
+// anew at each name that comes, which costs the square of the names; here what comes costs the look that
+// finds it, and each file is opened once.
 type vnodes struct {
 	*ear
 	o     *overlay.Overlay
@@ -42,8 +44,8 @@ type vnodeQueue interface {
 	close() error
 }
 
-// vnodeEvent says that something changed in what a descriptor is open on. Gone is that it may no longer be what its path names;
-// linked, that a name of it came or went.
+// vnodeEvent says that something changed in what a descriptor is open on. Gone is that it may no longer be
+// what its path names; linked, that a name of it came or went.
 type vnodeEvent struct {
 	fd           int
 	gone, linked bool
@@ -81,7 +83,8 @@ func (n vnode) close() {
 }
 
 func newVnodes(o *overlay.Overlay, e *ear, queue vnodeQueue) *vnodes {
-	v := &vnodes{ear: e, o: o, queue: queue, skip: unheard(o.Target), done: make(chan struct{}), open: grove[vnode]{}, byFD: map[int]string{}}
+	v := &vnodes{ear: e, o: o, queue: queue, skip: unheard(o.Target), done: make(chan struct{}),
+		open: grove[vnode]{}, byFD: map[int]string{}}
 	go v.pump()
 	return v
 }
@@ -208,8 +211,9 @@ func (v *vnodes) prune(live *overlay.Tree) {
 	})
 }
 
-// add watches a directory or regular file that is not watched yet; the zero vnode says that it did not. What has gone or become something else
-// meanwhile is no error: the next look tells. A lack of descriptors is one.
+// add watches a directory or regular file that is not watched yet; the zero vnode says that it did not.
+// What has gone or become something else meanwhile is no error: the next look tells. A lack of descriptors
+// is one.
 func (v *vnodes) add(e *overlay.Entry) (n vnode, err error) {
 	parent, _ := v.open.get(dirOf(e.Path))
 	if _, ok := v.open.get(e.Path); ok || !parent.isDir() {
@@ -235,8 +239,9 @@ func (v *vnodes) add(e *overlay.Entry) (n vnode, err error) {
 	return vnode{}, nil
 }
 
-// keep watches what was opened for a path and closes it where that cannot be. What another filesystem holds is not watched: an open descriptor would
-// keep it mounted, and to watch through nullfs(5) makes some kernels panic.
+// keep watches what was opened for a path and closes it where that cannot be. What another filesystem
+// holds is not watched: an open descriptor would keep it mounted, and to watch through nullfs(5) makes
+// some kernels panic.
 func (v *vnodes) keep(p string, n vnode) (kept vnode, err error) {
 	n.at, err = n.stat()
 	if root, ok := v.open.get(""); ok && err == nil && n.at.Dev != root.at.Dev {

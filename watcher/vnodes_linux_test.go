@@ -44,8 +44,8 @@ func (q *notifyQueue) watch(fd int) error {
 	if f := q.fail.Load(); f > 0 && n >= f {
 		return unix.ENOMEM
 	}
-	const mask = unix.IN_MODIFY | unix.IN_ATTRIB | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
-		unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
+	const mask = unix.IN_MODIFY | unix.IN_ATTRIB | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM |
+		unix.IN_MOVED_TO | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 	wd, err := unix.InotifyAddWatch(q.in, fmt.Sprintf("/proc/self/fd/%d", fd), mask)
 	if err != nil {
 		return err
@@ -88,8 +88,10 @@ func (q *notifyQueue) parse(events []vnodeEvent) (n int) {
 			continue
 		}
 		var st unix.Stat_t
-		unlinked := mask&unix.IN_ATTRIB != 0 && unix.Fstat(fd, &st) == nil && st.Nlink == 0
-		events[n] = vnodeEvent{fd: fd, gone: unlinked || mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF) != 0, linked: mask&unix.IN_ATTRIB != 0}
+		linked := mask&unix.IN_ATTRIB != 0
+		unlinked := linked && unix.Fstat(fd, &st) == nil && st.Nlink == 0
+		gone := unlinked || mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF) != 0
+		events[n] = vnodeEvent{fd: fd, gone: gone, linked: linked}
 		n++
 	}
 	return n
@@ -105,8 +107,10 @@ func (q *notifyQueue) close() error {
 }
 
 // vnodeMachine is a machine whose targets watch as on FreeBSD.
-func vnodeMachine(t testing.TB, jails int, prepare func(*notifyQueue)) (*machine, *atomic.Pointer[notifyQueue]) {
-	m, last := newMachine(t, jails), &atomic.Pointer[notifyQueue]{}
+func vnodeMachine(t testing.TB, jails int, prepare func(*notifyQueue)) (
+	m *machine, last *atomic.Pointer[notifyQueue],
+) {
+	m, last = newMachine(t, jails), &atomic.Pointer[notifyQueue]{}
 	m.d.hook = func(tg *target) {
 		tg.open = func(o *overlay.Overlay, e *ear) (source, error) {
 			q := newNotifyQueue(t)
@@ -144,7 +148,8 @@ func TestVnodesOfACrowd(t *testing.T) {
 	}
 	m, last := vnodeMachine(t, 1, nil)
 	crowd(t, m, many)
-	_, err := m.client().Flush(t.Context(), Request{Target: "j0"}) // comes after the look that saved them, which ends with watching
+	// A flush comes after the look that saved them, which ends with watching.
+	_, err := m.client().Flush(t.Context(), Request{Target: "j0"})
 	m.must(err)
 	if n := last.Load().watches.Load(); n < many || n > many+100 {
 		t.Errorf("%d watches for %d files", n, many)
@@ -186,7 +191,9 @@ func TestVnodesOutOfDescriptors(t *testing.T) {
 	for i := range 100 {
 		m.write(fmt.Sprintf("j0/etc/many/f%d", i), "x")
 	}
-	s := m.await("j0", "saved by scanning", func(s Status) bool { return s.Local == 100 && s.Unsaved == 0 && strings.HasPrefix(s.Watch, "scan") })
+	s := m.await("j0", "saved by scanning", func(s Status) bool {
+		return s.Local == 100 && s.Unsaved == 0 && strings.HasPrefix(s.Watch, "scan")
+	})
 	if open := below(t, m.path("j0/etc")); len(open) > 0 || s.Problem != "" {
 		t.Errorf("open: %d, problem %q", len(open), s.Problem)
 	}
