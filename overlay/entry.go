@@ -78,6 +78,12 @@ type Stamp struct {
 // Stamp is the entry's stamp.
 func (e *Entry) Stamp() Stamp { return Stamp{e.stamp.ino, e.stamp.ctime, e.MTime, e.Size} }
 
+// SameSince reports whether a file that was found by a scan cannot have changed between that and st.
+func (e *Entry) SameSince(st dirfd.Stat) bool { return !e.stamp.fresh && unmoved(e, st) }
+
+// Ino is the number of the entry's inode.
+func (e *Entry) Ino() uint64 { return e.stamp.ino }
+
 // CTime is when the entry was last changed in any way, in nanoseconds since 1970.
 func (e *Entry) CTime() int64 { return e.stamp.ctime }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,4 +180,29 @@ func TestHiddenPartOfCfgIsNotDeleted(t *testing.T) {
 	if r := b.save(); r.Generation != 1 || len(r.View.Adopted) != 0 {
 		t.Errorf("seen again: generation %d, adopted %q", r.Generation, r.View.Adopted)
 	}
+}
+
+// noise is content that does not compress.
+func noise(seed uint64, n int) string {
+	b := make([]byte, n)
+	var key [32]byte
+	key[0], key[1] = byte(seed), byte(seed>>8)
+	_, _ = rand.NewChaCha8(key).Read(b) // never fails
+	return string(b)
+}
+
+func (b *box) saveFails(want error, word string) {
+	b.Helper()
+	before := b.shape("jail/cfg")
+	_, err := b.o.Save(context.Background(), SaveOptions{})
+	if !errors.Is(err, want) || !strings.Contains(err.Error(), word) {
+		b.Errorf("save: %v; want %v, and the word %q", err, want, word)
+	}
+	after := b.shape("jail/cfg")
+	for _, m := range []map[string]string{before, after} {
+		for _, p := range []string{".cfgd", ".cfgd/tmp", ".cfgd/objects", ".cfgd/generations"} { // their times may move
+			delete(m, p)
+		}
+	}
+	b.same(before, after)
 }

@@ -82,6 +82,10 @@ func TestRCOrder(t *testing.T) {
 		if !slices.Contains(rcLines(string(b), "KEYWORD"), "nojail") {
 			t.Errorf("%s runs in jails", name)
 		}
+		_, after, _ := strings.Cut(string(b), "\nload_rc_config") // which reads rc.conf: the script has the last word
+		if own, _, _ := strings.Cut(after, "\nrun_rc_command"); !strings.Contains(own, "\n"+name+"_svcj=\"NO\"\n") {
+			t.Errorf("%s runs in a service jail where svcj_all_enable is set", name)
+		}
 	}
 	before := rcBefore(scripts)
 	for name := range scripts {

@@ -34,6 +34,7 @@ type agenda struct {
 	nextScan, nextHash time.Duration
 	failures           int
 	retry              time.Duration
+	rest               time.Duration // no look before then but one that is asked for
 
 	seen     bool
 	ahead    int64         // wall less now, as last seen
@@ -70,7 +71,7 @@ func (a *agenda) next() time.Duration {
 		since := max(w.since, a.heard.paths[p].last)
 		at = min(at, since+a.Settle, w.first+a.MaxWait)
 	}
-	return at
+	return max(at, a.rest)
 }
 
 // look is what one look is about.
@@ -206,6 +207,10 @@ func (a *agenda) done(l look, period time.Duration) {
 		a.nextHash = l.began + a.Rehash
 	}
 }
+
+// pause follows a look that took from began to now: as long again, but no longer than max_wait. While more changes than a look can
+// deal with in a settle window, a look takes in what came during the one before it, and half of the time is left to those who make the changes.
+func (a *agenda) pause(began, now time.Duration) { a.rest = now + min(now-began, a.MaxWait) }
 
 // failed ends one that did not: everything is looked at again, after a pause that grows.
 func (a *agenda) failed(now time.Duration) {

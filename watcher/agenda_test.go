@@ -320,3 +320,21 @@ func (w *sim) anyDirty() bool {
 	}
 	return false
 }
+
+// A look that takes long is followed by a pause as long, within max_wait, unless a look at everything is asked for.
+func TestPauseAfterALook(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ took, want time.Duration }{{0, 500 * ms}, {100 * ms, 500 * ms}, {2 * sec, 2 * sec}, {time.Minute, 5 * sec}} {
+		a := newAgenda(config.Settings{Settle: 500 * ms, MaxWait: 5 * sec, Rescan: time.Hour, Rehash: 2 * time.Hour}, 0.5)
+		l := a.begin(0, 0, false)
+		a.done(l, time.Hour)
+		a.pause(0, c.took)
+		a.heard.add(c.took, "f", "")
+		if got := a.next() - c.took; got != c.want {
+			t.Errorf("after a look of %v: %v later, want %v", c.took, got, c.want)
+		}
+		if a.again(); a.next() != 0 {
+			t.Errorf("asked for: %v", a.next())
+		}
+	}
+}

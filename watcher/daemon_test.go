@@ -44,7 +44,10 @@ func TestEditsAreSaved(t *testing.T) {
 // Directories that are filled at once, moved, and made anew: no file in them is missed, long before the next scan.
 func TestNewDirectoriesAreFollowed(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t, 1)
+	followed(t, newMachine(t, 1))
+}
+
+func followed(t *testing.T, m *machine) {
 	m.run()
 	files := map[string]string{}
 	put := func(p string) {
@@ -91,8 +94,10 @@ func TestManyFilesAtOnce(t *testing.T) {
 		t.Skip("makes 30,000 files")
 	}
 	t.Parallel()
-	const many = 30000
-	m := newMachine(t, 1)
+	crowd(t, newMachine(t, 1), 30000)
+}
+
+func crowd(t *testing.T, m *machine, many int) {
 	m.run()
 	began := time.Now()
 	for i := range many {
@@ -102,6 +107,7 @@ func TestManyFilesAtOnce(t *testing.T) {
 		m.must(os.WriteFile(m.path(fmt.Sprintf("j0/etc/many%d/f%d", i/1000, i)), []byte("x"), 0o644))
 	}
 	made := time.Since(began)
+	m.slow = 30 * made // a machine that makes them slowly (an emulated one) saves them slowly
 	m.saved("j0", many)
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
@@ -127,7 +133,10 @@ func below(t testing.TB, path string) (open []string) {
 
 func TestDetachLetsGo(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t, 1)
+	letsGo(t, newMachine(t, 1))
+}
+
+func letsGo(t *testing.T, m *machine) {
 	m.run()
 	ctx, c := context.Background(), m.client()
 	m.write("j0/etc/rc.conf", "1\n")

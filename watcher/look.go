@@ -17,7 +17,11 @@ const rearms = 8
 // looked at once more: what was made in them meanwhile is found now, and what is made from now on is heard.
 func (t *target) look(ctx context.Context) {
 	r, err := t.save(ctx, overlay.SaveOptions{}, false)
-	for n := 0; n < rearms && err == nil && t.rearm(r); n++ {
+	for n := 0; err == nil && t.rearm(r); n++ {
+		if n == rearms { // the tree still grows: all of it is looked at, and watched, once more after settle
+			t.agenda.heard.lose(t.now())
+			return
+		}
 		r, err = t.save(ctx, overlay.SaveOptions{}, false)
 	}
 }
@@ -88,10 +92,11 @@ func (t *target) done(l look, r *overlay.Result) {
 	for _, p := range r.Unsettled {
 		t.agenda.moved(t.now(), p)
 	}
-	if l.whole() {
+	if l.whole() && len(r.Saved)+len(r.Released) == 0 { // what there was to save says nothing of the next scan
 		t.scanTook = t.now() - l.began
 	}
 	t.agenda.done(l, t.period())
+	t.agenda.pause(l.began, t.now())
 }
 
 // still asks the agenda, but for what is not saved anyway: it would be in its way for ever.

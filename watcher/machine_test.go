@@ -28,6 +28,7 @@ type machine struct {
 	log   safeBuffer
 	looks chan Status
 	last  map[string]Status // what was received from looks
+	slow  time.Duration     // added to patience
 }
 
 type safeBuffer struct {
@@ -146,7 +147,7 @@ func (m *machine) await(name, what string, ok func(Status) bool) Status {
 	if s, known := m.last[name]; known && ok(s) {
 		return s
 	}
-	timeout := time.After(patience)
+	timeout := time.After(patience + m.slow)
 	for {
 		select {
 		case s := <-m.looks:

@@ -56,10 +56,6 @@ func (e *ear) hear(f func(m *marks, now time.Duration)) {
 // lost says that anything may have changed unheard.
 func (e *ear) lost() { e.hear(func(m *marks, now time.Duration) { m.lose(now) }) }
 
-func within(path, dir string) bool {
-	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
-}
-
 // unheard are the paths of which nobody wants to hear: no look finds anything to save in them.
 func unheard(t *config.Target) func(path string) bool {
 	return func(path string) bool {

@@ -28,7 +28,7 @@ type notify struct {
 	doubt atomic.Bool // events were lost: what is watched is not known
 
 	mu      sync.Mutex      // guards watched
-	watched map[string]bool // directories, by their path below root
+	watched grove[struct{}] // directories, by their path below root
 }
 
 func newSource(o *overlay.Overlay, e *ear) (source, error) {
@@ -37,7 +37,7 @@ func newSource(o *overlay.Overlay, e *ear) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &notify{ear: e, root: o.Path(o.Target.Live), w: w, skip: unheard(o.Target), watched: map[string]bool{}}
+	n := &notify{ear: e, root: o.Path(o.Target.Live), w: w, skip: unheard(o.Target), watched: grove[struct{}]{}}
 	n.done.Go(n.pump)
 	n.done.Go(n.errors)
 	return n, nil
@@ -94,25 +94,19 @@ func (n *notify) below(name string) (string, bool) {
 }
 
 // forget drops the watches of a directory and of all below it, which another may have taken the place of, and returns their paths.
-func (n *notify) forget(path string) []string {
+func (n *notify) forget(path string) (gone []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if path != "" && !n.watched[path] {
-		return nil
-	}
-	var gone []string
-	for d := range n.watched {
-		if within(d, path) {
-			gone = append(gone, d)
-			n.remove(d)
-		}
-	}
+	n.remove(path, func(d string) { gone = append(gone, d) })
 	return gone
 }
 
-func (n *notify) remove(d string) {
-	_ = n.w.Remove(filepath.Join(n.root, d)) // it may have gone with its directory
-	delete(n.watched, d)
+// remove ends the watches of a directory and of all below it, and tells f of each.
+func (n *notify) remove(path string, f func(d string)) {
+	n.watched.cut(path, func(d string, _ struct{}) {
+		_ = n.w.Remove(filepath.Join(n.root, d)) // it may have gone with its directory
+		f(d)
+	})
 }
 
 // arm removes before it adds: a watch belongs to the inode, and one that is left under the old path of a moved directory
@@ -126,20 +120,20 @@ func (n *notify) arm(live *overlay.Tree, anew bool) (fresh []string, err error) 
 		want[d] = true
 	}
 	doubt := n.doubt.Swap(false)
-	for d := range n.watched {
+	n.watched.each(func(d string, _ struct{}) {
 		if !want[d] || doubt {
-			n.remove(d)
+			n.remove(d, func(string) {})
 		}
-	}
+	})
 	for _, d := range dirs {
-		old := n.watched[d]
+		_, old := n.watched.get(d)
 		if old && !anew {
 			continue
 		}
 		if err := n.add(d); err != nil {
 			return fresh, err
 		}
-		if n.watched[d] && !old {
+		if _, is := n.watched.get(d); is && !old {
 			fresh = append(fresh, d)
 		}
 	}
@@ -158,7 +152,7 @@ func (n *notify) add(d string) error {
 		return nil // gone, or not to be looked into, as the scan says
 	}
 	if err == nil {
-		n.watched[d] = true
+		n.watched.put(d, struct{}{})
 	}
 	return err
 }

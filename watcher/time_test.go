@@ -35,10 +35,16 @@ type bubble struct {
 type fakeSource struct {
 	*ear
 	armed  map[string]bool
+	grows  int // for so many times a directory is fresh
+	arms   int
 	closed bool
 }
 
 func (f *fakeSource) arm(live *overlay.Tree, _ bool) (fresh []string, err error) {
+	if f.arms++; f.grows > 0 {
+		f.grows--
+		fresh = append(fresh, "")
+	}
 	for _, d := range live.Dirs() {
 		if !f.armed[d] {
 			f.armed[d] = true
@@ -51,6 +57,12 @@ func (f *fakeSource) arm(live *overlay.Tree, _ bool) (fresh []string, err error)
 func (f *fakeSource) close() error { f.closed = true; return nil }
 
 func inBubble(t *testing.T, jails int, f func(b *bubble)) {
+	t.Helper()
+	inBubbleAfter(t, jails, func(*bubble) {}, f)
+}
+
+// inBubbleAfter does something before the targets run.
+func inBubbleAfter(t *testing.T, jails int, before, f func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{machine: newMachine(t, jails), ears: map[string]*fakeSource{}}
@@ -75,6 +87,7 @@ func inBubble(t *testing.T, jails int, f func(b *bubble)) {
 		for _, tg := range b.model.Targets {
 			tg.Settle, tg.MaxWait = 500*ms, 5*sec
 		}
+		before(b)
 		b.apply()
 		f(b)
 	})
@@ -86,10 +99,26 @@ func (b *bubble) apply() {
 	synctest.Wait()
 }
 
+// ear is the source of a target that is watched; the test ends where it is not.
 func (b *bubble) ear(name string) *fakeSource {
+	b.Helper()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.ears[name]
+	f := b.ears[name]
+	b.mu.Unlock()
+	if f == nil {
+		b.Fatalf("%s is not watched: %+v", name, b.status(name))
+	}
+	return f
+}
+
+// savedAsOf is that of the status; the test ends where there is none.
+func (b *bubble) savedAsOf(name string) time.Time {
+	b.Helper()
+	s := b.status(name)
+	if s.SavedAsOf == nil {
+		b.Fatalf("%s was never saved whole: %+v", name, s)
+	}
+	return *s.SavedAsOf
 }
 
 // edit writes a file of live, of which the target hears.
@@ -170,6 +199,22 @@ func TestLostEvents(t *testing.T) {
 			t.Errorf("events lost: %+v", s)
 		}
 	})
+}
+
+// A tree that has new directories at every look is looked at until it has none, however long that takes: the last look is followed by watching.
+func TestATreeThatGrowsIsFollowed(t *testing.T) {
+	t.Parallel()
+	for _, grows := range []int{0, 1, rearms, rearms + 1, 5 * rearms} {
+		inBubble(t, 1, func(b *bubble) {
+			f := b.ear("j0")
+			f.arms, f.grows = 0, grows
+			b.edit("j0", "rc.conf", "1\n")
+			b.pass(10 * sec)
+			if f.grows > 0 || f.arms < grows+1 {
+				t.Errorf("%d times: watched %d times, %d are left", grows, f.arms, f.grows)
+			}
+		})
+	}
 }
 
 func fails(err error) func(string, dirfd.Op) error {
@@ -324,8 +369,8 @@ func TestIdleMeansIdle(t *testing.T) {
 		if n := len(b.looks) - looks; mounts.Load() != 0 || writes.Load() != 0 || n < 2*58 || n > 2*62 {
 			t.Errorf("in an hour: %d mounts, %d writes, %d looks at two targets", mounts.Load(), writes.Load(), n)
 		}
-		if s := b.status(name); time.Since(*s.SavedAsOf) > time.Minute {
-			t.Errorf("saved as of %v, now %v", s.SavedAsOf, time.Now())
+		if at := b.savedAsOf(name); time.Since(at) > time.Minute {
+			t.Errorf("saved as of %v, now %v", at, time.Now())
 		}
 		b.edit(name, "rc.conf", "2\n")
 		b.pass(sec)
@@ -344,30 +389,30 @@ func TestSavedAsOf(t *testing.T) {
 	t.Parallel()
 	inBubble(t, 1, func(b *bubble) {
 		b.pass(3 * time.Minute)
-		first := *b.status("j0").SavedAsOf
+		first := b.savedAsOf("j0")
 		if age := time.Since(first); age > time.Minute {
 			t.Errorf("%v old after three minutes", age)
 		}
 		b.pass(time.Until(first) + 65*sec) // between two looks at everything
-		first = *b.status("j0").SavedAsOf
+		first = b.savedAsOf("j0")
 		b.edit("j0", "rc.conf", "1\n")
 		b.pass(sec)
-		if s := b.status("j0"); !s.SavedAsOf.Equal(first) || s.Generation != 1 {
+		if s := b.status("j0"); !b.savedAsOf("j0").Equal(first) || s.Generation != 1 {
 			t.Errorf("a look at a part moved it: %+v", s)
 		}
 		b.failWith(fails(unix.ENOSPC))
 		b.edit("j0", "pwd.db", "derived\n")
 		b.pass(3 * time.Minute)
-		if s := b.status("j0"); s.Unsaved != 1 || time.Since(*s.SavedAsOf) < 2*time.Minute {
+		if s := b.status("j0"); s.Unsaved != 1 || time.Since(b.savedAsOf("j0")) < 2*time.Minute {
 			t.Errorf("a derived file is unsaved: %+v", s)
 		}
 		b.failWith(nil)
 		b.pass(2 * time.Minute)
-		last := *b.status("j0").SavedAsOf
+		last := b.savedAsOf("j0")
 		b.write("j0/cfg/hosts", "by hand\n")
 		b.edit("j0", "hosts", "in live\n")
 		b.pass(3 * time.Minute)
-		if s := b.status("j0"); s.Conflicts != 1 || s.Unsaved != 1 || s.SavedAsOf.Sub(last) > time.Minute+sec {
+		if s := b.status("j0"); s.Conflicts != 1 || s.Unsaved != 1 || b.savedAsOf("j0").Sub(last) > time.Minute+sec {
 			t.Errorf("a conflict is unsaved: %+v", s)
 		}
 	})

@@ -76,16 +76,6 @@ func (m *machine) read(p string) string {
 	return string(b)
 }
 
-// holds checks what files hold.
-func (m *machine) holds(files map[string]string) {
-	m.Helper()
-	for p, want := range files {
-		if got := m.read(p); got != want {
-			m.Errorf("%s holds %.200q, want %.200q", p, got, want)
-		}
-	}
-}
-
 func (m *machine) command(args ...string) *exec.Cmd {
 	if m.dir != "" {
 		args = append([]string{"--root", m.dir}, args...)
@@ -109,16 +99,6 @@ func (m *machine) run(status int, line string) string {
 		m.Errorf("cfgd %s: ended with %d, want %d:\n%s", line, got, status, out)
 	}
 	return string(out)
-}
-
-// says checks that all of the words are in what a command printed.
-func (m *machine) says(out string, words ...string) {
-	m.Helper()
-	for _, w := range words {
-		if !strings.Contains(out, w) {
-			m.Errorf("%q is not in what was printed:\n%s", w, out)
-		}
-	}
 }
 
 // daemon is the daemon as a child.
@@ -157,24 +137,6 @@ func (d *daemon) ends(sig os.Signal) error {
 	}
 }
 
-// kill runs a command line and kills it after so many milliseconds, unless it has ended.
-func (m *machine) kill(line string, after int) {
-	m.Helper()
-	cmd := m.command(strings.Fields(line)...)
-	m.must(cmd.Start())
-	timer := time.AfterFunc(time.Duration(after)*time.Millisecond, func() { _ = cmd.Process.Kill() })
-	defer timer.Stop()
-	_ = cmd.Wait()
-}
-
-// output is what a stock tool prints.
-func (m *machine) output(name string, args ...string) string {
-	m.Helper()
-	out, err := exec.Command(name, args...).Output()
-	m.must(err)
-	return string(out)
-}
-
 const patience = 15 * time.Second
 
 // until asks the daemon for a target's status until it is as wanted; the daemon is another process, and tells nobody by itself.
@@ -205,9 +167,4 @@ func (m *machine) saved(target string) watcher.Status {
 	return m.until(target, "is saved", func(s watcher.Status) bool {
 		return s.SavedAsOf != nil && s.SavedAsOf.After(at) && s.Unsaved == 0 && s.Problem == ""
 	})
-}
-
-func (m *machine) watched(target string) watcher.Status {
-	m.Helper()
-	return m.until(target, "is watched", func(s watcher.Status) bool { return s.Watched && s.Problem == "" })
 }

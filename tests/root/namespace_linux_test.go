@@ -9,9 +9,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"cfgd/watcher"
 )
 
 const namespaceEnv = "CFGD_TEST_NAMESPACE"
@@ -140,4 +143,47 @@ func (m *machine) shell(dir string) (leave func()) {
 		in.Close()
 		_ = cmd.Wait() // its read(1) found the end
 	}
+}
+
+// holds checks what files hold.
+func (m *machine) holds(files map[string]string) {
+	m.Helper()
+	for p, want := range files {
+		if got := m.read(p); got != want {
+			m.Errorf("%s holds %.200q, want %.200q", p, got, want)
+		}
+	}
+}
+
+// says checks that all of the words are in what a command printed.
+func (m *machine) says(out string, words ...string) {
+	m.Helper()
+	for _, w := range words {
+		if !strings.Contains(out, w) {
+			m.Errorf("%q is not in what was printed:\n%s", w, out)
+		}
+	}
+}
+
+// kill runs a command line and kills it after so many milliseconds, unless it has ended.
+func (m *machine) kill(line string, after int) {
+	m.Helper()
+	cmd := m.command(strings.Fields(line)...)
+	m.must(cmd.Start())
+	timer := time.AfterFunc(time.Duration(after)*time.Millisecond, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	_ = cmd.Wait()
+}
+
+// output is what a stock tool prints.
+func (m *machine) output(name string, args ...string) string {
+	m.Helper()
+	out, err := exec.Command(name, args...).Output()
+	m.must(err)
+	return string(out)
+}
+
+func (m *machine) watched(target string) watcher.Status {
+	m.Helper()
+	return m.until(target, "is watched", func(s watcher.Status) bool { return s.Watched && s.Problem == "" })
 }
