@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"runtime/debug"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // stream is an image on its way in, unpacked, with the digest of what came in.
@@ -31,7 +33,8 @@ func (s *stream) Read(p []byte) (int, error) {
 	return s.Reader.Read(p)
 }
 
-// end gives back what unpacking took. A read that is still under way, perhaps from a pipe by which nothing comes, is not waited for: it ends first, whenever it does.
+// end gives back what unpacking took. A read that is still under way, perhaps from a pipe by which nothing
+// comes, is not waited for: it ends first, whenever it does.
 func (s *stream) end() {
 	go func() {
 		s.mu.Lock()
@@ -57,18 +60,22 @@ func (c *counted) Read(p []byte) (int, error) {
 // forms are the packings, told by their first bytes.
 var forms = []struct {
 	name, magic string
-	open        func(io.Reader) (io.Reader, func(), error)
+	open        func(*bufio.Reader) (io.Reader, func(), error)
 }{
-	{"gzip", "\x1f\x8b", func(r io.Reader) (io.Reader, func(), error) {
+	{"gzip", "\x1f\x8b", func(r *bufio.Reader) (io.Reader, func(), error) {
 		z, err := gzip.NewReader(r)
 		return z, func() {}, err
 	}},
-	{"xz", "\xfd7zXZ\x00", func(r io.Reader) (io.Reader, func(), error) {
-		z, err := xz.ReaderConfig{DictCap: maxDictionary}.NewReader(r)
+	{"xz", "\xfd7zXZ\x00", func(r *bufio.Reader) (io.Reader, func(), error) {
+		if err := checkDictionary(r); err != nil {
+			return nil, nil, err
+		}
+		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(r) // what the file says, and no less than this
 		return z, func() {}, err
 	}},
-	{"zstd", "\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, func(), error) {
-		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(1<<40))
+	{"zstd", "\x28\xb5\x2f\xfd", func(r *bufio.Reader) (io.Reader, func(), error) {
+		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(1<<40),
+			zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -76,8 +83,66 @@ var forms = []struct {
 	}},
 }
 
-// maxDictionary bounds the memory that an image may ask for to be unpacked: 64 MiB is what xz -9 and zstd --long=26 take.
+// checkDictionary refuses what xz(1) packed with a larger dictionary than maxDictionary: the library takes
+// whatever memory the file asks for. The first block's header tells: a stream header of 12 bytes, then the
+// size of the block's header, flags, perhaps two sizes, and the filters, of which LZMA2 is 0x21 with one byte
+// (sections 2 and 3.1 of the format's description). xz writes all blocks of a file alike.
+func checkDictionary(r *bufio.Reader) error {
+	head, err := r.Peek(12 + 1024)
+	if len(head) < 14 {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	b := head[12:]
+	if b[0] == 0 { // the index: nothing is in it
+		return nil
+	}
+	b = b[:min(len(b), (int(b[0])+1)*4)]
+	flags, at := b[1], 2
+	for _, has := range []byte{0x40, 0x80} {
+		if flags&has != 0 {
+			at += varint(b[min(at, len(b)):])
+		}
+	}
+	for range flags&3 + 1 {
+		n := varint(b[min(at, len(b)):])
+		if at+n+2 > len(b) {
+			return nil // damaged: the reader says how
+		}
+		id, size := b[at], int(b[at+n])
+		if id == 0x21 && size == 1 {
+			if n, err := lzma.DecodeDictCap(b[at+2]); err == nil && n > maxDictionary {
+				return fmt.Errorf("it takes a dictionary of %d MiB to unpack it, and at most %d are used: "+
+					"pack it with xz -9 or less", n>>20, maxDictionary>>20)
+			}
+		}
+		at += n + 1 + size
+	}
+	return nil
+}
+
+// varint is the length of a number of xz.
+func varint(b []byte) int {
+	for i, x := range b {
+		if x&0x80 == 0 {
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+// maxDictionary bounds the memory that an image may ask for to be unpacked: 64 MiB is what xz -9 and zstd
+// --long=26 take.
 const maxDictionary = 64 << 20
+
+// frugal lets the garbage of unpacking pile up to a fifth of what is in use, and not to as much again: a
+// dictionary of 64 MiB would take 128. What it returns undoes that.
+func frugal() (undo func()) {
+	old := debug.SetGCPercent(20)
+	return func() { debug.SetGCPercent(old) }
+}
 
 // errCut says that an image ends before it is whole.
 var errCut = errors.New("it ends in the middle: a download that was cut off?")
@@ -118,7 +183,12 @@ func (n named) Read(p []byte) (int, error) {
 	return k, err
 }
 
+// cut says in words what a packing's reader says in its own.
 func cut(err error) error {
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return fmt.Errorf("it takes a window of more than %d MiB to unpack it: "+
+			"pack it with zstd --long=26 or less (%w)", maxDictionary>>20, err)
+	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errCut
 	}
@@ -143,7 +213,8 @@ type chunk struct {
 	err  error // what ended the stream behind data; io.EOF at its end
 }
 
-// ahead reads a stream in whole blocks beside whoever writes them. It ends with ctx; the buffers go back by the second channel.
+// ahead reads a stream in whole blocks beside whoever writes them. It ends with ctx; the buffers go back by
+// the second channel.
 func ahead(ctx context.Context, r io.Reader) (<-chan chunk, chan<- []byte) {
 	const buffers = 4
 	full, empty := make(chan chunk), make(chan []byte, buffers)
