@@ -67,10 +67,7 @@ var forms = []struct {
 		return z, func() {}, err
 	}},
 	{"xz", "\xfd7zXZ\x00", func(r *bufio.Reader) (io.Reader, func(), error) {
-		if err := checkDictionary(r); err != nil {
-			return nil, nil, err
-		}
-		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(r) // what the file says, and no less than this
+		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(newXZGuard(r)) // no less than a block says
 		return z, func() {}, err
 	}},
 	{"zstd", "\x28\xb5\x2f\xfd", func(r *bufio.Reader) (io.Reader, func(), error) {
@@ -81,56 +78,6 @@ var forms = []struct {
 		}
 		return z, z.Close, nil
 	}},
-}
-
-// checkDictionary refuses what xz(1) packed with a larger dictionary than maxDictionary: the library takes
-// whatever memory the file asks for. The first block's header tells: a stream header of 12 bytes, then the
-// size of the block's header, flags, perhaps two sizes, and the filters, of which LZMA2 is 0x21 with one byte
-// (sections 2 and 3.1 of the format's description). xz writes all blocks of a file alike.
-func checkDictionary(r *bufio.Reader) error {
-	head, err := r.Peek(12 + 1024)
-	if len(head) < 14 {
-		if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
-	}
-	b := head[12:]
-	if b[0] == 0 { // the index: nothing is in it
-		return nil
-	}
-	b = b[:min(len(b), (int(b[0])+1)*4)]
-	flags, at := b[1], 2
-	for _, has := range []byte{0x40, 0x80} {
-		if flags&has != 0 {
-			at += varint(b[min(at, len(b)):])
-		}
-	}
-	for range flags&3 + 1 {
-		n := varint(b[min(at, len(b)):])
-		if at+n+2 > len(b) {
-			return nil // damaged: the reader says how
-		}
-		id, size := b[at], int(b[at+n])
-		if id == 0x21 && size == 1 {
-			if n, err := lzma.DecodeDictCap(b[at+2]); err == nil && n > maxDictionary {
-				return fmt.Errorf("it takes a dictionary of %d MiB to unpack it, and at most %d are used: "+
-					"pack it with xz -9 or less", n>>20, maxDictionary>>20)
-			}
-		}
-		at += n + 1 + size
-	}
-	return nil
-}
-
-// varint is the length of a number of xz.
-func varint(b []byte) int {
-	for i, x := range b {
-		if x&0x80 == 0 {
-			return i + 1
-		}
-	}
-	return len(b)
 }
 
 // maxDictionary bounds the memory that an image may ask for to be unpacked: 64 MiB is what xz -9 and zstd

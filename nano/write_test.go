@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -316,6 +317,19 @@ func TestPatched(t *testing.T) {
 	}
 }
 
+func unpacks(b, want []byte) error {
+	s, err := unpack(bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	got, err := io.ReadAll(s)
+	if err == nil && !bytes.Equal(got, want) {
+		err = errors.New("other content")
+	}
+	return err
+}
+
 // The memory that a file asks for is bounded before it is given: xz's dictionary, zstd's window. What xz -9 makes is unpacked, whatever its header says beside that.
 func TestDictionaries(t *testing.T) {
 	t.Parallel()
@@ -332,16 +346,28 @@ func TestDictionaries(t *testing.T) {
 		b[at] = lzma.EncodeDictCap(int64(c.cap))
 		end := 12 + (int(b[12])+1)*4
 		binary.LittleEndian.PutUint32(b[end-4:], crc32.ChecksumIEEE(b[12:end-4]))
-		s, err := unpack(bytes.NewReader(b))
-		if err == nil {
-			var got []byte
-			if got, err = io.ReadAll(s); err == nil && !bytes.Equal(got, img) {
-				err = errors.New("other content")
-			}
-			s.end()
-		}
+		// One that follows another stream is found as well, with zeros between them.
+		second := append(append(packed(t, img)["xz"], 0, 0, 0, 0), b...)
+		err := errors.Join(unpacks(b, img), unpacks(second, append(bytes.Clone(img), img...)))
 		if (err == nil) != c.ok || !c.ok && !strings.Contains(err.Error(), "it takes a dictionary of") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if tool, err := exec.LookPath("xz"); err == nil { // many blocks, and content that packs and that does not
+		long := append(append(randomImage(300<<10), img...), randomImage(1000)...)
+		for _, args := range [][]string{{"-T2", "--block-size=50000"}, {"-9", "--check=sha256"}, {"-0", "--check=none"}, {"--block-list=1,100000,0"}} {
+			c := exec.Command(tool, append(args, "-c")...)
+			c.Stdin = bytes.NewReader(long)
+			b, err := c.Output()
+			if err == nil {
+				err = unpacks(b, long)
+			}
+			if err == nil {
+				err = unpacks(append(bytes.Clone(b), b...), append(bytes.Clone(long), long...))
+			}
+			if err != nil {
+				t.Errorf("%q: %v", args, err)
+			}
 		}
 	}
 	for window, ok := range map[int]bool{8 << 20: true, maxDictionary * 2: false} {

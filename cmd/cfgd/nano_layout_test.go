@@ -377,3 +377,26 @@ func TestPrepareForms(t *testing.T) {
 type unclosed struct{ io.Writer }
 
 func (unclosed) Close() error { return nil }
+
+// Where there is no room for an image's defaults it is said before anything is written, with how much it takes.
+func TestPrepareHasNoRoom(t *testing.T) {
+	t.Parallel()
+	s := layouts["GPT"].machine(t)
+	var errs bytes.Buffer
+	ss := &session{out: io.Discard, err: &errs, root: s.dir}
+	m, err := ss.model()
+	s.must(err)
+	_, _, err = ss.room(t.Context(), m.Target("host"), 1<<60)
+	if err == nil {
+		t.Fatal("there is room for an exbibyte")
+	}
+	s.says(err.Error(), "no room for the image's defaults: they take 1.1E", "TMPDIR names another directory")
+	if left, _ := filepath.Glob(s.path("tmp/*")); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+	dir, done, err := ss.room(t.Context(), m.Target("host"), 1000)
+	if err != nil || !strings.HasPrefix(dir, s.path("tmp")) || errs.Len() > 0 {
+		t.Errorf("%s, %v, %s", dir, err, errs.String())
+	}
+	done()
+}
