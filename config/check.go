@@ -39,7 +39,7 @@ func (m *Model) Check(lookup MountLookup) []Problem {
 			problems = append(problems, m.checkImageFiles(t)...)
 		}
 	}
-	return sortProblems(problems)
+	return sortProblems(append(problems, m.checkNano()...))
 }
 
 // systemMount looks in the system's table of mounts.

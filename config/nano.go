@@ -1,59 +1,189 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
-// Nano is the disk of a NanoBSD host.
+// Nano is the disk of a NanoBSD host, as fstab and nanobsd.conf name it.
 type Nano struct {
-	Drive   string // as below /dev: ada0, or ufs/LABEL
-	Kind    string // s for slices of an MBR, p for partitions of a GPT
-	Running int    // the slice that fstab mounts on /
+	Drive   string // as below /dev: ada0, or a label of GEOM: ufs/NAME, gpt/NAME
+	Kind    string // between Drive and the number: s for slices of an MBR, p for a GPT; of a label s or nothing
+	Part    string // what follows the number: a where fstab names a partition of a BSD label, else nothing
+	Running int    // the number of what fstab mounts on /
 	Origin  Origin // fstab's line
+	Conf    Origin // NANO_DRIVE's, by which a machine says that it is one of NanoBSD; no file where none does
+
+	// Others are the numbers of this drive that fstab mounts elsewhere: cfg, and data.
+	Others []int
 }
 
-// rootDevice is a device of fstab with a slice in it: /dev/ada0s1a, /dev/ada0p2, /dev/ufs/LABELs1a.
-var rootDevice = regexp.MustCompile(`^/dev/([A-Za-z0-9_./-]*[A-Za-z0-9_-])([sp])([0-9]{1,3})[a-h]?$`)
+// Label tells a label from a disk: "ufs" is the volume name of a filesystem, "gpt" the label of a partition,
+// "" is a disk.
+func (n *Nano) Label() string {
+	for _, kind := range []string{"ufs", "gpt"} {
+		if strings.HasPrefix(n.Drive, kind+"/") {
+			return kind
+		}
+	}
+	return ""
+}
 
-// Nano finds out which slice of which disk the host runs from: by /etc/fstab, and NANO_DRIVE of /etc/nanobsd.conf.
+// Source is the device that fstab names for the system of some number: /dev/ada0s1a, /dev/ufs/NAMEs1a,
+// /dev/gpt/NAME1.
+func (n *Nano) Source(number int) string {
+	return fmt.Sprintf("/dev/%s%s%d%s", n.Drive, n.Kind, number, n.Part)
+}
+
+const nanoConf = "/etc/nanobsd.conf"
+
+// Devices of fstab: of a disk /dev/ada0s1a, /dev/ada0p2, of a label /dev/ufs/NAMEs1a, /dev/ufs/NAME1,
+// /dev/gpt/NAME1. NanoBSD, BSDRP and poudriere image(8) name two systems by the numbers 1 and 2, whatever
+// partitions they have.
+var (
+	rootDevice = regexp.MustCompile(`^/dev/([A-Za-z0-9_./-]*[A-Za-z0-9_-])([sp])([0-9]{1,3})([a-h]?)$`)
+	rootLabel  = regexp.MustCompile(`^/dev/((?:ufs|gpt)/[^/]+?)(s?)([12])(a?)$`)
+	afterDrive = regexp.MustCompile(`^([sp]?)([0-9]{1,3})([a-h]?)$`)
+)
+
+// ErrNoNano is the error for a host that has nothing of NanoBSD's disk: no nanobsd.conf, and a root that is
+// none of its devices.
+var ErrNoNano = errors.New("no machine of NanoBSD")
+
+// Nano finds out which system of which disk the host runs from: by /etc/fstab, and NANO_DRIVE of
+// /etc/nanobsd.conf. An error is a *ConfigError, which is also ErrNoNano where the host is no such machine.
 func (m *Model) Nano() (*Nano, error) {
 	read, err := openFiles(m.Root)
 	if err != nil {
 		return nil, err
 	}
 	defer read.Close()
+	c := &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
+	if err := c.file(nanoConf); err != nil {
+		return nil, err
+	}
+	drive, at, named := c.get("NANO_DRIVE")
+	entries, err := nanoFstab(read)
+	if err == nil {
+		var n *Nano
+		if n, err = nanoRoot(entries, drive); err == nil {
+			if named && drive != n.Drive {
+				return nil, errAt(Origin{at.File, at.Line}, "make the two agree", "NANO_DRIVE is %s, but %s mounts / from %s",
+					drive, n.Origin, n.Drive)
+			}
+			if named {
+				n.Conf = Origin{at.File, at.Line}
+			}
+			return n, nil
+		}
+	}
+	var ce *ConfigError
+	if errors.As(err, &ce) && !named {
+		ce.Err = ErrNoNano
+	}
+	return nil, err
+}
+
+func nanoFstab(read fileReader) ([]FstabEntry, error) {
 	data, err := read.ReadFile(hostFstab)
+	if errors.Is(err, fs.ErrNotExist) {
+		const fix = "write one with a line for /, such as: /dev/ada0s1a / ufs ro 1 1"
+		return nil, &ConfigError{File: hostFstab, Message: "it is not there", Fix: fix, Err: err}
+	}
 	if err != nil {
 		return nil, err
 	}
-	entries, err := ParseFstab(hostFstab, data)
-	if err != nil {
-		return nil, err
-	}
+	return ParseFstab(hostFstab, data)
+}
+
+// nanoRoot reads the line for /. NANO_DRIVE, where it is set, says where the drive's name ends, which of a
+// label that ends in a digit or an s nothing else says.
+func nanoRoot(entries []FstabEntry, drive string) (*Nano, error) {
 	var n *Nano
 	for _, e := range entries {
 		if e.Dir != "/" {
 			continue
 		}
-		f := rootDevice.FindStringSubmatch(e.Source)
-		if f == nil || n != nil {
-			return nil, &ConfigError{File: hostFstab, Line: e.Line, Message: fmt.Sprintf("%s is no slice of a NanoBSD disk, mounted once", e.Source), Fix: "cfgd nano serves machines whose / is such as /dev/ada0s1a"}
+		if x := NanoSource(e.Source, drive); x != nil && n == nil {
+			x.Origin = Origin{hostFstab, e.Line}
+			n = x
+			continue
 		}
-		i, _ := strconv.Atoi(f[3])
-		n = &Nano{f[1], f[2], i, Origin{hostFstab, e.Line}}
+		return nil, errAt(Origin{hostFstab, e.Line},
+			"cfgd nano serves machines whose / is such as /dev/ada0s1a, /dev/ada0p2, /dev/ufs/NAMEs1a or /dev/gpt/NAME1",
+			"%s is no system of a NanoBSD disk, mounted once", e.Source)
 	}
 	if n == nil {
 		return nil, &ConfigError{File: hostFstab, Message: "no line for /", Fix: "write it as /dev/ada0s1a / ufs ro 1 1"}
 	}
-	c := &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
-	const file = "/etc/nanobsd.conf"
-	if err := c.file(file); err != nil {
-		return nil, err
-	}
-	if drive, at, ok := c.get("NANO_DRIVE"); ok && drive != n.Drive {
-		return nil, &ConfigError{File: at.File, Line: at.Line, Message: fmt.Sprintf("NANO_DRIVE is %s, but %s mounts / from %s", drive, n.Origin, n.Drive), Fix: "make the two agree"}
+	for _, e := range entries {
+		if rest, ok := strings.CutPrefix(e.Source, "/dev/"+n.Drive); ok && e.Dir != "/" {
+			if f := afterDrive.FindStringSubmatch(rest); f != nil && f[1] == n.Kind {
+				i, _ := strconv.Atoi(f[2])
+				n.Others = append(n.Others, i)
+			}
+		}
 	}
 	return n, nil
+}
+
+// NanoSource takes the name of a device apart as fstab names a system of a NanoBSD disk; nil for one that is
+// none. The drive, if it is not "", is NANO_DRIVE, and says where its name ends in the device's.
+func NanoSource(source, drive string) *Nano {
+	if rest, ok := strings.CutPrefix(source, "/dev/"+drive); ok && drive != "" {
+		if n := nanoNumber(drive, rest); n != nil {
+			return n
+		}
+	}
+	for _, form := range []*regexp.Regexp{rootLabel, rootDevice} {
+		f := form.FindStringSubmatch(source)
+		if f == nil {
+			continue
+		}
+		n := &Nano{Drive: f[1], Kind: f[2], Part: f[4]}
+		if form == rootDevice && n.Label() != "" {
+			return nil // a label with another number
+		}
+		n.Running, _ = strconv.Atoi(f[3])
+		return n
+	}
+	return nil
+}
+
+// nanoNumber reads what follows the drive's name: for a disk s1a or p2, for a label s1a, s1 or 1, where the
+// number is 1 or 2.
+func nanoNumber(drive, rest string) *Nano {
+	f := afterDrive.FindStringSubmatch(rest)
+	if f == nil {
+		return nil
+	}
+	n := &Nano{Drive: drive, Kind: f[1], Part: f[3]}
+	n.Running, _ = strconv.Atoi(f[2])
+	switch label := n.Label() != ""; {
+	case !label && n.Kind == "":
+		return nil
+	case label && (n.Kind == "p" || n.Running != 1 && n.Running != 2 || cmp.Or(n.Part, "a") != "a"):
+		return nil
+	}
+	return n
+}
+
+// checkNano warns of what cfgd nano cannot serve: a machine that says in nanobsd.conf that it is one of
+// NanoBSD, and whose fstab does not fit.
+func (m *Model) checkNano() []Problem {
+	_, err := m.Nano()
+	if err == nil || errors.Is(err, ErrNoNano) {
+		return nil
+	}
+	var ce *ConfigError
+	if !errors.As(err, &ce) {
+		ce = &ConfigError{File: nanoConf, Message: err.Error(), Fix: "mend it"}
+	}
+	return []Problem{warningAt(Origin{ce.File, ce.Line}, HostName, ce.Fix,
+		"cfgd nano does not serve this machine: %s", ce.Message)}
 }

@@ -97,7 +97,7 @@ func (m *Machine) NextName(t *disk.Table) string {
 func (m *Machine) Doubts(t *disk.Table) []string {
 	all := t.Doubts()
 	next := t.Next()
-	code := codeSlices(t)
+	code := m.systems(t)
 	if next != 0 && len(code) == 2 && next != code[0].Index && next != code[1].Index {
 		all = append(all, m.Name(next)+" boots next, which is no slice for a system: cfgd nano activate takes that from it")
 	}
@@ -171,7 +171,7 @@ func Rollback(m *Machine, all []Slice, t *disk.Table) *Slice {
 func Named(name string) Pick {
 	return func(_ *Machine, all []Slice, _ *disk.Table) *Slice {
 		for i := range all {
-			if name == all[i].Name || name == strconv.Itoa(all[i].Index) {
+			if all[i].called(name) {
 				return &all[i]
 			}
 		}

@@ -86,8 +86,11 @@ func (h *host) must(err error) {
 	}
 }
 
-// Run does what gpart and boot0cfg do to the disk.
+// Run does what gpart and boot0cfg do to the disk. What only asks is none of the commands that are counted.
 func (h *host) Run(_ context.Context, c run.Cmd) (string, error) {
+	if c.Name == "sysctl" {
+		return "BIOS\n", nil
+	}
 	if h.ran++; h.ran == h.failAt {
 		return "", errDisk
 	}

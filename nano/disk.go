@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -19,11 +18,13 @@ import (
 
 // Machine is the disk of a NanoBSD host: two slices with systems, of which one runs.
 type Machine struct {
-	config.Nano
-	File    string // the device, or with --root the file that stands for it
-	RunDir  string // /var/run/cfgd, for the lock
-	Run     run.Runner
-	Command bool // loaders are told by gpart(8) and boot0cfg(8): GEOM lets nobody else write the table of a disk in use
+	config.Nano             // the disk's own names and indexes, whatever fstab calls them
+	Layout      config.Nano // as the configuration has it, where that is a label; see Find
+	File        string      // the device, or with --root the file that stands for it
+	Root        string      // /, or what --root names
+	RunDir      string      // /var/run/cfgd, for the lock
+	Run         run.Runner
+	Command     bool // loaders are told by gpart(8) and boot0cfg(8): GEOM lets nobody else write the table of a disk in use
 	// Mounted lists the sources of all mounts.
 	Mounted func() ([]string, error)
 }
@@ -39,9 +40,17 @@ type Image struct {
 type Slice struct {
 	disk.Slice
 	Name    string // ada0s1
+	Number  int    // by which fstab names it: that of ada0s1, or with a label 1 or 2
+	Source  string // as its fstab names it: /dev/ada0s1a, /dev/gpt/NAME1
 	Running bool
 	Next    bool
 	Image   Image
+}
+
+// called reports whether a slice has a name: the disk's, or fstab's, or the number in fstab's.
+func (s *Slice) called(name string) bool {
+	name = strings.TrimPrefix(name, "/dev/")
+	return name == s.Name || "/dev/"+name == s.Source || name == strconv.Itoa(s.Number)
 }
 
 // ErrInUse says that a slice is running or mounted.
@@ -90,9 +99,10 @@ func (m *Machine) Table(ctx context.Context) (*disk.Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m.File, err)
 	}
-	if len(codeSlices(t)) < 2 {
+	if len(m.systems(t)) < 2 {
 		return nil, fmt.Errorf("%s: %w: it has no two slices for systems", m.File, disk.ErrTable)
 	}
+	m.findLoader(ctx, f, t)
 	return t, nil
 }
 
@@ -112,8 +122,11 @@ func (m *Machine) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 	defer f.Close()
 	var all []Slice
 	known := false
-	for _, s := range codeSlices(t) {
-		x := Slice{Slice: s, Name: m.Name(s.Index), Running: s.Index == m.Running, Next: s.Index == t.Next()}
+	for _, s := range m.systems(t) {
+		x := Slice{
+			Slice: s, Name: m.Name(s.Index), Number: m.number(s.Index), Source: m.source(s.Index),
+			Running: s.Index == m.Running, Next: s.Index == t.Next(),
+		}
 		x.Image = look(&part{f, s.Start, s.Size}, s.Size)
 		known = known || x.Running
 		all = append(all, x)
@@ -182,12 +195,9 @@ func (m *Machine) free(s *Slice) error {
 	}
 	for _, source := range on {
 		rest, ok := strings.CutPrefix(source, "/dev/"+s.Name)
-		if ok && (rest == "" || len(rest) == 1 && rest[0] >= 'a' && rest[0] <= 'h') {
+		if source == s.Source || ok && (rest == "" || len(rest) == 1 && rest[0] >= 'a' && rest[0] <= 'h') {
 			return fmt.Errorf("%s %w: %s is mounted", s.Name, ErrInUse, source)
 		}
 	}
 	return nil
 }
-
-// Device is the path of a disk of a model.
-func Device(m *config.Model, drive string) string { return m.Path(filepath.Join("/dev", drive)) }

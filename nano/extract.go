@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"cfgd/internal/ufs"
@@ -16,13 +17,117 @@ import (
 // maxBase bounds what is taken out of an image: a hundred times what /etc of a system with many packages is.
 const maxBase = 2 << 30
 
-// ExtractBase takes /conf/base/etc out of the slice of an image into a new directory below dir, with modes, owners and times, and returns its path. Devices, sockets
-// and fifos are left out.
+// ExtractBase takes /conf/base/etc out of the slice of an image into a new directory below dir, with modes,
+// owners and times, and returns its path. Devices, sockets and fifos are left out.
 func ExtractBase(ctx context.Context, r io.ReaderAt, size int64, dir string) (string, error) {
 	f, _, err := filesystem(r, size)
 	if err != nil {
 		return "", err
 	}
+	return (&Base{fsys: f}).Extract(ctx, dir)
+}
+
+// Base is /conf/base/etc of an image, ready to be taken out.
+type Base struct {
+	Bytes  int64 // about what it takes in a filesystem
+	Passes int   // how often a packed image was read
+
+	fsys *ufs.FS
+}
+
+// maxSieve bounds the memory that the needed part of a packed image takes: what /etc of a system with many
+// packages takes several times over, and what a machine of 512 MB has beside a dictionary of maxDictionary.
+const maxSieve = 96 << 20
+
+// OpenBase finds the defaults in an image, of a slice, of a whole medium or of a bare filesystem. A plain
+// file is read where they stand. A packed one is read several times as a stream, and what is needed of it is
+// kept in memory: it has to be a file, and no room on a disk is taken.
+func OpenBase(ctx context.Context, from *os.File) (*Base, error) {
+	defer frugal()()
+	im, err := openImage(from)
+	if err != nil {
+		return nil, err
+	}
+	defer im.end()
+	st, err := from.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no file that can be read more than once: copy it into one", from.Name())
+	}
+	b := &Base{}
+	if im.form == "plain" {
+		size := st.Size() - im.start
+		b.fsys, _, err = filesystem(io.NewSectionReader(from, im.start, size), size)
+	} else {
+		err = b.sieve(ctx, im, from)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, b.measure(ctx)
+}
+
+// sieve reads the packed image until all that is needed of it is in memory.
+func (b *Base) sieve(ctx context.Context, im *image, from *os.File) error {
+	s, err := ufs.NewSieve(im.head[im.part:], maxSieve)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	im.close()
+	im.stream.Reader, im.body = nil, nil
+	b.fsys, err = s.Take(ctx, baseEtc, func() (io.ReadCloser, error) {
+		debug.FreeOSMemory() // the dictionary of the pass before, before there is another one
+		if _, err := from.Seek(0, io.SeekStart); err != nil {
+			return nil, err
+		}
+		again, err := openImage(from)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := io.CopyN(io.Discard, again.body, again.part); err != nil {
+			again.close()
+			return nil, err
+		}
+		return opened{again}, nil
+	})
+	b.Passes = s.Passes()
+	return err
+}
+
+// opened is the filesystem of an image, as a stream. One pass ends before the next begins.
+type opened struct{ im *image }
+
+func (o opened) Read(p []byte) (int, error) { return o.im.body.Read(p) }
+
+func (o opened) Close() error {
+	o.im.close()
+	o.im.stream.Reader, o.im.body = nil, nil
+	return nil
+}
+
+// measure reckons what the base takes: each name its content in whole blocks, and an inode.
+func (b *Base) measure(ctx context.Context) error {
+	const block, inode = 4096, 256
+	return b.walk(ctx, func(e *ufs.Entry) error {
+		b.Bytes += inode
+		if e.Mode.IsRegular() || e.Mode.IsDir() {
+			b.Bytes += (e.Size + block - 1) / block * block
+		}
+		return nil
+	})
+}
+
+func (b *Base) walk(ctx context.Context, do func(*ufs.Entry) error) error {
+	if err := b.fsys.Walk(ctx, baseEtc, do); err != nil {
+		return fmt.Errorf("/%s of the image: %w", baseEtc, err)
+	}
+	return nil
+}
+
+// Extract makes a directory below dir with it, and returns its path.
+func (b *Base) Extract(ctx context.Context, dir string) (string, error) {
 	top := filepath.Join(dir, "etc")
 	if err := os.Mkdir(top, 0o755); err != nil {
 		return "", err
@@ -32,9 +137,9 @@ func ExtractBase(ctx context.Context, r io.ReaderAt, size int64, dir string) (st
 		return "", err
 	}
 	defer root.Close()
-	x := &extractor{f: f, root: root}
-	if err := f.Walk(ctx, baseEtc, x.entry); err != nil {
-		return "", fmt.Errorf("/%s of the image: %w", baseEtc, err)
+	x := &extractor{f: b.fsys, root: root}
+	if err := b.walk(ctx, x.entry); err != nil {
+		return "", err
 	}
 	return top, x.finish()
 }
@@ -112,43 +217,4 @@ func (x *extractor) finish() error {
 		}
 	}
 	return nil
-}
-
-// ExtractImage takes /conf/base/etc out of an image, of a slice or of a whole medium, into a new directory below dir. A packed one is unpacked into dir on
-// the way.
-func ExtractImage(ctx context.Context, from *os.File, dir string) (string, error) {
-	im, err := openImage(from)
-	if err != nil {
-		return "", err
-	}
-	defer im.end()
-	if st, err := from.Stat(); err == nil && st.Mode().IsRegular() && im.form == "plain" {
-		return ExtractBase(ctx, io.NewSectionReader(from, im.start, st.Size()-im.start), st.Size()-im.start, dir)
-	}
-	f, err := os.CreateTemp(dir, "image")
-	if err != nil {
-		return "", err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	size, err := io.Copy(f, readerWith(ctx, im.body))
-	if err != nil {
-		return "", err
-	}
-	return ExtractBase(ctx, f, size, dir)
-}
-
-// readerWith is a reader that ends with a context.
-func readerWith(ctx context.Context, r io.Reader) io.Reader { return ctxReader{ctx, r} }
-
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c ctxReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

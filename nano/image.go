@@ -20,6 +20,8 @@ type image struct {
 	body io.Reader
 	size int64 // bytes of the slice; 0 where nothing says
 	part int64 // where in the slice its filesystem begins
+	room int64 // bytes of the partition that holds its filesystem, as a BSD label says; 0 without a label
+	fs   int64 // bytes that its filesystem takes
 	full bool
 
 	start int64 // where in what comes in, unpacked, the slice begins
@@ -67,7 +69,7 @@ func (im *image) begin(r io.Reader, first bool) error {
 		im.size = disk.LabelSize(parts)
 		for _, p := range parts {
 			if p.Letter == 'a' {
-				im.part = p.Start
+				im.part, im.room = p.Start, p.Size
 				im.head, im.body = head, io.MultiReader(bytes.NewReader(head), r)
 				return im.filesystem(p.Size)
 			}
@@ -89,9 +91,12 @@ func (im *image) filesystem(size int64) error {
 	if im.part < 0 || im.part > headSize/2 {
 		return fmt.Errorf("%w: its filesystem begins at %d", ErrImage, im.part)
 	}
-	if _, err := ufs.Open(io.NewSectionReader(bytes.NewReader(im.head), im.part, headSize), min(size, int64(len(im.head))-im.part)); err != nil {
+	at := io.NewSectionReader(bytes.NewReader(im.head), im.part, headSize)
+	f, err := ufs.Open(at, min(size, int64(len(im.head))-im.part))
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrImage, err)
 	}
+	im.fs = f.Bytes
 	return nil
 }
 
@@ -121,17 +126,22 @@ func (im *image) skip(head []byte, r io.Reader, s *disk.Slice) error {
 	return nil
 }
 
-// codeSlices are the two that hold systems: the first two of FreeBSD's on an MBR, the first two with UFS on a GPT.
+// codeSlices are the two of an image of a whole medium that hold systems: the first two of FreeBSD's on an
+// MBR, the first two with UFS on a GPT.
 func codeSlices(t *disk.Table) []disk.Slice {
-	want := "freebsd"
-	if t.Scheme == "GPT" {
-		want = "freebsd-ufs"
-	}
 	var all []disk.Slice
 	for _, s := range t.Slices {
-		if s.Type == want && len(all) < 2 {
+		if isCode(t, s) && len(all) < 2 {
 			all = append(all, s)
 		}
 	}
 	return all
+}
+
+// isCode reports whether a slice may hold a system.
+func isCode(t *disk.Table, s disk.Slice) bool {
+	if t.Scheme == "GPT" {
+		return s.Type == "freebsd-ufs"
+	}
+	return s.Type == "freebsd"
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,15 +15,15 @@ import (
 
 	"cfgd/internal/disk"
 	"cfgd/internal/flock"
-	"cfgd/internal/ufs"
 )
 
 // Install says what is to be installed.
 type Install struct {
 	From     io.Reader
 	SHA256   string // in hexadecimal, of what comes in; "" for not asked
-	Slice    int    // 0 is the one that does not run
+	Slice    int    // its number in fstab's names; 0 is the one that does not run
 	Activate bool
+	Carry    bool          // the running system's files of the machine, into the new one
 	Trials   *Trials       // nil where nobody keeps any
 	Within   time.Duration // with Activate: the trial of the new one; 0 for none
 	Progress func(n int64)
@@ -33,13 +32,15 @@ type Install struct {
 
 // Installed is what was installed.
 type Installed struct {
-	Slice  Slice
-	Form   string
-	Full   bool
-	Bytes  int64
-	Digest string // SHA-256 of what came in
-	Once   bool   // it boots once, and is to be confirmed
-	Fstabs []string
+	Slice   Slice
+	Form    string
+	Full    bool
+	Bytes   int64
+	Digest  string // SHA-256 of what came in
+	Once    bool   // it boots once, and is to be confirmed
+	Fstabs  []string
+	Label   string   // that its filesystem was given
+	Carried []string // files of the running system that are in the new one now
 }
 
 // ErrBusy says that another installation is at work.
@@ -64,17 +65,18 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 		return nil, err
 	}
 	defer unlock()
+	defer frugal()()
 	all, t, err := m.Slices(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s := Other(all)
 	for i := range all {
-		if in.Slice == all[i].Index {
+		if in.Slice == all[i].Number {
 			s = &all[i]
 		}
 	}
-	if in.Slice != 0 && s.Index != in.Slice {
+	if in.Slice != 0 && s.Number != in.Slice {
 		return nil, fmt.Errorf("%s is no slice for a system: %s and %s are", m.Name(in.Slice), all[0].Name, all[1].Name)
 	}
 	if err := m.free(s); err != nil {
@@ -85,6 +87,9 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 		return nil, err
 	}
 	defer im.end()
+	if err := m.fit(ctx, im, s, t); err != nil {
+		return nil, err
+	}
 	if im.size > s.Size {
 		return nil, fmt.Errorf("%w: %d bytes, and %s has %d", ErrTooLarge, im.size, s.Name, s.Size)
 	}
@@ -97,6 +102,11 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 			return nil, fmt.Errorf("%s: %w; %s boots next, in its place", s.Name, err, m.Name(m.Running))
 		}
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	if in.Carry {
+		if done.Carried, err = m.carry(ctx, &done.Slice); err != nil {
+			return done, fmt.Errorf("%s is written and whole, but not activated: %w; mend that, or install it with --no-carry", s.Name, err)
+		}
 	}
 	if !in.Activate {
 		return done, nil
@@ -153,7 +163,7 @@ func (m *Machine) write(ctx context.Context, in Install, im *image, done *Instal
 		if in.SHA256 != "" && !strings.EqualFold(in.SHA256, done.Digest) {
 			return fmt.Errorf("SHA-256 is %s and not %s: another image, or a damaged one", done.Digest, in.SHA256)
 		}
-		done.Fstabs, err = m.ownRoot(&patched{r, first}, done.Slice, end)
+		done.Fstabs, err = m.own(&patched{r, first}, done.Slice, end)
 		return err
 	}
 	done.Bytes, err = pour(ctx, r, done.Slice.Size, im.body, whole, in.Progress)
@@ -244,83 +254,4 @@ func (p *patched) set(b []byte, at int64) error {
 		return errors.Join(err, errors.New("what was read back is not what was written: the disk is failing"))
 	}
 	return nil
-}
-
-// fstabs of an image name the slice that it was made for.
-var fstabs = []string{"etc/fstab", "conf/base/etc/fstab"}
-
-// ownRoot makes the slice's own the root of both its fstabs, as updatep2 does: where they name the other slice of this disk. One that names another disk is
-// refused: it would not find its root.
-func (m *Machine) ownRoot(r *patched, s Slice, end int64) ([]string, error) {
-	fsys, base, err := filesystem(r, s.Size)
-	if err != nil {
-		return nil, err
-	}
-	if base+fsys.Bytes > end {
-		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes, end-base)
-	}
-	var changed []string
-	for _, name := range fstabs {
-		e, err := fsys.Stat(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		did, err := m.rewrite(r, fsys, base, e, name, s.Index)
-		if err != nil {
-			return nil, fmt.Errorf("/%s of the image: %w", name, err)
-		}
-		if did {
-			changed = append(changed, name)
-		}
-	}
-	return changed, nil
-}
-
-const maxFstab = 64 << 10
-
-// rewrite changes the slice's digit in the line for /, in place: the file stays as long as it is.
-func (m *Machine) rewrite(r *patched, fsys *ufs.FS, base int64, e *ufs.Entry, name string, index int) (bool, error) {
-	in, err := fsys.Open(e)
-	if err != nil {
-		return false, err
-	}
-	text, err := io.ReadAll(io.LimitReader(in, maxFstab))
-	if err != nil {
-		return false, err
-	}
-	at, digit, err := m.rootDigit(text)
-	if err != nil || at < 0 || digit == index {
-		return false, err
-	}
-	where, err := fsys.At(e, int64(at))
-	if err != nil {
-		return false, err
-	}
-	if where == 0 || index > 9 {
-		return false, errors.New("its line for / cannot be changed in place")
-	}
-	return true, r.set([]byte{byte('0' + index)}, base+where)
-}
-
-// rootDigit is where an fstab's line for / has its slice, and which; -1 where no line is.
-func (m *Machine) rootDigit(text []byte) (at, digit int, err error) {
-	off := 0
-	for line := range bytes.Lines(text) {
-		f := bytes.Fields(line)
-		if len(f) < 2 || string(f[1]) != "/" || f[0][0] == '#' {
-			off += len(line)
-			continue
-		}
-		i := off + bytes.Index(line, f[0])
-		prefix := "/dev/" + m.Drive + m.Kind
-		rest, ok := strings.CutPrefix(string(f[0]), prefix)
-		if !ok || rest == "" || rest[0] < '1' || rest[0] > '9' || len(rest) > 1 && rest[1] >= '0' && rest[1] <= '9' {
-			return -1, 0, fmt.Errorf("%w for this disk: its / is %s, and not of /dev/%s", ErrImage, f[0], m.Drive)
-		}
-		return i + len(prefix), int(rest[0] - '0'), nil
-	}
-	return -1, 0, nil
 }

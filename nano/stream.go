@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"runtime/debug"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // stream is an image on its way in, unpacked, with the digest of what came in.
@@ -31,7 +33,8 @@ func (s *stream) Read(p []byte) (int, error) {
 	return s.Reader.Read(p)
 }
 
-// end gives back what unpacking took. A read that is still under way, perhaps from a pipe by which nothing comes, is not waited for: it ends first, whenever it does.
+// end gives back what unpacking took. A read that is still under way, perhaps from a pipe by which nothing
+// comes, is not waited for: it ends first, whenever it does.
 func (s *stream) end() {
 	go func() {
 		s.mu.Lock()
@@ -57,18 +60,19 @@ func (c *counted) Read(p []byte) (int, error) {
 // forms are the packings, told by their first bytes.
 var forms = []struct {
 	name, magic string
-	open        func(io.Reader) (io.Reader, func(), error)
+	open        func(*bufio.Reader) (io.Reader, func(), error)
 }{
-	{"gzip", "\x1f\x8b", func(r io.Reader) (io.Reader, func(), error) {
+	{"gzip", "\x1f\x8b", func(r *bufio.Reader) (io.Reader, func(), error) {
 		z, err := gzip.NewReader(r)
 		return z, func() {}, err
 	}},
-	{"xz", "\xfd7zXZ\x00", func(r io.Reader) (io.Reader, func(), error) {
-		z, err := xz.ReaderConfig{DictCap: maxDictionary}.NewReader(r)
+	{"xz", "\xfd7zXZ\x00", func(r *bufio.Reader) (io.Reader, func(), error) {
+		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(newXZGuard(r)) // no less than a block says
 		return z, func() {}, err
 	}},
-	{"zstd", "\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, func(), error) {
-		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(1<<40))
+	{"zstd", "\x28\xb5\x2f\xfd", func(r *bufio.Reader) (io.Reader, func(), error) {
+		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(1<<40),
+			zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -76,8 +80,16 @@ var forms = []struct {
 	}},
 }
 
-// maxDictionary bounds the memory that an image may ask for to be unpacked: 64 MiB is what xz -9 and zstd --long=26 take.
+// maxDictionary bounds the memory that an image may ask for to be unpacked: 64 MiB is what xz -9 and zstd
+// --long=26 take.
 const maxDictionary = 64 << 20
+
+// frugal lets the garbage of unpacking pile up to a fifth of what is in use, and not to as much again: a
+// dictionary of 64 MiB would take 128. What it returns undoes that.
+func frugal() (undo func()) {
+	old := debug.SetGCPercent(20)
+	return func() { debug.SetGCPercent(old) }
+}
 
 // errCut says that an image ends before it is whole.
 var errCut = errors.New("it ends in the middle: a download that was cut off?")
@@ -118,7 +130,12 @@ func (n named) Read(p []byte) (int, error) {
 	return k, err
 }
 
+// cut says in words what a packing's reader says in its own.
 func cut(err error) error {
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return fmt.Errorf("it takes a window of more than %d MiB to unpack it: "+
+			"pack it with zstd --long=26 or less (%w)", maxDictionary>>20, err)
+	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errCut
 	}
@@ -143,7 +160,8 @@ type chunk struct {
 	err  error // what ended the stream behind data; io.EOF at its end
 }
 
-// ahead reads a stream in whole blocks beside whoever writes them. It ends with ctx; the buffers go back by the second channel.
+// ahead reads a stream in whole blocks beside whoever writes them. It ends with ctx; the buffers go back by
+// the second channel.
 func ahead(ctx context.Context, r io.Reader) (<-chan chunk, chan<- []byte) {
 	const buffers = 4
 	full, empty := make(chan chunk), make(chan []byte, buffers)

@@ -4,16 +4,20 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // slice is a slice in memory, which fails when told to, and knows what a power cut would leave of it.
@@ -310,5 +314,83 @@ func TestPatched(t *testing.T) {
 	}
 	if err := errors.Join(p.set([]byte("x"), 7), p.set([]byte("y"), 2*blockSize+700)); err != nil || p.first[7] != 'x' || d.data[7] == 'x' || d.stable[2*blockSize+700] != 'y' {
 		t.Errorf("%v", err)
+	}
+}
+
+func unpacks(b, want []byte) error {
+	s, err := unpack(bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	got, err := io.ReadAll(s)
+	if err == nil && !bytes.Equal(got, want) {
+		err = errors.New("other content")
+	}
+	return err
+}
+
+// The memory that a file asks for is bounded before it is given: xz's dictionary, zstd's window. What xz -9 makes is unpacked, whatever its header says beside that.
+func TestDictionaries(t *testing.T) {
+	t.Parallel()
+	img := bytes.Repeat([]byte("text that packs "), 4000)
+	for name, c := range map[string]struct {
+		cap int
+		ok  bool
+	}{"small": {1 << 16, true}, "xz -9": {maxDictionary, true}, "larger": {maxDictionary * 2, false}, "1.5 GiB": {1536 << 20, false}} {
+		b := packed(t, img)["xz"]
+		at := 12 + 4 // of the first block's header: its size, flags, 0x21, 1, and the dictionary
+		if b[at-2] != 0x21 || b[at-1] != 1 {
+			t.Fatalf("another header: %x", b[:32])
+		}
+		b[at] = lzma.EncodeDictCap(int64(c.cap))
+		end := 12 + (int(b[12])+1)*4
+		binary.LittleEndian.PutUint32(b[end-4:], crc32.ChecksumIEEE(b[12:end-4]))
+		// One that follows another stream is found as well, with zeros between them.
+		second := append(append(packed(t, img)["xz"], 0, 0, 0, 0), b...)
+		err := errors.Join(unpacks(b, img), unpacks(second, append(bytes.Clone(img), img...)))
+		if (err == nil) != c.ok || !c.ok && !strings.Contains(err.Error(), "it takes a dictionary of") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if tool, err := exec.LookPath("xz"); err == nil { // many blocks, and content that packs and that does not
+		long := append(append(randomImage(300<<10), img...), randomImage(1000)...)
+		for _, args := range [][]string{{"-T2", "--block-size=50000"}, {"-9", "--check=sha256"}, {"-0", "--check=none"}, {"--block-list=1,100000,0"}} {
+			c := exec.Command(tool, append(args, "-c")...)
+			c.Stdin = bytes.NewReader(long)
+			b, err := c.Output()
+			if err == nil {
+				err = unpacks(b, long)
+			}
+			if err == nil {
+				err = unpacks(append(bytes.Clone(b), b...), append(bytes.Clone(long), long...))
+			}
+			if err != nil {
+				t.Errorf("%q: %v", args, err)
+			}
+		}
+	}
+	for window, ok := range map[int]bool{8 << 20: true, maxDictionary * 2: false} {
+		var b bytes.Buffer
+		w, err := zstd.NewWriter(&b, zstd.WithWindowSize(window), zstd.WithSingleSegment(false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 300 { // a window is written where the content's size is not known
+			if _, err := w.Write(img); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s, err := unpack(&b)
+		if err == nil {
+			_, err = s.finish()
+			s.end()
+		}
+		if (err == nil) != ok || !ok && !strings.Contains(err.Error(), "it takes a window of more than 64 MiB") {
+			t.Errorf("zstd with a window of %d: %v", window, err)
+		}
 	}
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -35,6 +37,7 @@ func (s *session) check(c *cli.Context) error {
 		return err
 	}
 	problems := append(m.Check(nil), s.checkTrees(c.Context, m)...)
+	problems = append(problems, s.checkDisk(c.Context, m)...)
 	if s.json {
 		err = s.print(checked(m, problems))
 	} else {
@@ -65,6 +68,26 @@ func (s *session) checkTrees(ctx context.Context, m *config.Model) []config.Prob
 		}
 	}
 	return out
+}
+
+// checkDisk looks at the disk of a machine that says that it is one of NanoBSD, as nano status does.
+func (s *session) checkDisk(ctx context.Context, m *config.Model) []config.Problem {
+	n, err := m.Nano()
+	if err != nil || n.Conf.File == "" {
+		return nil // Check has said what there is to say
+	}
+	disk, err := s.nano(ctx)
+	if err == nil {
+		_, _, err = disk.Slices(ctx)
+	}
+	if err == nil || m.Root != "" && errors.Is(err, fs.ErrNotExist) {
+		return nil // a directory that stands for a machine need not have its disk
+	}
+	return []config.Problem{{
+		Severity: config.Warning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
+		Message: "cfgd nano does not serve this machine: " + strings.TrimPrefix(err.Error(), n.Origin.String()+": "),
+		Fix:     "make fstab and " + n.Conf.String() + " name the disk that the machine runs from",
+	}}
 }
 
 func (s *session) isDown(t *config.Target) bool {

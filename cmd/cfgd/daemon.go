@@ -65,12 +65,19 @@ func (s *session) try(ctx context.Context) {
 	}
 	own := &session{out: s.out, err: s.err, root: s.root, config: s.config, level: s.level, loaded: m, bases: overlay.NewBases()}
 	host := m.Target(config.HostName)
-	disk, err := own.nano()
-	if host == nil || err != nil {
-		return // no NanoBSD host
+	if host == nil {
+		return
+	}
+	log := own.logger()
+	disk, err := own.nano(ctx)
+	if isConfigError(err) {
+		return // no NanoBSD host, or one that check names
+	}
+	if err != nil {
+		log.Error().Err(err).Msg("whether the image is on trial is not known")
+		return
 	}
 	outcome, err := own.trials(disk, host).Run(ctx)
-	log := own.logger()
 	switch {
 	case err != nil:
 		log.Error().Err(err).Msg("the image on trial")

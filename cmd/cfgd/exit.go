@@ -91,7 +91,7 @@ func (s *session) complain(target string, err error) {
 
 // warn prints a warning about a target.
 func (s *session) warn(target, words string) {
-	if !strings.HasPrefix(words, target+": ") {
+	if target != "" && !strings.HasPrefix(words, target+": ") {
 		words = target + ": " + words
 	}
 	fmt.Fprintf(s.err, "cfgd: warning: %s\n", pathname.Plain(words))

@@ -1,17 +1,22 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
+	"cfgd/internal/dirfd"
+	"cfgd/internal/memory"
 	"cfgd/internal/pathname"
+	sysrun "cfgd/internal/run"
 	"cfgd/nano"
 	"cfgd/overlay"
 )
@@ -30,7 +35,9 @@ func (s *session) hostCommand() *cli.Command {
 				Name: "prepare", ArgsUsage: "IMAGE|DIR",
 				Usage: "show how the host's overrides merge with the defaults of another image",
 				Description: "IMAGE is a file as cfgd nano install takes it, and is read without mounting it; DIR is where one is mounted, or its /conf/base/etc. Shows\n" +
-					"what cfgd plan shows; the merge itself is done at the first start on the image. Nothing is written. Exit status 1 where there are conflicts.",
+					"what cfgd plan shows; the merge itself is done at the first start on the image. Nothing is written but the image's defaults, for as long as it\n" +
+					"takes: below TMPDIR, /tmp or /var/tmp, whichever has room, else in memory. A packed image is read two or three times, and is no pipe. Exit status 1\n" +
+					"where there are conflicts.",
 				Flags:  []cli.Flag{allFlag()},
 				Action: s.hostPrepare,
 			},
@@ -125,21 +132,93 @@ func (s *session) prepareImage(c *cli.Context, t *config.Target, file string) er
 		return err
 	}
 	defer f.Close()
-	tmp := os.TempDir()
-	if s.loaded.Root != "" { // a base is named below it
-		tmp = s.loaded.Path("/tmp")
-		if err := os.MkdirAll(tmp, 0o1777); err != nil {
-			return err
-		}
-	}
-	dir, err := os.MkdirTemp(tmp, "cfgd-image-")
+	base, err := nano.OpenBase(c.Context, f)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", file, err)
 	}
-	defer os.RemoveAll(dir)
-	etc, err := nano.ExtractImage(c.Context, f, dir)
+	dir, done, err := s.room(c.Context, t, base.Bytes)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	defer done()
+	etc, err := base.Extract(c.Context, dir)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	return s.planOn(c, t, overlay.BaseRef{Path: strings.TrimPrefix(etc, s.loaded.Root)})
+}
+
+// room makes a directory with room for so many bytes: in the first of the usual places that has it, which is
+// said where it is not the first of all, or on a filesystem in memory of its own.
+func (s *session) room(ctx context.Context, t *config.Target, need int64) (string, func(), error) {
+	places := []string{os.TempDir(), "/var/tmp", "/tmp"}
+	if s.loaded.Root != "" { // a base is named below it
+		places = []string{s.loaded.Path("/tmp")}
+		if err := os.MkdirAll(places[0], 0o1777); err != nil {
+			return "", nil, err
+		}
+	}
+	need += need/8 + 64<<10
+	size := bytesText(uint64(need))
+	for i, place := range places {
+		if free, err := freeBytes(place); err != nil || free < need {
+			continue
+		}
+		dir, err := os.MkdirTemp(place, "cfgd-image-")
+		if err != nil {
+			continue
+		}
+		if i > 0 {
+			s.warn(t.Name, fmt.Sprintf("the image's defaults are unpacked in %s: %s has no room for %s", dir, places[0], size))
+		}
+		return dir, func() { os.RemoveAll(dir) }, nil
+	}
+	short := fmt.Errorf("no room for the image's defaults: they take %s, and none of %s has so much; "+
+		"TMPDIR names another directory", size, strings.Join(places, ", "))
+	if s.loaded.Root != "" || os.Geteuid() != 0 {
+		return "", nil, short
+	}
+	dir, done, err := s.roomInMemory(ctx, need)
+	if err != nil {
+		return "", nil, errors.Join(short, err)
+	}
+	s.warn(t.Name, fmt.Sprintf("the image's defaults are unpacked in memory, on %s: %s has no room for %s", dir, places[0], size))
+	return dir, done, nil
+}
+
+// roomInMemory mounts a tmpfs of a size on a directory of its own.
+func (s *session) roomInMemory(ctx context.Context, size int64) (string, func(), error) {
+	dir, err := os.MkdirTemp(s.loaded.Path("/var/run"), "cfgd-image-")
+	if err != nil {
+		return "", nil, err
+	}
+	m := memory.Memory{Backing: config.BackingTmpfs, Size: size, Dir: dir, GOOS: runtime.GOOS}
+	if _, err := m.Make(ctx, sysrun.System{}); err != nil {
+		return "", nil, errors.Join(err, os.Remove(dir))
+	}
+	return dir, func() {
+		for _, c := range m.UnmakePlan() {
+			if _, err := (sysrun.System{}).Run(context.WithoutCancel(ctx), c); err != nil {
+				s.warn("host", err.Error())
+				return
+			}
+		}
+		if err := os.Remove(dir); err != nil {
+			s.warn("host", err.Error())
+		}
+	}, nil
+}
+
+// freeBytes is what may still be written to the filesystem of a directory.
+func freeBytes(name string) (int64, error) {
+	dir, err := dirfd.Open(name, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	space, err := dir.Space()
+	if err != nil || space.ReadOnly {
+		return 0, err
+	}
+	return int64(min(space.Free, 1<<62)), nil
 }

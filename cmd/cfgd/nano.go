@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,11 +28,17 @@ func (s *session) nanoCommand() *cli.Command {
 			{Name: "status", Usage: "show the slices: which runs, which boots next, what is in each", Action: s.nanoStatus},
 			{
 				Name: "install", ArgsUsage: "FILE|-", Usage: "write an image into the slice that does not run, and boot it next",
-				Description: "FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image) or of a whole medium (_.disk.full), - standard input. Checked\n" +
-					"before a byte is written: that the slice neither runs nor is mounted, that the image holds a filesystem and fits. Its boot blocks are written last,\n" +
-					"after it was read back and compared. Its fstabs then name its own slice. Until then the running slice is what boots next. Where the loader can (gptboot) the new one\n" +
-					"boots once, until cfgd nano confirm.",
+				Description: "FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image), of a whole medium, MBR or\n" +
+					"GPT (_.disk.full), or of a bare filesystem (-upgrade.img); - is standard input. It is made one for\n" +
+					"this disk: into a GPT goes partition a of a slice with a BSD label; before a bare filesystem in a\n" +
+					"slice of an MBR go the boot blocks and the label of the running slice. Checked before a byte is\n" +
+					"written: that the slice neither runs nor is mounted, that the image holds a filesystem and fits.\n" +
+					"Its boot blocks are written last, after it was read back and compared. Its fstabs then name its\n" +
+					"own slice, and its filesystem has the label that they name. /boot/loader.conf.local and\n" +
+					"/boot.config of the running system are carried over. Until then the running slice is what boots\n" +
+					"next. Where the loader can (gptboot) the new one boots once, until cfgd nano confirm.",
 				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "no-carry", Usage: "leave out the running system's /boot/loader.conf.local and /boot.config"},
 					&cli.StringFlag{Name: "sha256", Usage: "refuse what has not this SHA-256, in `HEX`, of the file as it comes in"},
 					&cli.BoolFlag{Name: "activate", Usage: "make it the next to boot", Value: true},
 					&cli.BoolFlag{Name: "no-activate", Usage: "only write it"},
@@ -63,7 +70,7 @@ func planFlag() cli.Flag {
 }
 
 // nano is the machine's disk.
-func (s *session) nano() (*nano.Machine, error) {
+func (s *session) nano(ctx context.Context) (*nano.Machine, error) {
 	m, err := s.model()
 	if err != nil {
 		return nil, err
@@ -72,12 +79,16 @@ func (s *session) nano() (*nano.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &nano.Machine{Nano: *n, File: nano.Device(m, n.Drive), RunDir: m.Path("/var/run/cfgd"), Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mountedSources}, nil
+	x := &nano.Machine{
+		Nano: *n, Root: m.Path("/"), RunDir: m.Path("/var/run/cfgd"),
+		Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mountedSources,
+	}
+	return x, x.Find(ctx, m.Path("/dev"))
 }
 
 // slices are the disk's two for systems.
 func (s *session) slices(c *cli.Context) (*nano.Machine, []nano.Slice, *disk.Table, error) {
-	m, err := s.nano()
+	m, err := s.nano(c.Context)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -151,12 +162,24 @@ func (s *session) printSlices(list []listedSlice, m *nano.Machine, t *disk.Table
 	if err := w.print(s.out); err != nil {
 		return err
 	}
+	if _, err := fmt.Fprintln(s.out, onceWords(t)); err != nil {
+		return err
+	}
 	for _, l := range list {
 		if l.Trouble != "" {
 			s.warn(l.Name, "holds no system that can be read: "+pathname.Plain(l.Trouble))
 		}
 	}
 	return nil
+}
+
+// onceWords say what boots the disk, and who goes back from a system that is only tried.
+func onceWords(t *disk.Table) string {
+	name := cmp.Or(string(t.Loader), "a loader that is not known")
+	if t.CanTryOnce() {
+		return "booted by " + name + ", which can boot a system once and go back by itself"
+	}
+	return "booted by " + name + ", which cannot boot a system once: a trial is cfgd's own"
 }
 
 func states(l listedSlice) []string {
@@ -180,7 +203,7 @@ func (s *session) nanoInstall(c *cli.Context) error {
 	if sum != "" && (len(sum) != 64 || strings.Trim(strings.ToLower(sum), "0123456789abcdef") != "") {
 		return usagef("--sha256 %s: not 64 hexadecimal digits", sum)
 	}
-	m, err := s.nano()
+	m, err := s.nano(c.Context)
 	if err != nil {
 		return err
 	}
@@ -190,7 +213,7 @@ func (s *session) nanoInstall(c *cli.Context) error {
 	}
 	defer done()
 	bar := &progress{}
-	in := nano.Install{From: from, SHA256: sum, Slice: c.Int("slice"), Activate: c.Bool("activate") && !c.Bool("no-activate"),
+	in := nano.Install{From: from, SHA256: sum, Slice: c.Int("slice"), Activate: c.Bool("activate") && !c.Bool("no-activate"), Carry: !c.Bool("no-carry"),
 		Begin: func(total int64, name string) { bar = s.newProgress(name, total) }, Progress: func(n int64) { bar.at(n) }}
 	if host := s.loaded.Target(config.HostName); host != nil {
 		in.Trials, in.Within = s.trials(m, host), host.Trial
@@ -222,12 +245,23 @@ func (s *session) trials(m *nano.Machine, host *config.Target) *nano.Trials {
 	return t
 }
 
+func isConfigError(err error) bool {
+	var ce *config.ConfigError
+	return errors.As(err, &ce)
+}
+
 // trial is the running system's, nil where it is on none.
 func (s *session) trial(ctx context.Context) (*nano.Trial, error) {
 	host := s.loaded.Target(config.HostName)
-	m, err := s.nano()
-	if host == nil || err != nil {
-		return nil, nil // no NanoBSD host: there is nothing to try
+	if host == nil {
+		return nil, nil
+	}
+	m, err := s.nano(ctx)
+	if isConfigError(err) {
+		return nil, nil // no NanoBSD host, or one that check names: there is nothing to try
+	}
+	if err != nil {
+		return nil, err
 	}
 	return s.trials(m, host).Now(ctx)
 }
@@ -267,7 +301,21 @@ func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Instal
 			return err
 		}
 	}
-	return s.printNext(c, m)
+	for _, f := range r.Carried {
+		if _, err := fmt.Fprintf(s.out, "%s /%s of the running system carried over\n", r.Slice.Name, f); err != nil {
+			return err
+		}
+	}
+	if err := s.printNext(c, m); err != nil || r.Once || c.Bool("no-activate") || !c.Bool("activate") {
+		return err
+	}
+	words := "nothing goes back by itself: the loader cannot boot a system once, and cfgd.toml has no trial"
+	if host := s.loaded.Target(config.HostName); host != nil && host.Trial > 0 {
+		words = fmt.Sprintf("it is on trial for %v: the loader cannot boot a system once; cfgd itself goes back "+
+			"unless cfgd nano confirm is run", host.Trial)
+	}
+	_, err := fmt.Fprintln(s.out, words)
+	return err
 }
 
 // printNext says which slice boots next.
@@ -312,7 +360,7 @@ func (s *session) nanoConfirm(c *cli.Context) error {
 
 // decide makes a slice the one to boot from now on, or with --plan prints how.
 func (s *session) decide(c *cli.Context, pick nano.Pick) error {
-	m, err := s.nano()
+	m, err := s.nano(c.Context)
 	if err != nil {
 		return err
 	}

@@ -119,7 +119,7 @@ func (s *session) facts(ctx context.Context, targets []*config.Target, last time
 	if x, err := s.trial(ctx); err != nil {
 		f.Failed = append(f.Failed, err.Error())
 	} else if x != nil {
-		f.Trial = s.sliceName(x.Slice)
+		f.Trial = s.sliceName(ctx, x.Slice)
 	}
 	list := s.statuses(ctx, targets)
 	newest := s.newest(ctx)
@@ -251,8 +251,8 @@ func newer(t *config.Target, newest map[*config.Prototype]string) string {
 	return ""
 }
 
-func (s *session) sliceName(index int) string {
-	m, err := s.nano()
+func (s *session) sliceName(ctx context.Context, index int) string {
+	m, err := s.nano(ctx)
 	if err != nil {
 		return fmt.Sprint(index)
 	}

@@ -35,6 +35,10 @@ func ReadLabel(r io.ReaderAt, size int64) ([]Partition, error) {
 	if _, err := r.ReadAt(b, labelAt); err != nil {
 		return nil, fmt.Errorf("read the label: %w", err)
 	}
+	return parseLabel(b, size)
+}
+
+func parseLabel(b []byte, size int64) ([]Partition, error) {
 	le := binary.LittleEndian
 	if le.Uint32(b) != labelMagic || le.Uint32(b[132:]) != labelMagic {
 		return nil, ErrNoLabel
@@ -43,11 +47,7 @@ func ReadLabel(r io.ReaderAt, size int64) ([]Partition, error) {
 	if n < 1 || n > 22 || partOffset+16*n > Sector {
 		return nil, fmt.Errorf("%w: a label of %d partitions", ErrTable, n)
 	}
-	sum := uint16(0)
-	for i := 0; i < partOffset+16*n; i += 2 {
-		sum ^= le.Uint16(b[i:])
-	}
-	if sum != 0 {
+	if labelSum(b, n) != 0 {
 		return nil, fmt.Errorf("%w: the label's checksum is wrong", ErrTable)
 	}
 	if s := le.Uint32(b[40:]); s != Sector {

@@ -35,7 +35,7 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 			continue
 		}
 		f := parse(b)
-		f.r, f.size = r, size
+		f.r, f.size, f.sblock = r, size, at
 		if err := f.check(b); err != nil {
 			return nil, err
 		}

@@ -35,8 +35,9 @@ type FS struct {
 	Label string // fs_volname: tunefs -L
 	Bytes int64  // that the filesystem takes
 
-	r    io.ReaderAt
-	size int64
+	r      io.ReaderAt
+	size   int64
+	sblock int64 // where the superblock is
 
 	two                   bool // UFS2
 	bsize, fsize, frag    int64

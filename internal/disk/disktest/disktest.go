@@ -16,6 +16,7 @@ type Slice struct {
 	Type         byte // MBR's
 	Active       bool
 	Label        string // GPT's
+	Kind         string // GPT's: freebsd-ufs if left out, freebsd-boot, efi
 }
 
 // MBR is the first sector of a disk with the boot0 that FreeBSD builds, which takes a slice by default.
@@ -85,6 +86,12 @@ const (
 
 var ufs = []byte{0xb6, 0x7c, 0x6e, 0x51, 0xcf, 0x6e, 0xd6, 0x11, 0x8f, 0xf8, 0x00, 0x02, 0x2d, 0x09, 0x71, 0x2b}
 
+var kinds = map[string][]byte{
+	"":             ufs,
+	"freebsd-boot": {0x9d, 0x6b, 0xbd, 0x83, 0x41, 0x7f, 0xdc, 0x11, 0xbe, 0x0b, 0x00, 0x15, 0x60, 0xb8, 0x4f, 0x0f},
+	"efi":          {0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b},
+}
+
 // GPT writes both copies of a table onto a disk.
 func GPT(disk []byte, slices ...Slice) {
 	le := binary.LittleEndian
@@ -94,7 +101,7 @@ func GPT(disk []byte, slices ...Slice) {
 	list := make([]byte, entries*entrySize)
 	for _, s := range slices {
 		e := list[entrySize*(s.Index-1):]
-		copy(e, ufs)
+		copy(e, kinds[s.Kind])
 		e[16] = byte(s.Index)
 		le.PutUint64(e[32:], uint64(s.Start))
 		le.PutUint64(e[40:], uint64(s.Start)+uint64(s.Count)-1)

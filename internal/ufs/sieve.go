@@ -1,0 +1,245 @@
+package ufs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// Sieve reads a part of a filesystem out of a stream, which cannot be read at will: it keeps what is needed
+// of it in memory. The stream is given to it from its beginning, several times. In the first pass it keeps
+// the inodes that are in use, and in the order in which they come the directories that they name; then, the
+// blocks of the files that were asked for. What comes before the place where it is asked for is taken in the
+// next pass: for a filesystem of makefs(8) two or three are enough, and no more than sievePasses are made.
+type Sieve struct {
+	f      *FS
+	have   map[int64][]byte // by the number of a fragment
+	want   map[int64]int    // fragments that are needed: the levels of addresses that they hold, 0 for content
+	inodes bool             // they were read
+	limit  int64            // bytes
+	passes int
+}
+
+const sievePasses = 12
+
+// Of a fragment that is kept or wanted: its bytes, and about what a map takes for it.
+const fragmentCost = 100
+
+// ErrSieve says that a stream holds more than a Sieve may keep.
+var ErrSieve = errors.New("takes too much memory")
+
+// NewSieve begins with the first bytes of a filesystem, which hold its superblock. It keeps no more than
+// limit bytes.
+func NewSieve(head []byte, limit int64) (*Sieve, error) {
+	f, err := Open(&short{head}, 1<<50)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sieve{f: f, have: map[int64][]byte{}, want: map[int64]int{}, limit: limit}
+	f.r, f.size = s, f.Bytes
+	return s, nil
+}
+
+// short is the beginning of something longer.
+type short struct{ b []byte }
+
+func (s *short) ReadAt(b []byte, at int64) (int, error) {
+	if at > int64(len(s.b)) {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return copy(b, s.b[at:]), io.ErrUnexpectedEOF
+}
+
+// Take passes the stream through the sieve until all of a directory is kept, and returns the filesystem: of
+// it what is below that directory can be read, and nothing else. Open opens the stream anew, at the beginning
+// of the filesystem.
+func (s *Sieve) Take(ctx context.Context, dir string, open func() (io.ReadCloser, error)) (*FS, error) {
+	for !s.inodes || len(s.want) > 0 {
+		if err := s.pass(ctx, open); err != nil {
+			return nil, err
+		}
+	}
+	err := s.f.Walk(ctx, dir, func(e *Entry) error {
+		if !e.Mode.IsRegular() {
+			return nil
+		}
+		n, err := s.f.inode(e.Ino)
+		if err != nil {
+			return err
+		}
+		return s.file(n)
+	})
+	for err == nil && len(s.want) > 0 {
+		err = s.pass(ctx, open)
+	}
+	return s.f, err
+}
+
+// Passes is how often the stream was read.
+func (s *Sieve) Passes() int { return s.passes }
+
+// pass reads the stream once.
+func (s *Sieve) pass(ctx context.Context, open func() (io.ReadCloser, error)) (err error) {
+	if s.passes++; s.passes > sievePasses {
+		return s.f.bad(0, "not read after %d passes", sievePasses)
+	}
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	before := len(s.have)
+	b := make([]byte, 1<<20)
+	for at := int64(0); at < s.f.Bytes && (!s.inodes || len(s.want) > 0); at += int64(len(b)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b = b[:min(int64(len(b)), s.f.Bytes-at)]
+		if _, err := io.ReadFull(r, b); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return fmt.Errorf("read at %d: %w", at, err)
+		}
+		for off := int64(0); off+s.f.fsize <= int64(len(b)); off += s.f.fsize {
+			if err := s.fragment((at+off)/s.f.fsize, b[off:off+s.f.fsize]); err != nil {
+				return err
+			}
+		}
+	}
+	if s.inodes && len(s.have) == before {
+		return s.f.bad(0, "what is needed of it is not in it")
+	}
+	s.inodes = true
+	return nil
+}
+
+// fragment keeps one that is needed.
+func (s *Sieve) fragment(n int64, b []byte) error {
+	if !s.inodes && s.table(n) {
+		return s.inodesIn(n, b)
+	}
+	level, ok := s.want[n]
+	if !ok {
+		return nil
+	}
+	delete(s.want, n)
+	s.have[n] = append([]byte(nil), b...)
+	if level == 0 {
+		return nil
+	}
+	for at := 0; at < len(b); {
+		addr := i32(b, at)
+		if at += 4; s.f.two {
+			addr, at = int64(u64(b, at-4)), at+4
+		}
+		if err := s.block(addr, s.f.frag, level-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// table reports whether a fragment is one of a table of inodes.
+func (s *Sieve) table(n int64) bool {
+	f := s.f
+	cg := n / f.fpg
+	first := f.fpg*cg + f.cgoffset*(cg&^f.cgmask) + f.iblkno
+	return cg < f.ncg && n >= first && n < first+(f.ipg+f.inopb-1)/f.inopb*f.frag
+}
+
+// inodesIn keeps a fragment of inodes, if one of them is in use, and wants the directories and the long links
+// that they name.
+func (s *Sieve) inodesIn(n int64, b []byte) error {
+	used := false
+	for at := int64(0); at < int64(len(b)); at += s.f.inodeSize {
+		x := b[at : at+s.f.inodeSize]
+		mode := u16(x, 0)
+		used = used || mode != 0
+		parse := parse1
+		if s.f.two {
+			parse = parse2
+		}
+		i := parse(0, x)
+		switch kinds[mode&0o170000] {
+		case fs.ModeDir:
+			if i.Size < 0 || i.Size > maxDirSize {
+				continue // it is refused by whoever walks there
+			}
+		case fs.ModeSymlink:
+			if i.Size > maxLink || i.Size < s.f.maxSymlink {
+				continue
+			}
+		default:
+			continue
+		}
+		if err := s.file(i); err != nil {
+			return err
+		}
+	}
+	if used {
+		s.have[n] = append([]byte(nil), b...)
+	}
+	return s.bounded()
+}
+
+// file wants a file's content.
+func (s *Sieve) file(n *inode) error {
+	for i, addr := range n.addrs[:direct] {
+		if left := n.Size - int64(i)*s.f.bsize; left > 0 {
+			if err := s.block(addr, min(s.f.frag, (left+s.f.fsize-1)/s.f.fsize), 0); err != nil {
+				return err
+			}
+		}
+	}
+	if n.Size <= direct*s.f.bsize {
+		return nil
+	}
+	for level, addr := range n.addrs[direct:] {
+		if err := s.block(addr, s.f.frag, level+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// block wants a block of so many fragments. What lies outside of the filesystem is refused by whoever reads
+// it.
+func (s *Sieve) block(addr, frags int64, level int) error {
+	if addr <= 0 || addr > s.f.Bytes/s.f.fsize-frags {
+		return nil
+	}
+	for n := addr; n < addr+frags; n++ {
+		if s.have[n] == nil {
+			s.want[n] = max(level, s.want[n])
+		}
+	}
+	return s.bounded()
+}
+
+func (s *Sieve) bounded() error {
+	if n := int64(len(s.have)+len(s.want)) * (s.f.fsize + fragmentCost); n > s.limit {
+		return fmt.Errorf("%w: more than %d bytes of a filesystem", ErrSieve, s.limit)
+	}
+	return nil
+}
+
+// ReadAt reads what is kept. Inodes that are not in use were not.
+func (s *Sieve) ReadAt(b []byte, at int64) (int, error) {
+	for done := 0; done < len(b); {
+		n, off := (at+int64(done))/s.f.fsize, (at+int64(done))%s.f.fsize
+		switch x, ok := s.have[n]; {
+		case ok:
+			done += copy(b[done:], x[off:])
+		case s.inodes && s.table(n):
+			k := min(int64(len(b)-done), s.f.fsize-off)
+			clear(b[done : done+int(k)])
+			done += int(k)
+		default:
+			return done, fmt.Errorf("%w: fragment %d was not taken out of the stream", ErrFormat, n)
+		}
+	}
+	return len(b), nil
+}

@@ -1,0 +1,189 @@
+package nano
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"cfgd/config"
+	"cfgd/internal/disk"
+	"cfgd/internal/run"
+)
+
+// ErrNoDisk says that no disk, or more than one, has the label that fstab names.
+var ErrNoDisk = errors.New("the disk cannot be found")
+
+// Find finds the disk below a directory of devices, by its name or by the label that fstab mounts on /. From
+// then on the machine's own names are the disk's: those that gpart(8), boot0cfg(8) and diskinfo(8) know.
+// Fstab's stay in Layout.
+func (m *Machine) Find(ctx context.Context, dev string) error {
+	m.Layout = m.Nano
+	if m.Layout.Label() == "" {
+		m.File = filepath.Join(dev, filepath.FromSlash(m.Drive))
+		return nil
+	}
+	find := m.inFiles
+	if m.Command {
+		find = m.byGlabel
+	}
+	label := strings.TrimPrefix(m.Layout.Source(m.Layout.Running), "/dev/")
+	found, err := find(ctx, dev, label)
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Origin, err)
+	}
+	if len(found) != 1 {
+		return fmt.Errorf("%s: %w: %s", m.Origin, ErrNoDisk, several(label, dev, found))
+	}
+	x := found[0]
+	m.Drive, m.Kind, m.Part, m.Running = x.Drive, x.Kind, x.Part, x.Running
+	m.File = filepath.Join(dev, filepath.FromSlash(m.Drive))
+	return nil
+}
+
+func several(label, dev string, found []config.Nano) string {
+	if len(found) == 0 {
+		return fmt.Sprintf("none below %s holds %s", dev, label)
+	}
+	var all []string
+	for _, n := range found {
+		all = append(all, fmt.Sprintf("%s%s%d", n.Drive, n.Kind, n.Running))
+	}
+	return fmt.Sprintf("%s all have the label %s", strings.Join(all, " and "), label)
+}
+
+// byGlabel asks glabel(8) whose label it is. Without a header it prints a line for each label: its name, its
+// state, and the provider that holds it (status_one_geom_prs of sbin/geom/core/geom.c). Blanks in a label
+// stand there as %20 (g_label_mangle_name of sys/geom/label/g_label.c).
+func (m *Machine) byGlabel(ctx context.Context, _, label string) ([]config.Nano, error) {
+	out, err := m.Run.Run(ctx, run.Command("glabel", "status", "-s"))
+	if err != nil {
+		return nil, err
+	}
+	var found []config.Nano
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) != 3 || f[0] != label {
+			continue
+		}
+		n := config.NanoSource("/dev/"+f[2], "")
+		if n == nil || n.Label() != "" {
+			return nil, fmt.Errorf("%w: %s is on %s, which is no slice of a disk", ErrNoDisk, label, f[2])
+		}
+		found = append(found, *n)
+	}
+	return found, nil
+}
+
+// inFiles looks for the label in the files that stand for disks.
+func (m *Machine) inFiles(_ context.Context, dev, label string) ([]config.Nano, error) {
+	entries, err := os.ReadDir(dev)
+	if err != nil {
+		return nil, err
+	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !e.Type().IsRegular() })
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("%s: no file that stands for a disk: %w", dev, fs.ErrNotExist)
+	}
+	var found []config.Nano
+	for _, e := range entries {
+		n, err := inFile(filepath.Join(dev, e.Name()), label)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range n {
+			x.Drive = e.Name()
+			found = append(found, x)
+		}
+	}
+	return found, nil
+}
+
+// inFile looks at the slices of one disk: at their labels for gpt, at their filesystems' for ufs. A file
+// without a table is no disk.
+func inFile(file, label string) ([]config.Nano, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	t, err := disk.Read(f, st.Size())
+	if errors.Is(err, disk.ErrTable) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	kind := "s"
+	if t.Scheme == "GPT" {
+		kind = "p"
+	}
+	var found []config.Nano
+	for _, s := range t.Slices {
+		has := label == "gpt/"+s.Label
+		if name, ok := strings.CutPrefix(label, "ufs/"); ok && isCode(t, s) {
+			fsys, _, err := filesystem(&part{f, s.Start, s.Size}, s.Size)
+			has = err == nil && fsys.Label == name
+		}
+		if has {
+			found = append(found, config.Nano{Kind: kind, Running: s.Index})
+		}
+	}
+	return found, nil
+}
+
+// layout is how fstab names the systems.
+func (m *Machine) layout() *config.Nano {
+	if m.Layout.Drive == "" {
+		return &m.Nano
+	}
+	return &m.Layout
+}
+
+// number is the number by which fstab names the system in a slice: its index, or with a label the running
+// one's and the other's of 1 and 2.
+func (m *Machine) number(index int) int {
+	l := m.layout()
+	switch {
+	case l.Label() == "":
+		return index
+	case index == m.Running:
+		return l.Running
+	}
+	return 3 - l.Running
+}
+
+// source is the device that fstab names for the system in a slice.
+func (m *Machine) source(index int) string { return m.layout().Source(m.number(index)) }
+
+// systems are the two slices that hold systems. On a GPT with labels they are the two that have them. Else
+// they are the first two of code that fstab does not mount elsewhere: NanoBSD's embedded layouts have cfg
+// before them.
+func (m *Machine) systems(t *disk.Table) []disk.Slice {
+	l := m.layout()
+	var all []disk.Slice
+	if l.Label() == "gpt" {
+		for n := 1; n <= 2; n++ {
+			for _, s := range t.Slices {
+				if isCode(t, s) && "/dev/gpt/"+s.Label == l.Source(n) {
+					all = append(all, s)
+				}
+			}
+		}
+		return all[:min(len(all), 2)]
+	}
+	for _, s := range t.Slices {
+		if isCode(t, s) && !(l.Kind != "" && slices.Contains(l.Others, s.Index)) && len(all) < 2 {
+			all = append(all, s)
+		}
+	}
+	return all
+}

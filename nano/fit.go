@@ -1,0 +1,111 @@
+package nano
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"cfgd/internal/disk"
+)
+
+// fit makes of an image what a slice of this disk boots. A partition of a GPT holds a filesystem alone: of an
+// image with a BSD label it gets partition a. A slice of an MBR is booted by its own boot blocks, which want
+// a BSD label (dskread of stand/i386/boot2/boot2.c): a bare filesystem gets those of the running slice before
+// it. Before it is called nothing was written, and afterwards neither.
+func (m *Machine) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) error {
+	switch {
+	case t.Scheme == "GPT" && im.room > 0:
+		return im.unlabel()
+	case t.Scheme == "GPT" || im.room > 0:
+		return nil
+	}
+	f, _, err := m.open(ctx, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	running, ok := t.Slice(m.Running)
+	if !ok {
+		return fmt.Errorf("no slice %d: %w", m.Running, disk.ErrTable)
+	}
+	r := &part{f, running.Start, running.Size}
+	parts, err := disk.ReadLabel(r, running.Size)
+	if errors.Is(err, disk.ErrNoLabel) {
+		return im.bare(r)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Name(m.Running), err)
+	}
+	for _, p := range parts {
+		if p.Letter == 'a' {
+			return im.wrap(r, p.Start, s.Size)
+		}
+	}
+	return fmt.Errorf("%s has a label without a partition a: a bare filesystem cannot be given its boot blocks",
+		m.Name(m.Running))
+}
+
+// unlabel takes partition a out of a labelled slice.
+func (im *image) unlabel() error {
+	if _, err := io.CopyN(io.Discard, im.body, im.part); err != nil {
+		return fmt.Errorf("%w before its partition a begins", errCut)
+	}
+	im.body, im.size = io.LimitReader(im.body, im.room), im.room
+	im.start, im.part, im.room = im.start+im.part, 0, 0
+	return nil
+}
+
+// bare lets a filesystem without a label into a slice like the running one, which has none either: where that
+// boots by boot blocks, it has to have some.
+func (im *image) bare(running io.ReaderAt) error {
+	b := make([]byte, sector)
+	if _, err := running.ReadAt(b, 0); err != nil {
+		return err
+	}
+	if boots(b) && !boots(im.head) {
+		return fmt.Errorf("%w for this disk: it is a bare filesystem without boot blocks, "+
+			"by which a slice of an MBR is booted", ErrImage)
+	}
+	return nil
+}
+
+// boots reports whether a sector ends as a BIOS wants it.
+func boots(b []byte) bool { return b[510] == 0x55 && b[511] == 0xaa }
+
+// wrap puts the boot blocks and the label of the running slice before a bare filesystem.
+func (im *image) wrap(running io.ReaderAt, before, size int64) error {
+	if before < 8192 || before > headSize/2 || before%sector != 0 { // boot1, the label and boot2
+		return fmt.Errorf("%w for this disk: it is a bare filesystem, and the running slice has its own at %d, "+
+			"which leaves no room for boot blocks", ErrImage, before)
+	}
+	if before+im.fs > size {
+		return fmt.Errorf("%w: boot blocks and a filesystem of %d bytes", ErrTooLarge, im.fs)
+	}
+	b := make([]byte, before)
+	if _, err := running.ReadAt(b, 0); err != nil {
+		return err
+	}
+	if err := disk.Relabel(b[sector:2*sector], size/sector, before/sector, im.fs/sector); err != nil {
+		return err
+	}
+	im.body = io.MultiReader(bytes.NewReader(b), io.LimitReader(im.body, im.fs))
+	im.size, im.part, im.room = before+im.fs, before, im.fs
+	return nil
+}
+
+// roomOf is how large partition a of a labelled slice is.
+func roomOf(r io.ReaderAt, size int64) (int64, error) {
+	parts, err := disk.ReadLabel(r, size)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range parts {
+		if p.Letter == 'a' {
+			return p.Size, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: no partition a", ErrImage)
+}

@@ -1,0 +1,172 @@
+package nano
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"cfgd/config"
+	"cfgd/internal/ufs"
+)
+
+// fstabs of an image name the slice that it was made for.
+var fstabs = []string{"etc/fstab", "conf/base/etc/fstab"}
+
+// own makes a written image the one of its slice, as updatep2 and NanoBSD's build do: both its fstabs name
+// the slice for /, and where they do so by the label of its filesystem, it has that label. An image that
+// names another disk is refused: it would not find its root.
+func (m *Machine) own(r *patched, s Slice, end int64) ([]string, error) {
+	fsys, base, err := filesystem(r, s.Size)
+	if err != nil {
+		return nil, err
+	}
+	if base+fsys.Bytes > end {
+		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes, end-base)
+	}
+	source := s.Source
+	if l := m.layout(); l.Label() == "" && l.Kind == "s" { // a disk's name tells whether there is a BSD label
+		source = fmt.Sprintf("/dev/%s%s%d", l.Drive, l.Kind, s.Index)
+		if base > 0 {
+			source += "a"
+		}
+	}
+	changed, err := m.ownRoot(r, fsys, base, source)
+	if err != nil {
+		return nil, err
+	}
+	if label, ok := strings.CutPrefix(source, "/dev/ufs/"); ok {
+		err = ownLabel(r, fsys, base, label, s.Size)
+	}
+	return changed, err
+}
+
+// ownRoot makes a device the root of both fstabs.
+func (m *Machine) ownRoot(r *patched, fsys *ufs.FS, base int64, source string) ([]string, error) {
+	var changed []string
+	rooted := false
+	for _, name := range fstabs {
+		e, err := fsys.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		text, err := readFstab(fsys, e)
+		if err != nil {
+			return nil, err
+		}
+		edited, ok, err := m.rewrite(text, source)
+		if err != nil {
+			return nil, fmt.Errorf("/%s of the image: %w", name, err)
+		}
+		rooted = rooted || ok
+		if bytes.Equal(edited, text) {
+			continue
+		}
+		if err := replace(r, fsys, base, e, text, edited); err != nil {
+			return nil, fmt.Errorf("/%s of the image: %w", name, err)
+		}
+		changed = append(changed, name)
+	}
+	// A filesystem of something else, such as the cfg of a medium, has neither.
+	if _, err := fsys.Stat(baseEtc); err != nil && !rooted {
+		return nil, fmt.Errorf("%w: it has neither /%s nor an fstab that names /", ErrImage, baseEtc)
+	}
+	return changed, nil
+}
+
+const maxFstab = 64 << 10
+
+func readFstab(fsys *ufs.FS, e *ufs.Entry) ([]byte, error) {
+	in, err := fsys.Open(e)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(in, maxFstab))
+}
+
+// rewrite puts a device into an fstab's line for /; false where it has none. The text stays as long as it is,
+// for it is changed in place: a shorter name is followed by more blanks, a longer one takes those that are
+// there.
+func (m *Machine) rewrite(text []byte, source string) ([]byte, bool, error) {
+	off := 0
+	for line := range bytes.Lines(text) {
+		f := bytes.Fields(line)
+		if len(f) < 2 || string(f[1]) != "/" || f[0][0] == '#' {
+			off += len(line)
+			continue
+		}
+		l := m.layout()
+		old := string(f[0])
+		n := config.NanoSource(old, l.Drive)
+		if n == nil || n.Drive != l.Drive || l.Label() == "" && n.Kind != l.Kind {
+			return nil, false, fmt.Errorf("%w for this disk: its / is %s, and not of /dev/%s", ErrImage, old, l.Drive)
+		}
+		at := off + bytes.Index(line, f[0])
+		blanks := len(line) - len(bytes.TrimLeft(line[at-off+len(old):], " \t")) - (at - off) - len(old)
+		if len(source) > len(old)+blanks-1 {
+			return nil, false, fmt.Errorf("its line for / has no room for %s in the place of %s: it is changed in place",
+				source, old)
+		}
+		field := []byte(source)
+		if n := len(old) + blanks - len(field); len(field) != len(old) {
+			field = append(field, bytes.Repeat([]byte{' '}, n)...)
+		}
+		edited := bytes.Clone(text)
+		copy(edited[at:], field)
+		return edited, true, nil
+	}
+	return text, false, nil
+}
+
+// replace changes the bytes of a file that differ, where they stand.
+func replace(r *patched, fsys *ufs.FS, base int64, e *ufs.Entry, old, new []byte) error {
+	for i := range new {
+		if old[i] == new[i] {
+			continue
+		}
+		where, err := fsys.At(e, int64(i))
+		if err != nil {
+			return err
+		}
+		if where == 0 {
+			return errors.New("its line for / cannot be changed in place")
+		}
+		if err := r.set(new[i:i+1], base+where); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ownLabel gives a filesystem its label, as tunefs -L does: in its first superblock. GEOM shows the label of
+// a filesystem that is about as large as what holds it (sys/geom/label/g_label_ufs.c): of one that is smaller
+// the size of what holds it is noted beside the label, as newfs(8) notes it.
+func ownLabel(r *patched, fsys *ufs.FS, base int64, label string, size int64) error {
+	room := size
+	if base > 0 {
+		parts, err := roomOf(r, size)
+		if err != nil {
+			return err
+		}
+		room = parts
+	}
+	edits, err := fsys.Relabel(label, room)
+	if err != nil {
+		return err
+	}
+	for _, e := range edits {
+		if err := r.set(e.Bytes, base+e.At); err != nil {
+			return err
+		}
+	}
+	back, _, err := filesystem(r, size)
+	if err == nil && back.Label != label {
+		err = fmt.Errorf("its filesystem has the label %q, and not %s", back.Label, label)
+	}
+	return err
+}

@@ -1,0 +1,16 @@
+package nano
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// sameOwner gives a file the owner that another has, where that can be done.
+func sameOwner(f *os.File, st fs.FileInfo) error {
+	x, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 {
+		return nil
+	}
+	return f.Chown(int(x.Uid), int(x.Gid))
+}

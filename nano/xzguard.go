@@ -1,0 +1,199 @@
+package nano
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+
+	"github.com/ulikunitz/xz/lzma"
+)
+
+// xzGuard is an xz file on its way to the library that unpacks it. It refuses a block that asks for a dictionary of
+// more than maxDictionary, before the library sees it: that one gives whatever memory a block asks for. For that it
+// follows the file from block to block, without unpacking anything: sections 2 to 4 of the description of the .xz
+// format, and the chunks of LZMA2, each of which says how long it is.
+type xzGuard struct {
+	r    *bufio.Reader
+	next func(b []byte) error // told of so many bytes, when they are there
+	want int
+	buf  []byte
+	skip int64 // bytes that say nothing
+	err  error
+
+	check int64 // bytes of a block's check
+	block int64 // bytes of a block, or of an index, so far
+	left  int   // numbers of an index that are still to come
+}
+
+var errXZ = errors.New("no file of xz, or a damaged one")
+
+func newXZGuard(r *bufio.Reader) *xzGuard {
+	g := &xzGuard{r: r}
+	g.expect(12, g.stream)
+	return g
+}
+
+// Read hands on what was looked at.
+func (g *xzGuard) Read(p []byte) (int, error) {
+	if g.err != nil {
+		return 0, g.err
+	}
+	n, err := g.r.Read(p)
+	if g.err = g.feed(p[:n]); g.err != nil {
+		return 0, g.err
+	}
+	return n, err
+}
+
+func (g *xzGuard) feed(b []byte) error {
+	for len(b) > 0 {
+		k := int(min(g.skip, int64(len(b))))
+		g.skip, g.block, b = g.skip-int64(k), g.block+int64(k), b[k:]
+		if len(b) == 0 {
+			return nil
+		}
+		k = min(g.want-len(g.buf), len(b))
+		g.buf, g.block, b = append(g.buf, b[:k]...), g.block+int64(k), b[k:]
+		if len(g.buf) < g.want {
+			return nil
+		}
+		if err := g.next(g.buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *xzGuard) expect(n int, next func([]byte) error) { g.want, g.next, g.buf = n, next, nil }
+
+// stream is a stream's header.
+func (g *xzGuard) stream(b []byte) error {
+	if string(b[:6]) != "\xfd7zXZ\x00" {
+		return errXZ
+	}
+	g.check = [16]int64{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}[b[7]&0xf]
+	g.expect(1, g.size)
+	return nil
+}
+
+// size is the first byte of a block's header, or of the index.
+func (g *xzGuard) size(b []byte) error {
+	g.block = 1
+	if b[0] == 0 {
+		g.left = -1
+		g.expect(1, g.number)
+		return nil
+	}
+	g.expect((int(b[0])+1)*4-1, g.header)
+	return nil
+}
+
+// header is the rest of a block's header: flags, perhaps two sizes, and the filters, of which LZMA2 has the dictionary.
+func (g *xzGuard) header(b []byte) error {
+	at := 1
+	for _, has := range []byte{0x40, 0x80} {
+		if b[0]&has != 0 {
+			at += varint(b[min(at, len(b)):])
+		}
+	}
+	for range b[0]&3 + 1 {
+		n := varint(b[min(at, len(b)):])
+		if at+n+2 > len(b) {
+			return errXZ
+		}
+		const lzma2 = 0x21
+		if id, size := b[at], int(b[at+n]); id != lzma2 || size != 1 {
+			return fmt.Errorf("%w: a filter that is not LZMA2", errXZ) // the library knows no other
+		}
+		dict, err := lzma.DecodeDictCap(b[at+n+1])
+		if err != nil {
+			return fmt.Errorf("%w: %w", errXZ, err)
+		}
+		if dict > maxDictionary {
+			return fmt.Errorf("it takes a dictionary of %d MiB to unpack it, and at most %d are used: "+
+				"pack it with xz -9 or less", dict>>20, maxDictionary>>20)
+		}
+		at += n + 2
+	}
+	g.block = 0 // a header's size is a multiple of four
+	g.expect(1, g.chunk)
+	return nil
+}
+
+// varint is the length of a number of xz.
+func varint(b []byte) int {
+	for i, x := range b {
+		if x&0x80 == 0 {
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+// chunk is the first byte of a chunk of LZMA2; 0 ends the block, which its check follows.
+func (g *xzGuard) chunk(b []byte) error {
+	switch c := b[0]; {
+	case c == 0:
+		g.skip = (4-g.block%4)%4 + g.check
+		g.expect(1, g.size)
+	case c <= 2:
+		g.expect(2, g.plain)
+	case c >= 0xc0: // with properties
+		g.expect(5, g.packed)
+	case c >= 0x80:
+		g.expect(4, g.packed)
+	default:
+		return errXZ
+	}
+	return nil
+}
+
+func (g *xzGuard) plain(b []byte) error { return g.chunkOf(b[0], b[1]) }
+
+func (g *xzGuard) packed(b []byte) error { return g.chunkOf(b[2], b[3]) }
+
+func (g *xzGuard) chunkOf(high, low byte) error {
+	g.skip = int64(high)<<8 + int64(low) + 1
+	g.expect(1, g.chunk)
+	return nil
+}
+
+// number is a byte of the index's numbers: how many blocks there are, and two for each of them.
+func (g *xzGuard) number(b []byte) error {
+	if g.left < 0 { // the first
+		if g.want > 9 {
+			return errXZ
+		}
+		if b[len(b)-1]&0x80 != 0 {
+			g.want++
+			return nil
+		}
+		n := 0
+		for i, x := range b {
+			n |= int(x&0x7f) << (7 * i)
+		}
+		if n < 0 || n > 1<<30 {
+			return errXZ
+		}
+		g.left = 2 * n
+	} else if b[0]&0x80 == 0 {
+		g.left--
+	}
+	if g.left > 0 {
+		g.expect(1, g.number)
+		return nil
+	}
+	g.skip = (4-g.block%4)%4 + 4 + 12 // padding, the check of the index, and the stream's footer
+	g.expect(1, g.padding)
+	return nil
+}
+
+// padding is a byte after a stream: a zero, or the first of another stream.
+func (g *xzGuard) padding(b []byte) error {
+	if b[0] == 0 {
+		g.expect(1, g.padding)
+		return nil
+	}
+	g.want, g.next = 12, g.stream
+	return nil
+}
