@@ -219,7 +219,7 @@ func (o *Overlay) Clear(ctx context.Context) error {
 	if err != nil || r == nil {
 		return err
 	}
-	if id, err := live.Identity(); err != nil || id != r.Identity {
+	if id, err := live.Identity(); err != nil || !dirfd.SameIdentity(r.Identity, id) {
 		return err
 	}
 	r.State = Populating // a crash from here on leaves a tree that is not taken for a whole one

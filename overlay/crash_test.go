@@ -238,6 +238,10 @@ func (d *disk) apply(t testing.TB, op dirfd.Op) {
 			n.now.xattrs = map[string]string{}
 		}
 		n.now.xattrs[op.To], n.unsynced = string(op.Data), true
+	case "rmxattr":
+		n.now.xattrs = maps.Clone(n.now.xattrs)
+		delete(n.now.xattrs, op.To)
+		n.unsynced = true
 	case "fsync":
 		n.kept, n.unsynced, n.unstable = n.now.clone(), false, false
 	case "syncdir":

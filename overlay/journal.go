@@ -326,7 +326,10 @@ func (p *performer) at(d *dirfd.Dir, name string, st step) error {
 		return ignoreGone(err)
 	}
 	defer sub.Close()
-	return setDir(sub, &st.Want)
+	if p.store.Plain != nil && p.store.Plain.NoXattrs {
+		return setDir(sub, &st.Want)
+	}
+	return resetDir(sub, &st.Want)
 }
 
 // setTime gives a file or link that is in its place already another time. A file's is synced here: syncing the directory

@@ -131,7 +131,7 @@ func (o *Overlay) ground() (BaseRef, error) {
 		return BaseRef{}, err
 	}
 	defer live.Close()
-	if id, err := live.Identity(); err != nil || id != r.Identity {
+	if id, err := live.Identity(); err != nil || !dirfd.SameIdentity(r.Identity, id) {
 		return o.Next(), err
 	}
 	g := BaseRef{r.BasePath, r.BaseID}

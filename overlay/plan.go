@@ -378,7 +378,7 @@ func (w *planner) putSteps() {
 		if !ok || have.Kind != dirfd.KindDir {
 			w.plan.steps = append(w.plan.steps, step{Do: doMkdir, Path: path})
 			w.plan.puts = append(w.plan.puts, *d)
-		} else if !have.sameMeta(plainDir(d), w.xattrs && !w.plain.NoXattrs) {
+		} else if d = w.seen(d, have); !have.sameMeta(plainDir(d), w.xattrs && !w.plain.NoXattrs) {
 			w.plan.puts = append(w.plan.puts, *d)
 		}
 	}
@@ -396,6 +396,16 @@ func (w *planner) putSteps() {
 			w.plan.old = append(w.plan.old, path)
 		}
 	}
+}
+
+// seen is a directory of live with the attributes that cfg has of it, where live can't have any.
+func (w *planner) seen(d, have *Entry) *Entry {
+	if !w.live.NoXattrs {
+		return d
+	}
+	c := *d
+	c.Xattrs = have.Xattrs
+	return &c
 }
 
 // plainDir is a directory's entry as the plain tree can hold it.

@@ -93,7 +93,7 @@ func (o *Overlay) populated(live *dirfd.Dir) (*Record, error) {
 	switch {
 	case r == nil:
 		return nil, fmt.Errorf("%w by cfgd since the machine started", ErrNotPopulated)
-	case r.Identity != id:
+	case !dirfd.SameIdentity(r.Identity, id):
 		return nil, fmt.Errorf("%w: %s is not the filesystem that was populated (unmounted, or mounted anew)", ErrNotPopulated, o.Target.Live)
 	case r.State != Populated:
 		return nil, fmt.Errorf("%w: cfgd was interrupted while it populated the tree", ErrNotPopulated)

@@ -353,7 +353,11 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 		if err != nil {
 			return ignoreGone(err)
 		}
-		err = setDir(d, e)
+		if p == "" || r.want.NoXattrs { // what is wanted was not seen
+			err = setDir(d, e)
+		} else {
+			err = resetDir(d, e)
+		}
 		d.Close()
 		if err != nil {
 			return err

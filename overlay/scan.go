@@ -323,7 +323,9 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 		e.Xattrs = prev.Xattrs
 	} else if err := s.dirXattrs(sub, &e); err != nil {
 		sub.Close()
-		return err
+		s.skip(e.Path, err.Error())
+		s.tree.Entries = append(s.tree.Entries, e)
+		return nil
 	}
 	if !s.listed(e.Path, all, unmoved) {
 		e.stamp.fresh = true

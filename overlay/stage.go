@@ -205,24 +205,22 @@ func setFile(f *dirfd.File, e *Entry) error {
 	return setMode(f, e)
 }
 
-// setMode gives a new file that has its owner its mode and attributes.
+// setMode gives a new file that has its owner its attributes and mode. The mode comes last: the user's attributes take
+// permission to write, and an ACL moves the mode's bits.
 func setMode(f *dirfd.File, e *Entry) error {
-	if err := f.Chmod(e.Mode); err != nil {
-		return err
-	}
 	x, err := unpackXattrs(e.Xattrs)
 	if err != nil {
 		return err
 	}
 	for _, a := range x {
-		if err := f.SetXattr(a); err != nil && !dirfd.NoXattr(err) {
+		if err := f.SetXattr(a); err != nil && !dirfd.XattrRefused(err) {
 			return err
 		}
 	}
-	return nil
+	return f.Chmod(e.Mode)
 }
 
-// setDir gives a directory its owner, mode, attributes and time.
+// setDir gives a directory its owner, mode, attributes and time. Attributes that the entry has not are left.
 func setDir(d *dirfd.Dir, e *Entry) error {
 	if privileged {
 		if err := d.Chown("", e.UID, e.GID); err != nil {
@@ -234,7 +232,7 @@ func setDir(d *dirfd.Dir, e *Entry) error {
 		return err
 	}
 	for _, a := range x {
-		if err := d.SetXattr(a); err != nil && !dirfd.NoXattr(err) {
+		if err := d.SetXattr(a); err != nil && !dirfd.XattrRefused(err) {
 			return err
 		}
 	}
@@ -242,4 +240,25 @@ func setDir(d *dirfd.Dir, e *Entry) error {
 		return err
 	}
 	return d.Chmod(e.Mode)
+}
+
+// resetDir is setDir for a directory that was there before: it loses the attributes that the entry has not. The entry
+// must come from where attributes can be seen.
+func resetDir(d *dirfd.Dir, e *Entry) error {
+	want, err := unpackXattrs(e.Xattrs)
+	if err != nil {
+		return err
+	}
+	have, err := d.Xattrs()
+	if err != nil && !dirfd.NoXattr(err) {
+		return err
+	}
+	for _, h := range have {
+		if !slices.ContainsFunc(want, func(w dirfd.Xattr) bool { return w.Name == h.Name }) {
+			if err := d.RemoveXattr(h.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return setDir(d, e)
 }

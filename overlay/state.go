@@ -46,7 +46,7 @@ func (o *Overlay) State() (State, error) {
 	if err != nil {
 		return s, err
 	}
-	same := id == s.Record.Identity
+	same := dirfd.SameIdentity(s.Record.Identity, id)
 	s.Populated = same && s.Record.State == Populated
 	s.Interrupted = same && s.Record.State != Populated
 	return s, nil

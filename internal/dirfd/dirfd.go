@@ -32,12 +32,12 @@ var ErrBadName = errors.New("not a file name")
 
 // Op is one change of a tree that is about to happen.
 type Op struct {
-	Kind string // create, write, truncate, fsync, syncdir, mkdir, symlink, link, rename, unlink, rmdir, chmod, chown, utimes, flags, xattr
+	Kind string // create, write, truncate, fsync, syncdir, synctree, mkdir, symlink, link, rename, unlink, rmdir, chmod, chown, utimes, flags, xattr, rmxattr
 	Path string // below the root of the tree
-	To   string // the second path of a rename or link, the target of a symlink
+	To   string // the second path of a rename or link, the target of a symlink, the name of an attribute
 	Off  int64  // of a write
 	Data []byte // of a write
-	Mode uint32 // of create, mkdir, chmod
+	Mode uint32 // of create, mkdir, chmod; of flags the flags
 
 	UID, GID uint32 // of chown
 	MTime    int64  // of utimes
@@ -52,6 +52,13 @@ type Dir struct {
 	root string // the path by which the tree was opened, for messages
 	path string // below the root, "" for the root
 	hook Hook
+
+	flags func(path string) uint32 // the flags of a path, for tests where chflags(2) is missing; nil asks the system
+}
+
+// below is an open directory of the same tree.
+func (d *Dir) below(fd int, path string) *Dir {
+	return &Dir{fd: fd, root: d.root, path: path, hook: d.hook, flags: d.flags}
 }
 
 // Open opens a directory by a path that is trusted: links in it are followed.
@@ -126,24 +133,12 @@ func (d *Dir) check(op, name string) error {
 	return nil
 }
 
-// change runs do after asking the hook.
-func (d *Dir) change(op Op, name string, do func() error) error {
+// change is hooked for a name that it checks.
+func (d *Dir) change(op Op, name string, do func() error, also ...named) error {
 	if err := d.check(op.Kind, name); err != nil {
 		return err
 	}
-	return d.hooked(op, name, do)
-}
-
-func (d *Dir) hooked(op Op, name string, do func() error) error {
-	if d.hook != nil {
-		if err := d.hook(op); err != nil {
-			return d.fail(op.Kind, name, err)
-		}
-	}
-	if err := again(do); err != nil {
-		return d.fail(op.Kind, name, err)
-	}
-	return nil
+	return d.hooked(op, name, do, also...)
 }
 
 // Dir opens the directory name, which must not be a link.
@@ -155,7 +150,7 @@ func (d *Dir) Dir(name string) (*Dir, error) {
 	if err != nil {
 		return nil, d.fail("open", name, err)
 	}
-	return &Dir{fd: fd, root: d.root, path: d.join(name), hook: d.hook}, nil
+	return d.below(fd, d.join(name)), nil
 }
 
 // Walk opens the directory at rel, one component at a time; "" opens the directory once more.
@@ -187,7 +182,7 @@ func (d *Dir) again() (*Dir, error) {
 	if err != nil {
 		return nil, d.fail("open", "", err)
 	}
-	return &Dir{fd: fd, root: d.root, path: d.path, hook: d.hook}, nil
+	return d.below(fd, d.path), nil
 }
 
 // Names lists the directory, sorted by bytes, without "." and "..".
@@ -245,7 +240,8 @@ func (d *Dir) Link(name string, newDir *Dir, newName string) error {
 		return err
 	}
 	op := Op{Kind: "link", Path: d.join(name), To: newDir.join(newName)}
-	return d.change(op, name, func() error { return unix.Linkat(d.fd, name, newDir.fd, newName, 0) })
+	link := func() error { return unix.Linkat(d.fd, name, newDir.fd, newName, 0) }
+	return d.change(op, name, link, named{newDir, newName})
 }
 
 // Rename moves name to newName in newDir, replacing what is there.
@@ -254,7 +250,8 @@ func (d *Dir) Rename(name string, newDir *Dir, newName string) error {
 		return err
 	}
 	op := Op{Kind: "rename", Path: d.join(name), To: newDir.join(newName)}
-	return d.change(op, name, func() error { return unix.Renameat(d.fd, name, newDir.fd, newName) })
+	rename := func() error { return unix.Renameat(d.fd, name, newDir.fd, newName) }
+	return d.change(op, name, rename, named{newDir, newName})
 }
 
 // Unlink removes a name that is no directory.
@@ -273,7 +270,20 @@ func (d *Dir) Rmdir(name string) error {
 // nested directories to use up the descriptors of whoever removes them.
 const deepest = 64
 
-// RemoveAll removes name and all below it, following no link; a name that is not there is no error.
+// RemoveTree is RemoveAll of a trusted path. Nothing there, not even its directory, is no error.
+func RemoveTree(name string, hook Hook) error {
+	d, err := Open(filepath.Dir(name), hook)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.RemoveAll(filepath.Base(name))
+}
+
+// RemoveAll removes name and all below it, whatever flags it has, following no link; a name that is not there is no error.
 func (d *Dir) RemoveAll(name string) error {
 	todo := []string{name}
 	for len(todo) > 0 {

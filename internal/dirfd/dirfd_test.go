@@ -248,32 +248,6 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-func TestXattrs(t *testing.T) {
-	t.Parallel()
-	tr := newTree(t)
-	f, err := tr.Create("new")
-	tr.must(err)
-	defer f.Close()
-	if err := f.SetXattr(Xattr{"user.b", []byte("2")}); NoXattr(unwrapped(err)) {
-		t.Skip("no extended attributes here")
-	} else {
-		tr.must(err)
-	}
-	tr.must(f.SetXattr(Xattr{"user.a", []byte(strings.Repeat("x", 3000))}))
-	got, err := f.Xattrs()
-	if err != nil || len(got) != 2 || got[0].Name != "user.a" || len(got[0].Value) != 3000 || string(got[1].Value) != "2" {
-		t.Errorf("%v, %v", got, err)
-	}
-}
-
-func unwrapped(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
-}
-
 func TestFlagNames(t *testing.T) {
 	t.Parallel()
 	for flags, want := range map[uint32]string{0: "", 0x20000: "schg", 0x2: "uchg", 0x20000 | 0x1: "schg,nodump", 0x80000000: ""} {

@@ -96,5 +96,5 @@ func (f *File) Stat() (Stat, error) {
 
 func (f *File) change(op Op, do func() error) error {
 	op.Path = f.path
-	return f.dir.hooked(op, f.name, do)
+	return f.dir.once(op, f.name, do)
 }

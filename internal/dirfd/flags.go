@@ -1,14 +1,27 @@
 package dirfd
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
+
+// The flags of chflags(1) that are kept; the archive flag and its like change by themselves (ZFS sets uarch at every write).
+const (
+	ufNodump, ufImmutable, ufAppend, ufNounlink = 0x1, 0x2, 0x4, 0x10
+	sfImmutable, sfAppend, sfNounlink           = 0x20000, 0x40000, 0x100000
+
+	systemFlags  = sfImmutable | sfAppend | sfNounlink
+	bindingFlags = systemFlags | ufImmutable | ufAppend | ufNounlink // those that forbid something
+	keptFlags    = bindingFlags | ufNodump
+)
 
 // flagNames are the flags that are kept, by the names of chflags(1).
 var flagNames = []struct {
 	bit  uint32
 	name string
 }{
-	{0x20000, "schg"}, {0x40000, "sappnd"}, {0x100000, "sunlnk"},
-	{0x2, "uchg"}, {0x4, "uappnd"}, {0x10, "uunlnk"}, {0x1, "nodump"},
+	{sfImmutable, "schg"}, {sfAppend, "sappnd"}, {sfNounlink, "sunlnk"},
+	{ufImmutable, "uchg"}, {ufAppend, "uappnd"}, {ufNounlink, "uunlnk"}, {ufNodump, "nodump"},
 }
 
 // FlagNames are flags in the words of chflags(1), with commas between them, "" for none.
@@ -20,4 +33,28 @@ func FlagNames(flags uint32) string {
 		}
 	}
 	return strings.Join(names, ",")
+}
+
+// ClearFlags is chflags(1) 0 on name, or on the directory itself for "": what is immutable can then be replaced.
+func (d *Dir) ClearFlags(name string) error { return d.SetFlags(name, 0) }
+
+// SetFlags gives name, of any kind, or the directory itself for "", these of the kept flags and takes the others away.
+// It comes last: a file that has them can be neither linked nor renamed nor changed. Where the system or the filesystem
+// has no such flag, it is left out.
+func (d *Dir) SetFlags(name string, flags uint32) error {
+	op := Op{Kind: "flags", Path: d.join(name), Mode: flags}
+	if name == "" {
+		op.Path = d.path
+		return d.once(op, name, func() error { return setFlags(d.fd, name, flags) })
+	}
+	return d.change(op, name, func() error { return setFlags(d.fd, name, flags) })
+}
+
+// levelWords says in words why a file with flags of the system can't be changed, where a secure level is the reason.
+func levelWords(flags uint32, level int32, err error) error {
+	if flags&systemFlags == 0 || level <= 0 {
+		return err
+	}
+	return fmt.Errorf("%w: it has the flags %s, and they stay while kern.securelevel is %d, see security(7)", err,
+		FlagNames(flags&systemFlags), level)
 }

@@ -59,7 +59,16 @@ func (d *Dir) Stat(name string) (Stat, error) {
 	if err != nil {
 		return Stat{}, d.fail("stat", name, err)
 	}
-	return fromUnix(&st), nil
+	return d.seen(&st, d.join(name)), nil
+}
+
+// seen is a file's Stat. A test that stands in for chflags(2) says the flags.
+func (d *Dir) seen(st *unix.Stat_t, path string) Stat {
+	s := fromUnix(st)
+	if d.flags != nil {
+		s.Flags = d.flags(path)
+	}
+	return s
 }
 
 // Self looks at the directory itself.
@@ -68,7 +77,7 @@ func (d *Dir) Self() (Stat, error) {
 	if err := again(func() error { return unix.Fstat(d.fd, &st) }); err != nil {
 		return Stat{}, d.fail("stat", "", err)
 	}
-	return fromUnix(&st), nil
+	return d.seen(&st, d.path), nil
 }
 
 // Space is the room of a filesystem in bytes: what an ordinary user may still take, and the whole.

@@ -1,18 +1,10 @@
 package dirfd
 
 import (
-	"errors"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
-
-// The flags of chflags(1) that are kept; the archive flag and its like change by themselves (ZFS sets uarch at every write).
-const (
-	ufNodump, ufImmutable, ufAppend, ufNounlink = 0x1, 0x2, 0x4, 0x10
-	sfImmutable, sfAppend, sfNounlink           = 0x20000, 0x40000, 0x100000
-
-	keptFlags = ufNodump | ufImmutable | ufAppend | ufNounlink | sfImmutable | sfAppend | sfNounlink
 )
 
 func fromUnix(st *unix.Stat_t) Stat {
@@ -35,8 +27,9 @@ func spaceOf(st *unix.Statfs_t) Space {
 // system (open fails with ENXIO or EOPNOTSUPP), and a fifo opens at once without its other end.
 func openRegular(dir int, name string) (int, error) { return openPlain(dir, name) }
 
-// Identity names the filesystem that holds the directory and the directory on it, as
-// long as it is not unmounted and made anew: fsid, inode, generation and birth time.
+// Identity names the filesystem that holds the directory and the directory on it, as long as it is not unmounted and
+// made anew: fsid, inode and generation. Birth time is no part of it: utimes(2) of an earlier time moves it (UFS2 and
+// tmpfs do so in their setattr). To an ordinary user fsid and generation are 0; the device has to do there.
 func (d *Dir) Identity() (string, error) {
 	var sfs unix.Statfs_t
 	if err := again(func() error { return unix.Fstatfs(d.fd, &sfs) }); err != nil {
@@ -46,31 +39,69 @@ func (d *Dir) Identity() (string, error) {
 	if err := again(func() error { return unix.Fstat(d.fd, &st) }); err != nil {
 		return "", d.fail("stat", "", err)
 	}
-	return fmt.Sprintf("%x.%x/%d.%d/%d.%d", sfs.Fsid.Val[0], sfs.Fsid.Val[1], st.Ino, st.Gen, st.Btim.Sec, st.Btim.Nsec), nil
+	if sfs.Fsid.Val == [2]int32{} {
+		return fmt.Sprintf("dev %x/%d", st.Dev, st.Ino), nil
+	}
+	return fmt.Sprintf("%s/%d.%d", fsidOf(sfs.Fsid.Val[0], sfs.Fsid.Val[1]), st.Ino, st.Gen), nil
 }
 
-// keptXattr says which attributes are part of a file: those of the user namespace, extattr(2).
-func keptXattr(name string) bool { return len(name) > 5 && name[:5] == "user." }
+// syncFilesystem starts the writes of all filesystems and does not wait for them: kern_sync in kern/vfs_syscalls.c
+// asks each with MNT_NOWAIT. The caller syncs each file, and then mostly waits for what is under way.
+func syncFilesystem(int) (done bool, err error) { return false, unix.Sync() }
 
-func noXattr(err error) bool { return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM) }
-
-// ClearFlags is chflags(1) 0 on name, or on the directory itself for "": what is immutable can then be replaced.
-func (d *Dir) ClearFlags(name string) error { return d.SetFlags(name, 0) }
-
-// SetFlags sets the kept flags of name, a file or directory, or of the directory itself for "".
-func (d *Dir) SetFlags(name string, flags uint32) error {
-	op := Op{Kind: "flags", Path: d.join(name), Mode: flags}
+// setFlags gives name, or the directory itself for "", these of the kept flags; others stay as they are. Nothing is
+// opened for it, and no link is followed. What the filesystem has no flag for is left out: ZFS knows schg, sappnd,
+// sunlnk and nodump, and answers EOPNOTSUPP to uchg, uappnd and uunlnk.
+func setFlags(dir int, name string, flags uint32) error {
+	var st unix.Stat_t
+	var err error
 	if name == "" {
-		return d.hooked(op, name, func() error { return unix.Fchflags(d.fd, int(flags)) })
+		err = unix.Fstat(dir, &st)
+	} else {
+		err = unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	}
-	return d.change(op, name, func() error {
-		fd, err := unix.Openat(d.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
+	if err != nil {
+		return err
+	}
+	want := st.Flags&^keptFlags | flags
+	for _, lacking := range []uint32{0, ufImmutable | ufAppend | ufNounlink, keptFlags} {
+		if want&^lacking == st.Flags {
+			return nil
 		}
-		defer unix.Close(fd)
-		return unix.Fchflags(fd, int(flags))
-	})
+		if err = chflags(dir, name, want&^lacking); err != unix.EOPNOTSUPP {
+			break
+		}
+	}
+	if err == unix.EPERM {
+		return securelevel(st.Flags, err)
+	}
+	return err
+}
+
+// chflags is fchflags(2), or chflagsat(2), which x/sys has no function for.
+func chflags(dir int, name string, flags uint32) error {
+	if name == "" {
+		return unix.Fchflags(dir, int(flags))
+	}
+	p, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return err
+	}
+	_, _, no := unix.Syscall6(unix.SYS_CHFLAGSAT, uintptr(dir), uintptr(unsafe.Pointer(p)), uintptr(flags),
+		unix.AT_SYMLINK_NOFOLLOW, 0, 0)
+	if no != 0 {
+		return no
+	}
+	return nil
+}
+
+// securelevel says it where a secure level is why the system's flags can't be changed, security(7).
+func securelevel(flags uint32, err error) error {
+	level, sysctl := unix.SysctlUint32("kern.securelevel")
+	if sysctl != nil {
+		return err
+	}
+	return levelWords(flags, int32(level), err)
 }
 
 // MountRoot reports whether the directory is where a filesystem is mounted; a nullfs(5) mount has a device number of its own.

@@ -1,7 +1,6 @@
 package dirfd
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -44,8 +43,9 @@ func openRegular(dir int, name string) (int, error) {
 	return openPlain(dir, name)
 }
 
-// Identity names the filesystem that holds the directory and the directory on it, as
-// long as it is not unmounted and made anew: boot, device, inode and birth time.
+// Identity names the filesystem that holds the directory and the directory on it, as long as it is not unmounted and
+// made anew: boot, device, inode and birth time. Birth time is sound here: no system call of Linux sets it. It has to be
+// in it: device and inode of a tmpfs are those of the next one mounted there.
 func (d *Dir) Identity() (string, error) {
 	var st unix.Statx_t
 	err := again(func() error {
@@ -66,19 +66,17 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// keptXattr says which attributes are part of a file: the user's own, POSIX ACLs and capabilities.
-func keptXattr(name string) bool {
-	return strings.HasPrefix(name, "user.") || name == "security.capability" ||
-		name == "system.posix_acl_access" || name == "system.posix_acl_default"
+// syncFilesystem is syncfs(2): it returns when all of the filesystem is on stable storage. A kernel without it leaves
+// that to the caller.
+func syncFilesystem(fd int) (done bool, err error) {
+	if err := unix.Syncfs(fd); err != unix.ENOSYS {
+		return err == nil, err
+	}
+	return false, nil
 }
 
-func noXattr(err error) bool { return errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) }
-
-// ClearFlags is chflags(1) 0, which this system lacks.
-func (d *Dir) ClearFlags(string) error { return nil }
-
-// SetFlags sets chflags(1)'s flags, which this system lacks.
-func (d *Dir) SetFlags(string, uint32) error { return nil }
+// setFlags sets chflags(1)'s flags, which this system lacks: they are left out.
+func setFlags(int, string, uint32) error { return nil }
 
 // MountRoot reports whether the directory is where a filesystem is mounted, a bind mount of a directory too.
 func (d *Dir) MountRoot() (bool, error) {

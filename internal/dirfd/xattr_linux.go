@@ -1,0 +1,28 @@
+package dirfd
+
+import (
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const errNoAttr = unix.ENODATA
+
+// refused: EPERM is what an ordinary user is told of security.capability.
+var refused = []unix.Errno{unix.EOPNOTSUPP, unix.EPERM}
+
+// listXattrs lists the attributes that are part of a file: the user's own, POSIX ACLs and capabilities.
+func listXattrs(fd int) ([]string, error) {
+	b, err := sized(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	names := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+	return slices.DeleteFunc(names, func(name string) bool { return !keptXattr(name) }), nil
+}
+
+func keptXattr(name string) bool {
+	return strings.HasPrefix(name, "user.") || name == "security.capability" ||
+		name == "system.posix_acl_access" || name == "system.posix_acl_default"
+}

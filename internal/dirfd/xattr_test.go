@@ -1,0 +1,172 @@
+package dirfd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// held skips the test where the filesystem refuses an attribute.
+func held(t *testing.T, err error) {
+	t.Helper()
+	if XattrRefused(err) {
+		t.Skipf("this filesystem holds no extended attributes: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func sameXattrs(a, b []Xattr) bool {
+	return slices.EqualFunc(a, b, func(a, b Xattr) bool { return a.Name == b.Name && bytes.Equal(a.Value, b.Value) })
+}
+
+func TestXattrs(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t)
+	f, err := tr.Create("new")
+	tr.must(err)
+	defer f.Close()
+	none, err := f.Xattrs()
+	if err != nil && !NoXattr(err) || len(none) != 0 {
+		t.Errorf("of a new file: %v, %v", none, err)
+	}
+	want := []Xattr{{"user.a", bytes.Repeat([]byte("x"), 3000)}, {"user.b", []byte("2\x00\xff")}, {"user.empty", nil},
+		{"user.user.c", []byte("3")}}
+	for _, x := range want {
+		held(t, f.SetXattr(x))
+	}
+	if got, err := f.Xattrs(); err != nil || !sameXattrs(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if NoXattr(err) {
+		t.Error("a file that holds attributes was said to hold none")
+	}
+}
+
+// A list that does not fit into the first buffer is read whole, names of 200 bytes too.
+func TestManyXattrs(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t)
+	f, err := tr.Create("new")
+	tr.must(err)
+	defer f.Close()
+	var want []Xattr
+	for i := range 12 { // ext4 has one block of 4 KiB for all
+		x := Xattr{fmt.Sprintf("user.%02d%s", i, strings.Repeat("n", 200)), []byte{byte(i)}}
+		want = append(want, x)
+		held(t, f.SetXattr(x))
+	}
+	if got, err := f.Xattrs(); err != nil || !sameXattrs(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestDirXattrs(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t)
+	d, err := tr.Dir.Dir("dir")
+	tr.must(err)
+	defer d.Close()
+	held(t, d.SetXattr(Xattr{"user.one", []byte("1")}))
+	tr.must(errors.Join(d.SetXattr(Xattr{"user.two", []byte("2")}), d.SetXattr(Xattr{"user.two", []byte("II")})))
+	tr.must(errors.Join(d.RemoveXattr("user.one"), d.RemoveXattr("user.one")))
+	if got, err := d.Xattrs(); err != nil || !sameXattrs(got, []Xattr{{"user.two", []byte("II")}}) {
+		t.Errorf("%q, %v", got, err)
+	}
+	var heard []string
+	for _, op := range tr.ops {
+		heard = append(heard, op.Kind+" "+op.Path+" "+op.To)
+	}
+	last := []string{"rmxattr dir user.one", "rmxattr dir user.one"}
+	if !slices.Equal(heard[len(heard)-2:], last) {
+		t.Errorf("heard %q", heard)
+	}
+}
+
+func TestXattrRefused(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t)
+	for err, want := range map[error]bool{
+		unix.EOPNOTSUPP: true, tr.fail("xattr", "x", unix.EOPNOTSUPP): true,
+		unix.ENOSPC: false, unix.EROFS: false, unix.EACCES: false, unix.EIO: false, nil: false, ErrNoXattr: false,
+	} {
+		if got := XattrRefused(err); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+	if !NoXattr(ErrNoXattr) || NoXattr(unix.EOPNOTSUPP) || NoXattr(nil) {
+		t.Error("NoXattr")
+	}
+}
+
+// FreeBSD fills a buffer that is too small without a word, Linux answers ERANGE: of both the whole comes, or
+// an error.
+func TestSized(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 1, 1023, 1024, 1025, 1026, 8192, 8193, 65535, 65536, 65537, 100000} {
+		want := bytes.Repeat([]byte("v"), size)
+		for name, get := range map[string]func(b []byte) (int, error){
+			"cut off": func(b []byte) (int, error) { return copy(b, want), nil },
+			"ERANGE": func(b []byte) (int, error) {
+				if len(b) < size {
+					return -1, unix.ERANGE
+				}
+				return copy(b, want), nil
+			},
+		} {
+			got, err := sized(get)
+			if size > maxXattr {
+				if err != errTooLong {
+					t.Errorf("%s, %d bytes: %d bytes, %v", name, size, len(got), err)
+				}
+				continue
+			}
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s, %d bytes: %d bytes, %v", name, size, len(got), err)
+			}
+		}
+	}
+	if _, err := sized(func([]byte) (int, error) { return 0, errNoAttr }); err != errNoAttr {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSplitNames(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("n", 255)
+	for list, want := range map[string][]string{
+		"": nil, "\x01a": {"a"}, "\x03one\x05three": {"one", "three"}, "\xff" + long + "\x02\x00.": {long, "\x00."},
+	} {
+		if got, err := splitNames([]byte(list)); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %q, %v", list, got, err)
+		}
+	}
+	for _, list := range []string{"\x00", "\x01", "\x02a", "\x01a\x00", "\x01a\x09b", "user.a\x00"} {
+		if got, err := splitNames([]byte(list)); err == nil {
+			t.Errorf("%q: %q", list, got)
+		}
+	}
+}
+
+func FuzzSplitNames(f *testing.F) {
+	f.Add([]byte("\x03one\x05three"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		names, err := splitNames(b)
+		if err != nil {
+			return
+		}
+		var back []byte
+		for _, n := range names {
+			back = append(append(back, byte(len(n))), n...)
+		}
+		if !bytes.Equal(b, back) {
+			t.Errorf("%q is read as %q", b, names)
+		}
+	})
+}
