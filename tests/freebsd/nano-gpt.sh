@@ -25,21 +25,22 @@ image_of "${drive}p2" "$W/image" two
 attributes() {
 	gpart show "$drive" | awk '$4 == "freebsd-ufs" { a = $5; if (a !~ /^\[/) a = "[]"; gsub(/[][]/, "", a); print $3, "," a "," }'
 }
-# gptboot boots: it takes the first partition that has bootme and bootonce, whose bootme it takes off; else the first
-# that has bootme alone; else the first. Its number is in $booted.
+# gptboot boots: what was to boot once and did not say that it came up has failed. It takes the first partition that has
+# bootme and bootonce, whose bootme it takes off; else the first that has bootme alone; else the first. Its number is in
+# $booted.
 gptboot() {
 	attributes | while read -r i a; do
 		case $a in
-		*,bootme,*) ;;
-		*,bootonce,*) gpart unset -a bootonce -i "$i" "$drive" >/dev/null ;; # it had its chance: bootfailed
-		esac
+		*,bootme,* | *,bootfailed,*) ;;
+		*,bootonce,*)
+			gpart unset -a bootonce -i "$i" "$drive"
+			gpart set -a bootfailed -i "$i" "$drive"
+			;;
+		esac >/dev/null
 	done
 	booted=$(attributes | awk '/,bootme,/ && /,bootonce,/ { print $1; exit }')
 	if [ -n "$booted" ]; then
-		# gpart(8) cannot take bootme off and leave bootonce, which is what gptboot writes: both go, and the second comes
-		# off at the end of the start, when rc.d/gptboot has seen it.
 		gpart unset -a bootme -i "$booted" "$drive" >/dev/null
-		gpart unset -a bootonce -i "$booted" "$drive" >/dev/null
 		return
 	fi
 	booted=$(attributes | awk '/,bootme,/ && !/,bootonce,/ { print $1; exit }')
@@ -47,12 +48,23 @@ gptboot() {
 		booted=$(attributes | awk '{ print $1; exit }')
 	fi
 }
-# marked INDEX ATTRIBUTES...
+# came_up is rc.d/gptboot, late in the start: a partition that booted once has said so, and one that failed is told.
+came_up() {
+	attributes | while read -r i a; do
+		case $a in
+		*,bootme,*) ;;
+		*,bootfailed,*) gpart unset -a bootfailed -i "$i" "$drive" ;;
+		*,bootonce,*) gpart unset -a bootonce -i "$i" "$drive" ;;
+		esac >/dev/null
+	done
+}
+# marks INDEX prints the attributes of a partition.
 marks() { attributes | awk -v i="$1" '$1 == i { gsub(/^,|,$/, "", $2); print $2 }' | tr , '\n' | sort | xargs; }
 
 start() {
 	gptboot
 	start_on "/dev/${drive}p$booted" $cfgdev
+	came_up
 }
 
 start
