@@ -63,6 +63,22 @@ image_of() {
 	mdconfig -d -u "${im#md}"
 }
 
+# loaders DISK adds the partitions that gptboot(8) is started from, by a BIOS and by UEFI: whichever way this machine came up,
+# cfgd finds a loader that heeds bootonce.
+loaders() {
+	[ -r /boot/gptboot ] || [ -r /boot/gptboot.efi ] || skip "there is no /boot/gptboot"
+	must gpart add -t freebsd-boot -s 512k "$1"
+	[ ! -r /boot/gptboot ] || must gpart bootcode -b /boot/pmbr -p /boot/gptboot -i 1 "$1"
+	must gpart add -t efi -s 16m "$1"
+	must newfs_msdos -F 16 -c 1 "/dev/${1}p2"
+	if [ -r /boot/gptboot.efi ]; then
+		must mount -t msdosfs "/dev/${1}p2" "$W/slice"
+		mkdir -p "$W/slice/EFI/BOOT"
+		must cp /boot/gptboot.efi "$W/slice/EFI/BOOT/BOOTX64.EFI"
+		must umount "$W/slice"
+	fi
+}
+
 # nano_machine makes the host's directories; the disk is there.
 nano_machine() {
 	make_dir /cfg

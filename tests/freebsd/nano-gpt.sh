@@ -6,20 +6,19 @@
 . "$here/disk.sh"
 
 begin "NanoBSD on a GPT"
-disk 128m
+nano_machine
+disk 160m
 drive=$md
 must gpart create -s gpt "$drive"
-must gpart add -t freebsd-boot -s 512k "$drive"
-must gpart bootcode -b /boot/pmbr -p /boot/gptboot -i 1 "$drive"
+loaders "$drive"
 must gpart add -t freebsd-ufs -s $image_size "$drive"
 must gpart add -t freebsd-ufs -s $image_size "$drive"
 must gpart add -t freebsd-ufs -s 16m -l cfg "$drive"
-must gpart set -a bootme -i 2 "$drive"
-cfgdev=/dev/${drive}p4
+must gpart set -a bootme -i 3 "$drive"
+cfgdev=/dev/${drive}p5
 must newfs $cfgdev
-nano_machine
-make_slice "${drive}p2" one "/dev/${drive}p2" $cfgdev
-image_of "${drive}p2" "$W/image" two
+make_slice "${drive}p3" one "/dev/${drive}p3" $cfgdev
+image_of "${drive}p3" "$W/image" two
 
 # attributes prints "INDEX ATTRIBUTES" of each partition that gptboot looks at.
 attributes() {
@@ -68,46 +67,46 @@ start() {
 }
 
 start
-eq "the first partition boots at first" 2 "$booted"
+eq "the first partition boots at first" 3 "$booted"
 edits_on_the_host
 ends "nano status" 0 cfgd nano status
-has "names the partition that runs" "$out" "^${drive}p2 .*running, boots next"
+has "names the partition that runs" "$out" "^${drive}p3 .*running, boots next"
 ends "an image is installed" 0 cfgd nano install "$W/image"
-eq "the new one boots once" "bootme bootonce" "$(marks 3)"
-eq "and the old one after it" bootme "$(marks 2)"
-has "status says so" "$(state p3)" "boots next"
-holds "its filesystem is sound" fsck_ffs -n "/dev/${drive}p3"
-eq "its fstab names its own partition" "/dev/${drive}p3" "$(fstab_of "/dev/${drive}p3" etc/fstab)"
+eq "the new one boots once" "bootme bootonce" "$(marks 4)"
+eq "and the old one after it" bootme "$(marks 3)"
+has "status says so" "$(state p4)" "boots next"
+holds "its filesystem is sound" fsck_ffs -n "/dev/${drive}p4"
+eq "its fstab names its own partition" "/dev/${drive}p4" "$(fstab_of "/dev/${drive}p4" etc/fstab)"
 ends "it may be called off" 0 cfgd nano rollback
-eq "then it has no mark" "" "$(marks 3)"
-eq "and the old one boots" bootme "$(marks 2)"
+eq "then it has no mark" "" "$(marks 4)"
+eq "and the old one boots" bootme "$(marks 3)"
 ends "installed once more" 0 cfgd nano install "$W/image"
-eq "it boots once again" "bootme bootonce" "$(marks 3)"
+eq "it boots once again" "bootme bootonce" "$(marks 4)"
 
 start
-eq "the new one is started" 3 "$booted"
+eq "the new one is started" 4 "$booted"
 merged two
 start
-eq "nobody confirmed it: the old one is started" 2 "$booted"
+eq "nobody confirmed it: the old one is started" 3 "$booted"
 merged one
 
 ends "installed a third time" 0 cfgd nano install "$W/image"
 start
-eq "the new one is started" 3 "$booted"
+eq "the new one is started" 4 "$booted"
 ends "confirm" 0 cfgd nano confirm
-eq "it boots from now on" bootme "$(marks 3)"
-eq "and the old one does not" "" "$(marks 2)"
+eq "it boots from now on" bootme "$(marks 4)"
+eq "and the old one does not" "" "$(marks 3)"
 start
-eq "it is started again" 3 "$booted"
+eq "it is started again" 4 "$booted"
 merged two
-has "status says that it stays" "$(state p3)" "running, boots next"
+has "status says that it stays" "$(state p4)" "running, boots next"
 ends "rollback" 0 cfgd nano rollback
 start
-eq "the old one is started" 2 "$booted"
+eq "the old one is started" 3 "$booted"
 merged one
-ends "activate" 0 cfgd nano activate 3
+ends "activate" 0 cfgd nano activate 4
 start
-eq "the new one is started" 3 "$booted"
+eq "the new one is started" 4 "$booted"
 merged two
 service cfgd stop >/dev/null
 finish

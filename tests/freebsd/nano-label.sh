@@ -54,15 +54,14 @@ upgrade ufs/cfgdtests1a ufs/cfgdtests2a
 must mdconfig -d -u "${first#md}" -o force
 
 # GPT, the partitions named by their labels, a bare filesystem in each.
-disk 128m
+disk 160m
 second=$md
 must gpart create -s gpt "$second"
-must gpart add -t freebsd-boot -s 512k "$second"
-must gpart bootcode -b /boot/pmbr -p /boot/gptboot -i 1 "$second"
+loaders "$second"
 must gpart add -t freebsd-ufs -s $image_size -l cfgdtest1 "$second"
 must gpart add -t freebsd-ufs -s $image_size -l cfgdtest2 "$second"
 must gpart add -t freebsd-ufs -s 16m -l cfgdtestcfg "$second"
-must gpart set -a bootme -i 2 "$second"
+must gpart set -a bootme -i 3 "$second"
 drive=gpt/cfgdtest
 cfgdev=/dev/gpt/cfgdtestcfg
 must newfs $cfgdev
