@@ -12,9 +12,9 @@ number() {
 	awk 'NR == 1 { v = $1 } $1 != v { torn = 1 } END { print (torn || NR != v % 300 + 1) ? -1 : v }' "$1"
 }
 
-# edit DIR FILE N replaces a file as editors do, so that it is whole in DIR at every instant.
+# edit DIR FILE N replaces a file as editors do, so that it is whole at every instant. What ends in ~ is of class ignore.
 edit() {
-	version "$3" >"$W/edit" && mkdir -p "$(dirname "$1/$2")" && mv "$W/edit" "$1/$2"
+	mkdir -p "$(dirname "$1/$2")" && version "$3" >"$1/$2~" && mv "$1/$2~" "$1/$2"
 }
 
 # names of what is edited: defaults, new files, new directories.
