@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"cfgd/internal/disk"
 	"cfgd/internal/flock"
 	"cfgd/internal/ufs"
 )
@@ -24,6 +25,8 @@ type Install struct {
 	SHA256   string // in hexadecimal, of what comes in; "" for not asked
 	Slice    int    // 0 is the one that does not run
 	Activate bool
+	Trials   *Trials       // nil where nobody keeps any
+	Within   time.Duration // with Activate: the trial of the new one; 0 for none
 	Progress func(n int64)
 	Begin    func(total int64, name string) // told before the first byte is written; total is 0 where it is not known
 }
@@ -86,17 +89,45 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 		return nil, fmt.Errorf("%w: %d bytes, and %s has %d", ErrTooLarge, im.size, s.Name, s.Size)
 	}
 	done := &Installed{Slice: *s, Form: im.form, Full: im.full}
+	if err := m.ready(ctx, in, t, s.Index); err != nil {
+		return nil, err
+	}
 	if err := m.write(ctx, in, im, done); err != nil {
+		if t.Next() == s.Index {
+			return nil, fmt.Errorf("%s: %w; %s boots next, in its place", s.Name, err, m.Name(m.Running))
+		}
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
 	if !in.Activate {
 		return done, nil
+	}
+	if in.Trials != nil && in.Within > 0 {
+		if err := in.Trials.Begin(ctx, Trial{Slice: s.Index, From: m.Running, Within: in.Within}); err != nil {
+			return done, fmt.Errorf("%s is written and whole, but not activated: its trial could not be noted in cfg: %w", s.Name, err)
+		}
 	}
 	done.Once = t.CanTryOnce()
 	if err := m.Activate(ctx, Activation{s.Index, done.Once}); err != nil {
 		return done, fmt.Errorf("%s is written and whole, but not activated: %w", s.Name, err)
 	}
 	return done, nil
+}
+
+// ready sees, before a slice is written to, that it can be activated afterwards, and makes the running one boot next until then: what is half written
+// must not be what the loader takes. A trial of what stood there is over.
+func (m *Machine) ready(ctx context.Context, in Install, t *disk.Table, slice int) error {
+	if in.Activate {
+		if _, err := t.Marks(m.choice(Activation{slice, t.CanTryOnce()})); err != nil {
+			return fmt.Errorf("%s could not be activated: %w; --no-activate writes it alone", m.Name(slice), err)
+		}
+	}
+	if err := m.Activate(ctx, Activation{Slice: m.Running}); err != nil {
+		return fmt.Errorf("%s is to boot next while %s is written: %w", m.Name(m.Running), m.Name(slice), err)
+	}
+	if in.Trials == nil {
+		return nil
+	}
+	return in.Trials.drop(ctx)
 }
 
 // write pours the image into its slice.

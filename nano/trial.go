@@ -65,6 +65,14 @@ func (t *Trials) note(ctx context.Context) (*Trial, error) {
 // End takes the note away.
 func (t *Trials) End(ctx context.Context) error { return t.Write(ctx, nil) }
 
+// drop takes it away where it is.
+func (t *Trials) drop(ctx context.Context) error {
+	if _, err := t.Read(ctx); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return t.End(ctx)
+}
+
 // Outcome says what became of a trial.
 type Outcome string
 

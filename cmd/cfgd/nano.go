@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,8 @@ func (s *session) nanoCommand() *cli.Command {
 				Name: "install", ArgsUsage: "FILE|-", Usage: "write an image into the slice that does not run, and boot it next",
 				Description: "FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image) or of a whole medium (_.disk.full), - standard input. Checked\n" +
 					"before a byte is written: that the slice neither runs nor is mounted, that the image holds a filesystem and fits. Its boot blocks are written last,\n" +
-					"after it was read back and compared. Its fstabs then name its own slice. Where the loader can it boots once, until cfgd nano confirm.",
+					"after it was read back and compared. Its fstabs then name its own slice. Until then the running slice is what boots next. Where the loader can (gptboot) the new one\n" +
+					"boots once, until cfgd nano confirm.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "sha256", Usage: "refuse what has not this SHA-256, in `HEX`, of the file as it comes in"},
 					&cli.BoolFlag{Name: "activate", Usage: "make it the next to boot", Value: true},
@@ -43,12 +45,14 @@ func (s *session) nanoCommand() *cli.Command {
 			},
 			{
 				Name: "rollback", Usage: "boot the other system again",
-				Description: "The running slice, where another one is to boot next; else the one that does not run.",
-				Flags:       []cli.Flag{planFlag()}, Action: s.nanoRollback,
+				Description: "Before the restart: the running slice, where another one was chosen to boot next. After it: the one that does not run.\n" +
+					"A rollback before the restart is taken back by another one.",
+				Flags: []cli.Flag{planFlag()}, Action: s.nanoRollback,
 			},
 			{
-				Name: "confirm", Usage: "boot the running slice from now on: for one that was booted once to be tried",
-				Flags: []cli.Flag{planFlag()}, Action: s.nanoConfirm,
+				Name: "confirm", Usage: "boot the running slice from now on: for one that is on trial",
+				Description: "Before the restart nothing is on trial yet: what was to boot next is called off, and that is said.",
+				Flags:       []cli.Flag{planFlag()}, Action: s.nanoConfirm,
 			},
 		},
 	}
@@ -110,7 +114,7 @@ func (s *session) nanoStatus(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range t.Notes {
+	for _, n := range slices.Concat(t.Notes, m.Doubts(t)) {
 		s.warn("", m.Drive+": "+n)
 	}
 	list := []listedSlice{}
@@ -121,16 +125,19 @@ func (s *session) nanoStatus(c *cli.Context) error {
 		}
 		list = append(list, l)
 	}
-	return s.printSlices(list, t)
+	return s.printSlices(list, m, t)
 }
 
-func (s *session) printSlices(list []listedSlice, t *disk.Table) error {
+func (s *session) printSlices(list []listedSlice, m *nano.Machine, t *disk.Table) error {
 	if s.json {
 		return s.print(struct {
 			Version int           `json:"version"`
 			Scheme  string        `json:"scheme"`
+			Loader  disk.Loader   `json:"loader,omitempty"` // left out where it is not known
+			Next    string        `json:"next"`             // "?" where it is not known
 			Slices  []listedSlice `json:"slices"`
-		}{1, t.Scheme, list})
+			Doubts  []string      `json:"doubts,omitempty"`
+		}{1, t.Scheme, t.Loader, m.NextName(t), list, m.Doubts(t)})
 	}
 	w := newTable()
 	w.row("SLICE", "SIZE", "STATE", "LABEL", "IMAGE OF")
@@ -183,25 +190,17 @@ func (s *session) nanoInstall(c *cli.Context) error {
 	}
 	defer done()
 	bar := &progress{}
-	r, err := m.Install(c.Context, nano.Install{From: from, SHA256: sum, Slice: c.Int("slice"), Activate: c.Bool("activate") && !c.Bool("no-activate"),
-		Begin: func(total int64, name string) { bar = s.newProgress(name, total) }, Progress: func(n int64) { bar.at(n) }})
+	in := nano.Install{From: from, SHA256: sum, Slice: c.Int("slice"), Activate: c.Bool("activate") && !c.Bool("no-activate"),
+		Begin: func(total int64, name string) { bar = s.newProgress(name, total) }, Progress: func(n int64) { bar.at(n) }}
+	if host := s.loaded.Target(config.HostName); host != nil {
+		in.Trials, in.Within = s.trials(m, host), host.Trial
+	}
+	r, err := m.Install(c.Context, in)
 	bar.end()
 	if err != nil {
 		return err
 	}
-	if err := s.onTrial(c, m, r.Slice.Index); err != nil {
-		return fmt.Errorf("%s boots next, but its trial could not be noted in cfg, so that nothing goes back by itself: %w", r.Slice.Name, err)
-	}
 	return s.printInstalled(c, m, r)
-}
-
-// onTrial notes that a slice which boots next is on trial, where cfgd.toml says so.
-func (s *session) onTrial(c *cli.Context, m *nano.Machine, slice int) error {
-	host := s.loaded.Target(config.HostName)
-	if host == nil || host.Trial == 0 || c.Bool("no-activate") || !c.Bool("activate") {
-		return nil
-	}
-	return s.trials(m, host).Begin(c.Context, nano.Trial{Slice: slice, From: m.Running, Within: host.Trial})
 }
 
 // trials keep the host's.
@@ -277,96 +276,80 @@ func (s *session) printNext(c *cli.Context, m *nano.Machine) error {
 	if err != nil {
 		return err
 	}
-	words := fmt.Sprintf("%s boots next", m.Name(t.Next()))
+	words := m.NextName(t) + " boots next"
 	if x, ok := t.Slice(t.Next()); ok && x.Once {
-		words += ", once: cfgd nano confirm keeps it"
+		words += ", once: cfgd nano confirm keeps it when it runs"
 	}
-	_, err = fmt.Fprintln(s.out, words)
-	return err
+	if _, err := fmt.Fprintln(s.out, words); err != nil {
+		return err
+	}
+	for _, d := range m.Doubts(t) {
+		s.warn("", m.Drive+": "+d)
+	}
+	return nil
 }
 
 func (s *session) nanoActivate(c *cli.Context) error {
 	if err := counted(c, 1, 1); err != nil {
 		return err
 	}
-	m, all, _, err := s.slices(c)
-	if err != nil {
-		return err
-	}
-	for i, x := range all {
-		if c.Args().First() == x.Name || c.Args().First() == strconv.Itoa(x.Index) {
-			return s.activate(c, m, &all[i])
-		}
-	}
-	return usagef("%s: %s or %s", c.Args().First(), all[0].Name, all[1].Name)
+	return s.decide(c, nano.Named(c.Args().First()))
 }
 
 func (s *session) nanoRollback(c *cli.Context) error {
-	return s.nanoChoose(c, func(all []nano.Slice) *nano.Slice {
-		for i := range all {
-			if all[i].Running && !all[i].Next {
-				return &all[i]
-			}
-		}
-		return nano.Other(all)
-	})
-}
-
-func (s *session) nanoConfirm(c *cli.Context) error {
-	if err := s.nanoChoose(c, func(all []nano.Slice) *nano.Slice {
-		for i := range all {
-			if all[i].Running {
-				return &all[i]
-			}
-		}
-		return nil
-	}); err != nil || c.Bool("plan") {
-		return err
-	}
-	host := s.loaded.Target(config.HostName)
-	m, err := s.nano()
-	if err != nil || host == nil {
-		return err
-	}
-	return s.trials(m, host).End(c.Context)
-}
-
-func (s *session) nanoChoose(c *cli.Context, choose func([]nano.Slice) *nano.Slice) error {
 	if err := counted(c, 0, 0); err != nil {
 		return err
 	}
-	m, all, _, err := s.slices(c)
+	return s.decide(c, nano.Rollback)
+}
+
+func (s *session) nanoConfirm(c *cli.Context) error {
+	if err := counted(c, 0, 0); err != nil {
+		return err
+	}
+	return s.decide(c, nano.Confirm)
+}
+
+// decide makes a slice the one to boot from now on, or with --plan prints how.
+func (s *session) decide(c *cli.Context, pick nano.Pick) error {
+	m, err := s.nano()
 	if err != nil {
 		return err
 	}
-	return s.activate(c, m, choose(all))
-}
-
-// activate makes a slice the next to boot from now on. One that holds nothing that boots is refused.
-func (s *session) activate(c *cli.Context, m *nano.Machine, x *nano.Slice) error {
-	if x.Image.Trouble != "" {
-		return fmt.Errorf("%s holds no system that can be read: %s", x.Name, x.Image.Trouble)
-	}
-	a := nano.Activation{Slice: x.Index}
 	if c.Bool("plan") {
-		t, err := m.Table(c.Context)
+		d, err := m.Plan(c.Context, pick)
 		if err != nil {
+			return decided(err)
+		}
+		if len(d.Commands) == 0 {
+			_, err := fmt.Fprintf(s.out, "nothing: the table says already that %s boots\n", d.Slice.Name)
 			return err
 		}
-		for _, cmd := range m.Commands(t, a) {
+		for _, cmd := range d.Commands {
 			if _, err := fmt.Fprintln(s.out, cmd); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	unlock, err := m.Lock(c.Context)
+	var trials *nano.Trials
+	if host := s.loaded.Target(config.HostName); host != nil {
+		trials = s.trials(m, host)
+	}
+	d, err := m.Decide(c.Context, pick, trials)
 	if err != nil {
+		return decided(err)
+	}
+	if err := s.printNext(c, m); err != nil || d.Off == "" {
 		return err
 	}
-	defer unlock()
-	if err := m.Activate(c.Context, a); err != nil {
-		return err
+	_, err = fmt.Fprintf(s.out, "%s, which was to boot next, is called off\n", d.Off)
+	return err
+}
+
+func decided(err error) error {
+	if errors.Is(err, nano.ErrNoSlice) {
+		return usagef("%v", err)
 	}
-	return s.printNext(c, m)
+	return err
 }

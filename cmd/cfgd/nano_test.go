@@ -136,8 +136,18 @@ func (s *server) table() (*disk.Table, []byte) {
 // memory, and cfgd_early makes up for what that lacks.
 func (s *server) boot() string {
 	s.Helper()
-	t, d := s.table()
-	x, _ := t.Slice(t.Next())
+	_, d := s.table()
+	loads := func(int) bool { return true }
+	next := map[string]func() int{"MBR": func() int { return disktest.Boot0(d) }, "GPT": func() int { return disktest.GPTBoot(d, loads) }}[s.scheme]()
+	if s.scheme == "GPT" {
+		disktest.RCGPTBoot(d)
+	}
+	s.write("dev/ada0", string(d))
+	t, _ := s.table()
+	x, ok := t.Slice(next)
+	if !ok {
+		s.Fatalf("nothing boots: %+v", t)
+	}
 	for _, p := range []string{"conf/base", "etc", "var/run"} {
 		s.must(os.RemoveAll(s.path(p)))
 	}
@@ -150,19 +160,7 @@ func (s *server) boot() string {
 			s.Fatalf("cp: %v: %s", err, out)
 		}
 	}
-	if x.Once { // what gptboot(8) does: it is tried once
-		d := s.device()
-		defer d.Close()
-		other := 3 - x.Index
-		s.must(disk.Activate(d, int64(len(s.read("dev/ada0"))), other, false))
-	}
 	return s.cfgd(0, "host early")
-}
-
-func (s *server) device() *os.File {
-	f, err := os.OpenFile(s.path("dev/ada0"), os.O_RDWR, 0)
-	s.must(err)
-	return f
 }
 
 // cfgd runs a command line with standard input, and returns what it printed.
@@ -264,11 +262,57 @@ func TestNanoUpgradeAndRollback(t *testing.T) {
 func TestNanoTriesOnce(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "GPT")
-	s.says(s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-"), "ada0p2 boots next, once: cfgd nano confirm keeps it")
+	s.says(s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-"), "ada0p2 boots next, once: cfgd nano confirm keeps it when it runs")
 	s.boot()
 	s.says(s.read("etc/issue"), "release 2")
 	s.boot() // nobody confirmed it
 	s.says(s.read("etc/issue"), "release 1")
+}
+
+// Where boot0's default and the active flag differ, or the default is no slice, that is said; and one command makes them one.
+func TestNanoStatusOfBoot0(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "MBR")
+	for form, at := range map[string]int{"boot0": 0x1b5, "old boot0": 0x1b9} {
+		for option, c := range map[byte]struct{ next, says string }{
+			0: {"ada0s1", ""}, 1: {"ada0s1", "boot0's default is slice 2 and the active one is slice 1"}, 4: {"?", "F5, another disk"}, 5: {"?", "F6, the network"},
+			3: {"?", "slice 4, which is not there"}, 9: {"?", "9, which is nothing"},
+		} {
+			_, d := s.table()
+			disktest.Code(d, form, 1)
+			d[at] = option
+			s.write("dev/ada0", string(d))
+			out := s.cfgd(0, "nano status")
+			s.says(out, c.says)
+			if strings.Contains(out, "boots next") != (c.next != "?") || strings.Contains(out, "ada0: ") != (c.says != "") {
+				t.Errorf("%s, default %d:\n%s", form, option, out)
+			}
+			s.says(s.cfgd(0, "--json nano status"), `"loader":"boot0","next":"`+c.next+`"`)
+			s.says(s.cfgd(0, "nano confirm"), "ada0s1 boots next")
+			if tab, _ := s.table(); tab.Boot0 != 1 || tab.Doubts() != nil {
+				t.Errorf("%s, default %d: %+v", form, option, tab)
+			}
+		}
+	}
+}
+
+// Before the restart nothing is on trial yet: confirming and going back both leave the running system, and say what is called off. A second rollback takes
+// the first one back.
+func TestNanoBeforeTheRestart(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"MBR", "GPT"} {
+		s := newServer(t, scheme)
+		one, two := "ada0"+s.kind()+"1", "ada0"+s.kind()+"2"
+		for _, line := range []string{"nano confirm", "nano rollback"} {
+			s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-")
+			s.says(s.cfgd(0, line), one+" boots next\n", two+", which was to boot next, is called off")
+			if out := s.cfgd(0, "nano confirm"); out != one+" boots next\n" {
+				t.Errorf("%s: %s", scheme, out)
+			}
+		}
+		s.says(s.cfgd(0, "nano rollback"), two+" boots next")
+		s.says(s.cfgd(0, "nano rollback"), one+" boots next", two+", which was to boot next, is called off")
+	}
 }
 
 // Bad images, and what is in use: refused in words, the running system as it was, and nothing activated.

@@ -32,11 +32,14 @@ type Slice struct {
 // Table is a disk's partition table.
 type Table struct {
 	Scheme string // MBR or GPT
+	Loader Loader // what chooses between the slices, as far as Read can tell
 	Slices []Slice
-	Boot0  int // the slice that boot0 takes if nobody presses a key; 0 where there is no boot0
+	Boot0  int // the slice whose boot1 boot0 starts if nobody presses a key; 0 where there is no boot0, or it names none
 	Notes  []string
 
-	gpt *gpt
+	option  option // boot0's byte as it is
+	offered byte   // boot0's mask of the slices that it offers (boot0cfg -m)
+	gpt     *gpt
 }
 
 // ErrTable is the error for a table that is none, or that lies.
@@ -75,27 +78,6 @@ func (t *Table) Slice(index int) (*Slice, bool) {
 	}
 	return nil, false
 }
-
-// Next is the index of the slice that the next boot takes, 0 where the table does not say.
-func (t *Table) Next() int {
-	for _, s := range t.Slices {
-		if s.Once {
-			return s.Index
-		}
-	}
-	if t.Boot0 != 0 {
-		return t.Boot0
-	}
-	for _, s := range t.Slices {
-		if s.Active {
-			return s.Index
-		}
-	}
-	return 0
-}
-
-// CanTryOnce reports whether the loader of this scheme can boot a slice once and go back by itself.
-func (t *Table) CanTryOnce() bool { return t.Scheme == "GPT" }
 
 func sectorAt(r io.ReaderAt, n, size int64) ([]byte, error) {
 	if n < 0 || (n+1)*Sector > size {
@@ -153,49 +135,51 @@ func readMBR(mbr []byte, size int64) (*Table, error) {
 			return nil, err
 		}
 	}
-	if hasBoot0(mbr) {
-		if n := int(mbr[boot0Default]); n < 4 {
-			t.Boot0 = n + 1
+	t.Loader = PlainMBR
+	if at := boot0Default(mbr); at > 0 {
+		t.Loader, t.option, t.offered = Boot0, option(mbr[at]), mbr[at+2]&0x0f
+		if _, ok := t.Slice(int(t.option) + 1); ok {
+			t.Boot0 = int(t.option) + 1
 		}
 	}
 	return t, nil
 }
 
-// boot0Default is the byte in which boot0 keeps the slice that it takes by default, counted from 0 (boot0cfg -s).
-const boot0Default = 0x1b9
+// boot0's first instructions, and the text before its data: boot0bs of usr.sbin/boot0cfg/boot0cfg.c. The first instructions are those of /boot/mbr too.
+var (
+	boot0Code = []byte{0xfc, 0x31, 0xc0, 0x8e, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c}
+	boot0Text = []byte("Drive ")
+)
 
-// hasBoot0 tells boot0 by its first instructions and its text, as boot0cfg(8) does.
-func hasBoot0(mbr []byte) bool {
-	return bytes.HasPrefix(mbr, []byte{0xfc, 0x31, 0xc0, 0x8e, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c}) && bytes.Equal(mbr[0x1b2:0x1b8], []byte("Drive "))
+// boot0Forms are boot0's two: where its text stands, and the slice that it takes by default, counted from 0 (boot0cfg -s).
+var boot0Forms = []struct{ text, option int }{
+	{0x1b2, 0x1b9},
+	{0x1ae, 0x1b5}, // with a volume serial number at 0x1b8: what FreeBSD builds
 }
 
-// Activate makes a slice the one that boots from now on; with once, where CanTryOnce, the next time alone.
-func Activate(d Device, size int64, index int, once bool) error {
-	t, err := Read(d, size)
-	if err != nil {
-		return err
+// option is boot0's byte: 0 to 3 are slices, the others are none.
+type option byte
+
+func (o option) text() string {
+	switch {
+	case o < 4:
+		return fmt.Sprintf("slice %d, which is not there", o+1)
+	case o == 4:
+		return "F5, another disk"
+	case o == 5:
+		return "F6, the network"
 	}
-	if _, ok := t.Slice(index); !ok {
-		return fmt.Errorf("no slice %d: %w", index, ErrTable)
+	return fmt.Sprintf("%d, which is nothing", byte(o))
+}
+
+// boot0Default is where the boot0 of this sector keeps its default; 0 where it has none.
+func boot0Default(mbr []byte) int {
+	for _, f := range boot0Forms {
+		if bytes.HasPrefix(mbr, boot0Code) && bytes.HasPrefix(mbr[f.text:], boot0Text) {
+			return f.option
+		}
 	}
-	if t.gpt != nil {
-		return t.gpt.activate(d, size, index, once)
-	}
-	if once {
-		return errors.New("an MBR cannot boot a slice once")
-	}
-	mbr, err := sectorAt(d, 0, size)
-	if err != nil {
-		return err
-	}
-	for i := range 4 {
-		entry(mbr, i)[0] = 0
-	}
-	entry(mbr, index-1)[0] = 0x80
-	if hasBoot0(mbr) {
-		mbr[boot0Default] = byte(index - 1)
-	}
-	return put(d, mbr, 0)
+	return 0
 }
 
 // put writes sectors, brings them to stable storage, and reads them back.

@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,37 +64,216 @@ func gptDrive() *drive {
 	return d
 }
 
-func (d *drive) size() int64 { return int64(len(d.data)) }
-
-func TestMBR(t *testing.T) {
-	t.Parallel()
-	d := nano()
+// activate makes a slice the next one, from now on or once.
+func activate(d *drive, c Choice) error {
 	tab, err := Read(d, d.size())
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if tab.Scheme != "MBR" || len(tab.Slices) != 3 || tab.Boot0 != 1 || tab.Next() != 1 || tab.CanTryOnce() ||
-		tab.Slices[1] != (Slice{Index: 2, Start: 900 * Sector, Size: 800 * Sector, Type: "freebsd"}) {
-		t.Errorf("%+v", tab)
-	}
-	before := bytes.Clone(d.data)
-	if err := Activate(d, d.size(), 2, false); err != nil {
-		t.Fatal(err)
-	}
-	tab, err = Read(d, d.size())
-	if err != nil || tab.Next() != 2 || tab.Boot0 != 2 || tab.Slices[0].Active || !tab.Slices[1].Active {
-		t.Errorf("%+v, %v", tab, err)
-	}
-	for i := range before {
-		if before[i] != d.data[i] && i != 0x1be && i != 0x1ce && i != 0x1b9 {
-			t.Errorf("byte %#x was changed", i)
+	return tab.Apply(d, d.size(), c)
+}
+
+func (d *drive) size() int64 { return int64(len(d.data)) }
+
+// Both forms of boot0, and code that is none: only the active flags and the byte of the form that is there are written.
+func TestMBR(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]int{"boot0": 0x1b5, "old boot0": 0x1b9, "mbr": 0, "": 0} {
+		d := nano()
+		disktest.Code(d.data, name, 1)
+		tab, err := Read(d, d.size())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := 0
+		if at > 0 {
+			want = 1
+		}
+		if tab.Scheme != "MBR" || len(tab.Slices) != 3 || tab.Boot0 != want || (tab.Loader == Boot0) != (at > 0) || tab.Next() != 1 || tab.CanTryOnce() ||
+			tab.Slices[1] != (Slice{Index: 2, Start: 900 * Sector, Size: 800 * Sector, Type: "freebsd"}) || tab.Doubts() != nil {
+			t.Errorf("%q: %+v", name, tab)
+		}
+		before := bytes.Clone(d.data)
+		if err := tab.Apply(d, d.size(), Choice{Slice: 2}); err != nil {
+			t.Fatal(err)
+		}
+		tab, err = Read(d, d.size())
+		if err != nil || tab.Next() != 2 || tab.Boot0 != 2*want || tab.Slices[0].Active || !tab.Slices[1].Active || tab.Doubts() != nil {
+			t.Errorf("%q: %+v, %v", name, tab, err)
+		}
+		for i := range before {
+			if before[i] != d.data[i] && i != 0x1be && i != 0x1ce && i != at {
+				t.Errorf("%q: byte %#x was changed", name, i)
+			}
+		}
+		if err := activate(d, Choice{Slice: 4}); !errors.Is(err, ErrTable) {
+			t.Errorf("%q: a slice that is not there: %v", name, err)
+		}
+		if err := activate(d, Choice{Slice: 2, Once: true, Back: 1}); !errors.Is(err, ErrLoader) {
+			t.Errorf("%q: an MBR boots once: %v", name, err)
 		}
 	}
-	if err := Activate(d, d.size(), 4, false); !errors.Is(err, ErrTable) {
-		t.Errorf("a slice that is not there: %v", err)
+}
+
+// What boot0's byte and mask and the active flags say together is what the model of boot0 and boot1, or of /boot/mbr, boots; and a doubt stands there
+// wherever the byte and the flag do not name one slice.
+func TestWhatAnMBRBoots(t *testing.T) {
+	t.Parallel()
+	for _, form := range []string{"boot0", "old boot0", "mbr"} {
+		for bits := range 1 << 10 {
+			option, mask, active := bits&7, bits>>3&7, bits>>6&7
+			d := nano()
+			disktest.Code(d.data, form, option+1)
+			for i, at := range map[string]int{"boot0": 0x1b7, "old boot0": 0x1bb} {
+				if i == form {
+					d.data[at] = 0x80 | byte(mask)
+				}
+			}
+			for i := range 3 {
+				entry(d.data, i)[0] = byte(active>>i&1) << 7
+			}
+			if bits>>9 != 0 {
+				entry(d.data, 2)[4] = 0x83
+			}
+			tab, err := Read(d, d.size())
+			if err != nil {
+				t.Fatal(err)
+			}
+			boots := disktest.Boot0
+			if form == "mbr" {
+				boots = disktest.PlainMBR
+			}
+			want := boots(d.data)
+			if form == "mbr" && want != 0 && active == 4 || form != "mbr" && option == 2 && bits>>9 != 0 {
+				continue // another system's slice: what boots there is its own affair
+			}
+			if tab.Next() != want {
+				t.Errorf("%s, default %d, mask %#x, active %03b: %d is next, and %d boots", form, option, mask, active, tab.Next(), want)
+			}
+			one := active == 1<<option && mask>>option&1 == 1
+			if form == "mbr" {
+				one = active == 1 || active == 2 || active == 4
+			}
+			if one != (len(tab.Doubts()) == 0) {
+				t.Errorf("%s, default %d, mask %#x, active %03b: %q", form, option, mask, active, tab.Doubts())
+			}
+		}
 	}
-	if err := Activate(d, d.size(), 2, true); err == nil {
-		t.Error("an MBR boots once")
+}
+
+// Every state of two slices' and a third partition's marks: what is next is what the model of gptboot boots where everything loads.
+func TestWhatAGPTBoots(t *testing.T) {
+	t.Parallel()
+	for bits := range 1 << 9 {
+		d := threeParts(bits)
+		tab, err := Read(d, d.size())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := disktest.GPTBoot(d.data, func(int) bool { return true }); tab.Next() != want {
+			t.Errorf("%09b: %d is next, and %d boots", bits, tab.Next(), want)
+		}
+	}
+}
+
+// threeParts is a GPT with UFS in 1, 2 and 4, each with any of the three marks.
+func threeParts(bits int) *drive {
+	d := &drive{data: make([]byte, 128*Sector)}
+	disktest.GPT(d.data, disktest.Slice{Index: 1, Start: 40, Count: 10}, disktest.Slice{Index: 2, Start: 50, Count: 10},
+		disktest.Slice{Index: 4, Start: 60, Count: 10})
+	for n, i := range []int{1, 2, 4} {
+		disktest.SetAttrs(d.data, i, uint64(bits>>(3*n)&7)<<57)
+	}
+	return d
+}
+
+// From every state of the marks every choice ends with what was asked for and nothing half marked, by the writer and by the commands alike; and cut short
+// anywhere between, what boots is what booted before, or what is chosen, or what it is to go back to.
+func TestEveryChoiceFromEveryState(t *testing.T) {
+	t.Parallel()
+	loads := func(int) bool { return true }
+	for bits := range 1 << 9 {
+		for _, c := range []Choice{{Slice: 1}, {Slice: 2}, {Slice: 1, Once: true, Back: 2}, {Slice: 2, Once: true, Back: 1}} {
+			d, by := threeParts(bits), threeParts(bits)
+			tab, _ := Read(d, d.size())
+			before := tab.Next()
+			marks, err := tab.Marks(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range marks {
+				verb := map[bool]string{true: "set", false: "unset"}[m.Set]
+				if err := disktest.Command(by.data, "gpart", verb, "-a", m.Name, "-i", fmt.Sprint(m.Slice), "ada0"); err != nil {
+					t.Fatal(err)
+				}
+				if now := disktest.GPTBoot(bytes.Clone(by.data), loads); now != before && now != c.Slice && now != c.keep() {
+					t.Errorf("%09b, %+v: after %+v of %+v %d boots", bits, c, m, marks, now)
+				}
+				for n, i := range []int{1, 2, 4} { // a trial that is called off does not stay for good
+					if bits>>(3*n)&6 == 6 && disktest.Attrs(by.data, i)>>58 == 2 && i != c.keep() {
+						t.Errorf("%09b, %+v: after %+v of %+v partition %d stays", bits, c, m, marks, i)
+					}
+				}
+			}
+			if err := tab.Apply(d, d.size(), c); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(d.data, by.data) {
+				t.Errorf("%09b, %+v: the writer's disk is not the one of %+v", bits, c, marks)
+			}
+			want := map[int]uint64{1: 0, 2: 0, 4: 0}
+			want[c.keep()] = 1 << 59
+			if c.Once {
+				want[c.Slice] = 1<<59 | 1<<58
+			}
+			for i, w := range want {
+				if got := disktest.Attrs(d.data, i); got != w {
+					t.Errorf("%09b, %+v: partition %d has %#x, want %#x", bits, c, i, got>>57, w>>57)
+				}
+			}
+			tab, _ = Read(d, d.size())
+			if left, err := tab.Marks(c); err != nil || len(left) > 0 || tab.Next() != c.Slice {
+				t.Errorf("%09b, %+v: %+v are left, %v", bits, c, left, err)
+			}
+		}
+	}
+}
+
+// Each loader chooses by what its source says, and is asked for no more.
+func TestLoaders(t *testing.T) {
+	t.Parallel()
+	for l, c := range map[Loader]struct{ first, marked int }{
+		GPTBoot: {1, 4}, GPTBootEFI: {1, 4}, Unknown: {1, 4}, Boot1EFI: {1, 1}, LoaderEFI: {1, 1}, "another": {1, 1},
+	} {
+		for marks, want := range map[int]int{0: c.first, 4 << 6: c.marked} {
+			tab, err := Read(threeParts(marks), 128*Sector)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tab.Loader = l
+			if tab.Next() != want || tab.CanTryOnce() != (l == GPTBoot || l == GPTBootEFI) {
+				t.Errorf("%q: %d is next of %#x, once %v", l, tab.Next(), marks, tab.CanTryOnce())
+			}
+			_, err = tab.Marks(Choice{Slice: 2})
+			if h := tab.Honours(); (h == Nothing) != errors.Is(err, ErrLoader) || (h == BootMe && l != Unknown) != (tab.Doubts() == nil) {
+				t.Errorf("%q: %v, %q", l, err, tab.Doubts())
+			}
+			if _, err := tab.Marks(Choice{Slice: want}); err != nil {
+				t.Errorf("%q: what is next anyway: %v", l, err)
+			}
+		}
+	}
+	for l, x := range loaders {
+		if (x.source == "") != (l == Unknown) {
+			t.Errorf("%q names no source", l)
+		}
+	}
+	tab := &Table{Scheme: "GPT", Slices: []Slice{{Index: 1, Type: "efi"}, {Index: 2, Type: "freebsd-ufs"}}}
+	if gptLoader(tab) != Unknown {
+		t.Error("an EFI system partition is not read")
+	}
+	if tab.Slices[0].Type = "freebsd-boot"; gptLoader(tab) != GPTBoot {
+		t.Error("freebsd-boot is no gptboot")
 	}
 }
 
@@ -117,7 +297,7 @@ func TestGPT(t *testing.T) {
 		}
 	}
 	whole := bytes.Clone(d.data)
-	if err := Activate(d, d.size(), 3, true); err != nil {
+	if err := activate(d, Choice{Slice: 3, Once: true, Back: 2}); err != nil {
 		t.Fatal(err)
 	}
 	tab, _ = Read(d, d.size())
@@ -126,14 +306,14 @@ func TestGPT(t *testing.T) {
 	}
 	next(3)
 	d.data = bytes.Clone(whole)
-	if err := Activate(d, d.size(), 3, false); err != nil {
+	if err := activate(d, Choice{Slice: 3}); err != nil {
 		t.Fatal(err)
 	}
 	next(3)
 	// Of a damaged first copy the other is written alone.
 	d.data = bytes.Clone(whole)
 	d.data[Sector+60] ^= 1
-	if err := Activate(d, d.size(), 3, false); err != nil {
+	if err := activate(d, Choice{Slice: 3}); err != nil {
 		t.Fatal(err)
 	}
 	if tab, err := Read(d, d.size()); err != nil || tab.Next() != 3 {
@@ -141,30 +321,47 @@ func TestGPT(t *testing.T) {
 	}
 }
 
-// Cut short at any write, torn or not, a table can be read, and says the old or the new.
-func TestActivateCutShort(t *testing.T) {
+// Cut short at any write, torn or not, a table can be read, and what boots is what booted before or what was chosen.
+func TestApplyCutShort(t *testing.T) {
 	t.Parallel()
-	for name, fresh := range map[string]func() *drive{"MBR": nano, "GPT": gptDrive} {
+	type start struct {
+		name  string
+		fresh func() *drive
+		c     Choice
+	}
+	starts := []start{{"boot0", nano, Choice{Slice: 2}}, {"GPT", gptDrive, Choice{Slice: 3}}, {"GPT", gptDrive, Choice{Slice: 3, Once: true, Back: 2}}}
+	for _, form := range []string{"old boot0", "mbr"} {
+		starts = append(starts, start{form, func() *drive { d := nano(); disktest.Code(d.data, form, 1); return d }, Choice{Slice: 2}})
+	}
+	for bits := range 1 << 6 {
+		for _, c := range []Choice{{Slice: 1}, {Slice: 2}, {Slice: 1, Once: true, Back: 2}, {Slice: 2, Once: true, Back: 1}} {
+			starts = append(starts, start{fmt.Sprintf("GPT %06b", bits), func() *drive { return threeParts(bits) }, c})
+		}
+	}
+	for _, s := range starts {
 		for _, torn := range []bool{false, true} {
-			if name == "MBR" && torn {
+			if !strings.HasPrefix(s.name, "GPT") && torn {
 				continue // a sector is written whole
 			}
 			for n := 1; ; n++ {
-				d := fresh()
+				if n > 100 {
+					t.Fatalf("%s, %+v: no end of operations", s.name, s.c)
+				}
+				d := s.fresh()
 				old, _ := Read(d, d.size())
-				target := old.Slices[1].Index
 				d.failAt, d.torn = n, torn
-				err := Activate(d, d.size(), target, false)
+				err := activate(d, s.c)
 				tab, rerr := Read(d, d.size())
-				if rerr != nil || tab.Next() != old.Next() && tab.Next() != target {
-					t.Fatalf("%s, operation %d: %+v, %v", name, n, tab, rerr)
+				if rerr != nil || tab.Next() != old.Next() && tab.Next() != s.c.Slice {
+					t.Fatalf("%s, %+v, operation %d: %+v, %v", s.name, s.c, n, tab, rerr)
 				}
-				if err == nil {
-					if tab.Next() != target || n < 2 {
-						t.Errorf("%s: %+v after %d operations", name, tab, n)
-					}
-					break
+				if err != nil {
+					continue
 				}
+				if left, merr := tab.Marks(s.c); merr != nil || len(left) > 0 || tab.Next() != s.c.Slice {
+					t.Errorf("%s, %+v: %+v after %d operations, %v is left", s.name, s.c, tab, n, left)
+				}
+				break
 			}
 		}
 	}
@@ -242,7 +439,7 @@ func TestOthersReadThem(t *testing.T) {
 			t.Logf("no %s here", tool)
 			continue
 		}
-		if err := Activate(c.d, c.d.size(), map[string]int{"sfdisk": 1, "sgdisk": 3}[tool], false); err != nil {
+		if err := activate(c.d, Choice{Slice: map[string]int{"sfdisk": 1, "sgdisk": 3}[tool]}); err != nil {
 			t.Fatal(err)
 		}
 		file := filepath.Join(t.TempDir(), "disk")
@@ -283,7 +480,7 @@ func FuzzRead(f *testing.F) {
 		}
 		if n := tab.Next(); n != 0 {
 			if _, ok := tab.Slice(n); ok {
-				if err := Activate(d, d.size(), n, false); err != nil {
+				if err := tab.Apply(d, d.size(), Choice{Slice: n}); err != nil {
 					t.Fatal(err)
 				}
 			}

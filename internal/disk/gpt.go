@@ -69,7 +69,24 @@ func readGPT(r io.ReaderAt, size int64) (*Table, error) {
 			return nil, err
 		}
 	}
+	t.Loader = gptLoader(t)
 	return t, nil
+}
+
+// gptLoader is what boots a GPT as far as its table says. With an EFI system partition and no freebsd-boot it does not: what is in that
+// partition says more. With neither, whatever boots the disk from outside is taken to do as gptboot does.
+func gptLoader(t *Table) Loader {
+	efi := false
+	for _, s := range t.Slices {
+		if s.Type == "freebsd-boot" {
+			return GPTBoot
+		}
+		efi = efi || s.Type == "efi"
+	}
+	if efi {
+		return Unknown
+	}
+	return GPTBoot
 }
 
 func gptLabel(b []byte) string {
@@ -129,44 +146,6 @@ func headerSum(h []byte) uint32 {
 	b := slices.Clone(h[:binary.LittleEndian.Uint32(h[12:])])
 	clear(b[16:20])
 	return crc32.ChecksumIEEE(b)
-}
-
-// activate sets attributes in both copies: first the one that was not read, which then is whole and new while the other is written. Entries come
-// before their header, so that a copy that is cut short has a wrong checksum and the other counts.
-func (g *gpt) activate(d Device, size int64, index int, once bool) error {
-	n := len(g.entries) / g.size
-	for i := 1; i <= n; i++ {
-		e := g.entry(i)
-		if bytes.Equal(e[:16], make([]byte, 16)) {
-			continue
-		}
-		attrs := binary.LittleEndian.Uint64(e[48:])
-		switch {
-		case i == index && once:
-			attrs |= attrBootMe | attrOnce
-			attrs &^= attrFailed
-		case i == index:
-			attrs |= attrBootMe
-			attrs &^= attrOnce | attrFailed
-		case once:
-			attrs &^= attrOnce // the one that boots otherwise stays
-		default:
-			attrs &^= attrBootMe | attrOnce
-		}
-		binary.LittleEndian.PutUint64(e[48:], attrs)
-	}
-	back, err := readCopy(d, g.other, size)
-	if err != nil { // what is damaged is not written to: gpart recover mends it, from this one
-		return g.write(d)
-	}
-	if len(back.entries) != len(g.entries) {
-		return fmt.Errorf("%w: the two copies differ in size", ErrTable)
-	}
-	back.entries = slices.Clone(g.entries)
-	if err := back.write(d); err != nil {
-		return err
-	}
-	return g.write(d)
 }
 
 func (g *gpt) write(d Device) error {

@@ -18,12 +18,10 @@ type Slice struct {
 	Label        string // GPT's
 }
 
-// MBR is the first sector of a disk with boot0, which takes a slice by default.
+// MBR is the first sector of a disk with the boot0 that FreeBSD builds, which takes a slice by default.
 func MBR(boot0 int, slices ...Slice) []byte {
 	b := make([]byte, sector)
-	copy(b, []byte{0xfc, 0x31, 0xc0, 0x8e, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c})
-	copy(b[0x1b2:], "Drive ")
-	b[0x1b9] = byte(boot0 - 1)
+	Code(b, "boot0", boot0)
 	for _, s := range slices {
 		e := b[0x1be+16*(s.Index-1):]
 		if s.Active {
@@ -35,6 +33,22 @@ func MBR(boot0 int, slices ...Slice) []byte {
 	}
 	b[510], b[511] = 0x55, 0xaa
 	return b
+}
+
+// Code replaces the code before an MBR's slices: "boot0", "old boot0" without a volume serial number, "mbr", or "" for none.
+func Code(b []byte, name string, boot0 int) {
+	clear(b[:0x1be])
+	if name == "" {
+		return
+	}
+	copy(b, []byte{0xfc, 0x31, 0xc0, 0x8e, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c})
+	at := map[string]int{"boot0": 0x1ae, "old boot0": 0x1b2}[name]
+	if at == 0 {
+		copy(b[0x150:], "Invalid partition table\x00")
+		return
+	}
+	copy(b[at:], "Drive ")
+	b[at+7], b[at+8], b[at+9] = byte(boot0-1), 0x80, 0x8f
 }
 
 // Part is a partition of a label, in sectors.
@@ -76,6 +90,7 @@ func GPT(disk []byte, slices ...Slice) {
 	le := binary.LittleEndian
 	last := uint64(len(disk)/sector - 1)
 	copy(disk, MBR(1, Slice{Index: 1, Start: 1, Count: uint32(last), Type: 0xee}))
+	Code(disk, "", 0)
 	list := make([]byte, entries*entrySize)
 	for _, s := range slices {
 		e := list[entrySize*(s.Index-1):]

@@ -1,0 +1,138 @@
+package disk
+
+// Loader names what boots a disk: the code that chooses between its slices.
+type Loader string
+
+// The loaders. Which one a GPT has stands in no table: whoever reads its EFI system partition sets
+// Table.Loader, after Read.
+const (
+	Unknown    Loader = ""
+	Boot0      Loader = "boot0"       // and after it boot1 and boot2 of a slice
+	PlainMBR   Loader = "mbr"         // /boot/mbr, or any other code that boots the active slice
+	GPTBoot    Loader = "gptboot"     // from a freebsd-boot partition, by pmbr
+	GPTBootEFI Loader = "gptboot.efi" // from the EFI system partition
+	Boot1EFI   Loader = "boot1.efi"
+	LoaderEFI  Loader = "loader.efi" // straight from the EFI system partition
+)
+
+// Honours is what a loader chooses a slice by.
+type Honours int
+
+// What they honour.
+const (
+	Nothing Honours = iota // it takes the first slice with a system, whatever a table says
+	Active                 // the active flag
+	// DefaultAndActive is boot0's byte and the active flag: boot0 starts the boot1 of its default, and that
+	// one looks for the active slice.
+	DefaultAndActive
+	BootMe // bootme, and with it bootonce
+)
+
+// loaders is what boots what. Read in FreeBSD 13.2 and 15, where they are the same.
+var loaders = map[Loader]struct {
+	honours Honours
+	once    bool
+	source  string // where FreeBSD's sources say so
+}{
+	Unknown:    {BootMe, false, ""}, // marks are set as gptboot would have them, and a trial is not left to it
+	Boot0:      {DefaultAndActive, false, "stand/i386/boot0/boot0.S use_default; stand/i386/boot2/boot1.S main.1"},
+	PlainMBR:   {Active, false, "stand/i386/mbr/mbr.S main; stand/i386/boot2/boot1.S main.1"},
+	GPTBoot:    {BootMe, true, "stand/libsa/gpt.c gptfind, gptbootconv; stand/i386/gptboot/gptboot.c"},
+	GPTBootEFI: {BootMe, true, "stand/libsa/gpt.c gptfind, gptbootconv; stand/efi/gptboot/proto.c choice_protocol"},
+	Boot1EFI:   {Nothing, false, "stand/efi/boot1/proto.c choice_protocol"},
+	LoaderEFI:  {Nothing, false, "stand/efi/loader/main.c find_currdev"},
+}
+
+// Honours is what the disk's loader chooses by. One that this table does not list honours nothing.
+func (t *Table) Honours() Honours {
+	h := loaders[t.Loader].honours
+	if h == BootMe && t.Scheme != "GPT" { // attributes that an MBR has not
+		return Active
+	}
+	return h
+}
+
+// CanTryOnce reports whether the disk's loader can boot a slice once and go back by itself.
+func (t *Table) CanTryOnce() bool { return t.Scheme == "GPT" && loaders[t.Loader].once }
+
+// Next is the index of the slice that the next boot takes, as the disk's loader chooses; 0 where that is none
+// of this table, or nobody knows.
+func (t *Table) Next() int {
+	switch t.Honours() {
+	case Active:
+		return t.active()
+	case DefaultAndActive:
+		return t.boot0Next()
+	case BootMe:
+		return t.gptNext()
+	}
+	for _, s := range t.Slices {
+		if s.Type == "freebsd" || s.Type == "freebsd-ufs" || s.Type == "freebsd-zfs" {
+			return s.Index
+		}
+	}
+	return 0
+}
+
+// active is the slice with the active flag; 0 where several have it, which /boot/mbr refuses.
+func (t *Table) active() int {
+	n := 0
+	for _, s := range t.Slices {
+		if s.Active && n != 0 {
+			return 0
+		}
+		if s.Active {
+			n = s.Index
+		}
+	}
+	return n
+}
+
+// boot0Next follows boot0 to the boot1 of its default, and that one to the first active slice of FreeBSD, or
+// to the first at all. A default that boot0 does not offer makes it wait for a key; another system's code
+// takes its own slice.
+func (t *Table) boot0Next() int {
+	s, ok := t.Slice(t.Boot0)
+	if !ok || !t.offers(t.Boot0) {
+		return 0
+	}
+	if s.Type != "freebsd" {
+		return t.Boot0
+	}
+	first := 0
+	for _, s := range t.Slices {
+		if s.Type != "freebsd" {
+			continue
+		}
+		if s.Active {
+			return s.Index
+		}
+		if first == 0 {
+			first = s.Index
+		}
+	}
+	return first
+}
+
+// offers reports whether boot0's menu has a slice.
+func (t *Table) offers(n int) bool { return n >= 1 && n <= 4 && t.offered&(1<<(n-1)) != 0 }
+
+// gptNext looks as gptboot does: for what has bootme and bootonce; for bootme alone; and where nothing has
+// it, for the first with UFS.
+func (t *Table) gptNext() int {
+	first := 0
+	for _, once := range []bool{true, false} {
+		for _, s := range t.Slices {
+			if s.Type != "freebsd-ufs" {
+				continue
+			}
+			if s.Active && s.Once == once {
+				return s.Index
+			}
+			if first == 0 {
+				first = s.Index
+			}
+		}
+	}
+	return first
+}

@@ -1,0 +1,227 @@
+package nano
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"cfgd/internal/disk"
+	"cfgd/internal/run"
+)
+
+// Activation is how a slice is made the next one to boot.
+type Activation struct {
+	Slice int
+	Once  bool // and the running one again, unless it is confirmed
+}
+
+func (m *Machine) choice(a Activation) disk.Choice {
+	return disk.Choice{Slice: a.Slice, Once: a.Once, Back: m.Running}
+}
+
+// Commands are what an activation runs where commands do it; none where the table says it already.
+func (m *Machine) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
+	marks, err := t.Marks(m.choice(a))
+	var all []run.Cmd
+	for _, x := range marks {
+		n := strconv.Itoa(x.Slice)
+		switch {
+		case x.Name == disk.Boot0Default:
+			all = append(all, run.Command("boot0cfg", "-s", n, m.Drive))
+		case x.Set:
+			all = append(all, run.Command("gpart", "set", "-a", x.Name, "-i", n, m.Drive))
+		default:
+			all = append(all, run.Command("gpart", "unset", "-a", x.Name, "-i", n, m.Drive))
+		}
+	}
+	return all, err
+}
+
+// Activate makes a slice the next one to boot, and sees that the disk says so.
+func (m *Machine) Activate(ctx context.Context, a Activation) error {
+	t, err := m.Table(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.apply(ctx, t, a); err != nil {
+		return err
+	}
+	if t, err = m.Table(ctx); err != nil {
+		return err
+	}
+	left, err := t.Marks(m.choice(a))
+	if err != nil {
+		return err
+	}
+	if t.Next() != a.Slice || len(left) > 0 {
+		why := append([]string{"the table still says that " + m.NextName(t) + " boots next"}, t.Doubts()...)
+		return errors.New(strings.Join(why, "; "))
+	}
+	return m.remember(a.Slice)
+}
+
+func (m *Machine) apply(ctx context.Context, t *disk.Table, a Activation) error {
+	if m.Command {
+		commands, err := m.Commands(t, a)
+		if err != nil {
+			return err
+		}
+		for _, c := range commands {
+			if _, err := m.Run.Run(ctx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	f, size, err := m.open(ctx, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return t.Apply(f, size, m.choice(a))
+}
+
+// NextName is the name of the slice that boots next, "?" where that is none of the table's, or nobody knows.
+func (m *Machine) NextName(t *disk.Table) string {
+	if n := t.Next(); n != 0 {
+		return m.Name(n)
+	}
+	return "?"
+}
+
+// Doubts are what makes unsure which slice boots next, in words.
+func (m *Machine) Doubts(t *disk.Table) []string {
+	all := t.Doubts()
+	next := t.Next()
+	code := codeSlices(t)
+	if next != 0 && len(code) == 2 && next != code[0].Index && next != code[1].Index {
+		all = append(all, m.Name(next)+" boots next, which is no slice for a system: cfgd nano activate takes that from it")
+	}
+	return all
+}
+
+// The note of what was chosen since the machine started stands where nothing outlives a start. It tells a
+// choice that was not tried yet from a trial that goes on: the loader's marks are the same for both.
+func (m *Machine) note() string { return filepath.Join(m.RunDir, "nano.next") }
+
+func (m *Machine) remember(slice int) error {
+	if m.RunDir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(m.RunDir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(m.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644)
+}
+
+func (m *Machine) chosen() int {
+	b, err := os.ReadFile(m.note())
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+}
+
+// trying reports whether the running slice was booted once by its loader, which takes the other one again
+// next time.
+func (m *Machine) trying(t *disk.Table) bool {
+	for _, s := range codeSlices(t) {
+		if s.Index == t.Next() {
+			return t.CanTryOnce() && s.Index != m.Running && !s.Once && m.chosen() != s.Index
+		}
+	}
+	return false
+}
+
+// Decision is which slice boots from now on.
+type Decision struct {
+	Slice    Slice
+	Off      string    // the slice that was to boot next, and does not any more: it was not tried; "" for none
+	Commands []run.Cmd // what is run, where commands do it
+}
+
+// Pick chooses a slice.
+type Pick func(m *Machine, all []Slice, t *disk.Table) *Slice
+
+// Confirm is the running slice.
+func Confirm(_ *Machine, all []Slice, _ *disk.Table) *Slice {
+	for i := range all {
+		if all[i].Running {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+// Rollback is the running slice where another one was chosen to boot next; else, as where the running one is
+// only tried, the other one.
+func Rollback(m *Machine, all []Slice, t *disk.Table) *Slice {
+	if t.Next() == m.Running || m.trying(t) {
+		return Other(all)
+	}
+	return Confirm(m, all, t)
+}
+
+// Named is a slice by its name or number.
+func Named(name string) Pick {
+	return func(_ *Machine, all []Slice, _ *disk.Table) *Slice {
+		for i := range all {
+			if name == all[i].Name || name == strconv.Itoa(all[i].Index) {
+				return &all[i]
+			}
+		}
+		return nil
+	}
+}
+
+// ErrNoSlice says that a slice is none for systems.
+var ErrNoSlice = errors.New("is no slice for a system")
+
+// Plan says what Decide would do.
+func (m *Machine) Plan(ctx context.Context, pick Pick) (*Decision, error) {
+	all, t, err := m.Slices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	x := pick(m, all, t)
+	if x == nil {
+		return nil, fmt.Errorf("that %w: %s and %s are", ErrNoSlice, all[0].Name, all[1].Name)
+	}
+	if x.Image.Trouble != "" && !x.Running {
+		return nil, fmt.Errorf("%s holds no system that can be read: %s", x.Name, x.Image.Trouble)
+	}
+	d := &Decision{Slice: *x}
+	if next := t.Next(); next != 0 && next != x.Index && !m.trying(t) {
+		d.Off = m.Name(next)
+	}
+	d.Commands, err = m.Commands(t, Activation{Slice: x.Index})
+	return d, err
+}
+
+// Decide makes a slice the one that boots from now on, and ends what trial there is: somebody has decided.
+func (m *Machine) Decide(ctx context.Context, pick Pick, trials *Trials) (*Decision, error) {
+	unlock, err := m.Lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	d, err := m.Plan(ctx, pick)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Activate(ctx, Activation{Slice: d.Slice.Index}); err != nil {
+		return nil, err
+	}
+	if trials == nil {
+		return d, nil
+	}
+	if err := trials.drop(ctx); err != nil {
+		return d, fmt.Errorf("%s boots next, but the note of a trial in cfg is still there: %w", d.Slice.Name, err)
+	}
+	return d, nil
+}

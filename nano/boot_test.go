@@ -1,0 +1,544 @@
+package nano
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cfgd/config"
+	"cfgd/internal/disk"
+	"cfgd/internal/disk/disktest"
+	"cfgd/internal/run"
+)
+
+// sliceLen is the length of each of two slices, in sectors.
+const sliceLen = 1200
+
+// tinyImage is a system of a few files.
+func tinyImage(t testing.TB) []byte {
+	if _, err := exec.LookPath("makefs"); err != nil {
+		t.Skip("no makefs here")
+	}
+	tree, file := t.TempDir(), filepath.Join(t.TempDir(), "image")
+	if err := os.MkdirAll(filepath.Join(tree, baseEtc), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(1024*sector), file, tree).CombinedOutput()
+	if err != nil {
+		t.Fatalf("makefs: %v: %s", err, out)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// world is all that outlives a command: the disk, what runs, what stands in the run directory, the note in
+// cfg.
+type world struct {
+	disk    string
+	running int
+	chosen  string
+	trial   string
+}
+
+// host is a machine of a kind, set to a world before each operation.
+type host struct {
+	testing.TB
+	kind    string // boot0, old boot0, mbr, GPT
+	command bool
+	dir     string
+	image   []byte
+	failAt  int    // the command that fails, counted from 1; 0 for none
+	idle    string // the command that does nothing, and says that all is well
+	ran     int
+	now     world
+}
+
+func (h *host) machine() *Machine {
+	kind := "s"
+	if h.kind == "GPT" {
+		kind = "p"
+	}
+	return &Machine{Nano: config.Nano{Drive: "ada0", Kind: kind, Running: h.now.running}, File: h.path("ada0"),
+		RunDir: h.path("run"), Run: h, Command: h.command,
+		Mounted: func() ([]string, error) { return nil, nil }}
+}
+
+func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
+
+func (h *host) must(err error) {
+	h.Helper()
+	if err != nil {
+		h.Fatal(err)
+	}
+}
+
+// Run does what gpart and boot0cfg do to the disk.
+func (h *host) Run(_ context.Context, c run.Cmd) (string, error) {
+	if h.ran++; h.ran == h.failAt {
+		return "", errDisk
+	}
+	if c.Name == h.idle {
+		return "", nil
+	}
+	d, err := os.ReadFile(h.path("ada0"))
+	h.must(err)
+	h.must(disktest.Command(d, strings.Fields(c.String())...))
+	h.must(os.WriteFile(h.path("ada0"), d, 0o600))
+	return "", nil
+}
+
+func newHost(t testing.TB, kind string, command bool, image []byte) *host {
+	h := &host{TB: t, kind: kind, command: command, dir: t.TempDir(), image: image}
+	d := make([]byte, (2*sliceLen+200)*sector)
+	first := disktest.Slice{Index: 1, Start: 63, Count: sliceLen, Type: 0xa5, Active: true}
+	second := disktest.Slice{Index: 2, Start: 100 + sliceLen, Count: sliceLen, Type: 0xa5}
+	letter := "s"
+	if kind == "GPT" {
+		letter = "p"
+		disktest.GPT(d, first, second)
+	} else {
+		copy(d, disktest.MBR(1, first, second))
+		disktest.Code(d, kind, 1)
+	}
+	for i, s := range []disktest.Slice{first, second} {
+		copy(d[s.Start*sector:], image)
+		h.must(os.WriteFile(h.path(fmt.Sprintf("ada0%s%d", letter, i+1)), make([]byte, sliceLen*sector), 0o600))
+	}
+	h.set(world{disk: string(d), running: 1})
+	return h
+}
+
+func (h *host) set(w world) {
+	h.now, h.ran = w, 0
+	h.must(os.WriteFile(h.path("ada0"), []byte(w.disk), 0o600))
+	h.must(os.RemoveAll(h.path("run")))
+	h.must(os.MkdirAll(h.path("run"), 0o755))
+	if w.chosen != "" {
+		h.must(os.WriteFile(h.path("run/nano.next"), []byte(w.chosen), 0o600))
+	}
+}
+
+// world is what there is now. The slices' contents do not matter to what boots: they are left as they were.
+func (h *host) world() world {
+	d, err := os.ReadFile(h.path("ada0"))
+	h.must(err)
+	for _, at := range []int{63, 100 + sliceLen} {
+		copy(d[at*sector:], h.image)
+		clear(d[at*sector+len(h.image) : (at+sliceLen)*sector])
+	}
+	chosen, err := os.ReadFile(h.path("run/nano.next"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.Fatal(err)
+	}
+	return world{string(d), h.now.running, string(chosen), h.now.trial}
+}
+
+func (h *host) trials() *Trials {
+	return &Trials{Machine: h.machine(),
+		Read: func(context.Context) ([]byte, error) {
+			if h.now.trial == "" {
+				return nil, fs.ErrNotExist
+			}
+			return []byte(h.now.trial), nil
+		},
+		Write:   func(_ context.Context, b []byte) error { h.now.trial = string(b); return nil },
+		Restart: func(context.Context) error { h.boot(h.up); return nil },
+	}
+}
+
+func (h *host) up(int) bool { return true }
+
+// boot starts the machine: by its loader, and by rc.d/gptboot.
+func (h *host) boot(loads func(int) bool) {
+	h.start(loads)
+	if d, err := os.ReadFile(h.path("ada0")); h.kind == "GPT" {
+		h.must(err)
+		disktest.RCGPTBoot(d)
+		h.must(os.WriteFile(h.path("ada0"), d, 0o600))
+	}
+}
+
+func (h *host) start(loads func(int) bool) {
+	d, err := os.ReadFile(h.path("ada0"))
+	h.must(err)
+	switch h.kind {
+	case "GPT":
+		h.now.running = disktest.GPTBoot(d, loads)
+	case "mbr":
+		h.now.running = disktest.PlainMBR(d)
+	default:
+		h.now.running = disktest.Boot0(d)
+	}
+	h.must(os.WriteFile(h.path("ada0"), d, 0o600))
+	h.must(os.RemoveAll(h.path("run"))) // rc.d/cleanvar
+}
+
+// resets is a start that does not get as far as rc.d/gptboot.
+func (h *host) resets() {
+	if d, err := os.ReadFile(h.path("ada0")); h.kind == "GPT" {
+		h.must(err)
+		disktest.GPTBoot(d, h.up)
+		h.must(os.WriteFile(h.path("ada0"), d, 0o600))
+	}
+}
+
+func (h *host) install(activate bool) {
+	_, err := h.machine().Install(h.Context(), Install{Progress: func(int64) {}, From: bytes.NewReader(h.image),
+		Activate: activate, Trials: h.trials(), Within: time.Nanosecond})
+	h.must(err)
+}
+
+func (h *host) decide(pick Pick) {
+	_, err := h.machine().Decide(h.Context(), pick, h.trials())
+	h.must(err)
+}
+
+// said is what the manual's words make of a sequence, without any marks.
+type said struct {
+	running, stays, tried int // stays boots when nothing is tried; tried boots next, once
+	onTrial               bool
+	left                  int // its bootonce was not taken away after it came up, or was found at a later start
+	noted, from           int // cfgd's own trial
+}
+
+func (s *said) next() int {
+	if s.tried != 0 {
+		return s.tried
+	}
+	return s.stays
+}
+
+func (s *said) decided(n int) { s.stays, s.tried, s.onTrial, s.left, s.noted = n, 0, false, 0, 0 }
+
+func (s *said) started() {
+	s.onTrial = s.tried != 0
+	s.running, s.tried, s.left = s.next(), 0, 0
+}
+
+// operations, what each does and what the words say that it does.
+var operations = map[string]struct {
+	do  func(h *host)
+	say func(s *said, once bool)
+}{
+	"install": {func(h *host) {
+		h.install(true)
+	}, func(s *said, once bool) {
+		other := 3 - s.running
+		s.decided(s.running)
+		if s.noted, s.from = other, s.running; once {
+			s.tried = other
+		} else {
+			s.stays = other
+		}
+	}},
+	"install, and nothing else": {func(h *host) {
+		h.install(false)
+	}, func(s *said, _ bool) { s.decided(s.running) }},
+	"activate 1": {func(h *host) { h.decide(Named("1")) }, func(s *said, _ bool) { s.decided(1) }},
+	"activate 2": {func(h *host) { h.decide(Named("2")) }, func(s *said, _ bool) { s.decided(2) }},
+	"confirm":    {func(h *host) { h.decide(Confirm) }, func(s *said, _ bool) { s.decided(s.running) }},
+	"rollback": {func(h *host) { h.decide(Rollback) }, func(s *said, _ bool) {
+		if s.next() == s.running || s.onTrial {
+			s.decided(3 - s.running)
+		} else {
+			s.decided(s.running)
+		}
+	}},
+	"boot": {func(h *host) { h.boot(h.up) }, func(s *said, _ bool) { s.started() }},
+	"a boot without rc.d/gptboot": {func(h *host) { h.start(h.up) }, func(s *said, _ bool) {
+		left := s.left
+		if s.tried != 0 {
+			left = s.tried
+		}
+		s.started()
+		s.left = left
+	}},
+	"a boot that is reset, and the next": {func(h *host) { h.resets(); h.boot(h.up) }, func(s *said, _ bool) {
+		s.tried = 0
+		s.started()
+	}},
+	"a boot of a slice without a loader": {func(h *host) {
+		d, err := os.ReadFile(h.path("ada0"))
+		h.must(err)
+		bad := disktest.GPTBoot(bytes.Clone(d), h.up)
+		if h.kind != "GPT" || disktest.Attrs(d, bad)>>58&1 == 0 {
+			h.boot(h.up) // else there is nothing that it could take instead
+			return
+		}
+		h.boot(func(i int) bool { return i != bad })
+	}, func(s *said, _ bool) {
+		s.tried = 0
+		s.started()
+	}},
+	"the trial's time is over": {func(h *host) {
+		_, err := h.trials().Run(h.Context())
+		h.must(err)
+	}, func(s *said, _ bool) {
+		if s.noted == s.running {
+			s.decided(s.from)
+			s.started()
+		}
+	}},
+}
+
+// Every sequence of five operations ends where the words say, on every kind of disk, by the writer and by the
+// commands; and nothing is left half marked.
+func TestEverySequence(t *testing.T) {
+	t.Parallel()
+	image := tinyImage(t)
+	names := slices.Sorted(maps.Keys(operations))
+	for _, kind := range []string{"GPT", "boot0", "old boot0", "mbr"} {
+		for _, command := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, commands %v", kind, command), func(t *testing.T) {
+				t.Parallel()
+				h := newHost(t, kind, command, image)
+				type edge struct {
+					from int
+					name string
+				}
+				type end struct {
+					world int
+					said  said
+				}
+				// What an operation makes of a world is found out once.
+				ids, done, right := map[world]int{}, map[edge]int{}, map[end]bool{}
+				var worlds []world
+				id := func(w world) int {
+					n, ok := ids[w]
+					if !ok {
+						n = len(worlds)
+						ids[w], worlds = n, append(worlds, w)
+					}
+					return n
+				}
+				sequences := 0
+				var walk func(w int, s said, words []string)
+				walk = func(w int, s said, words []string) {
+					if len(words) == 5 {
+						sequences++
+						return
+					}
+					for _, name := range names {
+						next, ok := done[edge{w, name}]
+						if !ok {
+							h.set(worlds[w])
+							operations[name].do(h)
+							next = id(h.world())
+							done[edge{w, name}] = next
+						}
+						now := s
+						operations[name].say(&now, kind == "GPT")
+						all := append(slices.Clone(words), name)
+						if !right[end{next, now}] {
+							if wrong := h.differs(worlds[next], now); wrong != "" {
+								t.Errorf("%s: %s", strings.Join(all, ", "), wrong)
+								continue
+							}
+							right[end{next, now}] = true
+						}
+						walk(next, now, all)
+					}
+				}
+				walk(id(h.world()), said{running: 1, stays: 1}, nil)
+				t.Logf("%d sequences, %d different steps", sequences, len(done))
+				if !t.Failed() && sequences != 161051 {
+					t.Errorf("%d sequences", sequences)
+				}
+			})
+		}
+	}
+}
+
+// differs compares a world with what the words say of it.
+func (h *host) differs(w world, s said) string {
+	d := []byte(w.disk)
+	t, err := disk.Read(bytes.NewReader(d), int64(len(d)))
+	h.must(err)
+	if w.running != s.running || t.Next() != s.next() {
+		return fmt.Sprintf("%d runs and %d is next, and not %d and %d", w.running, t.Next(), s.running, s.next())
+	}
+	for i := 1; i <= 2; i++ {
+		want := uint64(0)
+		switch i {
+		case s.tried:
+			want = 1<<59 | 1<<58
+		case s.stays:
+			want = 1 << 59
+		}
+		got := want
+		if h.kind == "GPT" {
+			got = disktest.Attrs(d, i)
+		}
+		if got != want && !(i == s.left && want == 0 && (got == 1<<58 || got == 1<<57)) {
+			return fmt.Sprintf("slice %d has marks %#x, and not %#x", i, got>>57, want>>57)
+		}
+	}
+	if doubts := t.Doubts(); doubts != nil || strings.Contains(h.kind, "boot0") && t.Boot0 != s.stays {
+		return fmt.Sprintf("boot0's default is %d, %q", t.Boot0, doubts)
+	}
+	return ""
+}
+
+// From whatever is next, an installation that ends early leaves the running slice next: when its input is cut
+// off, and at each command that fails. With commands left to run, what boots is never the slice that is half
+// written.
+func TestInstallThatEndsEarly(t *testing.T) {
+	t.Parallel()
+	image := tinyImage(t)
+	for _, kind := range []string{"GPT", "boot0", "old boot0", "mbr"} {
+		for _, before := range [][]string{nil, {"activate 2"}, {"install"}, {"install", "boot"},
+			{"install", "boot", "confirm", "activate 1"}} {
+			h := newHost(t, kind, true, image)
+			for _, name := range before {
+				operations[name].do(h)
+			}
+			start := h.world()
+			for fail := range 20 {
+				h.set(start)
+				from := &watchedInput{h: h, b: image}
+				if fail == 0 {
+					from.b = image[:len(image)/2]
+				}
+				h.failAt = fail
+				_, err := h.machine().Install(h.Context(), Install{Progress: func(int64) {}, From: from, Activate: true,
+					Begin: func(int64, string) { from.begun = true }})
+				tab := h.table()
+				other := 3 - h.now.running
+				if fail == 19 {
+					t.Errorf("%s, %v: no end of commands", kind, before)
+				}
+				if fail > 0 && err == nil {
+					if tab.Next() != other {
+						t.Errorf("%s, %v: whole, and %d is next", kind, before, tab.Next())
+					}
+					break
+				}
+				whole := err != nil && strings.Contains(err.Error(), "written and whole")
+				if err == nil || from.begun && !whole && tab.Next() != h.now.running {
+					t.Errorf("%s, %v, command %d fails: %v; %d is next, and %d runs",
+						kind, before, fail, err, tab.Next(), h.now.running)
+				}
+			}
+		}
+	}
+}
+
+// watchedInput is an image that is read while it is written, and looks at the table each time.
+type watchedInput struct {
+	h     *host
+	b     []byte
+	begun bool
+}
+
+func (w *watchedInput) Read(p []byte) (int, error) {
+	if tab := w.h.table(); w.begun && (tab.Next() != w.h.now.running || tab.Doubts() != nil) {
+		w.h.Errorf("%d is next while the other slice is written, and %d runs: %q",
+			tab.Next(), w.h.now.running, tab.Doubts())
+	}
+	if len(w.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, w.b[:min(len(w.b), 64<<10)])
+	w.b = w.b[n:]
+	return n, nil
+}
+
+func (h *host) table() *disk.Table {
+	d, err := os.ReadFile(h.path("ada0"))
+	h.must(err)
+	t, err := disk.Read(bytes.NewReader(d), int64(len(d)))
+	h.must(err)
+	return t
+}
+
+// A loader that cannot be told: refused before a byte is written.
+func TestLoaderThatCannotBeTold(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "boot0", false, tinyImage(t))
+	d := []byte(h.now.disk)
+	d[0x1b7] = 0x81 // boot0cfg -m 1
+	h.set(world{disk: string(d), running: 1})
+	before := h.world()
+	_, err := h.machine().Install(t.Context(), Install{Progress: func(int64) {}, From: bytes.NewReader(h.image), Activate: true})
+	if !errors.Is(err, disk.ErrLoader) || h.world() != before {
+		t.Errorf("%v", err)
+	}
+	if _, err := h.machine().Decide(t.Context(), Named("ada0s2"), nil); !errors.Is(err, disk.ErrLoader) {
+		t.Errorf("%v", err)
+	}
+	if _, err := h.machine().Decide(t.Context(), Named("3"), nil); !errors.Is(err, ErrNoSlice) {
+		t.Errorf("%v", err)
+	}
+}
+
+// What commands did is read back from the disk, the flag and boot0's default both.
+func TestCommandsAreReadBack(t *testing.T) {
+	t.Parallel()
+	image := tinyImage(t)
+	for idle, kinds := range map[string][]string{"gpart": {"GPT", "boot0", "old boot0", "mbr"}, "boot0cfg": {"boot0", "old boot0"}} {
+		for _, kind := range kinds {
+			h := newHost(t, kind, true, image)
+			h.idle = idle
+			if _, err := h.machine().Decide(t.Context(), Named("2"), nil); err == nil || !strings.Contains(err.Error(), "the table") {
+				t.Errorf("%s does nothing to %s: %v", idle, kind, err)
+			}
+		}
+	}
+}
+
+// A choice that somebody made with gpart alone is one all the same: going back before the start takes it
+// away.
+func TestRollbackOfWhatGpartMarked(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "GPT", false, tinyImage(t))
+	d := []byte(h.now.disk)
+	h.must(disktest.Command(d, "gpart", "set", "-a", "bootonce", "-i", "2", "ada0"))
+	h.set(world{disk: string(d), running: 1})
+	dec, err := h.machine().Decide(t.Context(), Rollback, nil)
+	if err != nil || dec.Slice.Index != 1 || dec.Off != "ada0p2" || h.table().Next() != 1 {
+		t.Errorf("%+v, %v", dec, err)
+	}
+}
+
+// A third partition that is marked in front boots next: that is said, and activating one of the two takes its
+// mark away.
+func TestThirdPartitionMarked(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "GPT", true, tinyImage(t))
+	d := make([]byte, len(h.now.disk))
+	disktest.GPT(d, disktest.Slice{Index: 1, Start: 63, Count: sliceLen},
+		disktest.Slice{Index: 2, Start: 100 + sliceLen, Count: sliceLen},
+		disktest.Slice{Index: 3, Start: 110 + 2*sliceLen, Count: 10})
+	for _, at := range []int{63, 100 + sliceLen} {
+		copy(d[at*sector:], h.image)
+	}
+	disktest.SetAttrs(d, 3, 1<<59)
+	h.set(world{disk: string(d), running: 1})
+	m := h.machine()
+	tab, err := m.Table(t.Context())
+	h.must(err)
+	if m.NextName(tab) != "ada0p3" || len(m.Doubts(tab)) != 1 || !strings.Contains(m.Doubts(tab)[0], "ada0p3 boots next") {
+		t.Errorf("%s, %q", m.NextName(tab), m.Doubts(tab))
+	}
+	dec, err := m.Decide(t.Context(), Confirm, nil)
+	if err != nil || dec.Off != "ada0p3" || len(dec.Commands) != 2 {
+		t.Errorf("%+v, %v", dec, err)
+	}
+	if tab, err = m.Table(t.Context()); err != nil || tab.Next() != 1 || m.Doubts(tab) != nil {
+		t.Errorf("%+v, %v", tab, err)
+	}
+}
