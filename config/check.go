@@ -84,9 +84,41 @@ func checkLive(t *Target, lookup MountLookup) []Problem {
 	return []Problem{warningAt(at, t.Name, "run: cfgd jail init "+t.Name, "the base of %s is mounted, but live %s is not in memory", t.Name, t.Live)}
 }
 
-// inMemory reports whether a mount is a tmpfs(5) or on an md(4). On Linux /dev/md is a disk array.
+// inMemory reports whether a mount is a tmpfs(5) or on an md(4).
 func inMemory(m Mount) bool {
-	return m.Type == "tmpfs" || m.Type == "ramfs" || runtime.GOOS != "linux" && strings.HasPrefix(m.Source, "/dev/md")
+	_, ok := m.backing()
+	return ok
+}
+
+// backing says what kind of memory a mount is. On Linux /dev/md is a disk array.
+func (m Mount) backing() (Backing, bool) {
+	switch {
+	case m.Type == "tmpfs", m.Type == "ramfs":
+		return BackingTmpfs, true
+	case runtime.GOOS != "linux" && strings.HasPrefix(m.Source, "/dev/md"):
+		return BackingMD, true
+	}
+	return "", false
+}
+
+// Backing says what holds a target's live tree now. Of a jail that is down it is what the next start makes. The host's is made
+// by rc.initdiskless, which takes an md(4) or a tmpfs(5) as the release has it; where neither is mounted it is a directory.
+// A nil lookup is the system's.
+func (m *Model) Backing(t *Target, lookup MountLookup) Backing {
+	if m.Root != "" {
+		return t.Memory
+	}
+	if lookup == nil {
+		lookup = systemMount
+	}
+	live, mounted, err := lookup(t.Live)
+	if b, ok := live.backing(); ok && mounted && err == nil {
+		return b
+	}
+	if t.Host() && err == nil {
+		return BackingDir
+	}
+	return t.Memory
 }
 
 // imageFiles are the files of /etc that are read before rc.initdiskless has populated it, and so from the image: an edit

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -48,6 +50,35 @@ func TestHostNotOnMemory(t *testing.T) {
 	ps = checkLive(h, func(string) (Mount, bool, error) { return Mount{}, false, errors.New("no table") })
 	if len(ps) != 1 || !strings.Contains(ps[0].Message, "no table") {
 		t.Errorf("%v", ps)
+	}
+}
+
+// What is said to hold a live tree is what is mounted: of the host it is rc.initdiskless that decides, and a jail may run on what
+// an older setting made.
+func TestBacking(t *testing.T) {
+	tmpfs := mounts{"/etc": {"tmpfs", "tmpfs"}, "/jail/v/etc": {"tmpfs", "tmpfs"}}
+	md := mounts{"/etc": {"/dev/md0", "ufs"}, "/jail/v/etc": {"/dev/md1", "ufs"}}
+	ofMD := Backing(BackingMD)
+	if runtime.GOOS == "linux" {
+		ofMD = "" // a disk array there
+	}
+	for _, c := range []struct {
+		mounts     mounts
+		root       string
+		host, jail Backing
+	}{
+		{tmpfs, "", BackingTmpfs, BackingTmpfs},
+		{md, "", cmp.Or(ofMD, BackingDir), BackingMD},
+		{nil, "", BackingDir, BackingMD},
+		{mounts{"/etc": {"/dev/ada0s1a", "ufs"}}, "", BackingDir, BackingMD},
+		{tmpfs, "/m", BackingMD, BackingMD},
+	} {
+		m := &Model{Root: c.root}
+		host := &Target{Name: HostName, Live: "/etc", Settings: Settings{Memory: BackingMD}}
+		jail := &Target{Name: "v", Live: "/jail/v/etc", Settings: Settings{Memory: BackingMD}}
+		if h, j := m.Backing(host, c.mounts.lookup), m.Backing(jail, c.mounts.lookup); h != c.host || j != c.jail {
+			t.Errorf("%v, root %q: host %s, jail %s; want %s, %s", c.mounts, c.root, h, j, c.host, c.jail)
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ const (
 	BackingDir   Backing = "dir"
 )
 
-// Watch says how a target is watched: by fsnotify's events or by scans alone.
+// Watch says how a target is watched: by the system's events, which are kqueue(2)'s on FreeBSD, or by scans alone.
 type Watch string
 
 // The ways of watching. WatchAuto is resolved by the daemon, which counts descriptors first.

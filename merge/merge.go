@@ -1,8 +1,8 @@
 // Package merge shows what two versions of a file differ in, and brings two versions together that were made of a third.
 //
-// It owns the text of a diff, and the three-way merge of text. What always holds: what a section of Write's output says, patch -p1 and git apply do, to
-// the byte, on a copy of the old tree; what their format does not hold is said in lines that begin with "#", which both of them
-// skip; nothing of a secret's content, neither a line nor a size nor a digest, is in the output; the hunks are those of GNU
+// It owns the text of a diff, and the three-way merge of text. What always holds: what a section of Write's output says,
+// patch -E -p1 and git apply do, to the byte, on a copy of the old tree (without -E FreeBSD's patch leaves an empty file for
+// one that was deleted); what their format does not hold is said in lines that begin with "#", which both of them skip; nothing of a secret's content, neither a line nor a size nor a digest, is in the output; the hunks are those of GNU
 // diff -u, byte for byte; equal input gives equal output on every machine, and time and memory are bounded: what would take
 // longer is said to differ, and no more.
 //

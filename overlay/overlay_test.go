@@ -211,3 +211,25 @@ func TestPartialScanBelievesNoStampOfWhatItDidNotList(t *testing.T) {
 		t.Error("what appeared in directories that were not looked at is never found")
 	}
 }
+
+// What a filesystem keeps at its own top is no override, is not copied to live, and stays where it is.
+func TestFilesystemsOwnNames(t *testing.T) {
+	b := newBox(t, etc)
+	for _, name := range []string{".snap/1", ".sujournal", "lost+found/#1"} {
+		b.write("base/"+name, "the filesystem's\n")
+		b.write("jail/cfg/"+name, "the filesystem's\n")
+	}
+	b.populate()
+	b.edit("rc.conf", "edited\n")
+	b.edit("local/.sujournal", "a person's\n") // below the top a name is a name
+	r := b.save()
+	if got := paths(r.View.Stored); got != "A local/.sujournal, M rc.conf" {
+		t.Errorf("stored %s", got)
+	}
+	b.restart()
+	for _, name := range []string{".snap/1", ".sujournal", "lost+found/#1"} {
+		if live, cfg := b.read("jail/etc/"+name), b.read("jail/cfg/"+name); live != "(absent)" || cfg != "the filesystem's\n" {
+			t.Errorf("%s: live %q, cfg %q", name, live, cfg)
+		}
+	}
+}

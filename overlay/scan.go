@@ -30,14 +30,15 @@ const (
 	manyDirty = 64  // above it a whole scan is cheaper than picking
 )
 
-// Names at the top of a tree that are never part of it: the store's own, NanoBSD's marks, and what a filesystem has for itself: newfs(8)
-// makes .snap, fsck(8) and mke2fs(8) lost+found.
+// Names at the top of a tree that are never part of it.
 const (
-	metaName   = ".cfgd"
-	ignoreName = ".ignore"
-	snapName   = ".snap"
-	lostName   = "lost+found"
+	metaName   = ".cfgd"   // the store's own
+	ignoreName = ".ignore" // NanoBSD's marks
 )
+
+// topNames are these, and what a filesystem has for itself: newfs(8) makes .snap, and .sujournal where soft updates are
+// journaled; fsck(8) and mke2fs(8) make lost+found.
+var topNames = map[string]bool{metaName: true, ignoreName: true, ".snap": true, ".sujournal": true, "lost+found": true}
 
 // ScanOptions say how much a scan looks at; the zero value reads everything.
 type ScanOptions struct {
@@ -146,7 +147,7 @@ func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all, unmoved bool) e
 		return s.trouble(path, err)
 	}
 	for _, name := range names {
-		if path == "" && !s.Whole && (name == metaName || name == ignoreName || name == snapName || name == lostName) {
+		if path == "" && !s.Whole && topNames[name] {
 			continue
 		}
 		if err := s.name(d, path, name, depth, all); err != nil {

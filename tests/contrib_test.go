@@ -251,11 +251,19 @@ func TestScriptsArePlain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scripts = append(scripts, "zfs/run", "zfs/init")
+	freebsd, err := filepath.Glob("freebsd/*")
+	if err != nil || len(freebsd) < 10 {
+		t.Fatal(freebsd, err)
+	}
+	scripts = append(append(scripts, freebsd...), "zfs/run", "zfs/init")
 	for _, s := range scripts {
 		b, err := os.ReadFile(s)
-		if err != nil || !strings.HasPrefix(string(b), "#!/bin/sh") {
+		if err != nil || !strings.HasPrefix(string(b), "#!/bin/sh") && filepath.Ext(s) != ".sh" {
 			continue
+		}
+		known := "SC1091,SC2034,SC2154" // what another file sets or reads
+		if filepath.Dir(s) == "freebsd" {
+			known += ",SC2086" // names of disks and jails, which hold no blank
 		}
 		if out, err := exec.Command("sh", "-n", s).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", s, err, out)
@@ -263,8 +271,45 @@ func TestScriptsArePlain(t *testing.T) {
 		if _, err := exec.LookPath("shellcheck"); err != nil {
 			continue
 		}
-		if out, err := exec.Command("shellcheck", "-s", "sh", "-e", "SC1091,SC2034,SC2154", s).CombinedOutput(); err != nil {
+		if out, err := exec.Command("shellcheck", "-s", "sh", "-e", known, s).CombinedOutput(); err != nil {
 			t.Errorf("%s: %s", s, out)
 		}
+	}
+}
+
+// The driver knows every scenario, and no other.
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("freebsd/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(b), "\nscenarios=\"")
+	list, _, _ = strings.Cut(list, "\"")
+	files, err := filepath.Glob("freebsd/*.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there []string
+	readme, err := os.ReadFile("freebsd/README.md")
+	for _, f := range files {
+		text, rerr := os.ReadFile(f)
+		err = errors.Join(err, rerr)
+		name := strings.TrimSuffix(filepath.Base(f), ".sh")
+		if name == "guest" || !strings.HasPrefix(string(text), "#!/bin/sh") {
+			continue
+		}
+		there = append(there, name)
+		if !strings.Contains(string(text), "\nbegin \"") || !strings.HasSuffix(string(text), "\nfinish\n") {
+			t.Errorf("%s does not begin or does not finish", f)
+		}
+		if !strings.Contains(string(readme), "| `"+name+"` |") {
+			t.Errorf("README.md says nothing of %s", name)
+		}
+	}
+	known := strings.Fields(list)
+	slices.Sort(known)
+	if err != nil || !slices.Equal(known, there) {
+		t.Errorf("run knows %q, there are %q: %v", known, there, err)
 	}
 }

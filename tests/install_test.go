@@ -17,8 +17,10 @@ func TestInstall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program twice")
 	}
-	if _, err := exec.LookPath("make"); err != nil {
-		t.Skip("no make here")
+	for _, tool := range []string{"make", "go"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("no %s here", tool)
+		}
 	}
 	var programs [][]byte
 	for range 2 {

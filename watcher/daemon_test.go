@@ -25,7 +25,7 @@ func TestEditsAreSaved(t *testing.T) {
 	m.write("j0/etc/rc.conf", "hostname=j0\n")
 	m.write("j0/etc/new", "1\n")
 	s := m.saved("j0", 2)
-	if s.Watch != "fsnotify" || !s.Watched || !s.Populated || s.Generation != 1 || s.SavedAsOf == nil {
+	if s.Watch != events || !s.Watched || !s.Populated || s.Generation != 1 || s.SavedAsOf == nil {
 		t.Errorf("status %+v", s)
 	}
 	m.must(os.Remove(m.path("j0/etc/new")))
@@ -166,7 +166,7 @@ func letsGo(t *testing.T, m *machine) {
 	m.must(c.Attach(ctx, "j0"))
 	m.await("j0", "saved", func(s Status) bool { return s.Generation == 2 })
 	m.write("j0/etc/rc.conf", "3\n")
-	m.await("j0", "watched again", func(s Status) bool { return s.Generation == 3 && s.Watch == "fsnotify" })
+	m.await("j0", "watched again", func(s Status) bool { return s.Generation == 3 && s.Watch == events })
 }
 
 func TestFlush(t *testing.T) {
@@ -366,7 +366,7 @@ func TestInfo(t *testing.T) {
 	m.run()
 	info <- os.Interrupt
 	info <- os.Interrupt
-	if m.log.count(`"watch":"fsnotify"`) == 0 {
+	if m.log.count(`"watch":"`+events+`"`) == 0 {
 		t.Errorf("log:\n%s", m.log.String())
 	}
 }

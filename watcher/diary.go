@@ -101,7 +101,7 @@ func kind(err error) string {
 
 func (t *target) how() string {
 	if t.src != nil {
-		return string(config.WatchFsnotify)
+		return events
 	}
 	return fmt.Sprintf("%s every %s", config.WatchScan, t.period().Round(100*time.Millisecond))
 }

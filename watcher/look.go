@@ -202,8 +202,6 @@ func (t *target) watch(live *overlay.Tree) error {
 	return nil
 }
 
-var errTooMany = errors.New("the system allows too few watches for all targets")
-
 // unwatched goes over to scanning.
 func (t *target) unwatched(why error) {
 	t.noWatch = t.now() + rewatch
@@ -218,7 +216,7 @@ func (t *target) disarm() {
 	if t.src != nil {
 		t.listen()
 		if err := t.src.close(); err != nil {
-			t.log.Debug().Err(err).Msg("close watches")
+			t.log.Debug().Err(err).Msg("close the source of events")
 		}
 		t.src = nil
 	}

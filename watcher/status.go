@@ -25,7 +25,7 @@ type Status struct {
 	Unresolved int        `json:"unresolved,omitempty"` // of these, left by a merge
 	Unmerged   string     `json:"unmerged,omitempty"`   // the base that cfg was made against, where that is another and was not merged
 	Pending    int        `json:"pending,omitempty"`    // changed in cfg by hand, and taken by live at the next start
-	Watch      string     `json:"watch,omitempty"`      // fsnotify, or scan with its period
+	Watch      string     `json:"watch,omitempty"`      // kqueue on FreeBSD, fsnotify on Linux, or scan with its period
 	Problem    string     `json:"problem,omitempty"`    // what keeps the target from being saved, in words
 	Down       bool       `json:"down,omitempty"`       // the problem is only that live is not populated: the jail does not run
 	Held       bool       `json:"held,omitempty"`       // a save was held until save --force

@@ -1,12 +1,19 @@
 package watcher
 
 import (
+	"errors"
 	"net"
 
 	"golang.org/x/sys/unix"
 
 	"cfgd/overlay"
 )
+
+// events is what status calls the system's events: those of kqueue(2).
+const events = "kqueue"
+
+var errTooMany = errors.New("kqueue takes a descriptor for each file, and the daemon may open too few for all targets " +
+	"(sysctl kern.maxfilesperproc)")
 
 // capacity is how many descriptors kqueue(2) watches may take: half of what the process may open.
 func capacity() int {

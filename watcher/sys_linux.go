@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"errors"
 	"net"
 	"os"
 	"strconv"
@@ -10,6 +11,12 @@ import (
 
 	"cfgd/overlay"
 )
+
+// events is what status calls the system's events: inotify(7), which package fsnotify reads.
+const events = "fsnotify"
+
+var errTooMany = errors.New("the system allows too few inotify watches for all targets " +
+	"(sysctl fs.inotify.max_user_watches)")
 
 // capacity is how many inotify(7) watches cfgd allows itself: three quarters of what a user may have, which other programs of root share.
 func capacity() int {

@@ -256,7 +256,7 @@ func TestFailuresAreSaidOnceAndMended(t *testing.T) {
 				if got := b.read("j0/cfg/rc.conf"); got != "1\n" {
 					t.Errorf("after it was mended: %q\n%s", got, b.log.String())
 				}
-				if s := b.status("j0"); s.Problem != "" || s.Unsaved != 0 || !s.Watched || s.Watch != "fsnotify" {
+				if s := b.status("j0"); s.Problem != "" || s.Unsaved != 0 || !s.Watched || s.Watch != events {
 					t.Errorf("mended: %+v", s)
 				}
 			})
@@ -475,7 +475,7 @@ func TestWatchesThatCannotBeHad(t *testing.T) {
 			t.Errorf("%d tries, status %+v", tries.Load(), s)
 		}
 		b.pass(25 * time.Minute)
-		if s := b.status("j7"); tries.Load() != 3 || s.Watch != "fsnotify" || b.log.count("scanning instead") != 1 {
+		if s := b.status("j7"); tries.Load() != 3 || s.Watch != events || b.log.count("scanning instead") != 1 {
 			t.Errorf("%d tries, status %+v\n%s", tries.Load(), s, b.log.String())
 		}
 	})

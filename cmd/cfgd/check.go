@@ -141,7 +141,7 @@ type (
 func checked(m *config.Model, problems []config.Problem) checkJSON {
 	out := checkJSON{Version: 1, Targets: []targetJSON{}, Jails: []jailJSON{}, Problems: append([]config.Problem{}, problems...)}
 	for _, t := range m.Targets {
-		j := targetJSON{jailJSON{t.Name, t.Root, t.Fstab, words(t.Prestart), words(t.Poststop)}, t.Base, t.Cfg, t.Live, string(t.Memory), map[string]string{}}
+		j := targetJSON{jailJSON{t.Name, t.Root, t.Fstab, words(t.Prestart), words(t.Poststop)}, t.Base, t.Cfg, t.Live, string(m.Backing(t, nil)), map[string]string{}}
 		for key, at := range t.Origin {
 			j.Origin[key] = at.String()
 		}
@@ -159,7 +159,7 @@ func words(list []string) []string { return append([]string{}, list...) }
 func printModel(out io.Writer, m *config.Model, problems []config.Problem, classes bool) error {
 	w := newTable()
 	for _, t := range m.Targets {
-		printTarget(w, t)
+		printTarget(w, t, m.Backing(t, nil))
 	}
 	for _, j := range m.Jails {
 		w.row(j.Name + "  (a jail, no target)")
@@ -187,7 +187,7 @@ func printModel(out io.Writer, m *config.Model, problems []config.Problem, class
 	return err
 }
 
-func printTarget(w *table, t *config.Target) {
+func printTarget(w *table, t *config.Target, memory config.Backing) {
 	value := func(key, val string) {
 		at := ""
 		if o, ok := t.Origin[key]; ok {
@@ -208,7 +208,7 @@ func printTarget(w *table, t *config.Target) {
 		cfg += " (writable while a save needs it)"
 	}
 	value("cfg", cfg)
-	value("live", fmt.Sprintf("%s (%s)", t.Live, t.Memory))
+	value("live", fmt.Sprintf("%s (%s)", t.Live, memory))
 	value("fstab", dash(t.Fstab))
 	for _, c := range t.Prestart {
 		value("prestart", c)

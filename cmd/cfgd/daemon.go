@@ -20,7 +20,7 @@ func (s *session) daemonCommand() *cli.Command {
 	return &cli.Command{
 		Name: "daemon", Usage: "watch all targets and save what changes, in the foreground",
 		Description: "daemon(8) or systemd puts it behind. SIGTERM saves once more and ends; SIGHUP reads the configuration anew;\n" +
-			infoSignalName + " writes the state of all targets to the log, which goes to standard error.",
+			"SIGINFO (SIGUSR1 on Linux) writes the state of all targets to the log, which goes to standard error.",
 		Action: func(c *cli.Context) error {
 			if err := counted(c, 0, 0); err != nil {
 				return err

@@ -20,8 +20,9 @@ func (s *session) diffCommand() *cli.Command {
 	return &cli.Command{
 		Name: "diff", ArgsUsage: "TARGET [PATH…]",
 		Usage: "show what is changed: live against base",
-		Description: "In git's format: patch -p1 and git apply take it on a copy of the old tree. What that format does not hold stands in lines\n" +
-			"that begin with #; the contents of secrets stand nowhere unless asked for. Exit status 1 where there are differences.",
+		Description: "In git's format: patch -E -p1 and git apply take it on a copy of the old tree. What that format does not\n" +
+			"hold stands in lines that begin with #; the contents of secrets stand nowhere unless asked for.\n" +
+			"Exit status 1 where there are differences.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "unsaved", Usage: "live against the saved tree: what a restart would lose"},
 			&cli.BoolFlag{Name: "saved", Usage: "the saved tree against base; works while the jail is down"},

@@ -29,7 +29,7 @@ type server struct {
 
 const (
 	sliceSectors = 12 << 11 // 12 MiB
-	partStart    = 16       // of partition a, in sectors
+	partStart    = 64       // of partition a, in sectors; FreeBSD's makefs(8) rounds a filesystem up to blocks of 32 KiB
 )
 
 func (s *server) must(err error) {

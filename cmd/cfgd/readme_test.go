@@ -22,6 +22,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?`), "TIME"},
 	{regexp.MustCompile(`(?m) +\d[\d.]*[BKMGT]$`), " ROOM"},
 	{regexp.MustCompile(`sha256:[0-9a-f]{12}`), "DIGEST"}, // of the owner too
+	{regexp.MustCompile(`\b(fsnotify|kqueue)\b`), "EVENTS"},
 	{regexp.MustCompile(`  +`), "  "},
 }
 
@@ -77,7 +78,7 @@ func shellLine(command string) string {
 	case strings.HasPrefix(command, "c daemon"):
 		// The next command finds the daemon only when it listens, which a person who types takes long enough for.
 		// Not by the function: a shell of its own would stand between this one and the daemon.
-		return strings.Replace(command, "c daemon", "cfgd --root $M daemon", 1) + "until c status 2>/dev/null | grep -q '^vhost2.*fsnotify'; do :; done\n"
+		return strings.Replace(command, "c daemon", "cfgd --root $M daemon", 1) + "until c status 2>/dev/null | grep -Eq '^vhost2.*(fsnotify|kqueue)'; do :; done\n"
 	case strings.HasPrefix(command, "c diff"):
 		return strings.TrimSuffix(command, "\n") + " || test $? = 1\n"
 	}

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +34,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "machine": layMachine, "ready": ready, "saved": savedBy, "append": appendLine, "links": links,
+			"change": change,
 		},
 		RequireExplicitExec: true,
 		UpdateScripts:       os.Getenv("CFGD_UPDATE_SCRIPTS") != "",
@@ -104,6 +108,20 @@ func appendLine(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	_, err = f.WriteString(args[1] + "\n")
 	ts.Check(errors.Join(err, f.Close()))
+}
+
+// change FILE REGEXP TEXT puts a text in the place of every match in a file; \n in it is the end of a line, ${0} the match. The systems'
+// own editors differ: sed -i takes an argument on FreeBSD.
+func change(ts *testscript.TestScript, _ bool, args []string) {
+	name := ts.MkAbs(args[0])
+	old, err := os.ReadFile(name)
+	ts.Check(err)
+	text := strings.ReplaceAll(args[2], `\n`, "\n")
+	changed := regexp.MustCompile(args[1]).ReplaceAll(old, []byte(text))
+	if bytes.Equal(old, changed) {
+		ts.Fatalf("%s: nothing matches %s", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(name, changed, 0o644))
 }
 
 // links NAME TARGET makes a symbolic link to any text.

@@ -20,7 +20,7 @@ func (s *session) statusCommand() *cli.Command {
 		Name: "status", ArgsUsage: "[TARGET…]",
 		Usage: "say of each target what is changed, what is unsaved, and since when all is saved",
 		Description: "A line a target: its base; the generation of cfg; how many paths differ from the defaults, and how many of these a\n" +
-			"restart would lose; how the daemon watches; the time up to which all changes are on stable storage; the room left in cfg.\n" +
+			"restart would lose; how the daemon watches (kqueue, on Linux fsnotify, or scan); the time up to which all changes are on stable storage; the room left in cfg.\n" +
 			"Exit status 1 where something is unsaved.",
 		Action: func(c *cli.Context) error {
 			targets, left := s.targets(c.Args().Slice())

@@ -2,7 +2,4 @@ package main
 
 import "syscall"
 
-const (
-	infoSignal     = syscall.SIGINFO
-	infoSignalName = "SIGINFO"
-)
+const infoSignal = syscall.SIGINFO

@@ -3,7 +3,4 @@ package main
 import "syscall"
 
 // infoSignal is SIGUSR1 where there is no SIGINFO.
-const (
-	infoSignal     = syscall.SIGUSR1
-	infoSignalName = "SIGUSR1"
-)
+const infoSignal = syscall.SIGUSR1

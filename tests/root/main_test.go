@@ -31,6 +31,10 @@ func built(run func() int) int {
 	if program = os.Getenv(programEnv); program != "" {
 		return run()
 	}
+	if _, err := exec.LookPath("go"); err != nil {
+		fmt.Printf("skipped: no go here to build cfgd, and %s names no program\n", programEnv)
+		return 0
+	}
 	dir, err := os.MkdirTemp("", "cfgd-root")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -1,0 +1,97 @@
+#!/bin/sh
+# The hooks of a jail, by rc.conf and by jail.conf: set up from the paper's own lines, started, stopped, repeated, and
+# after a start that failed.
+# shellcheck source=tests/freebsd/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+begin "hooks by rc.conf and by jail.conf"
+on_ufs /jail 1g
+mkdir -p /jail/proto/1/etc /jail/data
+system /jail/proto/1
+for j in cfgdtest1 cfgdtest2; do
+	mkdir -p /jail/$j /jail/data/$j
+	for d in cfg var home; do
+		mkdir /jail/data/$j/$d
+	done
+	(cd /jail/proto/1/var && tar -cf - .) | tar -xpf - -C /jail/data/$j/var
+	cat >/etc/fstab.$j <<-EOF
+		/jail/proto/1 /jail/$j nullfs ro 0 0
+		/jail/proto/1/etc /jail/$j/conf/base/etc nullfs ro 0 0
+		/jail/data/$j/cfg /jail/$j/cfg nullfs rw 0 0
+		/jail/data/$j/var /jail/$j/var nullfs rw 0 0
+	EOF
+done
+
+# The paper's lines, slip and all: the second was meant as exec_poststop0, and hides the first.
+mkdir /etc/admin
+ln -s /usr/local/sbin/cfgd /etc/admin/jail_etc_init
+ln -s /usr/local/sbin/cfgd /etc/admin/jail_etc_cleanup
+cat >>/etc/rc.conf <<'E1'
+jail_list="cfgdtest1"
+jail_cfgdtest1_rootdir="/jail/cfgdtest1"
+jail_cfgdtest1_hostname="cfgdtest1"
+jail_cfgdtest1_ip="127.0.1.11"
+jail_cfgdtest1_interface="lo0"
+jail_cfgdtest1_devfs_enable="YES"
+jail_cfgdtest1_mount_enable="YES"
+jail_cfgdtest1_fstab="/etc/fstab.cfgdtest1"
+jail_cfgdtest1_exec_prestart0="/etc/admin/jail_etc_init cfgdtest1"
+jail_cfgdtest1_exec_prestart0="/etc/admin/jail_etc_cleanup cfgdtest1"
+E1
+ends "check names the paper's slip" 78 cfgd check
+has "with its line" "$out" '^/etc/rc.conf:[0-9]+: error: .*jail_cfgdtest1_exec_prestart0'
+ends "setup mends it" 0 cfgd setup --yes
+ends "and then check has no error" 0 cfgd check
+
+# jail.conf, from the sample that is installed.
+sed 's|^vhost1 {|cfgdtest2 {|; s|vhost1.domain.local|cfgdtest2|; s|192.168.0.11|"lo0\|127.0.1.12"|' \
+	"$src/contrib/jail.conf.sample" >/etc/jail.conf
+echo 'jail_list="cfgdtest1 cfgdtest2"' >>/etc/rc.conf
+ends "check finds both" 0 cfgd check
+has "one by rc.conf" "$out" '^cfgdtest1$'
+has "one by jail.conf" "$out" '^cfgdtest2$'
+
+for j in cfgdtest1 cfgdtest2; do
+	live=/jail/$j/etc
+	must service jail start $j
+	holds "$j runs" runs $j
+	eq "$j has its /etc in memory" ufs "$(mounted_as $live)"
+	must in_jail $j 'echo "# edited" >> /etc/rc.conf; rm /etc/to-be-removed'
+	ends "a save without a daemon" 0 cfgd save $j
+	must in_jail $j 'echo "10.0.0.1 last" >> /etc/hosts'
+	must service jail restart $j
+	holds "$j runs again" runs $j
+	eq "what was saved is there" "# edited" "$(tail -1 $live/rc.conf)"
+	eq "and what nobody saved before the stop" "10.0.0.1 last" "$(tail -1 $live/hosts)"
+	holds "what was removed is not" gone $live/to-be-removed
+	ends "nothing is unsaved" 0 cfgd diff --unsaved $j
+
+	# A hook that runs twice does nothing the second time.
+	must in_jail $j 'echo "10.0.0.2 edited" >> /etc/hosts'
+	ends "a second init is a success" 0 cfgd jail init $j
+	eq "and touches nothing" "10.0.0.2 edited" "$(tail -1 $live/hosts)"
+	eq "nor mounts anything" 1 "$(mount -p | awk -v d=$live '$2 == d' | wc -l | tr -d ' ')"
+	must service jail stop $j
+	eq "nothing of $j is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$j")"
+	eq "no memory disk is left of $j" "" "$(mdconfig -l | tr ' ' '\n' | grep -v "^$md\$" | grep md)"
+	ends "a second cleanup is a success" 0 cfgd jail cleanup $j
+done
+
+# By jail(8) itself, as bastille and others call it.
+holds "jail -c starts it" jail -f /etc/jail.conf -c cfgdtest2
+eq "with what was edited" "10.0.0.2 edited" "$(tail -1 /jail/cfgdtest2/etc/hosts)"
+holds "jail -r stops it" jail -f /etc/jail.conf -r cfgdtest2
+
+# A start that fails after its init runs no hook: the next one clears what is left.
+cp /etc/jail.conf "$W/jail.conf"
+sed -i '' 's|^exec.start = .*|exec.start = "/usr/bin/false";|' /etc/jail.conf
+fails "a start whose exec.start fails" jail -f /etc/jail.conf -c cfgdtest2
+fails "leaves no jail" runs cfgdtest2
+cp "$W/jail.conf" /etc/jail.conf
+holds "the next start is well" jail -f /etc/jail.conf -c cfgdtest2
+eq "and has what was edited" "10.0.0.2 edited" "$(tail -1 /jail/cfgdtest2/etc/hosts)"
+eq "one /etc is mounted" 1 "$(mount -p | awk '$2 == "/jail/cfgdtest2/etc"' | wc -l | tr -d ' ')"
+holds "and it stops" jail -f /etc/jail.conf -r cfgdtest2
+eq "with nothing left" "" "$(mount -p | awk '{ print $2 }' | grep '^/jail/cfgdtest2')"
+eq "and no memory disk" "" "$(mdconfig -l | tr ' ' '\n' | grep -v "^$md\$" | grep md)"
+finish

@@ -1,0 +1,38 @@
+#!/bin/sh
+# The paper's server on ZFS: a prototype and a jail, from the first snapshot to the last, hooks by rc.conf.
+# shellcheck source=tests/freebsd/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck disable=SC2034 # jails.sh reads it
+proto=cfgdtestproto jail=cfgdtest1
+. "$here/jails.sh"
+
+begin "the paper's server on ZFS"
+kldstat -q -m zfs || {
+	kldload zfs 2>/dev/null || skip "there is no zfs.ko"
+	later "kldunload zfs"
+}
+disk 1g
+later "zpool destroy -f cfgdtest"
+must zpool create -o cachefile=none -O mountpoint=none -O compression=lz4 -O atime=off cfgdtest "/dev/$md"
+cp /etc/rc.conf "$W/rc.conf.first"
+
+ends "a prototype is planned" 0 cfgd proto create --dataset cfgdtest/proto --ip 127.0.1.1 --interface lo0 --plan "$proto"
+has "in a dataset" "$out" "zfs create .*cfgdtest/proto$"
+fails "which the plan does not make" zfs list cfgdtest/proto
+must cfgd proto create --dataset cfgdtest/proto --ip 127.0.1.1 --interface lo0 "$proto"
+eq "its system and its etc are filesystems" "zfs zfs" "$(mounted_as /jail/$proto) $(mounted_as /jail/$proto/etc)"
+system "/jail/$proto"
+
+first_start ufs
+eq "its cfg is a filesystem of its own" zfs "$(mounted_as "$cfg")"
+holds "the snapshot is ZFS's" zfs list cfgdtest/proto/etc@1
+edits
+restart
+upgrade
+clone
+fails "a clone's filesystems are gone with it" zfs list cfgdtest/cfgdtesttry
+morning
+ends "a jail's own filesystems are snapshot" 0 cfgd jail snapshot "$jail"
+uninstall
+eq "no dataset of them is left" cfgdtest "$(zfs list -H -o name -r cfgdtest)"
+finish
