@@ -21,13 +21,19 @@ import (
 // declaration (DIR/TYPE.METHOD for a method), or the path of a file for all that it declares. An entry
 // that excuses nothing is an error.
 var noTwin = map[string]string{
-	"overlay/device":                  "mknod(2) takes the number as int on Linux and as uint64 on FreeBSD",
-	"overlay/mount_linux_test.go":     "mounts tmpfs of a size in a mount namespace, which FreeBSD does not have",
-	"tests/root/host_linux_test.go":   "plays a NanoBSD host in a mount namespace; on FreeBSD tests/freebsd does it",
-	"tests/root/jail_linux_test.go":   "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",
-	"tests/root/switch_linux_test.go": "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",
-	"watcher/vnodes_linux_test.go":    "plays kqueue(2) by inotify(7), so that the source of FreeBSD runs on Linux",
-	"tests/zfs/zfs_linux_test.go":     "runs in a virtual machine of Linux; on FreeBSD tests/freebsd uses the machine's own ZFS",
+	"internal/dirfd/flags_freebsd_test.go":    "chflags(2), which Linux does not have; there past_linux_test.go plays it",
+	"internal/dirfd/identity_freebsd_test.go": "records of an older program on FreeBSD; TestPresentIdentity has them for all systems",
+	"internal/dirfd/past_linux_test.go":       "plays the flags of chflags(2); on FreeBSD flags_freebsd_test.go has the true ones",
+	"jailhooks/snapshots_freebsd_test.go":     "chflags(2), which Linux does not have",
+	"overlay/flags_freebsd_test.go":           "chflags(2), which Linux does not have",
+	"overlay/identity_freebsd_test.go":        "a record of an older program on FreeBSD; TestRecordOfOlderForm has it for all systems",
+	"overlay/device":                          "mknod(2) takes the number as int on Linux and as uint64 on FreeBSD",
+	"overlay/mount_linux_test.go":             "mounts tmpfs of a size in a mount namespace, which FreeBSD does not have",
+	"tests/root/host_linux_test.go":           "plays a NanoBSD host in a mount namespace; on FreeBSD tests/freebsd does it",
+	"tests/root/jail_linux_test.go":           "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",
+	"tests/root/switch_linux_test.go":         "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",
+	"watcher/vnodes_linux_test.go":            "plays kqueue(2) by inotify(7), so that the source of FreeBSD runs on Linux",
+	"tests/zfs/zfs_linux_test.go":             "runs in a virtual machine of Linux; on FreeBSD tests/freebsd uses the machine's own ZFS",
 }
 
 // sourceFile is one parsed file, as far as the comparison of systems goes.
