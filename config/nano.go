@@ -135,6 +135,9 @@ func nanoRoot(entries []FstabEntry, drive string) (*Nano, error) {
 // NanoSource takes the name of a device apart as fstab names a system of a NanoBSD disk; nil for one that is
 // none. The drive, if it is not "", is NANO_DRIVE, and says where its name ends in the device's.
 func NanoSource(source, drive string) *Nano {
+	if !fs.ValidPath(strings.TrimPrefix(source, "/")) { // .. and its like
+		return nil
+	}
 	if rest, ok := strings.CutPrefix(source, "/dev/"+drive); ok && drive != "" {
 		if n := nanoNumber(drive, rest); n != nil {
 			return n

@@ -35,6 +35,7 @@ func TestNano(t *testing.T) {
 		"two that disagree": {"# /\n/dev/ada0s1a / ufs ro 1 1\n", "ufs/BSD", nil, [2]string{}, "/etc/nanobsd.conf:1: NANO_DRIVE is ufs/BSD, but /etc/fstab:2 mounts / from ada0", false},
 		"a third system":    {"/dev/ufs/BSDs3a / ufs ro 1 1\n", "ufs/BSD", nil, [2]string{}, "/etc/fstab:1: /dev/ufs/BSDs3a is no system of a NanoBSD disk", false},
 		"no slice":          {"/dev/ada0 / ufs ro 1 1\n", "ada0", nil, [2]string{}, "/etc/fstab:1: /dev/ada0 is no system of a NanoBSD disk", false},
+		"leads elsewhere":   {"/dev/../../Xp1 / ufs ro 1 1\n", "../../X", nil, [2]string{}, "/etc/fstab:1: /dev/../../Xp1 is no system of a NanoBSD disk", false},
 		"/ twice":           {"/dev/ada0s1a / ufs ro 1 1\n/dev/ada0s2a / ufs ro 1 1\n", "ada0", nil, [2]string{}, "/etc/fstab:2: ", false},
 		"no line":           {"# nothing\n", "ada0", nil, [2]string{}, "/etc/fstab: no line for /", false},
 		"no fstab":          {"", "ada0", nil, [2]string{}, "/etc/fstab: it is not there", false},

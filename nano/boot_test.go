@@ -182,9 +182,9 @@ func (h *host) start(loads func(int) bool) {
 	case "GPT":
 		h.now.running = disktest.GPTBoot(d, loads)
 	case "mbr":
-		h.now.running = disktest.PlainMBR(d)
+		h.now.running = disktest.PlainMBR(d, h.up)
 	default:
-		h.now.running = disktest.Boot0(d)
+		h.now.running = disktest.Boot0(d, h.up)
 	}
 	h.must(os.WriteFile(h.path("ada0"), d, 0o600))
 	h.must(os.RemoveAll(h.path("run"))) // rc.d/cleanvar

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -58,7 +59,7 @@ var ErrInUse = errors.New("is in use")
 
 // open opens the disk; its size is that of the file, or what diskinfo(8) says.
 func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
-	f, err := os.OpenFile(m.File, flag, 0)
+	f, err := m.openBelow(m.File, flag)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -86,6 +87,23 @@ func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
 		f.Close()
 	}
 	return f, size, err
+}
+
+// openBelow opens a device, or with --root a file that stands for one: no link leads out of what --root names.
+func (m *Machine) openBelow(name string, flag int) (*os.File, error) {
+	if m.Root == "" || m.Root == "/" {
+		return os.OpenFile(name, flag, 0)
+	}
+	rel, err := filepath.Rel(m.Root, name)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(m.Root)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return root.OpenFile(rel, flag, 0)
 }
 
 // Table reads the disk's table.

@@ -81,7 +81,12 @@ func (m *Machine) byGlabel(ctx context.Context, _, label string) ([]config.Nano,
 
 // inFiles looks for the label in the files that stand for disks.
 func (m *Machine) inFiles(_ context.Context, dev, label string) ([]config.Nano, error) {
-	entries, err := os.ReadDir(dev)
+	d, err := m.openBelow(dev, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	entries, err := d.ReadDir(-1)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +96,7 @@ func (m *Machine) inFiles(_ context.Context, dev, label string) ([]config.Nano, 
 	}
 	var found []config.Nano
 	for _, e := range entries {
-		n, err := inFile(filepath.Join(dev, e.Name()), label)
+		n, err := m.inFile(filepath.Join(dev, e.Name()), label)
 		if err != nil {
 			return nil, err
 		}
@@ -105,8 +110,8 @@ func (m *Machine) inFiles(_ context.Context, dev, label string) ([]config.Nano, 
 
 // inFile looks at the slices of one disk: at their labels for gpt, at their filesystems' for ufs. A file
 // without a table is no disk.
-func inFile(file, label string) ([]config.Nano, error) {
-	f, err := os.Open(file)
+func (m *Machine) inFile(file, label string) ([]config.Nano, error) {
+	f, err := m.openBelow(file, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

@@ -173,7 +173,7 @@ func (m *Machine) write(ctx context.Context, in Install, im *image, done *Instal
 // slice opens a slice for writing: its device, or its part of the file that stands for the disk.
 func (m *Machine) slice(ctx context.Context, s *Slice) (*os.File, int64, error) {
 	if m.Command {
-		f, err := os.OpenFile(filepath.Join(filepath.Dir(m.File), filepath.Base(s.Name)), os.O_RDWR, 0)
+		f, err := m.openBelow(filepath.Join(filepath.Dir(m.File), filepath.Base(s.Name)), os.O_RDWR)
 		return f, 0, err
 	}
 	f, _, err := m.open(ctx, os.O_RDWR)

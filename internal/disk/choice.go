@@ -73,7 +73,7 @@ func (t *Table) mbrMarks(n int) []Mark {
 	if t.active() != n { // setting one takes it from the others
 		all = append(all, Mark{n, "active", true})
 	}
-	if t.Loader == Boot0 && t.Boot0 != n {
+	if t.hasBoot0 && t.Boot0 != n { // also where EFI is thought to boot the disk: who starts it by BIOS needs a whole slice
 		all = append(all, Mark{n, Boot0Default, true})
 	}
 	return all
@@ -161,8 +161,10 @@ func (g *gpt) mark(d Device, size int64, marks []Mark) error {
 		binary.LittleEndian.PutUint64(e[48:], attrs)
 	}
 	back, err := readCopy(d, g.other, size)
-	if err != nil { // what is damaged is not written to: gpart recover mends it, from this one
-		return g.write(d)
+	if err != nil { // it is made anew, as gpart recover does: the only whole copy must not be the one that is written first
+		if back, err = g.copyAt(size); err != nil {
+			return err
+		}
 	}
 	if len(back.entries) != len(g.entries) {
 		return fmt.Errorf("%w: the two copies differ in size", ErrTable)
@@ -189,8 +191,15 @@ func (t *Table) Doubts() []string {
 	case Nothing:
 		doubt("%s boots the first slice that holds a system, whatever is marked", t.Loader)
 	case Active:
-		if t.active() == 0 {
+		switch {
+		case t.active() == 0:
 			doubt("not exactly one slice is active: /boot/mbr boots none")
+		case t.hasBoot0 && t.Boot0 != t.active():
+			what := t.option.text()
+			if t.Boot0 != 0 {
+				what = number(t.Boot0)
+			}
+			doubt("slice %d is active, and the default of boot0, which is in the MBR, is %s", t.active(), what)
 		}
 	case DefaultAndActive:
 		switch {

@@ -37,9 +37,10 @@ type Table struct {
 	Boot0  int // the slice whose boot1 boot0 starts if nobody presses a key; 0 where there is no boot0, or it names none
 	Notes  []string
 
-	option  option // boot0's byte as it is
-	offered byte   // boot0's mask of the slices that it offers (boot0cfg -m)
-	gpt     *gpt
+	hasBoot0 bool   // its code is in the MBR, whatever is thought to boot the disk
+	option   option // boot0's byte as it is
+	offered  byte   // boot0's mask of the slices that it offers (boot0cfg -m)
+	gpt      *gpt
 }
 
 // ErrTable is the error for a table that is none, or that lies.
@@ -137,7 +138,7 @@ func readMBR(mbr []byte, size int64) (*Table, error) {
 	}
 	t.Loader = PlainMBR
 	if at := boot0Default(mbr); at > 0 {
-		t.Loader, t.option, t.offered = Boot0, option(mbr[at]), mbr[at+2]&0x0f
+		t.hasBoot0, t.Loader, t.option, t.offered = true, Boot0, option(mbr[at]), mbr[at+2]&0x0f
 		if _, ok := t.Slice(int(t.option) + 1); ok {
 			t.Boot0 = int(t.option) + 1
 		}

@@ -143,7 +143,7 @@ func TestWhatAnMBRBoots(t *testing.T) {
 			if form == "mbr" {
 				boots = disktest.PlainMBR
 			}
-			want := boots(d.data)
+			want := boots(d.data, func(int) bool { return true })
 			if form == "mbr" && want != 0 && active == 4 || form != "mbr" && option == 2 && bits>>9 != 0 {
 				continue // another system's slice: what boots there is its own affair
 			}
@@ -310,14 +310,46 @@ func TestGPT(t *testing.T) {
 		t.Fatal(err)
 	}
 	next(3)
-	// Of a damaged first copy the other is written alone.
-	d.data = bytes.Clone(whole)
-	d.data[Sector+60] ^= 1
-	if err := activate(d, Choice{Slice: 3}); err != nil {
-		t.Fatal(err)
+	// A damaged copy, either one, is made anew.
+	for _, at := range []int{Sector + 60, 2*Sector + 5, len(d.data) - Sector + 60, len(d.data) - 33*Sector + 5} {
+		d.data = bytes.Clone(whole)
+		d.data[at] ^= 1
+		if err := activate(d, Choice{Slice: 3}); err != nil {
+			t.Fatal(err)
+		}
+		next(3)
 	}
-	if tab, err := Read(d, d.size()); err != nil || tab.Next() != 3 {
-		t.Errorf("%+v, %v", tab, err)
+}
+
+// boot0 is told wherever its code is, also where EFI, or nobody knows what, is taken to boot the disk.
+func TestBoot0BesideEFI(t *testing.T) {
+	t.Parallel()
+	for _, l := range []Loader{Boot0, PlainMBR, Unknown, GPTBootEFI} {
+		for _, form := range []string{"boot0", "old boot0"} {
+			d := nano()
+			disktest.Code(d.data, form, 1)
+			tab, err := Read(d, d.size())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tab.Loader = l; tab.Doubts() != nil {
+				t.Errorf("%s, %s: %q", form, l, tab.Doubts())
+			}
+			if err := tab.Apply(d, d.size(), Choice{Slice: 2}); err != nil {
+				t.Fatal(err)
+			}
+			starts := func(i int) bool { return i == 2 } // the other one is being written
+			if n := disktest.Boot0(d.data, starts); n != 2 {
+				t.Errorf("%s, %s: boot0 boots %d", form, l, n)
+			}
+			disktest.Code(d.data, form, 1)
+			if tab, err = Read(d, d.size()); err != nil {
+				t.Fatal(err)
+			}
+			if tab.Loader = l; len(tab.Doubts()) != 1 {
+				t.Errorf("%s, %s: the default is 1 and 2 is active: %q", form, l, tab.Doubts())
+			}
+		}
 	}
 }
 
@@ -332,6 +364,9 @@ func TestApplyCutShort(t *testing.T) {
 	starts := []start{{"boot0", nano, Choice{Slice: 2}}, {"GPT", gptDrive, Choice{Slice: 3}}, {"GPT", gptDrive, Choice{Slice: 3, Once: true, Back: 2}}}
 	for _, form := range []string{"old boot0", "mbr"} {
 		starts = append(starts, start{form, func() *drive { d := nano(); disktest.Code(d.data, form, 1); return d }, Choice{Slice: 2}})
+	}
+	for _, at := range []int{Sector + 60, 2*Sector + 5, sectors*Sector - Sector + 60, sectors*Sector - 33*Sector + 5} {
+		starts = append(starts, start{"GPT damaged", func() *drive { d := gptDrive(); d.data[at] ^= 1; return d }, Choice{Slice: 3}})
 	}
 	for bits := range 1 << 6 {
 		for _, c := range []Choice{{Slice: 1}, {Slice: 2}, {Slice: 1, Once: true, Back: 2}, {Slice: 2, Once: true, Back: 1}} {

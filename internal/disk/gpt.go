@@ -141,6 +141,25 @@ func readCopy(r io.ReaderAt, at, size int64) (*gpt, error) {
 	return g, nil
 }
 
+// copyAt is the other copy, for where that is damaged: the backup's entries stand before its header, at the end of the
+// disk, and those of the first copy behind its own.
+func (g *gpt) copyAt(size int64) (*gpt, error) {
+	c := &gpt{header: slices.Clone(g.header), entries: g.entries, at: g.other, other: g.at, size: g.size}
+	sectors := int64(len(g.entries) / Sector)
+	if c.list = c.at + 1; c.at > g.at {
+		c.list = c.at - sectors
+	}
+	le := binary.LittleEndian
+	first, last := int64(le.Uint64(g.header[40:])), int64(le.Uint64(g.header[48:])) // usable by slices
+	if c.at < 1 || c.at >= size/Sector || c.at < g.at && c.list+sectors > first || c.at > g.at && c.list <= last {
+		return nil, fmt.Errorf("%w: the other copy is damaged, and has no place at sector %d: gpart recover mends it", ErrTable, c.at)
+	}
+	le.PutUint64(c.header[24:], uint64(c.at))
+	le.PutUint64(c.header[32:], uint64(c.other))
+	le.PutUint64(c.header[72:], uint64(c.list))
+	return c, nil
+}
+
 // headerSum is a header's checksum, with nothing in its own place.
 func headerSum(h []byte) uint32 {
 	b := slices.Clone(h[:binary.LittleEndian.Uint32(h[12:])])

@@ -107,13 +107,14 @@ func RCGPTBoot(disk []byte) {
 // Boot0 is a start by boot0 where nobody presses a key, and by the boot1 of the slice that it takes:
 // use_default and check_selection of stand/i386/boot0/boot0.S, main.1 of stand/i386/boot2/boot1.S. It returns
 // the slice whose boot2 runs, 0 where boot0 waits.
-func Boot0(disk []byte) int {
+// Starts says whether a slice has a boot sector that starts.
+func Boot0(disk []byte, starts func(index int) bool) int {
 	at := 0x1ae
 	if !bytes.HasPrefix(disk[at:], []byte("Drive ")) {
 		at = 0x1b2
 	}
 	n := int(disk[at+7])
-	if n > 3 || disk[at+9]>>n&1 == 0 || disk[0x1be+16*n+4] == 0 {
+	if n > 3 || disk[at+9]>>n&1 == 0 || disk[0x1be+16*n+4] == 0 || !starts(n+1) {
 		return 0
 	}
 	return boot1(disk)
@@ -132,7 +133,7 @@ func boot1(disk []byte) int {
 }
 
 // PlainMBR is a start by /boot/mbr: main of stand/i386/mbr/mbr.S.
-func PlainMBR(disk []byte) int {
+func PlainMBR(disk []byte, starts func(index int) bool) int {
 	n := 0
 	for i := range 4 {
 		switch e := disk[0x1be+16*i:]; {
@@ -143,7 +144,7 @@ func PlainMBR(disk []byte) int {
 			n = i + 1
 		}
 	}
-	if n == 0 {
+	if n == 0 || !starts(n) {
 		return 0
 	}
 	return boot1(disk)
