@@ -56,8 +56,7 @@ func (t *Table) Marks(c Choice) ([]Mark, error) {
 	if t.Next() == c.Slice {
 		return nil, nil
 	}
-	return nil, fmt.Errorf("the loader (%s) %w: it takes the first that holds a system, whatever the table says",
-		t.Loader.text(), ErrLoader)
+	return nil, fmt.Errorf("the loader (%s) %w: it ignores the marks of the table", t.Loader.text(), ErrLoader)
 }
 
 // keep is the slice that boots when nothing is tried.
@@ -138,7 +137,7 @@ func (t *Table) Apply(d Device, size int64, c Choice) error {
 			mbr[at] = byte(m.Slice - 1)
 		}
 	}
-	return put(d, mbr, 0)
+	return Put(d, mbr, 0)
 }
 
 var attributes = map[string]uint64{"bootme": attrBootMe, "bootonce": attrOnce, "bootfailed": attrFailed}
@@ -189,7 +188,8 @@ func (t *Table) Doubts() []string {
 	doubt := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	switch t.Honours() {
 	case Nothing:
-		doubt("%s boots the first slice that holds a system, whatever is marked", t.Loader)
+		doubt("%s ignores the marks of the table and boots the first slice that holds a system, unless "+
+			"loader.env or the firmware's EFI variables name another one", t.Loader)
 	case Active:
 		switch {
 		case t.active() == 0:
@@ -215,8 +215,12 @@ func (t *Table) Doubts() []string {
 		if t.Loader == Unknown {
 			doubt("what boots this disk is not known: it is taken to heed bootme as gptboot does")
 		}
+		if t.gpt != nil && !t.gpt.forGPTBoot() {
+			doubt("gptboot refuses a table of more than %d entries, or of entries larger than %d bytes: this one "+
+				"has %d of %d", bootEntries, bootEntrySize, len(t.gpt.entries)/t.gpt.size, t.gpt.size)
+		}
 	}
-	return all
+	return append(all, t.Unsure...)
 }
 
 func number(n int) string {

@@ -37,6 +37,13 @@ type Table struct {
 	Boot0  int // the slice whose boot1 boot0 starts if nobody presses a key; 0 where there is no boot0, or it names none
 	Notes  []string
 
+	// Found is the slice that a loader takes which honours nothing; 0 where that is not known. The table does
+	// not tell: the caller of Read looks into the slices, and sets it.
+	Found int
+	First bool // Found is the first slice that holds a system, and not one that is named
+	// Unsure are the doubts of the caller of Read, in words. Doubts returns them with its own.
+	Unsure []string
+
 	hasBoot0 bool   // its code is in the MBR, whatever is thought to boot the disk
 	option   option // boot0's byte as it is
 	offered  byte   // boot0's mask of the slices that it offers (boot0cfg -m)
@@ -183,8 +190,8 @@ func boot0Default(mbr []byte) int {
 	return 0
 }
 
-// put writes sectors, brings them to stable storage, and reads them back.
-func put(d Device, b []byte, at int64) error {
+// Put writes sectors, brings them to stable storage, reads them back and compares.
+func Put(d Device, b []byte, at int64) error {
 	if _, err := d.WriteAt(b, at); err != nil {
 		return fmt.Errorf("write sector %d: %w", at/Sector, err)
 	}

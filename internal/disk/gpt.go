@@ -33,6 +33,18 @@ const (
 	maxEntries = 1024
 )
 
+// What gptboot and gptboot.efi read: MAXTBLENTS of stand/libsa/gpt.h, and struct gpt_ent, by whose size
+// gptread_table of gpt.c goes through the entries.
+const (
+	bootEntries   = 128
+	bootEntrySize = 128
+)
+
+// forGPTBoot reports whether gptboot reads the table.
+func (g *gpt) forGPTBoot() bool {
+	return len(g.entries)/g.size <= bootEntries && g.size == bootEntrySize
+}
+
 var gptTypes = map[string]string{
 	"516e7cb6-6ecf-11d6-8ff8-00022d09712b": "freebsd-ufs", "83bd6b9d-7f41-11dc-be0b-001560b84f0f": "freebsd-boot", "516e7cb4-6ecf-11d6-8ff8-00022d09712b": "freebsd",
 	"516e7cb5-6ecf-11d6-8ff8-00022d09712b": "freebsd-swap", "516e7cba-6ecf-11d6-8ff8-00022d09712b": "freebsd-zfs", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "efi",
@@ -170,8 +182,8 @@ func headerSum(h []byte) uint32 {
 func (g *gpt) write(d Device) error {
 	binary.LittleEndian.PutUint32(g.header[88:], crc32.ChecksumIEEE(g.entries))
 	binary.LittleEndian.PutUint32(g.header[16:], headerSum(g.header))
-	if err := put(d, g.entries, g.list*Sector); err != nil {
+	if err := Put(d, g.entries, g.list*Sector); err != nil {
 		return err
 	}
-	return put(d, g.header, g.at*Sector)
+	return Put(d, g.header, g.at*Sector)
 }

@@ -3,8 +3,8 @@ package disk
 // Loader names what boots a disk: the code that chooses between its slices.
 type Loader string
 
-// The loaders. Which one a GPT has stands in no table: whoever reads its EFI system partition sets
-// Table.Loader, after Read.
+// The loaders. A partition table does not say which loader is in the EFI system partition: the caller of
+// Read reads that partition, and sets Table.Loader.
 const (
 	Unknown    Loader = ""
 	Boot0      Loader = "boot0"       // and after it boot1 and boot2 of a slice
@@ -20,7 +20,7 @@ type Honours int
 
 // What they honour.
 const (
-	Nothing Honours = iota // it takes the first slice with a system, whatever a table says
+	Nothing Honours = iota // the loader ignores the table's marks: Table.Found says what it takes
 	Active                 // the active flag
 	// DefaultAndActive is boot0's byte and the active flag: boot0 starts the boot1 of its default, and that
 	// one looks for the active slice.
@@ -28,7 +28,10 @@ const (
 	BootMe // bootme, and with it bootonce
 )
 
-// loaders is what boots what. Read in FreeBSD 13.2 and 15, where they are the same.
+// loaders says what each loader chooses by. The sources were compared between FreeBSD 13.2 and 15. boot0,
+// mbr, boot1, gptboot and the choice of gptboot.efi and boot1.efi differ in comments, includes and printed
+// text alone. Of 15, boot1.efi and gptboot.efi may add to the command line of the loader that they start, and
+// loader.efi ignores an empty rootdev, which 13.2 takes for a device.
 var loaders = map[Loader]struct {
 	honours Honours
 	once    bool
@@ -66,12 +69,21 @@ func (t *Table) Next() int {
 	case BootMe:
 		return t.gptNext()
 	}
+	return t.Found
+}
+
+// Overtakes reports whether the loader takes a slice instead of the one that it takes now as soon as the slice
+// holds a system.
+func (t *Table) Overtakes(slice int) bool {
+	if t.Honours() != Nothing || !t.First || t.Found == 0 {
+		return false
+	}
 	for _, s := range t.Slices {
-		if s.Type == "freebsd" || s.Type == "freebsd-ufs" || s.Type == "freebsd-zfs" {
-			return s.Index
+		if s.Index == slice || s.Index == t.Found {
+			return s.Index == slice && s.Index != t.Found
 		}
 	}
-	return 0
+	return false
 }
 
 // active is the slice with the active flag; 0 where several have it, which /boot/mbr refuses.

@@ -35,7 +35,8 @@ func Relabel(b []byte, slice, start, count int64) error {
 	return nil
 }
 
-// labelSum is what the words of a label of so many partitions come to: nothing, with its checksum in it.
+// labelSum is the exclusive or of all 16-bit words of a label of n partitions. It is 0 for a label that
+// contains its own checksum.
 func labelSum(b []byte, n int) (sum uint16) {
 	for i := 0; i < partOffset+16*n; i += 2 {
 		sum ^= binary.LittleEndian.Uint16(b[i:])

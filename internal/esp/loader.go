@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"path"
 	"strings"
 
 	"cfgd/internal/disk"
@@ -77,4 +78,54 @@ func tell(b []byte) disk.Loader {
 		}
 	}
 	return disk.Unknown
+}
+
+// envFile is what loader.efi reads before it chooses a slice: read_loader_env of stand/efi/loader/main.c. The
+// firmware's variable LoaderEnv may name another file.
+const envFile = "EFI/FREEBSD/LOADER.ENV"
+
+// RootDevice is the device that loader.env sets for the loader, as "rootdev=disk0p3:" or, by the name of the
+// firmware, as "uefi_rootdev=..."; "" if it sets none.
+func RootDevice(r io.ReaderAt, size int64) (string, error) {
+	f, err := Open(r, size)
+	if err != nil {
+		return "", err
+	}
+	all, err := f.List(path.Dir(envFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	e, ok := named(all, path.Base(envFile))
+	if !ok || e.Size == 0 {
+		return "", nil
+	}
+	b, err := f.Read(e)
+	if err != nil {
+		return "", err
+	}
+	return rootDevice(string(b)), nil
+}
+
+// rootDevice splits the text as boot_parse_cmdline of sys/kern/subr_boot.c does: words are set apart by
+// blanks, tabs and newlines; a word with - at its beginning is of options; the last one of a name counts; and
+// the text ends with a NUL. rootdev comes before uefi_rootdev (find_currdev of stand/efi/loader/main.c).
+func rootDevice(text string) string {
+	text, _, _ = strings.Cut(text, "\x00")
+	set := map[string]string{}
+	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n", r) }) {
+		name, value, has := strings.Cut(word, "=")
+		if !has {
+			value = "1"
+		}
+		set[name] = value
+	}
+	for _, name := range []string{"rootdev", "uefi_rootdev"} {
+		if value, ok := set[name]; ok {
+			return name + "=" + value
+		}
+	}
+	return ""
 }
