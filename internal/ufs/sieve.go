@@ -15,6 +15,7 @@ import (
 // next pass: for a filesystem of makefs(8) two or three are enough, and no more than sievePasses are made.
 type Sieve struct {
 	f      *FS
+	head   []byte           // the beginning of the stream
 	have   map[int64][]byte // by the number of a fragment
 	want   map[int64]int    // fragments that are needed: the levels of addresses that they hold, 0 for content
 	inodes bool             // they were read
@@ -37,7 +38,7 @@ func NewSieve(head []byte, limit int64) (*Sieve, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sieve{f: f, have: map[int64][]byte{}, want: map[int64]int{}, limit: limit}
+	s := &Sieve{f: f, head: head, have: map[int64][]byte{}, want: map[int64]int{}, limit: limit}
 	f.r, f.size = s, f.Bytes
 	return s, nil
 }
@@ -52,16 +53,37 @@ func (s *short) ReadAt(b []byte, at int64) (int, error) {
 	return copy(b, s.b[at:]), io.ErrUnexpectedEOF
 }
 
-// Take passes the stream through the sieve until all of a directory is kept, and returns the filesystem: of
-// it what is below that directory can be read, and nothing else. Open opens the stream anew, at the beginning
-// of the filesystem.
-func (s *Sieve) Take(ctx context.Context, dir string, open func() (io.ReadCloser, error)) (*FS, error) {
+// Take passes the stream through the sieve until the paths are kept, and returns the filesystem. Of it all
+// names can be read, and content of the paths alone: of a file its own, of a directory that of all below it. A
+// path that is not there is left out. Open opens the stream anew, at the beginning of the filesystem.
+func (s *Sieve) Take(ctx context.Context, paths []string, open func() (io.ReadCloser, error)) (*FS, error) {
 	for !s.inodes || len(s.want) > 0 {
 		if err := s.pass(ctx, open); err != nil {
 			return nil, err
 		}
 	}
-	err := s.f.Walk(ctx, dir, func(e *Entry) error {
+	var err error
+	for _, p := range paths {
+		if err = s.below(ctx, p); err != nil {
+			break
+		}
+	}
+	for err == nil && len(s.want) > 0 {
+		err = s.pass(ctx, open)
+	}
+	return s.f, err
+}
+
+// below wants the content of a file, or of all files below a directory.
+func (s *Sieve) below(ctx context.Context, p string) error {
+	e, err := s.f.Stat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	file := func(e *Entry) error {
 		if !e.Mode.IsRegular() {
 			return nil
 		}
@@ -70,11 +92,11 @@ func (s *Sieve) Take(ctx context.Context, dir string, open func() (io.ReadCloser
 			return err
 		}
 		return s.file(n)
-	})
-	for err == nil && len(s.want) > 0 {
-		err = s.pass(ctx, open)
 	}
-	return s.f, err
+	if e.Mode.IsDir() {
+		return s.f.Walk(ctx, p, file)
+	}
+	return file(e)
 }
 
 // Passes is how often the stream was read.
@@ -89,7 +111,11 @@ func (s *Sieve) pass(ctx context.Context, open func() (io.ReadCloser, error)) (e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
+	defer func() {
+		if cerr := r.Close(); err == nil {
+			err = cerr
+		}
+	}()
 	before := len(s.have)
 	b := make([]byte, 1<<20)
 	for at := int64(0); at < s.f.Bytes && (!s.inodes || len(s.want) > 0); at += int64(len(b)) {
@@ -166,7 +192,7 @@ func (s *Sieve) inodesIn(n int64, b []byte) error {
 		switch kinds[mode&0o170000] {
 		case fs.ModeDir:
 			if i.Size < 0 || i.Size > maxDirSize {
-				continue // it is refused by whoever walks there
+				continue // Walk refuses such a directory
 			}
 		case fs.ModeSymlink:
 			if i.Size > maxLink || i.Size < s.f.maxSymlink {
@@ -205,8 +231,8 @@ func (s *Sieve) file(n *inode) error {
 	return nil
 }
 
-// block wants a block of so many fragments. What lies outside of the filesystem is refused by whoever reads
-// it.
+// block wants a block of so many fragments. It skips an address outside of the filesystem: who reads such a
+// block gets an error.
 func (s *Sieve) block(addr, frags int64, level int) error {
 	if addr <= 0 || addr > s.f.Bytes/s.f.fsize-frags {
 		return nil
@@ -233,6 +259,8 @@ func (s *Sieve) ReadAt(b []byte, at int64) (int, error) {
 		switch x, ok := s.have[n]; {
 		case ok:
 			done += copy(b[done:], x[off:])
+		case (n+1)*s.f.fsize <= int64(len(s.head)):
+			done += copy(b[done:], s.head[n*s.f.fsize+off:(n+1)*s.f.fsize])
 		case s.inodes && s.table(n):
 			k := min(int64(len(b)-done), s.f.fsize-off)
 			clear(b[done : done+int(k)])

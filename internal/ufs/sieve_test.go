@@ -55,7 +55,7 @@ func TestSieve(t *testing.T) {
 		open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(img)), nil }
 		s, err := NewSieve(img[:1<<20], 32<<20)
 		must(err)
-		f, err := s.Take(t.Context(), "conf/base/etc", open)
+		f, err := s.Take(t.Context(), []string{"conf/base/etc"}, open)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -71,12 +71,12 @@ func TestSieve(t *testing.T) {
 
 		small, err := NewSieve(img[:1<<20], 1<<20)
 		must(err)
-		if _, err := small.Take(t.Context(), "conf/base/etc", open); !errors.Is(err, ErrSieve) {
+		if _, err := small.Take(t.Context(), []string{"conf/base/etc"}, open); !errors.Is(err, ErrSieve) {
 			t.Errorf("%s: %v", name, err)
 		}
 		cut, err := NewSieve(img[:1<<20], 32<<20)
 		must(err)
-		if _, err := cut.Take(t.Context(), "conf/base/etc", func() (io.ReadCloser, error) {
+		if _, err := cut.Take(t.Context(), []string{"conf/base/etc"}, func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(img[:len(img)/2])), nil
 		}); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s, cut: %v", name, err)
@@ -124,7 +124,7 @@ func FuzzSieve(f *testing.F) {
 		open := func() (io.ReadCloser, error) {
 			return io.NopCloser(io.MultiReader(bytes.NewReader(img), &zeros{64 << 20})), nil
 		}
-		if fsys, err := s.Take(t.Context(), "", open); err == nil {
+		if fsys, err := s.Take(t.Context(), []string{""}, open); err == nil {
 			_ = fsys.Walk(t.Context(), "", func(e *Entry) error {
 				if !e.Mode.IsRegular() {
 					return nil
