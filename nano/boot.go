@@ -61,7 +61,17 @@ func (m *Machine) Activate(ctx context.Context, a Activation) error {
 		why := append([]string{"the table still says that " + m.NextName(t) + " boots next"}, t.Doubts()...)
 		return errors.New(strings.Join(why, "; "))
 	}
-	return m.remember(a.Slice)
+	if err := m.remember(a.Slice); err != nil {
+		m.warn("%s boots next, but the note of that could not be written (%v): cfgd nano rollback before the "+
+			"restart will not know of it", m.Name(a.Slice), err)
+	}
+	return nil
+}
+
+func (m *Machine) warn(format string, args ...any) {
+	if m.Warn != nil {
+		m.Warn(fmt.Sprintf(format, args...))
+	}
 }
 
 func (m *Machine) apply(ctx context.Context, t *disk.Table, a Activation) error {
@@ -130,7 +140,7 @@ func (m *Machine) chosen() int {
 // trying reports whether the running slice was booted once by its loader, which takes the other one again
 // next time.
 func (m *Machine) trying(t *disk.Table) bool {
-	for _, s := range codeSlices(t) {
+	for _, s := range m.systems(t) {
 		if s.Index == t.Next() {
 			return t.CanTryOnce() && s.Index != m.Running && !s.Once && m.chosen() != s.Index
 		}
@@ -179,7 +189,7 @@ func Named(name string) Pick {
 	}
 }
 
-// ErrNoSlice says that a slice is none for systems.
+// ErrNoSlice reports a slice that is not one of the two for systems.
 var ErrNoSlice = errors.New("is no slice for a system")
 
 // Plan says what Decide would do.

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,7 @@ type host struct {
 	command bool
 	dir     string
 	image   []byte
+	before  int    // slices that the table has before the systems: cfg
 	failAt  int    // the command that fails, counted from 1; 0 for none
 	idle    string // the command that does nothing, and says that all is well
 	ran     int
@@ -72,7 +74,11 @@ func (h *host) machine() *Machine {
 	if h.kind == "GPT" {
 		kind = "p"
 	}
-	return &Machine{Nano: config.Nano{Drive: "ada0", Kind: kind, Running: h.now.running}, File: h.path("ada0"),
+	n := config.Nano{Drive: "ada0", Kind: kind, Running: h.now.running}
+	for i := range h.before {
+		n.Others = append(n.Others, i+1)
+	}
+	return &Machine{Nano: n, File: h.path("ada0"),
 		RunDir: h.path("run"), Run: h, Command: h.command,
 		Mounted: func() ([]string, error) { return nil, nil }}
 }
@@ -105,23 +111,32 @@ func (h *host) Run(_ context.Context, c run.Cmd) (string, error) {
 }
 
 func newHost(t testing.TB, kind string, command bool, image []byte) *host {
-	h := &host{TB: t, kind: kind, command: command, dir: t.TempDir(), image: image}
+	return newHostAfter(t, kind, 0, command, image)
+}
+
+// newHostAfter makes a host with one slice or none before the systems in the table, for cfg.
+func newHostAfter(t testing.TB, kind string, before int, command bool, image []byte) *host {
+	h := &host{TB: t, kind: kind, before: before, command: command, dir: t.TempDir(), image: image}
 	d := make([]byte, (2*sliceLen+200)*sector)
-	first := disktest.Slice{Index: 1, Start: 63, Count: sliceLen, Type: 0xa5, Active: true}
-	second := disktest.Slice{Index: 2, Start: 100 + sliceLen, Count: sliceLen, Type: 0xa5}
+	first := disktest.Slice{Index: 1 + before, Start: 63, Count: sliceLen, Type: 0xa5, Active: true}
+	second := disktest.Slice{Index: 2 + before, Start: 100 + sliceLen, Count: sliceLen, Type: 0xa5}
+	all := []disktest.Slice{first, second}
+	if before > 0 {
+		all = append(all, disktest.Slice{Index: 1, Start: 110 + 2*sliceLen, Count: 10, Type: 0xa5})
+	}
 	letter := "s"
 	if kind == "GPT" {
 		letter = "p"
-		disktest.GPT(d, first, second)
+		disktest.GPT(d, all...)
 	} else {
-		copy(d, disktest.MBR(1, first, second))
-		disktest.Code(d, kind, 1)
+		copy(d, disktest.MBR(1+before, all...))
+		disktest.Code(d, kind, 1+before)
 	}
 	for i, s := range []disktest.Slice{first, second} {
 		copy(d[s.Start*sector:], image)
-		h.must(os.WriteFile(h.path(fmt.Sprintf("ada0%s%d", letter, i+1)), make([]byte, sliceLen*sector), 0o600))
+		h.must(os.WriteFile(h.path(fmt.Sprintf("ada0%s%d", letter, i+1+before)), make([]byte, sliceLen*sector), 0o600))
 	}
-	h.set(world{disk: string(d), running: 1})
+	h.set(world{disk: string(d), running: 1 + before})
 	return h
 }
 
@@ -205,6 +220,9 @@ func (h *host) install(activate bool) {
 	h.must(err)
 }
 
+// named picks the first or the second system.
+func (h *host) named(n int) Pick { return Named(strconv.Itoa(n + h.before)) }
+
 func (h *host) decide(pick Pick) {
 	_, err := h.machine().Decide(h.Context(), pick, h.trials())
 	h.must(err)
@@ -251,8 +269,8 @@ var operations = map[string]struct {
 	"install, and nothing else": {func(h *host) {
 		h.install(false)
 	}, func(s *said, _ bool) { s.decided(s.running) }},
-	"activate 1": {func(h *host) { h.decide(Named("1")) }, func(s *said, _ bool) { s.decided(1) }},
-	"activate 2": {func(h *host) { h.decide(Named("2")) }, func(s *said, _ bool) { s.decided(2) }},
+	"activate 1": {func(h *host) { h.decide(h.named(1)) }, func(s *said, _ bool) { s.decided(1) }},
+	"activate 2": {func(h *host) { h.decide(h.named(2)) }, func(s *said, _ bool) { s.decided(2) }},
 	"confirm":    {func(h *host) { h.decide(Confirm) }, func(s *said, _ bool) { s.decided(s.running) }},
 	"rollback": {func(h *host) { h.decide(Rollback) }, func(s *said, _ bool) {
 		if s.next() == s.running || s.onTrial {
@@ -304,11 +322,18 @@ func TestEverySequence(t *testing.T) {
 	t.Parallel()
 	image := tinyImage(t)
 	names := slices.Sorted(maps.Keys(operations))
-	for _, kind := range []string{"GPT", "boot0", "old boot0", "mbr"} {
+	for layout, c := range map[string]struct {
+		kind   string
+		before int
+	}{
+		"GPT": {"GPT", 0}, "boot0": {"boot0", 0}, "old boot0": {"old boot0", 0}, "mbr": {"mbr", 0},
+		"GPT, cfg first": {"GPT", 1}, "boot0, cfg first": {"boot0", 1},
+	} {
+		kind := c.kind
 		for _, command := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, commands %v", kind, command), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, commands %v", layout, command), func(t *testing.T) {
 				t.Parallel()
-				h := newHost(t, kind, command, image)
+				h := newHostAfter(t, kind, c.before, command, image)
 				type edge struct {
 					from int
 					name string
@@ -371,8 +396,12 @@ func (h *host) differs(w world, s said) string {
 	d := []byte(w.disk)
 	t, err := disk.Read(bytes.NewReader(d), int64(len(d)))
 	h.must(err)
-	if w.running != s.running || t.Next() != s.next() {
-		return fmt.Sprintf("%d runs and %d is next, and not %d and %d", w.running, t.Next(), s.running, s.next())
+	if w.running-h.before != s.running || t.Next()-h.before != s.next() {
+		return fmt.Sprintf("%d runs and %d is next, and not %d and %d, after %d", w.running, t.Next(), s.running,
+			s.next(), h.before)
+	}
+	if h.kind == "GPT" && h.before > 0 && disktest.Attrs(d, 1) != 0 {
+		return "cfg has a mark"
 	}
 	for i := 1; i <= 2; i++ {
 		want := uint64(0)
@@ -384,13 +413,13 @@ func (h *host) differs(w world, s said) string {
 		}
 		got := want
 		if h.kind == "GPT" {
-			got = disktest.Attrs(d, i)
+			got = disktest.Attrs(d, i+h.before)
 		}
 		if got != want && !(i == s.left && want == 0 && (got == 1<<58 || got == 1<<57)) {
 			return fmt.Sprintf("slice %d has marks %#x, and not %#x", i, got>>57, want>>57)
 		}
 	}
-	if doubts := t.Doubts(); doubts != nil || strings.Contains(h.kind, "boot0") && t.Boot0 != s.stays {
+	if doubts := t.Doubts(); doubts != nil || strings.Contains(h.kind, "boot0") && t.Boot0 != s.stays+h.before {
 		return fmt.Sprintf("boot0's default is %d, %q", t.Boot0, doubts)
 	}
 	return ""

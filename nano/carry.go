@@ -10,6 +10,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"time"
 
 	"cfgd/internal/run"
@@ -22,9 +24,9 @@ var machineFiles = []string{"boot/loader.conf.local", "boot.config"}
 // maxMachineFile bounds them: they are a few lines.
 const maxMachineFile = 1 << 20
 
-// carry copies the running system's files into a slice that was written and is whole, where that has others
-// or none. The slice is mounted for it, on a directory of its own, and looked at by fsck_ffs(8) afterwards.
-// What fails leaves the slice as it may be: it must not boot next.
+// carry copies the running system's files into a slice that was written and is whole, unless the files there
+// are the same. It mounts the slice on a directory below RunDir, and runs fsck_ffs(8) on it afterwards. After
+// an error nobody knows what the slice holds: it must not boot next.
 func (m *Machine) carry(ctx context.Context, s *Slice) ([]string, error) {
 	want, err := m.toCarry(ctx, s)
 	if err != nil || len(want) == 0 {
@@ -41,23 +43,67 @@ func (m *Machine) carry(ctx context.Context, s *Slice) ([]string, error) {
 	return want, m.carryInto(ctx, device, want)
 }
 
-// carryInto copies files into the filesystem of a device. It is unmounted whatever happens.
+// carryInto copies files into the filesystem of a device. The device is unmounted in any case.
 func (m *Machine) carryInto(ctx context.Context, device string, names []string) error {
-	dir := filepath.Join(m.RunDir, "nano.mnt")
+	dir := m.mountpoint()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if _, err := m.Run.Run(ctx, run.Command("mount", "-t", "ufs", device, dir)); err != nil {
-		return err
+	_, err := m.Run.Run(ctx, run.Command("mount", "-t", "ufs", device, dir))
+	if err == nil {
+		err = m.copyAll(names, dir)
 	}
-	err := m.copyAll(names, dir)
-	_, uerr := m.Run.Run(context.WithoutCancel(ctx), run.Command("umount", dir))
-	if err != nil || uerr != nil {
+	if uerr := m.sweep(ctx); err != nil || uerr != nil { // a mount(8) that was interrupted may have mounted it
 		return errors.Join(err, uerr)
 	}
-	_ = os.Remove(dir) // one that is left is used again
-	_, err = m.Run.Run(ctx, run.Command("fsck_ffs", "-n", device))
-	return err
+	out, err := m.Run.Run(ctx, run.Command("fsck_ffs", "-n", device))
+	if err != nil {
+		return err
+	}
+	return consistent(device, out)
+}
+
+func (m *Machine) mountpoint() string { return filepath.Join(m.RunDir, "nano.mnt") }
+
+// sweep unmounts what is mounted on the directory of carryInto, also after the caller has given up, and also
+// what an earlier process left that was killed. The caller holds the lock of the disk.
+func (m *Machine) sweep(ctx context.Context) error {
+	if m.MountedOn == nil {
+		return nil
+	}
+	dir, err := filepath.EvalSymlinks(m.mountpoint())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	mounts, err := m.MountedOn(dir)
+	if err != nil {
+		return fmt.Errorf("mounts on %s: %w", dir, err)
+	}
+	for _, x := range mounts {
+		if _, err := m.Run.Run(context.WithoutCancel(ctx), run.Command("umount", dir)); err != nil {
+			return fmt.Errorf("%s is mounted on %s, and cannot be unmounted: %w; run umount %[2]s", x.Source, dir, err)
+		}
+	}
+	_ = os.Remove(dir) // if it stays, it is used again
+	return nil
+}
+
+// troubles are what fsck_ffs(8) prints of a filesystem that is not consistent, in FreeBSD 13.2 and 15. Its exit
+// status is no sign: with -n it ends with 0 although it answered all of its questions by no (reply of
+// sbin/fsck_ffs/fsutil.c; checkfilesys of main.c). Only CONTINUE, after a block that cannot be read, is
+// answered by yes.
+var troubles = regexp.MustCompile(`(?m)^.*\? (?:no|yes)\s*$` +
+	`|^.*(?:UNEXPECTED|PLEASE RERUN FSCK|FILE SYSTEM (?:STILL|MARKED) DIRTY|CANNOT (?:READ|SEEK)|CAN'T CHECK).*$`)
+
+// consistent refuses a filesystem by the output of fsck_ffs -n.
+func consistent(device, output string) error {
+	if line := troubles.FindString(output); line != "" {
+		return fmt.Errorf("fsck_ffs -n %s says %q: the filesystem is not consistent", device, strings.TrimSpace(line))
+	}
+	return nil
 }
 
 // device is that of the filesystem in a slice.

@@ -11,13 +11,16 @@ import (
 	"testing"
 	"time"
 
+	"cfgd/internal/memory"
 	"cfgd/internal/run"
 )
 
 // ran notes what is run. What mount(8) would mount is a directory that stands there already.
 type ran struct {
-	lines []string
-	fails string
+	lines   []string
+	fails   string
+	says    map[string]string
+	mounted int
 }
 
 func (r *ran) Run(_ context.Context, c run.Cmd) (string, error) {
@@ -25,7 +28,17 @@ func (r *ran) Run(_ context.Context, c run.Cmd) (string, error) {
 	if r.fails == c.Name {
 		return "", errors.New(c.Name + " fails")
 	}
-	return "", nil
+	switch c.Name {
+	case "mount":
+		r.mounted++
+	case "umount":
+		r.mounted--
+	}
+	return r.says[c.Name], nil
+}
+
+func (r *ran) mountedOn(dir string) ([]memory.Mount, error) {
+	return slices.Repeat([]memory.Mount{{Source: "/dev/ada0s2a", Dir: dir}}, r.mounted), nil
 }
 
 // A file is carried with its mode and time, in the place of another one or of none; the slice is mounted for
@@ -65,7 +78,7 @@ func TestCarry(t *testing.T) {
 			must(os.WriteFile(full, []byte(text), 0o640), os.Chmod(full, 0o640), os.Chtimes(full, when, when))
 		}
 		r := &ran{fails: c.fails}
-		m := &Machine{Root: root, RunDir: runDir, Run: r}
+		m := &Machine{Root: root, RunDir: runDir, Run: r, MountedOn: r.mountedOn}
 		err := m.carryInto(t.Context(), "/dev/ada0s2a", slices.Sorted(maps.Keys(c.have)))
 		var words []string
 		for _, l := range r.lines {

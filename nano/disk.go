@@ -13,6 +13,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/disk"
+	"cfgd/internal/memory"
 	"cfgd/internal/run"
 	"cfgd/internal/ufs"
 )
@@ -28,6 +29,9 @@ type Machine struct {
 	Command     bool // loaders are told by gpart(8) and boot0cfg(8): GEOM lets nobody else write the table of a disk in use
 	// Mounted lists the sources of all mounts.
 	Mounted func() ([]string, error)
+	// MountedOn lists what is mounted on a directory, whose path is free of links: memory.Mounted.
+	MountedOn func(dir string) ([]memory.Mount, error)
+	Warn      func(text string) // is told what does not stop the command; may be nil
 }
 
 // Image is what is known of the system in a slice.

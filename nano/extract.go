@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"cfgd/internal/ufs"
@@ -44,11 +43,6 @@ const maxSieve = 96 << 20
 // kept in memory: it has to be a file, and no room on a disk is taken.
 func OpenBase(ctx context.Context, from *os.File) (*Base, error) {
 	defer frugal()()
-	im, err := openImage(from)
-	if err != nil {
-		return nil, err
-	}
-	defer im.end()
 	st, err := from.Stat()
 	if err != nil {
 		return nil, err
@@ -56,55 +50,33 @@ func OpenBase(ctx context.Context, from *os.File) (*Base, error) {
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no file that can be read more than once: copy it into one", from.Name())
 	}
+	f := &imageFile{from, 0, st.Size()}
 	b := &Base{}
+	_, err = eachSlice(func(nth int) error { return b.open(ctx, f, nth) })
+	return b, err
+}
+
+// open reads the base of the nth slice of a medium, or of another image.
+func (b *Base) open(ctx context.Context, f *imageFile, nth int) error {
+	im, err := f.open(nth)
+	if err != nil {
+		return err
+	}
+	defer im.drop()
 	if im.form == "plain" {
-		size := st.Size() - im.start
-		b.fsys, _, err = filesystem(io.NewSectionReader(from, im.start, size), size)
+		size := f.size - im.start
+		b.fsys, _, err = filesystem(io.NewSectionReader(f, im.start, size), size)
 	} else {
-		err = b.sieve(ctx, im, from)
+		im.drop()
+		b.fsys, b.Passes, err = f.sieve(ctx, im, nth, []string{baseEtc}, nil)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return b, b.measure(ctx)
-}
-
-// sieve reads the packed image until all that is needed of it is in memory.
-func (b *Base) sieve(ctx context.Context, im *image, from *os.File) error {
-	s, err := ufs.NewSieve(im.head[im.part:], maxSieve)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrImage, err)
+	if _, err := b.fsys.Stat(baseEtc); errors.Is(err, fs.ErrNotExist) {
+		return noSystem{err}
 	}
-	im.close()
-	im.stream.Reader, im.body = nil, nil
-	b.fsys, err = s.Take(ctx, baseEtc, func() (io.ReadCloser, error) {
-		debug.FreeOSMemory() // the dictionary of the pass before, before there is another one
-		if _, err := from.Seek(0, io.SeekStart); err != nil {
-			return nil, err
-		}
-		again, err := openImage(from)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := io.CopyN(io.Discard, again.body, again.part); err != nil {
-			again.close()
-			return nil, err
-		}
-		return opened{again}, nil
-	})
-	b.Passes = s.Passes()
-	return err
-}
-
-// opened is the filesystem of an image, as a stream. One pass ends before the next begins.
-type opened struct{ im *image }
-
-func (o opened) Read(p []byte) (int, error) { return o.im.body.Read(p) }
-
-func (o opened) Close() error {
-	o.im.close()
-	o.im.stream.Reader, o.im.body = nil, nil
-	return nil
+	return b.measure(ctx)
 }
 
 // measure reckons what the base takes: each name its content in whole blocks, and an inode.

@@ -91,6 +91,7 @@ func (m *Machine) inFiles(_ context.Context, dev, label string) ([]config.Nano, 
 		return nil, err
 	}
 	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !e.Type().IsRegular() })
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	if len(entries) == 0 {
 		return nil, fmt.Errorf("%s: no file that stands for a disk: %w", dev, fs.ErrNotExist)
 	}

@@ -11,15 +11,20 @@ import (
 	"cfgd/internal/disk"
 )
 
-// fit makes of an image what a slice of this disk boots. A partition of a GPT holds a filesystem alone: of an
-// image with a BSD label it gets partition a. A slice of an MBR is booted by its own boot blocks, which want
-// a BSD label (dskread of stand/i386/boot2/boot2.c): a bare filesystem gets those of the running slice before
-// it. Before it is called nothing was written, and afterwards neither.
+// fit makes of an image what a slice of this disk boots. It writes nothing: it changes what the image yields. A
+// partition of a GPT holds a filesystem alone: of an image with a BSD label it gets partition a. A slice of an
+// MBR is booted by its own boot blocks, which want a BSD label (dskread of stand/i386/boot2/boot2.c): a bare
+// filesystem gets those of the running slice before it, and an image with a label has to have its own.
 func (m *Machine) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) error {
 	switch {
 	case t.Scheme == "GPT" && im.room > 0:
 		return im.unlabel()
-	case t.Scheme == "GPT" || im.room > 0:
+	case t.Scheme == "GPT":
+		return nil
+	case im.room > 0 && !boots(im.head) && t.Honours() != disk.Nothing:
+		return fmt.Errorf("%w for this disk: its first sector does not end with 55aa, so it has no boot blocks, "+
+			"by which a slice of an MBR is booted", ErrImage)
+	case im.room > 0:
 		return nil
 	}
 	f, _, err := m.open(ctx, os.O_RDONLY)
@@ -53,7 +58,7 @@ func (im *image) unlabel() error {
 	if _, err := io.CopyN(io.Discard, im.body, im.part); err != nil {
 		return fmt.Errorf("%w before its partition a begins", errCut)
 	}
-	im.body, im.size = io.LimitReader(im.body, im.room), im.room
+	im.body, im.size, im.limited = io.LimitReader(im.body, im.room), im.room, true
 	im.start, im.part, im.room = im.start+im.part, 0, 0
 	return nil
 }
@@ -93,6 +98,7 @@ func (im *image) wrap(running io.ReaderAt, before, size int64) error {
 	}
 	im.body = io.MultiReader(bytes.NewReader(b), io.LimitReader(im.body, im.fs))
 	im.size, im.part, im.room = before+im.fs, before, im.fs
+	im.start, im.limited = im.start-before, true
 	return nil
 }
 

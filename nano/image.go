@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"cfgd/internal/disk"
 	"cfgd/internal/ufs"
@@ -13,7 +14,15 @@ import (
 // ErrImage is the error for what is no image of NanoBSD.
 var ErrImage = errors.New("no image of NanoBSD")
 
-// image is an image on its way in: of a code slice, or of a whole medium, of which it is the first one.
+// noSystem is an ErrImage of a slice that holds no system. Another slice of the medium may hold one.
+type noSystem struct{ error }
+
+func (e noSystem) Unwrap() error { return e.error }
+
+// errNoMore says that a medium has no further slice that may hold a system.
+var errNoMore = errors.New("no further slice")
+
+// image is an image on its way in: of a code slice, or of a whole medium, of which it is one slice.
 type image struct {
 	*stream
 	head []byte // the first bytes of the slice, which come again from body
@@ -24,20 +33,25 @@ type image struct {
 	fs   int64 // bytes that its filesystem takes
 	full bool
 
-	start int64 // where in what comes in, unpacked, the slice begins
+	// Places in what comes in, unpacked.
+	begins  int64 // where head begins
+	start   int64 // where begins what body yields; less than 0 where boot blocks were put before it
+	at      int64 // where its filesystem begins
+	limited bool  // body ends where the slice or its filesystem does, and not with what comes in
 }
 
 // headSize is how much of a slice is looked at before anything is written.
 const headSize = blockSize
 
-// openImage looks at the beginning of what comes in.
-func openImage(r io.Reader) (*image, error) {
+// openImage looks at the beginning of what comes in. Of a whole medium it takes the nth slice that may hold a
+// system, counted from 0; the error is errNoMore where there is none.
+func openImage(r io.Reader, nth int) (*image, error) {
 	s, err := unpack(r)
 	if err != nil {
 		return nil, err
 	}
 	im := &image{stream: s}
-	if err := im.begin(s.Reader, true); err != nil {
+	if err := im.begin(s, nth, true); err != nil {
 		s.end()
 		return nil, err
 	}
@@ -53,8 +67,14 @@ func readHead(r io.Reader) ([]byte, error) {
 	return b[:n], err
 }
 
-// begin takes a slice in, or finds the first one of a whole medium.
-func (im *image) begin(r io.Reader, first bool) error {
+// drop gives back what the image took, where nobody reads it any more.
+func (im *image) drop() {
+	im.end()
+	im.body = nil
+}
+
+// begin takes a slice in, or finds the nth one of a whole medium.
+func (im *image) begin(r io.Reader, nth int, outer bool) error {
 	head, err := readHead(r)
 	if err != nil {
 		return err
@@ -64,6 +84,14 @@ func (im *image) begin(r io.Reader, first bool) error {
 	}
 	at := bytes.NewReader(head)
 	parts, err := disk.ReadLabel(at, 1<<50)
+	if outer && errors.Is(err, disk.ErrNoLabel) {
+		if code := codeSlices(head); nth < len(code) {
+			return im.skip(head, r, &code[nth])
+		}
+	}
+	if outer && nth > 0 {
+		return errNoMore
+	}
 	switch {
 	case err == nil:
 		im.size = disk.LabelSize(parts)
@@ -77,10 +105,6 @@ func (im *image) begin(r io.Reader, first bool) error {
 		return fmt.Errorf("%w: its label has no partition a", ErrImage)
 	case !errors.Is(err, disk.ErrNoLabel):
 		return err
-	case first:
-		if s := firstSlice(head); s != nil {
-			return im.skip(head, r, s)
-		}
 	}
 	im.head, im.body = head, io.MultiReader(bytes.NewReader(head), r) // a partition of a GPT has no label
 	return im.filesystem(1 << 50)
@@ -94,22 +118,20 @@ func (im *image) filesystem(size int64) error {
 	at := io.NewSectionReader(bytes.NewReader(im.head), im.part, headSize)
 	f, err := ufs.Open(at, min(size, int64(len(im.head))-im.part))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrImage, err)
+		return noSystem{fmt.Errorf("%w: %w", ErrImage, err)}
 	}
-	im.fs = f.Bytes
+	im.fs, im.at = f.Bytes, im.start+im.part
 	return nil
 }
 
-// firstSlice is the first code slice of a whole medium. How large the medium is nobody has said yet.
-func firstSlice(head []byte) *disk.Slice {
+// codeSlices are the slices of a whole medium that may hold a system; none where it is no medium. The first
+// sectors do not tell how large the medium is.
+func codeSlices(head []byte) []disk.Slice {
 	t, err := disk.Read(bytes.NewReader(head), 1<<50)
 	if err != nil {
 		return nil
 	}
-	if code := codeSlices(t); len(code) > 0 {
-		return &code[0]
-	}
-	return nil
+	return slices.DeleteFunc(t.Slices, func(s disk.Slice) bool { return !isCode(t, s) })
 }
 
 // skip goes to a slice of a medium.
@@ -118,24 +140,12 @@ func (im *image) skip(head []byte, r io.Reader, s *disk.Slice) error {
 	if _, err := io.CopyN(io.Discard, all, s.Start); err != nil {
 		return fmt.Errorf("%w before slice %d begins", errCut, s.Index)
 	}
-	im.full, im.start = true, s.Start
-	if err := im.begin(io.LimitReader(all, s.Size), false); err != nil {
+	im.full, im.limited, im.start, im.begins = true, true, s.Start, s.Start
+	if err := im.begin(io.LimitReader(all, s.Size), 0, false); err != nil {
 		return fmt.Errorf("slice %d of the medium: %w", s.Index, err)
 	}
 	im.size = s.Size
 	return nil
-}
-
-// codeSlices are the two of an image of a whole medium that hold systems: the first two of FreeBSD's on an
-// MBR, the first two with UFS on a GPT.
-func codeSlices(t *disk.Table) []disk.Slice {
-	var all []disk.Slice
-	for _, s := range t.Slices {
-		if isCode(t, s) && len(all) < 2 {
-			all = append(all, s)
-		}
-	}
-	return all
 }
 
 // isCode reports whether a slice may hold a system.

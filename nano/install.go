@@ -1,7 +1,6 @@
 package nano
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
@@ -10,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,13 +26,15 @@ type Install struct {
 	Carry    bool          // the running system's files of the machine, into the new one
 	Trials   *Trials       // nil where nobody keeps any
 	Within   time.Duration // with Activate: the trial of the new one; 0 for none
-	Progress func(n int64)
-	Begin    func(total int64, name string) // told before the first byte is written; total is 0 where it is not known
+	Progress func(n int64) // may be nil
+	// Begin is called before the first byte is written; total is 0 where it is not known.
+	Begin func(total int64, name string)
 }
 
 // Installed is what was installed.
 type Installed struct {
 	Slice   Slice
+	Kept    bool // the running system was on trial, and stays now: a trial cannot go on below a new one
 	Form    string
 	Full    bool
 	Bytes   int64
@@ -41,6 +43,7 @@ type Installed struct {
 	Fstabs  []string
 	Label   string   // that its filesystem was given
 	Carried []string // files of the running system that are in the new one now
+	Lacks   []string // what it should hold to be booted, in words
 }
 
 // ErrBusy says that another installation is at work.
@@ -50,6 +53,11 @@ var ErrBusy = errors.New("another cfgd nano is at work on this disk")
 func (m *Machine) Lock(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	return m.wait(ctx)
+}
+
+// wait takes the lock when nobody else has it, or fails when ctx ends.
+func (m *Machine) wait(ctx context.Context) (func(), error) {
 	unlock, err := flock.Wait(ctx, filepath.Join(m.RunDir, "nano"))
 	if errors.Is(err, flock.ErrHeld) {
 		return nil, ErrBusy
@@ -57,8 +65,8 @@ func (m *Machine) Lock(ctx context.Context) (func(), error) {
 	return unlock, err
 }
 
-// Install writes an image into a slice that does not run. The running one is not touched by anything that may go wrong; what the other holds
-// afterwards is whole, or does not boot, and the error says which.
+// Install writes an image into a slice that does not run. The running slice stays as it is, whatever fails. The
+// other one afterwards holds the whole image, or does not boot; the error says which.
 func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 	unlock, err := m.Lock(ctx)
 	if err != nil {
@@ -66,6 +74,9 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 	}
 	defer unlock()
 	defer frugal()()
+	if err := m.sweep(ctx); err != nil {
+		return nil, err
+	}
 	all, t, err := m.Slices(ctx)
 	if err != nil {
 		return nil, err
@@ -82,19 +93,13 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 	if err := m.free(s); err != nil {
 		return nil, err
 	}
-	im, err := openImage(in.From)
+	im, err := m.image(ctx, in, s, t)
 	if err != nil {
 		return nil, err
 	}
 	defer im.end()
-	if err := m.fit(ctx, im, s, t); err != nil {
-		return nil, err
-	}
-	if im.size > s.Size {
-		return nil, fmt.Errorf("%w: %d bytes, and %s has %d", ErrTooLarge, im.size, s.Name, s.Size)
-	}
 	done := &Installed{Slice: *s, Form: im.form, Full: im.full}
-	if err := m.ready(ctx, in, t, s.Index); err != nil {
+	if done.Kept, err = m.ready(ctx, in, t, s.Index); err != nil {
 		return nil, err
 	}
 	if err := m.write(ctx, in, im, done); err != nil {
@@ -105,8 +110,12 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 	}
 	if in.Carry {
 		if done.Carried, err = m.carry(ctx, &done.Slice); err != nil {
-			return done, fmt.Errorf("%s is written and whole, but not activated: %w; mend that, or install it with --no-carry", s.Name, err)
+			return done, fmt.Errorf("%s is written and whole, but not activated: %w; "+
+				"mend that, or install it with --no-carry", s.Name, err)
 		}
+	}
+	if done.Lacks, err = m.lacks(ctx, &done.Slice, t); err != nil {
+		return done, fmt.Errorf("%s is written and whole, but not activated: %w", s.Name, err)
 	}
 	if !in.Activate {
 		return done, nil
@@ -123,21 +132,92 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 	return done, nil
 }
 
-// ready sees, before a slice is written to, that it can be activated afterwards, and makes the running one boot next until then: what is half written
-// must not be what the loader takes. A trial of what stood there is over.
-func (m *Machine) ready(ctx context.Context, in Install, t *disk.Table, slice int) error {
-	if in.Activate {
-		if _, err := t.Marks(m.choice(Activation{slice, t.CanTryOnce()})); err != nil {
-			return fmt.Errorf("%s could not be activated: %w; --no-activate writes it alone", m.Name(slice), err)
+// image opens what is to be installed, as the slice gets it. An image in a file is checked first.
+func (m *Machine) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (*image, error) {
+	nth := 0
+	if f, at := seekable(in.From); f != nil {
+		file, err := newImageFile(f, at)
+		if err != nil {
+			return nil, err
+		}
+		if nth, err = m.check(ctx, in, file, s, t); err != nil {
+			return nil, fmt.Errorf("%w; nothing was written", err)
+		}
+		if _, err := f.Seek(at, io.SeekStart); err != nil {
+			return nil, err
 		}
 	}
+	im, err := openImage(in.From, nth)
+	if err != nil {
+		return nil, err
+	}
+	if err = m.fit(ctx, im, s, t); err == nil && im.size > s.Size {
+		err = tooLarge(im, s)
+	}
+	if err != nil {
+		im.end()
+		return nil, err
+	}
+	return im, nil
+}
+
+// ready prepares the disk before a slice is written to. It sees that the slice can be activated afterwards. It
+// makes the running slice boot next until then, because the loader must not take one that is half written. It
+// ends any trial: that of the system which the slice held, and that of the running one, which kept reports.
+func (m *Machine) ready(ctx context.Context, in Install, t *disk.Table, slice int) (kept bool, err error) {
+	if t.Overtakes(slice) {
+		return false, fmt.Errorf("%s comes before %s: %s takes the first slice that holds a system, and would boot it "+
+			"as soon as it is written", m.Name(slice), m.Name(m.Running), t.Loader)
+	}
+	if in.Activate {
+		if _, err := t.Marks(m.choice(Activation{slice, t.CanTryOnce()})); err != nil {
+			return false, fmt.Errorf("%s could not be activated: %w; --no-activate writes it alone", m.Name(slice), err)
+		}
+	}
+	kept = m.trying(t)
+	if in.Trials != nil {
+		x, err := in.Trials.Now(ctx)
+		kept = kept || err == nil && x != nil // drop removes a note that cannot be read
+	}
 	if err := m.Activate(ctx, Activation{Slice: m.Running}); err != nil {
-		return fmt.Errorf("%s is to boot next while %s is written: %w", m.Name(m.Running), m.Name(slice), err)
+		return false, fmt.Errorf("%s is to boot next while %s is written: %w", m.Name(m.Running), m.Name(slice), err)
 	}
-	if in.Trials == nil {
-		return nil
+	if in.Trials != nil {
+		if err := in.Trials.drop(ctx); err != nil {
+			return kept, fmt.Errorf("nothing was written: remove the note of a trial in cfg: %w", err)
+		}
 	}
-	return in.Trials.drop(ctx)
+	return kept, nil
+}
+
+// starts are the files by which a loader starts a system: the first one of each list that is there.
+var starts = map[disk.Loader][]string{
+	disk.Boot0: {"boot/loader"}, disk.PlainMBR: {"boot/loader"}, disk.GPTBoot: {"boot/loader"},
+	disk.GPTBootEFI: {"boot/loader.efi"}, disk.Boot1EFI: {"boot/loader.efi"},
+	disk.LoaderEFI: {"boot/defaults/loader.conf"}, disk.Unknown: {"boot/loader", "boot/loader.efi"},
+}
+
+// kernels are the usual places of a kernel, which the loader unpacks by itself.
+var kernels = []string{"boot/kernel/kernel", "boot/kernel/kernel.gz"}
+
+// lacks looks for a loader and a kernel in a slice that was written.
+func (m *Machine) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string, error) {
+	f, _, err := m.open(ctx, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fsys, _, err := filesystem(&part{f, s.Start, s.Size}, s.Size)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, names := range [][]string{starts[t.Loader], kernels} {
+		if !slices.ContainsFunc(names, func(name string) bool { _, err := fsys.Stat(name); return err == nil }) {
+			all = append(all, "no /"+strings.Join(names, " and no /")+" in it: does it boot?")
+		}
+	}
+	return all, nil
 }
 
 // write pours the image into its slice.
@@ -160,8 +240,8 @@ func (m *Machine) write(ctx context.Context, in Install, im *image, done *Instal
 			return err
 		}
 		done.Digest = hex.EncodeToString(digest[:])
-		if in.SHA256 != "" && !strings.EqualFold(in.SHA256, done.Digest) {
-			return fmt.Errorf("SHA-256 is %s and not %s: another image, or a damaged one", done.Digest, in.SHA256)
+		if err := sameDigest(done.Digest, in.SHA256); err != nil {
+			return err
 		}
 		done.Fstabs, err = m.own(&patched{r, first}, done.Slice, end)
 		return err
@@ -180,7 +260,8 @@ func (m *Machine) slice(ctx context.Context, s *Slice) (*os.File, int64, error) 
 	return f, s.Start, err
 }
 
-// part is a slice of a disk. A disk reads whole sectors alone, at their beginnings: what is asked for otherwise is cut out of those around it.
+// part is a slice of a disk. A disk reads whole sectors alone: of other reads, part reads the sectors around
+// them.
 type part struct {
 	region
 	base int64
@@ -246,12 +327,5 @@ func (p *patched) set(b []byte, at int64) error {
 		return err
 	}
 	copy(s[at-from:], b)
-	if err := put(p.region, s, from); err != nil {
-		return err
-	}
-	back := make([]byte, sector)
-	if _, err := p.region.ReadAt(back, from); err != nil || !bytes.Equal(back, s) {
-		return errors.Join(err, errors.New("what was read back is not what was written: the disk is failing"))
-	}
-	return nil
+	return disk.Put(p.region, s, from)
 }

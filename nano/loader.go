@@ -2,39 +2,43 @@ package nano
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"cfgd/internal/disk"
 	"cfgd/internal/esp"
 	"cfgd/internal/run"
+	"cfgd/internal/ufs"
 )
 
 // findLoader finds out what boots the disk, as far as its table does not say it: what is in its EFI system
 // partition, and which way the machine took. Where both ways are there and nobody knows which one the machine
 // takes, the loader is known only if both heed bootonce.
 func (m *Machine) findLoader(ctx context.Context, r region, t *disk.Table) {
-	var efi *disk.Slice
-	for i, s := range t.Slices {
-		if s.Type == "efi" && efi == nil {
-			efi = &t.Slices[i]
-		}
+	m.tellLoader(ctx, r, t)
+	if t.Honours() == disk.Nothing {
+		m.findNext(r, t)
 	}
+}
+
+func (m *Machine) tellLoader(ctx context.Context, r region, t *disk.Table) {
 	method := m.bootMethod(ctx)
-	if efi == nil {
+	loader, found := m.efiLoader(r, t)
+	if !found {
 		if method == "UEFI" { // a loader that is on another disk, or came over the network
 			t.Loader = disk.Unknown
 			return
 		}
 		t.Loader = biosLoader(r, t)
 		return
-	}
-	loader, err := esp.Loader(&part{r, efi.Start, efi.Size}, efi.Size)
-	if err != nil {
-		t.Notes = append(t.Notes, fmt.Sprintf("%s: %v", m.Name(efi.Index), err))
 	}
 	bios := biosLoader(r, t)
 	switch {
@@ -47,6 +51,114 @@ func (m *Machine) findLoader(ctx context.Context, r region, t *disk.Table) {
 	default:
 		t.Loader = disk.Unknown
 	}
+}
+
+// efiLoader is the loader in the EFI system partitions; false if there is no such partition. Where there are
+// several, and not all hold the same, it is not known from which one the firmware starts it.
+func (m *Machine) efiLoader(r region, t *disk.Table) (loader disk.Loader, found bool) {
+	for _, s := range t.Slices {
+		if s.Type != "efi" {
+			continue
+		}
+		l, err := esp.Loader(&part{r, s.Start, s.Size}, s.Size)
+		if err != nil {
+			t.Notes = append(t.Notes, fmt.Sprintf("%s: %v", m.Name(s.Index), err))
+		}
+		if found && l != loader {
+			l = disk.Unknown
+		}
+		loader, found = l, true
+	}
+	return loader, found
+}
+
+// findNext finds the slice that a loader takes which ignores the table's marks: the one that loader.env
+// names, or else the first that holds what the loader looks for.
+func (m *Machine) findNext(r region, t *disk.Table) {
+	named := map[string]bool{}
+	for _, s := range t.Slices {
+		if s.Type != "efi" || t.Loader != disk.LoaderEFI {
+			continue
+		}
+		device, err := esp.RootDevice(&part{r, s.Start, s.Size}, s.Size)
+		if err != nil {
+			t.Unsure = append(t.Unsure, fmt.Sprintf("%s: loader.env cannot be read: %v", m.Name(s.Index), err))
+			return
+		}
+		named[device] = true
+	}
+	for device := range named {
+		if len(named) > 1 {
+			t.Unsure = append(t.Unsure, "loader.env of one EFI system partition says "+cmp.Or(device, "nothing")+
+				", and that of another one says something else")
+			return
+		}
+		if device != "" {
+			m.takeNamed(t, device)
+			return
+		}
+	}
+	t.Found, t.First = m.firstSystem(r, t), true
+}
+
+// rootDisk is a partition as the loader names it: disk_parsedev of stand/common/disk.c. The loader counts
+// disks as the firmware lists them.
+var rootDisk = regexp.MustCompile(`^rootdev=disk[0-9]+([sp])([0-9]{1,3})[a-h]?:?$`)
+
+// takeNamed is told what loader.env sets.
+func (m *Machine) takeNamed(t *disk.Table, device string) {
+	letter := "s"
+	if t.Scheme == "GPT" {
+		letter = "p"
+	}
+	if f := rootDisk.FindStringSubmatch(device); f != nil && f[1] == letter {
+		n, _ := strconv.Atoi(f[2])
+		if _, ok := t.Slice(n); ok {
+			t.Found = n
+			t.Unsure = append(t.Unsure, fmt.Sprintf("loader.env says %s, which is taken for %s", device, m.Name(n)))
+			return
+		}
+	}
+	t.Unsure = append(t.Unsure, fmt.Sprintf("loader.env says %q: which slice that is, is not known", device))
+}
+
+// wants are the files of which a loader looks for one on each partition, to take the first that has it:
+// sanity_check_currdev of stand/efi/loader/main.c, and load_loader of stand/efi/boot1/proto.c.
+var wants = map[disk.Loader][]string{
+	disk.LoaderEFI: {"boot/defaults/loader.conf", "boot/kernel/kernel"},
+	disk.Boot1EFI:  {"boot/loader.efi"},
+}
+
+// firstSystem is the first slice that has what the loader looks for; 0 if there is none, or one that cannot be
+// looked into comes before it. A pool of ZFS anywhere may be taken first.
+func (m *Machine) firstSystem(r region, t *disk.Table) int {
+	if hasType(t, "freebsd-zfs") {
+		return 0
+	}
+	for _, s := range t.Slices {
+		if s.Type != "freebsd-ufs" && s.Type != "freebsd" {
+			continue
+		}
+		fsys, _, err := filesystem(&part{r, s.Start, s.Size}, s.Size)
+		if errors.Is(err, ufs.ErrFormat) || errors.Is(err, disk.ErrTable) || errors.Is(err, ErrImage) {
+			continue // the loader cannot read it either
+		}
+		if err != nil {
+			t.Unsure = append(t.Unsure, fmt.Sprintf("%s: %v", m.Name(s.Index), err))
+			return 0
+		}
+		for _, name := range wants[t.Loader] {
+			_, err := fsys.Stat(name)
+			if err == nil {
+				return s.Index
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				t.Unsure = append(t.Unsure, fmt.Sprintf("%s: /%s: %v", m.Name(s.Index), name, err))
+				return 0
+			}
+		}
+	}
+	return 0
 }
 
 // bootMethod is how the machine came up, BIOS or UEFI, "" where nobody knows. Only x86 has the choice, and

@@ -15,9 +15,7 @@ import (
 // fstabs of an image name the slice that it was made for.
 var fstabs = []string{"etc/fstab", "conf/base/etc/fstab"}
 
-// own makes a written image the one of its slice, as updatep2 and NanoBSD's build do: both its fstabs name
-// the slice for /, and where they do so by the label of its filesystem, it has that label. An image that
-// names another disk is refused: it would not find its root.
+// own makes a written image the one of its slice, as updatep2 and NanoBSD's build do.
 func (m *Machine) own(r *patched, s Slice, end int64) ([]string, error) {
 	fsys, base, err := filesystem(r, s.Size)
 	if err != nil {
@@ -26,26 +24,69 @@ func (m *Machine) own(r *patched, s Slice, end int64) ([]string, error) {
 	if base+fsys.Bytes > end {
 		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes, end-base)
 	}
-	source := s.Source
-	if l := m.layout(); l.Label() == "" && l.Kind == "s" { // a disk's name tells whether there is a BSD label
-		source = fmt.Sprintf("/dev/%s%s%d", l.Drive, l.Kind, s.Index)
-		if base > 0 {
-			source += "a"
+	room := s.Size
+	if base > 0 {
+		if room, err = roomOf(r, s.Size); err != nil {
+			return nil, err
 		}
 	}
-	changed, err := m.ownRoot(r, fsys, base, source)
+	p, err := m.plan(fsys, base > 0, room, s)
 	if err != nil {
 		return nil, err
 	}
-	if label, ok := strings.CutPrefix(source, "/dev/ufs/"); ok {
-		err = ownLabel(r, fsys, base, label, s.Size)
+	for _, e := range p.edits {
+		if err := r.set(e.Bytes, base+e.At); err != nil {
+			return nil, err
+		}
 	}
-	return changed, err
+	if p.label != "" {
+		back, _, err := filesystem(r, s.Size)
+		if err != nil {
+			return nil, err
+		}
+		if back.Label != p.label {
+			return nil, fmt.Errorf("its filesystem has the label %q, and not %s", back.Label, p.label)
+		}
+	}
+	return p.fstabs, nil
 }
 
-// ownRoot makes a device the root of both fstabs.
-func (m *Machine) ownRoot(r *patched, fsys *ufs.FS, base int64, source string) ([]string, error) {
-	var changed []string
+// ownership is what makes a system that of a slice.
+type ownership struct {
+	edits  []ufs.Edit // of its filesystem
+	fstabs []string   // that are changed
+	label  string     // that its filesystem gets, "" for none
+}
+
+// plan says what to change in a filesystem so that both its fstabs name the slice for /, and where they do so by
+// the label of the filesystem, that it has that label. It refuses an image that names another disk, which would
+// not find its root. Labelled says that the slice has a BSD label, and room how large the partition is.
+func (m *Machine) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
+	source := s.Source
+	if l := m.layout(); l.Label() == "" && l.Kind == "s" { // a disk's name tells whether there is a BSD label
+		source = fmt.Sprintf("/dev/%s%s%d", l.Drive, l.Kind, s.Index)
+		if labelled {
+			source += "a"
+		}
+	}
+	p := &ownership{}
+	if err := m.planRoot(p, fsys, source); err != nil {
+		return nil, err
+	}
+	label, ok := strings.CutPrefix(source, "/dev/ufs/")
+	if !ok {
+		return p, nil
+	}
+	// GEOM shows the label of a filesystem that is about as large as what holds it
+	// (sys/geom/label/g_label_ufs.c): of one that is smaller the size of what holds it is noted beside the label,
+	// as newfs(8) notes it.
+	edits, err := fsys.Relabel(label, room)
+	p.edits, p.label = append(p.edits, edits...), label
+	return p, err
+}
+
+// planRoot makes a device the root of both fstabs.
+func (m *Machine) planRoot(p *ownership, fsys *ufs.FS, source string) error {
 	rooted := false
 	for _, name := range fstabs {
 		e, err := fsys.Stat(name)
@@ -53,30 +94,30 @@ func (m *Machine) ownRoot(r *patched, fsys *ufs.FS, base int64, source string) (
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		text, err := readFstab(fsys, e)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		edited, ok, err := m.rewrite(text, source)
 		if err != nil {
-			return nil, fmt.Errorf("/%s of the image: %w", name, err)
+			return fmt.Errorf("/%s of the image: %w", name, err)
 		}
 		rooted = rooted || ok
 		if bytes.Equal(edited, text) {
 			continue
 		}
-		if err := replace(r, fsys, base, e, text, edited); err != nil {
-			return nil, fmt.Errorf("/%s of the image: %w", name, err)
+		if err := p.replace(fsys, e, text, edited); err != nil {
+			return fmt.Errorf("/%s of the image: %w", name, err)
 		}
-		changed = append(changed, name)
+		p.fstabs = append(p.fstabs, name)
 	}
 	// A filesystem of something else, such as the cfg of a medium, has neither.
 	if _, err := fsys.Stat(baseEtc); err != nil && !rooted {
-		return nil, fmt.Errorf("%w: it has neither /%s nor an fstab that names /", ErrImage, baseEtc)
+		return noSystem{fmt.Errorf("%w: it has neither /%s nor an fstab that names /", ErrImage, baseEtc)}
 	}
-	return changed, nil
+	return nil
 }
 
 const maxFstab = 64 << 10
@@ -124,7 +165,7 @@ func (m *Machine) rewrite(text []byte, source string) ([]byte, bool, error) {
 }
 
 // replace changes the bytes of a file that differ, where they stand.
-func replace(r *patched, fsys *ufs.FS, base int64, e *ufs.Entry, old, new []byte) error {
+func (p *ownership) replace(fsys *ufs.FS, e *ufs.Entry, old, new []byte) error {
 	for i := range new {
 		if old[i] == new[i] {
 			continue
@@ -136,37 +177,7 @@ func replace(r *patched, fsys *ufs.FS, base int64, e *ufs.Entry, old, new []byte
 		if where == 0 {
 			return errors.New("its line for / cannot be changed in place")
 		}
-		if err := r.set(new[i:i+1], base+where); err != nil {
-			return err
-		}
+		p.edits = append(p.edits, ufs.Edit{At: where, Bytes: new[i : i+1]})
 	}
 	return nil
-}
-
-// ownLabel gives a filesystem its label, as tunefs -L does: in its first superblock. GEOM shows the label of
-// a filesystem that is about as large as what holds it (sys/geom/label/g_label_ufs.c): of one that is smaller
-// the size of what holds it is noted beside the label, as newfs(8) notes it.
-func ownLabel(r *patched, fsys *ufs.FS, base int64, label string, size int64) error {
-	room := size
-	if base > 0 {
-		parts, err := roomOf(r, size)
-		if err != nil {
-			return err
-		}
-		room = parts
-	}
-	edits, err := fsys.Relabel(label, room)
-	if err != nil {
-		return err
-	}
-	for _, e := range edits {
-		if err := r.set(e.Bytes, base+e.At); err != nil {
-			return err
-		}
-	}
-	back, _, err := filesystem(r, size)
-	if err == nil && back.Label != label {
-		err = fmt.Errorf("its filesystem has the label %q, and not %s", back.Label, label)
-	}
-	return err
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -22,25 +23,45 @@ import (
 type stream struct {
 	io.Reader
 	form  string // plain, gzip, xz or zstd
+	n     int64  // bytes that were read, unpacked
 	raw   *counted
-	mu    sync.Mutex // held while it is read or closed
+	mu    sync.Mutex  // held while it is read or closed
+	over  atomic.Bool // end was called
 	close func()
 }
 
+// errEnded says that a stream is read after its end was called for.
+var errEnded = errors.New("read after the end")
+
 func (s *stream) Read(p []byte) (int, error) {
+	defer s.tidy()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.Reader.Read(p)
+	if s.over.Load() {
+		return 0, errEnded
+	}
+	n, err := s.Reader.Read(p)
+	s.n += int64(n)
+	return n, err
 }
 
-// end gives back what unpacking took. A read that is still under way, perhaps from a pipe by which nothing
-// comes, is not waited for: it ends first, whenever it does.
+// end gives back what unpacking took. It does not wait for a read that is under way: that may be from a pipe
+// through which nothing comes. Then Read gives it back when it returns.
 func (s *stream) end() {
-	go func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
+	s.over.Store(true)
+	s.tidy()
+}
+
+// tidy closes a stream that is over, unless another call reads or closes it.
+func (s *stream) tidy() {
+	if !s.over.Load() || !s.mu.TryLock() {
+		return
+	}
+	defer s.mu.Unlock()
+	if s.close != nil {
 		s.close()
-	}()
+		s.close, s.Reader = nil, nil
+	}
 }
 
 // counted counts and digests what is read.
@@ -144,7 +165,7 @@ func cut(err error) error {
 
 // finish reads to the end of what comes in, so that the packing's own checks and the digest are of all of it.
 func (s *stream) finish() (digest [sha256.Size]byte, err error) {
-	if _, err := io.Copy(io.Discard, s.Reader); err != nil {
+	if _, err := io.Copy(io.Discard, s); err != nil {
 		return digest, err
 	}
 	if _, err := io.Copy(io.Discard, s.raw); err != nil {

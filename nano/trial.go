@@ -83,8 +83,10 @@ const (
 	GoesBack  Outcome = "goes back"
 )
 
-// Run waits for the end of the running system's trial, from now on, and settles it. The order of going back: the other slice boots next; the note goes; the
-// machine restarts. Cut short before the note went, it is done again at the next start of whatever runs then, which is on no trial if it is the other slice.
+// Run waits for the end of the running system's trial, from now on, and settles it under the lock of the disk.
+// The order of going back: the other slice boots next; the note is removed; the machine restarts. If it is
+// interrupted before the note is removed, the next start either runs the other slice, which is not on trial,
+// or tries again. An error with Untried means that nothing was decided.
 func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 	x, err := t.Now(ctx)
 	if err != nil || x == nil {
@@ -97,11 +99,26 @@ func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 		return Untried, nil
 	case <-timer.C:
 	}
-	now, err := t.Now(ctx)
-	if err != nil || now == nil { // somebody confirmed it, or installed anew
+	well := false
+	if now, err := t.Now(ctx); err != nil || now == nil { // somebody confirmed it, or installed anew
 		return Untried, err
 	}
-	if t.Health != nil && t.Health(ctx) == nil {
+	if t.Health != nil { // without the lock: it may take long, and somebody may confirm meanwhile
+		well = t.Health(ctx) == nil
+	}
+	unlock, err := t.Machine.wait(ctx)
+	if ctx.Err() != nil {
+		return Untried, nil
+	}
+	if err != nil {
+		return Untried, err
+	}
+	defer unlock()
+	now, err := t.Now(ctx)
+	if err != nil || now == nil {
+		return Untried, err
+	}
+	if well {
 		return Confirmed, errors.Join(t.Machine.Activate(ctx, Activation{Slice: now.Slice}), t.End(ctx))
 	}
 	if err := t.Machine.Activate(ctx, Activation{Slice: now.From}); err != nil {

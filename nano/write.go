@@ -104,7 +104,9 @@ func pourRest(ctx context.Context, dst region, size, at int64, src io.Reader, pr
 		}
 		sum = crc32.Update(sum, castagnoli, c.data)
 		at += int64(len(c.data))
-		progress(at)
+		if progress != nil {
+			progress(at)
+		}
 		if c.err == io.EOF {
 			return at, sum, dst.Sync()
 		}

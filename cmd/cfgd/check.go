@@ -83,6 +83,9 @@ func (s *session) checkDisk(ctx context.Context, m *config.Model) []config.Probl
 	if err == nil || m.Root != "" && errors.Is(err, fs.ErrNotExist) {
 		return nil // a directory that stands for a machine need not have its disk
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // only root may look at the disk
+	}
 	return []config.Problem{{
 		Severity: config.Warning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
 		Message: "cfgd nano does not serve this machine: " + strings.TrimPrefix(err.Error(), n.Origin.String()+": "),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -69,21 +70,47 @@ func (s *session) try(ctx context.Context) {
 		return
 	}
 	log := own.logger()
-	disk, err := own.nano(ctx)
+	said := ""
+	retry(ctx, func() bool {
+		outcome, err := own.settleTrial(ctx, host)
+		switch {
+		case err == nil && outcome == nano.Confirmed:
+			log.Info().Msg("the image on trial is well, and stays")
+		case err == nil && outcome == nano.GoesBack:
+			log.Warn().Msg("the image on trial was not confirmed: the one before boots again")
+		case err != nil && err.Error() != said:
+			said = err.Error()
+			log.Error().Err(err).Msg("the image on trial")
+		}
+		return err == nil || outcome != nano.Untried
+	})
+}
+
+// settleTrial settles the trial of the running image, if it is on one.
+func (s *session) settleTrial(ctx context.Context, host *config.Target) (nano.Outcome, error) {
+	disk, err := s.nano(ctx)
 	if isConfigError(err) {
-		return // no NanoBSD host, or one that check names
+		return nano.Untried, nil // no NanoBSD host, or one that check names
 	}
 	if err != nil {
-		log.Error().Err(err).Msg("whether the image is on trial is not known")
-		return
+		return nano.Untried, fmt.Errorf("whether the image is on trial is not known: %w", err)
 	}
-	outcome, err := own.trials(disk, host).Run(ctx)
-	switch {
-	case err != nil:
-		log.Error().Err(err).Msg("the image on trial")
-	case outcome == nano.Confirmed:
-		log.Info().Msg("the image on trial is well, and stays")
-	case outcome == nano.GoesBack:
-		log.Warn().Msg("the image on trial was not confirmed: the one before boots again")
+	return s.trials(disk, host).Run(ctx)
+}
+
+// The pauses of retry: at the start of a machine a device may appear late, and cfg be mounted late.
+const (
+	firstPause = time.Second
+	mostPause  = 5 * time.Minute
+)
+
+// retry calls do until it reports that it is done, or until ctx ends, with pauses that grow.
+func retry(ctx context.Context, do func() (done bool)) {
+	for pause := firstPause; !do(); pause = min(2*pause, mostPause) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
 	}
 }

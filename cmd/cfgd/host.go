@@ -160,21 +160,20 @@ func (s *session) room(ctx context.Context, t *config.Target, need int64) (strin
 	}
 	need += need/8 + 64<<10
 	size := bytesText(uint64(need))
+	var why []string
 	for i, place := range places {
-		if free, err := freeBytes(place); err != nil || free < need {
-			continue
-		}
-		dir, err := os.MkdirTemp(place, "cfgd-image-")
+		dir, err := makeRoom(place, need)
 		if err != nil {
+			why = append(why, err.Error())
 			continue
 		}
 		if i > 0 {
-			s.warn(t.Name, fmt.Sprintf("the image's defaults are unpacked in %s: %s has no room for %s", dir, places[0], size))
+			s.warn(t.Name, fmt.Sprintf("the image's defaults are unpacked in %s: %s", dir, why[0]))
 		}
 		return dir, func() { os.RemoveAll(dir) }, nil
 	}
-	short := fmt.Errorf("no room for the image's defaults: they take %s, and none of %s has so much; "+
-		"TMPDIR names another directory", size, strings.Join(places, ", "))
+	short := fmt.Errorf("no room for the image's defaults: they take %s; %s; TMPDIR names another directory",
+		size, strings.Join(why, "; "))
 	if s.loaded.Root != "" || os.Geteuid() != 0 {
 		return "", nil, short
 	}
@@ -182,8 +181,20 @@ func (s *session) room(ctx context.Context, t *config.Target, need int64) (strin
 	if err != nil {
 		return "", nil, errors.Join(short, err)
 	}
-	s.warn(t.Name, fmt.Sprintf("the image's defaults are unpacked in memory, on %s: %s has no room for %s", dir, places[0], size))
+	s.warn(t.Name, fmt.Sprintf("the image's defaults are unpacked in memory, on %s: %s", dir, why[0]))
 	return dir, done, nil
+}
+
+// makeRoom makes a directory in a place that has room. The error says what is wrong with the place.
+func makeRoom(place string, need int64) (string, error) {
+	free, err := freeBytes(place)
+	if err == nil && free < need {
+		err = fmt.Errorf("%s has no room for %s", place, bytesText(uint64(need)))
+	}
+	if err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(place, "cfgd-image-")
 }
 
 // roomInMemory mounts a tmpfs of a size on a directory of its own.
@@ -217,8 +228,11 @@ func freeBytes(name string) (int64, error) {
 	}
 	defer dir.Close()
 	space, err := dir.Space()
-	if err != nil || space.ReadOnly {
+	if err != nil {
 		return 0, err
+	}
+	if space.ReadOnly {
+		return 0, fmt.Errorf("%s is read-only", name)
 	}
 	return int64(min(space.Free, 1<<62)), nil
 }

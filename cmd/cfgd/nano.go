@@ -15,6 +15,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/disk"
+	"cfgd/internal/memory"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
@@ -33,10 +34,15 @@ func (s *session) nanoCommand() *cli.Command {
 					"this disk: into a GPT goes partition a of a slice with a BSD label; before a bare filesystem in a\n" +
 					"slice of an MBR go the boot blocks and the label of the running slice. Checked before a byte is\n" +
 					"written: that the slice neither runs nor is mounted, that the image holds a filesystem and fits.\n" +
+					"An image in a file is read to its end first: its digest, that it is whole, and that its fstabs\n" +
+					"can name its own slice are checked before a byte is written. Of one from standard input these\n" +
+					"are found at the end, when the other slice is overwritten; the running one still boots then. Of\n" +
+					"a medium the first slice that holds a system is taken; from standard input, the first one.\n" +
 					"Its boot blocks are written last, after it was read back and compared. Its fstabs then name its\n" +
 					"own slice, and its filesystem has the label that they name. /boot/loader.conf.local and\n" +
-					"/boot.config of the running system are carried over. Until then the running slice is what boots\n" +
-					"next. Where the loader can (gptboot) the new one boots once, until cfgd nano confirm.",
+					"/boot.config of the running system are carried over. An image without a loader or a kernel is\n" +
+					"warned of. Until then the running slice is what boots next, also if it was on trial itself.\n" +
+					"Where the loader can (gptboot) the new one boots once, until cfgd nano confirm.",
 				Flags: []cli.Flag{
 					&cli.BoolFlag{Name: "no-carry", Usage: "leave out the running system's /boot/loader.conf.local and /boot.config"},
 					&cli.StringFlag{Name: "sha256", Usage: "refuse what has not this SHA-256, in `HEX`, of the file as it comes in"},
@@ -81,7 +87,8 @@ func (s *session) nano(ctx context.Context) (*nano.Machine, error) {
 	}
 	x := &nano.Machine{
 		Nano: *n, Root: m.Path("/"), RunDir: m.Path("/var/run/cfgd"),
-		Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mountedSources,
+		Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mountedSources, MountedOn: s.mountedOn,
+		Warn: func(text string) { s.warn("", text) },
 	}
 	return x, x.Find(ctx, m.Path("/dev"))
 }
@@ -102,6 +109,14 @@ func (s *session) mountedSources() ([]string, error) {
 		return nil, nil
 	}
 	return jailhooks.MountedSources()
+}
+
+// mountedOn lists what is mounted on a directory; with --root nothing is.
+func (s *session) mountedOn(dir string) ([]memory.Mount, error) {
+	if s.loaded.Root != "" {
+		return nil, nil
+	}
+	return memory.Mounted(dir)
 }
 
 // listedSlice is a slice in the form of its JSON.
@@ -279,6 +294,9 @@ func (s *session) opened(name string) (io.Reader, func(), error) {
 }
 
 func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Installed) error {
+	for _, l := range r.Lacks {
+		s.warn(r.Slice.Name, l)
+	}
 	if s.json {
 		return s.print(struct {
 			Version int    `json:"version"`
@@ -287,7 +305,8 @@ func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Instal
 			Bytes   int64  `json:"bytes"`
 			SHA256  string `json:"sha256"`
 			Once    bool   `json:"once"`
-		}{1, r.Slice.Name, r.Form, r.Bytes, r.Digest, r.Once})
+			Kept    bool   `json:"kept,omitempty"` // the running system was on trial, and stays
+		}{1, r.Slice.Name, r.Form, r.Bytes, r.Digest, r.Once, r.Kept})
 	}
 	what := r.Form + " image"
 	if r.Full {
@@ -303,6 +322,12 @@ func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Instal
 	}
 	for _, f := range r.Carried {
 		if _, err := fmt.Fprintf(s.out, "%s /%s of the running system carried over\n", r.Slice.Name, f); err != nil {
+			return err
+		}
+	}
+	if r.Kept {
+		if _, err := fmt.Fprintf(s.out, "%s, which runs, was on trial and stays from now on: it is what "+
+			"to go back to\n", m.Name(m.Running)); err != nil {
 			return err
 		}
 	}

@@ -102,6 +102,7 @@ func (s *server) image(release, drive string) []byte {
 	}
 	boot := make([]byte, partStart*512)
 	copy(boot, "boot1 of release "+release)
+	boot[510], boot[511] = 0x55, 0xaa
 	copy(boot[512:], disktest.Label(0, sliceSectors, map[byte]disktest.Part{'a': {Start: partStart, Count: uint32(size)}}))
 	return append(boot, fs...)
 }
@@ -138,7 +139,7 @@ func (s *server) boot() string {
 	s.Helper()
 	_, d := s.table()
 	loads := func(int) bool { return true }
-	next := map[string]func() int{"MBR": func() int { return disktest.Boot0(d) }, "GPT": func() int { return disktest.GPTBoot(d, loads) }}[s.scheme]()
+	next := map[string]func() int{"MBR": func() int { return disktest.Boot0(d, loads) }, "GPT": func() int { return disktest.GPTBoot(d, loads) }}[s.scheme]()
 	if s.scheme == "GPT" {
 		disktest.RCGPTBoot(d)
 	}

@@ -1,0 +1,238 @@
+package nano
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"cfgd/internal/disk"
+	"cfgd/internal/ufs"
+)
+
+// This file looks at an image that can be read twice before anything is written. What is found too late in one
+// that comes through a pipe is found here: then the slice still holds the system that it held.
+
+// seekable is an image as a file, and where in it the image begins; nil for a pipe.
+func seekable(r io.Reader) (*os.File, int64) {
+	f, ok := r.(*os.File)
+	if !ok {
+		return nil, 0
+	}
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		return nil, 0
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, 0
+	}
+	return f, at
+}
+
+// imageFile is an image in a file.
+type imageFile struct {
+	*os.File
+	at   int64 // where it begins
+	size int64 // bytes from there on
+}
+
+func newImageFile(f *os.File, at int64) (*imageFile, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return &imageFile{f, at, st.Size() - at}, nil
+}
+
+// open opens the image from its beginning; nth is that of openImage.
+func (f *imageFile) open(nth int) (*image, error) {
+	if _, err := f.Seek(f.at, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return openImage(f.File, nth)
+}
+
+// eachSlice calls try with 0, 1 and so on, for the slices of a medium, until one holds a system.
+func eachSlice(try func(nth int) error) (nth int, err error) {
+	var first error
+	for ; ; nth++ {
+		err := try(nth)
+		var none noSystem
+		switch {
+		case errors.Is(err, errNoMore):
+			return 0, first
+		case !errors.As(err, &none):
+			return nth, err
+		case first == nil:
+			first = err
+		}
+	}
+}
+
+// check looks for what would make Install fail after it has begun to write, and returns which slice of a medium
+// holds the system. A packed image is read two or three times. If it takes too much memory to look into its
+// filesystem, only its length and its digest are checked.
+func (m *Machine) check(ctx context.Context, in Install, f *imageFile, s *Slice, t *disk.Table) (nth int, err error) {
+	return eachSlice(func(nth int) error {
+		im, err := f.open(nth)
+		if err != nil {
+			return err
+		}
+		defer im.drop()
+		if err := m.fit(ctx, im, s, t); err != nil {
+			return err
+		}
+		if im.size > s.Size {
+			return tooLarge(im, s)
+		}
+		total, fsys := f.size, (*ufs.FS)(nil)
+		if im.form == "plain" {
+			fsys, err = ufs.Open(io.NewSectionReader(f, f.at+im.at, f.size-im.at), f.size-im.at)
+			if err == nil && in.SHA256 != "" {
+				_, err = f.through(ctx, nth, in.SHA256)
+			}
+		} else {
+			im.drop()
+			fsys, total, err = f.packed(ctx, im, nth, in.SHA256)
+		}
+		if err != nil {
+			return err
+		}
+		if err := im.complete(total, s); err != nil || fsys == nil {
+			return err
+		}
+		room := s.Size
+		if im.part > 0 {
+			room = im.room
+		}
+		_, err = m.plan(fsys, im.part > 0, room, *s)
+		return err
+	})
+}
+
+func tooLarge(im *image, s *Slice) error {
+	return fmt.Errorf("%w: %d bytes, and %s has %d", ErrTooLarge, im.size, s.Name, s.Size)
+}
+
+// complete reports whether an image of so many bytes, unpacked, is whole and fits.
+func (im *image) complete(total int64, s *Slice) error {
+	length := total - im.start
+	switch {
+	case total < im.at+im.fs:
+		return fmt.Errorf("%w: its filesystem is of %d bytes, and %d come", errCut, im.fs, total-im.at)
+	case im.size > 0 && length < im.size && !im.full:
+		return errCut
+	case !im.limited && length%sector != 0:
+		return errCut
+	case !im.limited && length > s.Size:
+		return fmt.Errorf("%w: %d bytes, and %s has %d", ErrTooLarge, length, s.Name, s.Size)
+	}
+	return nil
+}
+
+// through reads an image to its end, and returns how many bytes it has, unpacked.
+func (f *imageFile) through(ctx context.Context, nth int, sum string) (int64, error) {
+	im, err := f.open(nth)
+	if err != nil {
+		return 0, err
+	}
+	defer im.drop()
+	return im.through(ctx, sum)
+}
+
+// through reads on to the end, and compares the digest, if one is asked for. It returns how many bytes there
+// were from the beginning on, unpacked.
+func (im *image) through(ctx context.Context, sum string) (int64, error) {
+	if _, err := io.Copy(io.Discard, &until{ctx, im.stream}); err != nil {
+		return 0, err
+	}
+	digest, err := im.finish()
+	if err != nil {
+		return 0, err
+	}
+	return im.stream.n, sameDigest(hex.EncodeToString(digest[:]), sum)
+}
+
+func sameDigest(got, want string) error {
+	if want != "" && !strings.EqualFold(want, got) {
+		return fmt.Errorf("SHA-256 is %s and not %s: another image, or a damaged one", got, want)
+	}
+	return nil
+}
+
+// until is a reader that ends with a context.
+type until struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u *until) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}
+
+// packed reads what is needed of the filesystem of a packed image, and the image to its end at the first pass.
+func (f *imageFile) packed(ctx context.Context, im *image, nth int, sum string) (fsys *ufs.FS, total int64, err error) {
+	toEnd := func(again *image) error {
+		total, err = again.through(ctx, sum)
+		return err
+	}
+	fsys, _, err = f.sieve(ctx, im, nth, fstabs, toEnd)
+	if !errors.Is(err, ufs.ErrSieve) {
+		return fsys, total, err
+	}
+	if total == 0 {
+		total, err = f.through(ctx, nth, sum)
+		return nil, total, err
+	}
+	return nil, total, nil
+}
+
+// sieve reads a packed image until all that is needed of paths is in memory, and returns how often it was read.
+// AtFirst, if it is not nil, is called with the image after the first pass.
+func (f *imageFile) sieve(ctx context.Context, im *image, nth int, paths []string, atFirst func(*image) error) (
+	*ufs.FS, int, error,
+) {
+	s, err := ufs.NewSieve(im.head[im.at-im.begins:], maxSieve)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	fsys, err := s.Take(ctx, paths, func() (io.ReadCloser, error) {
+		debug.FreeOSMemory() // the dictionary of the pass before, before there is another one
+		again, err := f.open(nth)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := io.CopyN(io.Discard, again.body, again.part); err != nil {
+			again.drop()
+			return nil, err
+		}
+		o := opened{again, atFirst}
+		atFirst = nil
+		return o, nil
+	})
+	return fsys, s.Passes(), err
+}
+
+// opened is the filesystem of an image, as a stream. One pass ends before the next begins.
+type opened struct {
+	im  *image
+	end func(*image) error
+}
+
+func (o opened) Read(p []byte) (int, error) { return o.im.body.Read(p) }
+
+func (o opened) Close() error {
+	defer o.im.drop()
+	if o.end == nil {
+		return nil
+	}
+	return o.end(o.im)
+}
