@@ -529,3 +529,27 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// gptboot reads tables of at most 128 entries of 128 bytes. A larger one is said.
+func TestTableThatGPTBootRefuses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		entries, size int
+		refused       bool
+	}{{128, 128, false}, {4, 128, false}, {129, 128, true}, {256, 128, true}, {64, 256, true}} {
+		tab, err := Read(threeParts(1), 128*Sector)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tab.gpt.entries, tab.gpt.size = make([]byte, c.entries*c.size), c.size
+		for _, l := range []Loader{GPTBoot, GPTBootEFI} {
+			tab.Loader = l
+			if all := strings.Join(tab.Doubts(), ""); strings.Contains(all, "gptboot refuses a table") != c.refused {
+				t.Errorf("%d entries of %d bytes, %s: %q", c.entries, c.size, l, all)
+			}
+		}
+		if tab.Loader = LoaderEFI; strings.Contains(strings.Join(tab.Doubts(), ""), "gptboot refuses") {
+			t.Error("loader.efi does not read it as gptboot does")
+		}
+	}
+}

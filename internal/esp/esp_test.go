@@ -184,3 +184,35 @@ func (c *counting) ReadAt(b []byte, at int64) (int, error) {
 	c.n += int64(len(b))
 	return c.r.ReadAt(b, at)
 }
+
+// loader.env is split into words as the loader splits it.
+func TestRootDevice(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                                    "",
+		"rootdev=disk0p3:":                    "rootdev=disk0p3:",
+		"a=b\nrootdev=disk0p3:\nc=d\n":        "rootdev=disk0p3:",
+		"-v\trootdev=x rootdev=y":             "rootdev=y",
+		"rootdev":                             "rootdev=1",
+		"rootdev=":                            "rootdev=",
+		"uefi_rootdev=P rootdev=q":            "rootdev=q",
+		"uefi_rootdev=P":                      "uefi_rootdev=P",
+		"rootdev=a\r\n":                       "rootdev=a\r",
+		"boot_serial=YES\x00rootdev=disk0p3:": "",
+		"# rootdev=commented":                 "rootdev=commented", // the loader knows no comments
+		"xrootdev=a":                          "",
+	} {
+		files := map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program("x"), "EFI/FREEBSD/LOADER.ENV": []byte(text)}
+		for _, wide := range []bool{false, true} {
+			got, err := RootDevice(bytes.NewReader(esptest.Make(2000, wide, files)), 2000*512)
+			if err != nil || got != want {
+				t.Errorf("%q: %q, %v", text, got, err)
+			}
+		}
+	}
+	for _, files := range []map[string][]byte{{}, {"EFI/BOOT/BOOTX64.EFI": nil}, {"EFI/FREEBSD/LOADER.EFI": nil}} {
+		if got, err := RootDevice(bytes.NewReader(esptest.Make(2000, false, files)), 2000*512); err != nil || got != "" {
+			t.Errorf("%v: %q, %v", files, got, err)
+		}
+	}
+}
