@@ -574,3 +574,61 @@ func TestThirdPartitionMarked(t *testing.T) {
 		t.Errorf("%+v, %v", tab, err)
 	}
 }
+
+// Where the note of what boots next cannot be written, the disk says it all the same: that is a warning.
+func TestNoteThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"GPT", "boot0"} {
+		h := newHost(t, kind, true, tinyImage(t))
+		h.must(os.Mkdir(h.path("run/nano.next"), 0o755)) // in the place of the file
+		var said []string
+		m := h.machine()
+		m.Warn = func(text string) { said = append(said, text) }
+		if _, err := m.Decide(t.Context(), Named("2"), nil); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if h.table().Next() != 2 || len(said) != 1 || !strings.Contains(said[0], m.Name(2)+" boots next, but the note") {
+			t.Errorf("%s: %d is next, %q", kind, h.table().Next(), said)
+		}
+		if m.Warn = nil; m.Activate(t.Context(), Activation{Slice: 1}) != nil {
+			t.Error("without anybody who is warned")
+		}
+	}
+}
+
+// An installation from a system that is on trial itself ends that trial, and says so; from another one it says
+// nothing.
+func TestInstallWhileOnTrial(t *testing.T) {
+	t.Parallel()
+	image := tinyImage(t)
+	for _, kind := range []string{"GPT", "boot0", "mbr"} {
+		for _, c := range []struct {
+			before []string
+			kept   bool
+		}{{nil, false}, {[]string{"install"}, false}, {[]string{"install", "boot"}, true},
+			{[]string{"install", "boot", "confirm"}, false}, {[]string{"install", "boot", "install", "boot"}, true},
+			{[]string{"install", "boot", "rollback", "boot"}, false}} {
+			h := newHost(t, kind, true, image)
+			for _, name := range c.before {
+				operations[name].do(h)
+			}
+			done, err := h.machine().Install(t.Context(), Install{From: bytes.NewReader(image), Trials: h.trials()})
+			if err != nil || done.Kept != c.kept || h.table().Next() != h.now.running || h.now.trial != "" {
+				t.Errorf("%s, %v: %+v, %v, %q", kind, c.before, done, err, h.now.trial)
+			}
+		}
+	}
+	// The note that cannot be removed is named, before a byte is written.
+	h := newHost(t, "mbr", true, image)
+	operations["install"].do(h)
+	before := h.world()
+	trials := h.trials()
+	trials.Write = func(context.Context, []byte) error { return errDisk }
+	_, err := h.machine().Install(t.Context(), Install{From: bytes.NewReader(image), Trials: trials})
+	if !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "the note of a trial in cfg") {
+		t.Errorf("%v", err)
+	}
+	if d := h.world(); d.trial != before.trial {
+		t.Error("the note went")
+	}
+}

@@ -96,7 +96,7 @@ func (m *Machine) sweep(ctx context.Context) error {
 // sbin/fsck_ffs/fsutil.c; checkfilesys of main.c). Only CONTINUE, after a block that cannot be read, is
 // answered by yes.
 var troubles = regexp.MustCompile(`(?m)^.*\? (?:no|yes)\s*$` +
-	`|^.*(?:UNEXPECTED|PLEASE RERUN FSCK|FILE SYSTEM (?:STILL|MARKED) DIRTY|CANNOT (?:READ|SEEK)|CAN'T CHECK).*$`)
+	`|^.*(?:UNEXPECTED|PLEASE RERUN FSCK|FILE SYSTEM (?:STILL|MARKED) DIRTY|CANNOT|CHECK.HASH|CAN'T CHECK).*$`)
 
 // consistent refuses a filesystem by the output of fsck_ffs -n.
 func consistent(device, output string) error {

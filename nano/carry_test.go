@@ -104,3 +104,100 @@ func TestCarry(t *testing.T) {
 		}
 	}
 }
+
+// fsckHead and fsckTail are what fsck_ffs -n prints of a filesystem that is well.
+const (
+	fsckHead = "** /dev/ada0s2a (NO WRITE)\n** Last Mounted on /var/run/cfgd/nano.mnt\n" +
+		"** Phase 1 - Check Blocks and Sizes\n** Phase 2 - Check Pathnames\n** Phase 3 - Check Connectivity\n" +
+		"** Phase 4 - Check Reference Counts\n** Phase 5 - Check Cyl groups\n"
+	fsckTail = "24 files, 1028 used, 5842 free (18 frags, 728 blocks, 0.3% fragmentation)\n"
+)
+
+// fsck_ffs -n ends with 0 whatever it finds: its output tells.
+func TestFsckOutput(t *testing.T) {
+	t.Parallel()
+	for output, bad := range map[string]bool{
+		"":                  false,
+		fsckHead + fsckTail: false,
+		fsckHead + "FREE BLK COUNT(S) WRONG IN SUPERBLK\nSALVAGE? no\n\n" + fsckTail:                       true,
+		fsckHead + "SUMMARY INFORMATION BAD\n\nSALVAGE? no\n\nBLK(S) MISSING IN BIT MAPS\nSALVAGE? no":     true,
+		fsckHead + "UNREF FILE I=5  OWNER=root MODE=100644\nSIZE=3 MTIME=Jan  1 00:00 2024 \nCLEAR? no":    true,
+		fsckHead + "CANNOT READ BLK: 1056\nCONTINUE? yes\n\nTHE FOLLOWING DISK SECTORS COULD NOT BE READ:": true,
+		fsckHead + fsckTail + "\n***** PLEASE RERUN FSCK *****\n":                                          true,
+		fsckHead + "BAD INODE NUMBER\nUNEXPECTED SOFT UPDATE INCONSISTENCY\n" + fsckTail:                   true,
+		"** /dev/ada0s2a (NO WRITE)\nSUPERBLOCK CHECK HASH FAILED" +
+			"OPENED READONLY SO CANNOT CORRECT CHECK HASH\n": true,
+		fsckHead + "CG 0: BAD CHECK-HASH 0x1 vs 0x2\n" + fsckTail: true,
+		fsckHead + "\n***** FILE SYSTEM STILL DIRTY *****\n":      true,
+	} {
+		root, runDir := t.TempDir(), t.TempDir()
+		if err := os.WriteFile(filepath.Join(root, "boot.config"), []byte("-h\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(runDir, "nano.mnt"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r := &ran{says: map[string]string{"fsck_ffs": output}}
+		m := &Machine{Root: root, RunDir: runDir, Run: r, MountedOn: r.mountedOn}
+		err := m.carryInto(t.Context(), "/dev/ada0s2a", []string{"boot.config"})
+		if (err != nil) != bad || bad && !strings.Contains(err.Error(), "the filesystem is not consistent") {
+			t.Errorf("%q: %v", output, err)
+		}
+	}
+}
+
+// ending is mount(8) that mounts, and is then interrupted with its caller.
+type ending struct {
+	*ran
+	stop context.CancelFunc
+}
+
+func (e ending) Run(ctx context.Context, c run.Cmd) (string, error) {
+	out, err := e.ran.Run(ctx, c)
+	if c.Name == "mount" {
+		e.stop()
+	}
+	return out, errors.Join(err, ctx.Err())
+}
+
+// A mount that is interrupted after it was made is undone; one that a killed process left is undone by the next
+// installation, or it says where it is.
+func TestMountsThatStay(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "mbr", true, tinyImage(t))
+	h.must(os.MkdirAll(h.path("run/nano.mnt"), 0o755))
+	r := &ran{}
+	ctx, stop := context.WithCancel(t.Context())
+	m := &Machine{Root: h.dir, RunDir: h.path("run"), Run: ending{r, stop}, MountedOn: r.mountedOn}
+	err := m.carryInto(ctx, "/dev/ada0s2", []string{"boot.config"})
+	if !errors.Is(err, context.Canceled) || r.mounted != 0 {
+		t.Errorf("%v; mounted %d times", err, r.mounted)
+	}
+	for fails, want := range map[string]string{"": "", "umount": "run umount " + h.path("run/nano.mnt")} {
+		h.must(os.MkdirAll(h.path("run/nano.mnt"), 0o755))
+		left := &ran{mounted: 2, fails: fails}
+		m := h.machine()
+		m.MountedOn = left.mountedOn
+		m.Run = first{left, h}
+		_, err := m.Install(t.Context(), Install{From: strings.NewReader(string(h.image))})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("umount fails %q: %v", fails, err)
+		}
+		if want == "" && left.mounted != 0 {
+			t.Errorf("still mounted %d times", left.mounted)
+		}
+	}
+}
+
+// first runs umount by one and everything else by the other.
+type first struct {
+	umount *ran
+	rest   run.Runner
+}
+
+func (f first) Run(ctx context.Context, c run.Cmd) (string, error) {
+	if c.Name == "umount" {
+		return f.umount.Run(ctx, c)
+	}
+	return f.rest.Run(ctx, c)
+}

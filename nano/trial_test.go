@@ -125,3 +125,48 @@ func TestTrials(t *testing.T) {
 		}
 	}
 }
+
+// The end of a trial waits for who is at work on the disk, and then looks again.
+func TestTrialWaitsForTheLock(t *testing.T) {
+	for name, c := range map[string]struct {
+		during   func(x *tried)
+		outcome  Outcome
+		restarts int
+	}{
+		"an installation that ends the trial": {func(x *tried) { _ = x.End(context.Background()) }, Untried, 0},
+		"another one":                         {func(*tried) {}, GoesBack, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			x := newTried(t, 2)
+			unlock, err := x.Machine.Lock(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(2*time.Hour, func() {
+				if x.next(t) != 2 {
+					t.Errorf("%s: the table was changed without the lock", name)
+				}
+				c.during(x)
+				unlock()
+			})
+			began := time.Now()
+			outcome, err := x.Run(t.Context())
+			if err != nil || outcome != c.outcome || x.restarts != c.restarts || time.Since(began) < 2*time.Hour {
+				t.Errorf("%s: %q, %v, %d restarts, after %v", name, outcome, err, x.restarts, time.Since(began))
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // the daemon ends meanwhile
+		x := newTried(t, 2)
+		unlock, err := x.Machine.Lock(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		ctx, stop := context.WithTimeout(t.Context(), 2*time.Hour)
+		defer stop()
+		if outcome, err := x.Run(ctx); outcome != Untried || err != nil || x.next(t) != 2 {
+			t.Errorf("%q, %v", outcome, err)
+		}
+	})
+}

@@ -394,3 +394,40 @@ func TestDictionaries(t *testing.T) {
 		}
 	}
 }
+
+// slowReader is read once, when it is told to go on.
+type slowReader struct{ entered, goOn chan struct{} }
+
+func (r slowReader) Read(p []byte) (int, error) {
+	close(r.entered)
+	<-r.goOn
+	return len(p), nil
+}
+
+// The end of a stream closes it once: at once, or where it is being read, when that read returns.
+func TestEndOfAStream(t *testing.T) {
+	t.Parallel()
+	closed := 0
+	s := &stream{Reader: bytes.NewReader(nil), close: func() { closed++ }}
+	s.end()
+	s.end()
+	if _, err := s.Read(make([]byte, 1)); closed != 1 || !errors.Is(err, errEnded) {
+		t.Errorf("closed %d times, %v", closed, err)
+	}
+	r := slowReader{make(chan struct{}), make(chan struct{})}
+	closed, s = 0, &stream{Reader: r, close: func() { closed++ }}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = s.Read(make([]byte, 1))
+	}()
+	<-r.entered
+	s.end()
+	if closed != 0 {
+		t.Error("closed while it was read")
+	}
+	close(r.goOn)
+	if <-done; closed != 1 {
+		t.Errorf("closed %d times", closed)
+	}
+}
