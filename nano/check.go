@@ -218,6 +218,9 @@ func (f *imageFile) sieve(ctx context.Context, im *image, nth int, paths []strin
 		atFirst = nil
 		return o, nil
 	})
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errCut
+	}
 	return fsys, s.Passes(), err
 }
 

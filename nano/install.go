@@ -171,7 +171,11 @@ func (m *Machine) ready(ctx context.Context, in Install, t *disk.Table, slice in
 	}
 	if in.Activate {
 		if _, err := t.Marks(m.choice(Activation{slice, t.CanTryOnce()})); err != nil {
-			return false, fmt.Errorf("%s could not be activated: %w; --no-activate writes it alone", m.Name(slice), err)
+			err = fmt.Errorf("%s could not be activated: %w", m.Name(slice), err)
+			if t.Honours() != disk.Nothing || t.Next() == m.Running {
+				err = fmt.Errorf("%w; --no-activate writes it alone", err)
+			}
+			return false, err
 		}
 	}
 	kept = m.trying(t)

@@ -27,6 +27,8 @@ type Trials struct {
 	Health func(context.Context) error
 	// Restart restarts the machine.
 	Restart func(context.Context) error
+	// Since is when the time of a trial began to run; when Run is called, if it is zero.
+	Since time.Time
 }
 
 // Begin notes that a slice, from its start on, is on trial.
@@ -83,16 +85,21 @@ const (
 	GoesBack  Outcome = "goes back"
 )
 
-// Run waits for the end of the running system's trial, from now on, and settles it under the lock of the disk.
+// Run waits for the end of the running system's trial and settles it under the lock of the disk.
 // The order of going back: the other slice boots next; the note is removed; the machine restarts. If it is
 // interrupted before the note is removed, the next start either runs the other slice, which is not on trial,
-// or tries again. An error with Untried means that nothing was decided.
+// or tries again. An error with Untried means that nothing was settled: Run may be
+// called again.
 func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 	x, err := t.Now(ctx)
 	if err != nil || x == nil {
 		return Untried, err
 	}
-	timer := time.NewTimer(x.Within)
+	since := t.Since
+	if since.IsZero() {
+		since = time.Now()
+	}
+	timer := time.NewTimer(time.Until(since.Add(x.Within)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -119,10 +126,13 @@ func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 		return Untried, err
 	}
 	if well {
-		return Confirmed, errors.Join(t.Machine.Activate(ctx, Activation{Slice: now.Slice}), t.End(ctx))
+		if err := t.Machine.Activate(ctx, Activation{Slice: now.Slice}); err != nil {
+			return Untried, err
+		}
+		return Confirmed, t.End(ctx)
 	}
 	if err := t.Machine.Activate(ctx, Activation{Slice: now.From}); err != nil {
-		return GoesBack, err
+		return Untried, err
 	}
 	if err := t.End(ctx); err != nil {
 		return GoesBack, err

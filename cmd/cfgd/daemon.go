@@ -70,9 +70,9 @@ func (s *session) try(ctx context.Context) {
 		return
 	}
 	log := own.logger()
-	said := ""
+	said, began := "", time.Now()
 	retry(ctx, func() bool {
-		outcome, err := own.settleTrial(ctx, host)
+		outcome, err := own.settleTrial(ctx, host, began)
 		switch {
 		case err == nil && outcome == nano.Confirmed:
 			log.Info().Msg("the image on trial is well, and stays")
@@ -86,8 +86,8 @@ func (s *session) try(ctx context.Context) {
 	})
 }
 
-// settleTrial settles the trial of the running image, if it is on one.
-func (s *session) settleTrial(ctx context.Context, host *config.Target) (nano.Outcome, error) {
+// settleTrial settles the trial of the running image, if it is on one. Its time counts from began.
+func (s *session) settleTrial(ctx context.Context, host *config.Target, began time.Time) (nano.Outcome, error) {
 	disk, err := s.nano(ctx)
 	if isConfigError(err) {
 		return nano.Untried, nil // no NanoBSD host, or one that check names
@@ -95,7 +95,9 @@ func (s *session) settleTrial(ctx context.Context, host *config.Target) (nano.Ou
 	if err != nil {
 		return nano.Untried, fmt.Errorf("whether the image is on trial is not known: %w", err)
 	}
-	return s.trials(disk, host).Run(ctx)
+	trials := s.trials(disk, host)
+	trials.Since = began
+	return trials.Run(ctx)
 }
 
 // The pauses of retry: at the start of a machine a device may appear late, and cfg be mounted late.

@@ -52,10 +52,7 @@ var layouts = map[string]layout{
 
 // systemFS is a filesystem with a system.
 func systemFS(t testing.TB, l layout, release string, sectors int) []byte {
-	if _, err := exec.LookPath("makefs"); err != nil {
-		t.Skip("no makefs here")
-	}
-	tree, file := t.TempDir(), filepath.Join(t.TempDir(), "fs")
+	tree := t.TempDir()
 	for p, content := range map[string]string{"fstab": "# Device\n" + fmt.Sprintf(l.source, 1) + " / ufs ro 1 1\n", "issue": "release " + release + "\n", "nanobsd.conf": "NANO_DRIVE=" + l.drive + "\n"} {
 		for _, dir := range []string{"etc", "conf/base/etc"} {
 			full := filepath.Join(tree, dir, p)
@@ -67,13 +64,7 @@ func systemFS(t testing.TB, l layout, release string, sectors int) []byte {
 			}
 		}
 	}
-	if out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(sectors*512), file, tree).CombinedOutput(); err != nil {
-		t.Fatalf("makefs: %v: %s", err, out)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := makeFS(t, tree, sectors)
 	if l.fs == "" {
 		return b
 	}
@@ -87,6 +78,24 @@ func systemFS(t testing.TB, l layout, release string, sectors int) []byte {
 	}
 	for _, e := range edits {
 		copy(b[e.At:], e.Bytes)
+	}
+	return b
+}
+
+// makeFS makes a filesystem of a tree.
+func makeFS(t testing.TB, tree string, sectors int) []byte {
+	t.Helper()
+	if _, err := exec.LookPath("makefs"); err != nil {
+		t.Skip("no makefs here")
+	}
+	file := filepath.Join(t.TempDir(), "fs")
+	out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(sectors*512), file, tree).CombinedOutput()
+	if err != nil {
+		t.Fatalf("makefs: %v: %s", err, out)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return b
 }
@@ -281,7 +290,7 @@ func TestNanoLoaders(t *testing.T) {
 		s.says(s.cfgd(0, "nano status"), c.status)
 		fs := systemFS(t, l, "2", fsSectors)
 		if c.install == "" {
-			s.says(s.cfgdWith(bytes.NewReader(fs), 2, "nano", "install", "-"), "could not be activated", "--no-activate")
+			s.says(s.cfgdWith(bytes.NewReader(fs), 2, "nano", "install", "-"), "could not be activated", "it ignores the marks")
 			continue
 		}
 		s.says(s.cfgdWith(bytes.NewReader(fs), 0, "nano", "install", "-"), c.install)

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+
+	"cfgd/internal/disk"
+	"cfgd/internal/disk/disktest"
+)
+
+func gzipped(t testing.TB, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	if _, err := z.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// cfgFirst is a medium whose first slice is cfg, and whose second one holds the system.
+func cfgFirst(t testing.TB, scheme string, content []byte) []byte {
+	cfg := systemless(t)
+	d := make([]byte, 4096*512+len(cfg)+len(content)+512*512)
+	second := uint32(4096 + len(cfg)/512)
+	a := disktest.Slice{Index: 1, Start: 4096, Count: uint32(len(cfg) / 512), Type: 0xa5, Label: "cfg"}
+	b := disktest.Slice{Index: 2, Start: second, Count: uint32(len(content) / 512), Type: 0xa5, Label: "BSD1", Active: true}
+	if scheme == "GPT" {
+		disktest.GPT(d, a, b)
+	} else {
+		copy(d, disktest.MBR(2, a, b))
+	}
+	copy(d[4096*512:], cfg)
+	copy(d[int(second)*512:], content)
+	return d
+}
+
+// systemless is a filesystem without a system.
+func systemless(t testing.TB) []byte {
+	s := &server{TB: t, dir: t.TempDir()}
+	s.write("tree/host/rc.conf", "x\n")
+	return makeFS(t, s.path("tree"), 2<<11)
+}
+
+// What can be found out of an image in a file is found before a byte is written, packed or not, whether it is to
+// be activated or not: the disk is the same afterwards. From standard input it is found at the end, when the
+// running system still boots.
+func TestImageIsCheckedBeforeItIsWritten(t *testing.T) {
+	t.Parallel()
+	l := layouts["MBR"]
+	s := l.machine(t)
+	good := labelled(systemFS(t, l, "2", fsSectors), "2")
+	garbled := bytes.Clone(good)
+	at := bytes.Index(garbled, []byte("/dev/ada0s1a / ufs"))
+	for ; at >= 0; at = bytes.Index(garbled, []byte("/dev/ada0s1a / ufs")) {
+		copy(garbled[at:], "/dev/da17s1a / uf")
+	}
+	bad := map[string]struct {
+		img    []byte
+		words  []string
+		want   string
+		stream string // what is said of it from standard input, where that is something else
+	}{
+		"another digest":        {good, []string{"--sha256", strings.Repeat("0", 64)}, "another image, or a damaged one", ""},
+		"cut off":               {good[:len(good)-1<<20], nil, "it ends in the middle", ""},
+		"cut off in a sector":   {good[:len(good)-7], nil, "it ends in the middle", ""},
+		"an fstab of a disk":    {garbled, nil, "its / is /dev/da17s1a, and not of /dev/ada0", ""},
+		"no system":             {labelled(systemless(t), "2"), nil, "neither /conf/base/etc nor an fstab", ""},
+		"larger than the slice": {append(bytes.Clone(good), make([]byte, 4<<20)...), nil, "larger than the slice", ""},
+		"a medium without one": {cfgFirst(t, "MBR", labelled(systemless(t), "2")), nil,
+			"neither /conf/base/etc nor an fstab", ""},
+		"a medium that is cut": {cfgFirst(t, "MBR", good)[:9<<20], nil, "it ends in the middle", "it has neither"},
+	}
+	before := s.read("dev/ada0")
+	for name, c := range bad {
+		for packing, img := range map[string][]byte{"plain": c.img, "gzip": gzipped(t, c.img)} {
+			for _, activate := range []string{"--activate", "--no-activate"} {
+				s.write("tmp/image", string(img))
+				words := append(append([]string{"nano", "install", activate}, c.words...), s.path("tmp/image"))
+				out := s.cfgdWith(strings.NewReader(""), 2, words...)
+				s.says(out, c.want, "nothing was written")
+				if s.read("dev/ada0") != before {
+					t.Fatalf("%s, %s, %s: the disk was touched:\n%s", name, packing, activate, out)
+				}
+			}
+		}
+		s.says(s.cfgdWith(bytes.NewReader(c.img), 2, append(append([]string{"nano", "install"}, c.words...), "-")...), cmp.Or(c.stream, c.want))
+		if tab, _ := s.table(); tab.Next() != 1 {
+			t.Errorf("%s: %d boots next", name, tab.Next())
+		}
+		s.write("dev/ada0", before)
+	}
+	cut := gzipped(t, good)
+	s.write("tmp/image", string(cut[:len(cut)/2]))
+	s.says(s.cfgd(2, "nano install "+s.path("tmp/image")), "gzip: it ends in the middle", "nothing was written")
+	if s.read("dev/ada0") != before {
+		t.Error("the disk was touched")
+	}
+}
+
+// Images in files go into every layout as they do from standard input. Of a medium with cfg first, the slice
+// with the system is taken, and host prepare reads the same.
+func TestInstallFromFiles(t *testing.T) {
+	t.Parallel()
+	for name, l := range layouts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := l.machine(t)
+			fs := systemFS(t, l, "2", fsSectors)
+			boots := bytes.Clone(fs)
+			boots[510], boots[511] = 0x55, 0xaa
+			for form, img := range map[string][]byte{
+				"bare": boots, "slice": labelled(fs, "2"), "GPT": layouts["GPT, label"].medium(fs),
+				"MBR, cfg first": cfgFirst(t, "MBR", labelled(fs, "2")), "GPT, cfg first": cfgFirst(t, "GPT", boots),
+			} {
+				for packing, b := range map[string][]byte{"plain": img, "gzip": gzipped(t, img)} {
+					s.write("tmp/image", string(b))
+					sum := sha256.Sum256(b)
+					out := s.cfgd(0, "nano install --sha256 "+hex.EncodeToString(sum[:])+" "+s.path("tmp/image"))
+					s.says(out, packing+" image", "/conf/base/etc/fstab names it for /", "boots next")
+					s.says(out, "no /boot/kernel/kernel and no /boot/kernel/kernel.gz in it", "no /boot/loader")
+					s.cfgd(0, "host prepare --all /tmp/image")
+					s.cfgd(0, "nano confirm")
+					if t.Failed() {
+						t.Fatalf("%s, %s", form, packing)
+					}
+				}
+			}
+		})
+	}
+}
+
+// An image with a loader and a kernel is not warned of.
+func TestImageWithAKernel(t *testing.T) {
+	t.Parallel()
+	l := layouts["MBR"]
+	s := l.machine(t)
+	for _, kernel := range []string{"kernel", "kernel.gz"} {
+		tree := t.TempDir()
+		w := &server{TB: t, dir: tree}
+		w.write("boot/loader", "x")
+		w.write("boot/kernel/"+kernel, "x")
+		w.write("conf/base/etc/fstab", "/dev/ada0s1a / ufs ro 1 1\n")
+		out := s.cfgdWith(bytes.NewReader(labelled(makeFS(t, tree, fsSectors), "2")), 0, "nano", "install", "-")
+		if strings.Contains(out, "in it") {
+			t.Errorf("%s: %s", kernel, out)
+		}
+	}
+}
+
+// A slice of an MBR is started by its first sector. An image without one that starts is refused, also one with a
+// label, and nothing is written; where EFI boots the disk it is not needed.
+func TestSliceWithoutBootBlocks(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"MBR", "MBR, label"} {
+		l := layouts[name]
+		s := l.machine(t)
+		img := labelled(systemFS(t, l, "2", fsSectors), "2")
+		img[510], img[511] = 0, 0
+		before := s.read("dev/ada0")
+		s.write("tmp/image", string(img))
+		medium := layouts["MBR"].medium(img)
+		for _, out := range []string{
+			s.cfgdWith(bytes.NewReader(img), 2, "nano", "install", "-"),
+			s.cfgdWith(bytes.NewReader(img), 2, "nano", "install", "--no-activate", "-"),
+			s.cfgdWith(bytes.NewReader(medium), 2, "nano", "install", "-"),
+			s.cfgd(2, "nano install "+s.path("tmp/image")),
+		} {
+			s.says(out, "does not end with 55aa")
+		}
+		if s.read("dev/ada0") != before {
+			t.Errorf("%s: the disk was touched", name)
+		}
+	}
+	l := layouts["GPT"] // whose partitions have no boot blocks
+	s := l.machine(t)
+	img := labelled(systemFS(t, l, "2", fsSectors), "2")
+	img[510], img[511] = 0, 0
+	s.says(s.cfgdWith(bytes.NewReader(img), 0, "nano", "install", "-"), "written")
+	if tab, _ := s.table(); tab.Honours() == disk.Active {
+		t.Error("no GPT")
+	}
+}
+
+// The system that is on trial and installs another one stays, and that is said.
+func TestInstallWhileOnTrialIsSaid(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "GPT")
+	img := s.image("2", "ada0")
+	if out := s.cfgdWith(bytes.NewReader(img), 0, "nano", "install", "-"); strings.Contains(out, "on trial") {
+		t.Errorf("nothing is on trial: %s", out)
+	}
+	s.boot()
+	s.says(s.cfgdWith(bytes.NewReader(img), 0, "nano", "install", "-"), "ada0p2, which runs, was on trial and stays")
+	s.cfgd(0, "nano confirm")
+	s.cfgd(0, "nano rollback")
+	s.boot()
+	s.cfgdWith(bytes.NewReader(img), 0, "nano", "install", "-")
+	s.boot()
+	s.says(s.cfgdWith(bytes.NewReader(img), 0, "--json", "nano", "install", "-"), `"kept":true`)
+}
+
+// What settles a trial is tried again, at growing intervals, until it is settled or the daemon ends.
+func TestRetry(t *testing.T) {
+	for _, c := range []struct {
+		fails int
+		ends  time.Duration // of the daemon
+		took  time.Duration
+		calls int
+	}{
+		{0, time.Hour, 0, 1},
+		{1, time.Hour, time.Second, 2},
+		{4, time.Hour, 15 * time.Second, 5},
+		{100, time.Hour, time.Hour, 20}, // 1, 2, 4 … 256 seconds, and then every five minutes
+		{100, time.Second / 2, time.Second / 2, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, stop := context.WithTimeout(t.Context(), c.ends)
+			defer stop()
+			began, calls := time.Now(), 0
+			retry(ctx, func() bool { calls++; return calls > c.fails })
+			if took := time.Since(began); took != c.took || calls != c.calls {
+				t.Errorf("%d failures: %v, %d calls", c.fails, took, calls)
+			}
+		})
+	}
+}
+
+// The daemon waits for the disk of a machine that starts: it may appear later, and the trial counts all the same.
+func TestTrialOfADiskThatAppearsLate(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "MBR")
+	s.write("usr/local/etc/cfgd.toml", "[host]\ntrial = \"1ns\"\n")
+	s.cfgd(0, "save host")
+	s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-")
+	s.boot()
+	d := s.read("dev/ada0")
+	s.must(os.Remove(s.path("dev/ada0")))
+	said := make(chan string, 100) // more than are said
+	ss := &session{out: io.Discard, err: writes(func(p []byte) {
+		said <- string(p)
+	}), root: s.dir}
+	ended := make(chan struct{})
+	go func() { defer close(ended); ss.try(t.Context()) }()
+	if line := <-said; !strings.Contains(line, "no such file") {
+		t.Errorf("%s", line)
+	}
+	s.write("dev/new", d)
+	s.must(os.Rename(s.path("dev/new"), s.path("dev/ada0")))
+	<-ended
+	if tab, _ := s.table(); tab.Next() != 1 {
+		t.Errorf("%d boots next", tab.Next())
+	}
+	if got := s.read("cfg/.cfgd/trial"); got != "(absent)" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+type writes func(p []byte)
+
+func (w writes) Write(p []byte) (int, error) {
+	w(p)
+	return len(p), nil
+}
+
+// A place without room, one that is missing and one that is no directory are told apart.
+func TestWhyThereIsNoRoom(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for place, want := range map[string]string{dir: "has no room for", filepath.Join(dir, "none"): "no such file", file: "not a directory"} {
+		_, err := makeRoom(place, 1<<60)
+		if err == nil || !strings.Contains(err.Error(), want) || want != "has no room for" && strings.Contains(err.Error(), "room") {
+			t.Errorf("%s: %v", place, err)
+		}
+	}
+	if made, err := makeRoom(dir, 1000); err != nil || filepath.Dir(made) != dir {
+		t.Errorf("%s, %v", made, err)
+	}
+}
+
+// Who may not read the disk is told nothing of it: check does not know better.
+func TestCheckMayNotReadTheDisk(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	s := newServer(t, "MBR")
+	s.must(os.Chmod(s.path("dev/ada0"), 0))
+	if out := s.cfgd(0, "check"); strings.Contains(out, "nano") {
+		t.Errorf("%s", out)
+	}
+	s.must(os.Chmod(s.path("dev/ada0"), 0o600))
+	s.write("dev/ada0", strings.Repeat(fmt.Sprintf("%512s", ""), 100))
+	s.says(s.cfgd(1, "check"), "cfgd nano does not serve this machine")
+}
