@@ -73,8 +73,8 @@ func (m *Model) Nano() (*Nano, error) {
 		var n *Nano
 		if n, err = nanoRoot(entries, drive); err == nil {
 			if named && drive != n.Drive {
-				return nil, errAt(Origin{at.File, at.Line}, "make the two agree", "NANO_DRIVE is %s, but %s mounts / from %s",
-					drive, n.Origin, n.Drive)
+				return nil, errAt(Origin{at.File, at.Line}, "make the two agree",
+					"NANO_DRIVE is %s, but %s mounts / from %s", drive, n.Origin, n.Drive)
 			}
 			if named {
 				n.Conf = Origin{at.File, at.Line}
@@ -115,7 +115,8 @@ func nanoRoot(entries []FstabEntry, drive string) (*Nano, error) {
 			continue
 		}
 		return nil, errAt(Origin{hostFstab, e.Line},
-			"cfgd nano serves machines whose / is such as /dev/ada0s1a, /dev/ada0p2, /dev/ufs/NAMEs1a or /dev/gpt/NAME1",
+			"cfgd nano serves machines whose / is such as /dev/ada0s1a, /dev/ada0p2, /dev/ufs/NAMEs1a "+
+				"or /dev/gpt/NAME1",
 			"%s is no system of a NanoBSD disk, mounted once", e.Source)
 	}
 	if n == nil {

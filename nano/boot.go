@@ -109,7 +109,8 @@ func (m *Machine) Doubts(t *disk.Table) []string {
 	next := t.Next()
 	code := m.systems(t)
 	if next != 0 && len(code) == 2 && next != code[0].Index && next != code[1].Index {
-		all = append(all, m.Name(next)+" boots next, which is no slice for a system: cfgd nano activate takes that from it")
+		all = append(all, m.Name(next)+" boots next, which is no slice for a system: "+
+			"cfgd nano activate takes that from it")
 	}
 	return all
 }

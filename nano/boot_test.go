@@ -596,8 +596,8 @@ func TestNoteThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// An installation from a system that is on trial itself ends that trial, and says so; from another one it says
-// nothing.
+// An installation from a system that is on trial itself ends that trial, and says so; from another one it
+// says nothing.
 func TestInstallWhileOnTrial(t *testing.T) {
 	t.Parallel()
 	image := tinyImage(t)

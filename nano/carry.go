@@ -91,8 +91,8 @@ func (m *Machine) sweep(ctx context.Context) error {
 	return nil
 }
 
-// troubles are what fsck_ffs(8) prints of a filesystem that is not consistent, in FreeBSD 13.2 and 15. Its exit
-// status is no sign: with -n it ends with 0 although it answered all of its questions by no (reply of
+// troubles are what fsck_ffs(8) prints of a filesystem that is not consistent, in FreeBSD 13.2 and 15. Its
+// exit status is no sign: with -n it ends with 0 although it answered all of its questions by no (reply of
 // sbin/fsck_ffs/fsutil.c; checkfilesys of main.c). Only CONTINUE, after a block that cannot be read, is
 // answered by yes.
 var troubles = regexp.MustCompile(`(?m)^.*\? (?:no|yes)\s*$` +
@@ -101,7 +101,8 @@ var troubles = regexp.MustCompile(`(?m)^.*\? (?:no|yes)\s*$` +
 // consistent refuses a filesystem by the output of fsck_ffs -n.
 func consistent(device, output string) error {
 	if line := troubles.FindString(output); line != "" {
-		return fmt.Errorf("fsck_ffs -n %s says %q: the filesystem is not consistent", device, strings.TrimSpace(line))
+		return fmt.Errorf("fsck_ffs -n %s says %q: the filesystem is not consistent", device,
+			strings.TrimSpace(line))
 	}
 	return nil
 }

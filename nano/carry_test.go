@@ -160,8 +160,8 @@ func (e ending) Run(ctx context.Context, c run.Cmd) (string, error) {
 	return out, errors.Join(err, ctx.Err())
 }
 
-// A mount that is interrupted after it was made is undone; one that a killed process left is undone by the next
-// installation, or it says where it is.
+// A mount that is interrupted after it was made is undone; one that a killed process left is undone by the
+// next installation, or it says where it is.
 func TestMountsThatStay(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "mbr", true, tinyImage(t))

@@ -14,8 +14,8 @@ import (
 	"cfgd/internal/ufs"
 )
 
-// This file looks at an image that can be read twice before anything is written. What is found too late in one
-// that comes through a pipe is found here: then the slice still holds the system that it held.
+// This file looks at an image that can be read twice before anything is written. What is found too late in
+// one that comes through a pipe is found here: then the slice still holds the system that it held.
 
 // seekable is an image as a file, and where in it the image begins; nil for a pipe.
 func seekable(r io.Reader) (*os.File, int64) {
@@ -74,10 +74,10 @@ func eachSlice(try func(nth int) error) (nth int, err error) {
 	}
 }
 
-// check looks for what would make Install fail after it has begun to write, and returns which slice of a medium
-// holds the system. A packed image is read two or three times. If it takes too much memory to look into its
-// filesystem, only its length and its digest are checked.
-func (m *Machine) check(ctx context.Context, in Install, f *imageFile, s *Slice, t *disk.Table) (nth int, err error) {
+// check looks for what would make Install fail after it has begun to write, and returns which slice of a
+// medium holds the system. A packed image is read two or three times. If it takes too much memory to look
+// into its filesystem, only its length and its digest are checked.
+func (m *Machine) check(ctx context.Context, in Install, f *imageFile, s *Slice, t *disk.Table) (int, error) {
 	return eachSlice(func(nth int) error {
 		im, err := f.open(nth)
 		if err != nil {
@@ -178,13 +178,15 @@ func (u *until) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
-// packed reads what is needed of the filesystem of a packed image, and the image to its end at the first pass.
-func (f *imageFile) packed(ctx context.Context, im *image, nth int, sum string) (fsys *ufs.FS, total int64, err error) {
-	toEnd := func(again *image) error {
+// packed reads what is needed of the filesystem of a packed image, and the image to its end at the first
+// pass.
+func (f *imageFile) packed(ctx context.Context, im *image, nth int, sum string) (*ufs.FS, int64, error) {
+	total := int64(0)
+	toEnd := func(again *image) (err error) {
 		total, err = again.through(ctx, sum)
 		return err
 	}
-	fsys, _, err = f.sieve(ctx, im, nth, fstabs, toEnd)
+	fsys, _, err := f.sieve(ctx, im, nth, fstabs, toEnd)
 	if !errors.Is(err, ufs.ErrSieve) {
 		return fsys, total, err
 	}
@@ -195,11 +197,11 @@ func (f *imageFile) packed(ctx context.Context, im *image, nth int, sum string) 
 	return nil, total, nil
 }
 
-// sieve reads a packed image until all that is needed of paths is in memory, and returns how often it was read.
-// AtFirst, if it is not nil, is called with the image after the first pass.
-func (f *imageFile) sieve(ctx context.Context, im *image, nth int, paths []string, atFirst func(*image) error) (
-	*ufs.FS, int, error,
-) {
+// sieve reads a packed image until all that is needed of paths is in memory, and returns how often it was
+// read. AtFirst, if it is not nil, is called with the image after the first pass.
+func (f *imageFile) sieve(
+	ctx context.Context, im *image, nth int, paths []string, atFirst func(*image) error,
+) (*ufs.FS, int, error) {
 	s, err := ufs.NewSieve(im.head[im.at-im.begins:], maxSieve)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%w: %w", ErrImage, err)

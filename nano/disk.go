@@ -26,7 +26,9 @@ type Machine struct {
 	Root        string      // /, or what --root names
 	RunDir      string      // /var/run/cfgd, for the lock
 	Run         run.Runner
-	Command     bool // loaders are told by gpart(8) and boot0cfg(8): GEOM lets nobody else write the table of a disk in use
+	// Command says that gpart(8) and boot0cfg(8) write the table. GEOM lets nobody else write that of a disk
+	// in use.
+	Command bool
 	// Mounted lists the sources of all mounts.
 	Mounted func() ([]string, error)
 	// MountedOn lists what is mounted on a directory, whose path is free of links: memory.Mounted.
@@ -93,7 +95,8 @@ func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
 	return f, size, err
 }
 
-// openBelow opens a device, or with --root a file that stands for one: no link leads out of what --root names.
+// openBelow opens a device, or with --root a file that stands for one: no link leads out of what --root
+// names.
 func (m *Machine) openBelow(name string, flag int) (*os.File, error) {
 	if m.Root == "" || m.Root == "/" {
 		return os.OpenFile(name, flag, 0)

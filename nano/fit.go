@@ -11,10 +11,11 @@ import (
 	"cfgd/internal/disk"
 )
 
-// fit makes of an image what a slice of this disk boots. It writes nothing: it changes what the image yields. A
-// partition of a GPT holds a filesystem alone: of an image with a BSD label it gets partition a. A slice of an
-// MBR is booted by its own boot blocks, which want a BSD label (dskread of stand/i386/boot2/boot2.c): a bare
-// filesystem gets those of the running slice before it, and an image with a label has to have its own.
+// fit makes of an image what a slice of this disk boots. It writes nothing: it changes what the image
+// yields. A partition of a GPT holds a filesystem alone: of an image with a BSD label it gets partition a.
+// A slice of an MBR is booted by its own boot blocks, which want a BSD label (dskread of
+// stand/i386/boot2/boot2.c): a bare filesystem gets those of the running slice before it, and an image with
+// a label has to have its own.
 func (m *Machine) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) error {
 	switch {
 	case t.Scheme == "GPT" && im.room > 0:

@@ -65,8 +65,8 @@ func (m *Machine) wait(ctx context.Context) (func(), error) {
 	return unlock, err
 }
 
-// Install writes an image into a slice that does not run. The running slice stays as it is, whatever fails. The
-// other one afterwards holds the whole image, or does not boot; the error says which.
+// Install writes an image into a slice that does not run. The running slice stays as it is, whatever fails.
+// The other one afterwards holds the whole image, or does not boot; the error says which.
 func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 	unlock, err := m.Lock(ctx)
 	if err != nil {
@@ -122,7 +122,8 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 	}
 	if in.Trials != nil && in.Within > 0 {
 		if err := in.Trials.Begin(ctx, Trial{Slice: s.Index, From: m.Running, Within: in.Within}); err != nil {
-			return done, fmt.Errorf("%s is written and whole, but not activated: its trial could not be noted in cfg: %w", s.Name, err)
+			return done, fmt.Errorf("%s is written and whole, but not activated: its trial could not be noted in "+
+				"cfg: %w", s.Name, err)
 		}
 	}
 	done.Once = t.CanTryOnce()
@@ -161,13 +162,14 @@ func (m *Machine) image(ctx context.Context, in Install, s *Slice, t *disk.Table
 	return im, nil
 }
 
-// ready prepares the disk before a slice is written to. It sees that the slice can be activated afterwards. It
-// makes the running slice boot next until then, because the loader must not take one that is half written. It
-// ends any trial: that of the system which the slice held, and that of the running one, which kept reports.
+// ready prepares the disk before a slice is written to. It sees that the slice can be activated afterwards.
+// It makes the running slice boot next until then, because the loader must not take one that is half
+// written. It ends any trial: that of the system which the slice held, and that of the running one, which
+// kept reports.
 func (m *Machine) ready(ctx context.Context, in Install, t *disk.Table, slice int) (kept bool, err error) {
 	if t.Overtakes(slice) {
-		return false, fmt.Errorf("%s comes before %s: %s takes the first slice that holds a system, and would boot it "+
-			"as soon as it is written", m.Name(slice), m.Name(m.Running), t.Loader)
+		return false, fmt.Errorf("%s comes before %s: %s takes the first slice that holds a system, and would "+
+			"boot it as soon as it is written", m.Name(slice), m.Name(m.Running), t.Loader)
 	}
 	if in.Activate {
 		if _, err := t.Marks(m.choice(Activation{slice, t.CanTryOnce()})); err != nil {
@@ -184,7 +186,8 @@ func (m *Machine) ready(ctx context.Context, in Install, t *disk.Table, slice in
 		kept = kept || err == nil && x != nil // drop removes a note that cannot be read
 	}
 	if err := m.Activate(ctx, Activation{Slice: m.Running}); err != nil {
-		return false, fmt.Errorf("%s is to boot next while %s is written: %w", m.Name(m.Running), m.Name(slice), err)
+		err = fmt.Errorf("%s is to boot next while %s is written: %w", m.Name(m.Running), m.Name(slice), err)
+		return false, err
 	}
 	if in.Trials != nil {
 		if err := in.Trials.drop(ctx); err != nil {

@@ -129,8 +129,8 @@ var wants = map[disk.Loader][]string{
 	disk.Boot1EFI:  {"boot/loader.efi"},
 }
 
-// firstSystem is the first slice that has what the loader looks for; 0 if there is none, or one that cannot be
-// looked into comes before it. A pool of ZFS anywhere may be taken first.
+// firstSystem is the first slice that has what the loader looks for; 0 if there is none, or one that cannot
+// be looked into comes before it. A pool of ZFS anywhere may be taken first.
 func (m *Machine) firstSystem(r region, t *disk.Table) int {
 	if hasType(t, "freebsd-zfs") {
 		return 0

@@ -71,8 +71,8 @@ func program(text, env string) map[string][]byte {
 	return files
 }
 
-// Which slice a loader takes that ignores the table's marks: what loader.env names, or the first that holds what
-// the loader looks for; and where that is not known, none is named, and it is said.
+// Which slice a loader takes that ignores the table's marks: what loader.env names, or the first that holds
+// what the loader looks for; and where that is not known, none is named, and it is said.
 func TestNextOfLoadersThatHonourNothing(t *testing.T) {
 	t.Parallel()
 	cfg, system := ufsOf(t, "host/rc.conf"), ufsOf(t, "boot/defaults/loader.conf", "conf/base/etc/fstab")
@@ -143,8 +143,8 @@ func TestTwoEFISystemPartitions(t *testing.T) {
 	}
 }
 
-// A slice that the loader takes as soon as it holds a system is not written to, and neither is one that it may
-// be taking now: that is said, whether the slice is to be activated or not.
+// A slice that the loader takes as soon as it holds a system is not written to, and neither is one that it
+// may be taking now: that is said, whether the slice is to be activated or not.
 func TestInstallUnderALoaderThatHonoursNothing(t *testing.T) {
 	t.Parallel()
 	cfg, system := ufsOf(t, "host/rc.conf"), ufsOf(t, "boot/defaults/loader.conf", "boot/kernel/kernel", "conf/base/etc/x")

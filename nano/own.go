@@ -58,9 +58,10 @@ type ownership struct {
 	label  string     // that its filesystem gets, "" for none
 }
 
-// plan says what to change in a filesystem so that both its fstabs name the slice for /, and where they do so by
-// the label of the filesystem, that it has that label. It refuses an image that names another disk, which would
-// not find its root. Labelled says that the slice has a BSD label, and room how large the partition is.
+// plan says what to change in a filesystem so that both its fstabs name the slice for /, and where they do
+// so by the label of the filesystem, that it has that label. It refuses an image that names another disk,
+// which would not find its root. Labelled says that the slice has a BSD label, and room how large the
+// partition is.
 func (m *Machine) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
 	source := s.Source
 	if l := m.layout(); l.Label() == "" && l.Kind == "s" { // a disk's name tells whether there is a BSD label
@@ -78,8 +79,8 @@ func (m *Machine) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*owner
 		return p, nil
 	}
 	// GEOM shows the label of a filesystem that is about as large as what holds it
-	// (sys/geom/label/g_label_ufs.c): of one that is smaller the size of what holds it is noted beside the label,
-	// as newfs(8) notes it.
+	// (sys/geom/label/g_label_ufs.c): of one that is smaller the size of what holds it is noted beside the
+	// label, as newfs(8) notes it.
 	edits, err := fsys.Relabel(label, room)
 	p.edits, p.label = append(p.edits, edits...), label
 	return p, err
@@ -150,8 +151,8 @@ func (m *Machine) rewrite(text []byte, source string) ([]byte, bool, error) {
 		at := off + bytes.Index(line, f[0])
 		blanks := len(line) - len(bytes.TrimLeft(line[at-off+len(old):], " \t")) - (at - off) - len(old)
 		if len(source) > len(old)+blanks-1 {
-			return nil, false, fmt.Errorf("its line for / has no room for %s in the place of %s: it is changed in place",
-				source, old)
+			return nil, false, fmt.Errorf("its line for / has no room for %s in the place of %s: "+
+				"it is changed in place", source, old)
 		}
 		field := []byte(source)
 		if n := len(old) + blanks - len(field); len(field) != len(old) {

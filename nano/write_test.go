@@ -330,7 +330,8 @@ func unpacks(b, want []byte) error {
 	return err
 }
 
-// The memory that a file asks for is bounded before it is given: xz's dictionary, zstd's window. What xz -9 makes is unpacked, whatever its header says beside that.
+// The memory that a file asks for is bounded before it is given: xz's dictionary, zstd's window. What xz -9
+// makes is unpacked, whatever its header says beside that.
 func TestDictionaries(t *testing.T) {
 	t.Parallel()
 	img := bytes.Repeat([]byte("text that packs "), 4000)

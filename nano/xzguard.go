@@ -8,10 +8,10 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// xzGuard is an xz file on its way to the library that unpacks it. It refuses a block that asks for a dictionary
-// of more than maxDictionary before the library sees it, because the library allocates whatever a block asks
-// for. For that it follows the file from block to block, without unpacking anything: sections 2 to 4 of the
-// description of the .xz format, and the chunks of LZMA2, each of which says how long it is.
+// xzGuard is an xz file on its way to the library that unpacks it. It refuses a block that asks for a
+// dictionary of more than maxDictionary before the library sees it, because the library allocates whatever
+// a block asks for. For that it follows the file from block to block, without unpacking anything: sections
+// 2 to 4 of the description of the .xz format, and the chunks of LZMA2, each of which says how long it is.
 type xzGuard struct {
 	r    *bufio.Reader
 	next func(b []byte) error // told of so many bytes, when they are there
@@ -88,7 +88,8 @@ func (g *xzGuard) size(b []byte) error {
 	return nil
 }
 
-// header is the rest of a block's header: flags, perhaps two sizes, and the filters, of which LZMA2 has the dictionary.
+// header is the rest of a block's header: flags, perhaps two sizes, and the filters, of which LZMA2 has the
+// dictionary.
 func (g *xzGuard) header(b []byte) error {
 	at := 1
 	for _, has := range []byte{0x40, 0x80} {

@@ -34,10 +34,12 @@ func (s *session) hostCommand() *cli.Command {
 			{
 				Name: "prepare", ArgsUsage: "IMAGE|DIR",
 				Usage: "show how the host's overrides merge with the defaults of another image",
-				Description: "IMAGE is a file as cfgd nano install takes it, and is read without mounting it; DIR is where one is mounted, or its /conf/base/etc. Shows\n" +
-					"what cfgd plan shows; the merge itself is done at the first start on the image. Nothing is written but the image's defaults, for as long as it\n" +
-					"takes: below TMPDIR, /tmp or /var/tmp, whichever has room, else in memory. A packed image is read two or three times, and is no pipe. Exit status 1\n" +
-					"where there are conflicts.",
+				Description: "" +
+					"IMAGE is a file as cfgd nano install takes it, and is read without mounting it; DIR is where\n" +
+					"one is mounted, or its /conf/base/etc. Shows what cfgd plan shows; the merge itself is done at\n" +
+					"the first start on the image. Nothing is written but the image's defaults, for as long as it\n" +
+					"takes: below TMPDIR, /tmp or /var/tmp, whichever has room, else in memory. A packed image is\n" +
+					"read two or three times, and is no pipe. Exit status 1 where there are conflicts.",
 				Flags:  []cli.Flag{allFlag()},
 				Action: s.hostPrepare,
 			},

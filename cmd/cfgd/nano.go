@@ -29,7 +29,8 @@ func (s *session) nanoCommand() *cli.Command {
 			{Name: "status", Usage: "show the slices: which runs, which boots next, what is in each", Action: s.nanoStatus},
 			{
 				Name: "install", ArgsUsage: "FILE|-", Usage: "write an image into the slice that does not run, and boot it next",
-				Description: "FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image), of a whole medium, MBR or\n" +
+				Description: "" +
+					"FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image), of a whole medium, MBR or\n" +
 					"GPT (_.disk.full), or of a bare filesystem (-upgrade.img); - is standard input. It is made one for\n" +
 					"this disk: into a GPT goes partition a of a slice with a BSD label; before a bare filesystem in a\n" +
 					"slice of an MBR go the boot blocks and the label of the running slice. Checked before a byte is\n" +
@@ -44,7 +45,9 @@ func (s *session) nanoCommand() *cli.Command {
 					"warned of. Until then the running slice is what boots next, also if it was on trial itself.\n" +
 					"Where the loader can (gptboot) the new one boots once, until cfgd nano confirm.",
 				Flags: []cli.Flag{
-					&cli.BoolFlag{Name: "no-carry", Usage: "leave out the running system's /boot/loader.conf.local and /boot.config"},
+					&cli.BoolFlag{
+						Name: "no-carry", Usage: "leave out the running system's /boot/loader.conf.local and /boot.config",
+					},
 					&cli.StringFlag{Name: "sha256", Usage: "refuse what has not this SHA-256, in `HEX`, of the file as it comes in"},
 					&cli.BoolFlag{Name: "activate", Usage: "make it the next to boot", Value: true},
 					&cli.BoolFlag{Name: "no-activate", Usage: "only write it"},
@@ -58,14 +61,17 @@ func (s *session) nanoCommand() *cli.Command {
 			},
 			{
 				Name: "rollback", Usage: "boot the other system again",
-				Description: "Before the restart: the running slice, where another one was chosen to boot next. After it: the one that does not run.\n" +
-					"A rollback before the restart is taken back by another one.",
+				Description: "" +
+					"Before the restart: the running slice, where another one was chosen to boot next. After it:\n" +
+					"the one that does not run. A rollback before the restart is taken back by another one.",
 				Flags: []cli.Flag{planFlag()}, Action: s.nanoRollback,
 			},
 			{
 				Name: "confirm", Usage: "boot the running slice from now on: for one that is on trial",
-				Description: "Before the restart nothing is on trial yet: what was to boot next is called off, and that is said.",
-				Flags:       []cli.Flag{planFlag()}, Action: s.nanoConfirm,
+				Description: "" +
+					"Before the restart nothing is on trial yet: what was to boot next is called off, and that is\n" +
+					"said.",
+				Flags: []cli.Flag{planFlag()}, Action: s.nanoConfirm,
 			},
 		},
 	}
@@ -228,8 +234,12 @@ func (s *session) nanoInstall(c *cli.Context) error {
 	}
 	defer done()
 	bar := &progress{}
-	in := nano.Install{From: from, SHA256: sum, Slice: c.Int("slice"), Activate: c.Bool("activate") && !c.Bool("no-activate"), Carry: !c.Bool("no-carry"),
-		Begin: func(total int64, name string) { bar = s.newProgress(name, total) }, Progress: func(n int64) { bar.at(n) }}
+	in := nano.Install{
+		From: from, SHA256: sum, Slice: c.Int("slice"), Carry: !c.Bool("no-carry"),
+		Activate: c.Bool("activate") && !c.Bool("no-activate"),
+		Begin:    func(total int64, name string) { bar = s.newProgress(name, total) },
+		Progress: func(n int64) { bar.at(n) },
+	}
 	if host := s.loaded.Target(config.HostName); host != nil {
 		in.Trials, in.Within = s.trials(m, host), host.Trial
 	}
@@ -321,7 +331,8 @@ func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Instal
 		}
 	}
 	for _, f := range r.Carried {
-		if _, err := fmt.Fprintf(s.out, "%s /%s of the running system carried over\n", r.Slice.Name, f); err != nil {
+		_, err := fmt.Fprintf(s.out, "%s /%s of the running system carried over\n", r.Slice.Name, f)
+		if err != nil {
 			return err
 		}
 	}

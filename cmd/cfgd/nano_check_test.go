@@ -58,9 +58,9 @@ func systemless(t testing.TB) []byte {
 	return makeFS(t, s.path("tree"), 2<<11)
 }
 
-// What can be found out of an image in a file is found before a byte is written, packed or not, whether it is to
-// be activated or not: the disk is the same afterwards. From standard input it is found at the end, when the
-// running system still boots.
+// What can be found out of an image in a file is found before a byte is written, packed or not, whether it
+// is to be activated or not: the disk is the same afterwards. From standard input it is found at the end,
+// when the running system still boots.
 func TestImageIsCheckedBeforeItIsWritten(t *testing.T) {
 	t.Parallel()
 	l := layouts["MBR"]
@@ -164,8 +164,8 @@ func TestImageWithAKernel(t *testing.T) {
 	}
 }
 
-// A slice of an MBR is started by its first sector. An image without one that starts is refused, also one with a
-// label, and nothing is written; where EFI boots the disk it is not needed.
+// A slice of an MBR is started by its first sector. An image without one that starts is refused, also one
+// with a label, and nothing is written; where EFI boots the disk it is not needed.
 func TestSliceWithoutBootBlocks(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"MBR", "MBR, label"} {
@@ -242,7 +242,8 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// The daemon waits for the disk of a machine that starts: it may appear later, and the trial counts all the same.
+// The daemon waits for the disk of a machine that starts: it may appear later, and the trial counts all the
+// same.
 func TestTrialOfADiskThatAppearsLate(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "MBR")

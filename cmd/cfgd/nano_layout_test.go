@@ -387,7 +387,8 @@ type unclosed struct{ io.Writer }
 
 func (unclosed) Close() error { return nil }
 
-// Where there is no room for an image's defaults it is said before anything is written, with how much it takes.
+// Where there is no room for an image's defaults it is said before anything is written, with how much it
+// takes.
 func TestPrepareHasNoRoom(t *testing.T) {
 	t.Parallel()
 	s := layouts["GPT"].machine(t)

@@ -270,7 +270,8 @@ func TestNanoTriesOnce(t *testing.T) {
 	s.says(s.read("etc/issue"), "release 1")
 }
 
-// Where boot0's default and the active flag differ, or the default is no slice, that is said; and one command makes them one.
+// Where boot0's default and the active flag differ, or the default is no slice, that is said; and one
+// command makes them one.
 func TestNanoStatusOfBoot0(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "MBR")
@@ -297,8 +298,8 @@ func TestNanoStatusOfBoot0(t *testing.T) {
 	}
 }
 
-// Before the restart nothing is on trial yet: confirming and going back both leave the running system, and say what is called off. A second rollback takes
-// the first one back.
+// Before the restart nothing is on trial yet: confirming and going back both leave the running system, and
+// say what is called off. A second rollback takes the first one back.
 func TestNanoBeforeTheRestart(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"MBR", "GPT"} {

@@ -72,7 +72,7 @@ func (t *Table) mbrMarks(n int) []Mark {
 	if t.active() != n { // setting one takes it from the others
 		all = append(all, Mark{n, "active", true})
 	}
-	if t.hasBoot0 && t.Boot0 != n { // also where EFI is thought to boot the disk: who starts it by BIOS needs a whole slice
+	if t.hasBoot0 && t.Boot0 != n { // also where EFI boots the disk: it may be started by BIOS some day
 		all = append(all, Mark{n, Boot0Default, true})
 	}
 	return all
@@ -160,7 +160,7 @@ func (g *gpt) mark(d Device, size int64, marks []Mark) error {
 		binary.LittleEndian.PutUint64(e[48:], attrs)
 	}
 	back, err := readCopy(d, g.other, size)
-	if err != nil { // it is made anew, as gpart recover does: the only whole copy must not be the one that is written first
+	if err != nil { // make it anew, as gpart recover does: the only whole copy must not be written first
 		if back, err = g.copyAt(size); err != nil {
 			return err
 		}
@@ -208,8 +208,8 @@ func (t *Table) Doubts() []string {
 		case t.boot0Next() == 0:
 			doubt("boot0's default is slice %d, which it does not offer (boot0cfg -m): it waits for a key", t.Boot0)
 		case t.active() != t.Boot0:
-			doubt("boot0's default is slice %d and the active one is %s: boot0 starts the first, whose boot1 goes to the "+
-				"active one", t.Boot0, number(t.active()))
+			doubt("boot0's default is slice %d and the active one is %s: boot0 starts the first, whose boot1 goes "+
+				"to the active one", t.Boot0, number(t.active()))
 		}
 	case BootMe:
 		if t.Loader == Unknown {

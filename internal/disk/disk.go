@@ -34,7 +34,7 @@ type Table struct {
 	Scheme string // MBR or GPT
 	Loader Loader // what chooses between the slices, as far as Read can tell
 	Slices []Slice
-	Boot0  int // the slice whose boot1 boot0 starts if nobody presses a key; 0 where there is no boot0, or it names none
+	Boot0  int // the slice whose boot1 boot0 starts if nobody presses a key; 0 for none, or without boot0
 	Notes  []string
 
 	// Found is the slice that a loader takes which honours nothing; 0 where that is not known. The table does
@@ -153,13 +153,15 @@ func readMBR(mbr []byte, size int64) (*Table, error) {
 	return t, nil
 }
 
-// boot0's first instructions, and the text before its data: boot0bs of usr.sbin/boot0cfg/boot0cfg.c. The first instructions are those of /boot/mbr too.
+// boot0's first instructions, and the text before its data: boot0bs of usr.sbin/boot0cfg/boot0cfg.c. The
+// first instructions are those of /boot/mbr too.
 var (
 	boot0Code = []byte{0xfc, 0x31, 0xc0, 0x8e, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c}
 	boot0Text = []byte("Drive ")
 )
 
-// boot0Forms are boot0's two: where its text stands, and the slice that it takes by default, counted from 0 (boot0cfg -s).
+// boot0Forms are boot0's two: where its text stands, and the slice that it takes by default, counted from 0
+// (boot0cfg -s).
 var boot0Forms = []struct{ text, option int }{
 	{0x1b2, 0x1b9},
 	{0x1ae, 0x1b5}, // with a volume serial number at 0x1b8: what FreeBSD builds

@@ -75,7 +75,8 @@ func activate(d *drive, c Choice) error {
 
 func (d *drive) size() int64 { return int64(len(d.data)) }
 
-// Both forms of boot0, and code that is none: only the active flags and the byte of the form that is there are written.
+// Both forms of boot0, and code that is none: only the active flags and the byte of the form that is there
+// are written.
 func TestMBR(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]int{"boot0": 0x1b5, "old boot0": 0x1b9, "mbr": 0, "": 0} {
@@ -115,8 +116,8 @@ func TestMBR(t *testing.T) {
 	}
 }
 
-// What boot0's byte and mask and the active flags say together is what the model of boot0 and boot1, or of /boot/mbr, boots; and a doubt stands there
-// wherever the byte and the flag do not name one slice.
+// What boot0's byte and mask and the active flags say together is what the model of boot0 and boot1, or of
+// /boot/mbr, boots; and a doubt stands there wherever the byte and the flag do not name one slice.
 func TestWhatAnMBRBoots(t *testing.T) {
 	t.Parallel()
 	for _, form := range []string{"boot0", "old boot0", "mbr"} {
@@ -161,7 +162,8 @@ func TestWhatAnMBRBoots(t *testing.T) {
 	}
 }
 
-// Every state of two slices' and a third partition's marks: what is next is what the model of gptboot boots where everything loads.
+// Every state of two slices' and a third partition's marks: what is next is what the model of gptboot boots
+// where everything loads.
 func TestWhatAGPTBoots(t *testing.T) {
 	t.Parallel()
 	for bits := range 1 << 9 {
@@ -187,8 +189,9 @@ func threeParts(bits int) *drive {
 	return d
 }
 
-// From every state of the marks every choice ends with what was asked for and nothing half marked, by the writer and by the commands alike; and cut short
-// anywhere between, what boots is what booted before, or what is chosen, or what it is to go back to.
+// From every state of the marks every choice ends with what was asked for and nothing half marked, by the
+// writer and by the commands alike; and cut short anywhere between, what boots is what booted before, or
+// what is chosen, or what it is to go back to.
 func TestEveryChoiceFromEveryState(t *testing.T) {
 	t.Parallel()
 	loads := func(int) bool { return true }
@@ -360,7 +363,8 @@ func TestBoot0BesideEFI(t *testing.T) {
 	}
 }
 
-// Cut short at any write, torn or not, a table can be read, and what boots is what booted before or what was chosen.
+// Cut short at any write, torn or not, a table can be read, and what boots is what booted before or what
+// was chosen.
 func TestApplyCutShort(t *testing.T) {
 	t.Parallel()
 	type start struct {

@@ -85,8 +85,9 @@ func readGPT(r io.ReaderAt, size int64) (*Table, error) {
 	return t, nil
 }
 
-// gptLoader is what boots a GPT as far as its table says. With an EFI system partition and no freebsd-boot it does not: what is in that
-// partition says more. With neither, whatever boots the disk from outside is taken to do as gptboot does.
+// gptLoader is what boots a GPT as far as its table says. With an EFI system partition and no freebsd-boot
+// it does not: what is in that partition says more. With neither, whatever boots the disk from outside is
+// taken to do as gptboot does.
 func gptLoader(t *Table) Loader {
 	efi := false
 	for _, s := range t.Slices {
@@ -153,8 +154,8 @@ func readCopy(r io.ReaderAt, at, size int64) (*gpt, error) {
 	return g, nil
 }
 
-// copyAt is the other copy, for where that is damaged: the backup's entries stand before its header, at the end of the
-// disk, and those of the first copy behind its own.
+// copyAt is the other copy, for where that is damaged: the backup's entries stand before its header, at the
+// end of the disk, and those of the first copy behind its own.
 func (g *gpt) copyAt(size int64) (*gpt, error) {
 	c := &gpt{header: slices.Clone(g.header), entries: g.entries, at: g.other, other: g.at, size: g.size}
 	sectors := int64(len(g.entries) / Sector)
@@ -163,8 +164,10 @@ func (g *gpt) copyAt(size int64) (*gpt, error) {
 	}
 	le := binary.LittleEndian
 	first, last := int64(le.Uint64(g.header[40:])), int64(le.Uint64(g.header[48:])) // usable by slices
-	if c.at < 1 || c.at >= size/Sector || c.at < g.at && c.list+sectors > first || c.at > g.at && c.list <= last {
-		return nil, fmt.Errorf("%w: the other copy is damaged, and has no place at sector %d: gpart recover mends it", ErrTable, c.at)
+	if c.at < 1 || c.at >= size/Sector || c.at < g.at && c.list+sectors > first ||
+		c.at > g.at && c.list <= last {
+		return nil, fmt.Errorf("%w: the other copy is damaged, and has no place at sector %d: "+
+			"gpart recover mends it", ErrTable, c.at)
 	}
 	le.PutUint64(c.header[24:], uint64(c.at))
 	le.PutUint64(c.header[32:], uint64(c.other))

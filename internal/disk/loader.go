@@ -37,13 +37,15 @@ var loaders = map[Loader]struct {
 	once    bool
 	source  string // where FreeBSD's sources say so
 }{
-	Unknown:    {BootMe, false, ""}, // marks are set as gptboot would have them, and a trial is not left to it
-	Boot0:      {DefaultAndActive, false, "stand/i386/boot0/boot0.S use_default; stand/i386/boot2/boot1.S main.1"},
-	PlainMBR:   {Active, false, "stand/i386/mbr/mbr.S main; stand/i386/boot2/boot1.S main.1"},
-	GPTBoot:    {BootMe, true, "stand/libsa/gpt.c gptfind, gptbootconv; stand/i386/gptboot/gptboot.c"},
-	GPTBootEFI: {BootMe, true, "stand/libsa/gpt.c gptfind, gptbootconv; stand/efi/gptboot/proto.c choice_protocol"},
-	Boot1EFI:   {Nothing, false, "stand/efi/boot1/proto.c choice_protocol"},
-	LoaderEFI:  {Nothing, false, "stand/efi/loader/main.c find_currdev"},
+	Unknown: {BootMe, false, ""}, // marks are set as gptboot would have them, and a trial is not left to it
+	Boot0: {DefaultAndActive, false,
+		"stand/i386/boot0/boot0.S use_default; stand/i386/boot2/boot1.S main.1"},
+	PlainMBR: {Active, false, "stand/i386/mbr/mbr.S main; stand/i386/boot2/boot1.S main.1"},
+	GPTBoot:  {BootMe, true, "stand/libsa/gpt.c gptfind, gptbootconv; stand/i386/gptboot/gptboot.c"},
+	GPTBootEFI: {BootMe, true,
+		"stand/libsa/gpt.c gptfind, gptbootconv; stand/efi/gptboot/proto.c choice_protocol"},
+	Boot1EFI:  {Nothing, false, "stand/efi/boot1/proto.c choice_protocol"},
+	LoaderEFI: {Nothing, false, "stand/efi/loader/main.c find_currdev"},
 }
 
 // Honours is what the disk's loader chooses by. One that this table does not list honours nothing.
@@ -72,8 +74,8 @@ func (t *Table) Next() int {
 	return t.Found
 }
 
-// Overtakes reports whether the loader takes a slice instead of the one that it takes now as soon as the slice
-// holds a system.
+// Overtakes reports whether the loader takes a slice instead of the one that it takes now as soon as the
+// slice holds a system.
 func (t *Table) Overtakes(slice int) bool {
 	if t.Honours() != Nothing || !t.First || t.Found == 0 {
 		return false

@@ -65,7 +65,8 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	switch {
 	case b[510] != 0x55 || b[511] != 0xaa:
 		return nil, bad("its first sector ends with %02x%02x", b[510], b[511])
-	case !power(sector, 512, 4096), !power(int64(b[13]), 1, 128), tables < 1, tables > 2, reserved < 1, length < 1:
+	case !power(sector, 512, 4096), !power(int64(b[13]), 1, 128), tables < 1, tables > 2, reserved < 1,
+		length < 1:
 		return nil, bad("sectors of %d bytes, clusters of %d sectors, %d tables", sector, b[13], tables)
 	case total*sector > size:
 		return nil, bad("%d sectors of %d bytes in a partition of %d", total, sector, size)

@@ -115,7 +115,8 @@ func RootDevice(r io.ReaderAt, size int64) (string, error) {
 func rootDevice(text string) string {
 	text, _, _ = strings.Cut(text, "\x00")
 	set := map[string]string{}
-	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n", r) }) {
+	blank := func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' }
+	for _, word := range strings.FieldsFunc(text, blank) {
 		name, value, has := strings.Cut(word, "=")
 		if !has {
 			value = "1"

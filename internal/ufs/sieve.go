@@ -54,8 +54,8 @@ func (s *short) ReadAt(b []byte, at int64) (int, error) {
 }
 
 // Take passes the stream through the sieve until the paths are kept, and returns the filesystem. Of it all
-// names can be read, and content of the paths alone: of a file its own, of a directory that of all below it. A
-// path that is not there is left out. Open opens the stream anew, at the beginning of the filesystem.
+// names can be read, and content of the paths alone: of a file its own, of a directory that of all below
+// it. A path that is not there is left out. Open opens the stream anew, at the beginning of the filesystem.
 func (s *Sieve) Take(ctx context.Context, paths []string, open func() (io.ReadCloser, error)) (*FS, error) {
 	for !s.inodes || len(s.want) > 0 {
 		if err := s.pass(ctx, open); err != nil {

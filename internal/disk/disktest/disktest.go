@@ -36,7 +36,8 @@ func MBR(boot0 int, slices ...Slice) []byte {
 	return b
 }
 
-// Code replaces the code before an MBR's slices: "boot0", "old boot0" without a volume serial number, "mbr", or "" for none.
+// Code replaces the code before an MBR's slices: "boot0", "old boot0" without a volume serial number,
+// "mbr", or "" for none.
 func Code(b []byte, name string, boot0 int) {
 	clear(b[:0x1be])
 	if name == "" {
