@@ -37,8 +37,9 @@ func seekable(r io.Reader) (*os.File, int64) {
 // imageFile is an image in a file.
 type imageFile struct {
 	*os.File
-	at   int64 // where it begins
-	size int64 // bytes from there on
+	at    int64 // where it begins
+	size  int64 // bytes from there on
+	limit int64 // bytes of memory that what is needed of a packed one may take
 }
 
 func newImageFile(f *os.File, at int64) (*imageFile, error) {
@@ -46,7 +47,7 @@ func newImageFile(f *os.File, at int64) (*imageFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &imageFile{f, at, st.Size() - at}, nil
+	return &imageFile{f, at, st.Size() - at, maxSieve}, nil
 }
 
 // open opens the image from its beginning; nth is that of openImage.
@@ -181,20 +182,16 @@ func (u *until) Read(p []byte) (int, error) {
 // packed reads what is needed of the filesystem of a packed image, and the image to its end at the first
 // pass.
 func (f *imageFile) packed(ctx context.Context, im *image, nth int, sum string) (*ufs.FS, int64, error) {
-	total := int64(0)
-	toEnd := func(again *image) (err error) {
-		total, err = again.through(ctx, sum)
-		return err
+	total, whole := int64(0), error(nil)
+	toEnd := func(again *image) error {
+		total, whole = again.through(ctx, sum)
+		return whole
 	}
 	fsys, _, err := f.sieve(ctx, im, nth, fstabs, toEnd)
-	if !errors.Is(err, ufs.ErrSieve) {
-		return fsys, total, err
+	if errors.Is(err, ufs.ErrSieve) {
+		return nil, total, whole
 	}
-	if total == 0 {
-		total, err = f.through(ctx, nth, sum)
-		return nil, total, err
-	}
-	return nil, total, nil
+	return fsys, total, err
 }
 
 // sieve reads a packed image until all that is needed of paths is in memory, and returns how often it was
@@ -202,7 +199,7 @@ func (f *imageFile) packed(ctx context.Context, im *image, nth int, sum string) 
 func (f *imageFile) sieve(
 	ctx context.Context, im *image, nth int, paths []string, atFirst func(*image) error,
 ) (*ufs.FS, int, error) {
-	s, err := ufs.NewSieve(im.head[im.at-im.begins:], maxSieve)
+	s, err := ufs.NewSieve(im.head[im.at-im.begins:], f.limit)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%w: %w", ErrImage, err)
 	}

@@ -50,7 +50,7 @@ func OpenBase(ctx context.Context, from *os.File) (*Base, error) {
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no file that can be read more than once: copy it into one", from.Name())
 	}
-	f := &imageFile{from, 0, st.Size()}
+	f := &imageFile{from, 0, st.Size(), maxSieve}
 	b := &Base{}
 	_, err = eachSlice(func(nth int) error { return b.open(ctx, f, nth) })
 	return b, err

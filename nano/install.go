@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -144,6 +145,7 @@ func (m *Machine) image(ctx context.Context, in Install, s *Slice, t *disk.Table
 		if nth, err = m.check(ctx, in, file, s, t); err != nil {
 			return nil, fmt.Errorf("%w; nothing was written", err)
 		}
+		debug.FreeOSMemory() // what was kept of a packed image, before it is unpacked again
 		if _, err := f.Seek(at, io.SeekStart); err != nil {
 			return nil, err
 		}
