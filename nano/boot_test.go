@@ -134,7 +134,8 @@ func newHostAfter(t testing.TB, kind string, before int, command bool, image []b
 	}
 	for i, s := range []disktest.Slice{first, second} {
 		copy(d[s.Start*sector:], image)
-		h.must(os.WriteFile(h.path(fmt.Sprintf("ada0%s%d", letter, i+1+before)), make([]byte, sliceLen*sector), 0o600))
+		name := fmt.Sprintf("ada0%s%d", letter, i+1+before)
+		h.must(os.WriteFile(h.path(name), make([]byte, sliceLen*sector), 0o600))
 	}
 	h.set(world{disk: string(d), running: 1 + before})
 	return h
@@ -587,7 +588,8 @@ func TestNoteThatCannotBeWritten(t *testing.T) {
 		if _, err := m.Decide(t.Context(), Named("2"), nil); err != nil {
 			t.Errorf("%s: %v", kind, err)
 		}
-		if h.table().Next() != 2 || len(said) != 1 || !strings.Contains(said[0], m.Name(2)+" boots next, but the note") {
+		want := m.Name(2) + " boots next, but the note"
+		if h.table().Next() != 2 || len(said) != 1 || !strings.Contains(said[0], want) {
 			t.Errorf("%s: %d is next, %q", kind, h.table().Next(), said)
 		}
 		if m.Warn = nil; m.Activate(t.Context(), Activation{Slice: 1}) != nil {

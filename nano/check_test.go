@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// An image of which too much would have to be kept in memory is checked for its length and its digest alone: the
-// rest is found when it is written.
+// An image of which too much would have to be kept in memory is checked for its length and its digest alone.
+// The rest is found when it is written.
 func TestCheckWithoutMemory(t *testing.T) {
 	t.Parallel()
 	good := tinyImage(t)
@@ -54,8 +54,8 @@ func TestCheckWithoutMemory(t *testing.T) {
 	}
 }
 
-// A file that begins in the middle of what is open, as a shell may leave it, is read from there. A pipe is not
-// read twice.
+// A file that begins in the middle of what is open, as a shell may leave it, is read from there. A pipe is
+// not read twice.
 func TestSeekable(t *testing.T) {
 	t.Parallel()
 	file := t.TempDir() + "/image"

@@ -32,7 +32,8 @@ func newTried(t *testing.T, running int) *tried {
 		t.Fatal(err)
 	}
 	x := &tried{}
-	x.Trials = &Trials{Machine: &Machine{Nano: config.Nano{Drive: "ada0", Kind: "s", Running: running}, File: file, RunDir: t.TempDir()},
+	n := config.Nano{Drive: "ada0", Kind: "s", Running: running}
+	x.Trials = &Trials{Machine: &Machine{Nano: n, File: file, RunDir: t.TempDir()},
 		Read: func(context.Context) ([]byte, error) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
