@@ -114,12 +114,12 @@ func (m *Machine) device(ctx context.Context, s *Slice) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	_, base, err := filesystem(&part{f, s.Start, s.Size}, s.Size)
+	fsys, err := filesystem(&part{f, s.Start, s.Size}, s.Size)
 	if err != nil {
 		return "", err
 	}
 	name := "/dev/" + s.Name
-	if base > 0 {
+	if fsys.labelled {
 		name += "a"
 	}
 	return name, nil
@@ -170,7 +170,7 @@ func readSmall(root *os.Root, name string) ([]byte, error) {
 
 // inSlice reads a file of the system in a slice.
 func (m *Machine) inSlice(disk region, s *Slice, name string) ([]byte, error) {
-	fsys, _, err := filesystem(&part{disk, s.Start, s.Size}, s.Size)
+	fsys, err := filesystem(&part{disk, s.Start, s.Size}, s.Size)
 	if err != nil {
 		return nil, err
 	}

@@ -108,10 +108,10 @@ func (m *Machine) check(ctx context.Context, in Install, f *imageFile, s *Slice,
 			return err
 		}
 		room := s.Size
-		if im.part > 0 {
+		if im.room > 0 {
 			room = im.room
 		}
-		_, err = m.plan(fsys, im.part > 0, room, *s)
+		_, err = m.plan(fsys, im.room > 0, room, *s)
 		return err
 	})
 }

@@ -172,28 +172,36 @@ func Other(all []Slice) *Slice {
 	return nil
 }
 
+// found is the filesystem of a slice, and where it is.
+type found struct {
+	*ufs.FS
+	start    int64 // bytes from the start of the slice
+	room     int64 // bytes of what holds it: partition a, or the slice
+	labelled bool  // the slice has a BSD label; its partition a may begin where the slice does
+}
+
 // filesystem finds the filesystem of a slice: in partition a, or where there is no label in all of it.
-func filesystem(r io.ReaderAt, size int64) (*ufs.FS, int64, error) {
+func filesystem(r io.ReaderAt, size int64) (*found, error) {
 	parts, err := disk.ReadLabel(r, size)
 	if errors.Is(err, disk.ErrNoLabel) {
 		f, err := ufs.Open(r, size)
-		return f, 0, err
+		return &found{f, 0, size, false}, err
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	for _, p := range parts {
 		if p.Letter == 'a' {
 			f, err := ufs.Open(io.NewSectionReader(r, p.Start, p.Size), p.Size)
-			return f, p.Start, err
+			return &found{f, p.Start, p.Size, true}, err
 		}
 	}
-	return nil, 0, fmt.Errorf("%w: no partition a", ErrImage)
+	return nil, fmt.Errorf("%w: no partition a", ErrImage)
 }
 
 // look finds out what system a slice holds.
 func look(r io.ReaderAt, size int64) Image {
-	f, _, err := filesystem(r, size)
+	f, err := filesystem(r, size)
 	if err != nil {
 		return Image{Trouble: err.Error()}
 	}

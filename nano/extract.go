@@ -19,11 +19,11 @@ const maxBase = 2 << 30
 // ExtractBase takes /conf/base/etc out of the slice of an image into a new directory below dir, with modes,
 // owners and times, and returns its path. Devices, sockets and fifos are left out.
 func ExtractBase(ctx context.Context, r io.ReaderAt, size int64, dir string) (string, error) {
-	f, _, err := filesystem(r, size)
+	f, err := filesystem(r, size)
 	if err != nil {
 		return "", err
 	}
-	return (&Base{fsys: f}).Extract(ctx, dir)
+	return (&Base{fsys: f.FS}).Extract(ctx, dir)
 }
 
 // Base is /conf/base/etc of an image, ready to be taken out.
@@ -65,7 +65,10 @@ func (b *Base) open(ctx context.Context, f *imageFile, nth int) error {
 	defer im.drop()
 	if im.form == "plain" {
 		size := f.size - im.start
-		b.fsys, _, err = filesystem(io.NewSectionReader(f, im.start, size), size)
+		var x *found
+		if x, err = filesystem(io.NewSectionReader(f, im.start, size), size); err == nil {
+			b.fsys = x.FS
+		}
 	} else {
 		im.drop()
 		b.fsys, b.Passes, err = f.sieve(ctx, im, nth, []string{baseEtc}, nil)

@@ -136,7 +136,7 @@ func (m *Machine) inFile(file, label string) ([]config.Nano, error) {
 	for _, s := range t.Slices {
 		has := label == "gpt/"+s.Label
 		if name, ok := strings.CutPrefix(label, "ufs/"); ok && isCode(t, s) {
-			fsys, _, err := filesystem(&part{f, s.Start, s.Size}, s.Size)
+			fsys, err := filesystem(&part{f, s.Start, s.Size}, s.Size)
 			has = err == nil && fsys.Label == name
 		}
 		if has {

@@ -54,12 +54,24 @@ func (m *Machine) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) e
 		m.Name(m.Running))
 }
 
-// unlabel takes partition a out of a labelled slice.
+// bootBlocks is what a filesystem leaves free at its beginning, for boot1, a BSD label and boot2.
+const bootBlocks = 8192
+
+// unlabel takes partition a out of a labelled slice. Where that begins with the slice, the label is in what the
+// filesystem leaves free, and goes: on its own partition it would make one of the partition.
 func (im *image) unlabel() error {
 	if _, err := io.CopyN(io.Discard, im.body, im.part); err != nil {
 		return fmt.Errorf("%w before its partition a begins", errCut)
 	}
 	im.body, im.size, im.limited = io.LimitReader(im.body, im.room), im.room, true
+	if im.part == 0 {
+		b := make([]byte, bootBlocks)
+		if _, err := io.ReadFull(im.body, b); err != nil {
+			return fmt.Errorf("%w in its boot blocks", errCut)
+		}
+		clear(b[sector : 2*sector])
+		im.body = io.MultiReader(bytes.NewReader(b), im.body)
+	}
 	im.start, im.part, im.room = im.start+im.part, 0, 0
 	return nil
 }
@@ -81,38 +93,29 @@ func (im *image) bare(running io.ReaderAt) error {
 // boots reports whether a sector ends as a BIOS wants it.
 func boots(b []byte) bool { return b[510] == 0x55 && b[511] == 0xaa }
 
-// wrap puts the boot blocks and the label of the running slice before a bare filesystem.
+// wrap puts the boot blocks and the label of the running slice before a bare filesystem, or where the running one
+// has them in what its filesystem leaves free, there.
 func (im *image) wrap(running io.ReaderAt, before, size int64) error {
-	if before < 8192 || before > headSize/2 || before%sector != 0 { // boot1, the label and boot2
+	if before > 0 && before < bootBlocks || before > headSize/2 || before%sector != 0 { // boot1, the label and boot2
 		return fmt.Errorf("%w for this disk: it is a bare filesystem, and the running slice has its own at %d, "+
 			"which leaves no room for boot blocks", ErrImage, before)
 	}
 	if before+im.fs > size {
 		return fmt.Errorf("%w: boot blocks and a filesystem of %d bytes", ErrTooLarge, im.fs)
 	}
-	b := make([]byte, before)
+	b := make([]byte, max(before, bootBlocks))
 	if _, err := running.ReadAt(b, 0); err != nil {
 		return err
 	}
 	if err := disk.Relabel(b[sector:2*sector], size/sector, before/sector, im.fs/sector); err != nil {
 		return err
 	}
-	im.body = io.MultiReader(bytes.NewReader(b), io.LimitReader(im.body, im.fs))
+	inside := int64(len(b)) - before
+	if _, err := io.CopyN(io.Discard, im.body, inside); err != nil {
+		return fmt.Errorf("%w in its boot blocks", errCut)
+	}
+	im.body = io.MultiReader(bytes.NewReader(b), io.LimitReader(im.body, im.fs-inside))
 	im.size, im.part, im.room = before+im.fs, before, im.fs
 	im.start, im.limited = im.start-before, true
 	return nil
-}
-
-// roomOf is how large partition a of a labelled slice is.
-func roomOf(r io.ReaderAt, size int64) (int64, error) {
-	parts, err := disk.ReadLabel(r, size)
-	if err != nil {
-		return 0, err
-	}
-	for _, p := range parts {
-		if p.Letter == 'a' {
-			return p.Size, nil
-		}
-	}
-	return 0, fmt.Errorf("%w: no partition a", ErrImage)
 }

@@ -216,7 +216,7 @@ func (m *Machine) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string,
 		return nil, err
 	}
 	defer f.Close()
-	fsys, _, err := filesystem(&part{f, s.Start, s.Size}, s.Size)
+	fsys, err := filesystem(&part{f, s.Start, s.Size}, s.Size)
 	if err != nil {
 		return nil, err
 	}

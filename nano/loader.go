@@ -139,7 +139,7 @@ func (m *Machine) firstSystem(r region, t *disk.Table) int {
 		if s.Type != "freebsd-ufs" && s.Type != "freebsd" {
 			continue
 		}
-		fsys, _, err := filesystem(&part{r, s.Start, s.Size}, s.Size)
+		fsys, err := filesystem(&part{r, s.Start, s.Size}, s.Size)
 		if errors.Is(err, ufs.ErrFormat) || errors.Is(err, disk.ErrTable) || errors.Is(err, ErrImage) {
 			continue // the loader cannot read it either
 		}

@@ -17,30 +17,24 @@ var fstabs = []string{"etc/fstab", "conf/base/etc/fstab"}
 
 // own makes a written image the one of its slice, as updatep2 and NanoBSD's build do.
 func (m *Machine) own(r *patched, s Slice, end int64) ([]string, error) {
-	fsys, base, err := filesystem(r, s.Size)
+	fsys, err := filesystem(r, s.Size)
 	if err != nil {
 		return nil, err
 	}
-	if base+fsys.Bytes > end {
-		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes, end-base)
+	if fsys.start+fsys.Bytes > end {
+		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes, end-fsys.start)
 	}
-	room := s.Size
-	if base > 0 {
-		if room, err = roomOf(r, s.Size); err != nil {
-			return nil, err
-		}
-	}
-	p, err := m.plan(fsys, base > 0, room, s)
+	p, err := m.plan(fsys.FS, fsys.labelled, fsys.room, s)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range p.edits {
-		if err := r.set(e.Bytes, base+e.At); err != nil {
+		if err := r.set(e.Bytes, fsys.start+e.At); err != nil {
 			return nil, err
 		}
 	}
 	if p.label != "" {
-		back, _, err := filesystem(r, s.Size)
+		back, err := filesystem(r, s.Size)
 		if err != nil {
 			return nil, err
 		}

@@ -29,6 +29,7 @@ type layout struct {
 	source string // of a system, with its number
 	scheme string
 	label  bool // its slices have BSD labels
+	inside bool // which stand in what the filesystem leaves free: partition a begins where the slice does
 	fs     string
 	firmware
 }
@@ -42,12 +43,13 @@ const (
 )
 
 var layouts = map[string]layout{
-	"MBR":              {drive: "ada0", source: "/dev/ada0s%da", scheme: "MBR", label: true},
-	"MBR, label":       {drive: "ufs/BSD", source: "/dev/ufs/BSDs%da", scheme: "MBR", label: true, fs: "BSDs1a"},
-	"MBR, bare":        {drive: "ufs/BSD", source: "/dev/ufs/BSD%d", scheme: "MBR", fs: "BSD1"},
-	"GPT":              {drive: "ada0", source: "/dev/ada0p%d", scheme: "GPT"},
-	"GPT, label":       {drive: "gpt/BSD", source: "/dev/gpt/BSD%d", scheme: "GPT", fs: "BSD", firmware: firmware{"gptboot.efi", "gptboot"}},
-	"GPT, label of fs": {drive: "ufs/BSD", source: "/dev/ufs/BSD%d", scheme: "GPT", fs: "BSD1"},
+	"MBR":               {drive: "ada0", source: "/dev/ada0s%da", scheme: "MBR", label: true},
+	"MBR, label":        {drive: "ufs/BSD", source: "/dev/ufs/BSDs%da", scheme: "MBR", label: true, fs: "BSDs1a"},
+	"MBR, label inside": {drive: "ada0", source: "/dev/ada0s%da", scheme: "MBR", label: true, inside: true},
+	"MBR, bare":         {drive: "ufs/BSD", source: "/dev/ufs/BSD%d", scheme: "MBR", fs: "BSD1"},
+	"GPT":               {drive: "ada0", source: "/dev/ada0p%d", scheme: "GPT"},
+	"GPT, label":        {drive: "gpt/BSD", source: "/dev/gpt/BSD%d", scheme: "GPT", fs: "BSD", firmware: firmware{"gptboot.efi", "gptboot"}},
+	"GPT, label of fs":  {drive: "ufs/BSD", source: "/dev/ufs/BSD%d", scheme: "GPT", fs: "BSD1"},
 }
 
 // systemFS is a filesystem with a system.
@@ -102,12 +104,22 @@ func makeFS(t testing.TB, tree string, sectors int) []byte {
 
 // labelled puts boot blocks and a BSD label before a filesystem.
 func labelled(fs []byte, release string) []byte {
-	boot := make([]byte, partStart*512)
+	return append(bootBlocks(release, partStart, len(fs)), fs...)
+}
+
+// labelledInside puts them into what a filesystem leaves free, as gpart(8) does.
+func labelledInside(fs []byte, release string) []byte {
+	boot := bootBlocks(release, 0, len(fs))
+	return append(boot, fs[len(boot):]...)
+}
+
+func bootBlocks(release string, start uint32, size int) []byte {
+	boot := make([]byte, max(start*512, 8192))
 	copy(boot, "boot1 of release "+release)
 	boot[510], boot[511] = 0x55, 0xaa
-	count := uint32(len(fs) / 512)
-	copy(boot[512:], disktest.Label(0, partStart+count, map[byte]disktest.Part{'a': {Start: partStart, Count: count}}))
-	return append(boot, fs...)
+	count := uint32(size / 512)
+	copy(boot[512:], disktest.Label(0, start+count, map[byte]disktest.Part{'a': {Start: start, Count: count}}))
+	return boot
 }
 
 // medium is a whole disk with a system in its first slice.
@@ -140,9 +152,12 @@ func (l layout) medium(content []byte) []byte {
 func (l layout) machine(t *testing.T) *server {
 	s := &server{TB: t, dir: t.TempDir(), scheme: l.scheme}
 	fs := systemFS(t, l, "1", fsSectors)
-	if l.label {
+	switch {
+	case l.inside:
+		fs = labelledInside(systemFS(t, l, "1", roomSectors), "1")
+	case l.label:
 		fs = labelled(fs, "1")
-	} else if l.fs != "" {
+	case l.fs != "":
 		fs = systemFS(t, l, "1", roomSectors)
 	}
 	s.write("dev/ada0", string(l.medium(fs)))
@@ -172,7 +187,8 @@ func TestNanoLayouts(t *testing.T) {
 			boots[510], boots[511] = 0x55, 0xaa
 			forms := map[string][]byte{
 				"bare": fs, "bare with boot blocks": boots, "slice": labelled(fs, "2"),
-				"medium of MBR": layouts["MBR"].medium(labelled(fs, "2")), "medium of GPT": layouts["GPT, label"].medium(fs),
+				"slice, label inside": labelledInside(fs, "2"),
+				"medium of MBR":       layouts["MBR"].medium(labelled(fs, "2")), "medium of GPT": layouts["GPT, label"].medium(fs),
 			}
 			for _, form := range slices.Sorted(maps.Keys(forms)) {
 				before := s.read("dev/ada0")
@@ -180,15 +196,15 @@ func TestNanoLayouts(t *testing.T) {
 				tab, d := s.table()
 				x := tab.Slices[slices.IndexFunc(tab.Slices, func(p disk.Slice) bool { return p.Start == (4096+roomSectors+64)*512 })]
 				content := d[x.Start : x.Start+x.Size]
-				base := int64(0)
+				base, hasLabel := int64(0), false
 				if parts, err := disk.ReadLabel(bytes.NewReader(content), x.Size); err == nil {
-					base = parts[0].Start
+					base, hasLabel = parts[0].Start, true
 					if !bytes.HasPrefix(content, []byte("boot1 of release ")) {
 						t.Errorf("%s: %q", form, content[:20])
 					}
 				}
-				if (base > 0) != (l.label || l.scheme == "MBR" && (form == "slice" || form == "medium of MBR")) {
-					t.Errorf("%s: its filesystem begins at %d", form, base)
+				if kept := l.scheme == "MBR" && !strings.HasPrefix(form, "bare") && form != "medium of GPT"; hasLabel != (l.label || kept) {
+					t.Errorf("%s: its filesystem begins at %d, label: %v", form, base, hasLabel)
 				}
 				f, err := ufs.Open(bytes.NewReader(content[base:]), x.Size-base)
 				if err != nil {
@@ -196,7 +212,7 @@ func TestNanoLayouts(t *testing.T) {
 					continue
 				}
 				want := two
-				if name == "MBR" && base == 0 {
+				if l.drive == "ada0" && l.scheme == "MBR" && !hasLabel {
 					want = strings.TrimSuffix(two, "a")
 				}
 				for _, p := range []string{"etc/fstab", "conf/base/etc/fstab"} {

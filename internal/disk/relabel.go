@@ -13,7 +13,7 @@ func Relabel(b []byte, slice, start, count int64) error {
 		return err
 	}
 	const secperunit, checksum = 60, 136
-	if start < 1 || count < 1 || start+count > slice || slice > 1<<32-1 {
+	if start < 0 || count < 1 || start+count > slice || slice > 1<<32-1 {
 		return fmt.Errorf("%w: %d sectors from %d in a slice of %d", ErrTable, count, start, slice)
 	}
 	le := binary.LittleEndian
