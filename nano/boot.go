@@ -31,7 +31,7 @@ func (m *Machine) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
 		n := strconv.Itoa(x.Slice)
 		switch {
 		case x.Name == disk.Boot0Default:
-			all = append(all, run.Command("boot0cfg", "-s", n, m.Drive))
+			all = append(all, run.Command("gpart", "bootcode", "-N", "-b", m.bootCode(), m.Drive))
 		case x.Set:
 			all = append(all, run.Command("gpart", "set", "-a", x.Name, "-i", n, m.Drive))
 		default:
@@ -39,6 +39,30 @@ func (m *Machine) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
 		}
 	}
 	return all, err
+}
+
+// bootCode is the file from which gpart(8) writes boot0 with another default. It is gpart(8) and not
+// boot0cfg(8) that writes it: that one opens the disk for writing, which GEOM allows while the root of the machine
+// is mounted read-only, and at which it takes all slices of the disk away (g_vfs_open of sys/geom/geom_vfs.c,
+// g_part_spoiled of sys/geom/part/g_part.c): every read of / is an error from then on. -N is for the form of
+// boot0 that has its default where another one has a serial number.
+func (m *Machine) bootCode() string { return filepath.Join(m.RunDir, "nano.boot0") }
+
+// writeBootCode makes that file: the disk's own first sector with another default.
+func (m *Machine) writeBootCode(ctx context.Context, slice int) error {
+	f, size, err := m.open(ctx, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	code, err := disk.Boot0Code(f, size, slice)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(m.RunDir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(m.bootCode(), code, 0o600)
 }
 
 // Activate makes a slice the next one to boot, and sees that the disk says so.
@@ -77,8 +101,14 @@ func (m *Machine) warn(format string, args ...any) {
 func (m *Machine) apply(ctx context.Context, t *disk.Table, a Activation) error {
 	if m.Command {
 		commands, err := m.Commands(t, a)
-		if err != nil {
+		if err != nil || len(commands) == 0 {
 			return err
+		}
+		if t.HasBoot0() {
+			if err := m.writeBootCode(ctx, a.Slice); err != nil {
+				return err
+			}
+			defer os.Remove(m.bootCode())
 		}
 		for _, c := range commands {
 			if _, err := m.Run.Run(ctx, c); err != nil {

@@ -26,8 +26,7 @@ type Machine struct {
 	Root        string      // /, or what --root names
 	RunDir      string      // /var/run/cfgd, for the lock
 	Run         run.Runner
-	// Command says that gpart(8) and boot0cfg(8) write the table. GEOM lets nobody else write that of a disk
-	// in use.
+	// Command says that gpart(8) writes the table. GEOM lets nobody else write that of a disk in use.
 	Command bool
 	// Mounted lists the sources of all mounts.
 	Mounted func() ([]string, error)

@@ -19,7 +19,7 @@ import (
 var ErrNoDisk = errors.New("the disk cannot be found")
 
 // Find finds the disk below a directory of devices, by its name or by the label that fstab mounts on /. From
-// then on the machine's own names are the disk's: those that gpart(8), boot0cfg(8) and diskinfo(8) know.
+// then on the machine's own names are the disk's: those that gpart(8) and diskinfo(8) know.
 // Fstab's stay in Layout.
 func (m *Machine) Find(ctx context.Context, dev string) error {
 	m.Layout = m.Nano

@@ -22,7 +22,7 @@ type Mark struct {
 	Set   bool
 }
 
-// Boot0Default is the mark that is no attribute: boot0's byte, which boot0cfg -s sets.
+// Boot0Default is the mark that is no attribute: boot0's byte.
 const Boot0Default = "default"
 
 // ErrLoader says that a disk's loader cannot be told what to boot so.

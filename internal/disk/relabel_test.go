@@ -21,7 +21,7 @@ func TestRelabel(t *testing.T) {
 		if err != nil || len(parts) != 2 || parts[0] != (Partition{'a', 16 * Sector, 2500 * Sector, 7}) || LabelSize(parts) != 3000*Sector {
 			t.Errorf("base %d: %+v, %v", base, parts, err)
 		}
-		for _, c := range [][3]int64{{3000, 0, 10}, {3000, 16, 0}, {3000, 600, 2500}, {1 << 33, 16, 2500}} {
+		for _, c := range [][3]int64{{3000, -1, 10}, {3000, 16, 0}, {3000, 600, 2500}, {1 << 33, 16, 2500}} {
 			if err := Relabel(bytes.Clone(old), c[0], c[1], c[2]); !errors.Is(err, ErrTable) {
 				t.Errorf("%v: %v", c, err)
 			}

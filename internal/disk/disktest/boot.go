@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"slices"
 	"strconv"
 )
@@ -150,11 +151,11 @@ func PlainMBR(disk []byte, starts func(index int) bool) int {
 	return boot1(disk)
 }
 
-// Command is gpart(8)'s set and unset and boot0cfg(8)'s -s: g_part_gpt_setunset and g_part_mbr_setunset of
-// sys/geom/part, and usr.sbin/boot0cfg.
+// Command is gpart(8)'s set and unset, and its bootcode for an MBR: g_part_gpt_setunset, g_part_mbr_setunset and
+// g_part_mbr_bootcode of sys/geom/part.
 func Command(disk []byte, words ...string) error {
-	if len(words) == 4 && words[0] == "boot0cfg" && words[1] == "-s" {
-		return boot0cfg(disk, words[2])
+	if len(words) == 6 && words[0] == "gpart" && words[1] == "bootcode" && words[2] == "-N" && words[3] == "-b" {
+		return bootcode(disk, words[4])
 	}
 	if len(words) != 7 || words[0] != "gpart" || words[2] != "-a" || words[4] != "-i" || words[1] != "set" && words[1] != "unset" {
 		return fmt.Errorf("%q is no command of the model", words)
@@ -198,18 +199,15 @@ func gptSetUnset(disk []byte, index int, attr string, set bool) error {
 	return nil
 }
 
-func boot0cfg(disk []byte, slice string) error {
-	n, err := strconv.Atoi(slice)
-	if err != nil || n < 1 || n > 6 {
-		return fmt.Errorf("boot0cfg: %s: Bad argument to -s option", slice)
+// bootcode replaces what stands before the slices, and with -N the serial number too.
+func bootcode(disk []byte, file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
 	}
-	switch text := []byte("Drive "); {
-	case bytes.HasPrefix(disk[0x1b2:], text):
-		disk[0x1b9] = byte(n - 1)
-	case bytes.HasPrefix(disk[0x1ae:], text):
-		disk[0x1b5] = byte(n - 1)
-	default:
-		return fmt.Errorf("boot0cfg: unknown or incompatible boot code")
+	if len(b) != sector || bytes.HasPrefix(disk[sector:], []byte("EFI PART")) {
+		return fmt.Errorf("gpart: %s: %d bytes: Operation not supported by device", file, len(b))
 	}
+	copy(disk[:0x1be], b)
 	return nil
 }
