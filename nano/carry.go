@@ -68,9 +68,6 @@ func (m *Machine) mountpoint() string { return filepath.Join(m.RunDir, "nano.mnt
 // sweep unmounts what is mounted on the directory of carryInto, also after the caller has given up, and also
 // what an earlier process left that was killed. The caller holds the lock of the disk.
 func (m *Machine) sweep(ctx context.Context) error {
-	if m.MountedOn == nil {
-		return nil
-	}
 	dir, err := filepath.EvalSymlinks(m.mountpoint())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -2,14 +2,15 @@ package nano
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -87,18 +88,17 @@ func (m *Machine) findNext(r region, t *disk.Table) {
 		}
 		named[device] = true
 	}
-	for device := range named {
-		if len(named) > 1 {
-			t.Unsure = append(t.Unsure, "loader.env of one EFI system partition says "+cmp.Or(device, "nothing")+
-				", and that of another one says something else")
-			return
-		}
-		if device != "" {
-			m.takeNamed(t, device)
-			return
-		}
+	all := len(named)
+	delete(named, "")
+	switch devices := slices.Sorted(maps.Keys(named)); {
+	case all > 1 && len(devices) > 0:
+		t.Unsure = append(t.Unsure, "loader.env says "+devices[0]+" in one EFI system partition, and something else "+
+			"in another one")
+	case len(devices) > 0:
+		m.takeNamed(t, devices[0])
+	default:
+		t.Found, t.First = m.firstSystem(r, t), true
 	}
-	t.Found, t.First = m.firstSystem(r, t), true
 }
 
 // rootDisk is a partition as the loader names it: disk_parsedev of stand/common/disk.c. The loader counts

@@ -85,11 +85,10 @@ const (
 	GoesBack  Outcome = "goes back"
 )
 
-// Run waits for the end of the running system's trial and settles it under the lock of the disk.
-// The order of going back: the other slice boots next; the note is removed; the machine restarts. If it is
-// interrupted before the note is removed, the next start either runs the other slice, which is not on trial,
-// or tries again. An error with Untried means that nothing was settled: Run may be
-// called again.
+// Run waits for the end of the running system's trial and settles it under the lock of the disk. The order of
+// going back: the other slice boots next; the note is removed; the machine restarts. If it is interrupted
+// before the note is removed, the next start either runs the other slice, which is not on trial, or tries
+// again. An error with Untried means that nothing was settled: Run may be called again.
 func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 	x, err := t.Now(ctx)
 	if err != nil || x == nil {
@@ -114,13 +113,15 @@ func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 		well = t.Health(ctx) == nil
 	}
 	unlock, err := t.Machine.wait(ctx)
-	if ctx.Err() != nil {
+	if err == nil {
+		defer unlock()
+	}
+	if ctx.Err() != nil { // which ended Health too
 		return Untried, nil
 	}
 	if err != nil {
 		return Untried, err
 	}
-	defer unlock()
 	now, err := t.Now(ctx)
 	if err != nil || now == nil {
 		return Untried, err

@@ -118,6 +118,19 @@ func TestTrials(t *testing.T) {
 			t.Errorf("%q, %v", outcome, err)
 		}
 	})
+	synctest.Test(t, func(t *testing.T) { // it ends while the health command runs, which that kills
+		x := newTried(t, 2)
+		ctx, stop := context.WithCancel(t.Context())
+		x.Health = func(ctx context.Context) error { stop(); return ctx.Err() }
+		if outcome, err := x.Run(ctx); outcome != Untried || err != nil || x.note == nil || x.next(t) != 2 {
+			t.Errorf("%q, %v", outcome, err)
+		}
+		unlock, err := x.Machine.Lock(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+	})
 	for _, note := range []string{"", "{", `{"slice":2,"from":2,"within":1}`, `{"slice":2,"from":1}`} {
 		x := newTried(t, 2)
 		x.note = []byte(note)
