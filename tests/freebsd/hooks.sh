@@ -6,6 +6,7 @@
 
 begin "hooks by rc.conf and by jail.conf"
 on_ufs /jail 1g
+memory_disks >"$W/disks"
 mkdir -p /jail/proto/1/etc /jail/data
 system /jail/proto/1
 for j in cfgdtest1 cfgdtest2; do
@@ -73,7 +74,7 @@ for j in cfgdtest1 cfgdtest2; do
 	eq "nor mounts anything" 1 "$(mount -p | awk -v d=$live '$2 == d' | wc -l | tr -d ' ')"
 	must service jail stop $j
 	eq "nothing of $j is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$j")"
-	eq "no memory disk is left of $j" "" "$(mdconfig -l | tr ' ' '\n' | grep -v "^$md\$" | grep md)"
+	eq "no memory disk is left of $j" "" "$(memory_disks | diff "$W/disks" -)"
 	ends "a second cleanup is a success" 0 cfgd jail cleanup $j
 done
 
@@ -93,5 +94,5 @@ eq "and has what was edited" "10.0.0.2 edited" "$(tail -1 /jail/cfgdtest2/etc/ho
 eq "one /etc is mounted" 1 "$(mount -p | awk '$2 == "/jail/cfgdtest2/etc"' | wc -l | tr -d ' ')"
 holds "and it stops" jail -f /etc/jail.conf -r cfgdtest2
 eq "with nothing left" "" "$(mount -p | awk '{ print $2 }' | grep '^/jail/cfgdtest2')"
-eq "and no memory disk" "" "$(mdconfig -l | tr ' ' '\n' | grep -v "^$md\$" | grep md)"
+eq "and no memory disk" "" "$(memory_disks | diff "$W/disks" -)"
 finish
