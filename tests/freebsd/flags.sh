@@ -68,7 +68,7 @@ not-kept-uarch uarch" "$(flags_of 'not-kept-*')"
 shape $live >"$W/shape.before"
 must service jail stop $jail
 eq "nothing of it is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$jail")"
-must service jail start $jail
+by_rc start $jail
 holds "the jail starts with them" runs $jail
 shape $live >"$W/shape.after"
 eq "mode, owner, flags and time are back" "" "$(diff -u "$W/shape.before" "$W/shape.after")"
@@ -82,14 +82,14 @@ ends "nothing is unsaved" 0 cfgd diff --unsaved $jail
 # A tmpfs has the same flags.
 sed -i '' 's/"md"/"tmpfs"/' /usr/local/etc/cfgd.toml
 must service cfgd reload
-must service jail restart $jail
+by_rc restart $jail
 eq "/etc is a tmpfs" tmpfs "$(mounted_as $live)"
 shape $live >"$W/shape.after"
 eq "mode, owner, flags and time are back on it" "" "$(diff -u "$W/shape.before" "$W/shape.after")"
 ends "nothing is unsaved there" 0 cfgd diff --unsaved $jail
 sed -i '' 's/"tmpfs"/"md"/' /usr/local/etc/cfgd.toml
 must service cfgd reload
-must service jail restart $jail
+by_rc restart $jail
 eq "/etc is on an md again" ufs "$(mounted_as $live)"
 attributes >"$W/attributes.after"
 eq "with the attributes that a tmpfs may not have had" "" "$(diff -u "$W/attributes.before" "$W/attributes.after")"
@@ -100,7 +100,7 @@ must rm -rx $live/flags
 must rmextattr user note $live/hosts
 eventually "the removal is saved" 60 sh -c "[ ! -e $cfg/flags ]"
 eventually "all of it" 60 all_saved $jail
-must service jail restart $jail
+by_rc restart $jail
 holds "what was removed stays so" gone $live/flags
 eq "and so does an attribute" "" "$(lsextattr -q user $live/hosts)"
 

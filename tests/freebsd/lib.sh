@@ -442,5 +442,11 @@ all_saved() { [ "$(column "$1" 5)" = 0 ]; }
 # runs JAIL: jail(8) has it.
 runs() { jls -j "$1" jid >/dev/null 2>&1; }
 
+# by_rc start|restart JAIL: rc.d/jail ends 0 even if a jail does not start, and prints why.
+by_rc() {
+	must service jail "$1" "$2"
+	runs "$2" || bail "service jail $1 $2" "$out"
+}
+
 # in_jail JAIL COMMAND runs a line of sh(1) in a jail.
 in_jail() { jexec "$1" /bin/sh -c "$2"; }
