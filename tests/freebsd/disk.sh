@@ -63,8 +63,8 @@ image_of() {
 	must mdconfig -d -u "${md#md}"
 }
 
-# sound WHAT DEVICE: fsck_ffs(8) goes through all of a filesystem and has nothing to ask. Its status says nothing of that:
-# with -n it ends 0 on most of what it would mend.
+# sound WHAT DEVICE: fsck_ffs(8) goes through all of a filesystem and has nothing to ask. Its status says
+# nothing of that: with -n it ends 0 on most of what it would mend.
 sound() {
 	out=$(fsck_ffs -n "$2" 2>&1)
 	rc=$?

@@ -1,6 +1,6 @@
 #!/bin/sh
-# File flags, hard links and extended attributes of a saved /etc, and a daemon that is killed. What is kept comes back, and
-# what cfgd-store(5) says is not kept does not.
+# File flags, hard links and extended attributes of a saved /etc, and a daemon that is killed. What is kept
+# comes back, and what cfgd-store(5) says is not kept does not.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 . "$here/one.sh"

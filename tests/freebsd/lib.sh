@@ -1,10 +1,11 @@
 # What the scenarios share. A scenario reads this file, calls begin, checks, and calls finish.
 #
-# A scenario works on a machine that is in use, and leaves it as it was: /etc, /usr/local/etc and /usr/local/sbin are
-# covered by a tmpfs(5) with a copy of what is below, /jail by a filesystem of its own, disks are md(4) with the
-# scenario's label, the pool is named cfgdtest, jails are named cfgdtest and something more. All of it is taken away when
-# the scenario ends, however it ends. What takes a thing away is registered before the thing is made, and looks whether
-# it is the scenario's: an interrupt between the two neither leaves it behind nor costs the machine something of its own.
+# A scenario works on a machine that is in use, and leaves it as it was: /etc, /usr/local/etc and
+# /usr/local/sbin are covered by a tmpfs(5) with a copy of what is below, /jail by a filesystem of its own,
+# disks are md(4) with the scenario's label, the pool is named cfgdtest, jails are named cfgdtest and
+# something more. All of it is taken away when the scenario ends, however it ends. What takes a thing away is
+# registered before the thing is made, and looks whether it is the scenario's: an interrupt between the two
+# neither leaves it behind nor costs the machine something of its own.
 #
 # It prints a line "ok N - what" or "not ok N - what" for each check, and ends 0 if all of them held, 1 if one did not,
 # and 77 if the machine lacks what the scenario needs.
@@ -216,7 +217,8 @@ left_behind() {
 	done
 }
 
-# end_jobs ends what the scenario runs beside itself, with all that it started: a daemon(8) is no child any more.
+# end_jobs ends what the scenario runs beside itself, with all that it started: a daemon(8) is no child any
+# more.
 end_jobs() {
 	parents=$$
 	all=
@@ -266,7 +268,8 @@ unmount_below() {
 # mounts_on DIR says how many filesystems are mounted on it, one over the other.
 mounts_on() { mount -p | awk -v d="$1" '$2 == d { n++ } END { print n + 0 }'; }
 
-# mount_over DIR OPTION... mounts something there. The end takes away what is there beyond what was there before.
+# mount_over DIR OPTION... mounts something there. The end takes away what is there beyond what was there
+# before.
 mount_over() {
 	over=$1
 	shift
@@ -281,7 +284,8 @@ unmount_to() {
 	done
 }
 
-# my_disks [TYPE] prints the units of the scenario's memory disks, or of those of a type. They are known by their label.
+# my_disks [TYPE] prints the units of the scenario's memory disks, or of those of a type. They are known by
+# their label.
 my_disks() {
 	mdconfig -lv | awk -F '\t' -v l="$label" -v t="${1:-}" '
 		$5 == l && (t == "" || $2 == t) { sub(/^md/, "", $1); print $1 }'
@@ -307,8 +311,8 @@ cover() {
 	rm -f "$W/copy.tar"
 }
 
-# make_dir DIR makes a directory that the machine has not, and the missing ones above it. The end takes it away again, and
-# what a command that was killed had mounted there.
+# make_dir DIR makes a directory that the machine has not, and the missing ones above it. The end takes it
+# away again, and what a command that was killed had mounted there.
 make_dir() {
 	case $1 in */*/*) [ -d "${1%/*}" ] || make_dir "${1%/*}" ;; esac
 	gone "$1" || skip "$1 is there"
@@ -404,9 +408,9 @@ system() {
 	echo 'default' >"$1/etc/to-be-restricted"
 }
 
-# shape DIR prints of every path what must come back: kind, mode, owner, group, flags, size, time, target or digest.
-# A directory's size and time are its filesystem's business, and a database's bytes are pwd_mkdb's. Of the flags only those
-# count that cfgd keeps.
+# shape DIR prints of every path what must come back: kind, mode, owner, group, flags, size, time, target or
+# digest. A directory's size and time are its filesystem's business, and a database's bytes are pwd_mkdb's. Of
+# the flags only those count that cfgd keeps.
 shape() {
 	(
 		cd "$1" || exit

@@ -1,9 +1,10 @@
 #!/bin/sh
-# A power cut while files are edited and saved, in two ways. The disk of cfg, a file behind md(4), is detached by force at a
-# random instant: what was written until then is there, and nothing after. And at random instants the machine comes up
-# from a copy of that file: it lies on a UFS whose snapshot, mksnap_ffs(8), has all of it of one instant, as no cp(1) of a
-# file that is written has. After fsck(8) no file is torn, and what cfgd save had called saved before is there.
-# CFGD_CUTS says how often it is detached, 20 if not set. There are two copies before each.
+# A power cut while files are edited and saved, in two ways. The disk of cfg, a file behind md(4), is detached
+# by force at a random instant: what was written until then is there, and nothing after. And at random
+# instants the machine comes up from a copy of that file: it lies on a UFS whose snapshot, mksnap_ffs(8), has
+# all of it of one instant, as no cp(1) of a file that is written has. After fsck(8) no file is torn, and what
+# cfgd save had called saved before is there. CFGD_CUTS says how often it is detached, 20 if not set. There
+# are two copies before each.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 . "$here/versions.sh"
@@ -49,7 +50,8 @@ writer() {
 # some_time is at most six seconds.
 some_time() { sleep "$(jot -r 1 3 60 | awk '{ print $1 / 10 }')"; }
 
-# copy N keeps in $W/copy.N the disk as it is at one instant, and in $W/promised.N what had been called saved before.
+# copy N keeps in $W/copy.N the disk as it is at one instant, and in $W/promised.N what had been called saved
+# before.
 copy() {
 	newest "$W/acknowledged" >"$W/promised.$1"
 	must mksnap_ffs "$W/outer/.snap/now"
@@ -61,7 +63,8 @@ copy() {
 	must rm -f "$W/outer/.snap/now"
 }
 
-# comes_up FILE PROMISED WHAT: the machine starts from a disk, and has what was promised. The disk's name is in $cfg_disk.
+# comes_up FILE PROMISED WHAT: the machine starts from a disk, and has what was promised. The disk's name is
+# in $cfg_disk.
 comes_up() {
 	attach -t vnode -f "$1"
 	cfg_disk=$md
