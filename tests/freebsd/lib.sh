@@ -392,13 +392,14 @@ system() {
 	chmod 1777 "$1/tmp" "$1/var/tmp"
 	rm -rf "$1"/etc/fstab "$1"/etc/rc.d/job "$1"/etc/rc.local
 	: >"$1/etc/fstab"
+	# A jail ends with its last process: cron(8) is what keeps it.
 	cat >"$1/etc/rc.conf" <<-'EOF'
 		hostname="prototype"
 		#
 		sendmail_enable="NONE"
 		syslogd_enable="NO"
 		#
-		cron_enable="NO"
+		cron_enable="YES"
 		sshd_enable="NO"
 		#
 		cron_flags=""
