@@ -69,7 +69,7 @@ sound() {
 	out=$(fsck_ffs -n "$2" 2>&1)
 	rc=$?
 	if [ $rc = 0 ] && printf '%s\n' "$out" | grep -q 'Phase 5' &&
-		! printf '%s\n' "$out" | grep -Eq '\? (no|yes)$|UNEXPECTED|PLEASE RERUN FSCK'; then
+		! printf '%s\n' "$out" | grep -Eq '[?] (no|yes)$|UNEXPECTED|PLEASE RERUN FSCK'; then
 		ok "$1"
 	else
 		notok "$1" "fsck_ffs -n $2 ended with $rc:" "$out"

@@ -415,15 +415,10 @@ system() {
 shape() {
 	(
 		cd "$1" || exit
-		find . ! -name '*.db' | sort | while IFS= read -r p; do
-			if [ -L "$p" ]; then
-				stat -f '%Sf %N %SHT %u %g %Y' "$p"
-			elif [ -d "$p" ]; then
-				stat -f '%Sf %N %SHT %Sp %u %g' "$p"
-			else
-				echo "$(stat -f '%Sf %N %SHT %Sp %u %g %z %Fm' "$p") $(sha256 -q "$p" 2>/dev/null || cksum <"$p")"
-			fi
-		done
+		find . -type l -exec stat -f '%Sf %N %SHT %u %g %Y' {} +
+		find . -type d -exec stat -f '%Sf %N %SHT %Sp %u %g' {} +
+		find . ! -type l ! -type d ! -name '*.db' -exec stat -f '%Sf %N %SHT %Sp %u %g %z %Fm' {} +
+		find . -type f ! -name '*.db' -exec cksum {} + | sed 's/^/- /'
 	) | awk '{
 		n = split($1, flags, ",")
 		kept = "-"
@@ -432,7 +427,7 @@ shape() {
 		}
 		sub(/^[^ ]*/, kept)
 		print
-	}'
+	}' | sort
 }
 
 # mounted_as DIR is the kind of the filesystem that is mounted there.
