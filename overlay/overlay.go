@@ -328,19 +328,18 @@ func (v *View) plain() *Tree {
 	return dressed(v.Base.Tree, v.Plain, v.Current)
 }
 
-// dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of base's.
+// dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of base's,
+// and the attributes that cfg's filesystem can't hold.
 func dressed(base, plain *Tree, m *Manifest) *Tree {
 	t := *plain
+	t.NoXattrs = false // the manifest has them
 	t.Entries = append([]Entry(nil), plain.Entries...)
 	for i := range t.Entries {
 		e := &t.Entries[i]
 		if o, ok := m.override(e.Path); ok {
-			e.Flags = o.Flags
-			if plain.NoXattrs {
-				e.Xattrs = o.Xattrs
-			}
+			m.complete(e, &o.Entry, plain.NoXattrs)
 		} else if b, ok := base.Get(e.Path); ok && e.Kind == dirfd.KindDir && b.Kind == dirfd.KindDir {
-			e.Flags = b.Flags
+			m.complete(e, b, plain.NoXattrs)
 		}
 	}
 	return &t

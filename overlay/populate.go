@@ -137,6 +137,7 @@ type populator struct {
 	saved, plain    *Tree
 	base, cfg, live *dirfd.Dir
 
+	whole  bool            // attributes that can't be read are an error
 	early  bool            // rooms set their directories' metadata themselves
 	linked map[*Entry]bool // files that get another name later, and their flags then
 
@@ -166,6 +167,11 @@ func (r *room) weight() int64 {
 }
 
 func (p *populator) run() error {
+	for i := range p.saved.Entries {
+		if e := &p.saved.Entries[i]; p.whole && e.Unlisted != "" {
+			return fmt.Errorf("%s: %s", p.base.Display(e.Path), e.Unlisted)
+		}
+	}
 	rooms, links, err := p.makeDirs()
 	if err != nil {
 		return err
@@ -409,16 +415,17 @@ func (r *room) own(f *dirfd.File, e *Entry) error {
 	return f.Chown(e.UID, e.GID)
 }
 
-// xattrs reads the attributes of a default, which a scan that reads no content does not know.
+// xattrs reads the attributes of a default, which a scan that reads no content does not know. Those that can't
+// be read keep nothing from starting.
 func (p *populator) xattrs(in *dirfd.File) (string, error) {
 	if p.saved.NoXattrs {
 		return "", nil
 	}
 	x, err := in.Xattrs()
-	if dirfd.NoXattr(err) {
-		return "", nil
+	if p.whole && !dirfd.NoXattr(err) {
+		return packXattrs(x), err
 	}
-	return packXattrs(x), err
+	return packXattrs(x), nil
 }
 
 func (p *populator) link(links [][2]*Entry) error {

@@ -249,10 +249,7 @@ func resetDir(d *dirfd.Dir, e *Entry) error {
 	if err != nil {
 		return err
 	}
-	have, err := d.Xattrs()
-	if err != nil && !dirfd.NoXattr(err) {
-		return err
-	}
+	have, _ := d.Xattrs() // those that can't be read are left: a save must not fail for them
 	for _, h := range have {
 		if !slices.ContainsFunc(want, func(w dirfd.Xattr) bool { return w.Name == h.Name }) {
 			if err := d.RemoveXattr(h.Name); err != nil {

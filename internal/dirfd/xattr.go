@@ -2,6 +2,7 @@ package dirfd
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,11 +18,12 @@ type Xattr struct {
 	Value []byte
 }
 
-// maxXattr bounds one value: Linux has no larger ones, and UFS2 none of more than two blocks. ZFS has: those
-// are left out, as nothing else could hold them.
+// maxXattr bounds one value, and one list of names: Linux has no larger ones, and UFS2 none of more than two
+// blocks. ZFS has: those are an error, as nothing else could hold them.
 const maxXattr = 64 << 10
 
-// Xattrs returns the kept attributes of the open file, sorted by name.
+// Xattrs returns the kept attributes of the open file, sorted by name. An error comes with those that could be
+// read.
 func (f *File) Xattrs() ([]Xattr, error) {
 	x, err := xattrs(f.fd)
 	if err != nil && err != ErrNoXattr {
@@ -30,7 +32,8 @@ func (f *File) Xattrs() ([]Xattr, error) {
 	return x, err
 }
 
-// Xattrs returns the kept attributes of the directory itself, sorted by name.
+// Xattrs returns the kept attributes of the directory itself, sorted by name. An error comes with those that
+// could be read.
 func (d *Dir) Xattrs() ([]Xattr, error) {
 	x, err := xattrs(d.fd)
 	if err != nil && err != ErrNoXattr {
@@ -86,23 +89,28 @@ func xattrs(fd int) ([]Xattr, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readXattrs(names, func(name string, b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
+}
+
+// readXattrs reads the attributes of a list. One that can't be read keeps none of the others from being read;
+// one that was removed since it was listed is left out.
+func readXattrs(names []string, get func(name string, b []byte) (int, error)) (all []Xattr, err error) {
 	slices.Sort(names)
-	var out []Xattr
 	for _, name := range names {
-		val, err := sized(func(b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
-		if err == errNoAttr || err == errTooLong {
-			continue // removed since it was listed; or not to be kept
+		val, e := sized(func(b []byte) (int, error) { return get(name, b) })
+		switch {
+		case e == errNoAttr:
+		case e != nil:
+			err = errors.Join(err, fmt.Errorf("%q: %w", name, e))
+		default:
+			all = append(all, Xattr{name, val})
 		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, Xattr{name, val})
 	}
-	return out, nil
+	return all, err
 }
 
 // errTooLong says that an answer is longer than maxXattr.
-var errTooLong = errors.New("extended attributes of more than 64 KiB")
+var errTooLong = errors.New("larger than 64 KiB")
 
 // sized calls get with larger and larger buffers until the answer leaves room in one. A buffer that is too
 // small is ERANGE on Linux, and filled without a word on FreeBSD.
