@@ -170,3 +170,25 @@ func FuzzSplitNames(f *testing.F) {
 		}
 	})
 }
+
+// One attribute that can't be read is named, and keeps none of the others from being read.
+func TestReadXattrs(t *testing.T) {
+	t.Parallel()
+	for bad, err := range map[string]error{"user.gone": errNoAttr, "user.long": nil, "user.\nbroken": unix.EIO, "": nil} {
+		all, got := readXattrs([]string{"user.z", "user.a", bad}, func(name string, b []byte) (int, error) {
+			switch {
+			case name != bad:
+				return copy(b, "v"), nil
+			case err != nil:
+				return -1, err
+			}
+			return copy(b, make([]byte, maxXattr+1)), nil
+		})
+		if !sameXattrs(all, []Xattr{{"user.a", []byte("v")}, {"user.z", []byte("v")}}) {
+			t.Errorf("%q: %q", bad, all)
+		}
+		if wrong := err != errNoAttr; wrong != (got != nil) || wrong && !strings.Contains(got.Error(), fmt.Sprintf("%q", bad)) {
+			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
