@@ -20,8 +20,13 @@ func CopyTree(ctx context.Context, from, to, except string) error {
 		return err
 	}
 	defer dst.Close()
+	return CopyDir(ctx, src, dst, except)
+}
+
+// CopyDir is CopyTree for open directories, each of which is the root of its tree.
+func CopyDir(ctx context.Context, src, dst *dirfd.Dir, except string) error {
 	if err := copyTree(ctx, src, dst, except); err != nil {
-		return fmt.Errorf("copy %s: %w", from, err)
+		return fmt.Errorf("copy %s: %w", src.Display(""), err)
 	}
 	return nil
 }
