@@ -42,6 +42,17 @@ func (z *zpool) Run(_ context.Context, c run.Cmd) (string, error) {
 			return d != last && !strings.HasPrefix(d, last+"/") && !strings.HasPrefix(d, last+"@")
 		})
 		return strings.Join(below, "\n") + "\n", nil
+	case c.Args[0] == "list" && slices.Contains(c.Args, "-t"):
+		var listed []string
+		for _, d := range z.there { // what has a snapshot is there, too
+			dataset, _, snapshot := strings.Cut(d, "@")
+			if !slices.Contains(c.Args, "snapshot") {
+				listed = append(listed, dataset)
+			} else if snapshot && dataset == last {
+				listed = append(listed, d)
+			}
+		}
+		return strings.Join(listed, "\n") + "\n", nil
 	case !slices.Contains(z.there, last):
 		return "", errors.New("dataset does not exist")
 	}

@@ -279,16 +279,17 @@ func (s *session) protoPrune(c *cli.Context) error {
 		return fmt.Errorf("%s: %w; nothing was destroyed", p.Name, err)
 	}
 	all = slices.DeleteFunc(all, func(x jailhooks.Snapshot) bool { return !x.Numbered() }) // others are none of cfgd's
+	var errs []error
 	for i, x := range all {
 		reason := cmp.Or(why(x.Name), inUse[x.Name])
 		if i >= len(all)-c.Int("keep") {
 			reason = fmt.Sprintf("among the newest %d", c.Int("keep"))
 		}
 		if err := s.pruneOne(c, p, snaps, x.Name, reason); err != nil {
-			return fmt.Errorf("%s@%s: %w", p.Name, x.Name, err)
+			errs = append(errs, fmt.Errorf("%s@%s: %w", p.Name, x.Name, err)) // the others go all the same
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (s *session) pruneOne(c *cli.Context, p *config.Prototype, snaps jailhooks.Snapshots, name, reason string) error {

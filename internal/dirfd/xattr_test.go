@@ -192,3 +192,28 @@ func TestReadXattrs(t *testing.T) {
 		}
 	}
 }
+
+// An attribute for which a file has no room is refused like one that the filesystem does not take: a filesystem
+// that has room is not full.
+func TestXattrWithoutRoom(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t)
+	f, err := tr.Create("new")
+	tr.must(err)
+	defer f.Close()
+	d, err := tr.Dir.Dir("dir")
+	tr.must(err)
+	defer d.Close()
+	for what, set := range map[string]func(Xattr) error{"file": f.SetXattr, "directory": d.SetXattr} {
+		err := error(nil)
+		for i := 0; err == nil && i < 64; i++ {
+			err = set(Xattr{fmt.Sprintf("user.%02d", i), bytes.Repeat([]byte("v"), 3000)})
+		}
+		switch {
+		case err == nil:
+			t.Skip("this filesystem has room for all")
+		case !XattrRefused(err):
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
