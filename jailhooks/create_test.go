@@ -283,3 +283,36 @@ func TestCreatePrototype(t *testing.T) {
 		}
 	}
 }
+
+// A zfs(8) that can't say what is there makes nothing, undoes nothing that it did not see, and keeps the record: the
+// next destroy finds all that is left.
+func TestZFSThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	y, z := newYard(t), &zpool{}
+	c, err := y.spec().Plan(time.Now())
+	y.must(err)
+	for _, fail := range []string{"zfs list", "filesystem,volume"} {
+		z.fail = fail
+		if _, err := y.creator(z).Create(t.Context(), c); err == nil || len(z.changes()) > 0 {
+			t.Errorf("%s: %v, %q", fail, err, z.changes())
+		}
+	}
+	z.fail = ""
+	_, err = y.creator(z).Create(t.Context(), c)
+	y.must(err)
+	there := slices.Clone(z.there)
+	for _, fail := range []string{"filesystem,volume", "zfs destroy -r zpool/web/cfg"} {
+		z.fail = fail
+		if err := y.creator(z).Destroy(t.Context(), c, true); err == nil || len(z.there) == 0 {
+			t.Errorf("%s: %v, there %q, before %q", fail, err, z.there, there)
+		}
+		if _, err := y.creator(z).Created("web"); err != nil {
+			t.Errorf("%s: %v", fail, err)
+		}
+	}
+	z.fail = ""
+	y.must(y.creator(z).Destroy(t.Context(), c, true))
+	if len(z.there) > 0 {
+		t.Errorf("left: %q", z.there)
+	}
+}
