@@ -284,8 +284,8 @@ func TestCreatePrototype(t *testing.T) {
 	}
 }
 
-// A zfs(8) that can't say what is there makes nothing, undoes nothing that it did not see, and keeps the record: the
-// next destroy finds all that is left.
+// A zfs(8) that can't say what is there makes nothing, undoes nothing that it did not see, and keeps the
+// record: the next destroy finds all that is left.
 func TestZFSThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	y, z := newYard(t), &zpool{}

@@ -174,8 +174,8 @@ func (k *Creator) free(ctx context.Context, c *Creation) error {
 	return nil
 }
 
-// has reports whether there is a dataset or snapshot. It looks for it in a list: zfs(8) ends with 1 for what is
-// not there and for all that keeps it from looking, such as a pool that does not answer.
+// has reports whether there is a dataset or snapshot. It looks for it in a list: zfs(8) ends with 1 for what
+// is not there and for all that keeps it from looking, such as a pool that does not answer.
 func (k *Creator) has(ctx context.Context, name string) (bool, error) {
 	dataset, _, snapshot := strings.Cut(name, "@")
 	there, err := k.listed(ctx, dataset, "-t", "filesystem,volume")

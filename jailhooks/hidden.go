@@ -60,8 +60,8 @@ func (h *Hooks) hiddenRecord(identity string) string {
 	return filepath.Join(h.Overlay.RunDir, "hidden", fmt.Sprintf("%s.%.6x.json", h.Target.Name, sum))
 }
 
-// errNotKept says that the record of a hidden tree could not be kept: the target's own record, which is the only
-// other one, must stay then.
+// errNotKept says that the record of a hidden tree could not be kept: the target's own record, which is the
+// only other one, must stay then.
 var errNotKept = errors.New("its record can't be kept")
 
 // keepHidden keeps the record of a tree that is hidden.
@@ -76,7 +76,8 @@ func (h *Hooks) keepHidden(r *overlay.Record) error {
 	return nil
 }
 
-// seenAgain returns the kept record of the tree that is at live now. It returns nil if that tree was never hidden.
+// seenAgain returns the kept record of the tree that is at live now. It returns nil if that tree was never
+// hidden.
 func (h *Hooks) seenAgain() (*overlay.Record, error) {
 	live, err := h.Overlay.OpenLive()
 	if err != nil {

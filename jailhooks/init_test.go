@@ -453,8 +453,8 @@ func TestInitErrors(t *testing.T) {
 	m.fails(err, []string{"not a directory"})
 }
 
-// Where the record of a hidden tree can't be kept, the start takes the place of no other record: that is the only
-// thing that knows of the tree. When there is room again, nothing is lost.
+// Where the record of a hidden tree can't be kept, the start takes the place of no other record: that is the
+// only thing that knows of the tree. When there is room again, nothing is lost.
 func TestHiddenRecordThatCanNotBeKept(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.init()
@@ -479,7 +479,8 @@ func TestHiddenRecordThatCanNotBeKept(t *testing.T) {
 		if m.target.Memory == config.BackingMD && m.read("cfg/rc.conf") != "edited\n" {
 			m.Errorf("cfg/rc.conf %q", m.read("cfg/rc.conf"))
 		}
-		if kept, _ := filepath.Glob(m.path("run/hidden/*")); m.target.Memory == config.BackingTmpfs && len(kept) != 1 {
+		kept, _ := filepath.Glob(m.path("run/hidden/*"))
+		if m.target.Memory == config.BackingTmpfs && len(kept) != 1 {
 			m.Errorf("kept %q", kept)
 		}
 	})

@@ -6,9 +6,9 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// lack is what the live filesystem refused of a file or directory when it was populated: attributes that do not fit
-// on a memory disk of small blocks, flags that ZFS has not. It is no edit that live lacks them. So a scan of live is
-// given them from the saved tree, as long as the same file stands there.
+// lack is what the live filesystem refused of a file or directory when it was populated: attributes that do
+// not fit on a memory disk of small blocks, flags that ZFS has not. It is no edit that live lacks them. So a
+// scan of live is given them from the saved tree, as long as the same file stands there.
 type lack struct {
 	pathname.JSON
 	Ino   uint64   `json:"ino"`

@@ -12,8 +12,9 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// What a live filesystem refuses when it is populated, of base and of cfg, is no edit: nothing is unsaved, nothing is
-// written, and an edit of such a file loses none of it. A later start on another filesystem has all.
+// What a live filesystem refuses when it is populated, of base and of cfg, is no edit: nothing is unsaved,
+// nothing is written, and an edit of such a file loses none of it. A later start on another filesystem has
+// all.
 func TestAttributesThatLiveRefuses(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)

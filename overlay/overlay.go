@@ -328,8 +328,8 @@ func (v *View) plain() *Tree {
 	return dressed(v.Base.Tree, v.Plain, v.Current)
 }
 
-// dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of base's,
-// and the attributes that cfg's filesystem can't hold.
+// dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of
+// base's, and the attributes that cfg's filesystem can't hold.
 func dressed(base, plain *Tree, m *Manifest) *Tree {
 	t := *plain
 	t.NoXattrs = false // the manifest has them
@@ -366,7 +366,7 @@ func (o *Overlay) lookLive(ctx context.Context, v *View, lo LookOptions) error {
 	return o.scanLive(ctx, live, v, lo, r.Lacks)
 }
 
-func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo LookOptions, lacks []lack) error {
+func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo LookOptions, l []lack) error {
 	if !maps.Equal(o.marks, v.marks) {
 		o.live, o.marks = nil, v.marks
 	}
@@ -375,7 +375,7 @@ func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo Loo
 	if err != nil {
 		return fmt.Errorf("scan live: %w", err)
 	}
-	o.live, v.Live = t, v.compared.lend(t, lacks)
+	o.live, v.Live = t, v.compared.lend(t, l)
 	v.compared.with(v.Live)
 	v.Local, v.Unsaved = v.compared.local, v.compared.unsaved
 	return nil

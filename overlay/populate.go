@@ -92,8 +92,9 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 	out := &Population{Entries: len(saved.Entries), BaseID: s.base.ID, OldBaseID: s.Manifest.BaseID, Generation: s.Manifest.Generation, Notices: s.Notices, Adopted: s.Adopted}
 	if n := len(p.lacks); n > 0 {
 		path, _ := p.lacks[0].Name()
-		out.Notices = append(out.Notices, fmt.Sprintf("%s: its filesystem can't hold all flags and attributes of what is saved:"+
-			" %d missing, such as of %s; they stay saved", o.Target.Live, n, pathname.Quote(path)))
+		words := "%s: its filesystem can't hold all flags and attributes of what is saved:" +
+			" %d paths lack some, such as %s; they stay saved"
+		out.Notices = append(out.Notices, fmt.Sprintf(words, o.Target.Live, n, pathname.Quote(path)))
 	}
 	out.Hiding, err = s.hiding()
 	if err != nil {
@@ -428,8 +429,8 @@ func (r *room) own(f *dirfd.File, e *Entry) error {
 	return f.Chown(e.UID, e.GID)
 }
 
-// xattrs reads the attributes of a default, which a scan that reads no content does not know. Those that can't
-// be read keep nothing from starting.
+// xattrs reads the attributes of a default, which a scan that reads no content does not know. Those that
+// can't be read keep nothing from starting.
 func (p *populator) xattrs(in *dirfd.File) (string, error) {
 	if p.saved.NoXattrs {
 		return "", nil

@@ -223,8 +223,8 @@ func setXattrs(packed string, set func(dirfd.Xattr) error, refused func(name str
 	return nil
 }
 
-// setMode gives a new file that has its owner its attributes and mode. The mode comes last: the user's attributes take
-// permission to write, and an ACL moves the mode's bits.
+// setMode gives a new file that has its owner its attributes and mode. The mode comes last: the user's
+// attributes take permission to write, and an ACL moves the mode's bits.
 func setMode(f *dirfd.File, e *Entry, refused func(name string)) error {
 	if err := setXattrs(e.Xattrs, f.SetXattr, refused); err != nil {
 		return err

@@ -285,7 +285,8 @@ func (s *session) protoPrune(c *cli.Context) error {
 		}
 		return cmp.Or(why(all[i].Name), inUse[all[i].Name])
 	}
-	return s.pruneEach(all, func(i int) error { return s.pruneOne(c, p, snaps, all[i].Name, reason(i)) }, p.Name)
+	one := func(i int) error { return s.pruneOne(c, p, snaps, all[i].Name, reason(i)) }
+	return s.pruneEach(all, one, p.Name)
 }
 
 // pruneEach goes through all snapshots, whatever happens to one: 2 where it happened to all, 3 where to some.

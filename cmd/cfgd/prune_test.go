@@ -32,7 +32,8 @@ func TestPruneGoesOn(t *testing.T) {
 			t.Errorf("%v: tried %v, %v", c.fails, tried, err)
 		}
 		for _, i := range c.fails {
-			if want := fmt.Sprintf("cfgd: proto@%d: dataset is busy\n", i+1); !strings.Contains(out.String(), want) {
+			want := fmt.Sprintf("cfgd: proto@%d: dataset is busy\n", i+1)
+			if !strings.Contains(out.String(), want) {
 				t.Errorf("%v: %q", c.fails, out.String())
 			}
 		}

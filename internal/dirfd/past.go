@@ -20,21 +20,21 @@ func (n named) stat() (Stat, error) {
 	return n.dir.Stat(n.name)
 }
 
-// hooked runs do after asking the hook. If a flag of chflags(2) forbids the change, hooked clears the flag, makes
-// the change, and sets the flag again on what had it, if that is still there. It does so for the file itself, for
-// the file that a rename replaces, and for the directories that hold them. also is the second name of a rename or
-// link.
+// hooked runs do after asking the hook. If a flag of chflags(2) forbids the change, hooked clears the flag,
+// makes the change, and sets the flag again on what had it, if that is still there. It does so for the file
+// itself, for the file that a rename replaces, and for the directories that hold them. also is the second
+// name of a rename or link.
 //
 // A kill, or a crash of the machine, between the two leaves the flag cleared, and nothing remembers it. An
-// interrupted populate is begun anew and sets all flags from what is saved. A restore that is run again sets them
-// as well. In cfg no file has flags: they stand in the manifest. Otherwise, in a live tree in a directory that
-// stays, the next scan finds a flag less, and a save takes it for an edit, which cfgd log shows and cfgd restore
-// undoes.
+// interrupted populate is begun anew and sets all flags from what is saved. A restore that is run again sets
+// them as well. In cfg no file has flags: they stand in the manifest. Otherwise, in a live tree in a
+// directory that stays, the next scan finds a flag less, and a save takes it for an edit, which cfgd log
+// shows and cfgd restore undoes.
 //
 // Somebody may rename things in the directory meanwhile. Names are looked up in an open directory and never
-// followed; what is mounted there is left alone, as it is no part of the tree; a flag is set again only on the
-// inode that had it. Between the last look and chflags(2) a name can still be given to another file of the same
-// directory: only to one without such flags, which forbid that.
+// followed; what is mounted there is left alone, as it is no part of the tree; a flag is set again only on
+// the inode that had it. Between the last look and chflags(2) a name can still be given to another file of
+// the same directory: only to one without such flags, which forbid that.
 func (d *Dir) hooked(op Op, name string, do func() error, also ...named) error {
 	err := d.once(op, name, do)
 	if !errors.Is(err, unix.EPERM) || op.Kind == "flags" {
@@ -107,8 +107,8 @@ func remaining(cleared []flagged, op Op, from named, also []named) (left []flagg
 	return left
 }
 
-// inside reports whether a file is on the filesystem of the directory that it was found in, and not the root of
-// another, mounted there.
+// inside reports whether a file is on the filesystem of the directory that it was found in, and not the root
+// of another, mounted there.
 func (n named) inside(st Stat) bool {
 	dir, err := n.dir.Self()
 	return err == nil && dir.Dev == st.Dev

@@ -22,8 +22,8 @@ type Xattr struct {
 // blocks. ZFS has: those are an error, as nothing else could hold them.
 const maxXattr = 64 << 10
 
-// Xattrs returns the kept attributes of the open file, sorted by name. An error comes with those that could be
-// read.
+// Xattrs returns the kept attributes of the open file, sorted by name. An error comes with those that could
+// be read.
 func (f *File) Xattrs() ([]Xattr, error) {
 	x, err := xattrs(f.fd)
 	if err != nil && err != ErrNoXattr {
@@ -58,12 +58,13 @@ func (d *Dir) SetXattr(x Xattr) error {
 // errNoXattrRoom says that a file has no room for an attribute, though its filesystem has.
 var errNoXattrRoom = errors.New("the file's other attributes leave no room for it")
 
-// roomForXattrs is how much a filesystem has free, in bytes, if it was not what an attribute lacked room in: more
-// than all attributes of a file can take.
+// roomForXattrs is how much a filesystem has free, in bytes, if it was not what an attribute lacked room in:
+// more than all attributes of a file can take.
 const roomForXattrs = 1 << 20
 
-// setXattr tells the two meanings of ENOSPC apart. UFS2 says it of an attribute area that is full, of two blocks
-// (ffs_setextattr in ufs/ffs/ffs_vnops.c), and ext4 of one block; and both of a filesystem that is full.
+// setXattr tells the two meanings of ENOSPC apart. UFS2 says it of an attribute area that is full, of two
+// blocks (ffs_setextattr in ufs/ffs/ffs_vnops.c), and ext4 of one block; and both of a filesystem that is
+// full.
 func setXattr(fd int, x Xattr) error {
 	err := unix.Fsetxattr(fd, x.Name, x.Value, 0)
 	if err != unix.ENOSPC {
@@ -99,7 +100,8 @@ func NoXattr(err error) bool { return errors.Is(err, ErrNoXattr) }
 // XattrRefused reports whether an error of SetXattr says that the filesystem can't hold this attribute, or
 // none. It is told by its number alone, and ENOSPC by the room that the filesystem has.
 func XattrRefused(err error) bool {
-	return errors.Is(err, errNoXattrRoom) || slices.ContainsFunc(refused, func(no unix.Errno) bool { return errors.Is(err, no) })
+	isErr := func(no unix.Errno) bool { return errors.Is(err, no) }
+	return errors.Is(err, errNoXattrRoom) || slices.ContainsFunc(refused, isErr)
 }
 
 func xattrs(fd int) ([]Xattr, error) {

@@ -174,7 +174,8 @@ func FuzzSplitNames(f *testing.F) {
 // One attribute that can't be read is named, and keeps none of the others from being read.
 func TestReadXattrs(t *testing.T) {
 	t.Parallel()
-	for bad, err := range map[string]error{"user.gone": errNoAttr, "user.long": nil, "user.\nbroken": unix.EIO, "": nil} {
+	bads := map[string]error{"user.gone": errNoAttr, "user.long": nil, "user.\nbroken": unix.EIO, "": nil}
+	for bad, err := range bads {
 		all, got := readXattrs([]string{"user.z", "user.a", bad}, func(name string, b []byte) (int, error) {
 			switch {
 			case name != bad:
@@ -187,14 +188,15 @@ func TestReadXattrs(t *testing.T) {
 		if !sameXattrs(all, []Xattr{{"user.a", []byte("v")}, {"user.z", []byte("v")}}) {
 			t.Errorf("%q: %q", bad, all)
 		}
-		if wrong := err != errNoAttr; wrong != (got != nil) || wrong && !strings.Contains(got.Error(), fmt.Sprintf("%q", bad)) {
+		wrong, name := err != errNoAttr, fmt.Sprintf("%q", bad)
+		if wrong != (got != nil) || wrong && !strings.Contains(got.Error(), name) {
 			t.Errorf("%q: %v", bad, got)
 		}
 	}
 }
 
-// An attribute for which a file has no room is refused like one that the filesystem does not take: a filesystem
-// that has room is not full.
+// An attribute for which a file has no room is refused like one that the filesystem does not take: a
+// filesystem that has room is not full.
 func TestXattrWithoutRoom(t *testing.T) {
 	t.Parallel()
 	tr := newTree(t)
