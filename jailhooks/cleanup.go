@@ -118,8 +118,16 @@ func (h *Hooks) save(ctx context.Context, s *Stopped) error {
 	if err != nil {
 		return err
 	}
+	var unread []string
 	for _, k := range r.Kept {
-		h.warn("%s is not saved, and goes: %s", pathname.Quote(k.Path), k.Reason)
+		if k.Class == config.Report {
+			h.warn("%s is not saved, and goes: %s", pathname.Quote(k.Path), k.Reason)
+			continue
+		}
+		unread = append(unread, pathname.Quote(k.Path)+": "+k.Reason)
+	}
+	if len(unread) > 0 {
+		return fmt.Errorf("not wholly: %s", strings.Join(unread, "; "))
 	}
 	var left []string
 	for _, path := range append(append(left, r.Conflicts...), r.Unsettled...) {

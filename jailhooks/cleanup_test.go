@@ -301,3 +301,36 @@ func TestNotInTheTable(t *testing.T) {
 	m.cleanup()
 	m.clean()
 }
+
+// A stop does not take away what could be saved only in part: of what no save can hold, and of directories
+// that can't be looked into. What of it can be archived is archived first; else the tree stays.
+func TestNotWhollySaved(t *testing.T) {
+	eachSystem(t, func(m *machine) {
+		m.init()
+		m.edit("new/file", "new\n")
+		for i := range 300 {
+			name := fmt.Sprintf("user.%04d%s", i, strings.Repeat("x", 240))
+			if err := unix.Lsetxattr(m.path("jail/vhost1/etc/new"), name, nil, 0); err != nil {
+				m.Skip(err)
+			}
+		}
+		if _, err := unix.Llistxattr(m.path("jail/vhost1/etc/new"), make([]byte, 1<<20)); err == nil {
+			m.Skip("this system lists as many attributes as there are")
+		}
+		s := m.cleanup()
+		named := contains(s.Warnings, "attributes can't all be read")
+		if m.read("cfg/new/file") != "new\n" || s.Rescue == "" || !named {
+			m.Errorf("cfg %q, %+v", m.read("cfg/new/file"), s)
+		}
+		if b, err := os.ReadFile(s.Rescue); err != nil || !strings.Contains(string(b), "new/file") {
+			m.Errorf("archive: %v", err)
+		}
+		m.clean()
+		m.init()
+		m.edit("deep"+strings.Repeat("/d", 130)+"/file", "x\n")
+		m.cleanupFails("nested too deep", "no rescue archive", "stays as it is")
+		if m.read("jail/vhost1/etc/new/file") != "new\n" {
+			m.Error("the tree is gone")
+		}
+	})
+}

@@ -16,7 +16,6 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
-	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -158,27 +157,50 @@ func (Copies) Mark() string { return config.CopyMark }
 // InUse is nothing: copies have neither clones nor holds.
 func (Copies) InUse(context.Context) (map[string]string, error) { return nil, nil }
 
-func (c Copies) dir() string                { return filepath.Join(c.Root, ".cfgd/snapshot") }
-func (c Copies) path(name string) string    { return filepath.Join(c.dir(), name) }
-func (c Copies) comment(name string) string { return filepath.Join(c.dir(), "."+name+".comment") }
+// dir and path are for messages, and for who reads them: what is done here is done by descriptor.
+func (c Copies) dir() string             { return filepath.Join(c.Root, ".cfgd/snapshot") }
+func (c Copies) path(name string) string { return filepath.Join(c.dir(), name) }
+
+// commentName is the file beside a copy that has its comment, and its time: the copy's own is the
+// prototype's.
+func commentName(name string) string { return "." + name + ".comment" }
+
+// mostComment bounds what is read of a comment, in bytes.
+const mostComment = 64 << 10
 
 // List lists the directories.
 func (c Copies) List(context.Context) ([]Snapshot, error) {
-	names, err := os.ReadDir(c.dir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	root, err := dirfd.Open(c.Root, c.Hook)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	d, err := copiesIn(root, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Names()
+	if err != nil {
 		return nil, err
 	}
 	var all []Snapshot
-	for _, n := range names {
-		st, err := n.Info()
-		if err != nil || !st.IsDir() || strings.HasPrefix(n.Name(), ".") {
+	for _, name := range names {
+		st, err := d.Stat(name)
+		if err != nil || st.Kind != dirfd.KindDir || strings.HasPrefix(name, ".") {
 			continue
 		}
-		s := Snapshot{Name: n.Name(), Time: st.ModTime().UTC()}
-		if b, err := os.ReadFile(c.comment(n.Name())); err == nil {
+		s := Snapshot{Name: name, Time: time.Unix(0, st.MTime).UTC()}
+		if b, err := d.ReadFile(commentName(name), mostComment); err == nil {
 			s.Comment = strings.TrimSuffix(string(b), "\n")
-			if cst, err := os.Stat(c.comment(n.Name())); err == nil {
-				s.Time = cst.ModTime().UTC() // the copy's own time is the prototype's
+			if st, err := d.Stat(commentName(name)); err == nil {
+				s.Time = time.Unix(0, st.MTime).UTC()
 			}
 		}
 		all = append(all, s)
@@ -197,10 +219,11 @@ func older(a, b Snapshot) int {
 	return a.Time.Compare(b.Time)
 }
 
-// open opens the directory of the copies, and makes it where that is asked for. No link is followed below the
-// root.
-func (c Copies) open(create bool) (*dirfd.Dir, error) {
-	d, err := dirfd.Open(c.Root, c.Hook)
+// copiesIn opens the directory of the copies below the open root, and makes it where that is asked for. No
+// link is followed. From here on nothing goes by a path: root of a running prototype may put a link in the
+// place of a directory at any time.
+func copiesIn(root *dirfd.Dir, create bool) (*dirfd.Dir, error) {
+	d, err := root.Walk("")
 	if err != nil {
 		return nil, err
 	}
@@ -265,7 +288,12 @@ func unused(d *dirfd.Dir, name string) (string, error) {
 //	4  it is renamed to its name             the copy, whole, or none
 //	5  the directory is synced: the copy stays
 func (c Copies) Take(ctx context.Context, name, comment string) error {
-	d, err := c.open(true)
+	root, err := dirfd.Open(c.Root, c.Hook)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	d, err := copiesIn(root, true)
 	if err != nil {
 		return err
 	}
@@ -277,20 +305,25 @@ func (c Copies) Take(ctx context.Context, name, comment string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.take(ctx, d, tmp, name, comment); err != nil {
+	if err := take(ctx, root, d, tmp, name, comment); err != nil {
 		return errors.Join(err, d.RemoveAll(tmp))
 	}
 	return d.Sync() // 5
 }
 
-func (c Copies) take(ctx context.Context, d *dirfd.Dir, tmp, name, comment string) error {
+func take(ctx context.Context, root, d *dirfd.Dir, tmp, name, comment string) error {
 	if err := d.Mkdir(tmp); err != nil { // 1
 		return err
 	}
-	if err := overlay.CopyTree(ctx, c.Root, c.path(tmp), ".cfgd"); err != nil {
+	to, err := d.Dir(tmp)
+	if err != nil {
 		return err
 	}
-	if err := hostfile.Write(c.comment(name), []byte(comment+"\n"), 0o644); err != nil { // 2
+	defer to.Close()
+	if err := overlay.CopyDir(ctx, root, to.Rooted(), ".cfgd"); err != nil {
+		return err
+	}
+	if err := writeComment(d, commentName(name), comment); err != nil { // 2
 		return err
 	}
 	if err := d.SyncTree(ctx, tmp); err != nil { // 3
@@ -299,9 +332,35 @@ func (c Copies) take(ctx context.Context, d *dirfd.Dir, tmp, name, comment strin
 	return d.Rename(tmp, d, name) // 4
 }
 
+// writeComment writes a whole file: a temporary, which sweep knows, fsync, rename, fsync.
+func writeComment(d *dirfd.Dir, name, comment string) error {
+	tmp, err := unused(d, halfName+".comment")
+	if err != nil {
+		return err
+	}
+	f, err := d.Create(tmp)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Write([]byte(comment + "\n"))
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync()); err != nil {
+		return errors.Join(err, d.Unlink(tmp))
+	}
+	if err := d.Rename(tmp, d, name); err != nil {
+		return errors.Join(err, d.Unlink(tmp))
+	}
+	return d.Sync()
+}
+
 // Destroy removes a copy: its name, durably, then its comment and all that is in it.
 func (c Copies) Destroy(_ context.Context, name string) error {
-	d, err := c.open(false)
+	root, err := dirfd.Open(c.Root, c.Hook)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	d, err := copiesIn(root, false)
 	if err != nil {
 		return err
 	}
@@ -316,7 +375,7 @@ func (c Copies) Destroy(_ context.Context, name string) error {
 	if err := errors.Join(d.Rename(name, d, tmp), d.Sync()); err != nil {
 		return err
 	}
-	if err := hostfile.Remove(c.comment(name)); err != nil {
+	if err := d.Unlink(commentName(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := d.RemoveAll(tmp); err != nil {

@@ -216,7 +216,7 @@ func TestCopiesAreDurable(t *testing.T) {
 	if err := c.Destroy(t.Context(), "1"); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"rename 1 .gone", "syncdir", "unlink .gone/etc/rc.conf"}; !slices.Equal(h.ops[:3], want) {
+	if want := []string{"rename 1 .gone", "syncdir", "unlink .1.comment"}; !slices.Equal(h.ops[:3], want) {
 		t.Errorf("%q", h.ops)
 	}
 }
@@ -274,4 +274,76 @@ func TestZFSInUse(t *testing.T) {
 			t.Errorf("%q", name)
 		}
 	}
+}
+
+// Root of a running prototype puts a link in the place of .cfgd, or of the directory in it, before any of the
+// changes that a copy or a removal makes: nothing outside is written, read as a comment, or removed.
+func TestCopiesFollowNoLinkThatComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, swapped := range []string{".cfgd", ".cfgd/snapshot"} {
+		for what, do := range map[string]func(Copies) error{
+			"take":    func(c Copies) error { return c.Take(t.Context(), "2", "a comment") },
+			"destroy": func(c Copies) error { return c.Destroy(t.Context(), "1") },
+		} {
+			for n, done := 0, false; !done; n++ {
+				c, h := copied(t)
+				if err := c.Take(t.Context(), "1", "kept"); err != nil {
+					t.Fatal(err)
+				}
+				outside := t.TempDir()
+				for _, p := range []string{"1/etc", ".new/etc", ".gone"} {
+					err := errors.Join(os.MkdirAll(filepath.Join(outside, p), 0o755),
+						os.MkdirAll(filepath.Join(outside, "snapshot", p), 0o755))
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, p := range []string{".1.comment", "snapshot/.1.comment"} {
+					if err := os.WriteFile(filepath.Join(outside, p), []byte("outside\n"), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before := listed(t, outside)
+				at := n
+				done = true
+				h.deny = func(dirfd.Op) error {
+					if at--; at != -1 {
+						return nil
+					}
+					done = false // there was an n-th change
+					full := filepath.Join(c.Root, swapped)
+					return errors.Join(os.Rename(full, full+".away"), os.Symlink(outside, full))
+				}
+				_ = do(c) // it may fail
+				h.deny = nil
+				if after := listed(t, outside); !slices.Equal(before, after) {
+					t.Errorf("%s, %s swapped before change %d: %q, was %q", what, swapped, n, after, before)
+				}
+				if !done {
+					if all, err := c.List(t.Context()); err == nil {
+						t.Errorf("%s: %v was read through a link", what, all)
+					}
+				}
+			}
+		}
+	}
+}
+
+// listed are the names below a directory, with their sizes and times.
+func listed(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err == nil {
+			all = append(all, fmt.Sprint(p, " ", st.Mode(), " ", st.Size(), " ", st.ModTime().UnixNano()))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

@@ -81,11 +81,11 @@ func (b *Base) fill(e *Entry) error {
 		return err
 	}
 	x, err := f.Xattrs()
-	if dirfd.NoXattr(err) {
-		return nil
-	}
 	e.Xattrs = packXattrs(x)
-	return err
+	if err != nil && !dirfd.NoXattr(err) {
+		e.Unlisted = unlisted(err)
+	}
+	return nil
 }
 
 // file opens a default for reading.

@@ -69,6 +69,9 @@ func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := s.noteRefused(tmp, next, steps); err != nil {
+		return nil, err
+	}
 	if old != nil && old.Generation < next.Generation {
 		if err := s.keepManifest(tmp, old); err != nil { // 3: generations
 			return nil, err

@@ -20,8 +20,13 @@ func CopyTree(ctx context.Context, from, to, except string) error {
 		return err
 	}
 	defer dst.Close()
+	return CopyDir(ctx, src, dst, except)
+}
+
+// CopyDir is CopyTree for open directories, each of which is the root of its tree.
+func CopyDir(ctx context.Context, src, dst *dirfd.Dir, except string) error {
 	if err := copyTree(ctx, src, dst, except); err != nil {
-		return fmt.Errorf("copy %s: %w", from, err)
+		return fmt.Errorf("copy %s: %w", src.Display(""), err)
 	}
 	return nil
 }
@@ -31,7 +36,10 @@ func copyTree(ctx context.Context, src, dst *dirfd.Dir, except string) error {
 	if err != nil {
 		return err
 	}
-	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst}
+	if u := t.unseen(); len(u) > 0 {
+		return fmt.Errorf("%s: %s", src.Display(u[0].Path), u[0].Reason)
+	}
+	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst, whole: true}
 	return p.run()
 }
 
@@ -123,7 +131,7 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 	if err != nil {
 		return err
 	}
-	if len(t.Skipped) > 0 {
+	if len(t.Skipped) > 0 { // of a copy of one name nothing may be missing, what is mounted below it neither
 		return fmt.Errorf("%s: %s", src.Display(t.Skipped[0].Path), t.Skipped[0].Reason)
 	}
 	for i := range t.Entries {
@@ -139,7 +147,8 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 		return err
 	}
 	defer dst.Close()
-	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst.Rooted()}
+	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst.Rooted(),
+		whole: true}
 	if err := p.run(); err != nil {
 		return err
 	}

@@ -92,8 +92,8 @@ func compare(a, b *Entry, xattrs bool) (Change, bool) {
 		return Change{a.Path, Type, a, b}, true
 	case !a.sameContent(b):
 		return Change{a.Path, Modified, a, b}, true
-	case !a.sameMeta(b, xattrs):
-		return Change{a.Path, Mode, a, b}, true
+	case !a.sameMeta(b, xattrs), b.Unlisted != "", b.Kind == dirfd.KindDir && b.Unread != "" && a.Unread == "":
+		return Change{a.Path, Mode, a, b}, true // of what is not known it is not said that it is the same
 	}
 	return Change{}, false
 }

@@ -53,8 +53,11 @@ type Entry struct {
 	Link   string // target of a symbolic link
 	Xattrs string // all extended attributes in one comparable string, see packXattrs
 
-	// Unread says why the content is not known: too large, no permission, changing while it was read.
+	// Unread says why the content of a file, or what is in a directory, is not known: too large, no
+	// permission, changing while it was read.
 	Unread string
+	// Unlisted says why not all extended attributes are known. Xattrs has those that are.
+	Unlisted string
 
 	stamp stamp
 }
@@ -190,6 +193,48 @@ func (t *Tree) skipped(path string) string {
 		}
 	}
 	return ""
+}
+
+// markUnread says of the directories that could not be looked into that what is in them is not known. What is
+// mounted in the tree is no part of it.
+func (t *Tree) markUnread() {
+	for _, k := range t.Skipped {
+		if e, ok := t.Get(k.Path); ok && k.Reason != elsewhere {
+			e.Unread = k.Reason
+		}
+	}
+}
+
+// unseen are the skipped names but for those where another filesystem is mounted: of them is not known what
+// the tree holds.
+func (t *Tree) unseen() (all []Skipped) {
+	for _, k := range t.Skipped {
+		if k.Reason != elsewhere {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+// readable is the tree in which a file or directory of which not all attributes could be read has those that
+// could. Where none could it has those that are saved. So the rest of it is saved, and nothing saved goes.
+func (t *Tree) readable(saved *Tree) *Tree {
+	if !slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.Unlisted != "" }) {
+		return t
+	}
+	out := *t
+	out.Entries = slices.Clone(t.Entries)
+	for i := range out.Entries {
+		e := &out.Entries[i]
+		if e.Unlisted == "" {
+			continue
+		}
+		if s, ok := saved.Get(e.Path); ok && e.Xattrs == "" && s.Kind == e.Kind {
+			e.Xattrs = s.Xattrs
+		}
+		e.Unlisted = ""
+	}
+	return &out
 }
 
 // within reports whether path is dir or lies below it; everything lies below "".

@@ -124,8 +124,9 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 func TestFlagsOfStructuralDirectories(t *testing.T) {
 	t.Parallel()
 	_, base := flaggedTree(t)
+	own := dirfd.Stat{Kind: dirfd.KindDir, Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
 	plain := &Tree{Entries: []Entry{
-		{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}, {Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}, {Path: "d/e/new", Kind: dirfd.KindFile},
+		entryOf("d", own), entryOf("d/e", own), {Path: "d/e/new", Kind: dirfd.KindFile},
 	}}
 	m := &Manifest{Overrides: []Override{{Entry: Entry{Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}}}}
 	saved := Saved(base, dressed(base, plain, m), nil)
@@ -135,7 +136,7 @@ func TestFlagsOfStructuralDirectories(t *testing.T) {
 		}
 	}
 	s := &Store{base: &Base{Tree: base}, Plain: plain}
-	if !s.structural(&plain.Entries[0], "") {
+	if !s.structural(&plain.Entries[0], m) {
 		t.Error("a directory that lacks base's flags alone counts as changed by hand")
 	}
 }

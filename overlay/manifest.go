@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -36,6 +37,9 @@ type Manifest struct {
 	// Held are paths that were changed in the plain tree by hand and that live has not taken yet, in path order:
 	// a save leaves them alone, so that neither version is lost unseen.
 	Held []string
+	// Refused are the names of extended attributes that the filesystem of cfg refused, by path, with NUL
+	// between them. What stands at the path in cfg has them from the override, or from base, alone.
+	Refused map[string]string
 }
 
 // Override is a path that cfg adds or replaces.
@@ -101,6 +105,14 @@ type header struct {
 	Merges     []int    `json:"merges,omitempty"`
 	Pins       [][]byte `json:"pins,omitempty"`
 	Held       [][]byte `json:"held,omitempty"`
+
+	Refused []refusedLine `json:"refused,omitempty"` // in path order
+}
+
+// refusedLine is what cfg's filesystem refused at a path.
+type refusedLine struct {
+	pathname.JSON
+	Names []byte `json:"names"` // of attributes, with NUL between them
 }
 
 // line is every further line. A default has the same form without a path.
@@ -155,6 +167,9 @@ func (m *Manifest) Encode() ([]byte, error) {
 		Message: m.Message, Entries: len(lines), Digest: Digest(sha256.Sum256(body.Bytes())).String()}
 	h.Merges = m.Merges
 	h.Pins, h.Held = toBytes(m.Pins), toBytes(m.Held)
+	for _, path := range slices.SortedFunc(maps.Keys(m.Refused), pathname.Compare) {
+		h.Refused = append(h.Refused, refusedLine{pathname.FromPath(path), []byte(m.Refused[path])})
+	}
 	var out bytes.Buffer
 	if err := encodeLine(&out, &h); err != nil {
 		return nil, err
@@ -314,6 +329,13 @@ func parseHeader(b []byte) (*Manifest, *header, error) {
 	}
 	if m.Held, err = fromBytes(h.Held); err != nil {
 		return nil, nil, err
+	}
+	for _, r := range h.Refused {
+		path, err := r.Name()
+		if err = errors.Join(err, pathname.Valid(path)); err != nil {
+			return nil, nil, err
+		}
+		m.refuse(path, string(r.Names))
 	}
 	return m, &h, nil
 }

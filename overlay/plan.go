@@ -169,7 +169,10 @@ func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class
 	case !w.only(path):
 		return "not asked for", ""
 	case w.live.skipped(path) != "":
-		return w.live.skipped(path), config.Report
+		if live != nil && live.Unread == "" {
+			return w.live.skipped(path), config.Report
+		}
+		return w.live.skipped(path), class
 	case !differ(saved, live, w.xattrs):
 		return "", ""
 	case class == config.Report:
@@ -191,6 +194,20 @@ func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class
 		return "changed in cfg by hand as well", ""
 	}
 	return "", ""
+}
+
+// keepUnlisted names what is not wholly saved because not all of its attributes could be read.
+func (w *planner) keepUnlisted(live *Tree) {
+	for i := range live.Entries {
+		e := &live.Entries[i]
+		class := config.Class("")
+		if e.Unlisted != "" && w.only(e.Path) {
+			class = w.class(e.Path)
+		}
+		if class != "" && class != config.Volatile && class != config.Ignore {
+			w.kept = append(w.kept, Kept{e.Path, class, e.Unlisted})
+		}
+	}
 }
 
 // keep carries over what the store has of a path, as far as live still has a directory for it.
@@ -419,10 +436,7 @@ func plainDir(e *Entry) *Entry {
 func (w *planner) sameInCfg(path string, have, e *Entry) bool {
 	c := *have
 	if was, ok := w.old.override(path); ok {
-		c.Flags = was.Flags
-		if w.plain.NoXattrs {
-			c.Xattrs = was.Xattrs
-		}
+		w.old.complete(&c, &was.Entry, w.plain.NoXattrs)
 	}
 	return c.sameMeta(e, w.xattrs)
 }

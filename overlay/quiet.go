@@ -32,7 +32,7 @@ func (o *Overlay) remember(r *Result, so SaveOptions) {
 	}
 	keep := &left{result: Result{Generation: r.Generation, Kept: r.Kept, Conflicts: r.Conflicts, Pending: r.Pending}, free: r.View.Free, paths: map[string]leftover{}}
 	for _, c := range r.View.Unsaved {
-		if c.New != nil && c.New.Unread != "" && c.New.Unread != tooLarge {
+		if c.New != nil && c.New.Unread != "" && c.New.Unread != tooLarge && c.New.Unread != tooDeep {
 			return
 		}
 		if !r.View.hidden(c.Path) {

@@ -52,7 +52,7 @@ func rebuiltFrom(old *Manifest, rebuilt bool) *Manifest {
 
 // adopt makes the manifest that the plain tree deserves, and lists the paths in which it differs from the old one.
 func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
-	m := &Manifest{Pins: old.Pins, Conflicts: old.Conflicts, Merges: old.Merges}
+	m := &Manifest{Pins: old.Pins, Conflicts: old.Conflicts, Merges: old.Merges, Refused: old.Refused}
 	var changed []string
 	for i := range s.Plain.Entries {
 		e := &s.Plain.Entries[i]
@@ -60,7 +60,7 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 		switch {
 		case e.Kind.Special():
 			continue
-		case !known && s.structural(e, old.BaseID):
+		case !known && s.structural(e, old):
 			continue
 		case known && sameOverride(&was.Entry, e):
 			o := *was
@@ -71,7 +71,7 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 		o := Override{Entry: plainEntry(e)}
 		if known {
 			o.Default = was.Default
-			o.Flags = was.Flags
+			old.complete(&o.Entry, &was.Entry, s.Plain.NoXattrs)
 		} else if def, err := s.base.entry(e.Path); err != nil {
 			return nil, nil, err
 		} else {
@@ -100,7 +100,7 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 
 // structural reports whether a directory of cfg is there only to hold what is below it: base has the same, or,
 // with another base than the manifest's, has one that can be compared later.
-func (s *Store) structural(e *Entry, baseID string) bool {
+func (s *Store) structural(e *Entry, old *Manifest) bool {
 	if e.Kind != dirfd.KindDir {
 		return false
 	}
@@ -111,7 +111,9 @@ func (s *Store) structural(e *Entry, baseID string) bool {
 	if !ok || b.Kind != dirfd.KindDir {
 		return false
 	}
-	return plainDir(b).sameMeta(plainDir(e), !s.base.Tree.NoXattrs && !s.Plain.NoXattrs) || baseID != "" && baseID != s.base.ID
+	c := *e
+	old.complete(&c, b, s.Plain.NoXattrs)
+	return b.sameMeta(&c, !s.base.Tree.NoXattrs) || old.BaseID != "" && old.BaseID != s.base.ID
 }
 
 // sameOverride compares a manifest's entry with the plain tree. Immutable flags stand in the manifest alone, for a file

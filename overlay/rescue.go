@@ -43,12 +43,18 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 		defaults = base.Tree
 	}
 	a := archive{w: tar.NewWriter(w), live: live}
+	for _, k := range t.unseen() {
+		a.missed = append(a.missed, fmt.Errorf("%s: %s", pathname.Quote(k.Path), k.Reason))
+	}
 	for _, c := range Delta(defaults, t) {
 		if err := ctx.Err(); err != nil {
 			return a.n, err
 		}
 		if class, _ := o.Target.Classes.Of(c.Path); class == config.Volatile || class == config.Ignore {
 			continue
+		}
+		if c.New == nil && t.skipped(c.Path) != "" {
+			continue // it was not seen, and so is not known to be gone
 		}
 		if err := a.add(c); err != nil {
 			return a.n, err
@@ -80,6 +86,9 @@ func (a *archive) add(c Change) error {
 		}
 		a.left.WriteString(pathname.Quote(c.Path) + " " + why + "\n")
 		return nil
+	}
+	if c.New.Unlisted != "" {
+		a.left.WriteString(pathname.Quote(c.Path) + " " + c.New.Unlisted + "\n")
 	}
 	content, err := a.content(c.New)
 	if err != nil {

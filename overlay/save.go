@@ -144,9 +144,12 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 }
 
 func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]bool) (*Result, *Plan) {
-	w := &planner{base: v.Base.Tree, saved: v.SavedTree(), live: v.Live, plain: v.plain(), old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
+	saved := v.SavedTree()
+	w := &planner{base: v.Base.Tree, saved: saved, live: v.Live.readable(saved), plain: v.plain(),
+		old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
 		taken: s.takenBefore(v.Base.Tree)}
 	p := w.planSave()
+	w.keepUnlisted(v.Live)
 	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), s.Manifest.standsOn(v.Base.ID), so.Message
 	r := &Result{View: v, Generation: s.Manifest.Generation, Saved: p.Changes, Kept: w.kept, Conflicts: w.conflict, Pending: w.pending}
 	r.Unsettled = slices.SortedFunc(maps.Keys(exclude), pathname.Compare)

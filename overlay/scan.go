@@ -98,6 +98,7 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 		return nil, err
 	}
 	s.tree.Skipped = sortSkipped(s.tree.Skipped)
+	s.tree.markUnread()
 	if o.Prev.same(s.tree) {
 		giveBack(s.tree.Entries)
 		return o.Prev, nil // what was computed from it still holds, and an idle daemon keeps one tree and not two
@@ -236,7 +237,7 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) erro
 	switch st.Kind {
 	case dirfd.KindDir:
 		if st.Dev != s.tree.dev {
-			s.skip(path, "another filesystem is mounted here")
+			s.skip(path, elsewhere)
 			s.tree.Entries = append(s.tree.Entries, e)
 			return nil
 		}
@@ -305,7 +306,7 @@ func (s *scanner) intern(path string) string {
 
 func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth int, all bool) error {
 	if depth >= maxDepth {
-		s.skip(e.Path, "directories nested too deep")
+		s.skip(e.Path, tooDeep)
 		s.tree.Entries = append(s.tree.Entries, e)
 		return nil
 	}
@@ -320,13 +321,10 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 	}
 	e.stamp.fresh = e.fresh(s.began)
 	unmoved := prev != nil && prev.still(&e)
-	if unmoved {
-		e.Xattrs = prev.Xattrs
-	} else if err := s.dirXattrs(sub, &e); err != nil {
-		sub.Close()
-		s.skip(e.Path, err.Error())
-		s.tree.Entries = append(s.tree.Entries, e)
-		return nil
+	if unmoved && !(s.Rehash && prev.Unlisted != "") {
+		e.Xattrs, e.Unlisted = prev.Xattrs, prev.Unlisted
+	} else {
+		s.xattrs(sub, &e)
 	}
 	if !s.listed(e.Path, all, unmoved) {
 		e.stamp.fresh = true
@@ -340,14 +338,25 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 	return s.dir(sub, e.Path, depth+1, all, unmoved)
 }
 
-func (s *scanner) dirXattrs(d *dirfd.Dir, e *Entry) error {
-	x, err := d.Xattrs()
+// xattrs reads the attributes of an open file or directory. Those that can't be read are no reason to leave
+// out what it holds.
+func (s *scanner) xattrs(f interface{ Xattrs() ([]dirfd.Xattr, error) }, e *Entry) {
+	x, err := f.Xattrs()
+	e.Xattrs = packXattrs(x)
 	if dirfd.NoXattr(err) {
 		s.tree.NoXattrs = true
-		return nil
+	} else if err != nil {
+		e.Unlisted = unlisted(err)
 	}
-	e.Xattrs = packXattrs(x)
-	return err
+}
+
+// unlisted says why not all attributes are known. The path is told by whoever tells the reason.
+func unlisted(err error) string {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	return "its extended attributes can't all be read: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 // gone swallows the error of a name that went, or became something else, after it was listed: the next scan sees what it is.
@@ -386,7 +395,7 @@ func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 	case s.NoContent:
 		return true
 	case prev != nil && !s.Rehash && prev.settled(e):
-		e.Digest, e.Xattrs = prev.Digest, prev.Xattrs
+		e.Digest, e.Xattrs, e.Unlisted = prev.Digest, prev.Xattrs, prev.Unlisted
 		return true
 	}
 	err := s.read(d, name, e)
@@ -404,8 +413,10 @@ func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 }
 
 const (
-	tooLarge = "larger than max_file"
-	movedOn  = "changed while it was read"
+	tooLarge  = "larger than max_file"
+	tooDeep   = "directories nested too deep"
+	movedOn   = "changed while it was read"
+	elsewhere = "another filesystem is mounted here"
 )
 
 // settled reports whether nothing can have changed the content between the look that made e and now.
@@ -440,13 +451,7 @@ func (s *scanner) read(d *dirfd.Dir, name string, e *Entry) error {
 	}
 	defer f.Close()
 	if !s.tree.NoXattrs {
-		x, err := f.Xattrs()
-		if dirfd.NoXattr(err) {
-			s.tree.NoXattrs = true
-		} else if err != nil {
-			return err
-		}
-		e.Xattrs = packXattrs(x)
+		s.xattrs(f, e)
 	}
 	if e.Digest, err = digestOf(stopping{s.ctx, f}, e.Size); err != nil {
 		return err

@@ -23,7 +23,7 @@ func (v *View) Visible(changes []Change) []Change {
 	for i, c := range changes {
 		switch {
 		case v.hidden(c.Path), v.class(c.Path) == config.Derived:
-		case v.Live != nil && v.Live.skipped(c.Path) != "":
+		case v.Live != nil && v.Live.skipped(c.Path) != "" && (c.New == nil || c.New.Unread == ""):
 		case told(changes, i):
 		default:
 			out = append(out, c)

@@ -2,6 +2,7 @@ package dirfd
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,11 +18,12 @@ type Xattr struct {
 	Value []byte
 }
 
-// maxXattr bounds one value: Linux has no larger ones, and UFS2 none of more than two blocks. ZFS has: those
-// are left out, as nothing else could hold them.
+// maxXattr bounds one value, and one list of names: Linux has no larger ones, and UFS2 none of more than two
+// blocks. ZFS has: those are an error, as nothing else could hold them.
 const maxXattr = 64 << 10
 
-// Xattrs returns the kept attributes of the open file, sorted by name.
+// Xattrs returns the kept attributes of the open file, sorted by name. An error comes with those that could
+// be read.
 func (f *File) Xattrs() ([]Xattr, error) {
 	x, err := xattrs(f.fd)
 	if err != nil && err != ErrNoXattr {
@@ -30,7 +32,8 @@ func (f *File) Xattrs() ([]Xattr, error) {
 	return x, err
 }
 
-// Xattrs returns the kept attributes of the directory itself, sorted by name.
+// Xattrs returns the kept attributes of the directory itself, sorted by name. An error comes with those that
+// could be read.
 func (d *Dir) Xattrs() ([]Xattr, error) {
 	x, err := xattrs(d.fd)
 	if err != nil && err != ErrNoXattr {
@@ -43,13 +46,35 @@ func (d *Dir) Xattrs() ([]Xattr, error) {
 // permission to write the file.
 func (f *File) SetXattr(x Xattr) error {
 	op := Op{Kind: "xattr", To: x.Name, Data: x.Value}
-	return f.change(op, func() error { return unix.Fsetxattr(f.fd, x.Name, x.Value, 0) })
+	return f.change(op, func() error { return setXattr(f.fd, x) })
 }
 
 // SetXattr sets one attribute of the directory itself.
 func (d *Dir) SetXattr(x Xattr) error {
 	op := Op{Kind: "xattr", Path: d.path, To: x.Name, Data: x.Value}
-	return d.hooked(op, "", func() error { return unix.Fsetxattr(d.fd, x.Name, x.Value, 0) })
+	return d.hooked(op, "", func() error { return setXattr(d.fd, x) })
+}
+
+// errNoXattrRoom says that a file has no room for an attribute, though its filesystem has.
+var errNoXattrRoom = errors.New("the file's other attributes leave no room for it")
+
+// roomForXattrs is how much a filesystem has free, in bytes, if it was not what an attribute lacked room in:
+// more than all attributes of a file can take.
+const roomForXattrs = 1 << 20
+
+// setXattr tells the two meanings of ENOSPC apart. UFS2 says it of an attribute area that is full, of two
+// blocks (ffs_setextattr in ufs/ffs/ffs_vnops.c), and ext4 of one block; and both of a filesystem that is
+// full.
+func setXattr(fd int, x Xattr) error {
+	err := unix.Fsetxattr(fd, x.Name, x.Value, 0)
+	if err != unix.ENOSPC {
+		return err
+	}
+	var st unix.Statfs_t
+	if again(func() error { return unix.Fstatfs(fd, &st) }) == nil && spaceOf(&st).Free >= roomForXattrs {
+		return fmt.Errorf("%w: %w", errNoXattrRoom, err)
+	}
+	return err
 }
 
 // RemoveXattr removes one attribute of the directory itself; one that is not there is no error.
@@ -73,9 +98,10 @@ func KeptXattr(name string) bool {
 func NoXattr(err error) bool { return errors.Is(err, ErrNoXattr) }
 
 // XattrRefused reports whether an error of SetXattr says that the filesystem can't hold this attribute, or
-// none. It is told by its number alone.
+// none. It is told by its number alone, and ENOSPC by the room that the filesystem has.
 func XattrRefused(err error) bool {
-	return slices.ContainsFunc(refused, func(no unix.Errno) bool { return errors.Is(err, no) })
+	isErr := func(no unix.Errno) bool { return errors.Is(err, no) }
+	return errors.Is(err, errNoXattrRoom) || slices.ContainsFunc(refused, isErr)
 }
 
 func xattrs(fd int) ([]Xattr, error) {
@@ -86,23 +112,28 @@ func xattrs(fd int) ([]Xattr, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readXattrs(names, func(name string, b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
+}
+
+// readXattrs reads the attributes of a list. One that can't be read keeps none of the others from being read;
+// one that was removed since it was listed is left out.
+func readXattrs(names []string, get func(name string, b []byte) (int, error)) (all []Xattr, err error) {
 	slices.Sort(names)
-	var out []Xattr
 	for _, name := range names {
-		val, err := sized(func(b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
-		if err == errNoAttr || err == errTooLong {
-			continue // removed since it was listed; or not to be kept
+		val, e := sized(func(b []byte) (int, error) { return get(name, b) })
+		switch {
+		case e == errNoAttr:
+		case e != nil:
+			err = errors.Join(err, fmt.Errorf("%q: %w", name, e))
+		default:
+			all = append(all, Xattr{name, val})
 		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, Xattr{name, val})
 	}
-	return out, nil
+	return all, err
 }
 
 // errTooLong says that an answer is longer than maxXattr.
-var errTooLong = errors.New("extended attributes of more than 64 KiB")
+var errTooLong = errors.New("larger than 64 KiB")
 
 // sized calls get with larger and larger buffers until the answer leaves room in one. A buffer that is too
 // small is ERANGE on Linux, and filled without a word on FreeBSD.

@@ -170,3 +170,52 @@ func FuzzSplitNames(f *testing.F) {
 		}
 	})
 }
+
+// One attribute that can't be read is named, and keeps none of the others from being read.
+func TestReadXattrs(t *testing.T) {
+	t.Parallel()
+	bads := map[string]error{"user.gone": errNoAttr, "user.long": nil, "user.\nbroken": unix.EIO, "": nil}
+	for bad, err := range bads {
+		all, got := readXattrs([]string{"user.z", "user.a", bad}, func(name string, b []byte) (int, error) {
+			switch {
+			case name != bad:
+				return copy(b, "v"), nil
+			case err != nil:
+				return -1, err
+			}
+			return copy(b, make([]byte, maxXattr+1)), nil
+		})
+		if !sameXattrs(all, []Xattr{{"user.a", []byte("v")}, {"user.z", []byte("v")}}) {
+			t.Errorf("%q: %q", bad, all)
+		}
+		wrong, name := err != errNoAttr, fmt.Sprintf("%q", bad)
+		if wrong != (got != nil) || wrong && !strings.Contains(got.Error(), name) {
+			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
+// An attribute for which a file has no room is refused like one that the filesystem does not take: a
+// filesystem that has room is not full.
+func TestXattrWithoutRoom(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t)
+	f, err := tr.Create("new")
+	tr.must(err)
+	defer f.Close()
+	d, err := tr.Dir.Dir("dir")
+	tr.must(err)
+	defer d.Close()
+	for what, set := range map[string]func(Xattr) error{"file": f.SetXattr, "directory": d.SetXattr} {
+		err := error(nil)
+		for i := 0; err == nil && i < 64; i++ {
+			err = set(Xattr{fmt.Sprintf("user.%02d", i), bytes.Repeat([]byte("v"), 3000)})
+		}
+		switch {
+		case err == nil:
+			t.Skip("this filesystem has room for all")
+		case !XattrRefused(err):
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package overlay
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"cfgd/internal/dirfd"
+)
+
+// A filesystem may refuse one attribute and take another: ZFS takes no name with a slash in it or with
+// "freebsd:" before it, UFS2 no more than fits into two blocks. What cfg's refuses stands in the manifest,
+// as flags do, which a file in cfg never has. The manifest names it as well, so that it is told from an
+// attribute that somebody removed in cfg by hand.
+
+// refuse notes what the filesystem refused of an override: names with NUL between them, "" for nothing.
+func (m *Manifest) refuse(path, names string) {
+	switch {
+	case names == "":
+		delete(m.Refused, path)
+	case m.Refused == nil:
+		m.Refused = map[string]string{path: names}
+	default:
+		m.Refused[path] = names
+	}
+}
+
+// complete gives an entry of the plain tree what cfg's filesystem can't hold of it: flags, and attributes
+// that it refuses or that can't be read there. They are known from the override, or of a directory that is
+// there for what lies in it from base.
+func (m *Manifest) complete(e, from *Entry, noXattrs bool) {
+	e.Flags = from.Flags
+	switch names := m.Refused[e.Path]; {
+	case noXattrs, e.Unlisted != "":
+		e.Xattrs, e.Unlisted = from.Xattrs, ""
+	case names != "" && e.Kind == from.Kind:
+		e.Xattrs = withXattrs(e.Xattrs, from.Xattrs, strings.Split(names, "\x00"))
+	}
+}
+
+// withXattrs adds to attributes those of others that have one of the names and are not among them.
+func withXattrs(to, from string, names []string) string {
+	have, err := unpackXattrs(to)
+	more, err2 := unpackXattrs(from)
+	if errors.Join(err, err2) != nil { // a manifest with such attributes is not read
+		return to
+	}
+	for _, x := range more {
+		if slices.Contains(names, x.Name) && !hasXattr(have, x.Name) {
+			have = append(have, x)
+		}
+	}
+	slices.SortFunc(have, func(a, b dirfd.Xattr) int { return cmp.Compare(a.Name, b.Name) })
+	return packXattrs(have)
+}
+
+func hasXattr(all []dirfd.Xattr, name string) bool {
+	return slices.ContainsFunc(all, func(x dirfd.Xattr) bool { return x.Name == name })
+}
+
+// noteRefused notes in the next manifest which attributes the filesystem of cfg did not take of what was
+// staged. Of what stays as it is, the note stays.
+func (s *Store) noteRefused(tmp *dirfd.Dir, next *Manifest, steps []step) error {
+	was := next.Refused
+	if s.Manifest != nil {
+		was = s.Manifest.Refused
+	}
+	next.Refused = maps.Clone(was)
+	for _, st := range steps {
+		switch st.Do {
+		case doRm, doRmdir:
+			next.refuse(st.Path, "")
+		case doPut, doMeta:
+			names, err := s.refused(tmp, st)
+			if err != nil {
+				return err
+			}
+			next.refuse(st.Path, names)
+		}
+	}
+	return nil
+}
+
+// refused are the names of the attributes that a step can't set.
+func (s *Store) refused(tmp *dirfd.Dir, st step) (string, error) {
+	if st.Want.Xattrs == "" {
+		return "", nil
+	}
+	want, err := unpackXattrs(st.Want.Xattrs)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	if st.Do == doMeta {
+		names, err = s.refusedOfDir(tmp, want)
+	} else {
+		names, err = refusedOfFile(tmp, st.From, want)
+	}
+	return strings.Join(names, "\x00"), err
+}
+
+// refusedOfFile compares a staged file with what it should have.
+func refusedOfFile(tmp *dirfd.Dir, name string, want []dirfd.Xattr) (names []string, err error) {
+	f, err := tmp.Open(name)
+	if errors.Is(err, dirfd.ErrNotRegular) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	have, err := f.Xattrs()
+	if err != nil && !dirfd.NoXattr(err) {
+		return nil, err
+	}
+	for _, w := range want {
+		if !hasXattr(have, w.Name) {
+			names = append(names, w.Name)
+		}
+	}
+	return names, nil
+}
+
+// refusedOfDir tries the attributes on a directory of tmp: those of a directory of the plain tree are set
+// when the manifest has been written.
+func (s *Store) refusedOfDir(tmp *dirfd.Dir, want []dirfd.Xattr) (names []string, err error) {
+	name := s.nextName()
+	if err := tmp.Mkdir(name); err != nil {
+		return nil, err
+	}
+	d, err := tmp.Dir(name)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	for _, x := range want {
+		if err := d.SetXattr(x); dirfd.XattrRefused(err) {
+			names = append(names, x.Name)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return names, tmp.Rmdir(name)
+}
