@@ -3,6 +3,7 @@ package overlay
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"cfgd/internal/dirfd"
@@ -51,4 +52,36 @@ func unpackXattrs(s string) ([]dirfd.Xattr, error) {
 		}
 	}
 	return x, nil
+}
+
+// maxTreeXattrs bounds the attributes of all of a tree, in bytes of the manifest. A file's are bounded by dirfd. An
+// override has its own and its default's, and a conflict three more, so that the manifest stays far below the size
+// up to which it is read.
+const maxTreeXattrs = 1 << 20
+
+// notAllXattrs begins the reason for which not all attributes are saved.
+const notAllXattrs = "not all of its extended attributes are saved: "
+
+// boundXattrs leaves out the attributes of entries that are too many for the tree, in path order.
+func (t *Tree) boundXattrs() {
+	size := 0
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		if e.Xattrs == "" {
+			continue
+		}
+		n := inManifest(e.Xattrs)
+		if size+n <= maxTreeXattrs {
+			size += n
+			continue
+		}
+		e.Xattrs, e.Excess = "", e.Unlisted == "" || e.Excess
+		e.Unlisted = fmt.Sprintf("%sthose of all files are kept up to %d KiB", notAllXattrs, maxTreeXattrs>>10)
+		e.stamp.fresh = true // to be read again: there may be room for them then
+	}
+}
+
+// inManifest is how long attributes are as a string of JSON, in which a quote and a backslash take two bytes.
+func inManifest(packed string) int {
+	return len(packed) + strings.Count(packed, `"`) + strings.Count(packed, `\`)
 }
