@@ -42,6 +42,17 @@ func (z *zpool) Run(_ context.Context, c run.Cmd) (string, error) {
 			return d != last && !strings.HasPrefix(d, last+"/") && !strings.HasPrefix(d, last+"@")
 		})
 		return strings.Join(below, "\n") + "\n", nil
+	case c.Args[0] == "list" && slices.Contains(c.Args, "-t"):
+		var listed []string
+		for _, d := range z.there { // what has a snapshot is there, too
+			dataset, _, snapshot := strings.Cut(d, "@")
+			if !slices.Contains(c.Args, "snapshot") {
+				listed = append(listed, dataset)
+			} else if snapshot && dataset == last {
+				listed = append(listed, d)
+			}
+		}
+		return strings.Join(listed, "\n") + "\n", nil
 	case !slices.Contains(z.there, last):
 		return "", errors.New("dataset does not exist")
 	}
@@ -270,5 +281,38 @@ func TestCreatePrototype(t *testing.T) {
 		if _, err := s.PlanPrototype(config.DefaultFile, time.Now()); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
+	}
+}
+
+// A zfs(8) that can't say what is there makes nothing, undoes nothing that it did not see, and keeps the
+// record: the next destroy finds all that is left.
+func TestZFSThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	y, z := newYard(t), &zpool{}
+	c, err := y.spec().Plan(time.Now())
+	y.must(err)
+	for _, fail := range []string{"zfs list", "filesystem,volume"} {
+		z.fail = fail
+		if _, err := y.creator(z).Create(t.Context(), c); err == nil || len(z.changes()) > 0 {
+			t.Errorf("%s: %v, %q", fail, err, z.changes())
+		}
+	}
+	z.fail = ""
+	_, err = y.creator(z).Create(t.Context(), c)
+	y.must(err)
+	there := slices.Clone(z.there)
+	for _, fail := range []string{"filesystem,volume", "zfs destroy -r zpool/web/cfg"} {
+		z.fail = fail
+		if err := y.creator(z).Destroy(t.Context(), c, true); err == nil || len(z.there) == 0 {
+			t.Errorf("%s: %v, there %q, before %q", fail, err, z.there, there)
+		}
+		if _, err := y.creator(z).Created("web"); err != nil {
+			t.Errorf("%s: %v", fail, err)
+		}
+	}
+	z.fail = ""
+	y.must(y.creator(z).Destroy(t.Context(), c, true))
+	if len(z.there) > 0 {
+		t.Errorf("left: %q", z.there)
 	}
 }

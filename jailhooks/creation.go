@@ -154,22 +154,44 @@ func (k *Creator) free(ctx context.Context, c *Creation) error {
 		}
 	}
 	for _, d := range c.Datasets {
-		if k.has(ctx, d.Name) {
+		there, err := k.has(ctx, d.Name)
+		if err != nil {
+			return err
+		}
+		if there {
 			return fmt.Errorf("dataset %s %w", d.Name, ErrExists)
 		}
 	}
 	for _, s := range c.Snapshots {
-		if k.has(ctx, s) {
+		there, err := k.has(ctx, s)
+		if err != nil {
+			return err
+		}
+		if there {
 			return fmt.Errorf("snapshot %s %w", s, ErrExists)
 		}
 	}
 	return nil
 }
 
-// has reports whether there is a dataset or snapshot.
-func (k *Creator) has(ctx context.Context, name string) bool {
-	_, err := k.Run.Run(ctx, run.Command("zfs", "list", "-H", "-t", "all", "-o", "name", name))
-	return err == nil
+// has reports whether there is a dataset or snapshot. It looks for it in a list: zfs(8) ends with 1 for what
+// is not there and for all that keeps it from looking, such as a pool that does not answer.
+func (k *Creator) has(ctx context.Context, name string) (bool, error) {
+	dataset, _, snapshot := strings.Cut(name, "@")
+	there, err := k.listed(ctx, dataset, "-t", "filesystem,volume")
+	if err != nil || !there || !snapshot {
+		return there, err
+	}
+	return k.listed(ctx, name, "-t", "snapshot", "-d", "1", dataset)
+}
+
+// listed reports whether zfs list with these arguments lists the name.
+func (k *Creator) listed(ctx context.Context, name string, args ...string) (bool, error) {
+	out, err := k.Run.Run(ctx, run.Command("zfs", append([]string{"list", "-H", "-o", "name"}, args...)...))
+	if err != nil {
+		return false, err
+	}
+	return slices.Contains(strings.Split(out, "\n"), name), nil
 }
 
 // Create makes a jail. A step that fails undoes those before it. What the configuration then says against the jail is returned.
@@ -368,10 +390,11 @@ func (k *Creator) unwrite(f File) error {
 
 // destroy destroys a dataset or snapshot, if it is there.
 func (k *Creator) destroy(ctx context.Context, name string, cmd run.Cmd) error {
-	if !k.has(ctx, name) {
-		return nil
+	there, err := k.has(ctx, name)
+	if err != nil || !there {
+		return err
 	}
-	_, err := k.Run.Run(ctx, cmd)
+	_, err = k.Run.Run(ctx, cmd)
 	return err
 }
 

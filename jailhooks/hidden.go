@@ -60,16 +60,24 @@ func (h *Hooks) hiddenRecord(identity string) string {
 	return filepath.Join(h.Overlay.RunDir, "hidden", fmt.Sprintf("%s.%.6x.json", h.Target.Name, sum))
 }
 
+// errNotKept says that the record of a hidden tree could not be kept: the target's own record, which is the
+// only other one, must stay then.
+var errNotKept = errors.New("its record can't be kept")
+
 // keepHidden keeps the record of a tree that is hidden.
 func (h *Hooks) keepHidden(r *overlay.Record) error {
 	b, err := json.Marshal(r)
-	if err != nil {
-		return err
+	if err == nil {
+		err = hostfile.Write(h.hiddenRecord(r.Identity), append(b, '\n'), 0o600)
 	}
-	return hostfile.Write(h.hiddenRecord(r.Identity), append(b, '\n'), 0o600)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotKept, err)
+	}
+	return nil
 }
 
-// seenAgain is the kept record of the tree that one sees; nil where it was never hidden.
+// seenAgain returns the kept record of the tree that is at live now. It returns nil if that tree was never
+// hidden.
 func (h *Hooks) seenAgain() (*overlay.Record, error) {
 	live, err := h.Overlay.OpenLive()
 	if err != nil {

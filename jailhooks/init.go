@@ -94,7 +94,11 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	switch {
 	case p.backing != config.BackingDir && !p.mounted:
 		old := &Stopped{}
-		if err := h.clearHidden(ctx, p, old); err != nil { // it keeps no jail from starting
+		err := h.clearHidden(ctx, p, old)
+		if errors.Is(err, errNotKept) { // this start's record would take the place of the only one
+			return false, fmt.Errorf("clear what an earlier start left: %w", err)
+		}
+		if err != nil { // it keeps no jail from starting
 			h.warn("what an earlier start left is still there: %v", err)
 		}
 		if old.Result != nil && len(old.Result.Saved) > 0 && old.Rescue == "" {

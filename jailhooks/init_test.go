@@ -5,6 +5,8 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -449,4 +451,37 @@ func TestInitErrors(t *testing.T) {
 	h.Overlay.RunDir = m.path("plain")
 	_, err = h.Init(t.Context())
 	m.fails(err, []string{"not a directory"})
+}
+
+// Where the record of a hidden tree can't be kept, the start takes the place of no other record: that is the
+// only thing that knows of the tree. When there is room again, nothing is lost.
+func TestHiddenRecordThatCanNotBeKept(t *testing.T) {
+	eachSystem(t, func(m *machine) {
+		m.init()
+		m.editAll()
+		m.cover()
+		if m.target.Memory == config.BackingMD {
+			m.failing("umount /dev/md3", "device busy")
+		}
+		m.write("run/hidden", "no directory, as if there were no room")
+		was := m.record()
+		for _, hook := range []func() error{m.tryInit, m.tryCleanup} {
+			if err := hook(); err == nil || !strings.Contains(err.Error(), "its record can't be kept") {
+				m.Errorf("%v", err)
+			}
+			if now := m.record(); !reflect.DeepEqual(now, was) {
+				m.Errorf("record %+v, was %+v", now, was)
+			}
+		}
+		m.must(os.Remove(m.path("run/hidden")))
+		m.before = nil
+		m.init()
+		if m.target.Memory == config.BackingMD && m.read("cfg/rc.conf") != "edited\n" {
+			m.Errorf("cfg/rc.conf %q", m.read("cfg/rc.conf"))
+		}
+		kept, _ := filepath.Glob(m.path("run/hidden/*"))
+		if m.target.Memory == config.BackingTmpfs && len(kept) != 1 {
+			m.Errorf("kept %q", kept)
+		}
+	})
 }

@@ -161,7 +161,8 @@ func (Copies) InUse(context.Context) (map[string]string, error) { return nil, ni
 func (c Copies) dir() string             { return filepath.Join(c.Root, ".cfgd/snapshot") }
 func (c Copies) path(name string) string { return filepath.Join(c.dir(), name) }
 
-// commentName is the file beside a copy that has its comment, and its time: the copy's own is the prototype's.
+// commentName is the file beside a copy that has its comment, and its time: the copy's own is the
+// prototype's.
 func commentName(name string) string { return "." + name + ".comment" }
 
 // mostComment bounds what is read of a comment, in bytes.
@@ -218,9 +219,9 @@ func older(a, b Snapshot) int {
 	return a.Time.Compare(b.Time)
 }
 
-// copiesIn opens the directory of the copies below the open root, and makes it where that is asked for. No link
-// is followed. From here on nothing goes by a path: root of a running prototype may put a link in the place of a
-// directory at any time.
+// copiesIn opens the directory of the copies below the open root, and makes it where that is asked for. No
+// link is followed. From here on nothing goes by a path: root of a running prototype may put a link in the
+// place of a directory at any time.
 func copiesIn(root *dirfd.Dir, create bool) (*dirfd.Dir, error) {
 	d, err := root.Walk("")
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"cfgd/config"
 	"cfgd/internal/run"
 )
@@ -17,6 +19,15 @@ type Standing struct {
 	Type   string // as mount(8) names it: zfs, ufs, nullfs
 	Source string // the dataset, the device, or the directory that a nullfs(5) shows
 	On     string // where it is mounted; "" where a part of it is, which has no name of its own
+}
+
+// statfs is statfs(2), once more where a signal interrupted it.
+func statfs(dir string, st *unix.Statfs_t) error {
+	for {
+		if err := unix.Statfs(dir, st); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // mostNullfs bounds how many nullfs(5) mounts are followed, each of which shows a directory of another.

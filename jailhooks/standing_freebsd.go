@@ -7,7 +7,7 @@ import "golang.org/x/sys/unix"
 // without links.
 func SystemStanding(dir string) (Standing, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	if err := statfs(dir, &st); err != nil {
 		return Standing{}, err
 	}
 	return Standing{

@@ -12,7 +12,7 @@ const zfsMagic = 0x2fc12fc1
 // in the table of mounts.
 func SystemStanding(dir string) (Standing, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	if err := statfs(dir, &st); err != nil {
 		return Standing{}, err
 	}
 	if st.Type != zfsMagic {

@@ -12,6 +12,8 @@ type compared struct {
 	tree    *Tree // the saved tree, while somebody is at work: it is as large as base, and not kept
 	stored  []Change
 
+	scanned, lent *Tree // a live tree, and that with what it can't hold
+
 	live           *Tree
 	local, unsaved []Change
 

@@ -147,7 +147,8 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 		return err
 	}
 	defer dst.Close()
-	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst.Rooted(), whole: true}
+	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst.Rooted(),
+		whole: true}
 	if err := p.run(); err != nil {
 		return err
 	}

@@ -53,8 +53,8 @@ type Entry struct {
 	Link   string // target of a symbolic link
 	Xattrs string // all extended attributes in one comparable string, see packXattrs
 
-	// Unread says why the content of a file, or what is in a directory, is not known: too large, no permission,
-	// changing while it was read.
+	// Unread says why the content of a file, or what is in a directory, is not known: too large, no
+	// permission, changing while it was read.
 	Unread string
 	// Unlisted says why not all extended attributes are known. Xattrs has those that are.
 	Unlisted string
@@ -208,8 +208,8 @@ func (t *Tree) markUnread() {
 	}
 }
 
-// unseen are the skipped names but for those where another filesystem is mounted: of them is not known what the
-// tree holds.
+// unseen are the skipped names but for those where another filesystem is mounted: of them is not known what
+// the tree holds.
 func (t *Tree) unseen() (all []Skipped) {
 	for _, k := range t.Skipped {
 		if k.Reason != elsewhere {

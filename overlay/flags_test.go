@@ -125,7 +125,9 @@ func TestFlagsOfStructuralDirectories(t *testing.T) {
 	t.Parallel()
 	_, base := flaggedTree(t)
 	own := dirfd.Stat{Kind: dirfd.KindDir, Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
-	plain := &Tree{Entries: []Entry{entryOf("d", own), entryOf("d/e", own), {Path: "d/e/new", Kind: dirfd.KindFile}}}
+	plain := &Tree{Entries: []Entry{
+		entryOf("d", own), entryOf("d/e", own), {Path: "d/e/new", Kind: dirfd.KindFile},
+	}}
 	m := &Manifest{Overrides: []Override{{Entry: Entry{Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}}}}
 	saved := Saved(base, dressed(base, plain, m), nil)
 	for path, want := range map[string]uint32{"d": schg, "d/e": 0, "d/e/new": 0, "d/one": uchg, "d/alone": schg} {

@@ -37,8 +37,8 @@ type Manifest struct {
 	// Held are paths that were changed in the plain tree by hand and that live has not taken yet, in path order:
 	// a save leaves them alone, so that neither version is lost unseen.
 	Held []string
-	// Refused are the names of extended attributes that the filesystem of cfg refused, by path, with NUL between
-	// them. What stands at the path in cfg has them from the override, or from base, alone.
+	// Refused are the names of extended attributes that the filesystem of cfg refused, by path, with NUL
+	// between them. What stands at the path in cfg has them from the override, or from base, alone.
 	Refused map[string]string
 }
 

@@ -328,8 +328,8 @@ func (v *View) plain() *Tree {
 	return dressed(v.Base.Tree, v.Plain, v.Current)
 }
 
-// dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of base's,
-// and the attributes that cfg's filesystem can't hold.
+// dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of
+// base's, and the attributes that cfg's filesystem can't hold.
 func dressed(base, plain *Tree, m *Manifest) *Tree {
 	t := *plain
 	t.NoXattrs = false // the manifest has them
@@ -355,17 +355,18 @@ func (o *Overlay) lookLive(ctx context.Context, v *View, lo LookOptions) error {
 		return nil
 	}
 	defer live.Close()
-	if _, err := o.populated(live); err != nil {
+	r, err := o.populated(live)
+	if err != nil {
 		if errors.Is(err, ErrNotPopulated) {
 			v.NotPopulated = err
 			return nil
 		}
 		return err
 	}
-	return o.scanLive(ctx, live, v, lo)
+	return o.scanLive(ctx, live, v, lo, r.Lacks)
 }
 
-func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo LookOptions) error {
+func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo LookOptions, l []lack) error {
 	if !maps.Equal(o.marks, v.marks) {
 		o.live, o.marks = nil, v.marks
 	}
@@ -374,8 +375,8 @@ func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo Loo
 	if err != nil {
 		return fmt.Errorf("scan live: %w", err)
 	}
-	o.live, v.Live = t, t
-	v.compared.with(t)
+	o.live, v.Live = t, v.compared.lend(t, l)
+	v.compared.with(v.Live)
 	v.Local, v.Unsaved = v.compared.local, v.compared.unsaved
 	return nil
 }

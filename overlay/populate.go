@@ -85,11 +85,17 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 	if err := p.run(); err != nil {
 		return nil, fmt.Errorf("populate %s: %w", o.Target.Live, err)
 	}
-	r.State = Populated
+	r.State, r.Lacks = Populated, p.lacks
 	if err := o.WriteRecord(r); err != nil {
 		return nil, err
 	}
 	out := &Population{Entries: len(saved.Entries), BaseID: s.base.ID, OldBaseID: s.Manifest.BaseID, Generation: s.Manifest.Generation, Notices: s.Notices, Adopted: s.Adopted}
+	if n := len(p.lacks); n > 0 {
+		path, _ := p.lacks[0].Name()
+		words := "%s: its filesystem can't hold all flags and attributes of what is saved:" +
+			" %d paths lack some, such as %s; they stay saved"
+		out.Notices = append(out.Notices, fmt.Sprintf(words, o.Target.Live, n, pathname.Quote(path)))
+	}
 	out.Hiding, err = s.hiding()
 	if err != nil {
 		return nil, err
@@ -141,8 +147,9 @@ type populator struct {
 	early  bool            // rooms set their directories' metadata themselves
 	linked map[*Entry]bool // files that get another name later, and their flags then
 
-	mu    sync.Mutex // guards first
+	mu    sync.Mutex // guards first and lacks
 	first error
+	lacks []lack // what live's filesystem can't hold
 }
 
 // room is a directory's share of the work: the entries directly in it.
@@ -336,7 +343,7 @@ func (p *populator) copyRoom(r *room) error {
 		}
 	}
 	if p.early && r.self != nil {
-		return finishDir(to, r.self)
+		return p.finishDir(to, r.self)
 	}
 	return nil
 }
@@ -347,7 +354,10 @@ func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
 		if err := makeLink(to, name, e); err != nil {
 			return err
 		}
-		return setFlags(to, name, e)
+		if err := setFlags(to, name, e); err != nil {
+			return err
+		}
+		return p.note(lack{}, to, name, e)
 	}
 	open := from.OpenPlain
 	if p.fromCfg(e) {
@@ -375,7 +385,8 @@ func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
 	if err := r.own(out, e); err != nil {
 		return err
 	}
-	if err := setMode(out, &x); err != nil {
+	var lacks lack
+	if err := setMode(out, &x, lacks.refused); err != nil {
 		return err
 	}
 	if err := to.Utimes(name, e.MTime); err != nil {
@@ -385,6 +396,9 @@ func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
 		if err := setFlags(to, name, e); err != nil {
 			return err
 		}
+	}
+	if err := p.note(lacks, to, name, e); err != nil {
+		return err
 	}
 	return out.Close()
 }
@@ -415,8 +429,8 @@ func (r *room) own(f *dirfd.File, e *Entry) error {
 	return f.Chown(e.UID, e.GID)
 }
 
-// xattrs reads the attributes of a default, which a scan that reads no content does not know. Those that can't
-// be read keep nothing from starting.
+// xattrs reads the attributes of a default, which a scan that reads no content does not know. Those that
+// can't be read keep nothing from starting.
 func (p *populator) xattrs(in *dirfd.File) (string, error) {
 	if p.saved.NoXattrs {
 		return "", nil
@@ -462,7 +476,10 @@ func (p *populator) flagLinked(e *Entry) error {
 		return err
 	}
 	defer d.Close()
-	return setFlags(d, name, e)
+	if err := setFlags(d, name, e); err != nil {
+		return err
+	}
+	return p.noteNow(lack{}, d, name, e, true)
 }
 
 func (p *populator) finishDirs() error {
@@ -475,7 +492,7 @@ func (p *populator) finishDirs() error {
 		if err != nil {
 			return err
 		}
-		err = finishDir(d, e)
+		err = p.finishDir(d, e)
 		d.Close()
 		if err != nil {
 			return err
@@ -485,9 +502,44 @@ func (p *populator) finishDirs() error {
 	return setDir(p.live, &root)
 }
 
-func finishDir(d *dirfd.Dir, e *Entry) error {
-	if err := setDir(d, e); err != nil {
+func (p *populator) finishDir(d *dirfd.Dir, e *Entry) error {
+	var lacks lack
+	if err := setDirBut(d, e, lacks.refused); err != nil {
 		return err
 	}
-	return setFlags(d, "", e)
+	if err := setFlags(d, "", e); err != nil {
+		return err
+	}
+	return p.note(lacks, d, "", e)
+}
+
+// note keeps what the live filesystem refused of an entry that has all that it can have.
+func (p *populator) note(l lack, d *dirfd.Dir, name string, e *Entry) error {
+	later := p.linked[e] // flagLinked sets its flags, and sees what became of them
+	if len(l.Names) == 0 && (e.Flags == 0 || later) {
+		return nil
+	}
+	return p.noteNow(l, d, name, e, !later)
+}
+
+func (p *populator) noteNow(l lack, d *dirfd.Dir, name string, e *Entry, flagged bool) error {
+	look := d.Self
+	if name != "" {
+		look = func() (dirfd.Stat, error) { return d.Stat(name) }
+	}
+	st, err := look()
+	if err != nil {
+		return err
+	}
+	if flagged {
+		l.Flags = e.Flags &^ st.Flags
+	}
+	if len(l.Names) == 0 && l.Flags == 0 {
+		return nil
+	}
+	l.JSON, l.Ino = pathname.FromPath(e.Path), st.Ino
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lacks = append(p.lacks, l)
+	return nil
 }

@@ -24,6 +24,7 @@ type Record struct {
 	Adopted    bool      `json:"adopted,omitempty"` // populated by something else, and found to be what base and cfg make
 	Memory     string    `json:"memory,omitempty"`  // md3, tmpfs or dir
 	Device     string    `json:"device,omitempty"`
+	Lacks      []lack    `json:"lacks,omitempty"` // what live can't hold of what it was populated from
 }
 
 // The states of a Record.

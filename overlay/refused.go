@@ -11,9 +11,9 @@ import (
 )
 
 // A filesystem may refuse one attribute and take another: ZFS takes no name with a slash in it or with
-// "freebsd:" before it, UFS2 no more than fits into two blocks. What cfg's refuses stands in the manifest, as
-// flags do, which a file in cfg never has. The manifest names it as well, so that it is told from an attribute
-// that somebody removed in cfg by hand.
+// "freebsd:" before it, UFS2 no more than fits into two blocks. What cfg's refuses stands in the manifest,
+// as flags do, which a file in cfg never has. The manifest names it as well, so that it is told from an
+// attribute that somebody removed in cfg by hand.
 
 // refuse notes what the filesystem refused of an override: names with NUL between them, "" for nothing.
 func (m *Manifest) refuse(path, names string) {
@@ -27,9 +27,9 @@ func (m *Manifest) refuse(path, names string) {
 	}
 }
 
-// complete gives an entry of the plain tree what cfg's filesystem can't hold of it: flags, and attributes that it
-// refuses or that can't be read there. They are known from the override, or of a directory that is there for what
-// lies in it from base.
+// complete gives an entry of the plain tree what cfg's filesystem can't hold of it: flags, and attributes
+// that it refuses or that can't be read there. They are known from the override, or of a directory that is
+// there for what lies in it from base.
 func (m *Manifest) complete(e, from *Entry, noXattrs bool) {
 	e.Flags = from.Flags
 	switch names := m.Refused[e.Path]; {
@@ -48,7 +48,7 @@ func withXattrs(to, from string, names []string) string {
 		return to
 	}
 	for _, x := range more {
-		if slices.Contains(names, x.Name) && !slices.ContainsFunc(have, func(h dirfd.Xattr) bool { return h.Name == x.Name }) {
+		if slices.Contains(names, x.Name) && !hasXattr(have, x.Name) {
 			have = append(have, x)
 		}
 	}
@@ -56,8 +56,12 @@ func withXattrs(to, from string, names []string) string {
 	return packXattrs(have)
 }
 
-// noteRefused notes in the next manifest which attributes the filesystem of cfg did not take of what was staged.
-// Of what stays as it is, the note stays.
+func hasXattr(all []dirfd.Xattr, name string) bool {
+	return slices.ContainsFunc(all, func(x dirfd.Xattr) bool { return x.Name == name })
+}
+
+// noteRefused notes in the next manifest which attributes the filesystem of cfg did not take of what was
+// staged. Of what stays as it is, the note stays.
 func (s *Store) noteRefused(tmp *dirfd.Dir, next *Manifest, steps []step) error {
 	was := next.Refused
 	if s.Manifest != nil {
@@ -112,15 +116,15 @@ func refusedOfFile(tmp *dirfd.Dir, name string, want []dirfd.Xattr) (names []str
 		return nil, err
 	}
 	for _, w := range want {
-		if !slices.ContainsFunc(have, func(h dirfd.Xattr) bool { return h.Name == w.Name }) {
+		if !hasXattr(have, w.Name) {
 			names = append(names, w.Name)
 		}
 	}
 	return names, nil
 }
 
-// refusedOfDir tries the attributes on a directory of tmp: those of a directory of the plain tree are set when
-// the manifest has been written.
+// refusedOfDir tries the attributes on a directory of tmp: those of a directory of the plain tree are set
+// when the manifest has been written.
 func (s *Store) refusedOfDir(tmp *dirfd.Dir, want []dirfd.Xattr) (names []string, err error) {
 	name := s.nextName()
 	if err := tmp.Mkdir(name); err != nil {

@@ -15,8 +15,8 @@ import (
 )
 
 // A filesystem of cfg that refuses one attribute, or all, loses none: what is saved counts as saved, is not
-// saved again, and is there after a start. That is so of files, of directories that are saved, and of those that
-// are in cfg for what lies in them.
+// saved again, and is there after a start. That is so of files, of directories that are saved, and of those
+// that are in cfg for what lies in them.
 func TestAttributesThatCfgRefuses(t *testing.T) {
 	t.Parallel()
 	const slash, plain = "user.a/b", "user.plain"
@@ -139,15 +139,17 @@ func TestAttributeRemovedInCfg(t *testing.T) {
 func TestFlagsStandInTheManifest(t *testing.T) {
 	t.Parallel()
 	file := func(p string, content string, flags uint32) Entry {
-		return Entry{Path: p, Kind: dirfd.KindFile, Mode: 0o644, Size: 1, Digest: sumOf([]byte(content)), Flags: flags}
+		d := sumOf([]byte(content))
+		return Entry{Path: p, Kind: dirfd.KindFile, Mode: 0o644, Size: 1, Digest: d, Flags: flags}
 	}
 	const uappnd, uunlnk = 0x4, 0x10
 	for _, flags := range []uint32{uchg, uappnd, uunlnk, schg, schg | uchg} {
 		base := &Tree{Entries: []Entry{file("a", "1", 0), {Path: "d", Kind: dirfd.KindDir, Mode: 0o755}}}
-		live := &Tree{Entries: []Entry{file("a", "1", flags), {Path: "d", Kind: dirfd.KindDir, Mode: 0o755, Flags: flags}, file("d/b", "2", flags)}}
+		dir := Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755, Flags: flags}
+		live := &Tree{Entries: []Entry{file("a", "1", flags), dir, file("d/b", "2", flags)}}
 		plan := func(plain *Tree, m *Manifest) *Plan {
-			w := &planner{base: base, saved: Saved(base, plain, m.Removals), live: live, plain: plain, old: m, only: onlyBelow(nil),
-				class: func(string) config.Class { return config.Persist }}
+			w := &planner{base: base, saved: Saved(base, plain, m.Removals), live: live, plain: plain, old: m,
+				only: onlyBelow(nil), class: func(string) config.Class { return config.Persist }}
 			return w.planSave()
 		}
 		first := plan(&Tree{}, &Manifest{})
@@ -188,9 +190,9 @@ func crowd(t *testing.T, full string) {
 	}
 }
 
-// What is below a directory of which the attributes can't be listed is saved like all else, and so is all else of
-// the directory, and of a file like it. The attributes that are saved stay. It is named, and counts as unsaved; an
-// archive has all of it but the attributes, and names those.
+// What is below a directory of which the attributes can't be listed is saved like all else, and so is all
+// else of the directory, and of a file like it. The attributes that are saved stay. It is named, and counts
+// as unsaved; an archive has all of it but the attributes, and names those.
 func TestAttributesThatCanNotBeListed(t *testing.T) {
 	t.Parallel()
 	b := newBoxIn(t, memDir(t), etc)
@@ -231,8 +233,11 @@ func TestAttributesThatCanNotBeListed(t *testing.T) {
 	if r := b.save(); r.Generation != g || len(r.Saved) > 0 {
 		t.Errorf("saved again: %+v", r)
 	}
-	if got := b.read("jail/cfg/new/deep/file") + b.read("jail/cfg/ssh/sshd_config") + b.read("jail/cfg/hosts"); got != "new\nedited\nedited\n" {
-		t.Errorf("in cfg: %q", got)
+	saved := map[string]string{"new/deep/file": "new\n", "ssh/sshd_config": "edited\n", "hosts": "edited\n"}
+	for p, want := range saved {
+		if got := b.read("jail/cfg/" + p); got != want {
+			t.Errorf("in cfg %s: %q", p, got)
+		}
 	}
 	var archive strings.Builder
 	if _, err := b.o.Rescue(t.Context(), &archive); err != nil {
@@ -275,7 +280,8 @@ func TestAttributesInCfgThatCanNotBeListed(t *testing.T) {
 	b.must(os.Chmod(b.path("jail/etc/ssh"), 0o700))
 	b.save()
 	b.restart()
-	if got := b.read("jail/etc/ssh/sshd_config") + getXattr(b.path("jail/etc/ssh"), "user.kept"); got != "2\n1" {
+	got := b.read("jail/etc/ssh/sshd_config") + getXattr(b.path("jail/etc/ssh"), "user.kept")
+	if got != "2\n1" {
 		t.Errorf("%q", got)
 	}
 	if v := b.look(); len(v.Unsaved) > 0 {
@@ -283,8 +289,8 @@ func TestAttributesInCfgThatCanNotBeListed(t *testing.T) {
 	}
 }
 
-// A directory that can't be read, or that is too deep, is named, counts as unsaved, and lets no archive count as
-// whole: what is in it is nowhere else.
+// A directory that can't be read, or that is too deep, is named, counts as unsaved, and lets no archive
+// count as whole: what is in it is nowhere else.
 func TestDirectoryThatCanNotBeRead(t *testing.T) {
 	t.Parallel()
 	deep := "deep" + strings.Repeat("/d", maxDepth+1)

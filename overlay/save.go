@@ -145,7 +145,8 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 
 func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]bool) (*Result, *Plan) {
 	saved := v.SavedTree()
-	w := &planner{base: v.Base.Tree, saved: saved, live: v.Live.readable(saved), plain: v.plain(), old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
+	w := &planner{base: v.Base.Tree, saved: saved, live: v.Live.readable(saved), plain: v.plain(),
+		old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
 		taken: s.takenBefore(v.Base.Tree)}
 	p := w.planSave()
 	w.keepUnlisted(v.Live)

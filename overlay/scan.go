@@ -342,8 +342,8 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 	return s.dir(sub, e.Path, depth+1, all, unmoved)
 }
 
-// xattrs reads the attributes of an open file or directory. Those that can't be read are no reason to leave out
-// what it holds.
+// xattrs reads the attributes of an open file or directory. Those that can't be read are no reason to leave
+// out what it holds.
 func (s *scanner) xattrs(f interface{ Xattrs() ([]dirfd.Xattr, error) }, e *Entry) {
 	x, err := f.Xattrs()
 	e.Xattrs = packXattrs(x)

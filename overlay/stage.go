@@ -202,39 +202,48 @@ func setFile(f *dirfd.File, e *Entry) error {
 			return err
 		}
 	}
-	return setMode(f, e)
+	return setMode(f, e, nil)
 }
 
-// setMode gives a new file that has its owner its attributes and mode. The mode comes last: the user's attributes take
-// permission to write, and an ACL moves the mode's bits.
-func setMode(f *dirfd.File, e *Entry) error {
-	x, err := unpackXattrs(e.Xattrs)
+// setXattrs sets attributes, and says of which the filesystem refused.
+func setXattrs(packed string, set func(dirfd.Xattr) error, refused func(name string)) error {
+	x, err := unpackXattrs(packed)
 	if err != nil {
 		return err
 	}
 	for _, a := range x {
-		if err := f.SetXattr(a); err != nil && !dirfd.XattrRefused(err) {
+		err := set(a)
+		if err != nil && !dirfd.XattrRefused(err) {
 			return err
 		}
+		if err != nil && refused != nil {
+			refused(a.Name)
+		}
+	}
+	return nil
+}
+
+// setMode gives a new file that has its owner its attributes and mode. The mode comes last: the user's
+// attributes take permission to write, and an ACL moves the mode's bits.
+func setMode(f *dirfd.File, e *Entry, refused func(name string)) error {
+	if err := setXattrs(e.Xattrs, f.SetXattr, refused); err != nil {
+		return err
 	}
 	return f.Chmod(e.Mode)
 }
 
 // setDir gives a directory its owner, mode, attributes and time. Attributes that the entry has not are left.
-func setDir(d *dirfd.Dir, e *Entry) error {
+func setDir(d *dirfd.Dir, e *Entry) error { return setDirBut(d, e, nil) }
+
+// setDirBut is setDir, and says which attributes the filesystem refused.
+func setDirBut(d *dirfd.Dir, e *Entry, refused func(name string)) error {
 	if privileged {
 		if err := d.Chown("", e.UID, e.GID); err != nil {
 			return err
 		}
 	}
-	x, err := unpackXattrs(e.Xattrs)
-	if err != nil {
+	if err := setXattrs(e.Xattrs, d.SetXattr, refused); err != nil {
 		return err
-	}
-	for _, a := range x {
-		if err := d.SetXattr(a); err != nil && !dirfd.XattrRefused(err) {
-			return err
-		}
 	}
 	if err := d.Utimes("", e.MTime); err != nil {
 		return err

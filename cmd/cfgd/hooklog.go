@@ -26,7 +26,8 @@ func (s *session) hookWarn(target, words string) {
 	s.toSyslog(syslog.LOG_WARNING, target+": "+words)
 }
 
-// toSyslog hands a line to syslogd(8). Where none runs nobody hears it. With --root nothing of the machine's is touched.
+// toSyslog hands a line to syslogd(8). Without a running syslogd the line is lost. With --root nothing of the
+// machine's is touched.
 func (s *session) toSyslog(severity syslog.Priority, words string) {
 	if s.root != "" {
 		return

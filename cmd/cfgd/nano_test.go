@@ -138,7 +138,7 @@ func (s *server) boot() string {
 	s.Helper()
 	_, d := s.table()
 	loads := func(int) bool { return true }
-	next := map[string]func() int{"MBR": func() int { return disktest.Boot0(d) }, "GPT": func() int { return disktest.GPTBoot(d, loads) }}[s.scheme]()
+	next := map[string]func() int{"MBR": func() int { return disktest.Boot0(d, loads) }, "GPT": func() int { return disktest.GPTBoot(d, loads) }}[s.scheme]()
 	if s.scheme == "GPT" {
 		disktest.RCGPTBoot(d)
 	}

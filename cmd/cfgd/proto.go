@@ -279,16 +279,32 @@ func (s *session) protoPrune(c *cli.Context) error {
 		return fmt.Errorf("%s: %w; nothing was destroyed", p.Name, err)
 	}
 	all = slices.DeleteFunc(all, func(x jailhooks.Snapshot) bool { return !x.Numbered() }) // others are none of cfgd's
-	for i, x := range all {
-		reason := cmp.Or(why(x.Name), inUse[x.Name])
+	reason := func(i int) string {
 		if i >= len(all)-c.Int("keep") {
-			reason = fmt.Sprintf("among the newest %d", c.Int("keep"))
+			return fmt.Sprintf("among the newest %d", c.Int("keep"))
 		}
-		if err := s.pruneOne(c, p, snaps, x.Name, reason); err != nil {
-			return fmt.Errorf("%s@%s: %w", p.Name, x.Name, err)
+		return cmp.Or(why(all[i].Name), inUse[all[i].Name])
+	}
+	one := func(i int) error { return s.pruneOne(c, p, snaps, all[i].Name, reason(i)) }
+	return s.pruneEach(all, one, p.Name)
+}
+
+// pruneEach goes through all snapshots, whatever happens to one: 2 where it happened to all, 3 where to some.
+func (s *session) pruneEach(all []jailhooks.Snapshot, prune func(i int) error, proto string) error {
+	failed := 0
+	for i := range all {
+		if err := prune(i); err != nil {
+			failed++
+			s.complain(proto+"@"+all[i].Name, err)
 		}
 	}
-	return nil
+	switch {
+	case failed == 0:
+		return nil
+	case failed < len(all):
+		return errSome
+	}
+	return fmt.Errorf("%s: no snapshot could be pruned", proto)
 }
 
 func (s *session) pruneOne(c *cli.Context, p *config.Prototype, snaps jailhooks.Snapshots, name, reason string) error {

@@ -157,8 +157,8 @@ func (s *session) targetFacts(ctx context.Context, t *config.Target, st watcher.
 	if r != nil && r.View != nil {
 		left := map[string]bool{}
 		for _, k := range r.Kept {
-			left[k.Path] = true
-			if k.Class == config.Report {
+			if k.Class == config.Report { // what else is kept back could not be read, and is unsaved
+				left[k.Path] = true
 				x.NotSaved = append(x.NotSaved, k.Path)
 			}
 		}

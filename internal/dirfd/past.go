@@ -2,6 +2,7 @@ package dirfd
 
 import (
 	"errors"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,10 +20,21 @@ func (n named) stat() (Stat, error) {
 	return n.dir.Stat(n.name)
 }
 
-// hooked runs do after asking the hook. A flag of chflags(2) that forbids the change is taken away for it,
-// and put back where what had it is still there: cfgd keeps flags, and so has to work past them, be they
-// those of a file, of what it replaces, or of the directories that hold both. Also is the second name of a
-// rename or link.
+// hooked runs do after asking the hook. If a flag of chflags(2) forbids the change, hooked clears the flag,
+// makes the change, and sets the flag again on what had it, if that is still there. It does so for the file
+// itself, for the file that a rename replaces, and for the directories that hold them. also is the second
+// name of a rename or link.
+//
+// A kill, or a crash of the machine, between the two leaves the flag cleared, and nothing remembers it. An
+// interrupted populate is begun anew and sets all flags from what is saved. A restore that is run again sets
+// them as well. In cfg no file has flags: they stand in the manifest. Otherwise, in a live tree in a
+// directory that stays, the next scan finds a flag less, and a save takes it for an edit, which cfgd log
+// shows and cfgd restore undoes.
+//
+// Somebody may rename things in the directory meanwhile. Names are looked up in an open directory and never
+// followed; what is mounted there is left alone, as it is no part of the tree; a flag is set again only on
+// the inode that had it. Between the last look and chflags(2) a name can still be given to another file of
+// the same directory: only to one without such flags, which forbid that.
 func (d *Dir) hooked(op Op, name string, do func() error, also ...named) error {
 	err := d.once(op, name, do)
 	if !errors.Is(err, unix.EPERM) || op.Kind == "flags" {
@@ -44,9 +56,10 @@ func (d *Dir) once(op Op, name string, do func() error) error {
 	return nil
 }
 
-// flagged is something whose flags were taken away.
+// flagged is something whose flags were cleared.
 type flagged struct {
 	named
+	ino   uint64
 	flags uint32
 }
 
@@ -59,13 +72,13 @@ func (d *Dir) pastFlags(op Op, name string, do func() error, refused error, also
 		}
 		for _, p := range places {
 			st, err := p.stat()
-			if err != nil || st.Flags&bindingFlags == 0 {
+			if err != nil || st.Flags&bindingFlags == 0 || !p.inside(st) {
 				continue
 			}
 			if err := p.dir.SetFlags(p.name, st.Flags&^bindingFlags); err != nil {
 				return errors.Join(err, putBack(cleared))
 			}
-			cleared = append(cleared, flagged{p, st.Flags})
+			cleared = append(cleared, flagged{p, st.Ino, st.Flags})
 		}
 	}
 	if len(cleared) == 0 {
@@ -94,9 +107,24 @@ func remaining(cleared []flagged, op Op, from named, also []named) (left []flagg
 	return left
 }
 
+// inside reports whether a file is on the filesystem of the directory that it was found in, and not the root
+// of another, mounted there.
+func (n named) inside(st Stat) bool {
+	dir, err := n.dir.Self()
+	return err == nil && dir.Dev == st.Dev
+}
+
+// putBack sets the flags again on what had them.
 func putBack(cleared []flagged) (err error) {
 	for _, c := range cleared {
-		err = errors.Join(err, c.dir.SetFlags(c.name, c.flags))
+		now, e := c.stat()
+		switch {
+		case errors.Is(e, fs.ErrNotExist), e == nil && (now.Ino != c.ino || !c.inside(now)):
+			continue // somebody took it away
+		case e == nil:
+			e = c.dir.SetFlags(c.name, c.flags)
+		}
+		err = errors.Join(err, e)
 	}
 	return err
 }

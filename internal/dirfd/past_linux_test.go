@@ -248,3 +248,43 @@ func TestRemoveTree(t *testing.T) {
 		t.Errorf("left %v, %v", names, err)
 	}
 }
+
+// Somebody who renames things in the directory between the clearing of a flag and its return gets it on no
+// other file, and the change's own outcome stands.
+func TestPutBackByInode(t *testing.T) {
+	t.Parallel()
+	for _, flags := range allFlags[:6] {
+		for _, stays := range []bool{true, false} {
+			dir := t.TempDir()
+			at := func(p string) string { return filepath.Join(dir, p) }
+			err := errors.Join(os.WriteFile(at("file"), nil, 0o600), os.WriteFile(at("other"), nil, 0o600))
+			if err != nil {
+				t.Fatal(err)
+			}
+			k := &kernel{flags: map[string]uint32{"file": flags}}
+			swapping := func(op Op) error {
+				if op.Kind == "chown" && k.flags["file"] == 0 && !stays {
+					err := errors.Join(os.Remove(at("file")), os.Rename(at("other"), at("file")))
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				return k.hook(op)
+			}
+			d, err := Open(dir, swapping)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.flags = func(path string) uint32 { return k.flags[path] }
+			err = d.Chown("file", uint32(os.Geteuid()), uint32(os.Getegid()))
+			d.Close()
+			want := flags
+			if !stays && flags&(immutable|appendOnly) != 0 {
+				want = 0
+			}
+			if err != nil || k.flags["file"] != want {
+				t.Errorf("%s, stays %v: %v, %x, want %x", FlagNames(flags), stays, err, k.flags["file"], want)
+			}
+		}
+	}
+}

@@ -23,8 +23,8 @@ type Xattr struct {
 // more, which nothing else could.
 const maxXattr = 64 << 10
 
-// Xattrs returns the kept attributes of the open file, sorted by name. An error comes with those that could be
-// read.
+// Xattrs returns the kept attributes of the open file, sorted by name. An error comes with those that could
+// be read.
 func (f *File) Xattrs() ([]Xattr, error) {
 	x, err := xattrs(f.fd)
 	if err != nil && err != ErrNoXattr {
@@ -47,13 +47,35 @@ func (d *Dir) Xattrs() ([]Xattr, error) {
 // permission to write the file.
 func (f *File) SetXattr(x Xattr) error {
 	op := Op{Kind: "xattr", To: x.Name, Data: x.Value}
-	return f.change(op, func() error { return unix.Fsetxattr(f.fd, x.Name, x.Value, 0) })
+	return f.change(op, func() error { return setXattr(f.fd, x) })
 }
 
 // SetXattr sets one attribute of the directory itself.
 func (d *Dir) SetXattr(x Xattr) error {
 	op := Op{Kind: "xattr", Path: d.path, To: x.Name, Data: x.Value}
-	return d.hooked(op, "", func() error { return unix.Fsetxattr(d.fd, x.Name, x.Value, 0) })
+	return d.hooked(op, "", func() error { return setXattr(d.fd, x) })
+}
+
+// errNoXattrRoom says that a file has no room for an attribute, though its filesystem has.
+var errNoXattrRoom = errors.New("the file's other attributes leave no room for it")
+
+// roomForXattrs is how much a filesystem has free, in bytes, if it was not what an attribute lacked room in:
+// more than all attributes of a file can take.
+const roomForXattrs = 1 << 20
+
+// setXattr tells the two meanings of ENOSPC apart. UFS2 says it of an attribute area that is full, of two
+// blocks (ffs_setextattr in ufs/ffs/ffs_vnops.c), and ext4 of one block; and both of a filesystem that is
+// full.
+func setXattr(fd int, x Xattr) error {
+	err := unix.Fsetxattr(fd, x.Name, x.Value, 0)
+	if err != unix.ENOSPC {
+		return err
+	}
+	var st unix.Statfs_t
+	if again(func() error { return unix.Fstatfs(fd, &st) }) == nil && spaceOf(&st).Free >= roomForXattrs {
+		return fmt.Errorf("%w: %w", errNoXattrRoom, err)
+	}
+	return err
 }
 
 // RemoveXattr removes one attribute of the directory itself; one that is not there is no error.
@@ -77,10 +99,10 @@ func KeptXattr(name string) bool {
 func NoXattr(err error) bool { return errors.Is(err, ErrNoXattr) }
 
 // XattrRefused reports whether an error of SetXattr says that the filesystem can't hold this attribute, or
-// none. It is told by its number alone. ENOSPC is one of them: filesystems have a place of fixed size for a
-// file's attributes, and say by it that this one is full.
+// none. It is told by its number alone, and ENOSPC by the room that the filesystem has.
 func XattrRefused(err error) bool {
-	return slices.ContainsFunc(refused, func(no unix.Errno) bool { return errors.Is(err, no) })
+	isErr := func(no unix.Errno) bool { return errors.Is(err, no) }
+	return errors.Is(err, errNoXattrRoom) || slices.ContainsFunc(refused, isErr)
 }
 
 // xattrsTooLarge says that attributes are larger than what is kept of one file.

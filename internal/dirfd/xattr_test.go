@@ -94,7 +94,7 @@ func TestXattrRefused(t *testing.T) {
 	tr := newTree(t)
 	for err, want := range map[error]bool{
 		unix.EOPNOTSUPP: true, tr.fail("xattr", "x", unix.EOPNOTSUPP): true,
-		unix.ENOSPC: true, unix.E2BIG: true, unix.ERANGE: true, unix.EINVAL: true, unix.EROFS: false, unix.EDQUOT: false, unix.EACCES: false, unix.EIO: false, nil: false, ErrNoXattr: false,
+		unix.ENOSPC: false, unix.E2BIG: true, unix.ERANGE: true, unix.EINVAL: true, unix.EROFS: false, unix.EDQUOT: false, unix.EACCES: false, unix.EIO: false, nil: false, ErrNoXattr: false,
 	} {
 		if got := XattrRefused(err); got != want {
 			t.Errorf("%v: %v", err, got)
@@ -174,7 +174,8 @@ func FuzzSplitNames(f *testing.F) {
 // One attribute that can't be read is named, and keeps none of the others from being read.
 func TestReadXattrs(t *testing.T) {
 	t.Parallel()
-	for bad, err := range map[string]error{"user.gone": errNoAttr, "user.long": nil, "user.\nbroken": unix.EIO, "": nil} {
+	bads := map[string]error{"user.gone": errNoAttr, "user.long": nil, "user.\nbroken": unix.EIO, "": nil}
+	for bad, err := range bads {
 		all, got := readXattrs([]string{"user.z", "user.a", bad}, func(name string, b []byte) (int, error) {
 			switch {
 			case name != bad:
@@ -187,7 +188,8 @@ func TestReadXattrs(t *testing.T) {
 		if !sameXattrs(all, []Xattr{{"user.a", []byte("v")}, {"user.z", []byte("v")}}) {
 			t.Errorf("%q: %q", bad, all)
 		}
-		if wrong := err != errNoAttr; wrong != (got != nil) || wrong && !strings.Contains(got.Error(), fmt.Sprintf("%q", bad)) {
+		wrong, name := err != errNoAttr, fmt.Sprintf("%q", bad)
+		if wrong != (got != nil) || wrong && !strings.Contains(got.Error(), name) {
 			t.Errorf("%q: %v", bad, got)
 		}
 	}
@@ -233,6 +235,31 @@ func TestXattrsTooLarge(t *testing.T) {
 		}
 		if fit, over := FitXattrs(all); len(over) > 0 || !sameXattrs(fit, all) {
 			t.Errorf("%v: what was kept does not fit: %q", c.sizes, over)
+		}
+	}
+}
+
+// An attribute for which a file has no room is refused like one that the filesystem does not take: a
+// filesystem that has room is not full.
+func TestXattrWithoutRoom(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t)
+	f, err := tr.Create("new")
+	tr.must(err)
+	defer f.Close()
+	d, err := tr.Dir.Dir("dir")
+	tr.must(err)
+	defer d.Close()
+	for what, set := range map[string]func(Xattr) error{"file": f.SetXattr, "directory": d.SetXattr} {
+		err := error(nil)
+		for i := 0; err == nil && i < 64; i++ {
+			err = set(Xattr{fmt.Sprintf("user.%02d", i), bytes.Repeat([]byte("v"), 3000)})
+		}
+		switch {
+		case err == nil:
+			t.Skip("this filesystem has room for all")
+		case !XattrRefused(err):
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 }

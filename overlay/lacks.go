@@ -1,0 +1,61 @@
+package overlay
+
+import (
+	"slices"
+
+	"cfgd/internal/pathname"
+)
+
+// lack is what the live filesystem refused of a file or directory when it was populated: attributes that do
+// not fit on a memory disk of small blocks, flags that ZFS has not. It is no edit that live lacks them. So a
+// scan of live is given them from the saved tree, as long as the same file stands there.
+type lack struct {
+	pathname.JSON
+	Ino   uint64   `json:"ino"`
+	Names [][]byte `json:"names,omitempty"` // of attributes
+	Flags uint32   `json:"flags,omitempty"`
+}
+
+func (l *lack) refused(name string) { l.Names = append(l.Names, []byte(name)) }
+
+// lend is a scan of live with what live can't hold. The same scan gives the same tree.
+func (c *compared) lend(t *Tree, lacks []lack) *Tree {
+	if len(lacks) == 0 {
+		return t
+	}
+	if c.scanned != t {
+		c.scanned, c.lent = t, t.with(lacks, c.saved())
+	}
+	return c.lent
+}
+
+func (t *Tree) with(lacks []lack, saved *Tree) *Tree {
+	byIno := map[uint64][]lack{} // a file may lack flags and attributes, and has as many paths as names
+	for _, l := range lacks {
+		byIno[l.Ino] = append(byIno[l.Ino], l)
+	}
+	out := *t
+	out.Entries = slices.Clone(t.Entries)
+	for i := range out.Entries {
+		e := &out.Entries[i]
+		for _, l := range byIno[e.stamp.ino] {
+			l.lend(e, saved)
+		}
+	}
+	return &out
+}
+
+// lend gives an entry what it lacks, if it is the file that lacks it, or another name of it.
+func (l *lack) lend(e *Entry, saved *Tree) {
+	path, err := l.Name()
+	s, ok := saved.Get(e.Path)
+	if err != nil || path != e.Path && e.stamp.nlink < 2 || !ok || s.Kind != e.Kind {
+		return
+	}
+	var names []string
+	for _, n := range l.Names {
+		names = append(names, string(n))
+	}
+	e.Flags |= s.Flags & l.Flags
+	e.Xattrs = withXattrs(e.Xattrs, s.Xattrs, names)
+}
