@@ -341,6 +341,26 @@ func TestUnrescueMakesParents(t *testing.T) {
 	b.settled()
 }
 
+// What a save never looks at is not brought back, and is named.
+func TestUnrescueLeavesTopNames(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, etc)
+	b.populate()
+	var members []member
+	for name := range topNames {
+		if name != metaName {
+			members = append(members, member{name + "/x", tar.TypeReg, "x", nil})
+		}
+	}
+	before := b.shape("jail/etc")
+	r, err := b.o.Unrescue(t.Context(), archiveOf(t, members...), "")
+	b.must(err)
+	if len(r.Left) != len(members) || len(r.Changes) > 0 {
+		t.Errorf("%v, %s", r.Left, paths(r.Changes))
+	}
+	b.same(before, b.shape("jail/etc"))
+}
+
 // An attribute that can't be set stops nothing, and is named; nor is it said of the others.
 func TestUnrescueNamesAttributes(t *testing.T) {
 	t.Parallel()

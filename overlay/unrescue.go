@@ -204,6 +204,10 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 	if err := pathname.Valid(e.Path); err != nil {
 		return err
 	}
+	if top, _, _ := strings.Cut(e.Path, "/"); topNames[top] {
+		x.left = append(x.left, Kept{e.Path, config.Report, top + " is no part of what is saved"})
+		return nil
+	}
 	switch h.Typeflag {
 	case tar.TypeReg:
 		e.Kind, e.Size, e.Digest = dirfd.KindFile, int64(len(b)), sumOf(b)
