@@ -183,7 +183,10 @@ func TestFlagsStandInTheManifest(t *testing.T) {
 func crowd(t *testing.T, full string) {
 	t.Helper()
 	for i := range 300 {
-		setXattr(t, full, fmt.Sprintf("user.%04d%s", i, strings.Repeat("x", 240)), "")
+		name := fmt.Sprintf("user.%04d%s", i, strings.Repeat("x", 240))
+		if err := unix.Lsetxattr(full, name, nil, 0); err != nil {
+			t.Skipf("this filesystem holds fewer: %v", err)
+		}
 	}
 	if _, err := unix.Llistxattr(full, make([]byte, 1<<20)); err == nil {
 		t.Skip("this system lists as many attributes as there are")
