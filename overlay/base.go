@@ -83,7 +83,7 @@ func (b *Base) fill(e *Entry) error {
 	x, err := f.Xattrs()
 	e.Xattrs = packXattrs(x)
 	if err != nil && !dirfd.NoXattr(err) {
-		e.Unlisted = unlisted(err)
+		e.Unlisted, e.Excess = unlisted(err), dirfd.XattrsTooLarge(err)
 	}
 	return nil
 }

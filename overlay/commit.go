@@ -72,7 +72,7 @@ func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest
 	if err := s.noteRefused(tmp, next, steps); err != nil {
 		return nil, err
 	}
-	if old != nil && old.Generation < next.Generation {
+	if old != nil && old.Generation > 0 && old.Generation < next.Generation { // 0 is a store that is new
 		if err := s.keepManifest(tmp, old); err != nil { // 3: generations
 			return nil, err
 		}
@@ -85,7 +85,7 @@ func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest
 	if err := tmp.Sync(); err != nil { // 5
 		return nil, err
 	}
-	text, err := encodeJournal(steps)
+	text, err := readableJournal(steps)
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +106,11 @@ func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest
 }
 
 func (s *Store) stageManifest(tmp *dirfd.Dir, next *Manifest) ([]step, error) {
-	text, err := next.Encode()
+	text, err := next.readable()
 	if err != nil {
+		return nil, err
+	}
+	if err := fits("list of removals", next.removedText(), maxManifest); err != nil {
 		return nil, err
 	}
 	if err := writeSynced(tmp, manifestFile, text); err != nil {
@@ -121,9 +124,9 @@ func (s *Store) stageManifest(tmp *dirfd.Dir, next *Manifest) ([]step, error) {
 
 // keepManifest puts the manifest of a generation that ends into generations/.
 func (s *Store) keepManifest(tmp *dirfd.Dir, m *Manifest) error {
-	text, err := m.Encode()
+	text, err := m.readable()
 	if err != nil {
-		return err
+		return fmt.Errorf("generation %d: %w", m.Generation, err)
 	}
 	const name = "generation"
 	if err := writeSynced(tmp, name, text); err != nil {

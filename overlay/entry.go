@@ -58,6 +58,9 @@ type Entry struct {
 	Unread string
 	// Unlisted says why not all extended attributes are known. Xattrs has those that are.
 	Unlisted string
+	// Excess says that Unlisted is a matter of size alone: the attributes that are not known are larger than what is
+	// kept of a file or tree. Nothing but removing them mends that.
+	Excess bool
 
 	stamp stamp
 }
@@ -229,10 +232,10 @@ func (t *Tree) readable(saved *Tree) *Tree {
 		if e.Unlisted == "" {
 			continue
 		}
-		if s, ok := saved.Get(e.Path); ok && e.Xattrs == "" && s.Kind == e.Kind {
+		if s, ok := saved.Get(e.Path); ok && e.Xattrs == "" && s.Kind == e.Kind && !e.Excess {
 			e.Xattrs = s.Xattrs
 		}
-		e.Unlisted = ""
+		e.Unlisted, e.Excess = "", false
 	}
 	return &out
 }

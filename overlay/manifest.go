@@ -242,10 +242,11 @@ func parseNanos(s string) (int64, error) {
 	sec, frac, ok := bytes.Cut([]byte(s), []byte("."))
 	a, err1 := strconv.ParseInt(string(sec), 10, 64)
 	b, err2 := strconv.ParseUint(string(frac), 10, 32)
-	if !ok || len(frac) != 9 || err1 != nil || err2 != nil || a > 1<<33 || a < -(1<<33) {
-		return 0, fmt.Errorf("time %q: not seconds.nanoseconds", s)
+	n := a*1e9 + int64(b)
+	if !ok || len(frac) != 9 || err1 != nil || err2 != nil || formatNanos(n) != s && n != 0 {
+		return 0, fmt.Errorf("time %q: not seconds.nanoseconds", s) // or beyond what 64 bits hold
 	}
-	return a*1e9 + int64(b), nil
+	return n, nil
 }
 
 // ErrManifest is the error for a manifest that is torn, forged or of a newer format.

@@ -42,6 +42,9 @@ func (o *Overlay) WriteTrial(ctx context.Context, b []byte) error {
 		return err
 	}
 	defer s.Close()
+	if err := fits("note", b, maxNote); err != nil {
+		return err
+	}
 	if s.ReadOnly {
 		return fmt.Errorf("cfg %s: %w", o.Target.Cfg, ErrReadOnly)
 	}

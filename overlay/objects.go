@@ -122,7 +122,7 @@ func (s *Store) object(d Digest, size int64) (b []byte, err error) {
 func (s *Store) keepOld(tmp *dirfd.Dir, paths []string) error {
 	for _, p := range paths {
 		e, ok := s.Plain.Get(p)
-		if !ok || e.Kind != dirfd.KindFile || e.Unread != "" {
+		if !ok || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.most() {
 			continue
 		}
 		open := func() (io.ReadCloser, error) { return openFile(s.cfg, p) }
@@ -143,7 +143,7 @@ func (s *Store) keepDefaults(tmp *dirfd.Dir, m *Manifest) error {
 		defs = append(defs, m.Removals[i].Default)
 	}
 	for _, e := range defs {
-		if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" || s.base == nil {
+		if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.most() || s.base == nil {
 			continue
 		}
 		if now, ok := s.base.Tree.Get(e.Path); !ok || now.Kind != dirfd.KindFile {

@@ -29,7 +29,7 @@ func (p *Plan) Empty() bool {
 // Kept are paths of which a save leaves things as they are, and why.
 type Kept struct {
 	Path   string
-	Class  config.Class // report where the class or size leaves it out; the path's own where it could not be read
+	Class  config.Class // report where the class, or the size of it or its attributes, leaves it out; the path's own where it could not be read
 	Reason string
 }
 
@@ -196,7 +196,8 @@ func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class
 	return "", ""
 }
 
-// keepUnlisted names what is not wholly saved because not all of its attributes could be read.
+// keepUnlisted names what is not wholly saved because not all of its attributes could be read. Those that are too
+// large to be saved are left out by design, as a file larger than max_file is.
 func (w *planner) keepUnlisted(live *Tree) {
 	for i := range live.Entries {
 		e := &live.Entries[i]
@@ -205,6 +206,9 @@ func (w *planner) keepUnlisted(live *Tree) {
 			class = w.class(e.Path)
 		}
 		if class != "" && class != config.Volatile && class != config.Ignore {
+			if e.Excess {
+				class = config.Report
+			}
 			w.kept = append(w.kept, Kept{e.Path, class, e.Unlisted})
 		}
 	}

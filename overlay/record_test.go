@@ -11,3 +11,29 @@ func TestRecordOfOlderForm(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// A record that does not say which live tree it is of, as an older program wrote it for an ordinary user of FreeBSD, is
+// no reason to lose that tree: it is taken over, with what was not saved in it.
+func TestRecordOfNoDevice(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, etc)
+	b.populate()
+	b.edit("rc.conf", "one\n")
+	b.save()
+	b.edit("hosts", "unsaved\n")
+	r, err := b.o.Record()
+	b.must(err)
+	r.Identity = "0.0/2.0/1764296193.5"
+	b.must(b.o.WriteRecord(r))
+	if _, err := b.o.Save(t.Context(), SaveOptions{}); !errors.Is(err, ErrNotPopulated) {
+		t.Errorf("a save: %v", err)
+	}
+	taken, err := b.o.AdoptLive(t.Context())
+	b.must(err)
+	if taken.Already || len(taken.Changes) > 0 {
+		t.Errorf("%+v", taken)
+	}
+	if s := b.save(); len(s.Saved) != 1 || s.Saved[0].Path != "hosts" || b.read("jail/cfg/hosts") != "unsaved\n" {
+		t.Errorf("saved %s", paths(s.Saved))
+	}
+}

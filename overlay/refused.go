@@ -34,7 +34,7 @@ func (m *Manifest) complete(e, from *Entry, noXattrs bool) {
 	e.Flags = from.Flags
 	switch names := m.Refused[e.Path]; {
 	case noXattrs, e.Unlisted != "":
-		e.Xattrs, e.Unlisted = from.Xattrs, ""
+		e.Xattrs, e.Unlisted, e.Excess = from.Xattrs, "", false
 	case names != "" && e.Kind == from.Kind:
 		e.Xattrs = withXattrs(e.Xattrs, from.Xattrs, strings.Split(names, "\x00"))
 	}

@@ -42,7 +42,7 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 	if base, err := o.base(ctx); err == nil {
 		defaults = base.Tree
 	}
-	a := archive{w: tar.NewWriter(w), live: live}
+	a := archive{w: tar.NewWriter(w), live: live, seen: !t.NoXattrs}
 	for _, k := range t.unseen() {
 		a.missed = append(a.missed, fmt.Errorf("%s: %s", pathname.Quote(k.Path), k.Reason))
 	}
@@ -67,6 +67,8 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 type archive struct {
 	w       *tar.Writer
 	live    *dirfd.Dir
+	seen    bool // live can have attributes
+	bytes   int64
 	n       int
 	removed strings.Builder
 	left    strings.Builder
@@ -95,9 +97,18 @@ func (a *archive) add(c Change) error {
 		a.missed = append(a.missed, err)
 		return nil
 	}
-	h, err := tarHeader(c.New, len(content))
+	if a.bytes += int64(len(content)); a.bytes > maxArchive {
+		a.bytes -= int64(len(content))
+		err := fmt.Errorf("%s: more than the %d MiB of contents that an archive takes", pathname.Quote(c.Path), maxArchive>>20)
+		a.missed = append(a.missed, err)
+		return nil
+	}
+	h, over, err := tarHeader(c.New, len(content), a.seen)
 	if err != nil {
 		return err
+	}
+	for _, name := range over {
+		a.left.WriteString(pathname.Quote(c.Path) + " its extended attribute " + pathname.Quote(name) + ": too large for an archive\n")
 	}
 	a.n++
 	return a.write(h, content)
@@ -141,15 +152,15 @@ func (a *archive) end() (int, error) {
 	return a.n, errors.Join(a.missed...)
 }
 
-func tarHeader(e *Entry, size int) (*tar.Header, error) {
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: e.Path, Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID), Size: int64(size), ModTime: time.Unix(0, e.MTime)}
+// tarHeader is an entry's header, and the names of the attributes that it has no room for.
+func tarHeader(e *Entry, size int, seen bool) (h *tar.Header, over []string, err error) {
+	h = &tar.Header{Typeflag: tar.TypeReg, Name: e.Path, Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID), Size: int64(size), ModTime: time.Unix(0, e.MTime)}
 	switch e.Kind {
 	case dirfd.KindDir:
 		h.Typeflag, h.Name = tar.TypeDir, e.Path+"/"
 	case dirfd.KindSymlink:
 		h.Typeflag, h.Linkname = tar.TypeSymlink, e.Link
 	}
-	var err error
-	h.PAXRecords, err = records(e)
-	return h, err
+	h.PAXRecords, over, err = records(e, seen && e.Kind != dirfd.KindSymlink && e.Unlisted == "")
+	return h, over, err
 }

@@ -4,12 +4,15 @@ import (
 	"archive/tar"
 	"cmp"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
 
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 )
 
 // The records of pax(1) by which tar(1) of FreeBSD knows flags and attributes; GNU's knows the attributes.
@@ -21,53 +24,96 @@ const (
 	encodedRecord = "LIBARCHIVE.xattr."
 )
 
-// records are what a header of tar(5) has no field for; nil for none.
-func records(e *Entry) (map[string]string, error) {
+// An entry without attributes has a comment of pax(1) that says so: an older cfgd left out attributes whether there
+// were any or not. No tar(1) minds it.
+const (
+	commentRecord = "comment"
+	noXattrs      = "no extended attributes"
+)
+
+// maxRecords bounds the records of one header in bytes. archive/tar takes up to 1 MiB, a long name or link with it.
+const maxRecords = 512 << 10
+
+// records are what a header of tar(5) has no field for; nil for none. Attributes that have no room in it are left out:
+// their names are over. seen says that the entry's attributes are known.
+func records(e *Entry, seen bool) (r map[string]string, over []string, err error) {
 	x, err := unpackXattrs(e.Xattrs)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", e.Path, err)
+		return nil, nil, fmt.Errorf("%s: %w", e.Path, err)
 	}
-	if len(x) == 0 && e.Flags == 0 {
-		return nil, nil
+	if len(x) == 0 && e.Flags == 0 && !seen {
+		return nil, nil, nil
 	}
-	r := map[string]string{}
+	r = map[string]string{}
+	if len(x) == 0 && seen {
+		r[commentRecord] = noXattrs
+	}
 	if flags := dirfd.FlagNames(e.Flags); flags != "" {
 		r[flagsRecord] = flags
 	}
+	size := 0
 	for _, a := range x {
+		key, value := xattrRecord+a.Name, string(a.Value)
 		if strings.Contains(a.Name, "=") || len(a.Value) == 0 {
-			name := strings.ReplaceAll(url.QueryEscape(a.Name), "+", "%20")
-			r[encodedRecord+name] = cmp.Or(base64.StdEncoding.EncodeToString(a.Value), "=")
+			key = encodedRecord + strings.ReplaceAll(url.QueryEscape(a.Name), "+", "%20")
+			value = cmp.Or(base64.StdEncoding.EncodeToString(a.Value), "=")
+		}
+		const frame = 16 // the record's length in digits, a blank, an equals sign and a line break
+		if n := frame + len(key) + len(value); size+n <= maxRecords {
+			r[key], size = value, size+n
 			continue
 		}
-		r[xattrRecord+a.Name] = string(a.Value)
+		over = append(over, a.Name)
 	}
-	return r, nil
+	return r, over, nil
 }
 
-// dress gives an entry what a header's records say. Attributes that are no part of a file are left out.
-func dress(e *Entry, h *tar.Header) error {
+// dress gives an entry what a header's records say. What is no attribute that a file can have here is left out, and
+// each is told of.
+func dress(e *Entry, h *tar.Header) (left []string) {
 	e.Flags = dirfd.ParseFlags(h.PAXRecords[flagsRecord])
 	var x []dirfd.Xattr
-	for key, value := range h.PAXRecords {
-		name, plain := strings.CutPrefix(key, xattrRecord)
-		encoded, ok := strings.CutPrefix(key, encodedRecord)
-		if ok {
-			b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
-			if err != nil {
-				return fmt.Errorf("%s: %w", key, err)
-			}
-			if name, err = url.PathUnescape(encoded); err != nil {
-				return fmt.Errorf("%s: %w", key, err)
-			}
-			value = string(b)
-		}
-		if (plain || ok) && dirfd.KeptXattr(name) {
-			x = append(x, dirfd.Xattr{Name: name, Value: []byte(value)})
+	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) { // the same of two by one name each time
+		a, ok, err := xattrOf(key, h.PAXRecords[key])
+		if err != nil {
+			left = append(left, fmt.Sprintf("%s: %v", pathname.Quote(key), err))
+		} else if ok {
+			x = append(x, a)
 		}
 	}
-	slices.SortFunc(x, func(a, b dirfd.Xattr) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(x, func(a, b dirfd.Xattr) int { return cmp.Compare(a.Name, b.Name) })
 	x = slices.CompactFunc(x, func(a, b dirfd.Xattr) bool { return a.Name == b.Name })
+	x, over := dirfd.FitXattrs(x)
+	for _, name := range over {
+		left = append(left, pathname.Quote(name)+": too large")
+	}
 	e.Xattrs = packXattrs(x)
-	return nil
+	return left
+}
+
+// xattrOf reads a record that is an attribute.
+func xattrOf(key, value string) (x dirfd.Xattr, ok bool, err error) {
+	name, plain := strings.CutPrefix(key, xattrRecord)
+	encoded, other := strings.CutPrefix(key, encodedRecord)
+	switch {
+	case other:
+		b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
+		if err != nil {
+			return x, false, err
+		}
+		if name, err = url.PathUnescape(encoded); err != nil {
+			return x, false, err
+		}
+		value = string(b)
+	case !plain:
+		return x, false, nil
+	}
+	_, own, _ := strings.Cut(name, ".")
+	switch {
+	case !dirfd.KeptXattr(name):
+		return x, false, errors.New("no attribute of those that are saved")
+	case own == "" || len(own) > 255 || strings.IndexByte(name, 0) >= 0:
+		return x, false, errors.New("not the name of an attribute")
+	}
+	return dirfd.Xattr{Name: name, Value: []byte(value)}, true, nil
 }

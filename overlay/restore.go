@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 )
@@ -39,6 +40,7 @@ type Restored struct {
 	Changes    []Change // live before against live after
 	Generation int
 	Released   []string
+	Left       []Kept // what could not be put back: extended attributes
 }
 
 // Restore puts live paths, and all below them, back to a state. From base or a generation it is saved as a new generation.
@@ -101,7 +103,7 @@ func (o *Overlay) restore(ctx context.Context, s *Store, v *View, from From, pat
 	if err := r.run(ctx, live); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	done := &Restored{Changes: r.changes, Generation: s.Manifest.Generation}
+	done := &Restored{Changes: r.changes, Generation: s.Manifest.Generation, Left: r.left}
 	if v, err = o.view(ctx, v.Base, s, LookOptions{}); err != nil {
 		return done, err
 	}
@@ -192,6 +194,15 @@ type restorer struct {
 	changes []Change
 	touched map[string]bool
 	serial  int
+	left    []Kept // attributes that live's filesystem refused
+}
+
+// refused notes the attributes of a path that live's filesystem can't hold. They keep nothing from being put back.
+func (r *restorer) refused(path string) func(name string) {
+	return func(name string) {
+		why := "live's filesystem refuses its extended attribute " + pathname.Quote(name)
+		r.left = append(r.left, Kept{path, config.Report, why})
+	}
 }
 
 // choose lists what differs below the paths, and the directories above them that are missing.
@@ -319,7 +330,7 @@ func (r *restorer) put(d *dirfd.Dir, tmp string, e *Entry) error {
 		return err
 	}
 	defer in.Close()
-	got, err := copyFile(in, d, tmp, e)
+	got, err := copyFileBut(in, d, tmp, e, r.refused(e.Path))
 	if err == nil && got != e.Digest && e.Unread == "" {
 		err = fmt.Errorf("its content is not what was recorded")
 	}
@@ -359,11 +370,11 @@ func (r *restorer) dress(d *dirfd.Dir, path string, e *Entry) error {
 	if path == "" { // of the root no flags and attributes are kept
 		return setDir(d, e)
 	}
-	set := resetDir
+	set := resetDirBut
 	if r.want.NoXattrs { // what is wanted was not seen
-		set = setDir
+		set = setDirBut
 	}
-	if err := set(d, e); err != nil {
+	if err := set(d, e, r.refused(path)); err != nil {
 		return err
 	}
 	if now, err := d.Self(); err != nil || now.Flags == e.Flags {

@@ -133,7 +133,7 @@ func (s *Store) keepSides(tmp *dirfd.Dir, m *Manifest, open reader) error {
 			if was != nil && was.refers(e) {
 				continue // kept when it was new; if it is lost, the rest is not stopped for it
 			}
-			if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" {
+			if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.most() {
 				continue
 			}
 			err := s.keepObject(tmp, e.Digest, func() (io.ReadCloser, error) { return open(e) })

@@ -28,6 +28,9 @@ const (
 
 	maxDepth  = 128 // of directories: one descriptor is held open a level
 	manyDirty = 64  // above it a whole scan is cheaper than picking
+
+	// maxDirPath bounds a directory's path, in bytes: that of a name in it is then one that pathname.Valid takes.
+	maxDirPath = 4096 - 1 - 255
 )
 
 // Names at the top of a tree that are never part of it.
@@ -99,6 +102,7 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 	}
 	s.tree.Skipped = sortSkipped(s.tree.Skipped)
 	s.tree.markUnread()
+	s.tree.boundXattrs()
 	if o.Prev.same(s.tree) {
 		giveBack(s.tree.Entries)
 		return o.Prev, nil // what was computed from it still holds, and an idle daemon keeps one tree and not two
@@ -305,7 +309,7 @@ func (s *scanner) intern(path string) string {
 }
 
 func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth int, all bool) error {
-	if depth >= maxDepth {
+	if depth >= maxDepth || len(e.Path) > maxDirPath {
 		s.skip(e.Path, tooDeep)
 		s.tree.Entries = append(s.tree.Entries, e)
 		return nil
@@ -322,7 +326,7 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 	e.stamp.fresh = e.fresh(s.began)
 	unmoved := prev != nil && prev.still(&e)
 	if unmoved && !(s.Rehash && prev.Unlisted != "") {
-		e.Xattrs, e.Unlisted = prev.Xattrs, prev.Unlisted
+		e.Xattrs, e.Unlisted, e.Excess = prev.Xattrs, prev.Unlisted, prev.Excess
 	} else {
 		s.xattrs(sub, &e)
 	}
@@ -346,7 +350,7 @@ func (s *scanner) xattrs(f interface{ Xattrs() ([]dirfd.Xattr, error) }, e *Entr
 	if dirfd.NoXattr(err) {
 		s.tree.NoXattrs = true
 	} else if err != nil {
-		e.Unlisted = unlisted(err)
+		e.Unlisted, e.Excess = unlisted(err), dirfd.XattrsTooLarge(err)
 	}
 }
 
@@ -355,6 +359,9 @@ func unlisted(err error) string {
 	var at *fs.PathError
 	if errors.As(err, &at) {
 		err = at.Err
+	}
+	if dirfd.XattrsTooLarge(err) {
+		return notAllXattrs + err.Error()
 	}
 	return "its extended attributes can't all be read: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 }
@@ -395,7 +402,7 @@ func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 	case s.NoContent:
 		return true
 	case prev != nil && !s.Rehash && prev.settled(e):
-		e.Digest, e.Xattrs, e.Unlisted = prev.Digest, prev.Xattrs, prev.Unlisted
+		e.Digest, e.Xattrs, e.Unlisted, e.Excess = prev.Digest, prev.Xattrs, prev.Unlisted, prev.Excess
 		return true
 	}
 	err := s.read(d, name, e)

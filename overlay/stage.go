@@ -172,6 +172,11 @@ func makeLink(d *dirfd.Dir, name string, e *Entry) error {
 // copyFile makes a new file with the entry's metadata, but not chflags(1)'s flags, and returns the digest of what it copied.
 // It is on stable storage then.
 func copyFile(in io.Reader, to *dirfd.Dir, name string, e *Entry) (Digest, error) {
+	return copyFileBut(in, to, name, e, nil)
+}
+
+// copyFileBut is copyFile, and says which attributes the filesystem refused.
+func copyFileBut(in io.Reader, to *dirfd.Dir, name string, e *Entry, refused func(name string)) (Digest, error) {
 	out, err := to.Create(name)
 	if err != nil {
 		return Digest{}, err
@@ -183,7 +188,7 @@ func copyFile(in io.Reader, to *dirfd.Dir, name string, e *Entry) (Digest, error
 		return got, err
 	}
 	h.Sum(got[:0])
-	if err := setFile(out, e); err != nil {
+	if err := setFile(out, e, refused); err != nil {
 		return got, err
 	}
 	if err := to.Utimes(name, e.MTime); err != nil {
@@ -196,13 +201,13 @@ func copyFile(in io.Reader, to *dirfd.Dir, name string, e *Entry) (Digest, error
 }
 
 // setFile gives a new file its owner, mode and attributes; the owner first, for chown(2) clears setuid.
-func setFile(f *dirfd.File, e *Entry) error {
+func setFile(f *dirfd.File, e *Entry, refused func(name string)) error {
 	if privileged {
 		if err := f.Chown(e.UID, e.GID); err != nil {
 			return err
 		}
 	}
-	return setMode(f, e, nil)
+	return setMode(f, e, refused)
 }
 
 // setXattrs sets attributes, and says of which the filesystem refused.
@@ -253,7 +258,10 @@ func setDirBut(d *dirfd.Dir, e *Entry, refused func(name string)) error {
 
 // resetDir is setDir for a directory that was there before: it loses the attributes that the entry has not. The entry
 // must come from where attributes can be seen.
-func resetDir(d *dirfd.Dir, e *Entry) error {
+func resetDir(d *dirfd.Dir, e *Entry) error { return resetDirBut(d, e, nil) }
+
+// resetDirBut is resetDir, and says which attributes the filesystem refused.
+func resetDirBut(d *dirfd.Dir, e *Entry, refused func(name string)) error {
 	want, err := unpackXattrs(e.Xattrs)
 	if err != nil {
 		return err
@@ -266,5 +274,5 @@ func resetDir(d *dirfd.Dir, e *Entry) error {
 			}
 		}
 	}
-	return setDir(d, e)
+	return setDirBut(d, e, refused)
 }

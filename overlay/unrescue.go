@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 )
@@ -18,9 +19,10 @@ const maxArchive = 256 << 20
 
 // Unrescue brings back into live what an archive of Rescue holds, and saves it as a generation. What the
 // archive lists as removed is removed. Nothing in it is believed: names stay below live, and kinds are file,
-// directory and symbolic link.
+// directory and symbolic link. All of it is read and checked before anything is written. An attribute that can't be
+// one is left out, and told of in Restored.Left.
 func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (done *Restored, err error) {
-	x := &extract{contents: map[Digest][]byte{}, only: []string{}}
+	x := &extract{contents: map[Digest][]byte{}, only: []string{}, unknown: map[string]bool{}}
 	if err := x.read(r); err != nil {
 		return nil, err
 	}
@@ -35,17 +37,23 @@ func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (do
 }
 
 func (o *Overlay) unrescue(ctx context.Context, s *Store, v *View, x *extract, message string) (*Restored, error) {
-	rs := &restorer{want: x.over(v.Live), read: x.open, touched: map[string]bool{}}
+	if err := x.addParents(v.Live); err != nil {
+		return nil, fmt.Errorf("archive: %w; nothing was changed", err)
+	}
+	rs := &restorer{want: x.over(v.Live), read: x.open, touched: map[string]bool{}, left: x.left}
 	rs.choose(v, x.only)
 	live, err := o.OpenLive()
 	if err != nil {
 		return nil, err
 	}
 	defer live.Close()
+	if err := rs.fits(live); err != nil {
+		return nil, fmt.Errorf("bring back: %w; nothing was changed", err)
+	}
 	if err := rs.run(ctx, live); err != nil {
 		return nil, fmt.Errorf("bring back: %w", err)
 	}
-	done := &Restored{Changes: rs.changes, Generation: s.Manifest.Generation}
+	done := &Restored{Changes: rs.changes, Generation: s.Manifest.Generation, Left: rs.left}
 	if v, err = o.view(ctx, v.Base, s, LookOptions{}); err != nil {
 		return done, err
 	}
@@ -63,6 +71,9 @@ type extract struct {
 	only     []string // all paths that it is about
 	contents map[Digest][]byte
 	bytes    int64
+	left     []Kept          // attributes that can't be brought back
+	unknown  map[string]bool // entries that say nothing of attributes
+	marked   bool            // entries without attributes say so
 }
 
 func (x *extract) read(r io.Reader) error {
@@ -86,15 +97,93 @@ func (x *extract) read(r io.Reader) error {
 			return fmt.Errorf("archive: %s: %w", pathname.Quote(h.Name), err)
 		}
 	}
-	slices.SortFunc(x.entries, func(a, b Entry) int { return pathname.Compare(a.Path, b.Path) })
+	return x.check()
+}
+
+// check sorts the entries and sees that they can be a tree.
+func (x *extract) check() error {
+	slices.SortStableFunc(x.entries, func(a, b Entry) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortFunc(x.removed, pathname.Compare)
+	kinds := map[string]dirfd.Kind{}
 	for i := range x.entries {
-		x.only = append(x.only, x.entries[i].Path)
+		e := &x.entries[i]
+		if _, twice := kinds[e.Path]; twice {
+			return fmt.Errorf("archive: %s: in it more than once", pathname.Quote(e.Path))
+		}
+		for p := e.Path; p != ""; p = parentOf(p) {
+			if _, gone := slices.BinarySearchFunc(x.removed, p, pathname.Compare); gone {
+				return fmt.Errorf("archive: %s: listed as removed, and in it", pathname.Quote(e.Path))
+			}
+			if k, ok := kinds[p]; ok && k != dirfd.KindDir {
+				return fmt.Errorf("archive: %s: below a %s", pathname.Quote(e.Path), k)
+			}
+		}
+		kinds[e.Path] = e.Kind
+		x.only = append(x.only, e.Path)
 	}
 	x.only = append(x.only, x.removed...)
 	return nil
 }
 
+// addParents adds the directories that neither the archive nor live has: the archive may be of another base, which
+// had them.
+func (x *extract) addParents(live *Tree) error {
+	known := map[string]bool{}
+	for i := range x.entries {
+		known[x.entries[i].Path] = true
+	}
+	uid, gid := ownIDs()
+	for _, e := range slices.Clone(x.entries) {
+		for p := parentOf(e.Path); p != "" && !known[p]; p = parentOf(p) {
+			known[p] = true
+			if have, ok := live.Get(p); ok && have.Kind != dirfd.KindDir {
+				return fmt.Errorf("%s: %s is a %s in live", pathname.Quote(e.Path), pathname.Quote(p), have.Kind)
+			} else if !ok {
+				x.entries = append(x.entries, Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir, UID: uid, GID: gid, MTime: e.MTime})
+				x.only = append(x.only, p)
+			}
+		}
+	}
+	slices.SortFunc(x.entries, func(a, b Entry) int { return pathname.Compare(a.Path, b.Path) })
+	return nil
+}
+
+// fits sees that live has room for what is to be put back, each file beside the one that it replaces.
+func (r *restorer) fits(live *dirfd.Dir) error {
+	space, err := live.Space()
+	if err != nil {
+		return err
+	}
+	block := int64(max(space.Block, 512))
+	size := func(e *Entry) int64 {
+		if e == nil || e.Kind != dirfd.KindFile {
+			return 0
+		}
+		return (e.Size + block - 1) / block * block
+	}
+	var need, most int64
+	for _, c := range r.changes {
+		if c.New == nil || c.What == Type {
+			need -= size(c.Old) // taken away before all else
+		}
+	}
+	for _, c := range r.changes {
+		most = max(most, need+size(c.New))
+		need += size(c.New)
+		if c.New != nil && c.What != Type {
+			need -= size(c.Old)
+		}
+	}
+	if most > 0 && uint64(most) > space.Free {
+		return fmt.Errorf("live: %w: %d KiB are needed and %d KiB are free", ErrNoSpace, (most+1023)/1024, space.Free/1024)
+	}
+	return nil
+}
+
 func (x *extract) member(h *tar.Header, b []byte) error {
+	if (h.Name == RescueLeft || h.Name == RescueRemoved) && h.Typeflag != tar.TypeReg {
+		return errors.New("a list that is no file")
+	}
 	switch h.Name {
 	case RescueLeft:
 		return nil
@@ -115,6 +204,10 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 	if err := pathname.Valid(e.Path); err != nil {
 		return err
 	}
+	if top, _, _ := strings.Cut(e.Path, "/"); topNames[top] {
+		x.left = append(x.left, Kept{e.Path, config.Report, top + " is no part of what is saved"})
+		return nil
+	}
 	switch h.Typeflag {
 	case tar.TypeReg:
 		e.Kind, e.Size, e.Digest = dirfd.KindFile, int64(len(b)), sumOf(b)
@@ -129,18 +222,29 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 	if !privileged {
 		e.UID, e.GID = ownIDs()
 	}
-	if err := dress(&e, h); err != nil {
-		return err
+	for _, why := range dress(&e, h) {
+		x.left = append(x.left, Kept{e.Path, config.Report, "the archive's extended attribute " + why})
 	}
+	none := h.PAXRecords[commentRecord] == noXattrs
+	x.marked = x.marked || none
+	x.unknown[e.Path] = e.Xattrs == "" && !none
 	x.entries = append(x.entries, e)
 	return nil
 }
 
 // over is live with the archive's entries laid over it, and without what it removed.
 func (x *extract) over(live *Tree) *Tree {
-	// An archive of an older program knows no attributes: those of live stay then.
+	// An archive of an older program knows no attributes, one of today not all of a file of which they could not be
+	// read: those of live stay then.
 	known := slices.ContainsFunc(x.entries, func(e Entry) bool { return e.Xattrs != "" })
-	t := Saved(live, &Tree{Entries: x.entries, NoXattrs: !known}, nil)
+	entries := slices.Clone(x.entries)
+	for i := range entries {
+		e := &entries[i]
+		if have, ok := live.Get(e.Path); ok && have.Kind == e.Kind && x.unknown[e.Path] && (x.marked || !known) {
+			e.Xattrs = have.Xattrs
+		}
+	}
+	t := Saved(live, &Tree{Entries: entries}, nil)
 	t.Entries = slices.DeleteFunc(t.Entries, func(e Entry) bool {
 		return slices.ContainsFunc(x.removed, func(p string) bool { return within(e.Path, p) })
 	})

@@ -1,8 +1,11 @@
 package overlay
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"cfgd/internal/dirfd"
@@ -51,4 +54,75 @@ func unpackXattrs(s string) ([]dirfd.Xattr, error) {
 		}
 	}
 	return x, nil
+}
+
+// maxTreeXattrs bounds the attributes of all of a tree, in bytes of the manifest. A file's are bounded by dirfd. An
+// override has its own and its default's, and a conflict three more, so that the manifest stays far below the size
+// up to which it is read.
+const maxTreeXattrs = 1 << 20
+
+// notAllXattrs begins the reason for which not all attributes are saved.
+const notAllXattrs = "not all of its extended attributes are saved: "
+
+// boundXattrs leaves out the attributes of entries that are too many for the tree, in path order.
+func (t *Tree) boundXattrs() {
+	size := 0
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		if e.Xattrs == "" {
+			continue
+		}
+		n := inManifest(e.Xattrs)
+		if size+n <= maxTreeXattrs {
+			size += n
+			continue
+		}
+		e.Xattrs, e.Excess = "", e.Unlisted == "" || e.Excess
+		e.Unlisted = fmt.Sprintf("%sthose of all files are kept up to %d KiB", notAllXattrs, maxTreeXattrs>>10)
+		e.stamp.fresh = true // to be read again: there may be room for them then
+	}
+}
+
+// inManifest is how long attributes are as a string of JSON, in which a quote and a backslash take two bytes.
+func inManifest(packed string) int {
+	return len(packed) + strings.Count(packed, `"`) + strings.Count(packed, `\`)
+}
+
+// XattrChange is an extended attribute that differs.
+type XattrChange struct {
+	Name string
+	What What // Added, Modified or Deleted
+}
+
+// XattrChanges are the attributes in which a change's sides differ, by name: of a path that came all that it has, of one
+// that went none, nor where a tree's filesystem holds none.
+func (v *View) XattrChanges(c Change) (all []XattrChange) {
+	if c.New == nil || v.Base.Tree.NoXattrs || v.Live != nil && v.Live.NoXattrs {
+		return nil
+	}
+	var was []dirfd.Xattr
+	now, err := unpackXattrs(c.New.Xattrs)
+	if c.Old != nil && err == nil {
+		was, err = unpackXattrs(c.Old.Xattrs)
+	}
+	if err != nil { // a scan gives none of which that is so
+		return nil
+	}
+	old := map[string]string{}
+	for _, x := range was {
+		old[x.Name] = string(x.Value)
+	}
+	for _, x := range now {
+		if value, ok := old[x.Name]; !ok {
+			all = append(all, XattrChange{x.Name, Added})
+		} else if value != string(x.Value) {
+			all = append(all, XattrChange{x.Name, Modified})
+		}
+		delete(old, x.Name)
+	}
+	for name := range old {
+		all = append(all, XattrChange{name, Deleted})
+	}
+	slices.SortFunc(all, func(a, b XattrChange) int { return cmp.Compare(a.Name, b.Name) })
+	return all
 }

@@ -229,10 +229,26 @@ func (d *difference) printOne(ctx context.Context, ch overlay.Change, names bool
 	if m.New, err = side(ch.New, d.new, m.Secret, read); err != nil {
 		return err
 	}
+	m.Notes = d.attributes(ch)
 	if words := d.conflict(ch.Path); words != "" {
 		m.Notes = append(m.Notes, words)
 	}
 	return merge.Write(d.out, m, d.context)
+}
+
+var xattrWords = map[overlay.What]string{overlay.Added: "added", overlay.Modified: "changed", overlay.Deleted: "removed"}
+
+// attributes says which extended attributes differ, and why some are not saved. Their values may be secrets and are
+// told by no line of a diff.
+func (d *difference) attributes(ch overlay.Change) []string {
+	var notes []string
+	for _, x := range d.view.XattrChanges(ch) {
+		notes = append(notes, fmt.Sprintf("attribute %s: %s", pathname.Quote(x.Name), xattrWords[x.What]))
+	}
+	if ch.New != nil && ch.New.Unlisted != "" {
+		notes = append(notes, pathname.Plain(ch.New.Unlisted))
+	}
+	return notes
 }
 
 func (d *difference) secret(path string) bool { return !d.secrets && d.target.Classes.Secret(path) }

@@ -56,6 +56,9 @@ func (s *session) printRestored(target string, r *overlay.Restored, saved bool) 
 	for _, p := range r.Released {
 		released[p] = true
 	}
+	for _, k := range r.Left {
+		s.warn(target, fmt.Sprintf("%s is not all put back: %s", pathname.Quote(k.Path), k.Reason))
+	}
 	if s.json {
 		list := []listed{}
 		for _, c := range r.Changes {

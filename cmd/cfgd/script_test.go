@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"cfgd/watcher"
 )
@@ -34,10 +36,16 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "machine": layMachine, "ready": ready, "saved": savedBy, "append": appendLine, "links": links,
-			"change": change,
+			"change": change, "attribute": attribute,
 		},
 		RequireExplicitExec: true,
-		UpdateScripts:       os.Getenv("CFGD_UPDATE_SCRIPTS") != "",
+		Condition: func(cond string) (bool, error) {
+			if cond != "xattrs" {
+				return false, fmt.Errorf("%s: no such condition", cond)
+			}
+			return hasXattrs(), nil
+		},
+		UpdateScripts: os.Getenv("CFGD_UPDATE_SCRIPTS") != "",
 	})
 }
 
@@ -122,6 +130,25 @@ func change(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%s: nothing matches %s", args[0], args[1])
 	}
 	ts.Check(os.WriteFile(name, changed, 0o644))
+}
+
+// attribute NAME ATTRIBUTE [VALUE] sets an extended attribute, or removes it.
+func attribute(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) == 2 {
+		ts.Check(unix.Removexattr(ts.MkAbs(args[0]), args[1]))
+		return
+	}
+	ts.Check(unix.Setxattr(ts.MkAbs(args[0]), args[1], []byte(args[2]), 0))
+}
+
+// hasXattrs reports whether temporary files can have extended attributes.
+func hasXattrs() bool {
+	f, err := os.CreateTemp("", "cfgd-test")
+	if err != nil {
+		return false
+	}
+	defer os.Remove(f.Name())
+	return errors.Join(f.Close(), unix.Setxattr(f.Name(), "user.probe", nil, 0)) == nil
 }
 
 // links NAME TARGET makes a symbolic link to any text.

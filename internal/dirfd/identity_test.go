@@ -28,6 +28,8 @@ func TestPresentIdentity(t *testing.T) {
 		{linux, linux + "1", false}, // the birth time of Linux counts
 		{"dev 5c/2", "dev 5c/2", true},
 		{"dev 5c/2", "dev 5d/2", false},
+		{"0.0/2.0/1764296193.5", "dev 5c/2", false}, // an ordinary user's, of an older program: the device is not known
+		{"0.0/2.0/0.0", "dev 0/2", false},
 		{"of another life", "5c3f1a2b.7d001122/2.1", false},
 		{"", linux, false},
 		{"", "", true},

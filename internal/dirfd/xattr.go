@@ -18,8 +18,9 @@ type Xattr struct {
 	Value []byte
 }
 
-// maxXattr bounds one value, and one list of names: Linux has no larger ones, and UFS2 none of more than two
-// blocks. ZFS has: those are an error, as nothing else could hold them.
+// maxXattr bounds one value, one list of names, and the names and values that are kept of one file: Linux has
+// no larger values, and UFS2 holds for a file no more than two blocks of 32 KiB. ZFS and the tmpfs of Linux hold
+// more, which nothing else could.
 const maxXattr = 64 << 10
 
 // Xattrs returns the kept attributes of the open file, sorted by name. An error comes with those that could
@@ -104,6 +105,48 @@ func XattrRefused(err error) bool {
 	return errors.Is(err, errNoXattrRoom) || slices.ContainsFunc(refused, isErr)
 }
 
+// xattrsTooLarge says that attributes are larger than what is kept of one file.
+type xattrsTooLarge struct {
+	names  []string
+	unread error // why others could not be read
+}
+
+func (e *xattrsTooLarge) Error() string {
+	text := fmt.Sprintf("%q", e.names[:min(len(e.names), 3)])
+	text = strings.Trim(text, "[]")
+	if more := len(e.names) - 3; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	text += fmt.Sprintf(": a file's attributes are kept up to %d KiB in all", maxXattr>>10)
+	if e.unread != nil {
+		text = e.unread.Error() + "\n" + text
+	}
+	return text
+}
+
+func (e *xattrsTooLarge) Unwrap() error { return e.unread }
+
+// XattrsTooLarge reports whether an error of Xattrs says no more than that some attributes are larger than what
+// is kept of one file: all others could be read.
+func XattrsTooLarge(err error) bool {
+	var e *xattrsTooLarge
+	return errors.As(err, &e) && e.unread == nil
+}
+
+// FitXattrs divides attributes, sorted by name, into those that are kept of one file and the names of those that
+// are too large for it.
+func FitXattrs(all []Xattr) (fit []Xattr, over []string) {
+	size := 0
+	for _, x := range all {
+		if n := len(x.Name) + len(x.Value); size+n <= maxXattr {
+			fit, size = append(fit, x), size+n
+			continue
+		}
+		over = append(over, x.Name)
+	}
+	return fit, over
+}
+
 func xattrs(fd int) ([]Xattr, error) {
 	names, err := listXattrs(fd)
 	if err == unix.EOPNOTSUPP {
@@ -116,18 +159,27 @@ func xattrs(fd int) ([]Xattr, error) {
 }
 
 // readXattrs reads the attributes of a list. One that can't be read keeps none of the others from being read;
-// one that was removed since it was listed is left out.
+// one that was removed since it was listed is left out. Those that fit into maxXattr are kept, in the order of
+// their names.
 func readXattrs(names []string, get func(name string, b []byte) (int, error)) (all []Xattr, err error) {
 	slices.Sort(names)
+	var over []string
+	size := 0
 	for _, name := range names {
 		val, e := sized(func(b []byte) (int, error) { return get(name, b) })
+		n := len(name) + len(val)
 		switch {
 		case e == errNoAttr:
+		case e == errTooLong, e == nil && size+n > maxXattr:
+			over = append(over, name)
 		case e != nil:
 			err = errors.Join(err, fmt.Errorf("%q: %w", name, e))
 		default:
-			all = append(all, Xattr{name, val})
+			all, size = append(all, Xattr{name, val}), size+n
 		}
+	}
+	if over != nil {
+		err = &xattrsTooLarge{over, err}
 	}
 	return all, err
 }

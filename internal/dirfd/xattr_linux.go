@@ -9,8 +9,9 @@ import (
 
 const errNoAttr = unix.ENODATA
 
-// refused: EPERM is what an ordinary user is told of security.capability.
-var refused = []unix.Errno{unix.EOPNOTSUPP, unix.EPERM}
+// refused: EPERM is what an ordinary user is told of security.capability. ERANGE and E2BIG tell of
+// a name and a value that are too long, EINVAL of an ACL that is none.
+var refused = []unix.Errno{unix.EOPNOTSUPP, unix.EPERM, unix.E2BIG, unix.ERANGE, unix.EINVAL}
 
 // listXattrs lists the attributes that are part of a file: the user's own, POSIX ACLs and capabilities.
 func listXattrs(fd int) ([]string, error) {

@@ -94,7 +94,7 @@ func TestXattrRefused(t *testing.T) {
 	tr := newTree(t)
 	for err, want := range map[error]bool{
 		unix.EOPNOTSUPP: true, tr.fail("xattr", "x", unix.EOPNOTSUPP): true,
-		unix.ENOSPC: false, unix.EROFS: false, unix.EACCES: false, unix.EIO: false, nil: false, ErrNoXattr: false,
+		unix.ENOSPC: false, unix.E2BIG: true, unix.ERANGE: true, unix.EINVAL: true, unix.EROFS: false, unix.EDQUOT: false, unix.EACCES: false, unix.EIO: false, nil: false, ErrNoXattr: false,
 	} {
 		if got := XattrRefused(err); got != want {
 			t.Errorf("%v: %v", err, got)
@@ -191,6 +191,50 @@ func TestReadXattrs(t *testing.T) {
 		wrong, name := err != errNoAttr, fmt.Sprintf("%q", bad)
 		if wrong != (got != nil) || wrong && !strings.Contains(got.Error(), name) {
 			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
+// What is kept of one file is bounded: what does not fit is named and left out, whatever the filesystem holds.
+func TestXattrsTooLarge(t *testing.T) {
+	t.Parallel()
+	half := maxXattr/2 - 6
+	for _, c := range []struct {
+		sizes     map[string]int // of values; -1 is an EIO
+		kept      string
+		wrong     string // what the error names
+		forgiving bool
+	}{
+		{map[string]int{"user.a": half, "user.b": half}, "user.a user.b", "", false},
+		{map[string]int{"user.a": half, "user.b": half + 1}, "user.a", `"user.b"`, true},
+		{map[string]int{"user.a": half, "user.b": half, "user.c": 0}, "user.a user.b", `"user.c"`, true},
+		{map[string]int{"user.a": maxXattr - 5, "user.b": 1}, "user.b", `"user.a"`, true},
+		{map[string]int{"user.a": maxXattr + 1, "user.b": maxXattr, "user.c": 9 * maxXattr, "user.d": maxXattr, "user.e": maxXattr, "user.z": 1}, "user.z",
+			`"user.a" "user.b" "user.c" and 2 more`, true},
+		{map[string]int{"user.a": maxXattr, "user.b": -1, "user.c": 1}, "user.c", "\"user.b\": input/output error\n\"user.a\"", false},
+	} {
+		var names, kept []string
+		for name := range c.sizes {
+			names = append(names, name)
+		}
+		all, err := readXattrs(names, func(name string, b []byte) (int, error) {
+			if c.sizes[name] < 0 {
+				return -1, unix.EIO
+			}
+			return copy(b, make([]byte, c.sizes[name])), nil
+		})
+		size := 0
+		for _, x := range all {
+			kept, size = append(kept, x.Name), size+len(x.Name)+len(x.Value)
+		}
+		if strings.Join(kept, " ") != c.kept || size > maxXattr || (err != nil) != (c.wrong != "") || XattrsTooLarge(err) != c.forgiving {
+			t.Errorf("%v: kept %q, %v, forgiving %v", c.sizes, kept, err, XattrsTooLarge(err))
+		}
+		if err != nil && !strings.Contains(err.Error(), c.wrong) {
+			t.Errorf("%v: %v, want %s", c.sizes, err, c.wrong)
+		}
+		if fit, over := FitXattrs(all); len(over) > 0 || !sameXattrs(fit, all) {
+			t.Errorf("%v: what was kept does not fit: %q", c.sizes, over)
 		}
 	}
 }
