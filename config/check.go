@@ -39,7 +39,39 @@ func (m *Model) Check(lookup MountLookup) []Problem {
 			problems = append(problems, m.checkImageFiles(t)...)
 		}
 	}
+	problems = append(problems, m.checkShared()...)
 	return sortProblems(append(problems, m.checkNano()...))
+}
+
+// checkShared refuses two jails whose fstabs mount one cfg: each would save its overrides over the other's.
+func (m *Model) checkShared() []Problem {
+	read, err := openFiles(m.Root)
+	if err != nil {
+		return nil
+	}
+	defer read.Close()
+	var problems []Problem
+	first := map[string]*Target{}
+	for _, t := range m.Targets {
+		source := t.CfgSource
+		switch {
+		case path.IsAbs(source): // of nullfs(5), or a device
+			source = read.real(source)
+		case t.CfgType != "zfs": // a word that stands for nothing in particular, such as tmpfs
+			source = ""
+		}
+		other := first[source]
+		switch {
+		case source == "":
+		case other == nil:
+			first[source] = t
+		default:
+			problems = append(problems, errorAt(t.CfgLine, t.Name, "give each jail a cfg of its own",
+				"cfg of %s is %s, which %s mounts as cfg of %s: each would save over the other's overrides",
+				t.Name, t.CfgSource, other.CfgLine, other.Name))
+		}
+	}
+	return problems
 }
 
 // systemMount looks in the system's table of mounts.

@@ -104,3 +104,54 @@ func TestSystemMount(t *testing.T) {
 		t.Errorf("a new directory is a mount: %v", err)
 	}
 }
+
+// Two jails of one cfg are told of, each time by both lines; what only looks alike is not.
+func TestSharedCfg(t *testing.T) {
+	target := func(name, kind, source string, line int) *Target {
+		return &Target{Name: name, CfgMount: true, CfgSource: source, CfgType: kind, CfgLine: Origin{"/etc/fstab." + name, line},
+			Live: "/jail/" + name + "/etc", Settings: Settings{Memory: BackingDir}}
+	}
+	const want = "/etc/fstab.b:4 error: cfg of b is %s, which /etc/fstab.a:3 mounts as cfg of a: each would save over the other's overrides"
+	for name, c := range map[string]struct {
+		targets []*Target
+		want    string
+	}{
+		"datasets":          {[]*Target{target("a", "zfs", "z/cfg", 3), target("b", "zfs", "z/cfg", 4)}, "z/cfg"},
+		"directories":       {[]*Target{target("a", "nullfs", "/store", 3), target("b", "nullfs", "/store/", 4)}, "/store/"},
+		"others":            {[]*Target{target("a", "zfs", "z/a", 3), target("b", "zfs", "z/b", 4)}, ""},
+		"memory":            {[]*Target{target("a", "tmpfs", "tmpfs", 3), target("b", "tmpfs", "tmpfs", 4)}, ""},
+		"nothing mounts it": {[]*Target{{Name: "a", Settings: Settings{Memory: BackingDir}}, {Name: "b", Settings: Settings{Memory: BackingDir}}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var all []string
+			if c.want != "" {
+				all = []string{strings.Replace(want, "%s", c.want, 1)}
+			}
+			m := &Model{Targets: c.targets, Root: t.TempDir()}
+			wantProblems(t, m.Check(mounts{}.lookup), all...)
+		})
+	}
+}
+
+// The line that mounts a cfg is known from the jail's fstab.
+func TestSharedCfgLoaded(t *testing.T) {
+	files := map[string]string{}
+	for _, name := range []string{"vhost1", "vhost2"} {
+		files["/etc/fstab."+name] = strings.ReplaceAll(paperFstabVhost1, "vhost1", name)
+	}
+	files["/etc/fstab.vhost2"] = strings.ReplaceAll(files["/etc/fstab.vhost2"], "zpool/vhost2/cfg", "zpool/vhost1/cfg")
+	files["/etc/rc.conf"] = "jail_list=\"vhost1 vhost2\"\njail_vhost1_rootdir=\"/jail/vhost1\"\njail_vhost2_rootdir=\"/jail/vhost2\"\n"
+	m := mustLoad(t, files)
+	found := 0
+	for _, p := range m.Check(mounts{}.lookup) {
+		if strings.Contains(p.Message, "each would save over") {
+			found++
+			if p.File != "/etc/fstab.vhost2" || p.Line == 0 || !strings.Contains(p.Message, "/etc/fstab.vhost1:") || p.Target != "vhost2" {
+				t.Errorf("%+v", p)
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("told %d times", found)
+	}
+}

@@ -299,7 +299,7 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 	l.setPaths(t, sec)
 	for _, m := range mounts { // the last one hides the others
 		if l.on(m, t.Cfg) {
-			t.CfgMount, t.CfgSource, t.CfgType = true, m.Source, m.Type
+			t.CfgMount, t.CfgSource, t.CfgType, t.CfgLine = true, m.Source, m.Type, m.at
 		}
 	}
 	return t, nil

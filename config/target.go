@@ -105,6 +105,7 @@ type Target struct {
 	// mounted there: a dataset of type zfs, a directory of type nullfs, a device. "" where no jail's fstab
 	// mounts it.
 	CfgSource, CfgType string
+	CfgLine            Origin // the line that says so
 
 	Prestart []string // commands of exec.prestart, in the order in which they run
 	Poststop []string // commands of exec.poststop

@@ -2,6 +2,7 @@ package jailhooks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -68,14 +69,12 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 		s.Nothing = true
 		return h.forget()
 	default:
-		old, err := h.seenAgain()
-		if err != nil {
-			return err
-		}
-		if old != nil {
-			return h.archiveOld(ctx, old, s)
-		}
-		if _, err := h.Overlay.AdoptLive(ctx); err != nil {
+		var old *overlay.EarlierError
+		_, err := h.Overlay.AdoptLive(ctx)
+		switch {
+		case errors.As(err, &old):
+			return h.archiveOld(ctx, old.Record, s)
+		case err != nil:
 			return h.inTheWay(&p, err)
 		}
 	}

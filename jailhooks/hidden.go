@@ -2,15 +2,9 @@ package jailhooks
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
-	"cfgd/internal/hostfile"
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
 	"cfgd/overlay"
@@ -53,59 +47,9 @@ func (h *Hooks) saveHidden(ctx context.Context, md memory.Memory, mounted bool, 
 	return md.Destroy(ctx, h.Run)
 }
 
-// hiddenRecord is where the record of a hidden tree is kept: in /var/run, as the tree does not outlive the
-// machine either.
-func (h *Hooks) hiddenRecord(identity string) string {
-	sum := sha256.Sum256([]byte(identity))
-	return filepath.Join(h.Overlay.RunDir, "hidden", fmt.Sprintf("%s.%.6x.json", h.Target.Name, sum))
-}
-
-// errNotKept says that the record of a hidden tree could not be kept: the target's own record, which is the
-// only other one, must stay then.
-var errNotKept = errors.New("its record can't be kept")
-
-// keepHidden keeps the record of a tree that is hidden.
-func (h *Hooks) keepHidden(r *overlay.Record) error {
-	b, err := json.Marshal(r)
-	if err == nil {
-		err = hostfile.Write(h.hiddenRecord(r.Identity), append(b, '\n'), 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNotKept, err)
-	}
-	return nil
-}
-
-// seenAgain returns the kept record of the tree that is at live now. It returns nil if that tree was never
-// hidden.
-func (h *Hooks) seenAgain() (*overlay.Record, error) {
-	live, err := h.Overlay.OpenLive()
-	if err != nil {
-		return nil, err
-	}
-	defer live.Close()
-	id, err := live.Identity()
-	if err != nil {
-		return nil, err
-	}
-	b, err := os.ReadFile(h.hiddenRecord(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var r overlay.Record
-	if err := json.Unmarshal(b, &r); err != nil || r.Identity != id {
-		h.warn("%s is no record of a hidden /etc (%v)", h.hiddenRecord(id), err)
-		return nil, nil
-	}
-	return &r, nil
-}
-
-// archiveOld takes away a tree of an earlier start that was hidden and is seen again. It is never saved: the
-// jail has run since, and what it saved is newer. All of it that differs from the defaults goes to an archive
-// first.
+// archiveOld takes away a tree of an earlier start that is seen again: an overlay.EarlierError told of it. It is
+// never saved, since the jail has run meanwhile and what it saved is newer. All of it that differs from the
+// defaults goes to an archive first.
 func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) error {
 	h.Overlay.Known = r
 	defer func() { h.Overlay.Known = nil }()
@@ -117,10 +61,10 @@ func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) e
 		return fmt.Errorf("%s holds the /etc of an earlier start, and no rescue archive: %w;"+
 			" mend the cause and run cfgd jail cleanup %s again", h.Target.Live, err, h.Target.Name)
 	}
-	h.warn("%s held the /etc of an earlier start, which had been hidden; what differs in it from the defaults is in %s",
+	h.warn("%s held the /etc of an earlier start, and cfg has newer state; what differs in it from the defaults is in %s",
 		h.Target.Live, s.Rescue)
 	if err := h.takeAway(ctx, &p, s); err != nil {
 		return err
 	}
-	return hostfile.Remove(h.hiddenRecord(r.Identity))
+	return h.Overlay.DropHidden(r.Identity)
 }

@@ -22,20 +22,20 @@ import (
 // errNoOtherWay says that cfg can be reached at its own place alone.
 var errNoOtherWay = errors.New("the fstab names nothing by which it could be reached")
 
-// cfgGone says why cfg is not at its own place, nil where it is.
-func (h *Hooks) cfgGone() error {
+// cfgGone reports whether a last save failed with this error because cfg is not at its own place: nothing is
+// mounted there, what stands there is no directory, or it is another store.
+func (h *Hooks) cfgGone(why error) bool {
 	d, err := h.Overlay.OpenCfg()
-	if errors.Is(err, overlay.ErrNotMounted) || errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err == nil {
+		d.Close()
 	}
-	d.Close()
-	return nil
+	return err != nil || errors.Is(why, overlay.ErrOtherStore)
 }
 
 // saveHostSide is the last save where cfg is not at its own place. Its error is why, or says what more was
 // tried.
 func (h *Hooks) saveHostSide(ctx context.Context, s *Stopped, why error) error {
-	if h.Embedded || h.cfgGone() == nil {
+	if h.Embedded || !h.cfgGone(why) {
 		return why
 	}
 	dir, done, err := h.hostCfg(ctx)
@@ -53,8 +53,11 @@ func (h *Hooks) saveHostSide(ctx context.Context, s *Stopped, why error) error {
 		return fmt.Errorf("%w; from the host's side, by %s: %w", why, h.Target.CfgSource, err)
 	}
 	s.HostSide = true
-	h.warn("nothing was mounted on cfg %s any more: the last save went to %s, which the fstab mounts there",
-		h.Target.Cfg, h.Target.CfgSource)
+	is := fmt.Sprintf("nothing was mounted on cfg %s any more", h.Target.Cfg)
+	if !errors.Is(why, overlay.ErrNotMounted) && !errors.Is(why, fs.ErrNotExist) {
+		is = fmt.Sprintf("what is on cfg %s is not what the fstab mounts (%v)", h.Target.Cfg, why)
+	}
+	h.warn("%s: the last save went to %s, which the fstab mounts there", is, h.Target.CfgSource)
 	return nil
 }
 

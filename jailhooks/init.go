@@ -95,7 +95,7 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	case p.backing != config.BackingDir && !p.mounted:
 		old := &Stopped{}
 		err := h.clearHidden(ctx, p, old)
-		if errors.Is(err, errNotKept) { // this start's record would take the place of the only one
+		if errors.Is(err, overlay.ErrNotKept) { // this start's record would take the place of the only one
 			return false, fmt.Errorf("clear what an earlier start left: %w", err)
 		}
 		if err != nil { // it keeps no jail from starting
@@ -114,18 +114,16 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	case p.Empty || p.Missing:
 		return false, h.forget()
 	}
-	old, err := h.seenAgain()
+	var old *overlay.EarlierError
+	_, err = h.Overlay.AdoptLive(ctx)
 	switch {
-	case err != nil:
-		return false, err
-	case old != nil: // if it can't go, its record knows it when it is seen the next time: that keeps no jail from starting
-		if err := h.archiveOld(ctx, old, &Stopped{}); err != nil {
+	case errors.As(err, &old): // if it can't go, its record knows it when it is seen the next time: that keeps no jail from starting
+		if err := h.archiveOld(ctx, old.Record, &Stopped{}); err != nil {
 			h.warn("%v; the new one is mounted over it", err)
 			h.over = true
 		}
 		return false, h.forget()
-	}
-	if _, err := h.Overlay.AdoptLive(ctx); err != nil {
+	case err != nil:
 		return false, h.inTheWay(p, err)
 	}
 	h.warn("%s was populated already, and not by this cfgd: taken over as it is", h.Target.Live)

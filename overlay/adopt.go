@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -23,7 +24,8 @@ type Taken struct {
 // AdoptLive takes a live tree that something other than cfgd populated (rc.initdiskless, the paper's scripts) as populated,
 // if it is beyond doubt the tree that base and cfg make: on memory of its own where the target has that, with most of the
 // defaults and most of the overrides in place. It is how cfgd begins on a machine that is already running.
-// The error says what spoke against it, and is an ErrNotPopulated.
+// The error says what spoke against it, and is an ErrNotPopulated; an *EarlierError where it is the tree of an
+// earlier start.
 //
 // On the host a copy of the store in live says that rc.initdiskless populated it, which knows nothing of removals and merges: they
 // are made up for, where live is still as it was copied, and last of all the copy goes. Cut short, it begins anew the next time.
@@ -38,8 +40,11 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 		return nil, err
 	}
 	defer live.Close()
+	var earlier *EarlierError
 	if _, err := o.populated(live); err == nil {
 		return &Taken{Already: true}, nil
+	} else if errors.As(err, &earlier) {
+		return nil, err
 	}
 	base, err := o.Bases.get(ctx, o, o.Next(), true)
 	if err != nil {
@@ -54,17 +59,8 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 		before = append(before, m) // what live is of, if a merge was cut short just now
 	}
 	plain, taken := s.Plain, &Taken{Damaged: s.Damaged}
-	if err := s.Close(); err != nil {
-		return nil, err
-	}
-	if err := o.ownMemory(live); err != nil {
-		return nil, err
-	}
-	t, err := Scan(ctx, live, ScanOptions{MaxFile: o.Target.MaxFile, Now: o.Now})
-	if err != nil {
-		return nil, err
-	}
-	if err := resembles(base.Tree, t, before[0]); err != nil {
+	t, err := o.likely(ctx, s, live, base)
+	if err := errors.Join(err, s.Close()); err != nil {
 		return nil, err
 	}
 	generation := before[0].Generation
@@ -78,6 +74,21 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 		return nil, err
 	}
 	return taken, o.WriteRecord(&Record{Identity: id, State: Populated, BasePath: o.Target.Base, BaseID: base.ID, Generation: generation, Time: o.now().UTC(), Adopted: true, Memory: string(o.Target.Memory)})
+}
+
+// likely scans a live tree, and says in an error what speaks against it.
+func (o *Overlay) likely(ctx context.Context, s *Store, live *dirfd.Dir, base *Base) (*Tree, error) {
+	if err := o.ownMemory(live); err != nil {
+		return nil, err
+	}
+	t, err := Scan(ctx, live, ScanOptions{MaxFile: o.Target.MaxFile, Now: o.Now})
+	if err != nil {
+		return nil, err
+	}
+	if err := o.older(ctx, s, live, base, t); err != nil {
+		return nil, err
+	}
+	return t, resembles(base.Tree, t, s.Manifest)
 }
 
 // boot is what populated a live tree: the generations that cfg may have had and its plain tree, and what live is now.

@@ -192,8 +192,14 @@ func (o *Overlay) base(ctx context.Context) (*Base, error) {
 	return o.Bases.get(ctx, o, g, true)
 }
 
-// openStore opens cfg's store. The caller holds the lock unless it only reads, and closes the store.
+// openStore opens cfg's store. The caller holds the lock unless it only reads, and closes the store. What is
+// written has to continue the store that live was populated from.
 func (o *Overlay) openStore(ctx context.Context, base *Base, readOnly bool) (*Store, error) {
+	return o.openAny(ctx, base, readOnly, !readOnly)
+}
+
+// openAny opens cfg's store, whichever it is unless known: then only the one that live was populated from.
+func (o *Overlay) openAny(ctx context.Context, base *Base, readOnly, known bool) (*Store, error) {
 	unmount := func() error { return nil }
 	if o.MountCfg != nil {
 		var err error
@@ -205,12 +211,21 @@ func (o *Overlay) openStore(ctx context.Context, base *Base, readOnly bool) (*St
 	if err != nil {
 		return nil, errors.Join(err, unmount())
 	}
+	if known {
+		if err := o.continues(cfg); err != nil {
+			cfg.Close()
+			return nil, errors.Join(err, unmount())
+		}
+	}
 	s, err := OpenStore(ctx, cfg, StoreOptions{ReadOnly: readOnly, Base: base, Prev: o.store, KeepGenerations: o.Target.KeepGenerations,
 		KeepBytes: o.Target.KeepBytes, MaxFile: o.Target.MaxFile, Now: o.Now})
 	if err != nil {
 		return nil, errors.Join(err, unmount())
 	}
 	s.unmount = unmount
+	if !readOnly {
+		s.remember = func() { _ = o.remembersStore(s) } // without it the store is taken as it is
+	}
 	o.store = s
 	return s, nil
 }

@@ -73,7 +73,7 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 		return nil, err
 	}
 	r.Identity, r.State, r.Time = id, Populating, o.now().UTC()
-	if err := o.WriteRecord(r); err != nil {
+	if err := errors.Join(o.WriteRecord(r), o.DropHidden(id)); err != nil { // a directory may have been an earlier start's
 		return nil, err
 	}
 	saved := Saved(s.base.Tree, dressed(s.base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)

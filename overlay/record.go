@@ -85,7 +85,8 @@ func (o *Overlay) DropRecord() error {
 // ErrNotPopulated says that there is no live tree that cfgd populated: there is nothing to save, whatever is missing in it.
 var ErrNotPopulated = errors.New("not populated")
 
-// populated finds out whether the open live tree is the one that cfgd populated.
+// populated finds out whether the open live tree is the one that cfgd populated. One of an earlier start is an
+// *EarlierError.
 func (o *Overlay) populated(live *dirfd.Dir) (*Record, error) {
 	r, err := o.Record()
 	if err != nil {
@@ -94,6 +95,11 @@ func (o *Overlay) populated(live *dirfd.Dir) (*Record, error) {
 	id, err := live.Identity()
 	if err != nil {
 		return nil, err
+	}
+	if r == nil || r.Identity != id {
+		if err := o.hidden(id); err != nil {
+			return nil, err
+		}
 	}
 	switch {
 	case r == nil:

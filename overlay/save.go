@@ -57,7 +57,7 @@ func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := o.openStore(ctx, base, so.DryRun)
+	s, err := o.openAny(ctx, base, so.DryRun, !so.Force)
 	if err != nil {
 		return nil, err
 	}

@@ -49,8 +49,9 @@ type Store struct {
 	base  *Base
 	clock func() time.Time
 
-	unmount func() error // where cfg was mounted for this opening
-	stat    dirfd.Stat   // of the manifest that was read
+	unmount  func() error // where cfg was mounted for this opening
+	remember func()       // notes which store this is, where it was opened for writing
+	stat     dirfd.Stat   // of the manifest that was read
 
 	keepGenerations int
 	keepBytes       int64
@@ -85,6 +86,10 @@ func OpenStore(ctx context.Context, cfg *dirfd.Dir, o StoreOptions) (*Store, err
 
 // Close closes the store's descriptors.
 func (s *Store) Close() error {
+	if s.remember != nil {
+		s.remember()
+		s.remember = nil
+	}
 	s.meta.Close()
 	err := s.cfg.Close()
 	if s.unmount != nil {

@@ -29,6 +29,7 @@ var noTwin = map[string]string{
 	"overlay/identity_freebsd_test.go":        "a record of an older program on FreeBSD; TestRecordOfOlderForm has it for all systems",
 	"overlay/device":                          "mknod(2) takes the number as int on Linux and as uint64 on FreeBSD",
 	"overlay/mount_linux_test.go":             "mounts tmpfs of a size in a mount namespace, which FreeBSD does not have",
+	"tests/root/earlier_linux_test.go":        "mounts over what is mounted, in a mount namespace; on FreeBSD tests/freebsd/busy.sh does it",
 	"tests/root/host_linux_test.go":           "plays a NanoBSD host in a mount namespace; on FreeBSD tests/freebsd does it",
 	"tests/root/jail_linux_test.go":           "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",
 	"tests/root/switch_linux_test.go":         "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",

@@ -111,6 +111,8 @@ func (r Reply) err() error {
 		return fmt.Errorf("%w: %s", ErrUnknownTarget, r.Error)
 	case r.Code == "held":
 		return &remoteError{r.Error, overlay.ErrHeld}
+	case r.Code == "earlier":
+		return &remoteError{r.Error, overlay.ErrEarlier}
 	case r.Code == "not-populated":
 		return &remoteError{r.Error, overlay.ErrNotPopulated}
 	}

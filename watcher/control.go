@@ -197,6 +197,8 @@ func codeOf(err error) string {
 	switch {
 	case errors.Is(err, overlay.ErrHeld):
 		return "held"
+	case errors.Is(err, overlay.ErrEarlier):
+		return "earlier"
 	case errors.Is(err, overlay.ErrNotPopulated):
 		return "not-populated"
 	}

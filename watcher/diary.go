@@ -84,7 +84,7 @@ func (t *target) logProblem(kind string, s Status) {
 }
 
 // kinds are the problems whose words change from try to try, such as by how much room is missing.
-var kinds = []error{overlay.ErrNotPopulated, overlay.ErrHeld, overlay.ErrReadOnly, overlay.ErrNoSpace, overlay.ErrLocked}
+var kinds = []error{overlay.ErrEarlier, overlay.ErrNotPopulated, overlay.ErrHeld, overlay.ErrReadOnly, overlay.ErrNoSpace, overlay.ErrLocked}
 
 // kind tells one problem from another, "" for none.
 func kind(err error) string {

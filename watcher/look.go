@@ -58,7 +58,7 @@ func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (
 	}
 	r, err := t.saved(ctx, so, flush)
 	if errors.Is(err, overlay.ErrNotPopulated) && t.adopt(ctx) {
-		r, err = t.saved(ctx, so, flush)
+		r, err = t.saved(ctx, so, flush) // or says that it is of an earlier start
 	}
 	if err != nil && ctx.Err() != nil { // the daemon is ending: that is no failure
 		t.agenda.failed(t.now())
@@ -129,7 +129,8 @@ func (t *target) period() time.Duration {
 	return min(max(t.scanTook*scanShare*time.Duration(t.budget.targets()), shortScan), t.cfg.Rescan)
 }
 
-// adopt tries, once a start, to take over a live tree that something else populated.
+// adopt tries, once a start, to take over a live tree that something else populated. It reports whether there
+// is something new to be said of it: that it is taken over, or that it never will be.
 func (t *target) adopt(ctx context.Context) bool {
 	if t.adopted {
 		return false
@@ -141,7 +142,7 @@ func (t *target) adopt(ctx context.Context) bool {
 	taken, err := t.o.AdoptLive(ctx)
 	if err != nil {
 		t.log.Debug().Err(err).Msg("not adopted")
-		return false
+		return errors.Is(err, overlay.ErrEarlier)
 	}
 	if taken.Merge != nil {
 		t.log.Info().Str("from", taken.Merge.From).Str("to", taken.Merge.To).Int("conflicts", taken.Merge.Conflicts()).Msg("merged with the defaults of another image")

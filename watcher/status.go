@@ -42,8 +42,8 @@ func Describe(t *config.Target, r *overlay.Result, err error) Status {
 
 // fill brings the outcome of a look, at everything or at a part, into a status. What an error leaves unknown stays as it was.
 func (s *Status) fill(r *overlay.Result, err error, whole bool) {
-	s.Problem, s.Held, s.Down = problem(err), errors.Is(err, overlay.ErrHeld), errors.Is(err, overlay.ErrNotPopulated)
-	if s.Down {
+	s.Problem, s.Held, s.Down = problem(err), errors.Is(err, overlay.ErrHeld), down(err)
+	if errors.Is(err, overlay.ErrNotPopulated) {
 		s.Populated, s.Unsaved = false, 0
 	}
 	if r == nil || r.View == nil {
@@ -64,6 +64,12 @@ func (s *Status) fill(r *overlay.Result, err error, whole bool) {
 		at := v.Time.UTC()
 		s.SavedAsOf = &at
 	}
+}
+
+// down reports whether all that is wrong is that there is no live tree. One of an earlier start waits for
+// somebody.
+func down(err error) bool {
+	return errors.Is(err, overlay.ErrNotPopulated) && !errors.Is(err, overlay.ErrEarlier)
 }
 
 // unsaved counts what a restart would lose, derived files too, but for what is left out by class or size, and for what a restart

@@ -151,7 +151,7 @@ func (s *session) targetFacts(ctx context.Context, t *config.Target, st watcher.
 	}
 	o := s.overlay(t)
 	r, err := o.Save(ctx, overlay.SaveOptions{DryRun: true})
-	if err != nil && !errors.Is(err, overlay.ErrNotPopulated) && x.Trouble == "" {
+	if err != nil && x.Trouble == "" && (!errors.Is(err, overlay.ErrNotPopulated) || errors.Is(err, overlay.ErrEarlier)) {
 		return x, err
 	}
 	if r != nil && r.View != nil {

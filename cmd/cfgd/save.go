@@ -155,7 +155,7 @@ func (s *session) saveHere(ctx context.Context, t *config.Target, so overlay.Sav
 
 // unlessDown makes nothing of the error that a jail is down, unless it was asked for by name.
 func (s *session) unlessDown(err error, named bool) error {
-	if errors.Is(err, overlay.ErrNotPopulated) && !named {
+	if errors.Is(err, overlay.ErrNotPopulated) && !errors.Is(err, overlay.ErrEarlier) && !named {
 		return nil
 	}
 	return err

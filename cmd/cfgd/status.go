@@ -54,6 +54,11 @@ func (s *session) statuses(ctx context.Context, targets []*config.Target) []watc
 		if !ok {
 			st = s.look(ctx, t)
 		}
+		if st.Down { // which the daemon leaves alone
+			if err := s.overlay(t).Earlier(); err != nil {
+				st.Problem, st.Down = err.Error(), false
+			}
+		}
 		if st.Populated && t.BaseID != "" && t.BaseID != st.Base {
 			st.NextBase = t.BaseID
 		}
