@@ -8,8 +8,8 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// What a reader of the store refuses is never written: a store that can't be read back has lost its history. So
-// each text is read before it is put in place. The limits are these:
+// What a reader of the store refuses is never written: a store that can't be read back has lost its history.
+// So each text is read before it is put in place. The limits are these:
 //
 //	manifest, generations/N   maxManifest, and what ParseManifest checks: paths, order, times, kinds
 //	journal                   maxManifest, and what parseJournal checks
@@ -61,5 +61,6 @@ func fits(what string, text []byte, limit int64) error {
 	if json.Unmarshal(longest, &l) == nil && l.Path != "" {
 		where = fmt.Sprintf("; most of it, %d KiB, is about %s", len(longest)>>10, pathname.Quote(l.Path))
 	}
-	return fmt.Errorf("the %s would have %d KiB and is read up to %d KiB%s; nothing was saved", what, (len(text)+1023)>>10, limit>>10, where)
+	return fmt.Errorf("the %s would have %d KiB and is read up to %d KiB%s; nothing was saved",
+		what, (len(text)+1023)>>10, limit>>10, where)
 }

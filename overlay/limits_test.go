@@ -17,8 +17,8 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// What a reader of the store refuses its writer refuses first: with an error that says what, with the old generation
-// in place, and with nothing left behind in tmp.
+// What a reader of the store refuses its writer refuses first: with an error that says what, with the old
+// generation in place, and with nothing left behind in tmp.
 func TestWritersKeepReadersLimits(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -151,8 +151,8 @@ func memBox(t *testing.T) *box {
 	return b
 }
 
-// Attributes that are larger than what is kept are left out of a save and told of, as a file larger than max_file is.
-// What fits is saved, and so is all else; the history stays.
+// Attributes that are larger than what is kept are left out of a save and told of, as a file larger than
+// max_file is. What fits is saved, and so is all else; the history stays.
 func TestAttributesTooLarge(t *testing.T) {
 	t.Parallel()
 	b := memBox(t)
@@ -394,8 +394,8 @@ func TestUnrescueNamesAttributes(t *testing.T) {
 	}
 }
 
-// An attribute that was removed is removed again by the archive, though nothing else is in it; an archive that says
-// nothing of attributes leaves them.
+// An attribute that was removed is removed again by the archive, though nothing else is in it; an archive
+// that says nothing of attributes leaves them.
 func TestUnrescueRemovesAttributes(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)

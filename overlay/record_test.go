@@ -1,6 +1,9 @@
 package overlay
 
-import "testing"
+import (
+	"errors"
+	"testing"
+)
 
 // A record that an older program wrote on FreeBSD is read in the form of today.
 func TestRecordOfOlderForm(t *testing.T) {

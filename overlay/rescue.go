@@ -99,7 +99,8 @@ func (a *archive) add(c Change) error {
 	}
 	if a.bytes += int64(len(content)); a.bytes > maxArchive {
 		a.bytes -= int64(len(content))
-		err := fmt.Errorf("%s: more than the %d MiB of contents that an archive takes", pathname.Quote(c.Path), maxArchive>>20)
+		err := fmt.Errorf("%s: more than the %d MiB of contents that an archive takes",
+			pathname.Quote(c.Path), maxArchive>>20)
 		a.missed = append(a.missed, err)
 		return nil
 	}
@@ -108,7 +109,8 @@ func (a *archive) add(c Change) error {
 		return err
 	}
 	for _, name := range over {
-		a.left.WriteString(pathname.Quote(c.Path) + " its extended attribute " + pathname.Quote(name) + ": too large for an archive\n")
+		fmt.Fprintf(&a.left, "%s its extended attribute %s: too large for an archive\n",
+			pathname.Quote(c.Path), pathname.Quote(name))
 	}
 	a.n++
 	return a.write(h, content)

@@ -24,18 +24,19 @@ const (
 	encodedRecord = "LIBARCHIVE.xattr."
 )
 
-// An entry without attributes has a comment of pax(1) that says so: an older cfgd left out attributes whether there
-// were any or not. No tar(1) minds it.
+// An entry without attributes has a comment of pax(1) that says so: an older cfgd left out attributes whether
+// there were any or not. No tar(1) minds it.
 const (
 	commentRecord = "comment"
 	noXattrs      = "no extended attributes"
 )
 
-// maxRecords bounds the records of one header in bytes. archive/tar takes up to 1 MiB, a long name or link with it.
+// maxRecords bounds the records of one header in bytes. archive/tar takes up to 1 MiB, a long name or link
+// with it.
 const maxRecords = 512 << 10
 
-// records are what a header of tar(5) has no field for; nil for none. Attributes that have no room in it are left out:
-// their names are over. seen says that the entry's attributes are known.
+// records are what a header of tar(5) has no field for; nil for none. Attributes that have no room in it are
+// left out: their names are over. seen says that the entry's attributes are known.
 func records(e *Entry, seen bool) (r map[string]string, over []string, err error) {
 	x, err := unpackXattrs(e.Xattrs)
 	if err != nil {
@@ -68,8 +69,8 @@ func records(e *Entry, seen bool) (r map[string]string, over []string, err error
 	return r, over, nil
 }
 
-// dress gives an entry what a header's records say. What is no attribute that a file can have here is left out, and
-// each is told of.
+// dress gives an entry what a header's records say. What is no attribute that a file can have here is left
+// out, and each is told of.
 func dress(e *Entry, h *tar.Header) (left []string) {
 	e.Flags = dirfd.ParseFlags(h.PAXRecords[flagsRecord])
 	var x []dirfd.Xattr

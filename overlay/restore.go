@@ -197,7 +197,8 @@ type restorer struct {
 	left    []Kept // attributes that live's filesystem refused
 }
 
-// refused notes the attributes of a path that live's filesystem can't hold. They keep nothing from being put back.
+// refused notes the attributes of a path that live's filesystem can't hold. They keep nothing from being put
+// back.
 func (r *restorer) refused(path string) func(name string) {
 	return func(name string) {
 		why := "live's filesystem refuses its extended attribute " + pathname.Quote(name)

@@ -19,8 +19,8 @@ const maxArchive = 256 << 20
 
 // Unrescue brings back into live what an archive of Rescue holds, and saves it as a generation. What the
 // archive lists as removed is removed. Nothing in it is believed: names stay below live, and kinds are file,
-// directory and symbolic link. All of it is read and checked before anything is written. An attribute that can't be
-// one is left out, and told of in Restored.Left.
+// directory and symbolic link. All of it is read and checked before anything is written. An attribute that
+// can't be one is left out, and told of in Restored.Left.
 func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (done *Restored, err error) {
 	x := &extract{contents: map[Digest][]byte{}, only: []string{}, unknown: map[string]bool{}}
 	if err := x.read(r); err != nil {
@@ -125,8 +125,8 @@ func (x *extract) check() error {
 	return nil
 }
 
-// addParents adds the directories that neither the archive nor live has: the archive may be of another base, which
-// had them.
+// addParents adds the directories that neither the archive nor live has: the archive may be of another base,
+// which had them.
 func (x *extract) addParents(live *Tree) error {
 	known := map[string]bool{}
 	for i := range x.entries {
@@ -139,7 +139,8 @@ func (x *extract) addParents(live *Tree) error {
 			if have, ok := live.Get(p); ok && have.Kind != dirfd.KindDir {
 				return fmt.Errorf("%s: %s is a %s in live", pathname.Quote(e.Path), pathname.Quote(p), have.Kind)
 			} else if !ok {
-				x.entries = append(x.entries, Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir, UID: uid, GID: gid, MTime: e.MTime})
+				d := Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir, UID: uid, GID: gid, MTime: e.MTime}
+				x.entries = append(x.entries, d)
 				x.only = append(x.only, p)
 			}
 		}
@@ -175,7 +176,8 @@ func (r *restorer) fits(live *dirfd.Dir) error {
 		}
 	}
 	if most > 0 && uint64(most) > space.Free {
-		return fmt.Errorf("live: %w: %d KiB are needed and %d KiB are free", ErrNoSpace, (most+1023)/1024, space.Free/1024)
+		return fmt.Errorf("live: %w: %d KiB are needed and %d KiB are free",
+			ErrNoSpace, (most+1023)/1024, space.Free/1024)
 	}
 	return nil
 }
@@ -234,13 +236,14 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 
 // over is live with the archive's entries laid over it, and without what it removed.
 func (x *extract) over(live *Tree) *Tree {
-	// An archive of an older program knows no attributes, one of today not all of a file of which they could not be
-	// read: those of live stay then.
+	// An archive of an older program knows no attributes, one of today not all of a file of which they
+	// could not be read: those of live stay then.
 	known := slices.ContainsFunc(x.entries, func(e Entry) bool { return e.Xattrs != "" })
 	entries := slices.Clone(x.entries)
 	for i := range entries {
 		e := &entries[i]
-		if have, ok := live.Get(e.Path); ok && have.Kind == e.Kind && x.unknown[e.Path] && (x.marked || !known) {
+		have, ok := live.Get(e.Path)
+		if ok && have.Kind == e.Kind && x.unknown[e.Path] && (x.marked || !known) {
 			e.Xattrs = have.Xattrs
 		}
 	}

@@ -56,9 +56,9 @@ func unpackXattrs(s string) ([]dirfd.Xattr, error) {
 	return x, nil
 }
 
-// maxTreeXattrs bounds the attributes of all of a tree, in bytes of the manifest. A file's are bounded by dirfd. An
-// override has its own and its default's, and a conflict three more, so that the manifest stays far below the size
-// up to which it is read.
+// maxTreeXattrs bounds the attributes of all of a tree, in bytes of the manifest. A file's are bounded by
+// dirfd. An override has its own and its default's, and a conflict three more, so that the manifest stays far
+// below the size up to which it is read.
 const maxTreeXattrs = 1 << 20
 
 // notAllXattrs begins the reason for which not all attributes are saved.
@@ -94,8 +94,8 @@ type XattrChange struct {
 	What What // Added, Modified or Deleted
 }
 
-// XattrChanges are the attributes in which a change's sides differ, by name: of a path that came all that it has, of one
-// that went none, nor where a tree's filesystem holds none.
+// XattrChanges are the attributes in which a change's sides differ, by name: of a path that came all that it
+// has, of one that went none, nor where a tree's filesystem holds none.
 func (v *View) XattrChanges(c Change) (all []XattrChange) {
 	if c.New == nil || v.Base.Tree.NoXattrs || v.Live != nil && v.Live.NoXattrs {
 		return nil

@@ -236,10 +236,12 @@ func (d *difference) printOne(ctx context.Context, ch overlay.Change, names bool
 	return merge.Write(d.out, m, d.context)
 }
 
-var xattrWords = map[overlay.What]string{overlay.Added: "added", overlay.Modified: "changed", overlay.Deleted: "removed"}
+var xattrWords = map[overlay.What]string{
+	overlay.Added: "added", overlay.Modified: "changed", overlay.Deleted: "removed",
+}
 
-// attributes says which extended attributes differ, and why some are not saved. Their values may be secrets and are
-// told by no line of a diff.
+// attributes says which extended attributes differ, and why some are not saved. Their values may be secrets
+// and are told by no line of a diff.
 func (d *difference) attributes(ch overlay.Change) []string {
 	var notes []string
 	for _, x := range d.view.XattrChanges(ch) {

@@ -11,9 +11,9 @@ import (
 // all. An identity in another form stays as it is.
 //
 // What an older program wrote for an ordinary user, whom FreeBSD tells neither fsid nor generation, is
-// "0.0/INODE.0/TIME". It does not say on which device the directory is, as Identity does today, and so it equals no
-// identity of today: the live tree counts as one that is not known, and is taken over if it is beyond doubt the right
-// one.
+// "0.0/INODE.0/TIME". It does not say on which device the directory is, as Identity does today, and so it
+// equals no identity of today: the live tree counts as one that is not known, and is taken over if it is
+// beyond doubt the right one.
 func PresentIdentity(id string) string {
 	f := strings.Split(id, "/")
 	if len(f) != 3 {

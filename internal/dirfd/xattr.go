@@ -19,8 +19,8 @@ type Xattr struct {
 }
 
 // maxXattr bounds one value, one list of names, and the names and values that are kept of one file: Linux has
-// no larger values, and UFS2 holds for a file no more than two blocks of 32 KiB. ZFS and the tmpfs of Linux hold
-// more, which nothing else could.
+// no larger values, and UFS2 holds for a file no more than two blocks of 32 KiB. ZFS and the tmpfs of Linux
+// hold more, which nothing else could.
 const maxXattr = 64 << 10
 
 // Xattrs returns the kept attributes of the open file, sorted by name. An error comes with those that could
@@ -126,15 +126,15 @@ func (e *xattrsTooLarge) Error() string {
 
 func (e *xattrsTooLarge) Unwrap() error { return e.unread }
 
-// XattrsTooLarge reports whether an error of Xattrs says no more than that some attributes are larger than what
-// is kept of one file: all others could be read.
+// XattrsTooLarge reports whether an error of Xattrs says no more than that some attributes are larger than
+// what is kept of one file: all others could be read.
 func XattrsTooLarge(err error) bool {
 	var e *xattrsTooLarge
 	return errors.As(err, &e) && e.unread == nil
 }
 
-// FitXattrs divides attributes, sorted by name, into those that are kept of one file and the names of those that
-// are too large for it.
+// FitXattrs divides attributes, sorted by name, into those that are kept of one file and the names of those
+// that are too large for it.
 func FitXattrs(all []Xattr) (fit []Xattr, over []string) {
 	size := 0
 	for _, x := range all {
@@ -159,8 +159,8 @@ func xattrs(fd int) ([]Xattr, error) {
 }
 
 // readXattrs reads the attributes of a list. One that can't be read keeps none of the others from being read;
-// one that was removed since it was listed is left out. Those that fit into maxXattr are kept, in the order of
-// their names.
+// one that was removed since it was listed is left out. Those that fit into maxXattr are kept, in the order
+// of their names.
 func readXattrs(names []string, get func(name string, b []byte) (int, error)) (all []Xattr, err error) {
 	slices.Sort(names)
 	var over []string

@@ -12,8 +12,8 @@ const errNoAttr = unix.ENOATTR
 
 // refused: the tmpfs(5) of older releases, 13.2 among them, and UFS1 hold no attributes; UFS1 with
 // extattrctl(8) only those that it was told of, up to a size; ZFS no name with a slash and few of 255 bytes.
-// UFS2 answers EFBIG where a value alone is larger than its two blocks. EPERM is none of them: it is what a flag of
-// chflags(2) answers.
+// UFS2 answers EFBIG where a value alone is larger than its two blocks. EPERM is none of them: it is what a
+// flag of chflags(2) answers.
 var refused = []unix.Errno{unix.EOPNOTSUPP, unix.ENOATTR, unix.ENXIO, unix.EINVAL, unix.ENAMETOOLONG,
 	unix.EFBIG, unix.E2BIG, unix.ERANGE}
 

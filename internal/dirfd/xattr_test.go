@@ -195,7 +195,8 @@ func TestReadXattrs(t *testing.T) {
 	}
 }
 
-// What is kept of one file is bounded: what does not fit is named and left out, whatever the filesystem holds.
+// What is kept of one file is bounded: what does not fit is named and left out, whatever the filesystem
+// holds.
 func TestXattrsTooLarge(t *testing.T) {
 	t.Parallel()
 	half := maxXattr/2 - 6
