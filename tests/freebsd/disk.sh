@@ -92,12 +92,14 @@ loaders() {
 	fi
 }
 
+running= # the device that the machine started from
+
 # nano_machine makes the host's directories; the disk is there.
 nano_machine() {
 	make_dir /cfg
 	make_dir /conf
 	mount_over /conf -t tmpfs -o mode=755 tmpfs
-	mkdir -p "$W/slice" "$W/saved"
+	mkdir -p "$W/slice" "$W/saved" "$W/root"
 }
 
 # fresh_etc gives the host an empty /etc. What the machine itself has there stays.
@@ -111,6 +113,7 @@ fresh_etc() {
 # from /cfg, and rc.d/cfgd_early makes up for what that lacks.
 start_on() {
 	stop_daemon
+	[ -z "$running" ] || must umount "$W/root"
 	rm -rfx /var/run/cfgd
 	must mount -o ro "$1" "$W/slice"
 	fresh_etc
@@ -122,10 +125,16 @@ start_on() {
 	cp -Rp "$W/saved/." /etc/
 	rm -rf /etc/.snap
 	umount "$W/saved"
+	must mount -o ro "$1" "$W/root"
+	running=$1
 	must service cfgd_early start
 	must service cfgd start
 	eventually "the daemon runs on $(cat /etc/release)" 30 service cfgd status
 }
+
+# root_reads WHAT: the root of the machine, which is mounted read-only, can still be read: nothing took its slice away.
+# A file that was read before may be in memory, and says nothing.
+root_reads() { holds "$1" sh -c "find '$W/root' -type f -exec cat {} + >/dev/null"; }
 
 # saved_in_cfg FILE: /cfg has what /etc has of it.
 saved_in_cfg() {
@@ -141,6 +150,10 @@ state() { cfgd nano status 2>/dev/null | awk -v n="$1" '$1 ~ n "$" { $1 = $2 = "
 
 # fstab_of DEVICE FILE prints the line for / of an fstab in a slice.
 fstab_of() {
+	if [ "$1" = "$running" ]; then
+		awk '$2 == "/" { print $1 }' "$W/root/$2"
+		return
+	fi
 	mount -o ro "$1" "$W/slice" || return
 	awk '$2 == "/" { print $1 }' "$W/slice/$2"
 	umount "$W/slice"

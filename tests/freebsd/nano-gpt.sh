@@ -73,6 +73,7 @@ ends "nano status" 0 cfgd nano status
 has "names the partition that runs" "$out" "^${drive}p3 .*running, boots next"
 ends "an image is installed" 0 cfgd nano install "$W/image"
 eq "the new one boots once" "bootme bootonce" "$(marks 4)"
+root_reads "the running system is there"
 eq "and the old one after it" bootme "$(marks 3)"
 has "status says so" "$(state p4)" "boots next"
 sound "its filesystem is sound" "/dev/${drive}p4"

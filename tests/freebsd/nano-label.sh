@@ -16,6 +16,7 @@ upgrade() { # names as fstab has them, what status calls them, and the plain nam
 	ends "$1: check finds nothing wrong" 0 cfgd check
 	edits_on_the_host
 	ends "$1: an image is installed" 0 cfgd nano install "$W/image"
+	root_reads "$1: the running system is there"
 	eq "$2: its fstab names its own slice" "/dev/$2" "$(fstab_of "/dev/$2" etc/fstab)"
 	sound "$2: its filesystem is sound" "/dev/$2"
 	ends "$2: status" 0 cfgd nano status
@@ -27,6 +28,8 @@ upgrade() { # names as fstab has them, what status calls them, and the plain nam
 	start_on "/dev/$1" $cfgdev
 	merged one
 	service cfgd stop >/dev/null
+	must umount "$W/root"
+	running=
 	fresh_etc
 	cp -Rp /conf/base/etc/. /etc/
 }
