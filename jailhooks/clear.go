@@ -45,7 +45,7 @@ func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 		h.warn("an earlier start left a tmpfs on %s that the jail's root now hides, with all that was not saved in it:"+
 			" when the jail is stopped, umount %s and run cfgd jail cleanup %s, which puts it in an archive",
 			h.Target.Live, h.Target.Root, h.Target.Name)
-		return h.Overlay.KeepHidden(r)
+		return h.keepHidden(r)
 	case len(p.mounts) == 1 && p.mounts[0].Type == "tmpfs" && h.GOOS == "freebsd":
 		// umount(8) there goes by the table of mounts, and so reaches what is hidden, as long as it is the only one of its name.
 		_, err := h.Run.Run(ctx, run.Command("umount", p.mounts[0].Dir))
@@ -72,7 +72,7 @@ func (h *Hooks) clearMD(ctx context.Context, p *place, s *Stopped) error {
 	case r.State == overlay.Populated:
 		err := h.saveHidden(ctx, md, mounted, s)
 		if err != nil {
-			err = errors.Join(fmt.Errorf("%s holds the /etc of an earlier start: %w", r.Device, err), h.Overlay.KeepHidden(r))
+			err = errors.Join(fmt.Errorf("%s holds the /etc of an earlier start: %w", r.Device, err), h.keepHidden(r))
 		}
 		return err
 	case mounted:

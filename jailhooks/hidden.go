@@ -47,6 +47,9 @@ func (h *Hooks) saveHidden(ctx context.Context, md memory.Memory, mounted bool, 
 	return md.Destroy(ctx, h.Run)
 }
 
+// keepHidden keeps the record of a tree that is hidden.
+func (h *Hooks) keepHidden(r *overlay.Record) error { return h.Overlay.KeepHidden(r) }
+
 // archiveOld takes away a tree of an earlier start that is seen again: an overlay.EarlierError told of it. It is
 // never saved, since the jail has run meanwhile and what it saved is newer. All of it that differs from the
 // defaults goes to an archive first.

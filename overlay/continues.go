@@ -119,6 +119,12 @@ func (o *Overlay) continues(cfg *dirfd.Dir) error {
 	if o.CfgAt != "" {
 		is, do = o.cfgName(), "let the fstab name "+w.At+" again"
 	}
+	if is == w.At {
+		do = "bring back the store that was there"
+		if o.CfgAt == "" {
+			do += fmt.Sprintf(", or cfgd save --force %s if this one is meant", o.Target.Name)
+		}
+	}
 	return fmt.Errorf("%s: %w: %s does not hold generation %d, which was last saved for %s in %s: nothing is written to it; %s",
 		o.Target.Name, ErrOtherStore, is, w.Generation, o.Target.Live, w.At, do)
 }
