@@ -168,7 +168,7 @@ func TestRCScript(t *testing.T) {
 		return strings.ReplaceAll(strings.TrimSpace(string(out)), dir, "")
 	}
 	for word, want := range map[string]string{
-		"show":  "cfgd_enable NO /usr/sbin/daemon -r -S -T cfgd -P /run/supervisor.pid -p /run/cfgd.pid /usr/local/sbin/cfgd --log-level warn daemon /run/supervisor.pid []",
+		"show":  "cfgd_enable NO /usr/sbin/daemon -f -r -S -T cfgd -P /run/supervisor.pid -p /run/cfgd.pid /usr/local/sbin/cfgd --log-level warn daemon /run/supervisor.pid []",
 		"start": "started", "flush": "/usr/local/sbin/cfgd save",
 	} {
 		if got := say(word); got != want {

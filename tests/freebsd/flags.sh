@@ -51,8 +51,7 @@ eq "there are attributes to lose" 4 "$(wc -l <"$W/attributes.before" | tr -d ' '
 shape $live >"$W/shape.before"
 must service jail stop $jail
 eq "nothing of it is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$jail")"
-must service jail start $jail
-holds "the jail starts with them" runs $jail
+start_jail $jail
 shape $live >"$W/shape.after"
 eq "mode, owner, flags and time are back" "" "$(diff -u "$W/shape.before" "$W/shape.after")"
 attributes >"$W/attributes.after"
@@ -65,7 +64,7 @@ must rm -r $live/flags
 must rmextattr user note $live/hosts
 eventually "the removal is saved" 60 sh -c "[ ! -e $cfg/flags ]"
 eventually "all of it" 60 all_saved $jail
-must service jail restart $jail
+start_jail $jail restart
 holds "what was removed stays so" gone $live/flags
 eq "and so does an attribute" "" "$(lsextattr -q user $live/hosts)"
 

@@ -53,14 +53,12 @@ has "one by jail.conf" "$out" '^cfgdtest2$'
 
 for j in cfgdtest1 cfgdtest2; do
 	live=/jail/$j/etc
-	must service jail start $j
-	holds "$j runs" runs $j
+	start_jail $j
 	eq "$j has its /etc in memory" ufs "$(mounted_as $live)"
 	must in_jail $j 'echo "# edited" >> /etc/rc.conf; rm /etc/to-be-removed'
 	ends "a save without a daemon" 0 cfgd save $j
 	must in_jail $j 'echo "10.0.0.1 last" >> /etc/hosts'
-	must service jail restart $j
-	holds "$j runs again" runs $j
+	start_jail $j restart
 	eq "what was saved is there" "# edited" "$(tail -1 $live/rc.conf)"
 	eq "and what nobody saved before the stop" "10.0.0.1 last" "$(tail -1 $live/hosts)"
 	holds "what was removed is not" gone $live/to-be-removed

@@ -15,10 +15,9 @@ first_start() { # KIND: what holds /etc, ufs or tmpfs
 	must cfgd jail create --ip 127.0.1.11 --interface lo0 "$jail"
 	ends "check finds nothing wrong" 0 cfgd check
 	has "the jail is a target by its fstab's base" "$out" "base id +$proto/etc@1"
-	must service cfgd start
+	holds "a start of the daemon lets go of the pipe that it was started from" timeout 60 sh -c "service cfgd start | cat"
 	eventually "the daemon runs" 30 service cfgd status
-	must service jail start "$jail"
-	holds "the jail runs" runs "$jail"
+	start_jail "$jail"
 	eq "its /etc is in memory" "$1" "$(mounted_as "$live")"
 	ends "nothing is changed at first" 0 cfgd diff "$jail"
 	eventually "the daemon watches it by kqueue" 30 sh -c "cfgd status $jail | grep -q kqueue"
@@ -63,8 +62,7 @@ restart() {
 	must service jail stop "$jail"
 	fails "the jail is stopped" runs "$jail"
 	eq "nothing of it is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$jail")"
-	must service jail start "$jail"
-	holds "it starts again" runs "$jail"
+	start_jail "$jail"
 	shape "$live" >"$W/shape.after"
 	eq "all is back, with mode, owner, flags and time" "" "$(diff -u "$W/shape.before" "$W/shape.after")"
 	ends "the new user is there" 0 jexec "$jail" id -u cfgdjoe
@@ -109,8 +107,7 @@ upgrade() {
 # clone: a test jail beside the jail, which goes again.
 clone() {
 	ends "a clone is made on the second snapshot" 0 cfgd jail clone --ip 127.0.1.99 "$jail" cfgdtesttry 2
-	must service jail start cfgdtesttry
-	holds "it runs" runs cfgdtesttry
+	start_jail cfgdtesttry
 	eq "it has the edits" 1 "$(grep -c '^sshd_enable="YES"' /jail/cfgdtesttry/etc/rc.conf)"
 	eq "and the new defaults" 1 "$(grep -c '^cron_flags="-J 60"' /jail/cfgdtesttry/etc/rc.conf)"
 	holds "the jail runs on beside it" runs "$jail"

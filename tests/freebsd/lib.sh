@@ -172,6 +172,9 @@ clean() {
 			jail -r "$j" || jail -R "$j"
 		done
 		stop_daemon
+		for a in $(ifconfig lo0 | awk '$2 ~ /^127[.]0[.]1[.]/ { print $2 }'); do
+			ifconfig lo0 inet "$a" -alias
+		done
 		unmount_below /jail
 		unmount_below "$W"
 		if [ -f "$W/later" ]; then
@@ -332,6 +335,17 @@ column() { cfgd status "$1" 2>/dev/null | awk -v t="$1" -v n="$2" '$1 == t { pri
 
 # all_saved TARGET: a restart would lose nothing.
 all_saved() { [ "$(column "$1" 5)" = 0 ]; }
+
+# start_jail JAIL [WORD] starts it by rc(8), and says why it does not run. Without a running jail nothing goes on.
+start_jail() {
+	out=$(service jail "${2:-start}" "$1" 2>&1)
+	if runs "$1"; then
+		ok "$1 runs"
+	else
+		bail "$1 runs" "service jail ${2:-start} said:" "$out" "its console:" \
+			"$(tail -20 "/var/log/jail_$1_console.log" 2>&1)" "mounts:" "$(mount -p | grep /jail)"
+	fi
+}
 
 # runs JAIL: jail(8) has it.
 runs() { jls -j "$1" jid >/dev/null 2>&1; }

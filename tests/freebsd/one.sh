@@ -22,6 +22,5 @@ one_jail() {
 	printf '[defaults]\nmemory = "%s"\n' "$1" >/usr/local/etc/cfgd.toml
 	echo "jail_list=\"$jail\"" >>/etc/rc.conf
 	must service cfgd start
-	must service jail start $jail
-	runs $jail || bail "the jail does not run" "$out"
+	start_jail $jail
 }
