@@ -26,7 +26,7 @@ binary() {
 	package=$(cat "${t%.test}.dir")
 	log=$out/$(echo "$package" | tr / -).log
 	began=$(date +%s)
-	(cd "$dir/src/$package" && TMPDIR=$tmp exec timeout -k 10 "${TEST_SECONDS:-900}" "$t" -test.v -test.timeout "${TEST_SECONDS:-900}s" \
+	(cd "$dir/src/$package" && TMPDIR=$tmp exec timeout --foreground -k 10 "${TEST_SECONDS:-900}" "$t" -test.v -test.timeout "${TEST_SECONDS:-900}s" \
 		${TEST_FLAGS:-}) >"$log" 2>&1
 	rc=$?
 	took=$(($(date +%s) - began))
@@ -61,7 +61,7 @@ scenario() {
 	log=$out/$1.log
 	machine >"$out/before" 2>/dev/null
 	began=$(date +%s)
-	timeout -k 30 "${SCENARIO_SECONDS:-3600}" sh "$dir/src/tests/freebsd/$1.sh" >"$log" 2>&1 </dev/null
+	timeout --foreground -k 30 "${SCENARIO_SECONDS:-3600}" sh "$dir/src/tests/freebsd/$1.sh" >"$log" 2>&1 </dev/null
 	rc=$?
 	took=$(($(date +%s) - began))
 	machine >"$out/after" 2>/dev/null

@@ -135,6 +135,9 @@ same() { cmp -s "$1" "$2"; }
 # gone PATH: there is nothing by that name, not even a link.
 gone() { [ ! -e "$1" ] && [ ! -L "$1" ]; }
 
+# ended PID: the process is no longer there.
+ended() { ! kill -0 "$1" 2>/dev/null; }
+
 # later COMMAND... is run at the end; the last one first.
 later() { printf '%s\n' "$*" >>"$W/later"; }
 
@@ -278,7 +281,8 @@ on_ufs() {
 	later "umount '$1' || umount -f '$1'"
 }
 
-# system DIR installs a part of this machine's system, as much as a jail needs to start: no compiler, no static library.
+# system DIR installs a part of this machine's system, as much as a jail needs to start: no compiler, no static library. A
+# jail lives as long as a process does: cron(8).
 system() {
 	(
 		cd / || exit
@@ -288,10 +292,12 @@ system() {
 			bin sbin lib libexec usr/bin usr/sbin usr/lib usr/libexec usr/share/skel root
 	) 2>/dev/null | tar -xpf - -C "$1" || bail "install a system below $1"
 	tar -cf - -C /etc . | tar -xpf - -C "$1/etc"
-	for d in dev proc mnt tmp var/run var/log var/tmp var/db var/empty var/mail var/cron/tabs usr/local/etc home cfg conf/base/etc; do
+	for d in dev proc mnt var/run var/log var/tmp var/db var/empty var/mail var/cron/tabs usr/local/etc home cfg conf/base/etc; do
 		mkdir -p "$1/$d"
 	done
-	chmod 1777 "$1/tmp" "$1/var/tmp"
+	chmod 1777 "$1/var/tmp"
+	rm -rf "$1/tmp"
+	ln -s var/tmp "$1/tmp" # the root is read-only
 	rm -rf "$1"/etc/fstab "$1"/etc/rc.d/job "$1"/etc/rc.local
 	: >"$1/etc/fstab"
 	cat >"$1/etc/rc.conf" <<-'EOF'
@@ -300,7 +306,7 @@ system() {
 		sendmail_enable="NONE"
 		syslogd_enable="NO"
 		#
-		cron_enable="NO"
+		cron_enable="YES"
 		sshd_enable="NO"
 		#
 		cron_flags=""
