@@ -26,7 +26,8 @@ for memory in tmpfs md; do
 	done
 	sed -i '' "s/\"$memory\"/\"md\"/" /usr/local/etc/cfgd.toml
 	service cfgd reload >/dev/null
-	start_jail $jail
+	by_rc start $jail
+	holds "$memory: the jail starts again" runs $jail
 	if cfgd rescue list | grep -q "^$jail "; then
 		# What could not reach cfg is named, and comes back by hand where it did not by itself.
 		archive=$(cfgd rescue list | awk -v j=$jail '$1 == j { print $NF }' | tail -1)

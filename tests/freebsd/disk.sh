@@ -47,20 +47,33 @@ make_slice() {
 # image_of DEVICE FILE RELEASE copies a slice into a file, and makes another release of it.
 image_of() {
 	must dd if="/dev/$1" of="$2" bs=1m
-	im=$(mdconfig -a -t vnode -f "$2") || bail "attach $2"
-	on=/dev/$im
-	if [ -e "/dev/${im}a" ]; then
-		on=/dev/${im}a
+	attach -t vnode -f "$2"
+	on=/dev/$md
+	if [ -e "/dev/${md}a" ]; then
+		on=/dev/${md}a
 	fi
-	fsck_ffs -y $on >/dev/null 2>&1
-	must mount $on "$W/slice"
+	must fsck_ffs -y "$on"
+	must mount "$on" "$W/slice"
 	for etc in etc conf/base/etc; do
 		sed -i '' "s/^release=.*/release=\"$3\"/" "$W/slice/$etc/rc.conf"
 		echo "$3" >"$W/slice/$etc/release"
 		echo new >"$W/slice/$etc/new-default"
 	done
 	must umount "$W/slice"
-	mdconfig -d -u "${im#md}"
+	must mdconfig -d -u "${md#md}"
+}
+
+# sound WHAT DEVICE: fsck_ffs(8) goes through all of a filesystem and has nothing to ask. Its status says
+# nothing of that: with -n it ends 0 on most of what it would mend.
+sound() {
+	out=$(fsck_ffs -n "$2" 2>&1)
+	rc=$?
+	if [ $rc = 0 ] && printf '%s\n' "$out" | grep -q 'Phase 5' &&
+		! printf '%s\n' "$out" | grep -Eq '[?] (no|yes)$|UNEXPECTED|PLEASE RERUN FSCK'; then
+		ok "$1"
+	else
+		notok "$1" "fsck_ffs -n $2 ended with $rc:" "$out"
+	fi
 }
 
 # loaders DISK adds the partitions that gptboot(8) is started from, by a BIOS and by UEFI: whichever way this machine came up,
@@ -83,19 +96,24 @@ loaders() {
 nano_machine() {
 	make_dir /cfg
 	make_dir /conf
-	must mount -t tmpfs -o mode=755 tmpfs /conf
-	later "umount /conf || umount -f /conf"
+	mount_over /conf -t tmpfs -o mode=755 tmpfs
 	mkdir -p "$W/slice" "$W/saved"
+}
+
+# fresh_etc gives the host an empty /etc. What the machine itself has there stays.
+fresh_etc() {
+	unmount_to /etc "$etc_mounts"
+	[ "$(mounts_on /etc)" = "$etc_mounts" ] || bail "unmount the scenario's /etc"
+	must mount -t tmpfs -o mode=755 tmpfs /etc
 }
 
 # start_on DEVICE CFG is a start of the machine from a slice: its memory is empty, /etc is filled from the defaults and then
 # from /cfg, and rc.d/cfgd_early makes up for what that lacks.
 start_on() {
 	stop_daemon
-	rm -rf /var/run/cfgd
-	umount /etc 2>/dev/null || umount -f /etc
+	rm -rfx /var/run/cfgd
 	must mount -o ro "$1" "$W/slice"
-	must mount -t tmpfs -o mode=755 tmpfs /etc
+	fresh_etc
 	rm -rf /conf/base
 	cp -Rp "$W/slice/conf/base" /conf/base
 	cp -Rp /conf/base/etc/. /etc/

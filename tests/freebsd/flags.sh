@@ -1,5 +1,6 @@
 #!/bin/sh
-# File flags, hard links and extended attributes of a saved /etc, and a daemon that is killed.
+# File flags, hard links and extended attributes of a saved /etc, and a daemon that is killed. What is kept
+# comes back, and what cfgd-store(5) says is not kept does not.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 . "$here/one.sh"
@@ -13,9 +14,13 @@ one_jail md
 	set -e
 	cd $live
 	mkdir flags flags/dir
-	for f in uchg schg uappnd sappnd uunlnk sunlnk nodump arch hidden; do
+	for f in uchg schg uappnd sappnd uunlnk sunlnk nodump; do
 		echo $f >flags/$f
 		chflags $f flags/$f
+	done
+	for f in arch uarch hidden system; do
+		echo $f >flags/not-kept-$f
+		chflags $f flags/not-kept-$f
 	done
 	echo linked >flags/one
 	ln flags/one flags/two
@@ -30,7 +35,7 @@ one_jail md
 	touch -t 199001020304.05 flags/dir/file
 	setextattr user note 'a note' hosts
 	setextattr user binary "$(printf 'x\001y')" flags/dir/file
-	setextattr system own s hosts
+	setextattr system cfgdtest s hosts
 	setextattr user ondir d flags/dir
 	chflags uchg flags/dir
 ) >"$W/made" 2>&1 || bail "make files with flags" "$(cat "$W/made")"
@@ -41,30 +46,61 @@ attributes() {
 		for n in $(lsextattr -q user $live/$f); do
 			echo "$f user.$n $(getextattr -q user "$n" $live/$f)"
 		done
-		for n in $(lsextattr -q system $live/$f); do
-			echo "$f system.$n $(getextattr -q system "$n" $live/$f)"
-		done
 	done
 }
+# flags_of PATTERNS prints the flags of files, one a line.
+flags_of() { (cd $live/flags && stat -f '%N %Sf' $1); }
 attributes >"$W/attributes.before"
-eq "there are attributes to lose" 4 "$(wc -l <"$W/attributes.before" | tr -d ' ')"
+eq "there are attributes to lose" 3 "$(wc -l <"$W/attributes.before" | tr -d ' ')"
+has "and one of the system" "$(lsextattr -q system $live/hosts)" cfgdtest
+kept='nodump nodump
+sappnd sappnd
+schg schg
+sunlnk sunlnk
+uappnd uappnd
+uchg uchg
+uunlnk uunlnk'
+eq "and flags" "$kept" "$(flags_of 'nodump s* u*')"
+eq "that are not kept as well" "not-kept-arch arch
+not-kept-hidden hidden
+not-kept-system system
+not-kept-uarch uarch" "$(flags_of 'not-kept-*')"
 shape $live >"$W/shape.before"
 must service jail stop $jail
 eq "nothing of it is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$jail")"
-start_jail $jail
+by_rc start $jail
+holds "the jail starts with them" runs $jail
 shape $live >"$W/shape.after"
 eq "mode, owner, flags and time are back" "" "$(diff -u "$W/shape.before" "$W/shape.after")"
 attributes >"$W/attributes.after"
 eq "and the attributes" "" "$(diff -u "$W/attributes.before" "$W/attributes.after")"
+eq "every flag that is kept is there" "$kept" "$(flags_of 'nodump s* u*')"
+eq "the other flags are not" "- - - -" "$(flags_of 'not-kept-*' | awk '{ print $2 }' | xargs)"
+hasnt "nor the attribute of the system" "$(lsextattr -q system $live/hosts)" cfgdtest
 ends "nothing is unsaved" 0 cfgd diff --unsaved $jail
+
+# A tmpfs has the same flags.
+sed -i '' 's/"md"/"tmpfs"/' /usr/local/etc/cfgd.toml
+must service cfgd reload
+by_rc restart $jail
+eq "/etc is a tmpfs" tmpfs "$(mounted_as $live)"
+shape $live >"$W/shape.after"
+eq "mode, owner, flags and time are back on it" "" "$(diff -u "$W/shape.before" "$W/shape.after")"
+ends "nothing is unsaved there" 0 cfgd diff --unsaved $jail
+sed -i '' 's/"tmpfs"/"md"/' /usr/local/etc/cfgd.toml
+must service cfgd reload
+by_rc restart $jail
+eq "/etc is on an md again" ufs "$(mounted_as $live)"
+attributes >"$W/attributes.after"
+eq "with the attributes that a tmpfs may not have had" "" "$(diff -u "$W/attributes.before" "$W/attributes.after")"
 
 # They go again.
 must chflags -R 0 $live/flags
-must rm -r $live/flags
+must rm -rx $live/flags
 must rmextattr user note $live/hosts
 eventually "the removal is saved" 60 sh -c "[ ! -e $cfg/flags ]"
 eventually "all of it" 60 all_saved $jail
-start_jail $jail restart
+by_rc restart $jail
 holds "what was removed stays so" gone $live/flags
 eq "and so does an attribute" "" "$(lsextattr -q user $live/hosts)"
 

@@ -26,17 +26,22 @@ binary() {
 	package=$(cat "${t%.test}.dir")
 	log=$out/$(echo "$package" | tr / -).log
 	began=$(date +%s)
-	(cd "$dir/src/$package" && TMPDIR=$tmp exec timeout --foreground -k 10 "${TEST_SECONDS:-900}" "$t" -test.v -test.timeout "${TEST_SECONDS:-900}s" \
+	(cd "$dir/src/$package" && TMPDIR=$tmp exec timeout -k 10 "${TEST_SECONDS:-900}" "$t" -test.v -test.timeout "${TEST_SECONDS:-900}s" \
 		${TEST_FLAGS:-}) >"$log" 2>&1
 	rc=$?
 	took=$(($(date +%s) - began))
 	word=ok
+	why=
 	if [ $rc != 0 ]; then
 		word="not ok"
+	elif ! grep -q '^--- PASS' "$log"; then
+		why=" # skip no test ran: $(grep -i 'skip' "$log" | head -1 | sed 's/^ *//')"
 	fi
 	echo "$word - tests of $package: $(grep -c '^--- PASS' "$log") passed, $(grep -c '^--- FAIL' "$log") failed," \
-		"$(grep -c '^--- SKIP' "$log") skipped, $took s"
-	if [ $rc = 0 ]; then
+		"$(grep -c '^--- SKIP' "$log") skipped, $took s$why"
+	if [ -n "$why" ]; then
+		skipped=$((skipped + 1))
+	elif [ $rc = 0 ]; then
 		passed=$((passed + 1))
 	else
 		failed=$((failed + 1))
@@ -51,9 +56,14 @@ machine() {
 	jls -q name
 	ifconfig lo0 | grep inet
 	kldstat -q -m zfs && zpool list -H -o name
-	ls -d / /jail /conf /cfg /usr/local/* /var/run/cfgd /var/db/cfgd 2>/dev/null
-	(cd /etc && find . -type f -exec cksum {} + | sort)
-	(cd /usr/local/etc 2>/dev/null && find . -type f -exec cksum {} + | sort)
+	ls -d / /jail /jail/* /conf /cfg /usr/local/* /var/run/cfgd /var/db/cfgd /var/log/jail_cfgdtest* \
+		/var/run/jail_cfgdtest* /var/run/jail.cfgdtest* "${TMPDIR:-/tmp}"/cfgdtest.* 2>/dev/null
+	pgrep -lx cfgd
+	for d in /etc /usr/local/etc; do
+		[ -d $d ] || continue
+		(cd $d/. && find . -type f -exec cksum {} + | sort)
+		(cd $d/. && find . -exec stat -f '%N %Sp %u %g %Sf %Y' {} + | sort)
+	done
 }
 
 # scenario NAME runs one, and looks at the machine before and after it.
@@ -61,7 +71,8 @@ scenario() {
 	log=$out/$1.log
 	machine >"$out/before" 2>/dev/null
 	began=$(date +%s)
-	timeout --foreground -k 30 "${SCENARIO_SECONDS:-3600}" sh "$dir/src/tests/freebsd/$1.sh" >"$log" 2>&1 </dev/null
+	# After the time is up, a scenario may take minutes to clean up.
+	timeout -k 300 "${SCENARIO_SECONDS:-3600}" sh "$dir/src/tests/freebsd/$1.sh" >"$log" 2>&1 </dev/null
 	rc=$?
 	took=$(($(date +%s) - began))
 	machine >"$out/after" 2>/dev/null
@@ -95,12 +106,7 @@ scenario() {
 	esac
 }
 
-# The tests' own files lie on a UFS that waits for no disk: the machine's may be slow, or read-only.
-tmp=$dir/tmp
-mkdir -p "$tmp"
-md=$(mdconfig -a -t swap -s "${TEST_ROOM:-1g}") && newfs -O 2 "/dev/$md" >/dev/null && mount -o noatime,async "/dev/$md" "$tmp" ||
-	echo "# the tests' files are in $tmp, on the machine's own disk"
-chmod 1777 "$tmp"
+md=
 give_back() {
 	if [ -n "$md" ]; then
 		umount -f "$tmp"
@@ -108,6 +114,12 @@ give_back() {
 	fi
 }
 trap 'give_back; exit 130' INT TERM HUP
+# The tests' own files lie on a UFS that waits for no disk: the machine's may be slow, or read-only.
+tmp=$dir/tmp
+mkdir -p "$tmp"
+md=$(mdconfig -a -t swap -s "${TEST_ROOM:-1g}") && newfs -O 2 "/dev/$md" >/dev/null && mount -o noatime,async "/dev/$md" "$tmp" ||
+	echo "# the tests' files are in $tmp, on the machine's own disk"
+chmod 1777 "$tmp"
 for what in $RUN; do
 	case $what in
 	tests)

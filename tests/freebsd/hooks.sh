@@ -6,6 +6,7 @@
 
 begin "hooks by rc.conf and by jail.conf"
 on_ufs /jail 1g
+memory_disks >"$W/disks"
 mkdir -p /jail/proto/1/etc /jail/data
 system /jail/proto/1
 for j in cfgdtest1 cfgdtest2; do
@@ -53,12 +54,14 @@ has "one by jail.conf" "$out" '^cfgdtest2$'
 
 for j in cfgdtest1 cfgdtest2; do
 	live=/jail/$j/etc
-	start_jail $j
+	by_rc start $j
+	holds "$j runs" runs $j
 	eq "$j has its /etc in memory" ufs "$(mounted_as $live)"
 	must in_jail $j 'echo "# edited" >> /etc/rc.conf; rm /etc/to-be-removed'
 	ends "a save without a daemon" 0 cfgd save $j
 	must in_jail $j 'echo "10.0.0.1 last" >> /etc/hosts'
-	start_jail $j restart
+	by_rc restart $j
+	holds "$j runs again" runs $j
 	eq "what was saved is there" "# edited" "$(tail -1 $live/rc.conf)"
 	eq "and what nobody saved before the stop" "10.0.0.1 last" "$(tail -1 $live/hosts)"
 	holds "what was removed is not" gone $live/to-be-removed
@@ -71,7 +74,7 @@ for j in cfgdtest1 cfgdtest2; do
 	eq "nor mounts anything" 1 "$(mount -p | awk -v d=$live '$2 == d' | wc -l | tr -d ' ')"
 	must service jail stop $j
 	eq "nothing of $j is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$j")"
-	eq "no memory disk is left of $j" "" "$(mdconfig -l | tr ' ' '\n' | grep -v "^$md\$" | grep md)"
+	eq "no memory disk is left of $j" "" "$(memory_disks | diff "$W/disks" -)"
 	ends "a second cleanup is a success" 0 cfgd jail cleanup $j
 done
 
@@ -91,5 +94,5 @@ eq "and has what was edited" "10.0.0.2 edited" "$(tail -1 /jail/cfgdtest2/etc/ho
 eq "one /etc is mounted" 1 "$(mount -p | awk '$2 == "/jail/cfgdtest2/etc"' | wc -l | tr -d ' ')"
 holds "and it stops" jail -f /etc/jail.conf -r cfgdtest2
 eq "with nothing left" "" "$(mount -p | awk '{ print $2 }' | grep '^/jail/cfgdtest2')"
-eq "and no memory disk" "" "$(mdconfig -l | tr ' ' '\n' | grep -v "^$md\$" | grep md)"
+eq "and no memory disk" "" "$(memory_disks | diff "$W/disks" -)"
 finish

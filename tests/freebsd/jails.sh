@@ -15,10 +15,10 @@ first_start() { # KIND: what holds /etc, ufs or tmpfs
 	must cfgd jail create --ip 127.0.1.11 --interface lo0 "$jail"
 	ends "check finds nothing wrong" 0 cfgd check
 	has "the jail is a target by its fstab's base" "$out" "base id +$proto/etc@1"
-	service cfgd start | cat >/dev/null &
-	eventually "a start of the daemon lets go of the pipe that it was started from" 30 ended $!
+	must service cfgd start
 	eventually "the daemon runs" 30 service cfgd status
-	start_jail "$jail"
+	by_rc start "$jail"
+	holds "the jail runs" runs "$jail"
 	eq "its /etc is in memory" "$1" "$(mounted_as "$live")"
 	ends "nothing is changed at first" 0 cfgd diff "$jail"
 	eventually "the daemon watches it by kqueue" 30 sh -c "cfgd status $jail | grep -q kqueue"
@@ -63,7 +63,8 @@ restart() {
 	must service jail stop "$jail"
 	fails "the jail is stopped" runs "$jail"
 	eq "nothing of it is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$jail")"
-	start_jail "$jail"
+	by_rc start "$jail"
+	holds "it starts again" runs "$jail"
 	shape "$live" >"$W/shape.after"
 	eq "all is back, with mode, owner, flags and time" "" "$(diff -u "$W/shape.before" "$W/shape.after")"
 	ends "the new user is there" 0 jexec "$jail" id -u cfgdjoe
@@ -108,7 +109,8 @@ upgrade() {
 # clone: a test jail beside the jail, which goes again.
 clone() {
 	ends "a clone is made on the second snapshot" 0 cfgd jail clone --ip 127.0.1.99 "$jail" cfgdtesttry 2
-	start_jail cfgdtesttry
+	by_rc start cfgdtesttry
+	holds "it runs" runs cfgdtesttry
 	eq "it has the edits" 1 "$(grep -c '^sshd_enable="YES"' /jail/cfgdtesttry/etc/rc.conf)"
 	eq "and the new defaults" 1 "$(grep -c '^cron_flags="-J 60"' /jail/cfgdtesttry/etc/rc.conf)"
 	holds "the jail runs on beside it" runs "$jail"

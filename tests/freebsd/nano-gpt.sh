@@ -75,7 +75,7 @@ ends "an image is installed" 0 cfgd nano install "$W/image"
 eq "the new one boots once" "bootme bootonce" "$(marks 4)"
 eq "and the old one after it" bootme "$(marks 3)"
 has "status says so" "$(state p4)" "boots next"
-holds "its filesystem is sound" fsck_ffs -n "/dev/${drive}p4"
+sound "its filesystem is sound" "/dev/${drive}p4"
 eq "its fstab names its own partition" "/dev/${drive}p4" "$(fstab_of "/dev/${drive}p4" etc/fstab)"
 ends "it may be called off" 0 cfgd nano rollback
 eq "then it has no mark" "" "$(marks 4)"

@@ -17,7 +17,7 @@ upgrade() { # names as fstab has them, what status calls them, and the plain nam
 	edits_on_the_host
 	ends "$1: an image is installed" 0 cfgd nano install "$W/image"
 	eq "$2: its fstab names its own slice" "/dev/$2" "$(fstab_of "/dev/$2" etc/fstab)"
-	holds "$2: its filesystem is sound" fsck_ffs -n "/dev/$2"
+	sound "$2: its filesystem is sound" "/dev/$2"
 	ends "$2: status" 0 cfgd nano status
 	start_on "/dev/$2" $cfgdev
 	merged two
@@ -27,8 +27,7 @@ upgrade() { # names as fstab has them, what status calls them, and the plain nam
 	start_on "/dev/$1" $cfgdev
 	merged one
 	service cfgd stop >/dev/null
-	umount /etc
-	must mount -t tmpfs -o mode=755 tmpfs /etc
+	fresh_etc
 	cp -Rp /conf/base/etc/. /etc/
 }
 

@@ -22,5 +22,5 @@ one_jail() {
 	printf '[defaults]\nmemory = "%s"\n' "$1" >/usr/local/etc/cfgd.toml
 	echo "jail_list=\"$jail\"" >>/etc/rc.conf
 	must service cfgd start
-	start_jail $jail
+	by_rc start $jail
 }

@@ -8,11 +8,23 @@ proto=cfgdtestproto jail=cfgdtest1
 
 begin "the paper's server on ZFS"
 kldstat -q -m zfs || {
-	kldload zfs 2>/dev/null || skip "there is no zfs.ko"
 	later "kldunload zfs"
+	kldload zfs 2>/dev/null || skip "there is no zfs.ko"
 }
+if zpool list cfgdtest >/dev/null 2>&1; then
+	skip "there is a pool named cfgdtest"
+fi
 disk 1g
-later "zpool destroy -f cfgdtest"
+# destroy_pool takes the pool away if it stands on a disk of the scenario's.
+destroy_pool() {
+	for unit in $(my_disks); do
+		if zpool list -HPv cfgdtest | awk -v d="/dev/md$unit" '$1 == d { found = 1 } END { exit !found }'; then
+			zpool destroy -f cfgdtest
+			return
+		fi
+	done
+}
+later destroy_pool
 must zpool create -o cachefile=none -O mountpoint=none -O compression=lz4 -O atime=off cfgdtest "/dev/$md"
 cp /etc/rc.conf "$W/rc.conf.first"
 

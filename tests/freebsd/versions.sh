@@ -52,11 +52,13 @@ target() { # CFG: what is mounted on its cfg
 	must mount -t nullfs -o ro /jail/base /jail/$jail/conf/base/etc
 }
 
-# whole DIR COUNTS a torn file as a failure, and nothing else as anything.
+# whole DIR WHAT counts a torn file as a failure, and nothing else as anything. What fsck_ffs(8) found without a name, and
+# what UFS keeps in its own files, is no part of the tree.
 whole() {
-	torn=$(find "$1" -name .cfgd -prune -o -type f -print | while IFS= read -r f; do
-		[ "$(number "$f")" != -1 ] || echo "$f"
-	done)
+	torn=$(find "$1" \( -name .cfgd -o -name lost+found -o -name .snap -o -name .sujournal \) -prune -o -type f -print |
+		while IFS= read -r f; do
+			[ "$(number "$f")" != -1 ] || echo "$f"
+		done)
 	[ -z "$torn" ] || {
 		notok "$2: no file is torn" "torn: $torn"
 		return 1
