@@ -44,7 +44,6 @@ edits() {
 	eventually "nothing is left unsaved" 30 all_saved "$jail"
 	ends "diff names what is changed" 1 cfgd diff --name-status "$jail"
 	eq "and nothing else" "M group
-A local/deep
 A local/deep/file
 A local/immutable
 A local/link
@@ -139,7 +138,8 @@ uninstall() {
 	must service jail stop "$jail"
 	ends "the daemon stops" 0 service cfgd stop
 	fails "and is gone" service cfgd status
-	ends "the jail is destroyed" 0 cfgd jail destroy --yes "$jail"
+	# shellcheck disable=SC2086 # a flag or none
+	ends "the jail is destroyed" 0 cfgd jail destroy --yes ${1:-} "$jail"
 	holds "rc.conf is as it was before it was made" same /etc/rc.conf "$W/rc.conf.before"
 	holds "its fstab is gone" gone "/etc/fstab.$jail"
 	holds "and its directory" gone "/jail/$jail"

@@ -46,6 +46,7 @@ must gpart set -a active -i 1 "$first"
 for s in 1 2; do
 	must gpart create -s bsd "${first}s$s"
 	must gpart add -t freebsd-ufs "${first}s$s"
+	must gpart bootcode -b /boot/boot "${first}s$s"
 done
 drive=ufs/cfgdtest
 cfgdev=/dev/ufs/cfgdtests3
