@@ -133,11 +133,16 @@ morning() {
 	ends "and all is saved on demand" 0 service cfgd flush
 }
 
-# uninstall: what cfgd added to the machine goes again, and nothing else.
+# uninstall [--force]: what cfgd added to the machine goes again, and nothing else. A jail that has got more since is
+# destroyed by force alone.
 uninstall() {
 	must service jail stop "$jail"
 	ends "the daemon stops" 0 service cfgd stop
 	fails "and is gone" service cfgd status
+	if [ $# -gt 0 ]; then
+		ends "what was added since keeps the jail" 2 cfgd jail destroy --yes "$jail"
+		has "and is named" "$out" "something was added since"
+	fi
 	# shellcheck disable=SC2086 # a flag or none
 	ends "the jail is destroyed" 0 cfgd jail destroy --yes ${1:-} "$jail"
 	holds "rc.conf is as it was before it was made" same /etc/rc.conf "$W/rc.conf.before"
