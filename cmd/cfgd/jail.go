@@ -165,11 +165,24 @@ func (s *session) jailCleanup(c *cli.Context) error {
 			s.hookWarn(t.Name, w)
 		}
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
-	case done.Nothing:
-		_, err = fmt.Fprintf(s.out, "%s %s is not populated: nothing to clean up\n", t.Name, t.Live)
+	}
+	if err := s.cleanedUp(t, done); err != nil {
+		return err
+	}
+	for _, dir := range done.Unmounted {
+		if _, err := fmt.Fprintf(s.out, "%s %s unmounted: jail(8) had left it\n", t.Name, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cleanedUp says what cleanup did with live.
+func (s *session) cleanedUp(t *config.Target, done *jailhooks.Stopped) (err error) {
+	switch {
+	case done.Nothing: // exec.prepare asks before every start
 	case done.Rescue != "":
 		_, err = fmt.Fprintf(s.out, "%s %s not saved but archived in %s, and taken away\n", t.Name, t.Live, filepath.Base(done.Rescue))
 	case done.Hidden:

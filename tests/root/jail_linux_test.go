@@ -125,7 +125,9 @@ func TestStartAndStop(t *testing.T) {
 	m.write(live+"/rc.conf", "edited\n")
 	m.says(m.cfgd(1, "diff --unsaved --name-status vhost1"), "M! rc.conf")
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "saved as generation 1, and taken away")
-	m.says(m.cfgd(0, "jail cleanup vhost1"), "nothing to clean up")
+	if out := m.cfgd(0, "jail cleanup vhost1"); out != "" {
+		t.Errorf("a cleanup of nothing says %s", out)
+	}
 	if got := m.mounted(live); got != "" {
 		t.Errorf("still mounted: %s", got)
 	}
@@ -218,7 +220,9 @@ func TestFailedStart(t *testing.T) {
 	}
 	m.mountCfg()
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "held the /etc of an earlier start", "archived in vhost1-")
-	m.says(m.cfgd(0, "jail cleanup vhost1"), "nothing to clean up")
+	if out := m.cfgd(0, "jail cleanup vhost1"); out != "" {
+		t.Errorf("a cleanup of nothing says %s", out)
+	}
 	m.holds(map[string]string{"/store/rc.conf": "edited\n"})
 	m.umount(cfg)
 	m.umount("/jail/vhost1")
