@@ -33,10 +33,29 @@ func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 		return nil, err
 	}
 	defer unlock()
+	return h.cleanupLocked(ctx)
+}
+
+// Settle is Cleanup for a jail of which certainly no start and no stop is under way, by what is mounted: its root, which keeps every
+// start from mounting anything, and not cfg or base. For all others it does nothing.
+func (h *Hooks) Settle(ctx context.Context) (*Stopped, error) {
+	unlock, err := h.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if left, err := h.left(ctx); len(left) == 0 || err != nil {
+		return &Stopped{Nothing: true, Warnings: h.warnings}, err
+	}
+	return h.cleanupLocked(ctx)
+}
+
+func (h *Hooks) cleanupLocked(ctx context.Context) (*Stopped, error) {
 	h.sweepAside(ctx)
 	let := h.tell(ctx, h.Daemon.Detach, "the daemon did not let go")
 	s := &Stopped{}
-	if err = h.cleanup(ctx, s); err != nil && let {
+	err := h.cleanup(ctx, s)
+	if err != nil && let {
 		h.takeBack(ctx)
 	}
 	if err == nil {

@@ -111,23 +111,32 @@ func (h *Hooks) notMounted() bool {
 	return err == nil && h.undone(all)
 }
 
-// unmountLeft unmounts what jail(8) left of the jail's fstab: exactly what the fstab names, backwards, where the
-// jail's root is still mounted, and other mounts of the fstab are gone, and the jail does not run.
-func (h *Hooks) unmountLeft(ctx context.Context, s *Stopped) error {
+// left are the mounts of the fstab where jail(8) could not unmount all of them: the jail's root is still mounted, and other
+// mounts of the fstab are gone, and the jail does not run.
+func (h *Hooks) left(ctx context.Context) ([]fstabMount, error) {
 	if h.Embedded || h.Target.Fstab == "" {
-		return nil
+		return nil, nil
 	}
 	all, err := h.fstabMounts()
 	if err != nil {
 		h.warn("what is left of the jail's mounts is not known: %v", err)
-		return nil
+		return nil, nil
 	}
 	root := h.rootDir()
-	rootLeft := slices.ContainsFunc(all, func(f fstabMount) bool { return f.dir == root && f.top() })
-	if !rootLeft || !h.undone(all) {
-		return nil
+	stays := slices.ContainsFunc(all, func(f fstabMount) bool { return f.dir == root && f.top() })
+	if !stays || !h.undone(all) {
+		return nil, nil
 	}
 	if runs, err := h.runs(ctx); runs || err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// unmountLeft unmounts what jail(8) left of the jail's fstab: exactly what the fstab names, backwards.
+func (h *Hooks) unmountLeft(ctx context.Context, s *Stopped) error {
+	all, err := h.left(ctx)
+	if err != nil {
 		return err
 	}
 	for _, f := range slices.Backward(all) {

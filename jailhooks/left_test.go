@@ -225,3 +225,34 @@ func TestNothingMountedYet(t *testing.T) {
 		}
 	}
 }
+
+// The daemon's way to the same does it only where the root keeps a start from mounting anything: else a start may be under way.
+func TestSettle(t *testing.T) {
+	t.Run("a failed start", func(t *testing.T) {
+		m := newMachine(t, "freebsd", config.BackingTmpfs)
+		m.stuck("nullfs")
+		s, err := m.hooks().Settle(m.Context())
+		m.must(err)
+		if s.Nothing || len(s.Unmounted) != 1 {
+			m.Errorf("%+v", s)
+		}
+		m.clean()
+	})
+	for name, prepare := range map[string]func(m *machine){
+		"a jail that is well":          func(m *machine) { m.must(m.mountFstab()); m.init() },
+		"a root that is not mounted":   func(m *machine) { m.init() },
+		"before base is mounted again": func(m *machine) { m.stuck("nullfs"); m.jails = func(run.Cmd) error { return nil } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, "freebsd", config.BackingTmpfs)
+			m.fstabbed()
+			prepare(m)
+			mounts := len(m.mounts)
+			s, err := m.hooks().Settle(m.Context())
+			m.must(err)
+			if !s.Nothing || len(m.mounts) != mounts || m.record() == nil {
+				m.Errorf("%+v\n%s", s, m.said())
+			}
+		})
+	}
+}

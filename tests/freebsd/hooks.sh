@@ -10,6 +10,9 @@ nothing_left() {
 	eq "no memory disk is left of $1" "" "$(memory_disks | diff "$W/disks" -)"
 }
 
+# unmounted DIR
+unmounted() { [ "$(mounts_on "$1")" = 0 ]; }
+
 begin "hooks by rc.conf and by jail.conf"
 on_ufs /jail 1g
 memory_disks >"$W/disks"
@@ -143,4 +146,20 @@ by_rc start cfgdtest1
 ok "the start after it is well by itself"
 must service jail stop cfgdtest1
 nothing_left cfgdtest1
+
+# Without that line the daemon does it, when cfg has been away for a while.
+sed -i '' '/^jail_cfgdtest1_parameters/d' /etc/rc.conf
+cp /etc/rc.conf "$W/rc.conf"
+must service cfgd start
+echo 'jail_cfgdtest1_exec_start="/usr/bin/false"' >>/etc/rc.conf
+service jail start cfgdtest1 >/dev/null 2>&1
+fails "beside a daemon: a start that fails" runs cfgdtest1
+echo "10.0.0.4 after it failed" >>/jail/cfgdtest1/etc/hosts
+cp "$W/rc.conf" /etc/rc.conf
+eventually "the daemon clears what it left" 180 unmounted /jail/cfgdtest1
+by_rc start cfgdtest1
+eq "and the next start has it all" "10.0.0.4 after it failed" "$(tail -1 /jail/cfgdtest1/etc/hosts)"
+must service jail stop cfgdtest1
+nothing_left cfgdtest1
+must service cfgd stop
 finish
