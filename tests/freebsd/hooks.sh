@@ -11,6 +11,7 @@ nothing_left() {
 }
 
 # unmounted DIR
+# shellcheck disable=SC2317 # eventually calls it
 unmounted() { [ "$(mounts_on "$1")" = 0 ]; }
 
 begin "hooks by rc.conf and by jail.conf"
