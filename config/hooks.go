@@ -137,7 +137,7 @@ func (l *loader) checkPlaces(t *Target, d *jailDef) {
 	}
 	l.checkPlace(t, d, "poststop", hookCleanup, d.poststop)
 	for _, when := range sorted(d.wrong) {
-		l.checkPlace(t, d, when, hookNone, d.wrong[when])
+		l.checkPlace(t, d, when, alsoRight[when], d.wrong[when])
 	}
 }
 
@@ -157,6 +157,9 @@ func (l *loader) checkPlace(t *Target, d *jailDef, when string, right hook, comm
 }
 
 var rightPlace = map[hook]string{hookInit: "prestart", hookCleanup: "poststop"}
+
+// alsoRight are further places: in exec.prepare a cleanup clears what a start that failed left.
+var alsoRight = map[string]hook{"prepare": hookCleanup}
 
 // wrongPlace says why not there, in the order of jail(8)'s own steps.
 var wrongPlace = map[string]string{

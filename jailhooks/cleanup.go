@@ -18,24 +18,51 @@ type Stopped struct {
 	Rescue   string          // the archive, "" where none was needed
 	HostSide bool            // cfg was not mounted any more, and was reached from the host's side
 	Hidden   bool            // it stays mounted where the jail's root hides it
-	Warnings []string
+	// Unmounted is what jail(8) had left of the jail's fstab.
+	Unmounted []string
+	Warnings  []string
 }
 
 // Cleanup saves the jail's /etc for the last time, and unmounts and destroys the memory that holds it. The order: the daemon lets
 // go; the last save, from the host's side if cfg is not at its place any more; if that cannot be done, or leaves something unsaved, a
 // rescue archive; only then the unmount; the record goes last. When neither save nor archive can be had, or the unmount is refused, the tree stays, the daemon takes it back, and the error
-// says what to do.
+// says what to do. Last it unmounts what jail(8) could not, so that the jail can be started again.
 func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	return h.cleanupLocked(ctx)
+}
+
+// Settle is Cleanup for a jail of which certainly no start and no stop is under way, by what is mounted: its root, which keeps every
+// start from mounting anything, and not cfg or base. For all others it does nothing.
+func (h *Hooks) Settle(ctx context.Context) (*Stopped, error) {
+	unlock, err := h.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if left, err := h.left(ctx); len(left) == 0 || err != nil {
+		return &Stopped{Nothing: true, Warnings: h.warnings}, err
+	}
+	return h.cleanupLocked(ctx)
+}
+
+func (h *Hooks) cleanupLocked(ctx context.Context) (*Stopped, error) {
 	h.sweepAside(ctx)
 	let := h.tell(ctx, h.Daemon.Detach, "the daemon did not let go")
 	s := &Stopped{}
-	if err = h.cleanup(ctx, s); err != nil && let {
+	err := h.cleanup(ctx, s)
+	if err != nil && let {
 		h.takeBack(ctx)
+	}
+	if err == nil {
+		err = h.unmountLeft(ctx, s)
+	}
+	if err == nil && s.HostSide && len(s.Unmounted) == 0 {
+		h.rootStays()
 	}
 	s.Warnings = h.warnings
 	return s, err
@@ -74,6 +101,9 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 		switch {
 		case errors.As(err, &old):
 			return h.archiveOld(ctx, old.Record, s)
+		case err != nil && p.Record == nil && h.notMounted():
+			s.Nothing = true // jail(8) has not mounted anything yet: init sees what is in the way when it has
+			return nil
 		case err != nil:
 			return h.inTheWay(&p, err)
 		}
@@ -81,13 +111,7 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 	if err := h.lastSave(ctx, s); err != nil {
 		return err
 	}
-	if err := h.takeAway(ctx, &p, s); err != nil {
-		return err
-	}
-	if s.HostSide {
-		h.rootStays()
-	}
-	return nil
+	return h.takeAway(ctx, &p, s)
 }
 
 // lastSave brings all that live holds to cfg, or what cannot be saved to a rescue archive.
@@ -166,18 +190,18 @@ func (h *Hooks) takeAway(ctx context.Context, p *place, s *Stopped) error {
 // busy says that live stays mounted, and who keeps it. It is not unmounted by force: what the processes there
 // write next would be lost, and they would not know.
 func (h *Hooks) busy(ctx context.Context, done string, err error) error {
-	who := h.users() + " shows who uses it"
-	if holders := h.holders(ctx); holders != "" {
+	who := h.usersOf(h.Target.Live) + " shows who uses it"
+	if holders := h.holders(ctx, h.Target.Live); holders != "" {
 		who += ": " + holders
 	}
 	return fmt.Errorf("%s, but %s is still mounted: %w (%s); end what uses it, then run cfgd jail cleanup %s again",
 		done, h.Target.Live, err, who, h.Target.Name)
 }
 
-// users is the command that lists who keeps live busy.
-func (h *Hooks) users() string {
+// usersOf is the command that lists who keeps a filesystem busy.
+func (h *Hooks) usersOf(dir string) string {
 	if h.GOOS == "linux" {
-		return "fuser -vm " + h.Target.Live
+		return "fuser -vm " + dir
 	}
-	return "fstat -f " + h.Target.Live
+	return "fstat -f " + dir
 }

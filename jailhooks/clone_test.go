@@ -97,6 +97,25 @@ func TestCloneCopies(t *testing.T) {
 	}
 }
 
+// What names the jail stays the jail's, also where a blank before it is written as jail.conf(5) has it: the clone's start would
+// clean up the jail.
+func TestCloneTakesNothingThatNamesTheJail(t *testing.T) {
+	t.Parallel()
+	const hook = `exec.prepare="/usr/local/sbin/cfgd\040jail\040cleanup\040`
+	for name, taken := range map[string]bool{"vhost1": false, "$name": true, "vhost12": true} {
+		y := newYard(t)
+		y.withOwn()
+		y.write("etc/rc.conf", y.read("etc/rc.conf")+"jail_vhost1_parameters='"+hook+name+"\"'\n")
+		m, err := y.load()
+		y.must(err)
+		c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.read("etc/fstab.vhost1")), time.Now())
+		y.must(err)
+		if got := strings.Contains(c.Files[1].Text, "jail_test_parameters="); got != taken {
+			t.Errorf("%s: taken is %v:\n%s", name, got, c.Files[1].Text)
+		}
+	}
+}
+
 func TestCloneRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

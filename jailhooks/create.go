@@ -221,6 +221,7 @@ func (s *Spec) jailConf(root, fstab string) string {
 	set("interface", s.Interface)
 	set("mount.fstab", fstab)
 	if !s.noHooks {
+		set("exec.prepare", cleanupCommand+s.Name)
 		set("exec.prestart", initCommand+s.Name)
 		set("exec.poststop", cleanupCommand+s.Name)
 	}

@@ -131,8 +131,8 @@ func (h *Hooks) sweepAside(ctx context.Context) {
 	}
 }
 
-// rootStays warns of the jail's root where jail(8) could not unmount it below a busy /etc: the next start of
-// the jail would mount it once more, which nullfs(5) and ZFS refuse.
+// rootStays warns of a root that stays mounted, and is not what the jail's fstab mounts: the next start would
+// mount the root once more, which nullfs(5) and ZFS refuse.
 func (h *Hooks) rootStays() {
 	root, err := filepath.EvalSymlinks(h.Target.Root)
 	if err != nil {
@@ -143,12 +143,12 @@ func (h *Hooks) rootStays() {
 	}
 }
 
-// holders names who has files open on live, for people: "sleep (661), vi (702)"; "" where that is not known.
-func (h *Hooks) holders(ctx context.Context) string {
+// holders names who has files open on a filesystem, for people: "sleep (661), vi (702)"; "" where that is not known.
+func (h *Hooks) holders(ctx context.Context, dir string) string {
 	if h.GOOS != "freebsd" {
 		return ""
 	}
-	out, err := h.Run.Run(ctx, run.Command("fstat", "-f", h.Target.Live))
+	out, err := h.Run.Run(ctx, run.Command("fstat", "-f", dir))
 	if err != nil {
 		return ""
 	}

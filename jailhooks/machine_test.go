@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/memory"
@@ -39,6 +41,7 @@ type machine struct {
 	// before is asked before each command, after after it was done; an error is the command's.
 	before, after func(c run.Cmd) error
 	daemon        func(ctx context.Context, what string) error
+	jails         func(c run.Cmd) error // what jls(8) says; nil is a jail that does not run
 	hook          dirfd.Hook
 	clock         time.Time
 }
@@ -47,6 +50,7 @@ type mount struct {
 	memory.Mount
 	aside  string // where the directory below it is
 	hidden bool
+	fstab  bool // by the jail's fstab: it stands in the table of mounts alone, and shows the directory itself
 }
 
 var base = map[string]string{
@@ -260,6 +264,10 @@ func (m *machine) Run(_ context.Context, c run.Cmd) (string, error) {
 	if err == nil && m.after != nil {
 		err = m.after(c)
 	}
+	var said *run.Error
+	if errors.As(err, &said) {
+		return "", said
+	}
 	if err != nil {
 		return "", &run.Error{Cmd: c, Err: err}
 	}
@@ -285,6 +293,8 @@ func (m *machine) do(c run.Cmd) (string, error) {
 		return "", os.Mkdir(m.holds[last], 0o755)
 	case "fstat -f":
 		return fstatSays, nil
+	case "jls -j":
+		return m.jls(c)
 	case "mount -o", "mount -t", "mount -c":
 		return "", m.mount(c.Args[len(c.Args)-2], last)
 	case "umount " + last:
@@ -341,7 +351,13 @@ func (m *machine) unmount(what string) error {
 		if on.Source != what && on.Dir != what {
 			continue
 		}
+		if on.fstab && slices.ContainsFunc(m.mounts, func(o *mount) bool { return strings.HasPrefix(o.Dir, on.Dir+"/") }) {
+			return unix.EBUSY
+		}
 		m.mounts = slices.Delete(m.mounts, i, i+1)
+		if on.fstab {
+			return nil
+		}
 		dir, aside := on.Dir, on.aside
 		if on.hidden {
 			dir, aside = m.below(dir), m.below(aside)

@@ -36,6 +36,9 @@ type Daemon struct {
 	Reload, Info <-chan os.Signal
 	// MountCfg gives the way to a target's cfg that is mounted on demand; nil where it is always there.
 	MountCfg func(*config.Model, *config.Target) func(context.Context, bool) (func() error, error)
+	// Settle clears what is left of a jail that does not run, and says what it did, "" for nothing; nil where nobody does. It has to
+	// make sure that no start of the jail is under way.
+	Settle func(context.Context, *config.Model, *config.Target) (did string, err error)
 	// Ready is closed, if not nil, when the control socket answers and every target was looked at.
 	Ready chan<- struct{}
 	// Version is told in the metrics.
@@ -220,7 +223,7 @@ func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &runningTarget{newTarget(o, d.Log, d.budget), cancel}
-	r.onLook, r.counts = d.onLook, d.counts
+	r.onLook, r.counts, r.settle = d.onLook, d.counts, d.settler(ctx, m, t)
 	if d.hook != nil {
 		d.hook(r.target)
 	}

@@ -76,6 +76,7 @@ func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (
 	}
 	t.counts.observe(t.cfg.Name, time.Since(began), r, err)
 	t.report(l, r, err)
+	t.outlived(err)
 	return r, err
 }
 

@@ -30,6 +30,7 @@ type target struct {
 	open   func(*overlay.Overlay, *ear) (source, error)
 	onLook func(Status) // for tests: called after each look
 	counts *metrics
+	settle func() // for a tree that outlived its jail; nil where nobody sees to that
 
 	calls  chan func(context.Context)
 	looked chan struct{} // closed after the first look
@@ -48,6 +49,9 @@ type target struct {
 	probeAt  time.Duration
 	adopted  bool // AdoptLive was tried
 	diary
+
+	cfgGone  bool          // cfg was not mounted at the last look
+	settleAt time.Duration // when that is long enough
 
 	mu     sync.Mutex // guards status and busy
 	status Status

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -48,8 +50,23 @@ func sparing() {
 // daemon is the daemon of the machine, which closes ready when it is at work.
 func (s *session) daemon(ready chan<- struct{}) *watcher.Daemon {
 	return &watcher.Daemon{
-		Load: s.load, Log: s.logger(), Reload: notified(syscall.SIGHUP), Info: notified(infoSignal), MountCfg: mountCfg, Ready: ready, Version: version(),
+		Load: s.load, Log: s.logger(), Reload: notified(syscall.SIGHUP), Info: notified(infoSignal), MountCfg: mountCfg, Settle: s.settleJail,
+		Ready: ready, Version: version(),
 	}
+}
+
+// settleJail clears what is left of a jail that does not run.
+func (s *session) settleJail(ctx context.Context, m *config.Model, t *config.Target) (did string, err error) {
+	own := &session{out: io.Discard, err: s.err, root: s.root, config: s.config, level: s.level, loaded: m, bases: overlay.NewBases()}
+	done, err := own.hooks(t).Settle(ctx)
+	if err != nil || done.Nothing && len(done.Unmounted) == 0 {
+		return "", err
+	}
+	what := append([]string{"saved and taken away " + t.Live}, done.Warnings...)
+	if len(done.Unmounted) > 0 {
+		what = append(what, "unmounted "+strings.Join(done.Unmounted, " "))
+	}
+	return strings.Join(what, "; "), nil
 }
 
 func notified(sig os.Signal) <-chan os.Signal {

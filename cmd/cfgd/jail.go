@@ -40,6 +40,9 @@ func (s *session) jailCommand() *cli.Command {
 					"/var/db/cfgd/rescue first. Not for exec.prestop or exec.stop, whose failure would leave the jail running. If a process of\n" +
 					"the host is in the jail's etc, all is saved, the etc stays mounted, and jail(8) unmounts the rest: end the process and run\n" +
 					"this again. It then saves to the dataset or directory that the fstab mounts on the jail's cfg. It never unmounts by force.\n" +
+					"A start that failed runs no hook, and its root stays mounted below its etc, over which no start succeeds. A cleanup then\n" +
+					"unmounts the root too, and what else is left of the jail's fstab. In jail.conf's exec.prepare it does that before each start;\n" +
+					"where there is nothing to do it says nothing and ends 0. The daemon does it when cfg has been away for a while.\n" +
 					"Warnings and errors of both hooks go to syslogd(8) as well: rc.d/jail shows nothing of a stop.",
 				Action: s.hook(s.jailCleanup),
 			},
@@ -165,11 +168,24 @@ func (s *session) jailCleanup(c *cli.Context) error {
 			s.hookWarn(t.Name, w)
 		}
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
-	case done.Nothing:
-		_, err = fmt.Fprintf(s.out, "%s %s is not populated: nothing to clean up\n", t.Name, t.Live)
+	}
+	if err := s.cleanedUp(t, done); err != nil {
+		return err
+	}
+	for _, dir := range done.Unmounted {
+		if _, err := fmt.Fprintf(s.out, "%s %s unmounted: jail(8) had left it\n", t.Name, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cleanedUp says what cleanup did with live.
+func (s *session) cleanedUp(t *config.Target, done *jailhooks.Stopped) (err error) {
+	switch {
+	case done.Nothing: // exec.prepare asks before every start
 	case done.Rescue != "":
 		_, err = fmt.Fprintf(s.out, "%s %s not saved but archived in %s, and taken away\n", t.Name, t.Live, filepath.Base(done.Rescue))
 	case done.Hidden:

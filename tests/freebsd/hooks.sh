@@ -4,6 +4,16 @@
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+# nothing_left JAIL
+nothing_left() {
+	eq "nothing of $1 is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$1")"
+	eq "no memory disk is left of $1" "" "$(memory_disks | diff "$W/disks" -)"
+}
+
+# unmounted DIR
+# shellcheck disable=SC2317 # eventually calls it
+unmounted() { [ "$(mounts_on "$1")" = 0 ]; }
+
 begin "hooks by rc.conf and by jail.conf"
 on_ufs /jail 1g
 memory_disks >"$W/disks"
@@ -73,8 +83,7 @@ for j in cfgdtest1 cfgdtest2; do
 	eq "and touches nothing" "10.0.0.2 edited" "$(tail -1 $live/hosts)"
 	eq "nor mounts anything" 1 "$(mount -p | awk -v d=$live '$2 == d' | wc -l | tr -d ' ')"
 	must service jail stop $j
-	eq "nothing of $j is mounted" "" "$(mount -p | awk '{ print $2 }' | grep "^/jail/$j")"
-	eq "no memory disk is left of $j" "" "$(memory_disks | diff "$W/disks" -)"
+	nothing_left $j
 	ends "a second cleanup is a success" 0 cfgd jail cleanup $j
 done
 
@@ -83,16 +92,75 @@ holds "jail -c starts it" jail -f /etc/jail.conf -c cfgdtest2
 eq "with what was edited" "10.0.0.2 edited" "$(tail -1 /jail/cfgdtest2/etc/hosts)"
 holds "jail -r stops it" jail -f /etc/jail.conf -r cfgdtest2
 
-# A start that fails after its init runs no hook: the next one clears what is left.
+# A start that fails after its init runs no hook, and leaves the root busy: the next one clears that first.
 cp /etc/jail.conf "$W/jail.conf"
 sed -i '' 's|^exec.start = .*|exec.start = "/usr/bin/false";|' /etc/jail.conf
 fails "a start whose exec.start fails" jail -f /etc/jail.conf -c cfgdtest2
 fails "leaves no jail" runs cfgdtest2
+eq "but its root" 1 "$(mounts_on /jail/cfgdtest2)"
+echo "10.0.0.3 after it failed" >>/jail/cfgdtest2/etc/hosts
+fails "the next one fails as well" jail -f /etc/jail.conf -c cfgdtest2
 cp "$W/jail.conf" /etc/jail.conf
 holds "the next start is well" jail -f /etc/jail.conf -c cfgdtest2
-eq "and has what was edited" "10.0.0.2 edited" "$(tail -1 /jail/cfgdtest2/etc/hosts)"
-eq "one /etc is mounted" 1 "$(mount -p | awk '$2 == "/jail/cfgdtest2/etc"' | wc -l | tr -d ' ')"
+eq "and has what was edited" "10.0.0.3 after it failed" "$(tail -1 /jail/cfgdtest2/etc/hosts)"
+eq "one /etc is mounted" 1 "$(mounts_on /jail/cfgdtest2/etc)"
+eq "on one root" 1 "$(mounts_on /jail/cfgdtest2)"
 holds "and it stops" jail -f /etc/jail.conf -r cfgdtest2
-eq "with nothing left" "" "$(mount -p | awk '{ print $2 }' | grep '^/jail/cfgdtest2')"
-eq "and no memory disk" "" "$(memory_disks | diff "$W/disks" -)"
+nothing_left cfgdtest2
+
+# The same without exec.prepare: one command settles it.
+grep -v '^exec.prepare' "$W/jail.conf" | sed 's|^exec.start = .*|exec.start = "/usr/bin/false";|' >/etc/jail.conf
+fails "without exec.prepare a start fails" jail -f /etc/jail.conf -c cfgdtest2
+fails "and another" jail -f /etc/jail.conf -c cfgdtest2
+ends "a cleanup is all that it takes" 0 cfgd jail cleanup cfgdtest2
+has "which says so" "$out" '/jail/cfgdtest2 unmounted'
+nothing_left cfgdtest2
+cp "$W/jail.conf" /etc/jail.conf
+holds "the start after it is well" jail -f /etc/jail.conf -c cfgdtest2
+holds "and stops" jail -f /etc/jail.conf -r cfgdtest2
+
+# By rc.conf, with what the sample says.
+sed -n "s/vhost1/cfgdtest1/g; /^jail_cfgdtest1_parameters/p" "$src/contrib/rc.conf.sample" >>/etc/rc.conf
+has "rc.conf has the sample's line" "$(cat /etc/rc.conf)" '^jail_cfgdtest1_parameters=.*exec.prepare'
+ends "check has no error" 0 cfgd check
+cp /etc/rc.conf "$W/rc.conf"
+echo 'jail_cfgdtest1_exec_start="/usr/bin/false"' >>/etc/rc.conf
+service jail start cfgdtest1 >/dev/null 2>&1
+fails "by rc.conf: a start that fails" runs cfgdtest1
+eq "leaves its root" 1 "$(mounts_on /jail/cfgdtest1)"
+cp "$W/rc.conf" /etc/rc.conf
+by_rc start cfgdtest1
+ok "the next start by rc.conf is well"
+eq "and has what was edited in cfgdtest1" "10.0.0.2 edited" "$(tail -1 /jail/cfgdtest1/etc/hosts)"
+
+# A stop with a busy /etc: jail(8) leaves the root and the /etc, and the next start clears them.
+tail -f /jail/cfgdtest1/etc/hosts >/dev/null &
+holder=$!
+service jail stop cfgdtest1 >/dev/null 2>&1
+fails "a stop with a busy /etc stops the jail" runs cfgdtest1
+eq "and leaves its root" 1 "$(mounts_on /jail/cfgdtest1)"
+ends "a cleanup names who is in it" 2 cfgd jail cleanup cfgdtest1
+has "by its pid" "$out" "tail \\($holder\\)"
+kill $holder
+wait $holder 2>/dev/null
+by_rc start cfgdtest1
+ok "the start after it is well by itself"
+must service jail stop cfgdtest1
+nothing_left cfgdtest1
+
+# Without that line the daemon does it, when cfg has been away for a while.
+sed -i '' '/^jail_cfgdtest1_parameters/d' /etc/rc.conf
+cp /etc/rc.conf "$W/rc.conf"
+must service cfgd start
+echo 'jail_cfgdtest1_exec_start="/usr/bin/false"' >>/etc/rc.conf
+service jail start cfgdtest1 >/dev/null 2>&1
+fails "beside a daemon: a start that fails" runs cfgdtest1
+echo "10.0.0.4 after it failed" >>/jail/cfgdtest1/etc/hosts
+cp "$W/rc.conf" /etc/rc.conf
+eventually "the daemon clears what it left" 180 unmounted /jail/cfgdtest1
+by_rc start cfgdtest1
+eq "and the next start has it all" "10.0.0.4 after it failed" "$(tail -1 /jail/cfgdtest1/etc/hosts)"
+must service jail stop cfgdtest1
+nothing_left cfgdtest1
+must service cfgd stop
 finish

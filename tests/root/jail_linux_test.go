@@ -125,7 +125,9 @@ func TestStartAndStop(t *testing.T) {
 	m.write(live+"/rc.conf", "edited\n")
 	m.says(m.cfgd(1, "diff --unsaved --name-status vhost1"), "M! rc.conf")
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "saved as generation 1, and taken away")
-	m.says(m.cfgd(0, "jail cleanup vhost1"), "nothing to clean up")
+	if out := m.cfgd(0, "jail cleanup vhost1"); out != "" {
+		t.Errorf("a cleanup of nothing says %s", out)
+	}
 	if got := m.mounted(live); got != "" {
 		t.Errorf("still mounted: %s", got)
 	}
@@ -218,7 +220,9 @@ func TestFailedStart(t *testing.T) {
 	}
 	m.mountCfg()
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "held the /etc of an earlier start", "archived in vhost1-")
-	m.says(m.cfgd(0, "jail cleanup vhost1"), "nothing to clean up")
+	if out := m.cfgd(0, "jail cleanup vhost1"); out != "" {
+		t.Errorf("a cleanup of nothing says %s", out)
+	}
 	m.holds(map[string]string{"/store/rc.conf": "edited\n"})
 	m.umount(cfg)
 	m.umount("/jail/vhost1")
@@ -382,6 +386,47 @@ func TestBusyAtTheStop(t *testing.T) {
 	m.holds(map[string]string{live + "/rc.conf": "edited last\n", live + "/hosts": "edited\n"})
 	m.cfgd(0, "jail cleanup vhost1")
 	m.unmountAll()
+}
+
+// failedStart is a start that failed after its init: jail(8) runs no hook, and unmounts the fstab backwards. The root, a filesystem of
+// its own here, stays below the etc.
+func (m *machine) failedStart() {
+	m.Helper()
+	m.byNullfs()
+	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"), "/jail/proto/.cfgd/snapshot/1 /jail/vhost1 nullfs", "roots /jail/vhost1 tmpfs", 1))
+	m.must(unix.Mount("roots", "/jail/vhost1", "tmpfs", 0, ""))
+	for _, d := range []string{"etc", "cfg", "conf/base/etc"} {
+		m.must(os.MkdirAll("/jail/vhost1/"+d, 0o755))
+	}
+	m.bind("/jail/proto/.cfgd/snapshot/1/etc", "/jail/vhost1/conf/base/etc")
+	m.mountCfg()
+	m.cfgd(0, "jail init vhost1")
+	m.write(live+"/rc.conf", "edited\n")
+	m.umount(cfg)
+	m.umount("/jail/vhost1/conf/base/etc")
+	if err := unix.Unmount("/jail/vhost1", 0); err != unix.EBUSY {
+		m.Fatalf("the root is held by its etc: %v", err)
+	}
+}
+
+// One cleanup clears what a failed start left, root and all; without anything left it says nothing.
+func TestFailedStartLeavesTheRoot(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	m := jailed(t)
+	m.failedStart()
+	leave := m.shell("/jail/vhost1/conf")
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "/jail/vhost1 is still mounted, so the jail cannot be started", "then run umount /jail/vhost1")
+	leave()
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "vhost1 /jail/vhost1 unmounted")
+	if on := m.mounted(live) + m.mounted("/jail/vhost1"); on != "" {
+		t.Errorf("left: %s", on)
+	}
+	m.holds(map[string]string{"/store/rc.conf": "edited\n"})
+	if out := m.cfgd(0, "jail cleanup vhost1"); out != "" {
+		t.Errorf("a cleanup of nothing says %s", out)
+	}
 }
 
 // The same with a cfg that is a filesystem of its own: it is mounted on a directory of the host's for the

@@ -1,0 +1,258 @@
+package jailhooks
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"cfgd/config"
+	"cfgd/internal/memory"
+	"cfgd/internal/run"
+)
+
+// jls is what jls(8) does.
+func (m *machine) jls(c run.Cmd) (string, error) {
+	if m.jails != nil {
+		return "1\n", m.jails(c)
+	}
+	return "", &run.Error{Cmd: c, Stderr: `jls: jail "vhost1" not found`, Err: errors.New("exit status 1")}
+}
+
+// fstabbed gives the jail an fstab: root, base and var, and a line that is not of the jail's tree.
+func (m *machine) fstabbed() {
+	m.target.Fstab = m.path("fstab.vhost1")
+	m.write("fstab.vhost1", fmt.Sprintf(`# the jail's
+%[1]s/proto %[1]s/jail/vhost1 nullfs ro 0 0
+%[1]s/base %[1]s/jail/vhost1/conf/base/etc/ nullfs ro 0 0
+tank/vhost1/var %[1]s/jail/vhost1/var zfs rw 0 0
+/elsewhere /not/below nullfs rw 0 0
+`, m.dir))
+}
+
+// entries are the fstab's.
+func (m *machine) entries() []config.FstabEntry {
+	data, err := os.ReadFile(m.target.Fstab)
+	m.must(err)
+	all, err := config.ParseJailFstab(m.target.Fstab, data)
+	m.must(err)
+	return all
+}
+
+// mountFstab is what jail(8) does before exec.prestart. nullfs(5) refuses a directory that is mounted there
+// already.
+func (m *machine) mountFstab() error {
+	for _, e := range m.entries() {
+		dir := strings.TrimSuffix(e.Dir, "/")
+		on, _ := m.Mounted(dir)
+		if len(on) > 0 && e.Type == "nullfs" && on[len(on)-1].Source == e.Source {
+			return fmt.Errorf("mount_nullfs: %s: %w", dir, unix.EDEADLK)
+		}
+		m.mounts = append(m.mounts, &mount{Mount: memory.Mount{Source: e.Source, Dir: dir, Type: e.Type}, fstab: true})
+	}
+	return nil
+}
+
+// unmountFstab is what jail(8) does after exec.poststop, or when a start failed: backwards, and on where one is
+// busy.
+func (m *machine) unmountFstab() (failed []string) {
+	for _, e := range slices.Backward(m.entries()) {
+		if err := m.unmount(strings.TrimSuffix(e.Dir, "/")); err != nil {
+			failed = append(failed, strings.TrimPrefix(e.Dir, m.dir))
+		}
+	}
+	return failed
+}
+
+// stuck is a jail whose start failed after its init: its root stays below the memory of its /etc.
+func (m *machine) stuck(kind string) {
+	m.Helper()
+	m.fstabbed()
+	m.must(m.mountFstab())
+	m.init()
+	m.edit("rc.conf", "edited\n")
+	m.unmountCfg(kind)
+	if failed := m.unmountFstab(); !slices.Equal(failed, []string{"/jail/vhost1"}) {
+		m.Fatalf("not unmounted: %q", failed)
+	}
+	if err := m.mountFstab(); !errors.Is(err, unix.EDEADLK) {
+		m.Fatalf("a start over what is left: %v", err)
+	}
+	m.log = nil
+}
+
+// onFstab lists what is mounted of the fstab.
+func (m *machine) onFstab() (dirs []string) {
+	for _, on := range m.mounts {
+		if on.fstab {
+			dirs = append(dirs, strings.TrimPrefix(on.Dir, m.dir))
+		}
+	}
+	return dirs
+}
+
+// wholeFstab is what is mounted while the jail runs, and in exec.poststop.
+var wholeFstab = []string{"/jail/vhost1", "/jail/vhost1/conf/base/etc", "/jail/vhost1/var", "/not/below"}
+
+// One cleanup, as exec.prepare runs it, and the jail can be started again, with all that was edited.
+func TestFailedStart(t *testing.T) {
+	eachCfg(t, func(m *machine, kind string) {
+		m.stuck(kind)
+		s := m.cleanup()
+		if want := []string{m.path("jail/vhost1")}; !slices.Equal(s.Unmounted, want) || s.Nothing {
+			m.Errorf("%+v, want %q unmounted", s, want)
+		}
+		for _, w := range s.Warnings {
+			if strings.Contains(w, "root") {
+				m.Errorf("warned of a root that is gone: %s", w)
+			}
+		}
+		m.clean()
+		if s := m.cleanup(); !s.Nothing || len(s.Unmounted)+len(s.Warnings) > 0 {
+			m.Errorf("a second cleanup: %+v", s)
+		}
+		m.mountCfg()
+		m.must(m.mountFstab())
+		m.init()
+		m.populated(map[string]string{"rc.conf": "edited\n"})
+		m.cleanup()
+		if got := m.onFstab(); !slices.Equal(got, wholeFstab) {
+			m.Errorf("a regular stop's cleanup leaves %q of the fstab", got)
+		}
+		if failed := m.unmountFstab(); len(failed) > 0 {
+			m.Errorf("jail(8) could not unmount %q", failed)
+		}
+		m.clean()
+	})
+}
+
+// What a cleanup of an earlier version, or by hand, left: nothing but mounts of the fstab, whichever they are.
+func TestOnlyMountsLeft(t *testing.T) {
+	eachSystem(t, func(m *machine) {
+		m.fstabbed()
+		m.must(m.mountFstab())
+		m.must(m.unmount(m.path("jail/vhost1/conf/base/etc")))
+		s := m.cleanup()
+		if want := []string{m.path("jail/vhost1/var"), m.path("jail/vhost1")}; !slices.Equal(s.Unmounted, want) {
+			m.Errorf("unmounted %q, want %q", s.Unmounted, want)
+		}
+		if got := m.onFstab(); !slices.Equal(got, []string{"/not/below"}) {
+			m.Errorf("left: %q", got)
+		}
+	})
+}
+
+// What is not certainly left by jail(8) stays as it is.
+func TestMountsThatStay(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(m *machine)
+		wrong   string // the cleanup's error
+	}{
+		"the jail runs": {func(m *machine) { m.jails = func(run.Cmd) error { return nil } }, ""},
+		"jls(8) fails": {func(m *machine) {
+			m.jails = func(c run.Cmd) error {
+				return &run.Error{Cmd: c, Stderr: "jls: no memory", Err: errors.New("exit status 1")}
+			}
+		}, "whether the jail runs is not known"},
+		"another source": {func(m *machine) { m.mounts[0].Source = "/another" }, ""},
+		"another type":   {func(m *machine) { m.mounts[0].Type = "unionfs" }, ""},
+		"another mount lies over it": {func(m *machine) {
+			m.mounts = append(m.mounts, &mount{Mount: memory.Mount{Source: "x", Dir: m.mounts[0].Dir, Type: "tmpfs"}, fstab: true})
+		}, ""},
+		"base is still mounted": {func(m *machine) {
+			on := memory.Mount{Source: m.path("base"), Dir: m.path("jail/vhost1/conf/base/etc"), Type: "nullfs"}
+			m.mounts = append(m.mounts, &mount{Mount: on, fstab: true})
+		}, ""},
+		"the fstab is gone":  {func(m *machine) { m.must(os.Remove(m.target.Fstab)) }, ""},
+		"the fstab is wrong": {func(m *machine) { m.write("fstab.vhost1", "one\n") }, ""},
+		"the root is busy": {func(m *machine) { m.failing("umount "+m.path("jail/vhost1"), "device busy") },
+			"/jail/vhost1 is still mounted, so the jail cannot be started"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, "freebsd", config.BackingTmpfs)
+			m.stuck("nullfs")
+			m.must(m.unmount(m.target.Live))
+			m.must(m.hooks().forget())
+			c.prepare(m)
+			before := m.onFstab()
+			s, err := m.hooks().Cleanup(m.Context())
+			if c.wrong == "" && err != nil || c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {
+				m.Errorf("error %v, want %q", err, c.wrong)
+			}
+			if got := m.onFstab(); !slices.Equal(got, before) || len(s.Unmounted) > 0 {
+				m.Errorf("left: %q, and unmounted %q", got, s.Unmounted)
+			}
+		})
+	}
+}
+
+// A root that somebody uses is named, with who that is and what to do, and goes at the next try.
+func TestBusyRoot(t *testing.T) {
+	m := newMachine(t, "freebsd", config.BackingTmpfs)
+	m.stuck("nullfs")
+	root := m.path("jail/vhost1")
+	m.before = func(c run.Cmd) error {
+		if c.String() == "umount "+root {
+			return unix.EBUSY
+		}
+		return nil
+	}
+	m.cleanupFails(root+" is still mounted", "fstat -f "+root+" shows who uses it: sleep (661), an odd name (9)",
+		"end what uses it, then run umount "+root)
+	if m.record() != nil {
+		m.Error("its /etc was not taken away")
+	}
+	m.before = nil
+	m.cleanup()
+	m.clean()
+}
+
+// Before jail(8) mounts anything, a cleanup has nothing to do with what stands in the root: it is the next
+// init's to look at.
+func TestNothingMountedYet(t *testing.T) {
+	for _, backing := range []config.Backing{config.BackingTmpfs, config.BackingDir} {
+		m := newMachine(t, "freebsd", backing)
+		m.fstabbed()
+		m.target.CfgMount = true
+		m.edit("of the root's", "own\n")
+		s := m.cleanup()
+		if !s.Nothing || len(s.Warnings)+len(m.mounts) > 0 || m.live()["of the root's"] != "own\n" {
+			m.Errorf("%s: %+v\n%s", backing, s, m.said())
+		}
+	}
+}
+
+// The daemon's way to the same does it only where the root keeps a start from mounting anything: else a start may be under way.
+func TestSettle(t *testing.T) {
+	t.Run("a failed start", func(t *testing.T) {
+		m := newMachine(t, "freebsd", config.BackingTmpfs)
+		m.stuck("nullfs")
+		s, err := m.hooks().Settle(m.Context())
+		m.must(err)
+		if s.Nothing || len(s.Unmounted) != 1 {
+			m.Errorf("%+v", s)
+		}
+		m.clean()
+	})
+	for name, prepare := range map[string]func(m *machine){
+		"a jail that is well":          func(m *machine) { m.must(m.mountFstab()); m.init() },
+		"a root that is not mounted":   func(m *machine) { m.init() },
+		"before base is mounted again": func(m *machine) { m.stuck("nullfs"); m.jails = func(run.Cmd) error { return nil } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, "freebsd", config.BackingTmpfs)
+			m.fstabbed()
+			prepare(m)
+			mounts := len(m.mounts)
+			s, err := m.hooks().Settle(m.Context())
+			m.must(err)
+			if !s.Nothing || len(m.mounts) != mounts || m.record() == nil {
+				m.Errorf("%+v\n%s", s, m.said())
+			}
+		})
+	}
+}

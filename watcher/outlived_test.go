@@ -1,0 +1,70 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cfgd/config"
+	"cfgd/overlay"
+)
+
+// Only a cfg that is away for long enough without a break is one that the jail left behind, and a try that did not help is not
+// repeated at once.
+func TestOutlived(t *testing.T) {
+	gone := fmt.Errorf("cfg: %w", overlay.ErrNotMounted)
+	for name, c := range map[string]struct {
+		looks []error // one each ten seconds
+		want  int
+	}{
+		"never gone":           {[]error{nil, nil, nil, nil, nil, nil, nil, nil}, 0},
+		"a stop":               {[]error{nil, gone, gone, gone, overlay.ErrNotPopulated, overlay.ErrNotPopulated, gone, gone}, 0},
+		"a start":              {[]error{gone, gone, gone, nil, nil, nil, nil, nil, nil}, 0},
+		"left":                 {[]error{nil, gone, gone, gone, gone}, 1},
+		"left, and tried once": {[]error{gone, gone, gone, gone, gone, gone, gone, gone, gone, gone}, 1},
+		"another error":        {[]error{gone, overlay.ErrLocked, gone, overlay.ErrLocked, gone, overlay.ErrNoSpace, gone, gone}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := 0
+				tg := &target{start: time.Now(), settle: func() { n++ }}
+				for _, err := range c.looks {
+					tg.outlived(err)
+					time.Sleep(10 * time.Second)
+				}
+				if n != c.want {
+					t.Errorf("settled %d times, want %d", n, c.want)
+				}
+				if c.want > 0 {
+					time.Sleep(settleAgain)
+					if tg.outlived(gone); n != c.want+1 {
+						t.Errorf("settled %d times after a long pause", n)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The host has no jail, and --root nothing that is mounted.
+func TestWhoOutlives(t *testing.T) {
+	settle := func(context.Context, *config.Model, *config.Target) (string, error) { return "", errors.ErrUnsupported }
+	for name, c := range map[string]struct {
+		d    *Daemon
+		m    config.Model
+		t    config.Target
+		want bool
+	}{
+		"a jail":     {&Daemon{Settle: settle}, config.Model{}, config.Target{Name: "vhost1"}, true},
+		"the host":   {&Daemon{Settle: settle}, config.Model{}, config.Target{Name: config.HostName}, false},
+		"with a dir": {&Daemon{Settle: settle}, config.Model{Root: "/x"}, config.Target{Name: "vhost1"}, false},
+		"nobody":     {&Daemon{}, config.Model{}, config.Target{Name: "vhost1"}, false},
+	} {
+		if got := c.d.settler(t.Context(), &c.m, &c.t) != nil; got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
