@@ -7,10 +7,8 @@ proto=cfgdtestproto jail=cfgdtest1
 . "$here/jails.sh"
 
 begin "the paper's server on ZFS"
-kldstat -q -m zfs || {
-	later "kldunload zfs"
-	kldload zfs 2>/dev/null || skip "there is no zfs.ko"
-}
+# zfs.ko stays: on 13.2 the first jail(8) after a kldunload of it was seen to end in a panic, in jail_set(2).
+kldstat -q -m zfs || kldload zfs 2>/dev/null || skip "there is no zfs.ko"
 if zpool list cfgdtest >/dev/null 2>&1; then
 	skip "there is a pool named cfgdtest"
 fi
