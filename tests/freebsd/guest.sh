@@ -112,11 +112,12 @@ give_back() {
 		umount -f "$tmp"
 		mdconfig -d -u "${md#md}"
 	fi
+	rm -rfx "$tmp"
 }
 trap 'give_back; exit 130' INT TERM HUP
-# The tests' own files lie on a UFS that waits for no disk: the machine's may be slow, or read-only.
-tmp=$dir/tmp
-mkdir -p "$tmp"
+# The tests' own files lie on a UFS that waits for no disk: the machine's may be slow, or read-only. An ordinary user
+# reaches them, as checkers run as nobody.
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/cfgdfiles.XXXXXX") || exit 64
 md=$(mdconfig -a -t swap -s "${TEST_ROOM:-1g}") && newfs -O 2 "/dev/$md" >/dev/null && mount -o noatime,async "/dev/$md" "$tmp" ||
 	echo "# the tests' files are in $tmp, on the machine's own disk"
 chmod 1777 "$tmp"
