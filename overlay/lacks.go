@@ -20,7 +20,7 @@ func (l *lack) refused(name string) { l.Names = append(l.Names, []byte(name)) }
 
 // lend is a scan of live with what live can't hold. The same scan gives the same tree.
 func (c *compared) lend(t *Tree, lacks []lack) *Tree {
-	if len(lacks) == 0 {
+	if len(lacks) == 0 && !t.NoXattrs {
 		return t
 	}
 	if c.scanned != t {
@@ -29,6 +29,8 @@ func (c *compared) lend(t *Tree, lacks []lack) *Tree {
 	return c.lent
 }
 
+// with is the tree with what it lacks. Where the filesystem has no attributes at all, such as tmpfs(5) of FreeBSD 13,
+// every entry has those of the saved tree: nobody can have changed them, and no override is the default for want of them.
 func (t *Tree) with(lacks []lack, saved *Tree) *Tree {
 	byIno := map[uint64][]lack{} // a file may lack flags and attributes, and has as many paths as names
 	for _, l := range lacks {
@@ -36,8 +38,12 @@ func (t *Tree) with(lacks []lack, saved *Tree) *Tree {
 	}
 	out := *t
 	out.Entries = slices.Clone(t.Entries)
+	out.NoXattrs = t.NoXattrs && saved.NoXattrs
 	for i := range out.Entries {
 		e := &out.Entries[i]
+		if s, ok := saved.Get(e.Path); t.NoXattrs && ok && s.Kind == e.Kind {
+			e.Xattrs = s.Xattrs
+		}
 		for _, l := range byIno[e.stamp.ino] {
 			l.lend(e, saved)
 		}

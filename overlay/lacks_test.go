@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"cfgd/config"
 	"cfgd/internal/dirfd"
 )
 
@@ -130,6 +132,38 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 		}
 		if c := Delta(tree, now.with(p.lacks, tree)); len(c) > 0 {
 			t.Errorf("links %v: %s", links, paths(c))
+		}
+	}
+}
+
+// Where live's filesystem has no attributes at all, what was saved of them stays: for a file that differs in nothing
+// else from the default, for one that was edited, and for a directory. What is new has none.
+func TestAttributesOfLiveWithoutAny(t *testing.T) {
+	t.Parallel()
+	attr := packXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
+	dir := Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
+	only, edited := Entry{Path: "d/only", Kind: dirfd.KindFile, Size: 1}, Entry{Path: "d/edited", Kind: dirfd.KindFile, Size: 1}
+	added := Entry{Path: "d/added", Kind: dirfd.KindFile, Size: 3}
+	base := &Tree{Entries: []Entry{dir, edited, only}}
+	plain := &Tree{Entries: slices.Clone(base.Entries)}
+	m := &Manifest{}
+	for i := range plain.Entries {
+		plain.Entries[i].Xattrs = attr
+		m.Overrides = append(m.Overrides, Override{Entry: plain.Entries[i], Default: &base.Entries[i]})
+	}
+	now := edited
+	now.Size = 2
+	scan := &Tree{Entries: []Entry{dir, added, now, only}, NoXattrs: true}
+	saved := Saved(base, plain, nil)
+	w := &planner{base: base, saved: saved, live: scan.with(nil, saved), plain: plain, force: true, only: onlyBelow(nil),
+		old: m, class: func(string) config.Class { return config.Persist }}
+	p := w.planSave()
+	if len(p.Drops) > 0 || len(p.Changes) != 2 {
+		t.Errorf("dropped %v, changes %s", p.Drops, paths(p.Changes))
+	}
+	for path, want := range map[string]string{"d": attr, "d/only": attr, "d/edited": attr, "d/added": ""} {
+		if o, ok := p.Next.override(path); !ok || o.Xattrs != want {
+			t.Errorf("%s: %q, %v", path, o.Xattrs, ok)
 		}
 	}
 }
