@@ -70,6 +70,9 @@ func TestSlipsInJailConf(t *testing.T) {
 	rc := func(text string) func(map[string]string) {
 		return func(f map[string]string) { f["/etc/rc.conf"] = text }
 	}
+	prepare := func(hook string) func(map[string]string) {
+		return conf("exec.poststop =", "exec.prepare = \"/etc/admin/jail_etc_"+hook+"\";\n\texec.poststop =")
+	}
 	for name, c := range map[string]struct {
 		change func(map[string]string)
 		want   []string
@@ -84,13 +87,13 @@ func TestSlipsInJailConf(t *testing.T) {
 		"a command added": {conf("exec.poststop =", "exec.poststop = true;\n\texec.poststop +="), nil},
 		"cleanup in prestop": {conf("exec.poststop", "exec.prestop"),
 			[]string{"/etc/jail.conf:16 warning: jail vhost1 has no cleanup hook", "/etc/jail.conf:17 warning: the cleanup hook of jail vhost1 is in exec.prestop"}},
-		"cleanup in prepare as well": {conf("exec.poststop =", "exec.prepare = \"/etc/admin/jail_etc_cleanup $name\";\n\texec.poststop ="), nil},
-		"another jail's cleanup in prepare": {conf("exec.poststop =", "exec.prepare = \"/etc/admin/jail_etc_cleanup proto\";\n\texec.poststop ="),
+		"cleanup in prepare as well": {prepare("cleanup $name"), nil},
+		"another jail's cleanup in prepare": {prepare("cleanup proto"),
 			[]string{"/etc/jail.conf:17 warning: the cleanup hook of jail vhost1 names proto"}},
 		"cleanup in prepare alone": {conf("exec.poststop", "exec.prepare"),
 			[]string{"/etc/jail.conf:16 warning: jail vhost1 has no cleanup hook"}},
-		"init in prepare": {conf("exec.poststop =", "exec.prepare = \"/etc/admin/jail_etc_init $name\";\n\texec.poststop ="),
-			[]string{"/etc/jail.conf:17 warning: the init hook of jail vhost1 is in exec.prepare: the jail's fstab is not mounted yet"}},
+		"init in prepare": {prepare("init $name"),
+			[]string{"/etc/jail.conf:17 warning: the init hook of jail vhost1 is in exec.prepare: the jail's fstab"}},
 		"another jail's hook":         {conf("init $name", "init proto"), []string{"/etc/jail.conf:16 warning: the init hook of jail vhost1 names proto"}},
 		"a name that the shell finds": {conf("init $name", "init $(cat /etc/name)"), nil},
 		"not in jail_list":            {rc("jail_list=proto\n"), []string{"/etc/jail.conf:14 warning: jail vhost1 is not in jail_list"}},

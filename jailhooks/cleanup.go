@@ -36,8 +36,9 @@ func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 	return h.cleanupLocked(ctx)
 }
 
-// Settle is Cleanup for a jail of which certainly no start and no stop is under way, by what is mounted: its root, which keeps every
-// start from mounting anything, and not cfg or base. For all others it does nothing.
+// Settle is Cleanup for a jail of which certainly no start and no stop is under way, by what is mounted:
+// its root, which keeps every start from mounting anything, and not cfg or base. For all others it does
+// nothing.
 func (h *Hooks) Settle(ctx context.Context) (*Stopped, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {

@@ -28,10 +28,10 @@ func (h *Hooks) discard(ctx context.Context, p *place) error {
 	return h.forget()
 }
 
-// clearHidden deals with memory that the record names and that nobody sees: jail(8) could not unmount the root
-// of a failed start below it, and the next start mounted another root over it (over the same one nullfs(5)
-// mounts nothing: see left.go); or a hook was killed before it gave an md back. A tree that was whole may hold
-// what is saved nowhere.
+// clearHidden deals with memory that the record names and that nobody sees: jail(8) could not unmount the
+// root of a failed start below it, and the next start mounted another root over it (over the same one
+// nullfs(5) mounts nothing: see left.go); or a hook was killed before it gave an md back. A tree that was
+// whole may hold what is saved nowhere.
 func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 	r := p.Record
 	switch {

@@ -178,8 +178,8 @@ var taken = map[config.Form]*regexp.Regexp{
 		`devfs_ruleset|enforce_statfs|children\.max|securelevel|sysvmsg|sysvsem|sysvshm|osreldate|osrelease|persist|nopersist|(allow|linux)(\..*)?)$`),
 }
 
-// take takes over what else defines the jail. What names the jail is left out, and said: it would be shared with it. In
-// jail.conf(5), and so in rc.conf's parameters, a blank may be written as \040.
+// take takes over what else defines the jail. What names the jail is left out, and said: it would be
+// shared with it. In jail.conf(5), and so in rc.conf's parameters, a blank may be written as \040.
 func (s *Spec) take(from *config.Target, c *Creation) {
 	s.more = []config.Param{}
 	named := regexp.MustCompile(`(\b|\\[0-7]{1,3})` + regexp.QuoteMeta(from.Name) + `\b`)

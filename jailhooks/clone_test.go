@@ -97,8 +97,8 @@ func TestCloneCopies(t *testing.T) {
 	}
 }
 
-// What names the jail stays the jail's, also where a blank before it is written as jail.conf(5) has it: the clone's start would
-// clean up the jail.
+// What names the jail stays the jail's, also where a blank before it is written as jail.conf(5) has it:
+// the clone's start would clean up the jail.
 func TestCloneTakesNothingThatNamesTheJail(t *testing.T) {
 	t.Parallel()
 	const hook = `exec.prepare="/usr/local/sbin/cfgd\040jail\040cleanup\040`

@@ -232,6 +232,12 @@ func TestCreateInJailConf(t *testing.T) {
 		if web == nil || web.Definition.Form != config.FormJailConf || !slices.Equal(web.Prestart, []string{"/usr/local/sbin/cfgd jail init web"}) || listed && len(problems) > 0 {
 			t.Fatalf("%+v, %v", web, problems)
 		}
+		clears := func(p config.Param) bool {
+			return p.Name == "exec.prepare" && slices.Equal(p.Values, []string{"/usr/local/sbin/cfgd jail cleanup web"})
+		}
+		if !slices.ContainsFunc(web.Definition.Params, clears) {
+			t.Errorf("nothing clears what a failed start leaves: %+v", web.Definition.Params)
+		}
 		if slices.Contains(m.JailList, "web") != listed {
 			t.Errorf("jail_list %q", m.JailList)
 		}

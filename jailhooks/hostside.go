@@ -143,7 +143,8 @@ func (h *Hooks) rootStays() {
 	}
 }
 
-// holders names who has files open on a filesystem, for people: "sleep (661), vi (702)"; "" where that is not known.
+// holders names who has files open on a filesystem, for people: "sleep (661), vi (702)"; "" where that is
+// not known.
 func (h *Hooks) holders(ctx context.Context, dir string) string {
 	if h.GOOS != "freebsd" {
 		return ""

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,11 +18,11 @@ import (
 	"cfgd/internal/run"
 )
 
-// A start that fails runs no hook: jail(8) unmounts the jail's fstab backwards, and fails at the jail's root,
-// where the memory of its /etc is still mounted. A stop with a busy /etc ends in the same way. No start
-// succeeds then until somebody unmounts the root, for nullfs(5) refuses to mount a directory where it is
-// mounted already, and jail(8) mounts before it runs exec.prestart. So a cleanup also unmounts what jail(8)
-// could not.
+// A start that fails runs no hook: jail(8) unmounts the jail's fstab backwards, and fails at the jail's
+// root, where the memory of its /etc is still mounted. A stop with a busy /etc ends in the same way. No
+// start succeeds then until somebody unmounts the root, for nullfs(5) refuses to mount a directory where
+// it is mounted already, and jail(8) mounts before it runs exec.prestart. So a cleanup also unmounts what
+// jail(8) could not.
 
 // fstabMount is a mount that the jail's fstab asks for, and what is on its directory.
 type fstabMount struct {
@@ -94,15 +95,17 @@ func below(dir, p string) (rel string, ok bool) {
 	return strings.CutPrefix(p, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// undone reports whether jail(8) has unmounted the jail's fstab as far as it could: cfg or base is not mounted
-// any more. While a stop runs exec.poststop both are, and jail(8) unmounts them by itself.
+// undone reports whether jail(8) has unmounted the jail's fstab as far as it could: cfg or base is not
+// mounted any more. While a stop runs exec.poststop both are, and jail(8) unmounts them by itself.
 func (h *Hooks) undone(all []fstabMount) bool {
 	root := h.rootDir()
 	own := []string{filepath.Join(root, "conf/base/etc")}
 	if rel, ok := below(h.Target.Root, h.Target.Cfg); ok {
 		own = append(own, filepath.Join(root, rel))
 	}
-	return slices.ContainsFunc(all, func(f fstabMount) bool { return slices.Contains(own, f.dir) && len(f.on) == 0 })
+	return slices.ContainsFunc(all, func(f fstabMount) bool {
+		return slices.Contains(own, f.dir) && len(f.on) == 0
+	})
 }
 
 // notMounted reports whether the jail's fstab is not mounted, as in exec.prepare, which comes before.
@@ -111,8 +114,8 @@ func (h *Hooks) notMounted() bool {
 	return err == nil && h.undone(all)
 }
 
-// left are the mounts of the fstab where jail(8) could not unmount all of them: the jail's root is still mounted, and other
-// mounts of the fstab are gone, and the jail does not run.
+// left are the mounts of the fstab where jail(8) could not unmount all of them: the jail's root is still
+// mounted, and other mounts of the fstab are gone, and the jail does not run.
 func (h *Hooks) left(ctx context.Context) ([]fstabMount, error) {
 	if h.Embedded || h.Target.Fstab == "" {
 		return nil, nil
@@ -156,8 +159,8 @@ func (h *Hooks) rootDir() string {
 	return root
 }
 
-// unmountOne unmounts what the fstab mounted on a directory, as often as it is there. What is mounted over it is somebody
-// else's.
+// unmountOne unmounts what the fstab mounted on a directory, as often as it is there. What is mounted over
+// it is somebody else's.
 func (h *Hooks) unmountOne(ctx context.Context, f *fstabMount, s *Stopped) error {
 	for range len(f.on) {
 		if !f.top() {
@@ -177,11 +180,15 @@ func (h *Hooks) busyLeft(ctx context.Context, dir string, err error) error {
 	if holders := h.holders(ctx, dir); holders != "" {
 		who += ": " + holders
 	}
-	return fmt.Errorf("%s is still mounted, so the jail cannot be started: %w (%s); end what uses it, then run umount %[1]s",
-		dir, err, who)
+	return fmt.Errorf("%s is still mounted, so the jail cannot be started: %w (%s);"+
+		" end what uses it, then run umount %[1]s", dir, err, who)
 }
 
-// runs reports whether the jail runs. Unlike a look that only informs, it does not take a jls(8) that failed for a no.
+// noJail is what the kernel says of a jail that does not run, or whose last connections are closing.
+var noJail = regexp.MustCompile(`not found|is dying`)
+
+// runs reports whether the jail runs. Unlike a look that only informs, it does not take a jls(8) that
+// failed for a no.
 func (h *Hooks) runs(ctx context.Context) (bool, error) {
 	_, err := h.Run.Run(ctx, Service{}.looks(h.Target)[0])
 	var failed *run.Error
@@ -190,7 +197,7 @@ func (h *Hooks) runs(ctx context.Context) (bool, error) {
 		return true, nil
 	case errors.Is(err, exec.ErrNotFound): // a system without jails
 		return false, nil
-	case errors.As(err, &failed) && (strings.Contains(failed.Stderr, "not found") || strings.Contains(failed.Stderr, "is dying")):
+	case errors.As(err, &failed) && noJail.MatchString(failed.Stderr):
 		return false, nil
 	}
 	return false, fmt.Errorf("whether the jail runs is not known: %w", err)

@@ -43,8 +43,14 @@ func (m *machine) entries() []config.FstabEntry {
 	return all
 }
 
-// mountFstab is what jail(8) does before exec.prestart. nullfs(5) refuses a directory that is mounted there
-// already.
+// lay puts a mount of the fstab into the table.
+func (m *machine) lay(source, dir, kind string) {
+	on := memory.Mount{Source: source, Dir: dir, Type: kind}
+	m.mounts = append(m.mounts, &mount{Mount: on, fstab: true})
+}
+
+// mountFstab is what jail(8) does before exec.prestart. nullfs(5) refuses a directory that is mounted
+// there already.
 func (m *machine) mountFstab() error {
 	for _, e := range m.entries() {
 		dir := strings.TrimSuffix(e.Dir, "/")
@@ -52,13 +58,13 @@ func (m *machine) mountFstab() error {
 		if len(on) > 0 && e.Type == "nullfs" && on[len(on)-1].Source == e.Source {
 			return fmt.Errorf("mount_nullfs: %s: %w", dir, unix.EDEADLK)
 		}
-		m.mounts = append(m.mounts, &mount{Mount: memory.Mount{Source: e.Source, Dir: dir, Type: e.Type}, fstab: true})
+		m.lay(e.Source, dir, e.Type)
 	}
 	return nil
 }
 
-// unmountFstab is what jail(8) does after exec.poststop, or when a start failed: backwards, and on where one is
-// busy.
+// unmountFstab is what jail(8) does after exec.poststop, or when a start failed: backwards, and on where
+// one is busy.
 func (m *machine) unmountFstab() (failed []string) {
 	for _, e := range slices.Backward(m.entries()) {
 		if err := m.unmount(strings.TrimSuffix(e.Dir, "/")); err != nil {
@@ -130,14 +136,16 @@ func TestFailedStart(t *testing.T) {
 	})
 }
 
-// What a cleanup of an earlier version, or by hand, left: nothing but mounts of the fstab, whichever they are.
+// What a cleanup of an earlier version, or by hand, left: nothing but mounts of the fstab, whichever they
+// are.
 func TestOnlyMountsLeft(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.fstabbed()
 		m.must(m.mountFstab())
 		m.must(m.unmount(m.path("jail/vhost1/conf/base/etc")))
 		s := m.cleanup()
-		if want := []string{m.path("jail/vhost1/var"), m.path("jail/vhost1")}; !slices.Equal(s.Unmounted, want) {
+		want := []string{m.path("jail/vhost1/var"), m.path("jail/vhost1")}
+		if !slices.Equal(s.Unmounted, want) {
 			m.Errorf("unmounted %q, want %q", s.Unmounted, want)
 		}
 		if got := m.onFstab(); !slices.Equal(got, []string{"/not/below"}) {
@@ -161,11 +169,10 @@ func TestMountsThatStay(t *testing.T) {
 		"another source": {func(m *machine) { m.mounts[0].Source = "/another" }, ""},
 		"another type":   {func(m *machine) { m.mounts[0].Type = "unionfs" }, ""},
 		"another mount lies over it": {func(m *machine) {
-			m.mounts = append(m.mounts, &mount{Mount: memory.Mount{Source: "x", Dir: m.mounts[0].Dir, Type: "tmpfs"}, fstab: true})
+			m.lay("x", m.mounts[0].Dir, "tmpfs")
 		}, ""},
 		"base is still mounted": {func(m *machine) {
-			on := memory.Mount{Source: m.path("base"), Dir: m.path("jail/vhost1/conf/base/etc"), Type: "nullfs"}
-			m.mounts = append(m.mounts, &mount{Mount: on, fstab: true})
+			m.lay(m.path("base"), m.path("jail/vhost1/conf/base/etc"), "nullfs")
 		}, ""},
 		"the fstab is gone":  {func(m *machine) { m.must(os.Remove(m.target.Fstab)) }, ""},
 		"the fstab is wrong": {func(m *machine) { m.write("fstab.vhost1", "one\n") }, ""},
@@ -180,7 +187,7 @@ func TestMountsThatStay(t *testing.T) {
 			c.prepare(m)
 			before := m.onFstab()
 			s, err := m.hooks().Cleanup(m.Context())
-			if c.wrong == "" && err != nil || c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {
+			if said := fmt.Sprint(err); c.wrong == "" && err != nil || !strings.Contains(said, c.wrong) {
 				m.Errorf("error %v, want %q", err, c.wrong)
 			}
 			if got := m.onFstab(); !slices.Equal(got, before) || len(s.Unmounted) > 0 {
@@ -201,7 +208,8 @@ func TestBusyRoot(t *testing.T) {
 		}
 		return nil
 	}
-	m.cleanupFails(root+" is still mounted", "fstat -f "+root+" shows who uses it: sleep (661), an odd name (9)",
+	m.cleanupFails(root+" is still mounted",
+		"fstat -f "+root+" shows who uses it: sleep (661), an odd name (9)",
 		"end what uses it, then run umount "+root)
 	if m.record() != nil {
 		m.Error("its /etc was not taken away")
@@ -226,7 +234,8 @@ func TestNothingMountedYet(t *testing.T) {
 	}
 }
 
-// The daemon's way to the same does it only where the root keeps a start from mounting anything: else a start may be under way.
+// The daemon's way to the same does it only where the root keeps a start from mounting anything: else a
+// start may be under way.
 func TestSettle(t *testing.T) {
 	t.Run("a failed start", func(t *testing.T) {
 		m := newMachine(t, "freebsd", config.BackingTmpfs)
@@ -239,9 +248,12 @@ func TestSettle(t *testing.T) {
 		m.clean()
 	})
 	for name, prepare := range map[string]func(m *machine){
-		"a jail that is well":          func(m *machine) { m.must(m.mountFstab()); m.init() },
-		"a root that is not mounted":   func(m *machine) { m.init() },
-		"before base is mounted again": func(m *machine) { m.stuck("nullfs"); m.jails = func(run.Cmd) error { return nil } },
+		"a jail that is well":        func(m *machine) { m.must(m.mountFstab()); m.init() },
+		"a root that is not mounted": func(m *machine) { m.init() },
+		"a jail that runs": func(m *machine) {
+			m.stuck("nullfs")
+			m.jails = func(run.Cmd) error { return nil }
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t, "freebsd", config.BackingTmpfs)

@@ -351,7 +351,8 @@ func (m *machine) unmount(what string) error {
 		if on.Source != what && on.Dir != what {
 			continue
 		}
-		if on.fstab && slices.ContainsFunc(m.mounts, func(o *mount) bool { return strings.HasPrefix(o.Dir, on.Dir+"/") }) {
+		above := func(o *mount) bool { return strings.HasPrefix(o.Dir, on.Dir+"/") }
+		if on.fstab && slices.ContainsFunc(m.mounts, above) {
 			return unix.EBUSY
 		}
 		m.mounts = slices.Delete(m.mounts, i, i+1)

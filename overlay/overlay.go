@@ -118,7 +118,8 @@ func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
 	if err == nil && !on {
 		err = fmt.Errorf("%s: %w; fstab %s mounts it", o.Target.Cfg, ErrNotMounted, o.Target.Fstab)
 		if !o.Target.Host() {
-			err = fmt.Errorf("%w; if the jail does not run, cfgd jail cleanup %s clears what is left of it", err, o.Target.Name)
+			err = fmt.Errorf("%w; if the jail does not run, cfgd jail cleanup %s clears what is left of it",
+				err, o.Target.Name)
 		}
 	}
 	if err != nil {

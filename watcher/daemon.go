@@ -36,8 +36,8 @@ type Daemon struct {
 	Reload, Info <-chan os.Signal
 	// MountCfg gives the way to a target's cfg that is mounted on demand; nil where it is always there.
 	MountCfg func(*config.Model, *config.Target) func(context.Context, bool) (func() error, error)
-	// Settle clears what is left of a jail that does not run, and says what it did, "" for nothing; nil where nobody does. It has to
-	// make sure that no start of the jail is under way.
+	// Settle clears what is left of a jail that does not run, and says what it did, "" for nothing; nil
+	// where nobody does. It has to make sure that no start of the jail is under way.
 	Settle func(context.Context, *config.Model, *config.Target) (did string, err error)
 	// Ready is closed, if not nil, when the control socket answers and every target was looked at.
 	Ready chan<- struct{}

@@ -9,19 +9,20 @@ import (
 	"cfgd/overlay"
 )
 
-// A live tree outlives its jail where the memory of its /etc could not be unmounted at a stop, or where a start failed, after
-// which jail(8) runs no hook: cfg is not mounted any more, and the tree is. rc.conf has no hook before the mounts that could
-// see to it, so the daemon does.
+// A live tree outlives its jail where the memory of its /etc could not be unmounted at a stop, or where a
+// start failed, after which jail(8) runs no hook: cfg is not mounted any more, and the tree is. rc.conf
+// has no hook before the mounts that could see to it, so the daemon does.
 
 const (
-	// outlivedFor is how long cfg has to be away: a stop or a start that is under way mounts and unmounts within that time.
+	// outlivedFor is how long cfg has to be away: a stop or a start that is under way mounts and unmounts
+	// within that time.
 	outlivedFor = 30 * time.Second
 	// settleAgain is the pause before the next try: somebody may be in the tree.
 	settleAgain = 10 * time.Minute
 )
 
-// outlived sees to a tree that outlived its jail, when the looks, of which this is the last one's error, have found it so for long
-// enough.
+// outlived sees to a tree that outlived its jail, when the looks, of which this is the last one's error,
+// have found it so for long enough.
 func (t *target) outlived(err error) {
 	switch now := t.now(); {
 	case t.settle == nil:
@@ -35,8 +36,8 @@ func (t *target) outlived(err error) {
 	}
 }
 
-// settler is what a target calls where it outlived its jail. The target's own goroutine does not wait for it: it has to let go of
-// the tree meanwhile.
+// settler is what a target calls where it outlived its jail. The target's own goroutine does not wait for
+// it: it has to let go of the tree meanwhile.
 func (d *Daemon) settler(ctx context.Context, m *config.Model, t *config.Target) func() {
 	if d.Settle == nil || t.Host() || m.Root != "" {
 		return nil

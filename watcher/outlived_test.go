@@ -12,20 +12,21 @@ import (
 	"cfgd/overlay"
 )
 
-// Only a cfg that is away for long enough without a break is one that the jail left behind, and a try that did not help is not
-// repeated at once.
+// Only a cfg that is away for long enough without a break is one that the jail left behind, and a try that
+// did not help is not repeated at once.
 func TestOutlived(t *testing.T) {
+	down := overlay.ErrNotPopulated
 	gone := fmt.Errorf("cfg: %w", overlay.ErrNotMounted)
 	for name, c := range map[string]struct {
 		looks []error // one each ten seconds
 		want  int
 	}{
 		"never gone":           {[]error{nil, nil, nil, nil, nil, nil, nil, nil}, 0},
-		"a stop":               {[]error{nil, gone, gone, gone, overlay.ErrNotPopulated, overlay.ErrNotPopulated, gone, gone}, 0},
+		"a stop":               {[]error{nil, gone, gone, gone, down, down, gone, gone}, 0},
 		"a start":              {[]error{gone, gone, gone, nil, nil, nil, nil, nil, nil}, 0},
 		"left":                 {[]error{nil, gone, gone, gone, gone}, 1},
 		"left, and tried once": {[]error{gone, gone, gone, gone, gone, gone, gone, gone, gone, gone}, 1},
-		"another error":        {[]error{gone, overlay.ErrLocked, gone, overlay.ErrLocked, gone, overlay.ErrNoSpace, gone, gone}, 0},
+		"another error":        {[]error{gone, overlay.ErrLocked, gone, overlay.ErrLocked, gone, down, gone, gone}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -51,7 +52,9 @@ func TestOutlived(t *testing.T) {
 
 // The host has no jail, and --root nothing that is mounted.
 func TestWhoOutlives(t *testing.T) {
-	settle := func(context.Context, *config.Model, *config.Target) (string, error) { return "", errors.ErrUnsupported }
+	settle := func(context.Context, *config.Model, *config.Target) (string, error) {
+		return "", errors.ErrUnsupported
+	}
 	for name, c := range map[string]struct {
 		d    *Daemon
 		m    config.Model
@@ -60,7 +63,7 @@ func TestWhoOutlives(t *testing.T) {
 	}{
 		"a jail":     {&Daemon{Settle: settle}, config.Model{}, config.Target{Name: "vhost1"}, true},
 		"the host":   {&Daemon{Settle: settle}, config.Model{}, config.Target{Name: config.HostName}, false},
-		"with a dir": {&Daemon{Settle: settle}, config.Model{Root: "/x"}, config.Target{Name: "vhost1"}, false},
+		"with a dir": {&Daemon{Settle: settle}, config.Model{Root: "/x"}, config.Target{Name: "j"}, false},
 		"nobody":     {&Daemon{}, config.Model{}, config.Target{Name: "vhost1"}, false},
 	} {
 		if got := c.d.settler(t.Context(), &c.m, &c.t) != nil; got != c.want {

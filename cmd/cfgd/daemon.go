@@ -50,14 +50,17 @@ func sparing() {
 // daemon is the daemon of the machine, which closes ready when it is at work.
 func (s *session) daemon(ready chan<- struct{}) *watcher.Daemon {
 	return &watcher.Daemon{
-		Load: s.load, Log: s.logger(), Reload: notified(syscall.SIGHUP), Info: notified(infoSignal), MountCfg: mountCfg, Settle: s.settleJail,
-		Ready: ready, Version: version(),
+		Load: s.load, Log: s.logger(), Reload: notified(syscall.SIGHUP), Info: notified(infoSignal),
+		MountCfg: mountCfg, Settle: s.settleJail, Ready: ready, Version: version(),
 	}
 }
 
 // settleJail clears what is left of a jail that does not run.
 func (s *session) settleJail(ctx context.Context, m *config.Model, t *config.Target) (did string, err error) {
-	own := &session{out: io.Discard, err: s.err, root: s.root, config: s.config, level: s.level, loaded: m, bases: overlay.NewBases()}
+	own := &session{
+		out: io.Discard, err: s.err, root: s.root, config: s.config, level: s.level,
+		loaded: m, bases: overlay.NewBases(),
+	}
 	done, err := own.hooks(t).Settle(ctx)
 	if err != nil || done.Nothing && len(done.Unmounted) == 0 {
 		return "", err

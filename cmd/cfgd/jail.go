@@ -40,9 +40,10 @@ func (s *session) jailCommand() *cli.Command {
 					"/var/db/cfgd/rescue first. Not for exec.prestop or exec.stop, whose failure would leave the jail running. If a process of\n" +
 					"the host is in the jail's etc, all is saved, the etc stays mounted, and jail(8) unmounts the rest: end the process and run\n" +
 					"this again. It then saves to the dataset or directory that the fstab mounts on the jail's cfg. It never unmounts by force.\n" +
-					"A start that failed runs no hook, and its root stays mounted below its etc, over which no start succeeds. A cleanup then\n" +
-					"unmounts the root too, and what else is left of the jail's fstab. In jail.conf's exec.prepare it does that before each start;\n" +
-					"where there is nothing to do it says nothing and ends 0. The daemon does it when cfg has been away for a while.\n" +
+					"A start that failed runs no hook, and its root stays mounted below its etc: no start succeeds\n" +
+					"over that. A cleanup then unmounts the root too, and what else is left of the jail's fstab. In\n" +
+					"exec.prepare of jail.conf it does so before each start; where there is nothing to do it says\n" +
+					"nothing and ends 0. The daemon does it when cfg has been away for a while.\n" +
 					"Warnings and errors of both hooks go to syslogd(8) as well: rc.d/jail shows nothing of a stop.",
 				Action: s.hook(s.jailCleanup),
 			},

@@ -388,12 +388,13 @@ func TestBusyAtTheStop(t *testing.T) {
 	m.unmountAll()
 }
 
-// failedStart is a start that failed after its init: jail(8) runs no hook, and unmounts the fstab backwards. The root, a filesystem of
-// its own here, stays below the etc.
+// failedStart is a start that failed after its init: jail(8) runs no hook, and unmounts the fstab
+// backwards. The root, a filesystem of its own here, stays below the etc.
 func (m *machine) failedStart() {
 	m.Helper()
 	m.byNullfs()
-	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"), "/jail/proto/.cfgd/snapshot/1 /jail/vhost1 nullfs", "roots /jail/vhost1 tmpfs", 1))
+	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"),
+		"/jail/proto/.cfgd/snapshot/1 /jail/vhost1 nullfs", "roots /jail/vhost1 tmpfs", 1))
 	m.must(unix.Mount("roots", "/jail/vhost1", "tmpfs", 0, ""))
 	for _, d := range []string{"etc", "cfg", "conf/base/etc"} {
 		m.must(os.MkdirAll("/jail/vhost1/"+d, 0o755))
@@ -417,7 +418,8 @@ func TestFailedStartLeavesTheRoot(t *testing.T) {
 	m := jailed(t)
 	m.failedStart()
 	leave := m.shell("/jail/vhost1/conf")
-	m.says(m.cfgd(2, "jail cleanup vhost1"), "/jail/vhost1 is still mounted, so the jail cannot be started", "then run umount /jail/vhost1")
+	m.says(m.cfgd(2, "jail cleanup vhost1"),
+		"/jail/vhost1 is still mounted, so the jail cannot be started", "then run umount /jail/vhost1")
 	leave()
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "vhost1 /jail/vhost1 unmounted")
 	if on := m.mounted(live) + m.mounted("/jail/vhost1"); on != "" {
