@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
+
 	"cfgd/config"
 	"cfgd/internal/run"
 )
@@ -320,5 +322,33 @@ func TestZFSThatDoesNotAnswer(t *testing.T) {
 	y.must(y.creator(z).Destroy(t.Context(), c, true))
 	if len(z.there) > 0 {
 		t.Errorf("left: %q", z.there)
+	}
+}
+
+// A prototype's own datasets are mounted whether its jail runs or not, and do not keep it. All else that is mounted does.
+func TestMountedDatasets(t *testing.T) {
+	t.Parallel()
+	c := &Creation{Datasets: []Dataset{{Name: "z/proto", Mountpoint: "/jail/proto"}, {Name: "z/proto/etc", Mountpoint: inherit}, {Name: "z/web"}}}
+	proto := mountinfo.Info{FSType: "zfs", Source: "z/proto", Mountpoint: "/jail/proto"}
+	etc := mountinfo.Info{FSType: "zfs", Source: "z/proto/etc", Mountpoint: "/jail/proto/etc"}
+	for name, c2 := range map[string]struct {
+		mounts []mountinfo.Info
+		in     string
+	}{
+		"none":                    {nil, ""},
+		"its own":                 {[]mountinfo.Info{proto, etc}, ""},
+		"and devfs":               {[]mountinfo.Info{proto, {FSType: "devfs", Source: "devfs", Mountpoint: "/jail/proto/dev"}}, "/jail/proto/dev"},
+		"a dataset of another":    {[]mountinfo.Info{{FSType: "zfs", Source: "z/other", Mountpoint: "/jail/proto/usr"}}, "/jail/proto/usr"},
+		"one that fstab mounts":   {[]mountinfo.Info{{FSType: "zfs", Source: "z/web", Mountpoint: "/jail/web"}}, "/jail/web"},
+		"of the name, by nullfs":  {[]mountinfo.Info{{FSType: "nullfs", Source: "z/proto", Mountpoint: "/jail/proto"}}, "/jail/proto"},
+		"a snapshot of a dataset": {[]mountinfo.Info{{FSType: "zfs", Source: "z/proto@1", Mountpoint: "/jail/proto/.zfs/snapshot/1"}}, ""},
+	} {
+		var infos []*mountinfo.Info
+		for i := range c2.mounts {
+			infos = append(infos, &c2.mounts[i])
+		}
+		if err := c.inUse(infos); (err != nil) != (c2.in != "") || err != nil && !strings.Contains(err.Error(), c2.in+" is mounted") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

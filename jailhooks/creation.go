@@ -413,10 +413,23 @@ func (k *Creator) removeRoot(c *Creation) error {
 // unmounted refuses a jail of which something is mounted still.
 func (k *Creator) unmounted(c *Creation) error {
 	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(k.Model.Path(c.Root)))
-	if err == nil && len(infos) > 0 {
-		err = fmt.Errorf("%s is mounted: stop the jail first", infos[0].Mountpoint)
+	if err != nil {
+		return err
 	}
-	return err
+	return c.inUse(infos)
+}
+
+// inUse is an error where something is mounted that does not go with the datasets: those of a prototype are mounted
+// by zfs(8) whether its jail runs or not, and zfs destroy unmounts them.
+func (c *Creation) inUse(infos []*mountinfo.Info) error {
+	for _, i := range infos {
+		source, _, _ := strings.Cut(i.Source, "@") // zfs(8) mounts a snapshot that is looked at by .zfs, and unmounts it too
+		own := func(d Dataset) bool { return i.FSType == "zfs" && source == d.Name && d.Mountpoint != "" }
+		if !slices.ContainsFunc(c.Datasets, own) {
+			return fmt.Errorf("%s is mounted: stop the jail first", i.Mountpoint)
+		}
+	}
+	return nil
 }
 
 // ErrAdded says that a jail has more than was made for it.
