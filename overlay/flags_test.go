@@ -43,6 +43,23 @@ func (f *flagging) hook(op dirfd.Op) error {
 	return nil
 }
 
+// flaggedDir is a temporary directory in which flags may be set: the system's own removal stops at them.
+func flaggedDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		d, err := dirfd.Open(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if err := d.Clear(); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // flaggedTree is a directory with files, hard links, symbolic links and directories, and a scan of it in
 // which some have flags.
 func flaggedTree(t *testing.T) (dir string, tree *Tree) {
@@ -91,7 +108,7 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 		}
 		defer base.Close()
 		f := &flagging{flags: map[string]uint32{}}
-		to := t.TempDir()
+		to := flaggedDir(t)
 		live, err := dirfd.Open(to, f.hook)
 		if err != nil {
 			t.Fatal(err)
@@ -145,7 +162,7 @@ func TestFlagsOfStructuralDirectories(t *testing.T) {
 func TestRestoreSetsFlagsOfDirectories(t *testing.T) {
 	t.Parallel()
 	from, want := flaggedTree(t)
-	to := t.TempDir()
+	to := flaggedDir(t)
 	f := &flagging{flags: map[string]uint32{}}
 	live, err := dirfd.Open(to, f.hook)
 	if err != nil {
