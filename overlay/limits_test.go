@@ -279,6 +279,9 @@ func archiveOf(t *testing.T, members ...member) *bytes.Buffer {
 	w := tar.NewWriter(&out)
 	for _, m := range members {
 		h := &tar.Header{Typeflag: m.kind, Name: m.name, Mode: 0o644, PAXRecords: m.pax}
+		if m.kind == tar.TypeDir {
+			h.Mode = 0o755
+		}
 		if m.kind == tar.TypeSymlink {
 			h.Linkname, m.text = m.text, ""
 		}
