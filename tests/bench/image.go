@@ -85,6 +85,7 @@ func (l *lab) image(ctx context.Context) (string, error) {
 		return "", err
 	}
 	boot := make([]byte, part<<9)
+	boot[510], boot[511] = 0x55, 0xaa // boot1
 	copy(boot[512:], disktest.Label(0, imageMiB<<11, map[byte]disktest.Part{'a': {Start: part, Count: imageMiB<<11 - part}}))
 	img := filepath.Join(l.disk, "image")
 	return img, os.WriteFile(img, append(boot, b...), 0o644)
