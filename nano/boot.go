@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -101,10 +102,11 @@ func (m *Machine) warn(format string, args ...any) {
 func (m *Machine) apply(ctx context.Context, t *disk.Table, a Activation) error {
 	if m.Command {
 		commands, err := m.Commands(t, a)
-		if err != nil || len(commands) == 0 {
+		if err != nil {
 			return err
 		}
-		if t.HasBoot0() {
+		writes := func(c run.Cmd) bool { return slices.Contains(c.Args, m.bootCode()) }
+		if slices.ContainsFunc(commands, writes) {
 			if err := m.writeBootCode(ctx, a.Slice); err != nil {
 				return err
 			}

@@ -210,9 +210,6 @@ func Put(d Device, b []byte, at int64) error {
 	return nil
 }
 
-// HasBoot0 reports whether boot0's code is in the MBR.
-func (t *Table) HasBoot0() bool { return t.hasBoot0 }
-
 // Boot0Code is the first sector of a disk with boot0, with this slice as its default.
 func Boot0Code(r io.ReaderAt, size int64, slice int) ([]byte, error) {
 	mbr, err := sectorAt(r, 0, size)
