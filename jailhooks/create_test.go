@@ -292,6 +292,60 @@ func TestCreatePrototype(t *testing.T) {
 	}
 }
 
+// Whatever was added to a prototype in directories keeps all of it, and its lines; --force takes all of it.
+func TestDestroyPrototypeInDirectories(t *testing.T) {
+	t.Parallel()
+	for _, added := range []string{"bin/sh", "etc/rc.conf", "conf/default/etc/x", ".cfgd/snapshot/1/etc/rc.conf", "var/db/x", ""} {
+		y, z := newYard(t), &zpool{}
+		before := y.state()
+		s := &Spec{Name: "proto8", Hostname: "proto8", IP: "192.168.0.10", Listed: true}
+		c, err := s.PlanPrototype(config.DefaultFile, time.Now())
+		y.must(err)
+		_, err = y.creator(z).Create(t.Context(), c)
+		y.must(err)
+		if added != "" {
+			y.write("jail/proto8/"+added, "x")
+			full := y.state()
+			err := y.creator(z).Destroy(t.Context(), c, false)
+			if !errors.Is(err, ErrAdded) || !strings.Contains(err.Error(), "/jail/proto8/") || y.state() != full {
+				t.Errorf("%s: %v", added, err)
+			}
+		}
+		y.must(y.creator(z).Destroy(t.Context(), c, added != ""))
+		if got := y.state(); got != before {
+			t.Errorf("%s left: %s\nwas\n%s", added, got, before)
+		}
+	}
+}
+
+// A destroy that failed half-way is gone on with: what it took away itself is not taken for somebody's edit.
+func TestDestroyGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, fail := range []string{"zfs destroy zpool/web/cfg", "zfs destroy zpool/web", "save rc.conf"} {
+		y, z := newYard(t), &zpool{}
+		before := y.state()
+		c, err := y.spec().Plan(time.Now())
+		y.must(err)
+		_, err = y.creator(z).Create(t.Context(), c)
+		y.must(err)
+		z.fail = fail
+		if fail == "save rc.conf" {
+			y.fail[fail] = errors.New("failed")
+		}
+		if err := y.creator(z).Destroy(t.Context(), c, false); err == nil {
+			t.Fatalf("%s: destroyed all the same", fail)
+		}
+		z.fail = ""
+		clear(y.fail)
+		left, err := y.creator(z).Created("web")
+		y.must(err)
+		y.must(y.creator(z).Destroy(t.Context(), left, false))
+		if got := y.state(); got != before || len(z.there) > 0 {
+			t.Errorf("%s: left %q\n%s", fail, z.there, got)
+		}
+	}
+}
+
 // A zfs(8) that can't say what is there makes nothing, undoes nothing that it did not see, and keeps the
 // record: the next destroy finds all that is left.
 func TestZFSThatDoesNotAnswer(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ type Creation struct {
 	Dirs      []Dir     `json:"dirs,omitempty"`      // parents first
 	Files     []File    `json:"files"`
 	Prototype bool      `json:"prototype,omitempty"` // it is one, and no target
+	Undoing   bool      `json:"undoing,omitempty"`   // its undoing has begun
 
 	Notes []string `json:"-"` // what a reader should know of the plan
 }
@@ -174,6 +176,15 @@ func (k *Creator) free(ctx context.Context, c *Creation) error {
 	return nil
 }
 
+// note writes the record of what is made, or is being undone.
+func (k *Creator) note(c *Creation) error {
+	b, err := json.MarshalIndent(c, "", " ")
+	if err != nil {
+		return err
+	}
+	return hostfile.Write(k.record(c.Jail), append(b, '\n'), 0o600)
+}
+
 // has reports whether there is a dataset or snapshot. It looks for it in a list: zfs(8) ends with 1 for what
 // is not there and for all that keeps it from looking, such as a pool that does not answer.
 func (k *Creator) has(ctx context.Context, name string) (bool, error) {
@@ -199,17 +210,14 @@ func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, er
 	if err := k.free(ctx, c); err != nil {
 		return nil, err
 	}
-	b, err := json.MarshalIndent(c, "", " ")
-	if err != nil {
+	if err := k.note(c); err != nil {
 		return nil, err
 	}
-	if err := hostfile.Write(k.record(c.Jail), append(b, '\n'), 0o600); err != nil {
-		return nil, err
-	}
-	done := &Creation{Jail: c.Jail, Root: c.Root}
+	done := &Creation{Jail: c.Jail, Time: c.Time, Root: c.Root, Prototype: c.Prototype}
 	problems, err := k.create(ctx, c, done)
 	if err != nil {
-		return nil, errors.Join(err, k.undo(context.WithoutCancel(ctx), done, false))
+		done.Undoing = true
+		return nil, errors.Join(err, k.note(done), k.undo(context.WithoutCancel(ctx), done, false))
 	}
 	return problems, nil
 }
@@ -350,15 +358,16 @@ func (k *Creator) edit(file string, change func(old []byte) ([]byte, error)) err
 	return hostfile.Replace(full, text)
 }
 
-// undo takes away what there is of a jail, last things first. What is not there is no error. With snapshots those of its datasets go too.
-func (k *Creator) undo(ctx context.Context, c *Creation, snapshots bool) error {
+// undo takes away what there is of a jail, last things first. What is not there is no error, so that an undo that
+// ended early is begun again. With all, snapshots of its datasets go too, and what was put into its root.
+func (k *Creator) undo(ctx context.Context, c *Creation, all bool) error {
 	var errs []error
 	for _, f := range slices.Backward(c.Files) {
 		errs = append(errs, k.unwrite(f))
 	}
 	for _, d := range slices.Backward(c.Datasets) {
 		destroy := run.Command("zfs", "destroy", d.Name)
-		if snapshots {
+		if all {
 			destroy = run.Command("zfs", "destroy", "-r", d.Name)
 		}
 		errs = append(errs, k.destroy(ctx, d.Name, destroy))
@@ -369,7 +378,7 @@ func (k *Creator) undo(ctx context.Context, c *Creation, snapshots bool) error {
 	for _, d := range c.Dirs {
 		errs = append(errs, dirfd.RemoveTree(k.Model.Path(d.Name), nil))
 	}
-	errs = append(errs, k.removeRoot(c))
+	errs = append(errs, k.removeRoot(c, all))
 	errs = append(errs, k.save(ctx, c))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("undo: %w; what was made is listed in %s", err, k.record(c.Jail))
@@ -398,10 +407,11 @@ func (k *Creator) destroy(ctx context.Context, name string, cmd run.Cmd) error {
 	return err
 }
 
-// removeRoot removes the jail's root: a mountpoint, and empty. With --root the trees themselves lie there.
-func (k *Creator) removeRoot(c *Creation) error {
+// removeRoot removes the jail's root, a mountpoint and empty unless all goes. With --root the trees themselves lie
+// there.
+func (k *Creator) removeRoot(c *Creation, all bool) error {
 	root := k.Model.Path(c.Root)
-	if k.Model.Root != "" {
+	if all || k.Model.Root != "" {
 		return dirfd.RemoveTree(root, nil)
 	}
 	if err := os.Remove(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -451,18 +461,23 @@ func (k *Creator) Created(name string) (*Creation, error) {
 	return &c, nil
 }
 
-// Destroy undoes what Create made. Without force it refuses where more was added since: another line in the fstab or among the lines that
-// define it, a dataset or a snapshot.
+// Destroy undoes what Create made. Without force it refuses where more was added since: another line in the fstab or
+// among the lines that define it, a dataset, a snapshot, or a file in its root. It looks at all of that before it takes
+// anything away, and notes in the record that it has begun: a destroy that ended early is gone on with.
 func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
 	if err := k.unused(c); err != nil {
 		return err
 	}
-	if !force {
+	if err := k.unmounted(c); err != nil {
+		return err
+	}
+	if !force && !c.Undoing {
 		if err := k.unchanged(ctx, c); err != nil {
 			return fmt.Errorf("%w; --force destroys it all the same", err)
 		}
 	}
-	if err := k.unmounted(c); err != nil {
+	c.Undoing = true
+	if err := k.note(c); err != nil {
 		return err
 	}
 	return k.undo(ctx, c, force)
@@ -512,6 +527,35 @@ func (k *Creator) unchanged(ctx context.Context, c *Creation) error {
 		for name := range strings.Lines(out) {
 			if name = strings.TrimSuffix(name, "\n"); !known[name] {
 				return fmt.Errorf("%s: %w", name, ErrAdded)
+			}
+		}
+	}
+	return k.bare(c)
+}
+
+// bare refuses a root that holds more than the directories that were made there. What is in a filesystem of its own
+// goes with that; with --root a jail's filesystems are trees in its root.
+func (k *Creator) bare(c *Creation) error {
+	if k.Model.Root != "" && !c.Prototype || slices.ContainsFunc(c.Datasets, func(d Dataset) bool { return d.Mountpoint == c.Root }) {
+		return nil
+	}
+	made := map[string]bool{c.Root: true}
+	for _, d := range c.Dirs {
+		for name := d.Name; strings.HasPrefix(name, c.Root+"/"); name = path.Dir(name) {
+			made[name] = true
+		}
+	}
+	for name := range made {
+		list, err := os.ReadDir(k.Model.Path(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if in := path.Join(name, e.Name()); !made[in] {
+				return fmt.Errorf("%s: %w", in, ErrAdded)
 			}
 		}
 	}

@@ -98,7 +98,10 @@ eq "with the attributes that a tmpfs may not have had" "" "$(diff -u "$W/attribu
 must chflags -R 0 $live/flags
 must rm -rx $live/flags
 must rmextattr user note $live/hosts
-eventually "the removal is saved" 60 sh -c "[ ! -e $cfg/flags ]"
+# Most of what was saved is gone at once: that waits for somebody who means it.
+eventually "the removal is held" 60 sh -c "cfgd status $jail 2>&1 | grep -q 'save held'"
+ends "until it is said to be meant" 0 cfgd save --force $jail
+holds "the removal is saved" gone $cfg/flags
 eventually "all of it" 60 all_saved $jail
 by_rc restart $jail
 holds "what was removed stays so" gone $live/flags

@@ -149,10 +149,7 @@ uninstall() {
 	holds "its fstab is gone" gone "/etc/fstab.$jail"
 	holds "and its directory" gone "/jail/$jail"
 	ends "a prototype with what was added since stays" 2 cfgd jail destroy --yes "$proto"
-	if [ "$(mounted_as "/jail/$proto")" != zfs ]; then # in directories, what somebody installed is not cfgd's to remove
-		chflags -R 0 "/jail/$proto"
-		rm -rfx "/jail/$proto/.cfgd" "/jail/$proto"/*
-	fi
+	holds "with its lines in rc.conf" grep -q "jail_${proto}_hostname" /etc/rc.conf
 	ends "the prototype goes last" 0 cfgd jail destroy --yes --force "$proto"
 	holds "rc.conf is as it was at first" same /etc/rc.conf "$W/rc.conf.first"
 	ends "setup has nothing to take out" 0 cfgd setup --remove
