@@ -35,7 +35,7 @@ func (s *session) createCommand() *cli.Command {
 func (s *session) destroyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "destroy", ArgsUsage: "NAME",
-		Usage:       "undo what jail create or clone made, and nothing else",
+		Usage: "undo what jail create or clone made, and nothing else",
 		Description: "The jail must not run. Its filesystems go with all that is in them. Refuses, before anything is taken away, where something was added since: " +
 			"lines, datasets, snapshots, or files in its root. One that ended early is gone on with by another.",
 		Flags: []cli.Flag{
