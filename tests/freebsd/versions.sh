@@ -68,8 +68,8 @@ whole() {
 # at_least DIR SAYS WHAT: for each line "FILE N" of SAYS the file holds edit N or a later one.
 at_least() {
 	lost=
-	while read -r f n; do
-		[ "$(number "$1/$f")" -ge "$n" ] || lost="$lost $f: $n, not $(number "$1/$f");"
+	while read -r said least; do # the callers have an f and an n of their own
+		[ "$(number "$1/$said")" -ge "$least" ] || lost="$lost $said: $least, not $(number "$1/$said");"
 	done <"$2"
 	[ -z "$lost" ] || {
 		notok "$3: what was called saved is there" "lost: $lost"
