@@ -72,11 +72,26 @@ restart() {
 	eventually "nothing is unsaved" 30 all_saved "$jail"
 }
 
+# relocation: a directory of the prototype's moves into its etc, and back, and again.
+relocation() {
+	moved=/jail/$proto/usr/local/etc
+	echo app >"$moved/app.conf"
+	shape "$moved" >"$W/shape.moved"
+	ends "a directory is relocated" 0 cfgd relocate "$proto" /usr/local/etc
+	eq "with a link in its place" ../../etc/local "$(readlink "$moved")"
+	eq "and is whole" "" "$(shape "/jail/$proto/etc/local" | diff -u "$W/shape.moved" -)"
+	ends "and put back" 0 cfgd relocate --undo "$proto" /usr/local/etc
+	eq "and is whole there" "" "$(shape "$moved" | diff -u "$W/shape.moved" -)"
+	holds "with nothing left in etc" gone "/jail/$proto/etc/local"
+	ends "it is relocated again" 0 cfgd relocate "$proto" /usr/local/etc
+}
+
 # upgrade: the prototype changes, the jail follows, and goes back.
 upgrade() {
 	sed -i '' 's/^cron_flags=.*/cron_flags="-J 60"/' "/jail/$proto/etc/rc.conf"
 	echo new >"/jail/$proto/etc/new-default"
 	must pw -R "/jail/$proto" useradd cfgdsvc -u 4712 -d /nonexistent -s /usr/sbin/nologin
+	relocation
 	must cfgd proto snapshot --comment "the second" "$proto"
 	ends "the list shows who is where" 0 cfgd proto list
 	has "the jail is on the first" "$out" "^$proto +1 .* $jail "
@@ -93,6 +108,8 @@ upgrade() {
 	eq "and what is new" 1 "$(grep -c '^cron_flags="-J 60"' "$live/rc.conf")"
 	eq "with a new default" new "$(cat "$live/new-default")"
 	holds "what was removed stays so" gone "$live/to-be-removed"
+	eq "the relocated directory is in the jail's own etc" app "$(jexec "$jail" cat /usr/local/etc/app.conf)"
+	holds "which is in memory" test -f "$live/local/app.conf"
 	ends "both users are there" 0 jexec "$jail" id -u cfgdjoe cfgdsvc
 	holds "and the databases are sound" jexec "$jail" pwd_mkdb -C /etc/master.passwd
 	must in_jail "$jail" 'echo "10.0.0.1 db" >> /etc/hosts'
