@@ -202,7 +202,9 @@ gpt_stages() {
 		runs_from 3 two
 		left_alone "started once"
 		has "rc.d/gptboot says that it came up" "$(cat /var/log/messages)" "gptboot.*Boot from ${drive}p3 succeeded"
-		has "nano status: the first boots next" "$(state p2)" "boots next"
+		has "nano status: it is on trial" "$(state p3)" "running, on trial"
+		has "and the first boots next" "$(state p2)" "boots next"
+		on_trial "the report says so"
 		shows
 		ends "confirm" 0 cfgd nano confirm
 		said "$out"
@@ -213,6 +215,7 @@ gpt_stages() {
 	3)
 		runs_from 3 two
 		has "nano status says that it stays" "$(state p3)" "running, boots next"
+		no_trial "it is on trial no more"
 		echo "10.0.0.2 since" >>/etc/hosts
 		eventually "an edit on the new one is saved" 60 saved_in_cfg hosts
 		ends "rollback" 0 cfgd nano rollback
