@@ -172,7 +172,8 @@ mbr_stages() {
 	esac
 }
 
-# left_alone WHAT: gptboot's attributes are those of a first slice that boots, and of nothing to try.
+# left_alone WHAT: gptboot's attributes are those of a first slice that boots, and of nothing to try: rc.d/gptboot has taken
+# away what the loader left. Its own words about that are no check: where rc(8) starts it before syslogd(8) they are lost.
 left_alone() {
 	eq "$1: the first boots" bootme "$(marks 2)"
 	eq "$1: the second has no mark" "" "$(marks 3)"
@@ -201,7 +202,6 @@ gpt_stages() {
 	2)
 		runs_from 3 two
 		left_alone "started once"
-		has "rc.d/gptboot says that it came up" "$(cat /var/log/messages)" "gptboot.*Boot from ${drive}p3 succeeded"
 		has "nano status: it is on trial" "$(state p3)" "running, on trial"
 		has "and the first boots next" "$(state p2)" "boots next"
 		on_trial "the report says so"
@@ -250,7 +250,6 @@ gpt_stages() {
 		;;
 	7)
 		runs_from 2 one
-		has "rc.d/gptboot says that the other failed" "$(cat /var/log/messages)" "gptboot.*Boot from ${drive}p3 failed"
 		left_alone "fallen back"
 		shows
 		has "nano status says that it failed" "$(state p3)" "failed to boot"
