@@ -158,7 +158,7 @@ func (m *Machine) remember(slice int) error {
 	if err := os.MkdirAll(m.RunDir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(m.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644)
+	return errors.Join(m.forgetFailed(), os.WriteFile(m.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644))
 }
 
 func (m *Machine) chosen() int {
@@ -239,7 +239,7 @@ func (m *Machine) Plan(ctx context.Context, pick Pick) (*Decision, error) {
 		return nil, fmt.Errorf("%s holds no system that can be read: %s", x.Name, x.Image.Trouble)
 	}
 	d := &Decision{Slice: *x}
-	if next := t.Next(); next != 0 && next != x.Index && !m.trying(t) {
+	if next := t.Next(); next != 0 && next != x.Index && next != m.Running && !m.trying(t) {
 		d.Off = m.Name(next)
 	}
 	d.Commands, err = m.Commands(t, Activation{Slice: x.Index})

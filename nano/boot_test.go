@@ -52,6 +52,7 @@ type world struct {
 	disk    string
 	running int
 	chosen  string
+	failed  string
 	trial   string
 }
 
@@ -149,6 +150,9 @@ func (h *host) set(w world) {
 	if w.chosen != "" {
 		h.must(os.WriteFile(h.path("run/nano.next"), []byte(w.chosen), 0o600))
 	}
+	if w.failed != "" {
+		h.must(os.WriteFile(h.path("run/nano.failed"), []byte(w.failed), 0o600))
+	}
 }
 
 // world is what there is now. The slices' contents do not matter to what boots: they are left as they were.
@@ -163,7 +167,11 @@ func (h *host) world() world {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		h.Fatal(err)
 	}
-	return world{string(d), h.now.running, string(chosen), h.now.trial}
+	failed, err := os.ReadFile(h.path("run/nano.failed"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.Fatal(err)
+	}
+	return world{string(d), h.now.running, string(chosen), string(failed), h.now.trial}
 }
 
 func (h *host) trials() *Trials {
@@ -181,7 +189,7 @@ func (h *host) trials() *Trials {
 
 func (h *host) up(int) bool { return true }
 
-// boot starts the machine: by its loader, and by rc.d/gptboot.
+// boot starts the machine: by its loader, by host early, and by rc.d/gptboot, in that order.
 func (h *host) boot(loads func(int) bool) {
 	h.start(loads)
 	if d, err := os.ReadFile(h.path("ada0")); h.kind == "GPT" {
@@ -204,6 +212,10 @@ func (h *host) start(loads func(int) bool) {
 	}
 	h.must(os.WriteFile(h.path("ada0"), d, 0o600))
 	h.must(os.RemoveAll(h.path("run"))) // rc.d/cleanvar
+	for range 2 {                       // host early may be repeated
+		_, err = h.machine().NoteFailed(h.Context())
+		h.must(err)
+	}
 }
 
 // resets is a start that does not get as far as rc.d/gptboot.
@@ -235,6 +247,7 @@ type said struct {
 	onTrial               bool
 	left                  int // its bootonce was not taken away after it came up, or was found at a later start
 	noted, from           int // cfgd's own trial
+	failed                int // the slice that its loader gave up in this start, or before it without that being told
 }
 
 func (s *said) next() int {
@@ -244,11 +257,23 @@ func (s *said) next() int {
 	return s.stays
 }
 
-func (s *said) decided(n int) { s.stays, s.tried, s.onTrial, s.left, s.noted = n, 0, false, 0, 0 }
+func (s *said) decided(n int) {
+	s.stays, s.tried, s.onTrial, s.left, s.noted, s.failed = n, 0, false, 0, 0, 0
+}
 
 func (s *said) started() {
 	s.onTrial = s.tried != 0
-	s.running, s.tried, s.left = s.next(), 0, 0
+	s.running, s.tried, s.left, s.failed = s.next(), 0, 0, s.left
+}
+
+// gaveUp is a start after the loader gave up what it was to try.
+func (s *said) gaveUp() {
+	given := s.tried
+	s.tried = 0
+	s.started()
+	if given != 0 {
+		s.failed = given
+	}
 }
 
 // operations, what each does and what the words say that it does.
@@ -290,8 +315,7 @@ var operations = map[string]struct {
 		s.left = left
 	}},
 	"a boot that is reset, and the next": {func(h *host) { h.resets(); h.boot(h.up) }, func(s *said, _ bool) {
-		s.tried = 0
-		s.started()
+		s.gaveUp()
 	}},
 	"a boot of a slice without a loader": {func(h *host) {
 		d, err := os.ReadFile(h.path("ada0"))
@@ -302,10 +326,7 @@ var operations = map[string]struct {
 			return
 		}
 		h.boot(func(i int) bool { return i != bad })
-	}, func(s *said, _ bool) {
-		s.tried = 0
-		s.started()
-	}},
+	}, func(s *said, _ bool) { s.gaveUp() }},
 	"the trial's time is over": {func(h *host) {
 		_, err := h.trials().Run(h.Context())
 		h.must(err)
@@ -405,6 +426,10 @@ func (h *host) differs(w world, s said) string {
 		return "cfg has a mark"
 	}
 	for i := 1; i <= 2; i++ {
+		noted := strings.Contains(w.failed, fmt.Sprintf("%d\n", i+h.before))
+		if noted != (i == s.failed) {
+			return fmt.Sprintf("slice %d is noted as failed: %v, and %d is", i, noted, s.failed)
+		}
 		want := uint64(0)
 		switch i {
 		case s.tried:

@@ -50,6 +50,7 @@ type Slice struct {
 	Source  string // as its fstab names it: /dev/ada0s1a, /dev/gpt/NAME1
 	Running bool
 	Next    bool
+	Trial   bool // it was booted once, and the other one boots next unless it is confirmed
 	Image   Image
 }
 
@@ -145,12 +146,13 @@ func (m *Machine) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 	}
 	defer f.Close()
 	var all []Slice
-	known := false
+	known, failed := false, m.failed()
 	for _, s := range m.systems(t) {
 		x := Slice{
 			Slice: s, Name: m.Name(s.Index), Number: m.number(s.Index), Source: m.source(s.Index),
-			Running: s.Index == m.Running, Next: s.Index == t.Next(),
+			Running: s.Index == m.Running, Next: s.Index == t.Next(), Trial: s.Index == m.Running && m.trying(t),
 		}
+		x.Failed = x.Failed || failed[s.Index]
 		x.Image = look(&part{f, s.Start, s.Size}, s.Size)
 		known = known || x.Running
 		all = append(all, x)

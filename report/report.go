@@ -78,6 +78,7 @@ type Facts struct {
 	Journal []string // jails of which a switch was interrupted
 	Failed  []string // what could not be looked at, in words
 	Trial   string   // the slice whose system is on trial
+	Dead    []string // slices whose systems the loader could not start
 }
 
 // Bounds of what is worth telling.
@@ -98,6 +99,9 @@ func (f *Facts) Findings() []Finding {
 	}
 	if f.Trial != "" {
 		add(Problem, "trial", "", "cfgd nano confirm", nil, "the system on %s is on trial: unless it is confirmed the machine goes back to the one before", f.Trial)
+	}
+	for _, name := range f.Dead {
+		add(Problem, "slice", "", "cfgd nano status", nil, "the system on %s did not boot: the machine runs the other one", name)
 	}
 	for _, words := range f.Failed {
 		add(Problem, "failed", "", "cfgd check", nil, "%s", words)

@@ -64,12 +64,28 @@ func (s *session) hostEarly(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	s.tellFailed(c.Context)
 	taken, err := s.overlay(t).AdoptLive(c.Context)
 	if err != nil {
 		s.warn(t.Name, fmt.Sprintf("nothing was changed: %v", err))
 		return nil
 	}
 	return s.printTaken(t, taken)
+}
+
+// tellFailed notes the slice that the loader could not start, before rc.d/gptboot takes the mark away.
+func (s *session) tellFailed(ctx context.Context) {
+	m, err := s.nano(ctx)
+	if err != nil {
+		return // nano status says so
+	}
+	names, err := m.NoteFailed(ctx)
+	for _, name := range names {
+		s.warn("", fmt.Sprintf("the system on %s did not boot: %s runs", name, m.Name(m.Running)))
+	}
+	if err != nil && len(names) > 0 {
+		s.warn("", fmt.Sprintf("that could not be noted: %v", err))
+	}
 }
 
 func (s *session) printTaken(t *config.Target, taken *overlay.Taken) error {

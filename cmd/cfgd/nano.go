@@ -133,6 +133,7 @@ type listedSlice struct {
 	Next    bool       `json:"next"`
 	Once    bool       `json:"once,omitempty"`
 	Failed  bool       `json:"failed,omitempty"`
+	Trial   bool       `json:"trial,omitempty"`
 	Label   string     `json:"label,omitempty"`
 	Date    *time.Time `json:"date,omitempty"`
 	Trouble string     `json:"trouble,omitempty"`
@@ -149,9 +150,14 @@ func (s *session) nanoStatus(c *cli.Context) error {
 	for _, n := range slices.Concat(t.Notes, m.Doubts(t)) {
 		s.warn("", m.Drive+": "+n)
 	}
+	tried, err := s.tried(c.Context, m, all)
+	if err != nil {
+		s.warn("", err.Error())
+	}
 	list := []listedSlice{}
 	for _, x := range all {
 		l := listedSlice{Name: x.Name, Size: x.Size, Running: x.Running, Next: x.Next, Once: x.Once, Failed: x.Failed, Label: x.Image.Label, Trouble: x.Image.Trouble}
+		l.Trial = x.Index == tried
 		if !x.Image.Date.IsZero() {
 			l.Date = &x.Image.Date
 		}
@@ -208,7 +214,7 @@ func states(l listedSlice) []string {
 	for _, x := range []struct {
 		is   bool
 		word string
-	}{{l.Running, "running"}, {l.Next && l.Once, "boots next, once"}, {l.Next && !l.Once, "boots next"}, {l.Failed, "failed to boot"}} {
+	}{{l.Running, "running"}, {l.Trial, "on trial"}, {l.Next && l.Once, "boots next, once"}, {l.Next && !l.Once, "boots next"}, {l.Failed, "failed to boot"}} {
 		if x.is {
 			words = append(words, x.word)
 		}
@@ -275,20 +281,48 @@ func isConfigError(err error) bool {
 	return errors.As(err, &ce)
 }
 
-// trial is the running system's, nil where it is on none.
-func (s *session) trial(ctx context.Context) (*nano.Trial, error) {
+// tried is the slice of the running system if that is on trial, by its loader or by cfgd; else 0.
+func (s *session) tried(ctx context.Context, m *nano.Machine, all []nano.Slice) (int, error) {
+	for _, x := range all {
+		if x.Trial {
+			return x.Index, nil
+		}
+	}
 	host := s.loaded.Target(config.HostName)
 	if host == nil {
-		return nil, nil
+		return 0, nil
+	}
+	x, err := s.trials(m, host).Now(ctx)
+	if err != nil || x == nil {
+		return 0, err
+	}
+	return x.Slice, nil
+}
+
+// systems are what a report tells of a NanoBSD host's slices: the one on trial, "" for none, and those that
+// did not boot. A disk that cannot be read is not the report's to tell: cfgd check and nano status do.
+func (s *session) systems(ctx context.Context) (trial string, dead []string, err error) {
+	if s.loaded.Target(config.HostName) == nil {
+		return "", nil, nil
 	}
 	m, err := s.nano(ctx)
 	if isConfigError(err) {
-		return nil, nil // no NanoBSD host, or one that check names: there is nothing to try
+		return "", nil, nil // no NanoBSD host, or one that check names: there is nothing to try
 	}
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	return s.trials(m, host).Now(ctx)
+	all, _, _ := m.Slices(ctx)
+	for _, x := range all {
+		if x.Failed {
+			dead = append(dead, x.Name)
+		}
+	}
+	n, err := s.tried(ctx, m, all)
+	if n != 0 {
+		trial = m.Name(n)
+	}
+	return trial, dead, err
 }
 
 // opened opens what is to be installed.

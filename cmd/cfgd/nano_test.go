@@ -137,12 +137,14 @@ func (s *server) table() (*disk.Table, []byte) {
 // memory, and cfgd_early makes up for what that lacks.
 func (s *server) boot() string {
 	s.Helper()
+	return s.bootThat(func(int) bool { return true })
+}
+
+// bootThat is a start in which the loader can load only those slices.
+func (s *server) bootThat(loads func(int) bool) string {
+	s.Helper()
 	_, d := s.table()
-	loads := func(int) bool { return true }
 	next := map[string]func() int{"MBR": func() int { return disktest.Boot0(d, loads) }, "GPT": func() int { return disktest.GPTBoot(d, loads) }}[s.scheme]()
-	if s.scheme == "GPT" {
-		disktest.RCGPTBoot(d)
-	}
 	s.write("dev/ada0", string(d))
 	t, _ := s.table()
 	x, ok := t.Slice(next)
@@ -161,7 +163,13 @@ func (s *server) boot() string {
 			s.Fatalf("cp: %v: %s", err, out)
 		}
 	}
-	return s.cfgd(0, "host early")
+	out := s.cfgd(0, "host early")
+	if s.scheme == "GPT" { // rc.d/gptboot comes later in the start
+		_, d := s.table()
+		disktest.RCGPTBoot(d)
+		s.write("dev/ada0", string(d))
+	}
+	return out
 }
 
 // cfgd runs a command line with standard input, and returns what it printed.
@@ -266,8 +274,55 @@ func TestNanoTriesOnce(t *testing.T) {
 	s.says(s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-"), "ada0p2 boots next, once: cfgd nano confirm keeps it when it runs")
 	s.boot()
 	s.says(s.read("etc/issue"), "release 2")
+	s.says(s.cfgd(0, "nano status"), "running, on trial")
+	s.says(s.cfgd(0, "--json nano status"), `"trial":true`)
+	s.says(s.cfgd(1, "report --always"), "the system on ada0p2 is on trial")
 	s.boot() // nobody confirmed it
 	s.says(s.read("etc/issue"), "release 1")
+	s.saysNot("nano status", "on trial", "failed")
+	s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-")
+	s.says(s.cfgd(0, "nano confirm"), "ada0p2, which was to boot next, is called off")
+	s.cfgd(0, "nano activate 2")
+	s.boot()
+	s.saysNot("nano confirm", "called off")
+	s.saysNot("nano rollback", "called off") // what runs was tried
+}
+
+// A system that the loader cannot start is told of until somebody decides what boots, although rc.d/gptboot
+// takes the loader's mark away in the same start.
+func TestNanoTellsOfFailedBoot(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "GPT")
+	for _, decide := range []string{"nano confirm", "nano activate 1", ""} {
+		s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-")
+		s.saysNot("nano status", "failed")
+		s.says(s.bootThat(func(i int) bool { return i != 2 }), "the system on ada0p2 did not boot: ada0p1 runs")
+		s.says(s.read("etc/issue"), "release 1")
+		s.cfgd(0, "host early")
+		if tab, _ := s.table(); tab.Slices[1].Failed {
+			t.Error("rc.d/gptboot left its mark")
+		}
+		s.says(s.cfgd(0, "nano status"), "failed to boot")
+		s.says(s.cfgd(0, "--json nano status"), `"failed":true`)
+		s.says(s.cfgd(1, "report --always"), "the system on ada0p2 did not boot")
+		if decide != "" {
+			s.cfgd(0, decide)
+			s.saysNot("nano status", "failed")
+		}
+	}
+	s.boot()
+	s.saysNot("nano status", "failed")
+}
+
+// saysNot runs a command that succeeds and must print none of some words.
+func (s *server) saysNot(command string, words ...string) {
+	s.Helper()
+	out := s.cfgd(0, command)
+	for _, w := range words {
+		if strings.Contains(out, w) {
+			s.Errorf("%s says %q:\n%s", command, w, out)
+		}
+	}
 }
 
 // Where boot0's default and the active flag differ, or the default is no slice, that is said; and one

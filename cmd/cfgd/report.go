@@ -116,10 +116,9 @@ func (s *session) facts(ctx context.Context, targets []*config.Target, last time
 	} else if err != nil {
 		f.Daemon = "none is running"
 	}
-	if x, err := s.trial(ctx); err != nil {
+	f.Trial, f.Dead, err = s.systems(ctx)
+	if err != nil {
 		f.Failed = append(f.Failed, err.Error())
-	} else if x != nil {
-		f.Trial = s.sliceName(ctx, x.Slice)
 	}
 	list := s.statuses(ctx, targets)
 	newest := s.newest(ctx)
@@ -249,12 +248,4 @@ func newer(t *config.Target, newest map[*config.Prototype]string) string {
 		}
 	}
 	return ""
-}
-
-func (s *session) sliceName(ctx context.Context, index int) string {
-	m, err := s.nano(ctx)
-	if err != nil {
-		return fmt.Sprint(index)
-	}
-	return m.Name(index)
 }

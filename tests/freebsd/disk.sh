@@ -148,6 +148,21 @@ saved_in_cfg() {
 # state N is what cfgd nano status says of the slice or partition that ends in a number.
 state() { cfgd nano status 2>/dev/null | awk -v n="$1" '$1 ~ n "$" { $1 = $2 = ""; print }'; }
 
+# boots_next N WHAT: of an MBR the active flag and boot0's default are those of slice N, and cfgd says so.
+boots_next() {
+	eq "$2: slice $1 is active" "$1" "$(gpart show "$drive" | awk '/\[active\]/ { print $3 }')"
+	eq "$2: boot0 takes slice $1" "F$1" "$(boot0cfg -v "$drive" | sed -n 's/^default_selection=\(F[0-9]\).*/\1/p')"
+	has "$2: and status says it" "$(state "s$1")" "boots next"
+}
+
+# attributes prints "INDEX ATTRIBUTES" of each partition of a GPT that gptboot looks at.
+attributes() {
+	gpart show "$drive" | awk '$4 == "freebsd-ufs" { a = $5; if (a !~ /^\[/) a = "[]"; gsub(/[][]/, "", a); print $3, "," a "," }'
+}
+
+# marks INDEX prints the attributes of a partition.
+marks() { attributes | awk -v i="$1" '$1 == i { gsub(/^,|,$/, "", $2); print $2 }' | tr , '\n' | sort | xargs; }
+
 # fstab_of DEVICE FILE prints the line for / of an fstab in a slice.
 fstab_of() {
 	if [ "$1" = "$running" ]; then

@@ -20,10 +20,6 @@ must newfs $cfgdev
 make_slice "${drive}p3" one "/dev/${drive}p3" $cfgdev
 image_of "${drive}p3" "$W/image" two
 
-# attributes prints "INDEX ATTRIBUTES" of each partition that gptboot looks at.
-attributes() {
-	gpart show "$drive" | awk '$4 == "freebsd-ufs" { a = $5; if (a !~ /^\[/) a = "[]"; gsub(/[][]/, "", a); print $3, "," a "," }'
-}
 # gptboot boots: what was to boot once and did not say that it came up has failed. It takes the first partition that has
 # bootme and bootonce, whose bootme it takes off; else the first that has bootme alone; else the first. Its number is in
 # $booted.
@@ -57,9 +53,6 @@ came_up() {
 		esac >/dev/null
 	done
 }
-# marks INDEX prints the attributes of a partition.
-marks() { attributes | awk -v i="$1" '$1 == i { gsub(/^,|,$/, "", $2); print $2 }' | tr , '\n' | sort | xargs; }
-
 start() {
 	gptboot
 	start_on "/dev/${drive}p$booted" $cfgdev

@@ -25,13 +25,6 @@ make_slice "${drive}s1a" one "/dev/${drive}s1a" $cfgdev
 image_of "${drive}s1" "$W/image" two
 gzip -1 "$W/image"
 
-# boots_next N: the active flag and boot0's default are those of slice N, and cfgd says so.
-boots_next() {
-	eq "$2: slice $1 is active" "$1" "$(gpart show "$drive" | awk '/\[active\]/ { print $3 }')"
-	eq "$2: boot0 takes slice $1" "F$1" "$(boot0cfg -v "$drive" | sed -n 's/^default_selection=\(F[0-9]\).*/\1/p')"
-	has "$2: and status says it" "$(state "s$1")" "boots next"
-}
-
 must boot0cfg -s 1 "$drive"
 start_on "/dev/${drive}s1a" $cfgdev
 ends "check finds nothing wrong" 0 cfgd check
