@@ -25,12 +25,14 @@ func TestPlans(t *testing.T) {
 		{"freebsd", config.BackingMD, "", `
 mdconfig -a -t swap -s 16384k
 newfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/mdN
+tunefs -n disable /dev/mdN
 mount -o noatime,async /dev/mdN /jail/vhost1/etc
 umount /dev/mdN
 mdconfig -d -u N`},
 		{"freebsd", config.BackingMD, "md12", `
 mdconfig -a -t swap -s 16384k
 newfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/md12
+tunefs -n disable /dev/md12
 mount -o noatime,async /dev/md12 /jail/vhost1/etc
 umount /dev/md12
 mdconfig -d -u 12`},
@@ -72,6 +74,7 @@ func TestStartAndStop(t *testing.T) {
 	want := map[string]string{
 		"freebsd/md": `mdconfig -a -t swap -s 16384k (record populating)
 newfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/md3 (record populating, md3)
+tunefs -n disable /dev/md3 (record populating, md3)
 mount -o noatime,async /dev/md3 /jail/vhost1/etc (record populating, md3)
 attach vhost1
 detach vhost1

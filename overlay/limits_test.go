@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -482,5 +483,37 @@ func TestXattrChanges(t *testing.T) {
 	want := "P hosts D user.goes, P hosts M user.moves, P hosts A user.new, A new A user.first, P ssh A user.dir"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("%q", got)
+	}
+}
+
+// Where a change of attributes moves no time of the file, they are read of all that is looked at; elsewhere the stamp
+// tells.
+func TestAttributesThatMoveNoTime(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, map[string]string{"hosts": "one\n", "dir/file": "two\n"})
+	for _, p := range []string{"base/hosts", "base/dir"} {
+		setXattr(t, b.path(p), "user.note", "a note")
+	}
+	root, err := dirfd.Open(b.path("base"), nil)
+	b.must(err)
+	defer root.Close()
+	settled := func() time.Time { return time.Now().Add(time.Hour) } // nothing was changed just now
+	full, err := Scan(t.Context(), root, ScanOptions{Now: settled})
+	b.must(err)
+	before := *full // a scan from before the attributes were set, on a filesystem where that moved no time
+	before.Entries = slices.Clone(full.Entries)
+	for i := range before.Entries {
+		before.Entries[i].Xattrs = ""
+	}
+	for _, c := range []struct {
+		still bool
+		dirty map[string]bool
+		want  int
+	}{{false, nil, 0}, {true, nil, 2}, {true, map[string]bool{"": true}, 2}, {true, map[string]bool{"dir": true}, 1}} {
+		now, err := Scan(t.Context(), root, ScanOptions{Now: settled, Prev: &before, Dirty: c.dirty, StillXattrs: c.still})
+		b.must(err)
+		if got := Delta(&before, now); len(got) != c.want {
+			t.Errorf("%+v: %s", c, paths(got))
+		}
 	}
 }

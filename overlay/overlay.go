@@ -389,7 +389,11 @@ func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo Loo
 	if !maps.Equal(o.marks, v.marks) {
 		o.live, o.marks = nil, v.marks
 	}
-	t, err := Scan(ctx, live, ScanOptions{Prev: o.live, Dirty: lo.Dirty, Rehash: lo.Rehash, MaxFile: o.Target.MaxFile,
+	space, err := live.Space()
+	if err != nil {
+		return err
+	}
+	t, err := Scan(ctx, live, ScanOptions{Prev: o.live, Dirty: lo.Dirty, Rehash: lo.Rehash, StillXattrs: space.StillXattrs, MaxFile: o.Target.MaxFile,
 		Names: v.Base.Tree, Now: o.Now, Ignore: o.ignored(v.class)})
 	if err != nil {
 		return fmt.Errorf("scan live: %w", err)

@@ -51,6 +51,9 @@ type ScanOptions struct {
 	Dirty map[string]bool
 	// Rehash reads every file, stamp or not.
 	Rehash bool
+	// StillXattrs reads the extended attributes of what is looked at, stamp or not: of filesystems where a change of
+	// them moves no time (dirfd.Space).
+	StillXattrs bool
 	// NoContent reads no file at all: digests stay zero.
 	NoContent bool
 	// MaxFile is the size in bytes above which content is not read; 0 is no bound.
@@ -325,7 +328,7 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 	}
 	e.stamp.fresh = e.fresh(s.began)
 	unmoved := prev != nil && prev.still(&e)
-	if unmoved && !(s.Rehash && prev.Unlisted != "") {
+	if unmoved && !s.StillXattrs && !(s.Rehash && prev.Unlisted != "") {
 		e.Xattrs, e.Unlisted, e.Excess = prev.Xattrs, prev.Unlisted, prev.Excess
 	} else {
 		s.xattrs(sub, &e)
@@ -352,6 +355,18 @@ func (s *scanner) xattrs(f interface{ Xattrs() ([]dirfd.Xattr, error) }, e *Entr
 	} else if err != nil {
 		e.Unlisted, e.Excess = unlisted(err), dirfd.XattrsTooLarge(err)
 	}
+}
+
+// readXattrs reads the attributes of a file whose contents are known. One that went, or cannot be opened, keeps what it
+// had: the next scan sees what it is.
+func (s *scanner) readXattrs(d *dirfd.Dir, name string, e *Entry) {
+	f, err := d.OpenFile(name)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	e.Unlisted, e.Excess = "", false
+	s.xattrs(f, e)
 }
 
 // unlisted says why not all attributes are known. The path is told by whoever tells the reason.
@@ -403,6 +418,9 @@ func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 		return true
 	case prev != nil && !s.Rehash && prev.settled(e):
 		e.Digest, e.Xattrs, e.Unlisted, e.Excess = prev.Digest, prev.Xattrs, prev.Unlisted, prev.Excess
+		if s.StillXattrs && !s.tree.NoXattrs {
+			s.readXattrs(d, name, e)
+		}
 		return true
 	}
 	err := s.read(d, name, e)

@@ -85,6 +85,8 @@ type Space struct {
 	Free, Total uint64
 	Block       uint64 // allocation unit
 	ReadOnly    bool
+	// StillXattrs says that a change of extended attributes may move no time of their file.
+	StillXattrs bool
 }
 
 // Space looks at the filesystem that holds the directory.

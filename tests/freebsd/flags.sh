@@ -87,6 +87,14 @@ eq "/etc is a tmpfs" tmpfs "$(mounted_as $live)"
 shape $live >"$W/shape.after"
 eq "mode, owner, flags and time are back on it" "" "$(diff -u "$W/shape.before" "$W/shape.after")"
 ends "nothing is unsaved there" 0 cfgd diff --unsaved $jail
+# Where a tmpfs holds attributes, a change of them alone is saved: it moves no time of the file.
+if setextattr user alone x $live/hosts 2>/dev/null; then
+	eventually "an attribute alone is saved" 60 sh -c "getextattr -q user alone $cfg/hosts"
+	must rmextattr user alone $live/hosts
+	eventually "and its removal" 60 sh -c "! getextattr -q user alone $cfg/hosts"
+else
+	echo "# this tmpfs holds no attributes"
+fi
 sed -i '' 's/"tmpfs"/"md"/' /usr/local/etc/cfgd.toml
 must service cfgd reload
 by_rc restart $jail
