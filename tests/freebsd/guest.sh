@@ -17,7 +17,8 @@ echo "# cfgd: $("$dir/cfgd" version)"
 
 CFGD_PROGRAM=$dir/cfgd
 CFGD_TEST_PROGRAM=$dir/cfgd
-export CFGD_PROGRAM CFGD_TEST_PROGRAM CFGD_KILLS CFGD_CUTS CFGD_PATIENCE
+SCENARIO_SECONDS=${SCENARIO_SECONDS:-3600}
+export CFGD_PROGRAM CFGD_TEST_PROGRAM CFGD_KILLS CFGD_CUTS CFGD_PATIENCE SCENARIO_SECONDS
 
 # binary FILE runs the tests of a package where its source is, as go test does.
 binary() {
@@ -72,7 +73,7 @@ scenario() {
 	machine >"$out/before" 2>/dev/null
 	began=$(date +%s)
 	# After the time is up, a scenario may take minutes to clean up.
-	timeout -k 300 "${SCENARIO_SECONDS:-3600}" sh "$dir/src/tests/freebsd/$1.sh" >"$log" 2>&1 </dev/null
+	timeout -k 300 "$SCENARIO_SECONDS" sh "$dir/src/tests/freebsd/$1.sh" >"$log" 2>&1 </dev/null
 	rc=$?
 	took=$(($(date +%s) - began))
 	machine >"$out/after" 2>/dev/null
