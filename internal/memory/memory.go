@@ -108,9 +108,10 @@ func (m Memory) Make(ctx context.Context, r run.Runner) (string, error) {
 	}
 	err = m.note(m.Device)
 	for _, c := range m.MakePlan()[1:] {
-		if err == nil {
-			_, err = r.Run(ctx, c)
+		if err != nil {
+			break
 		}
+		_, err = r.Run(ctx, c)
 		if c.Name == "tunefs" && ctx.Err() == nil {
 			err = nil // the disk serves with soft updates too, if worse: a start does not fail for it
 		}
