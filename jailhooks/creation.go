@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -545,7 +546,7 @@ func (k *Creator) bare(c *Creation) error {
 			made[name] = true
 		}
 	}
-	for name := range made {
+	for _, name := range slices.Sorted(maps.Keys(made)) {
 		list, err := os.ReadDir(k.Model.Path(name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
