@@ -46,7 +46,9 @@ func TestReadmeSession(t *testing.T) {
 	dir := t.TempDir()
 	session := strings.ReplaceAll(m[1], "/tmp/m", filepath.Join(dir, "m"))
 	var script, want strings.Builder
-	script.WriteString("set -e\ncfgd demo $M >/dev/null\n")
+	// A person types the save before the daemon gets to it; a busy machine may not.
+	script.WriteString("set -e\ncfgd demo $M >/dev/null\nmkdir -p $M/usr/local/etc\n" +
+		"printf '[defaults]\\nsettle = \"60s\"\\nmax_wait = \"60s\"\\n' >$M/usr/local/etc/cfgd.toml\n")
 	for line := range strings.Lines(session) {
 		command, ok := strings.CutPrefix(line, "$ ")
 		if !ok {
