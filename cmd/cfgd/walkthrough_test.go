@@ -15,6 +15,9 @@ import (
 // TestWalkthrough walks docs/walkthrough.md in one shell and compares what its consoles show; with -update it writes that.
 func TestWalkthrough(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it goes the way of the scripts, which are not left out")
+	}
 	const file = "../../docs/walkthrough.md"
 	text, err := os.ReadFile(file)
 	if err != nil {
