@@ -62,7 +62,7 @@ func (s Snapshot) of() string {
 // ID is the base id: the last two components of the tree and the snapshot's name, proto/etc@2, whichever form the
 // snapshot has; so a prototype that moves to another pool or from a plain copy to ZFS keeps its ids.
 func (s Snapshot) ID() string {
-	parts := splitPath(s.of())
+	parts := pathParts(s.of())
 	if len(parts) == 0 {
 		return ""
 	}

@@ -49,7 +49,6 @@ func (m *Model) checkShared() []Problem {
 	if err != nil {
 		return nil
 	}
-	defer read.Close()
 	var problems []Problem
 	first := map[string]*Target{}
 	for _, t := range m.Targets {
@@ -168,7 +167,6 @@ func (m *Model) checkImageFiles(t *Target) []Problem {
 	if err != nil {
 		return nil
 	}
-	defer read.Close()
 	const fix = "change it in the NanoBSD image, and put this copy back: cfgd restore --from base host "
 	var problems []Problem
 	for _, f := range imageFiles {
@@ -224,7 +222,6 @@ func (m *Model) Fstab(name string) ([]FstabEntry, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer read.Close()
 	data, err := read.ReadFile(name)
 	if err != nil {
 		return nil, nil, fileError(name, err)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"cfgd/internal/hostfile"
 )
 
 // linked is a root with links of all kinds and a secret outside of it.
@@ -34,7 +36,6 @@ func linked(t *testing.T) *rootFiles {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
 	return f
 }
 
@@ -60,7 +61,7 @@ func TestReadFileBelowRoot(t *testing.T) {
 
 func TestReadFileRefuses(t *testing.T) {
 	f := linked(t)
-	if err := f.root.WriteFile("etc/large", make([]byte, maxConfigFile+1), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(f.dir, "etc/large"), make([]byte, hostfile.MaxSize+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
@@ -71,7 +72,7 @@ func TestReadFileRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := readPlain(filepath.Join(f.root.Name(), "etc/fifo")); err == nil {
+	if _, err := readPlain(filepath.Join(f.dir, "etc/fifo")); err == nil {
 		t.Error("a fifo was read")
 	}
 }

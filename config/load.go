@@ -32,7 +32,6 @@ func Load(opts Options) (*Model, error) {
 	if err != nil {
 		return nil, &ConfigError{File: opts.Root, Message: err.Error(), Fix: "give --root an existing directory", Err: err}
 	}
-	defer read.Close()
 	l := &loader{opts: opts.resolved(), read: read}
 	if err := l.load(); err != nil {
 		return nil, err

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -83,12 +85,7 @@ func TestFstabThroughLink(t *testing.T) {
 	files["/usr/jail/vhost1/"] = ""
 	files["/etc/fstab.vhost1"] = strings.ReplaceAll(paperFstabVhost1, " /jail/", " /usr/jail/")
 	root := machine(t, files)
-	f, err := openFiles(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.root.Symlink("usr/jail", "jail"); err != nil {
+	if err := os.Symlink("usr/jail", filepath.Join(root, "jail")); err != nil {
 		t.Fatal(err)
 	}
 	m, err := Load(Options{Root: root})

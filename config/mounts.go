@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
+
+	"cfgd/internal/hostfile"
 )
 
 // mount is one line of a jail's fstab, or of the mount parameter of jail.conf.
@@ -144,13 +147,9 @@ func (l *loader) checkSnapshots(t *Target, root, base *mount) {
 
 // real resolves the links of a path as far as it exists, so that two names of one place compare equal.
 func (f *rootFiles) real(name string) string {
-	name = path.Clean(name)
-	for p, rest := name, ""; ; p, rest = path.Dir(p), path.Join(path.Base(p), rest) {
-		if rel, _, err := f.resolve(p); err == nil {
-			return path.Join("/", rel, rest)
-		}
-		if p == "/" {
-			return name
-		}
+	full, err := hostfile.Resolve(f.dir, path.Clean(name))
+	if err != nil {
+		return name
 	}
+	return path.Join("/", strings.TrimPrefix(full, f.dir))
 }

@@ -62,7 +62,6 @@ func (m *Model) Nano() (*Nano, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer read.Close()
 	c := &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
 	if err := c.file(nanoConf); err != nil {
 		return nil, err

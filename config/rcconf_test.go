@@ -15,7 +15,6 @@ func rcOf(t testing.TB, files map[string]string) (*rcConf, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { read.Close() })
 	return loadRcConf(read)
 }
 
@@ -237,7 +236,6 @@ func FuzzRcConf(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer read.Close()
 		c := &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
 		parsed, err := parseShell("/etc/rc.conf", []byte(text))
 		if err == nil {

@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+
+	"cfgd/internal/hostfile"
 )
 
 // Reference is a line of an fstab that names a snapshot.
@@ -30,7 +31,7 @@ func (m *Model) References() ([]Reference, error) {
 	}
 	var all []Reference
 	for _, file := range sorted(files) {
-		b, err := os.ReadFile(m.Path(file))
+		b, err := hostfile.ReadFile(m.Path(file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -13,8 +13,9 @@ package config
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
+
+	"cfgd/internal/hostfile"
 )
 
 // HostName is the name of the target that stands for the machine's own /etc.
@@ -200,13 +201,12 @@ type Model struct {
 	Checkers   *Checkers
 }
 
-// Path puts --root's directory before an absolute path of the model.
-func (m *Model) Path(p string) string {
-	if m.Root == "" {
-		return p
-	}
-	return filepath.Join(m.Root, p)
-}
+// Path is where an absolute path of the model is on this machine: below --root's directory, with the links in it
+// resolved as after chroot(2).
+func (m *Model) Path(p string) string { return hostfile.Below(m.Root, p) }
+
+// RunDir is cfgd's directory in /var/run.
+func (m *Model) RunDir() string { return m.Path("/var/run/cfgd") }
 
 // Target returns the target of that name, or nil.
 func (m *Model) Target(name string) *Target {

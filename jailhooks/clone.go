@@ -3,7 +3,6 @@ package jailhooks
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"unicode"
 
 	"cfgd/config"
+	"cfgd/internal/hostfile"
 )
 
 // Clone computes a test jail: another jail's filesystems cloned as they are now, its fstab on another snapshot of the prototype, and an address
@@ -207,7 +207,7 @@ func (k *Creator) CloneOf(s *Spec, from *config.Target, now time.Time) (*Creatio
 	if from.Fstab == "" {
 		return nil, fmt.Errorf("%s has no fstab: there is nothing to clone by", from.Name)
 	}
-	b, err := os.ReadFile(k.Model.Path(from.Fstab))
+	b, err := hostfile.ReadFile(k.Model.Path(from.Fstab))
 	if err != nil {
 		return nil, err
 	}

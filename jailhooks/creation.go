@@ -206,8 +206,14 @@ func (k *Creator) listed(ctx context.Context, name string, args ...string) (bool
 	return slices.Contains(strings.Split(out, "\n"), name), nil
 }
 
-// Create makes a jail. A step that fails undoes those before it. What the configuration then says against the jail is returned.
+// Create makes a jail. A step that fails undoes those before it. What the configuration then says against the jail is
+// returned.
 func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, error) {
+	unlock, err := Exclusive(ctx, k.Model, c.Jail)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := k.free(ctx, c); err != nil {
 		return nil, err
 	}
@@ -245,7 +251,7 @@ func (k *Creator) create(ctx context.Context, c, done *Creation) ([]config.Probl
 	}
 	for _, f := range c.Files {
 		done.Files = append(done.Files, f)
-		if err := k.write(f); err != nil {
+		if err := k.write(ctx, f); err != nil {
 			return nil, err
 		}
 	}
@@ -299,20 +305,17 @@ func (k *Creator) dir(ctx context.Context, d Dir) error {
 }
 
 // write writes a whole file, or adds lines to one; a file that is not there is made.
-func (k *Creator) write(f File) error {
+func (k *Creator) write(ctx context.Context, f File) error {
 	full := k.Model.Path(f.Name)
-	if !f.Whole {
-		err := k.edit(f.Name, func(old []byte) ([]byte, error) {
-			if len(old) > 0 && !bytes.HasSuffix(old, []byte("\n")) {
-				old = append(old, '\n')
-			}
-			return append(old, f.Text...), nil
-		})
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if f.Whole {
+		return hostfile.Write(full, []byte(f.Text), 0o644)
 	}
-	return hostfile.Write(full, []byte(f.Text), 0o644)
+	return hostfile.Edit(ctx, k.Model.RunDir(), full, func(old []byte) ([]byte, error) {
+		if len(old) > 0 && !bytes.HasSuffix(old, []byte("\n")) {
+			old = append(old, '\n')
+		}
+		return append(old, f.Text...), nil
+	})
 }
 
 // save brings what changed in the host's etc to its cfg.
@@ -345,26 +348,12 @@ func (k *Creator) inEtc(file string) (string, bool) {
 	return strings.CutPrefix(filepath.Join(dir, filepath.Base(file)), etc+"/")
 }
 
-// edit replaces a file of the host's.
-func (k *Creator) edit(file string, change func(old []byte) ([]byte, error)) error {
-	full := k.Model.Path(file)
-	old, err := os.ReadFile(full)
-	if err != nil {
-		return err
-	}
-	text, err := change(slices.Clone(old))
-	if err != nil || bytes.Equal(text, old) {
-		return err
-	}
-	return hostfile.Replace(full, text)
-}
-
 // undo takes away what there is of a jail, last things first. What is not there is no error, so that an undo that
 // ended early is begun again. With all, snapshots of its datasets go too, and what was put into its root.
 func (k *Creator) undo(ctx context.Context, c *Creation, all bool) error {
 	var errs []error
 	for _, f := range slices.Backward(c.Files) {
-		errs = append(errs, k.unwrite(f))
+		errs = append(errs, k.unwrite(ctx, f))
 	}
 	for _, d := range slices.Backward(c.Datasets) {
 		destroy := run.Command("zfs", "destroy", d.Name)
@@ -387,15 +376,14 @@ func (k *Creator) undo(ctx context.Context, c *Creation, all bool) error {
 	return hostfile.Remove(k.record(c.Jail))
 }
 
-func (k *Creator) unwrite(f File) error {
-	if !f.Whole {
-		err := k.edit(f.Name, func(old []byte) ([]byte, error) { return bytes.Replace(old, []byte(f.Text), nil, 1), nil })
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return err
+func (k *Creator) unwrite(ctx context.Context, f File) error {
+	full := k.Model.Path(f.Name)
+	if f.Whole {
+		return hostfile.Remove(full)
 	}
-	return hostfile.Remove(k.Model.Path(f.Name))
+	return hostfile.Edit(ctx, k.Model.RunDir(), full, func(old []byte) ([]byte, error) {
+		return bytes.Replace(old, []byte(f.Text), nil, 1), nil
+	})
 }
 
 // destroy destroys a dataset or snapshot, if it is there.
@@ -448,7 +436,7 @@ var ErrAdded = errors.New("something was added since")
 
 // Created reads what was made for a jail.
 func (k *Creator) Created(name string) (*Creation, error) {
-	b, err := os.ReadFile(k.record(name))
+	b, err := hostfile.ReadFile(k.record(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s was not made by cfgd jail create or clone: it is not undone by cfgd either", name)
 	}
@@ -466,6 +454,14 @@ func (k *Creator) Created(name string) (*Creation, error) {
 // among the lines that define it, a dataset, a snapshot, or a file in its root. It looks at all of that before it takes
 // anything away, and notes in the record that it has begun: a destroy that ended early is gone on with.
 func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
+	unlock, err := Exclusive(ctx, k.Model, c.Jail)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if c, err = k.Created(c.Jail); err != nil { // another may have destroyed it meanwhile
+		return err
+	}
 	if err := k.unused(c); err != nil {
 		return err
 	}
@@ -505,7 +501,7 @@ func (k *Creator) unused(c *Creation) error {
 
 func (k *Creator) unchanged(ctx context.Context, c *Creation) error {
 	for _, f := range c.Files {
-		now, err := os.ReadFile(k.Model.Path(f.Name))
+		now, err := hostfile.ReadFile(k.Model.Path(f.Name))
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"strings"
 
 	"cfgd/config"
+	"cfgd/internal/hostfile"
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
 )
@@ -50,7 +50,7 @@ func (f *fstabMount) top() bool {
 // fstabMounts are the mounts at and below the jail's root, in the fstab's order.
 func (h *Hooks) fstabMounts() ([]fstabMount, error) {
 	t := h.Target
-	data, err := os.ReadFile(t.Fstab)
+	data, err := hostfile.ReadFile(t.Fstab)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -197,13 +196,18 @@ func (k *Relocator) write(r *Relocation) error {
 
 // All lists what was relocated in a prototype, and what was begun.
 func (k *Relocator) All(proto string) ([]*Relocation, error) {
-	names, err := filepath.Glob(k.dir(proto) + "/*.json")
+	dir := k.dir(proto)
+	names, err := hostfile.Names(dir, ".json")
 	if err != nil {
 		return nil, err
 	}
 	var all []*Relocation
 	for _, name := range names {
-		b, err := os.ReadFile(name)
+		name = filepath.Join(dir, name)
+		b, err := hostfile.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) { // undone since
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -64,7 +64,7 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 	if !ok {
 		return nil, fmt.Errorf("base %s: %w of a prototype; a switch needs one", t.Base, ErrNoSnapshot)
 	}
-	old, err := os.ReadFile(s.Model.Path(t.Fstab))
+	old, err := hostfile.ReadFile(s.Model.Path(t.Fstab))
 	if err != nil {
 		return nil, err
 	}
@@ -110,18 +110,26 @@ type journal struct {
 	Time    time.Time `json:"time"`
 }
 
+const switchDir = "/var/db/cfgd/switch"
+
 func (s *Switcher) journalPath(name string) string {
-	return filepath.Join(s.Model.Path("/var/db/cfgd/switch"), name+".json")
+	return filepath.Join(s.Model.Path(switchDir), name+".json")
 }
 
-// Do carries a plan out. Whatever fails after the fstab was replaced puts the old one back, and a jail that was stopped is started on it.
+// Do carries a plan out. Whatever fails after the fstab was replaced puts the old one back, and a jail that was stopped
+// is started on it. Another switch of the same jail waits, and then finds its plan out of date.
 func (s *Switcher) Do(ctx context.Context, w *Switch) error {
-	now, err := os.ReadFile(s.Model.Path(w.Target.Fstab))
+	unlock, err := Exclusive(ctx, s.Model, w.Target.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := hostfile.ReadFile(s.Model.Path(w.Target.Fstab))
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(now, w.Old) {
-		return fmt.Errorf("%s was changed after the plan was made; plan again", w.Target.Fstab)
+		return errReplan(w.Target.Fstab)
 	}
 	j := journal{w.Target.Name, w.To, w.Target.Fstab, w.Old, w.New, w.Restart, s.Now().UTC()}
 	if err := s.begin(j); err != nil {
@@ -132,7 +140,7 @@ func (s *Switcher) Do(ctx context.Context, w *Switch) error {
 			return s.notStopped(context.WithoutCancel(ctx), w, fmt.Errorf("stop: %w", err))
 		}
 	}
-	err = s.writeFstab(ctx, w.Target.Fstab, w.New)
+	err = s.writeFstab(ctx, w.Target.Fstab, w.Old, w.New)
 	if err == nil && w.Restart {
 		err = s.start(ctx, w.Target.Name)
 	}
@@ -177,7 +185,7 @@ func (s *Switcher) back(ctx context.Context, w *Switch, why error) error {
 	if w.Restart { // it may run on the new snapshot, well or not
 		stopped = s.Jails.Stop(ctx, w.Target)
 	}
-	err := s.writeFstab(ctx, w.Target.Fstab, w.Old)
+	err := s.writeFstab(ctx, w.Target.Fstab, w.New, w.Old)
 	if err == nil && w.Restart {
 		if err = s.start(ctx, w.Target.Name); err != nil {
 			err = errors.Join(stopped, err)
@@ -189,9 +197,20 @@ func (s *Switcher) back(ctx context.Context, w *Switch, why error) error {
 	return errors.Join(fmt.Errorf("%w; %s is on snapshot %s again", why, w.Target.Name, strings.Join(w.From, " and ")), s.end(w.Target.Name))
 }
 
-// writeFstab replaces a jail's fstab: a temporary beside it, fsync, rename, fsync of the directory; then the host's cfg has it too.
-func (s *Switcher) writeFstab(ctx context.Context, file string, data []byte) error {
-	if err := hostfile.Replace(s.Model.Path(file), data); err != nil {
+func errReplan(fstab string) error {
+	return fmt.Errorf("%s was changed after the plan was made; plan again", fstab)
+}
+
+// writeFstab puts one text in the place of another in a jail's fstab, which has to hold either; then the host's cfg has
+// it too.
+func (s *Switcher) writeFstab(ctx context.Context, file string, from, to []byte) error {
+	err := hostfile.Edit(ctx, s.Model.RunDir(), s.Model.Path(file), func(now []byte) ([]byte, error) {
+		if !bytes.Equal(now, from) && !bytes.Equal(now, to) {
+			return nil, errReplan(file)
+		}
+		return to, nil
+	})
+	if err != nil {
 		return err
 	}
 	rel, ok := strings.CutPrefix(file, "/etc/")
@@ -222,37 +241,76 @@ type Recovered struct {
 	Err      error
 }
 
-// Recover finishes or undoes the switches that were interrupted. What the fstab says decides: the old one means that nothing was changed;
-// the new one is saved to the host's cfg, and a jail that was to be restarted and does not run is started on it.
+// Interrupted lists the jails of which a switch left a journal, and is no longer at work.
+func Interrupted(m *config.Model) ([]string, error) {
+	names, err := hostfile.Names(m.Path(switchDir), ".json")
+	var jails []string
+	for _, name := range names {
+		jail := strings.TrimSuffix(name, ".json")
+		if unlock, err := exclusiveNow(m, jail); err == nil {
+			unlock()
+			jails = append(jails, jail)
+		}
+	}
+	return jails, err
+}
+
+// Recover finishes or undoes the switches that were interrupted; one whose process lives is left to it. What the fstab
+// says decides: the old text means that nothing was changed; the new one is saved to the host's cfg, and a jail that
+// was to be restarted and does not run is started on it.
 func (s *Switcher) Recover(ctx context.Context) ([]Recovered, error) {
-	names, err := filepath.Glob(s.journalPath("*"))
+	jails, err := Interrupted(s.Model)
 	if err != nil {
 		return nil, err
 	}
 	var all []Recovered
-	for _, name := range names {
-		b, err := os.ReadFile(name)
+	for _, jail := range jails {
+		r, err := s.recoverJail(ctx, jail)
 		if err != nil {
 			return all, err
 		}
-		var j journal
-		if err := json.Unmarshal(b, &j); err != nil || s.journalPath(j.Jail) != name {
-			return all, fmt.Errorf("%s: no journal of a switch (%v); look at the jail's fstab and remove it", name, err)
+		if r != nil {
+			all = append(all, *r)
 		}
-		all = append(all, s.recover(ctx, j))
 	}
 	return all, nil
 }
 
+// recoverJail recovers one, while it has the jail's lock. It returns nil where another process has it, or was faster.
+func (s *Switcher) recoverJail(ctx context.Context, jail string) (*Recovered, error) {
+	unlock, err := exclusiveNow(s.Model, jail)
+	if errors.Is(err, ErrBusy) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	name := s.journalPath(jail)
+	b, err := hostfile.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var j journal
+	if err := json.Unmarshal(b, &j); err != nil || j.Jail != jail {
+		return nil, fmt.Errorf("%s: no journal of a switch (%v); look at the jail's fstab and remove it", name, err)
+	}
+	r := s.recover(ctx, j)
+	return &r, nil
+}
+
 func (s *Switcher) recover(ctx context.Context, j journal) Recovered {
 	r := Recovered{Jail: j.Jail, To: j.To}
-	now, err := os.ReadFile(s.Model.Path(j.Fstab))
+	now, err := hostfile.ReadFile(s.Model.Path(j.Fstab))
 	switch {
 	case err != nil:
 		r.Err = err
 		return r
 	case bytes.Equal(now, j.New):
-		r.Finished, r.Err = true, s.writeFstab(ctx, j.Fstab, j.New)
+		r.Finished, r.Err = true, s.writeFstab(ctx, j.Fstab, j.New, j.New)
 	case !bytes.Equal(now, j.Old):
 		r.Err = fmt.Errorf("%s is neither as it was nor as it was to be: look at it, then remove %s", j.Fstab, s.journalPath(j.Jail))
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"cfgd/internal/disk"
+	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 )
 
@@ -155,10 +156,8 @@ func (m *Machine) remember(slice int) error {
 	if m.RunDir == "" {
 		return nil
 	}
-	if err := os.MkdirAll(m.RunDir, 0o755); err != nil {
-		return err
-	}
-	return errors.Join(m.forgetFailed(), os.WriteFile(m.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644))
+	return errors.Join(m.forgetFailed(), hostfile.WriteVolatile(m.note(), []byte(strconv.Itoa(slice)+"
+"), 0o644))
 }
 
 func (m *Machine) chosen() int {

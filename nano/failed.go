@@ -33,10 +33,7 @@ func (m *Machine) NoteFailed(ctx context.Context) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	if err := os.MkdirAll(m.RunDir, 0o755); err != nil {
-		return names, err
-	}
-	return names, os.WriteFile(m.failedNote(), []byte(strings.Join(lines, "")), 0o644)
+	return names, hostfile.WriteVolatile(m.failedNote(), []byte(strings.Join(lines, "")), 0o644)
 }
 
 // failed are the slices that were noted.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cfgd/internal/dirfd"
+	"cfgd/internal/hostfile"
 )
 
 // What stands at cfg's place may be another store than the one that live was populated from: an fstab that was
@@ -79,14 +80,7 @@ func (o *Overlay) remembersStore(s *Store) error {
 	if old, err := os.ReadFile(o.standingPath()); err == nil && string(old) == string(b)+"\n" {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(o.standingPath()), 0o700); err != nil {
-		return err
-	}
-	tmp := o.standingPath() + ".new"
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, o.standingPath())
+	return hostfile.WriteVolatile(o.standingPath(), append(b, '\n'), 0o600)
 }
 
 // cfgName is what people call the present cfg: what is mounted there, or the directory.

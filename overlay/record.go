@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cfgd/internal/dirfd"
+	"cfgd/internal/hostfile"
 )
 
 // Record says which live tree cfgd populated. It stands in /var/run/cfgd/live/NAME.json, which a restart of
@@ -63,14 +64,7 @@ func (o *Overlay) WriteRecord(r *Record) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(o.recordPath()), 0o700); err != nil {
-		return err
-	}
-	tmp := o.recordPath() + ".new"
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, o.recordPath())
+	return hostfile.WriteVolatile(o.recordPath(), append(b, '\n'), 0o600)
 }
 
 // DropRecord forgets the live tree.

@@ -7,11 +7,11 @@ package setup
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -61,7 +61,7 @@ func (s *Setup) record() string { return s.Model.Path("/var/db/cfgd/setup.json")
 
 // Done reads what was done before; nothing where nothing was.
 func (s *Setup) Done() ([]Done, error) {
-	b, err := os.ReadFile(s.record())
+	b, err := hostfile.ReadFile(s.record())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -86,8 +86,16 @@ func (s *Setup) write(all []Done) error {
 	return hostfile.Write(s.record(), append(b, '\n'), 0o600)
 }
 
-// Do makes the edits, or none, and returns the files that it changed.
-func (s *Setup) Do(steps []Step) ([]string, error) {
+// Do makes the edits, or none, and returns the files that it changed. Nobody else edits the host's files meanwhile.
+func (s *Setup) Do(ctx context.Context, steps []Step) ([]string, error) {
+	unlock, err := hostfile.Lock(ctx, s.Model.RunDir())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := s.current(steps); err != nil {
+		return nil, err
+	}
 	before, err := s.Done()
 	if err != nil {
 		return nil, err
@@ -97,7 +105,7 @@ func (s *Setup) Do(steps []Step) ([]string, error) {
 	done := before
 	for _, st := range ordered(steps) {
 		if _, ok := texts[st.File]; !ok {
-			b, err := os.ReadFile(s.Model.Path(st.File))
+			b, err := hostfile.ReadFile(s.Model.Path(st.File))
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
@@ -120,6 +128,21 @@ func (s *Setup) Do(steps []Step) ([]string, error) {
 		return nil, errors.Join(err, s.restore(files), s.write(before))
 	}
 	return sortedNames(texts), nil
+}
+
+// current refuses steps that were planned from files which were changed since: their line numbers may be of other lines.
+func (s *Setup) current(steps []Step) error {
+	m, err := s.Reload()
+	if err != nil {
+		return err
+	}
+	now := (&Setup{Model: m}).Plan()
+	for _, st := range steps {
+		if !slices.Contains(now, st) {
+			return fmt.Errorf("%s was changed after the plan was made; plan again", st.File)
+		}
+	}
+	return nil
 }
 
 // ordered puts the edits of a file from its end to its beginning, so that line numbers hold; what is added at the end comes last, as it was listed.
@@ -242,7 +265,12 @@ func (s *Setup) verify(steps []Step) error {
 }
 
 // Remove takes out what was added, and returns the files that it changed. Lines that somebody changed since are left, and returned as well.
-func (s *Setup) Remove() (files []string, left []Done, err error) {
+func (s *Setup) Remove(ctx context.Context) (files []string, left []Done, err error) {
+	unlock, err := hostfile.Lock(ctx, s.Model.RunDir())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
 	all, err := s.Done()
 	if err != nil {
 		return nil, nil, err
@@ -250,7 +278,7 @@ func (s *Setup) Remove() (files []string, left []Done, err error) {
 	texts := map[string][]byte{}
 	for _, d := range slices.Backward(all) {
 		if _, ok := texts[d.File]; !ok {
-			b, err := os.ReadFile(s.Model.Path(d.File))
+			b, err := hostfile.ReadFile(s.Model.Path(d.File))
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, nil, err
 			}

@@ -56,7 +56,7 @@ func TestDoAndRemove(t *testing.T) {
 	y := newYard(t)
 	before := y.read("etc/rc.conf")
 	s := y.setup()
-	files, err := s.Do(s.Plan())
+	files, err := s.Do(t.Context(), s.Plan())
 	if err != nil || len(files) != 1 {
 		t.Fatal(files, err)
 	}
@@ -72,7 +72,7 @@ func TestDoAndRemove(t *testing.T) {
 	}
 	// A line that somebody changed is left, and told.
 	y.write("etc/rc.conf", strings.Replace(want, `cfgd_enable="YES"`, `cfgd_enable="NO"`, 1))
-	_, left, err := y.setup().Remove()
+	_, left, err := y.setup().Remove(t.Context())
 	if err != nil || len(left) != 1 || left[0].New != `cfgd_enable="YES"` {
 		t.Errorf("%+v, %v", left, err)
 	}
@@ -111,7 +111,7 @@ func TestDoIsAllOrNothing(t *testing.T) {
 		if name == "it changes another jail" {
 			steps = steps[1:] // the jail itself is not meant to be changed
 		}
-		if _, err := s.Do(steps); err == nil {
+		if _, err := s.Do(t.Context(), steps); err == nil {
 			t.Errorf("%s: done all the same: %s", name, y.read("etc/rc.conf"))
 		}
 		if y.read("etc/rc.conf") != before || y.read("var/db/cfgd/setup.json") != "(absent)" {

@@ -85,6 +85,9 @@ func (s *session) before(c *cli.Context) (err error) {
 	if s.badArgs != nil {
 		return s.badArgs
 	}
+	if c.IsSet("root") && s.root == "" {
+		return usagef("--root \"\": give it a directory; without --root cfgd works on the machine itself")
+	}
 	s.root, err = rootDir(s.root)
 	return err
 }

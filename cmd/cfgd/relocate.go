@@ -20,7 +20,7 @@ func (s *session) relocateCommand() *cli.Command {
 		Usage: "move a file or directory of a prototype into its etc, and leave a link",
 		Description: "So that jails may have it as their own: /usr/local/etc goes to /etc/local, /root/.ssh to /etc/root.dot.ssh. PATH is the whole path as the\n" +
 			"prototype's jail sees it. Nothing may have it open: stop what writes there. Then take a snapshot and switch the jails. --undo puts it back. One that\n" +
-			"was cut short is finished or undone by the next. Without PATH it lists what was relocated.",
+			"was cut short is finished or undone by the next. Without PATH it lists what was relocated, and changes nothing.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "to", Usage: "the place in etc, as `ETCPATH` (local/foo) or /etc/local/foo"},
 			&cli.BoolFlag{Name: "undo", Usage: "put it back"},
@@ -45,7 +45,7 @@ func (s *session) relocate(c *cli.Context) error {
 	if s.loaded.Root == "" {
 		k.Mounts = mountpoints
 	}
-	all, err := s.settled(c, k, p)
+	all, err := k.All(p.Name)
 	if err != nil {
 		return err
 	}
@@ -55,6 +55,16 @@ func (s *session) relocate(c *cli.Context) error {
 	from, err := belowRoot(c.Args().Get(1))
 	if err != nil {
 		return err
+	}
+	if !c.Bool("plan") {
+		unlock, err := jailhooks.Exclusive(c.Context, s.loaded, p.Name)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if all, err = s.settled(c, k, p); err != nil {
+			return err
+		}
 	}
 	if c.Bool("undo") {
 		return s.relocateBack(c, k, p, all, from)
@@ -107,7 +117,8 @@ func mountpoints() ([]string, error) {
 	return all, nil
 }
 
-// settled finishes or undoes what was cut short, and lists the rest.
+// settled finishes or undoes what was cut short, and lists the rest. The caller has the prototype's lock: whatever is
+// unfinished has no process any more.
 func (s *session) settled(c *cli.Context, k *jailhooks.Relocator, p *config.Prototype) ([]*jailhooks.Relocation, error) {
 	all, err := k.All(p.Name)
 	if err != nil {
@@ -152,7 +163,11 @@ func (s *session) printRelocated(all []*jailhooks.Relocation) error {
 	}
 	w := newTable()
 	for _, r := range all {
-		w.row("/"+pathname.Quote(r.Path), "/"+pathname.Quote(r.To), r.Time.Local().Format(time.DateTime))
+		row := []string{"/" + pathname.Quote(r.Path), "/" + pathname.Quote(r.To), r.Time.Local().Format(time.DateTime)}
+		if !r.Finished() {
+			row = append(row, r.State)
+		}
+		w.row(row...)
 	}
 	return w.print(s.out)
 }

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
+	"cfgd/internal/hostfile"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
@@ -199,19 +198,13 @@ func later(a, b time.Time) time.Time {
 
 // archives are the names of rescue archives.
 func (s *session) archives() []string {
-	names, _ := filepath.Glob(s.loaded.Path(rescueDir) + "/*.tar")
-	for i := range names {
-		names[i] = filepath.Base(names[i])
-	}
+	names, _ := hostfile.Names(s.loaded.Path(rescueDir), ".tar")
 	return names
 }
 
 // interrupted are the jails of which a switch left a journal.
 func (s *session) interrupted() []string {
-	names, _ := filepath.Glob(s.loaded.Path("/var/db/cfgd/switch") + "/*.json")
-	for i := range names {
-		names[i] = strings.TrimSuffix(filepath.Base(names[i]), ".json")
-	}
+	names, _ := jailhooks.Interrupted(s.loaded)
 	return names
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
+	"cfgd/internal/hostfile"
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
 	"cfgd/overlay"
@@ -176,7 +176,7 @@ func (s *session) transfer(ctx context.Context, k *jailhooks.Sender, name string
 
 // tops are the datasets of a jail's own.
 func (s *session) tops(t *config.Target) ([]string, error) {
-	b, err := os.ReadFile(s.loaded.Path(t.Fstab))
+	b, err := hostfile.ReadFile(s.loaded.Path(t.Fstab))
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (s *session) setup(c *cli.Context) error {
 		}
 		return errDiffer
 	}
-	files, err := k.Do(steps)
+	files, err := k.Do(c.Context, steps)
 	if err != nil {
 		return fmt.Errorf("setup: %w; nothing was changed", err)
 	}
@@ -77,7 +77,7 @@ func (s *session) printStep(st setup.Step) error {
 }
 
 func (s *session) setupRemove(c *cli.Context, k *setup.Setup) error {
-	files, left, err := k.Remove()
+	files, left, err := k.Remove(c.Context)
 	if err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}

@@ -11,10 +11,12 @@ const (
 	ufNodump, ufImmutable, ufAppend, ufNounlink = 0x1, 0x2, 0x4, 0x10
 	sfImmutable, sfAppend, sfNounlink           = 0x20000, 0x40000, 0x100000
 
-	systemFlags  = sfImmutable | sfAppend | sfNounlink
-	bindingFlags = systemFlags | ufImmutable | ufAppend | ufNounlink // those that forbid something
-	keptFlags    = bindingFlags | ufNodump
+	systemFlags = sfImmutable | sfAppend | sfNounlink
+	keptFlags   = BindingFlags | ufNodump
 )
+
+// BindingFlags are the flags that forbid something: a write, a rename, or the removal of the file.
+const BindingFlags = systemFlags | ufImmutable | ufAppend | ufNounlink
 
 // flagNames are the flags that are kept, by the names of chflags(1).
 var flagNames = []struct {

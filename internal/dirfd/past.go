@@ -72,10 +72,10 @@ func (d *Dir) pastFlags(op Op, name string, do func() error, refused error, also
 		}
 		for _, p := range places {
 			st, err := p.stat()
-			if err != nil || st.Flags&bindingFlags == 0 || !p.inside(st) {
+			if err != nil || st.Flags&BindingFlags == 0 || !p.inside(st) {
 				continue
 			}
-			if err := p.dir.SetFlags(p.name, st.Flags&^bindingFlags); err != nil {
+			if err := p.dir.SetFlags(p.name, st.Flags&^BindingFlags); err != nil {
 				return errors.Join(err, putBack(cleared))
 			}
 			cleared = append(cleared, flagged{p, st.Ino, st.Flags})
