@@ -32,6 +32,7 @@ type box struct {
 
 	clock sync.Mutex // guards now
 	now   time.Time
+	lent  string // the directory of another box, whose bases stand for its own
 }
 
 func newBox(t testing.TB, base map[string]string) *box { return newBoxIn(t, t.TempDir(), base) }
@@ -68,6 +69,15 @@ func (b *box) overlay() *Overlay {
 	}
 	m := &config.Model{Root: b.dir, Targets: []*config.Target{tg}}
 	o := New(m, tg)
+	if b.lent != "" {
+		own := o.path
+		o.path = func(p string) string {
+			if strings.HasPrefix(p, "/base") {
+				return filepath.Join(b.lent, p)
+			}
+			return own(p)
+		}
+	}
 	o.Tools = b.tools
 	// The real clock, which the files' times are of, but never twice the same time.
 	o.Now = func() time.Time {
