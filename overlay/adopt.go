@@ -131,8 +131,8 @@ func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *Base, b *bo
 }
 
 // copied reports whether live has at a change's path what base and cfg had there when they were copied.
-func (b *boot) copied(tree *Tree, c Change) bool {
-	e, ok := tree.Get(c.Path)
+func (b *boot) copied(was *Tree, c Change) bool {
+	e, ok := was.Get(c.Path)
 	if !ok && c.Old == nil {
 		return true
 	}
@@ -191,7 +191,7 @@ func resembles(base, live *Tree, m *Manifest) error {
 			continue
 		}
 		all++
-		if has(live, base.Entries[i].Path) {
+		if live.Has(base.Entries[i].Path) {
 			have++
 		}
 	}

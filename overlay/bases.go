@@ -52,7 +52,7 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool)
 	if err != nil {
 		return nil, err
 	}
-	same := k.base != nil && k.base.Tree.rootID == st.Ino && k.base.Tree.dev == st.Dev && (k.content || !content)
+	same := k.base != nil && k.base.Tree.Of(st) && (k.content || !content)
 	if same && o.now().Sub(k.when) < o.Target.Rescan/2 {
 		return k.base.openedBy(o, g), nil
 	}

@@ -106,8 +106,8 @@ func (w *merger) metadata(s sides, b *blend) {
 	}
 }
 
-// take gives an entry another's content.
-func (e *Entry) take(from *Entry) {
+// takeContent gives an entry another's content.
+func takeContent(e, from *Entry) {
 	e.Size, e.MTime, e.Digest, e.Link, e.Unread = from.Size, from.MTime, from.Digest, from.Link, from.Unread
 }
 
@@ -115,16 +115,16 @@ func (e *Entry) take(from *Entry) {
 func (w *merger) contents(path string, s sides, b *blend) error {
 	switch {
 	case s.mine.sameContent(s.theirs), s.old != nil && s.old.sameContent(s.theirs):
-		b.theirs.take(s.mine)
+		takeContent(&b.theirs, s.mine)
 		return nil
 	case s.old != nil && s.old.sameContent(s.mine):
-		b.mine.take(s.theirs)
+		takeContent(&b.mine, s.theirs)
 		return nil
 	case s.mine.Kind == dirfd.KindSymlink:
 		b.clash = append(b.clash, "where the link points")
 		return nil
 	case w.class(path) == config.Derived:
-		b.theirs.take(s.mine) // it is made of another file: see derive
+		takeContent(&b.theirs, s.mine) // it is made of another file: see derive
 		return nil
 	}
 	m, err := w.text(path, s, b)
@@ -165,12 +165,12 @@ func (w *merger) text(path string, s sides, b *blend) (*merge.Merged, error) {
 		return nil, err
 	}
 	if s.old != nil && merge.SameButTags(old, theirs) {
-		b.theirs.take(s.mine)
+		takeContent(&b.theirs, s.mine)
 		b.tags = true
 		return nil, nil
 	}
 	if s.old != nil && merge.SameButTags(old, mine) {
-		b.mine.take(s.theirs)
+		takeContent(&b.mine, s.theirs)
 		return nil, nil
 	}
 	m, err := w.lines(path, old, mine, theirs)
@@ -239,8 +239,8 @@ func (w *merger) checked(path string, s sides, b *blend, content []byte) error {
 		return nil
 	}
 	e := w.made(path, content, s.mine)
-	b.mine.take(&e)
-	b.theirs.take(&e)
+	takeContent(&b.mine, &e)
+	takeContent(&b.theirs, &e)
 	return nil
 }
 

@@ -41,7 +41,7 @@ func (w *merger) at(path string) *Outcome {
 // follow releases the products of a source that is the default now.
 func (w *merger) follow(p merge.Product) {
 	for _, path := range p.Makes {
-		if u := w.at(path); u != nil && u.override != nil && has(w.base.Tree, path) && !w.old.pinned(path) {
+		if u := w.at(path); u != nil && u.override != nil && w.base.Tree.Has(path) && !w.old.pinned(path) {
 			*u = Outcome{Path: path, Verdict: VerdictEqual, Notes: []string{"made of " + p.Source + ", which is the default now"}}
 		}
 	}
@@ -78,7 +78,7 @@ func (w *merger) remake(u *Outcome, p merge.Product) error {
 			}
 			continue
 		}
-		if w.at(path) != nil || has(w.base.Tree, path) {
+		if w.at(path) != nil || w.base.Tree.Has(path) {
 			missed = append(missed, path)
 		}
 	}

@@ -90,6 +90,15 @@ func (e *Entry) SameSince(st dirfd.Stat) bool { return !e.stamp.fresh && unmoved
 // Ino is the number of the entry's inode.
 func (e *Entry) Ino() uint64 { return e.stamp.ino }
 
+// Nlink is how many names the entry's inode has, some of them perhaps outside of the tree.
+func (e *Entry) Nlink() uint32 { return e.stamp.nlink }
+
+// Sparse reports whether the file has holes.
+func (e *Entry) Sparse() bool { return e.stamp.sparse }
+
+// ClearStamp forgets which inode the entry was found at: of an entry that describes what is to be made.
+func (e *Entry) ClearStamp() { e.stamp = stamp{} }
+
 // CTime is when the entry was last changed in any way, in nanoseconds since 1970.
 func (e *Entry) CTime() int64 { return e.stamp.ctime }
 
@@ -147,8 +156,11 @@ func (t *Tree) same(o *Tree) bool {
 		slices.Equal(t.Entries, o.Entries) && slices.Equal(t.Skipped, o.Skipped)
 }
 
-// Get returns the entry at path.
+// Get returns the entry at path; no tree (nil) has none.
 func (t *Tree) Get(path string) (*Entry, bool) {
+	if t == nil {
+		return nil, false
+	}
 	i, ok := t.index(path)
 	if !ok {
 		return nil, false
@@ -156,13 +168,14 @@ func (t *Tree) Get(path string) (*Entry, bool) {
 	return &t.Entries[i], true
 }
 
-// get is Get, of no tree too.
-func (t *Tree) get(path string) (*Entry, bool) {
-	if t == nil {
-		return nil, false
-	}
-	return t.Get(path)
+// Has reports whether there is an entry at path.
+func (t *Tree) Has(path string) bool {
+	_, ok := t.Get(path)
+	return ok
 }
+
+// Of reports whether the tree is a scan of this root.
+func (t *Tree) Of(root dirfd.Stat) bool { return t.rootID == root.Ino && t.dev == root.Dev }
 
 // index is where the entry at path is, or would be.
 func (t *Tree) index(path string) (int, bool) {

@@ -99,7 +99,7 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 		from, tree := flaggedTree(t)
 		if !links {
 			for i := range tree.Entries {
-				tree.Entries[i].stamp.nlink = 1
+				tree.Entries[i].ClearStamp()
 			}
 		}
 		base, err := dirfd.Open(from, nil)
@@ -126,7 +126,7 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 		for i := range tree.Entries {
 			e := &tree.Entries[i]
 			got := f.flags[e.Path]
-			if links && e.Kind == dirfd.KindFile && e.stamp.nlink > 1 {
+			if links && e.Kind == dirfd.KindFile && e.Nlink() > 1 {
 				got = f.flags["d/e/two"] | f.flags["d/one"] | f.flags["three"] // they are one file
 			}
 			if got != e.Flags {

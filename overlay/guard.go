@@ -52,7 +52,7 @@ func defaultsGone(base *Tree, old, next *Manifest) (defaults, removed int) {
 			continue
 		}
 		defaults++
-		if !has(after, before.Entries[i].Path) {
+		if !after.Has(before.Entries[i].Path) {
 			removed++
 		}
 	}

@@ -196,7 +196,7 @@ func (b *box) checkKilled(round int, last *report, tries []report) {
 	}
 	got := map[string]int{}
 	for p := range etc {
-		if !has(v.SavedTree(), p) {
+		if !v.SavedTree().Has(p) {
 			got[p] = -1
 		}
 	}

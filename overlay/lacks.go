@@ -24,14 +24,14 @@ func (c *compared) lend(t *Tree, lacks []lack) *Tree {
 		return t
 	}
 	if c.scanned != t {
-		c.scanned, c.lent = t, t.with(lacks, c.saved())
+		c.scanned, c.lent = t, withLacks(t, lacks, c.saved())
 	}
 	return c.lent
 }
 
-// with is the tree with what it lacks. Where the filesystem has no attributes at all, such as tmpfs(5) of FreeBSD 13,
+// withLacks is the tree with what it lacks. Where the filesystem has no attributes at all, such as tmpfs(5) of FreeBSD 13,
 // every entry has those of the saved tree: nobody can have changed them, and no override is the default for want of them.
-func (t *Tree) with(lacks []lack, saved *Tree) *Tree {
+func withLacks(t *Tree, lacks []lack, saved *Tree) *Tree {
 	byIno := map[uint64][]lack{} // a file may lack flags and attributes, and has as many paths as names
 	for _, l := range lacks {
 		byIno[l.Ino] = append(byIno[l.Ino], l)
@@ -44,7 +44,7 @@ func (t *Tree) with(lacks []lack, saved *Tree) *Tree {
 		if s, ok := saved.Get(e.Path); t.NoXattrs && ok && s.Kind == e.Kind {
 			e.Xattrs = s.Xattrs
 		}
-		for _, l := range byIno[e.stamp.ino] {
+		for _, l := range byIno[e.Ino()] {
 			l.lend(e, saved)
 		}
 	}
@@ -55,7 +55,7 @@ func (t *Tree) with(lacks []lack, saved *Tree) *Tree {
 func (l *lack) lend(e *Entry, saved *Tree) {
 	path, err := l.Name()
 	s, ok := saved.Get(e.Path)
-	if err != nil || path != e.Path && e.stamp.nlink < 2 || !ok || s.Kind != e.Kind {
+	if err != nil || path != e.Path && e.Nlink() < 2 || !ok || s.Kind != e.Kind {
 		return
 	}
 	var names []string

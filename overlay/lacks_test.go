@@ -109,7 +109,7 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 		from, tree := flaggedTree(t)
 		if !links {
 			for i := range tree.Entries {
-				tree.Entries[i].stamp.nlink = 1
+				tree.Entries[i].ClearStamp()
 			}
 		}
 		base, err := dirfd.Open(from, nil)
@@ -130,7 +130,7 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c := Delta(tree, now.with(p.lacks, tree)); len(c) > 0 {
+		if c := Delta(tree, withLacks(now, p.lacks, tree)); len(c) > 0 {
 			t.Errorf("links %v: %s", links, paths(c))
 		}
 	}
@@ -155,7 +155,7 @@ func TestAttributesOfLiveWithoutAny(t *testing.T) {
 	now.Size = 2
 	scan := &Tree{Entries: []Entry{dir, added, now, only}, NoXattrs: true}
 	saved := Saved(base, plain, nil)
-	w := &planner{base: base, saved: saved, live: scan.with(nil, saved), plain: plain, force: true, only: onlyBelow(nil),
+	w := &planner{base: base, saved: saved, live: withLacks(scan, nil, saved), plain: plain, force: true, only: onlyBelow(nil),
 		old: m, class: func(string) config.Class { return config.Persist }}
 	p := w.planSave()
 	if len(p.Drops) > 0 || len(p.Changes) != 2 {

@@ -140,9 +140,9 @@ func (m *machine) compareFour(first, upgraded, edited, last, newer *Tree) {
 	}
 	clash := func(p string) bool { // directories came and went around it
 		for ; p != ""; p = parentOf(p) {
-			a, _ := first.get(p)
+			a, _ := first.Get(p)
 			for _, t := range []*Tree{upgraded, edited, last} {
-				b, _ := t.get(p)
+				b, _ := t.Get(p)
 				if (a == nil) != (b == nil) || a != nil && a.Kind != b.Kind {
 					return true
 				}

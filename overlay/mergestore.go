@@ -156,7 +156,7 @@ func (o *Overlay) savedOrLive(s *Store, w wouldSave, e *Entry) ([]byte, error) {
 	if d := w.base.here(e); d != nil {
 		return readBase(w.base, d)
 	}
-	if l, ok := w.live.get(e.Path); !ok || l.Kind != dirfd.KindFile || l.Digest != e.Digest {
+	if l, ok := w.live.Get(e.Path); !ok || l.Kind != dirfd.KindFile || l.Digest != e.Digest {
 		return nil, err
 	}
 	root, err := o.OpenLive()

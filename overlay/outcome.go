@@ -310,7 +310,8 @@ func (w *merger) conflict(path string, s sides, b *blend, policy config.OnConfli
 // made is a file of new content with another's metadata.
 func (w *merger) made(path string, content []byte, like *Entry) Entry {
 	e := *like
-	e.Path, e.Kind, e.Link, e.Unread, e.stamp = path, dirfd.KindFile, "", "", stamp{}
+	e.Path, e.Kind, e.Link, e.Unread = path, dirfd.KindFile, "", ""
+	e.ClearStamp()
 	e.Size, e.Digest, e.MTime = int64(len(content)), sumOf(content), w.now.UnixNano()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -376,7 +377,7 @@ func (w *merger) manifest() {
 		u := &w.out.Outcomes[i]
 		if u.override != nil {
 			o := *u.override
-			o.stamp = stamp{}
+			o.ClearStamp()
 			m.Overrides = append(m.Overrides, o)
 		}
 		if u.removal != nil {

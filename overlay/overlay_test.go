@@ -203,11 +203,11 @@ func TestPartialScanBelievesNoStampOfWhatItDidNotList(t *testing.T) {
 	b.write("base/local/new", "n")
 	b.write("base/local/nginx/new", "n")
 	part := scan(first, "local/nginx")
-	if !has(part, "local/nginx/new") || has(part, "new") || has(part, "local/new") {
+	if !part.Has("local/nginx/new") || part.Has("new") || part.Has("local/new") {
 		t.Fatalf("a look at local/nginx alone: %v", part.Dirs())
 	}
 	again := scan(part, "local/nginx")
-	if all := scan(again); !has(all, "new") || !has(all, "local/new") {
+	if all := scan(again); !all.Has("new") || !all.Has("local/new") {
 		t.Error("what appeared in directories that were not looked at is never found")
 	}
 }

@@ -143,7 +143,7 @@ func (w *planner) untouched(path string, base, saved, live *Entry) bool {
 	if base == nil || saved == nil || live == nil || live.Kind == dirfd.KindDir || !same(base, live, w.xattrs) || !same(base, saved, w.xattrs) {
 		return false
 	}
-	return !has(w.plain, path) && !w.old.pinned(path) && !w.old.held(path)
+	return !w.plain.Has(path) && !w.old.pinned(path) && !w.old.held(path)
 }
 
 // compare2 is compare for entries of which either may be nil.
@@ -313,12 +313,12 @@ func (w *planner) manifest() {
 	m := &Manifest{Pins: w.old.Pins, Held: w.old.Held, Conflicts: w.old.Conflicts, Merges: w.old.Merges, Generation: w.old.Generation + 1}
 	for path, e := range w.want {
 		o := Override{Entry: *e}
-		o.stamp = stamp{}
+		o.ClearStamp()
 		if was, ok := w.old.override(path); ok && was.Default != nil {
 			o.Default = was.Default
 		} else if b, ok := w.base.Get(path); ok && !b.Kind.Special() {
 			d := *b
-			d.stamp = stamp{}
+			d.ClearStamp()
 			o.Default = &d
 		}
 		if e, ok := w.plain.Get(path); ok && w.want[path] == e {

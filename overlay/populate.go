@@ -215,8 +215,8 @@ func (p *populator) makeDirs() (rooms []*room, links [][2]*Entry, err error) {
 			r := &room{path: e.Path, self: e}
 			byPath[e.Path], rooms = r, append(rooms, r)
 			continue
-		case e.Kind == dirfd.KindFile && e.stamp.nlink > 1:
-			src := source{p.fromCfg(e), e.stamp.ino}
+		case e.Kind == dirfd.KindFile && e.Nlink() > 1:
+			src := source{p.fromCfg(e), e.Ino()}
 			if f := first[src]; f != nil {
 				links = append(links, [2]*Entry{f, e})
 				continue
@@ -238,7 +238,7 @@ type source struct {
 	ino uint64
 }
 
-func (p *populator) fromCfg(e *Entry) bool { return has(p.plain, e.Path) }
+func (p *populator) fromCfg(e *Entry) bool { return p.plain.Has(e.Path) }
 
 // trail keeps the directories above the last one that was made open: the next one is mostly near.
 type trail struct {
@@ -373,7 +373,7 @@ func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
 		return err
 	}
 	defer out.Close()
-	if err := copyContent(out, io.LimitReader(in, e.Size), e.Size, e.stamp.sparse, nil); err != nil {
+	if err := copyContent(out, io.LimitReader(in, e.Size), e.Size, e.Sparse(), nil); err != nil {
 		return err
 	}
 	x := *e

@@ -209,8 +209,8 @@ func (m *machine) stored() {
 		m.rt.Fatalf("removed says %q, the manifest %q", got, man.removedText())
 	}
 	for _, r := range man.Removals {
-		if !has(v.Base.Tree, r.Path) || has(v.SavedTree(), r.Path) {
-			m.rt.Fatalf("removal of %q: in base %v, saved %v", r.Path, has(v.Base.Tree, r.Path), has(v.SavedTree(), r.Path))
+		if !v.Base.Tree.Has(r.Path) || v.SavedTree().Has(r.Path) {
+			m.rt.Fatalf("removal of %q: in base %v, saved %v", r.Path, v.Base.Tree.Has(r.Path), v.SavedTree().Has(r.Path))
 		}
 	}
 	for _, c := range Delta(v.Base.Tree, v.SavedTree()) {
@@ -237,7 +237,7 @@ func (m *machine) stored() {
 // normal is a manifest without what only a scan knows, and with nil for empty.
 func normal(m *Manifest) Manifest {
 	c := Manifest{Generation: m.Generation, BaseID: m.BaseID, Message: m.Message}
-	plain := func(e Entry) Entry { e.stamp = stamp{}; return e }
+	plain := func(e Entry) Entry { e.ClearStamp(); return e }
 	for _, o := range m.Overrides {
 		o.Entry = plain(o.Entry)
 		if o.Default != nil {
@@ -277,7 +277,7 @@ func (m *machine) restart(*rapid.T) {
 	for p := range want {
 		// Times are kept of what cfg holds; a default that was only touched has base's again, and so has the
 		// root.
-		if e, ok := v.Live.Get(p); p == "." || ok && (e.Kind == dirfd.KindDir || !has(v.Plain, p)) {
+		if e, ok := v.Live.Get(p); p == "." || ok && (e.Kind == dirfd.KindDir || !v.Plain.Has(p)) {
 			want[p], got[p] = withoutTime(want[p]), withoutTime(got[p])
 		}
 	}

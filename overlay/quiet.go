@@ -15,7 +15,7 @@ type leftover struct {
 	stamp Stamp // zero for what is gone
 }
 
-func (c Change) leftover() leftover {
+func leftoverOf(c Change) leftover {
 	l := leftover{what: c.What}
 	if c.New != nil {
 		l.stamp = c.New.Stamp()
@@ -36,7 +36,7 @@ func (o *Overlay) remember(r *Result, so SaveOptions) {
 			return
 		}
 		if !r.View.hidden(c.Path) {
-			keep.paths[c.Path] = c.leftover()
+			keep.paths[c.Path] = leftoverOf(c)
 		}
 	}
 	o.left = keep
@@ -49,7 +49,7 @@ func (o *Overlay) sameLeft(v *View) bool {
 		if v.hidden(c.Path) {
 			continue
 		}
-		if was, ok := o.left.paths[c.Path]; !ok || was != c.leftover() {
+		if was, ok := o.left.paths[c.Path]; !ok || was != leftoverOf(c) {
 			return false
 		}
 		n++

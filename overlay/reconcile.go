@@ -81,12 +81,12 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 		changed = append(changed, e.Path)
 	}
 	for _, o := range old.Overrides {
-		if !has(s.Plain, o.Path) {
+		if !s.Plain.Has(o.Path) {
 			changed = append(changed, o.Path)
 		}
 	}
 	for _, r := range old.Removals {
-		if has(s.Plain, r.Path) {
+		if s.Plain.Has(r.Path) {
 			if _, ok := m.override(r.Path); ok || s.base == nil {
 				changed = append(changed, r.Path)
 			}

@@ -283,7 +283,8 @@ func (a *amend) set(path string, e *Entry) error {
 	case def != nil && same(def, e, e.Kind == dirfd.KindFile && !a.v.Base.Tree.NoXattrs && !a.s.Plain.NoXattrs) && !n.pinned(path):
 	default:
 		x := *e
-		x.Path, x.stamp = path, stamp{}
+		x.Path = path
+		x.ClearStamp()
 		n.Overrides = append(n.Overrides, Override{x, def})
 		slices.SortFunc(n.Overrides, func(x, y Override) int { return pathname.Compare(x.Path, y.Path) })
 	}
@@ -326,7 +327,8 @@ func (a *amend) chosen(c *Conflict, how Choice) (*Entry, error) {
 			return nil, fmt.Errorf("%s is no file: take one of the two with --mine or --theirs", pathname.Quote(c.Path))
 		}
 		e := *like
-		e.Size, e.Digest, e.MTime, e.stamp = int64(len(how.Content)), sumOf(how.Content), a.o.now().UnixNano(), stamp{}
+		e.Size, e.Digest, e.MTime = int64(len(how.Content)), sumOf(how.Content), a.o.now().UnixNano()
+		e.ClearStamp()
 		a.fresh[e.Digest] = how.Content
 		return &e, nil
 	case how.Take == "" || how.Take == c.Taken:
@@ -360,7 +362,7 @@ func (a *amend) pin(path string, off bool) error {
 		return fmt.Errorf("%s is not pinned", pathname.Quote(path))
 	case off:
 		a.next.Pins = slices.Delete(a.next.Pins, i, i+1)
-	case !has(a.v.SavedTree(), path):
+	case !a.v.SavedTree().Has(path):
 		return fmt.Errorf("%s is neither a default nor saved: there is nothing to pin", pathname.Quote(path))
 	case !there:
 		a.next.Pins = slices.Insert(a.next.Pins, i, path)

@@ -125,7 +125,7 @@ func known(paths []string, want, live *Tree) error {
 		if p == "" {
 			continue
 		}
-		if !has(want, p) && !has(live, p) {
+		if !want.Has(p) && !live.Has(p) {
 			return fmt.Errorf("%s: neither in live nor in what it should be put back to", pathname.Quote(p))
 		}
 	}
@@ -157,7 +157,7 @@ func (o *Overlay) state(s *Store, v *View, from From) (*Tree, reader, error) {
 
 // savedContent reads what base with a plain tree over it has at a path.
 func savedContent(s *Store, base *Base, plain *Tree, e *Entry) (io.ReadCloser, error) {
-	if !has(plain, e.Path) {
+	if !plain.Has(e.Path) {
 		return base.file(e.Path)
 	}
 	b, err := s.content(e)
@@ -553,14 +553,14 @@ func (o *Overlay) Show(ctx context.Context, n int, p string) (e *Entry, b []byte
 }
 
 // Read returns the content of an entry of one of a view's trees: live, saved or base. At most limit bytes are read.
-func (o *Overlay) Read(v *View, e *Entry, tree string, limit int64) ([]byte, error) {
+func (o *Overlay) Read(v *View, e *Entry, side string, limit int64) ([]byte, error) {
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil
 	}
 	open := v.Base.open
-	if tree == "live" {
+	if side == "live" {
 		open = o.OpenLive
-	} else if tree == "saved" && has(v.Plain, e.Path) {
+	} else if side == "saved" && v.Plain.Has(e.Path) {
 		open = o.OpenCfg
 	}
 	root, err := open()

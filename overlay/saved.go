@@ -31,7 +31,7 @@ func Saved(base, plain *Tree, removed []Removal) *Tree {
 	walkBoth(base, plain, l.add)
 	for i := range t.Entries {
 		e := &t.Entries[i]
-		if m := times[e.Path]; m != 0 && e.Kind == dirfd.KindDir && !has(plain, e.Path) {
+		if m := times[e.Path]; m != 0 && e.Kind == dirfd.KindDir && !plain.Has(e.Path) {
 			e.MTime = m
 		}
 	}
@@ -39,11 +39,6 @@ func Saved(base, plain *Tree, removed []Removal) *Tree {
 		t.Root.MTime = m
 	}
 	return t
-}
-
-func has(t *Tree, path string) bool {
-	_, ok := t.Get(path)
-	return ok
 }
 
 // layer lays cfg's entries over those of base, met in path order.

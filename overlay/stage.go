@@ -70,12 +70,12 @@ func (g *stager) copyAll(puts []step) error {
 	first := map[uint64]step{}
 	var files, links []step
 	for _, st := range puts {
-		if st.Want.Kind == dirfd.KindFile && st.Want.stamp.nlink > 1 {
-			if _, ok := first[st.Want.stamp.ino]; ok {
+		if st.Want.Kind == dirfd.KindFile && st.Want.Nlink() > 1 {
+			if _, ok := first[st.Want.Ino()]; ok {
 				links = append(links, st)
 				continue
 			}
-			first[st.Want.stamp.ino] = st
+			first[st.Want.Ino()] = st
 		}
 		files = append(files, st)
 	}
@@ -95,7 +95,7 @@ func (g *stager) copyAll(puts []step) error {
 	wg.Wait()
 	if g.failed == nil && len(g.moved) == 0 {
 		for _, st := range links {
-			g.note(st.Path, g.tmp.Link(first[st.Want.stamp.ino].From, g.tmp, st.From))
+			g.note(st.Path, g.tmp.Link(first[st.Want.Ino()].From, g.tmp, st.From))
 		}
 	}
 	if g.failed == nil && len(g.moved) > 0 {
@@ -184,7 +184,7 @@ func copyFileBut(in io.Reader, to *dirfd.Dir, name string, e *Entry, refused fun
 	defer out.Close()
 	var got Digest
 	h := sha256.New()
-	if err := copyContent(out, in, e.Size, e.stamp.sparse, h); err != nil {
+	if err := copyContent(out, in, e.Size, e.Sparse(), h); err != nil {
 		return got, err
 	}
 	h.Sum(got[:0])
