@@ -156,8 +156,7 @@ func (m *Machine) remember(slice int) error {
 	if m.RunDir == "" {
 		return nil
 	}
-	return errors.Join(m.forgetFailed(), hostfile.WriteVolatile(m.note(), []byte(strconv.Itoa(slice)+"
-"), 0o644))
+	return errors.Join(m.forgetFailed(), hostfile.WriteVolatile(m.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644))
 }
 
 func (m *Machine) chosen() int {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"cfgd/internal/hostfile"
 )
 
 // gptboot marks a partition that it could not start with bootfailed, and starts another one. Later in that

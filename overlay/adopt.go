@@ -9,16 +9,17 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // Taken is what it came to that a live tree was taken over.
 type Taken struct {
-	Already  bool     // it was cfgd's before: nothing was done
-	Merge    *Merge   // where cfg was made against another base; nil where it was not
-	Unmerged error    // why it could not be merged
-	Changes  []Change // of live: removals that were applied, and what a merge changed
-	Damaged  []string // what is wrong with the store, for which nothing of live was changed
-	Copy     bool     // a copy of the store was in live, and is gone
+	Already  bool          // it was cfgd's before: nothing was done
+	Merge    *Merge        // where cfg was made against another base; nil where it was not
+	Unmerged error         // why it could not be merged
+	Changes  []tree.Change // of live: removals that were applied, and what a merge changed
+	Damaged  []string      // what is wrong with the store, for which nothing of live was changed
+	Copy     bool          // a copy of the store was in live, and is gone
 }
 
 // AdoptLive takes a live tree that something other than cfgd populated (rc.initdiskless, the paper's scripts) as populated,
@@ -64,7 +65,7 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 		return nil, err
 	}
 	generation := before[0].Generation
-	if st, err := live.Stat(metaName); err == nil && st.Kind == dirfd.KindDir && o.Target.Host() && len(taken.Damaged) == 0 {
+	if st, err := live.Stat(tree.MetaName); err == nil && st.Kind == dirfd.KindDir && o.Target.Host() && len(taken.Damaged) == 0 {
 		if generation, err = o.makeUp(ctx, live, base, &boot{before, plain, t}, taken); err != nil {
 			return nil, err
 		}
@@ -77,11 +78,11 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 }
 
 // likely scans a live tree, and says in an error what speaks against it.
-func (o *Overlay) likely(ctx context.Context, s *Store, live *dirfd.Dir, base *Base) (*Tree, error) {
+func (o *Overlay) likely(ctx context.Context, s *Store, live *dirfd.Dir, base *Base) (*tree.Tree, error) {
 	if err := o.ownMemory(live); err != nil {
 		return nil, err
 	}
-	t, err := Scan(ctx, live, ScanOptions{MaxFile: o.Target.MaxFile, Now: o.Now})
+	t, err := tree.Scan(ctx, live, tree.ScanOptions{MaxFile: o.Target.MaxFile, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +95,8 @@ func (o *Overlay) likely(ctx context.Context, s *Store, live *dirfd.Dir, base *B
 // boot is what populated a live tree: the generations that cfg may have had and its plain tree, and what live is now.
 type boot struct {
 	manifests []*Manifest
-	plain     *Tree
-	live      *Tree
+	plain     *tree.Tree
+	live      *tree.Tree
 }
 
 // makeUp applies what a plain copy of base and cfg lacks: merges and removals. A path that is no longer as it was copied is somebody's
@@ -107,12 +108,12 @@ func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *Base, b *bo
 	}
 	defer s.Close()
 	taken.Merge, taken.Unmerged = m, failed
-	copied := Saved(base.Tree, b.plain, nil)
-	want := Saved(base.Tree, dressed(base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
-	r := &restorer{want: want, read: func(e *Entry) (io.ReadCloser, error) { return savedContent(s, base, s.Plain, e) }, touched: map[string]bool{}}
+	copied := tree.Saved(base.Tree, b.plain, nil)
+	want := tree.Saved(base.Tree, dressed(base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
+	r := &restorer{want: want, read: func(e *tree.Entry) (io.ReadCloser, error) { return savedContent(s, base, s.Plain, e) }, touched: map[string]bool{}}
 	ours := newOurs(append(b.manifests, s.Manifest)...)
-	for _, c := range Delta(b.live, want) {
-		if ours.has(c.Path) && b.copied(copied, c) && b.live.skipped(c.Path) == "" {
+	for _, c := range tree.Delta(b.live, want) {
+		if ours.has(c.Path) && b.copied(copied, c) && b.live.WhySkipped(c.Path) == "" {
 			r.changes = append(r.changes, c)
 		}
 	}
@@ -120,7 +121,7 @@ func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *Base, b *bo
 		return 0, fmt.Errorf("make up for the start: %w", err)
 	}
 	taken.Changes = r.changes
-	if err := live.RemoveAll(metaName); err != nil {
+	if err := live.RemoveAll(tree.MetaName); err != nil {
 		return 0, err
 	}
 	taken.Copy, r.touched[""] = true, true
@@ -131,13 +132,13 @@ func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *Base, b *bo
 }
 
 // copied reports whether live has at a change's path what base and cfg had there when they were copied.
-func (b *boot) copied(was *Tree, c Change) bool {
+func (b *boot) copied(was *tree.Tree, c tree.Change) bool {
 	e, ok := was.Get(c.Path)
 	if !ok && c.Old == nil {
 		return true
 	}
-	same := func(e *Entry) bool {
-		_, differs := compare(e, c.Old, false)
+	same := func(e *tree.Entry) bool {
+		_, differs := tree.CompareEntries(e, c.Old, false)
 		return !differs
 	}
 	if ok && same(e) {
@@ -159,7 +160,7 @@ func newOurs(all ...*Manifest) *ours {
 	w := &ours{map[string]bool{}, all}
 	for _, m := range all {
 		for i := range m.Overrides {
-			for p := m.Overrides[i].Path; p != ""; p = parentOf(p) {
+			for p := m.Overrides[i].Path; p != ""; p = tree.Parent(p) {
 				w.paths[p] = true
 			}
 		}
@@ -184,7 +185,7 @@ func (o *Overlay) ownMemory(live *dirfd.Dir) error {
 }
 
 // resembles compares live with what base and cfg make, by shares: more than half of each must be in place.
-func resembles(base, live *Tree, m *Manifest) error {
+func resembles(base, live *tree.Tree, m *Manifest) error {
 	have, all := 0, 0
 	for i := range base.Entries {
 		if gone(m, base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
@@ -200,7 +201,7 @@ func resembles(base, live *Tree, m *Manifest) error {
 	}
 	have = 0
 	for i := range m.Overrides {
-		if e, ok := live.Get(m.Overrides[i].Path); ok && e.sameContent(&m.Overrides[i].Entry) {
+		if e, ok := live.Get(m.Overrides[i].Path); ok && e.SameContent(&m.Overrides[i].Entry) {
 			have++
 		}
 	}

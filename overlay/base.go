@@ -7,18 +7,19 @@ import (
 	"sync"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // Base is a target's read-only defaults, scanned. A nil Base is one that is not there.
 type Base struct {
 	ID   string
-	Tree *Tree
+	Tree *tree.Tree
 
 	open func() (*dirfd.Dir, error)
 	read *sync.Map // entries by path whose content was read though the scan read none; shared by all who have this scan
 }
 
-func (b *Base) tree() *Tree {
+func (b *Base) tree() *tree.Tree {
 	if b == nil {
 		return nil
 	}
@@ -34,7 +35,7 @@ func (b *Base) id() string {
 }
 
 // entry returns a copy of the entry at path with its digest and attributes, nil where base has none.
-func (b *Base) entry(p string) (*Entry, error) {
+func (b *Base) entry(p string) (*tree.Entry, error) {
 	if b == nil {
 		return nil, nil
 	}
@@ -43,12 +44,12 @@ func (b *Base) entry(p string) (*Entry, error) {
 		return nil, nil
 	}
 	c := *e
-	if c.Kind != dirfd.KindFile || c.Digest != (Digest{}) || c.Unread != "" {
+	if c.Kind != dirfd.KindFile || c.Digest != (tree.Digest{}) || c.Unread != "" {
 		return &c, nil
 	}
 	if b.read != nil {
 		if known, ok := b.read.Load(p); ok {
-			c = known.(Entry)
+			c = known.(tree.Entry)
 			return &c, nil
 		}
 	}
@@ -62,7 +63,7 @@ func (b *Base) entry(p string) (*Entry, error) {
 }
 
 // here returns base's entry at an entry's path where it is a file of the same content, else nil.
-func (b *Base) here(e *Entry) *Entry {
+func (b *Base) here(e *tree.Entry) *tree.Entry {
 	d, err := b.entry(e.Path)
 	if err != nil || d == nil || d.Kind != dirfd.KindFile || d.Digest != e.Digest {
 		return nil
@@ -71,19 +72,19 @@ func (b *Base) here(e *Entry) *Entry {
 }
 
 // fill reads what a scan without contents left out.
-func (b *Base) fill(e *Entry) error {
+func (b *Base) fill(e *tree.Entry) error {
 	f, err := b.file(e.Path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if e.Digest, err = digestOf(f, e.Size); err != nil || b.Tree.NoXattrs {
+	if e.Digest, err = tree.DigestOf(f, e.Size); err != nil || b.Tree.NoXattrs {
 		return err
 	}
 	x, err := f.Xattrs()
-	e.Xattrs = packXattrs(x)
+	e.Xattrs = tree.PackXattrs(x)
 	if err != nil && !dirfd.NoXattr(err) {
-		e.Unlisted, e.Excess = unlisted(err), dirfd.XattrsTooLarge(err)
+		e.Unlisted, e.Excess = tree.WhyUnlisted(err), dirfd.XattrsTooLarge(err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // Bases keeps the scans of bases, which targets on the same snapshot share. Max_file, which is a target's own, does not count in
@@ -56,12 +57,12 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool)
 	if same && o.now().Sub(k.when) < o.Target.Rescan/2 {
 		return k.base.openedBy(o, g), nil
 	}
-	var prev *Tree
+	var prev *tree.Tree
 	if k.base != nil && k.content == content {
 		prev = k.base.Tree
 	}
 	when := o.now()
-	t, err := Scan(ctx, root, ScanOptions{Prev: prev, NoContent: !content, Now: o.Now})
+	t, err := tree.Scan(ctx, root, tree.ScanOptions{Prev: prev, NoContent: !content, Now: o.Now})
 	if err != nil {
 		return nil, fmt.Errorf("scan base: %w", err)
 	}

@@ -9,15 +9,16 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/merge"
+	"cfgd/overlay/tree"
 )
 
 // sides are the three versions of a path: the default that was, what cfg has, and the default that is. Nil is nothing there.
-type sides struct{ old, mine, theirs *Entry }
+type sides struct{ old, mine, theirs *tree.Entry }
 
 // blend is what three versions come to: content, mode, owner, flags and attributes each on its own. Where both sides changed one of
 // them, differently, the two results differ in it.
 type blend struct {
-	mine, theirs Entry
+	mine, theirs tree.Entry
 	clash        []string // what both changed
 	places       int      // of the content, in a text
 	rejected     string   // by a checker, though both sides pass it
@@ -78,7 +79,7 @@ func (w *merger) whole(s sides, b *blend) {
 
 // metadata merges each of mode, owner, flags and attributes.
 func (w *merger) metadata(s sides, b *blend) {
-	known, old := s.old != nil, &Entry{}
+	known, old := s.old != nil, &tree.Entry{}
 	if known {
 		old = s.old
 	}
@@ -107,17 +108,17 @@ func (w *merger) metadata(s sides, b *blend) {
 }
 
 // takeContent gives an entry another's content.
-func takeContent(e, from *Entry) {
+func takeContent(e, from *tree.Entry) {
 	e.Size, e.MTime, e.Digest, e.Link, e.Unread = from.Size, from.MTime, from.Digest, from.Link, from.Unread
 }
 
 // contents merges what the three hold.
 func (w *merger) contents(path string, s sides, b *blend) error {
 	switch {
-	case s.mine.sameContent(s.theirs), s.old != nil && s.old.sameContent(s.theirs):
+	case s.mine.SameContent(s.theirs), s.old != nil && s.old.SameContent(s.theirs):
 		takeContent(&b.theirs, s.mine)
 		return nil
-	case s.old != nil && s.old.sameContent(s.mine):
+	case s.old != nil && s.old.SameContent(s.mine):
 		takeContent(&b.mine, s.theirs)
 		return nil
 	case s.mine.Kind == dirfd.KindSymlink:
@@ -147,7 +148,7 @@ func (w *merger) contents(path string, s sides, b *blend) error {
 type threeTexts struct {
 	path              string
 	from, to          string // base ids, which stand in markers
-	old, mine, theirs Digest
+	old, mine, theirs tree.Digest
 }
 
 // text merges by lines, or account files by entry and field. Nil is that one side's content is taken as it is, for the other
@@ -208,7 +209,7 @@ func sealed(text []byte) bool {
 // contents3 reads the three contents.
 func (w *merger) contents3(s sides) (old, mine, theirs []byte, err error) {
 	for _, side := range []struct {
-		e    *Entry
+		e    *tree.Entry
 		to   *[]byte
 		what string
 	}{{s.old, &old, "the old default is no longer kept"}, {s.mine, &mine, "the saved file cannot be read"}, {s.theirs, &theirs, "the default cannot be read"}} {
@@ -256,7 +257,7 @@ func (w *merger) rejects(path string, s sides, b *blend, content []byte) (string
 	if problem == "" {
 		return "", nil
 	}
-	for _, e := range []*Entry{s.mine, s.theirs} {
+	for _, e := range []*tree.Entry{s.mine, s.theirs} {
 		side, err := w.content(e)
 		if err != nil {
 			return "", err

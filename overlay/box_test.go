@@ -19,6 +19,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // box is a target in a directory of its own: base, cfg, live and run.
@@ -212,7 +213,7 @@ func (b *box) same(want, got map[string]string) {
 	}
 }
 
-func paths(changes []Change) string {
+func paths(changes []tree.Change) string {
 	var s []string
 	for _, c := range changes {
 		s = append(s, c.What.Letter()+" "+c.Path)

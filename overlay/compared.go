@@ -1,21 +1,24 @@
 package overlay
 
-import "maps"
+import (
+	"cfgd/overlay/tree"
+	"maps"
+)
 
 // compared is what was computed from three trees and a manifest. Trees are values: as long as a look finds the same ones, and an
 // idle machine's looks do, all of it still holds.
 type compared struct {
-	base, plain *Tree
+	base, plain *tree.Tree
 	manifest    *Manifest
 
-	dressed *Tree // plain, with what only the manifest can hold
-	tree    *Tree // the saved tree, while somebody is at work: it is as large as base, and not kept
-	stored  []Change
+	dressed *tree.Tree // plain, with what only the manifest can hold
+	tree    *tree.Tree // the saved tree, while somebody is at work: it is as large as base, and not kept
+	stored  []tree.Change
 
-	scanned, lent *Tree // a live tree, and that with what it can't hold
+	scanned, lent *tree.Tree // a live tree, and that with what it can't hold
 
-	live           *Tree
-	local, unsaved []Change
+	live           *tree.Tree
+	local, unsaved []tree.Change
 
 	nothing *nothing
 }
@@ -33,15 +36,15 @@ func (o *Overlay) compare(base *Base, s *Store) *compared {
 		return c
 	}
 	c := &compared{base: base.Tree, plain: s.Plain, manifest: s.Manifest, dressed: dressed(base.Tree, s.Plain, s.Manifest)}
-	c.stored = lasting(Delta(c.base, c.saved()))
+	c.stored = lasting(tree.Delta(c.base, c.saved()))
 	o.compared = c
 	return c
 }
 
 // saved is the saved tree, made where it is not there.
-func (c *compared) saved() *Tree {
+func (c *compared) saved() *tree.Tree {
 	if c.tree == nil {
-		c.tree = Saved(c.base, c.dressed, c.manifest.Removals)
+		c.tree = tree.Saved(c.base, c.dressed, c.manifest.Removals)
 	}
 	return c.tree
 }
@@ -54,16 +57,16 @@ func (o *Overlay) rest() {
 }
 
 // with compares live as well.
-func (c *compared) with(live *Tree) {
+func (c *compared) with(live *tree.Tree) {
 	if c.live == live {
 		return
 	}
-	c.live, c.local, c.unsaved, c.nothing = live, lasting(Delta(c.base, live)), lasting(Delta(c.saved(), live)), nil
+	c.live, c.local, c.unsaved, c.nothing = live, lasting(tree.Delta(c.base, live)), lasting(tree.Delta(c.saved(), live)), nil
 }
 
 // lasting gives changes entries of their own: one that points into a tree keeps all of that tree in memory.
-func lasting(changes []Change) []Change {
-	own := func(e *Entry) *Entry {
+func lasting(changes []tree.Change) []tree.Change {
+	own := func(e *tree.Entry) *tree.Entry {
 		if e == nil {
 			return nil
 		}

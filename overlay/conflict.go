@@ -7,6 +7,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // Conflict is a path that a merge could not settle: the default and the saved file were both changed, and differently. One of
@@ -17,10 +18,10 @@ type Conflict struct {
 	Taken    config.OnConflict // whose version is in cfg and live
 	Why      string            // in words, without a secret
 
-	Old    *Entry // the default that mine was made against; nil where there was none or it is not known
-	Mine   *Entry // what the saved side comes to; nil where it has nothing there
-	Theirs *Entry // what the default comes to
-	Text   *Entry // both with markers between them, as a file; nil where they are no text
+	Old    *tree.Entry // the default that mine was made against; nil where there was none or it is not known
+	Mine   *tree.Entry // what the saved side comes to; nil where it has nothing there
+	Theirs *tree.Entry // what the default comes to
+	Text   *tree.Entry // both with markers between them, as a file; nil where they are no text
 }
 
 // conflict returns the unresolved conflict at path.
@@ -33,15 +34,15 @@ func (m *Manifest) conflict(path string) (*Conflict, bool) {
 }
 
 // entries are all versions of a conflict, for what is to be kept of them.
-func (c *Conflict) entries() []*Entry { return []*Entry{c.Old, c.Mine, c.Theirs, c.Text} }
+func (c *Conflict) entries() []*tree.Entry { return []*tree.Entry{c.Old, c.Mine, c.Theirs, c.Text} }
 
 // refers reports whether a version of the conflict has the entry's content.
-func (c *Conflict) refers(e *Entry) bool {
-	return e != nil && slices.ContainsFunc(c.entries(), func(x *Entry) bool { return x != nil && x.Digest == e.Digest })
+func (c *Conflict) refers(e *tree.Entry) bool {
+	return e != nil && slices.ContainsFunc(c.entries(), func(x *tree.Entry) bool { return x != nil && x.Digest == e.Digest })
 }
 
 // taken is the version that the merge put in place.
-func (c *Conflict) taken() *Entry {
+func (c *Conflict) taken() *tree.Entry {
 	if c.Taken == config.ConflictTheirs {
 		return c.Theirs
 	}
@@ -73,7 +74,7 @@ func (l *conflictLine) conflict(path string) (*Conflict, error) {
 	}
 	for _, side := range []struct {
 		from *line
-		to   **Entry
+		to   **tree.Entry
 	}{{l.Old, &c.Old}, {l.Mine, &c.Mine}, {l.Theirs, &c.Theirs}, {l.Text, &c.Text}} {
 		if side.from == nil {
 			continue

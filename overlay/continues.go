@@ -14,6 +14,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
+	"cfgd/overlay/tree"
 )
 
 // What stands at cfg's place may be another store than the one that live was populated from: an fstab that was
@@ -126,7 +127,7 @@ func (o *Overlay) continues(cfg *dirfd.Dir) error {
 // holdsGeneration reports whether the store in a cfg holds a generation. It reads as little as tells, and
 // writes nothing.
 func holdsGeneration(cfg *dirfd.Dir, w *standing) (bool, error) {
-	meta, err := cfg.Dir(metaName)
+	meta, err := cfg.Dir(tree.MetaName)
 	if err != nil {
 		return false, unlessAbsent(err)
 	}

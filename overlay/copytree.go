@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // CopyTree copies a tree into an empty directory, with types, modes, owners, groups, flags, attributes, times and hard links, but for one
@@ -32,14 +33,14 @@ func CopyDir(ctx context.Context, src, dst *dirfd.Dir, except string) error {
 }
 
 func copyTree(ctx context.Context, src, dst *dirfd.Dir, except string) error {
-	t, err := Scan(ctx, src, ScanOptions{NoContent: true, Ignore: func(path string, _ dirfd.Kind) bool { return except != "" && within(path, except) }})
+	t, err := tree.Scan(ctx, src, tree.ScanOptions{NoContent: true, Ignore: func(path string, _ dirfd.Kind) bool { return except != "" && tree.Within(path, except) }})
 	if err != nil {
 		return err
 	}
-	if u := t.unseen(); len(u) > 0 {
+	if u := t.Unseen(); len(u) > 0 {
 		return fmt.Errorf("%s: %s", src.Display(u[0].Path), u[0].Reason)
 	}
-	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst, whole: true}
+	p := &populator{ctx: ctx, saved: tree.Saved(t, &tree.Tree{}, nil), plain: &tree.Tree{}, base: src, live: dst, whole: true}
 	return p.run()
 }
 
@@ -48,7 +49,7 @@ func CopyStore(ctx context.Context, from, to string) error {
 	if err := CopyTree(ctx, from, to, ""); err != nil {
 		return err
 	}
-	src, err := dirfd.OpenBelow(from, metaName, nil)
+	src, err := dirfd.OpenBelow(from, tree.MetaName, nil)
 	if absent(err) {
 		return nil
 	}
@@ -61,10 +62,10 @@ func CopyStore(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer top.Close()
-	if err := top.Mkdir(metaName); err != nil {
+	if err := top.Mkdir(tree.MetaName); err != nil {
 		return err
 	}
-	dst, err := dirfd.OpenBelow(to, metaName, nil)
+	dst, err := dirfd.OpenBelow(to, tree.MetaName, nil)
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func CopyName(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, 
 	if err != nil {
 		return err
 	}
-	e := entryOf(newName, st)
+	e := tree.EntryOf(newName, st)
 	switch st.Kind {
 	case dirfd.KindDir:
 		return copyDir(ctx, from, name, to, newName)
@@ -103,7 +104,7 @@ func CopyName(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, 
 	return fmt.Errorf("%s is a %s, and cannot be copied", from.Display(name), st.Kind)
 }
 
-func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *Entry) error {
+func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *tree.Entry) error {
 	in, err := from.OpenFile(name)
 	if err != nil {
 		return err
@@ -113,7 +114,7 @@ func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *Entry) error {
 	if err != nil && !dirfd.NoXattr(err) {
 		return err
 	}
-	e.Xattrs = packXattrs(x)
+	e.Xattrs = tree.PackXattrs(x)
 	if _, err := copyFile(in, to, e.Path, e); err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 	}
 	defer src.Close()
 	src.Rooted()
-	t, err := Scan(ctx, src, ScanOptions{NoContent: true, Whole: true})
+	t, err := tree.Scan(ctx, src, tree.ScanOptions{NoContent: true, Whole: true})
 	if err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 		return err
 	}
 	defer dst.Close()
-	p := &populator{ctx: ctx, saved: Saved(t, &Tree{}, nil), plain: &Tree{}, base: src, live: dst.Rooted(),
+	p := &populator{ctx: ctx, saved: tree.Saved(t, &tree.Tree{}, nil), plain: &tree.Tree{}, base: src, live: dst.Rooted(),
 		whole: true}
 	if err := p.run(); err != nil {
 		return err
@@ -157,7 +158,7 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 
 // SameNames reports whether two names, files or directories with all below them, are the same in all but time.
 func SameNames(ctx context.Context, a *dirfd.Dir, nameA string, b *dirfd.Dir, nameB string) (bool, error) {
-	var trees [2]*Tree
+	var trees [2]*tree.Tree
 	for i, x := range []struct {
 		d    *dirfd.Dir
 		name string
@@ -168,17 +169,17 @@ func SameNames(ctx context.Context, a *dirfd.Dir, nameA string, b *dirfd.Dir, na
 		}
 		trees[i] = t
 	}
-	return len(Delta(trees[0], trees[1])) == 0, nil
+	return len(tree.Delta(trees[0], trees[1])) == 0, nil
 }
 
 // treeAt is a tree of what stands at one name, which is called x in it.
-func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*Tree, error) {
+func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*tree.Tree, error) {
 	st, err := d.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	e := entryOf("x", st)
-	t := &Tree{Entries: []Entry{e}}
+	e := tree.EntryOf("x", st)
+	t := &tree.Tree{Entries: []tree.Entry{e}}
 	switch st.Kind {
 	case dirfd.KindSymlink:
 		t.Entries[0].Link, err = d.Readlink(name)
@@ -188,7 +189,7 @@ func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*Tree, error) {
 			return nil, err
 		}
 		defer f.Close()
-		t.Entries[0].Digest, err = digestOf(stopping{ctx, f}, e.Size)
+		t.Entries[0].Digest, err = tree.DigestOf(tree.Stopping(ctx, f), e.Size)
 		return t, err
 	case dirfd.KindDir:
 		sub, err := d.Dir(name)
@@ -196,7 +197,7 @@ func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*Tree, error) {
 			return nil, err
 		}
 		defer sub.Close()
-		below, err := Scan(ctx, sub.Rooted(), ScanOptions{Whole: true})
+		below, err := tree.Scan(ctx, sub.Rooted(), tree.ScanOptions{Whole: true})
 		if err != nil {
 			return nil, err
 		}
@@ -210,20 +211,20 @@ func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*Tree, error) {
 
 // CompareTrees counts what differs between two trees, by the words of What.
 func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) {
-	var trees [2]*Tree
+	var trees [2]*tree.Tree
 	for i, path := range []string{old, new} {
 		d, err := OpenSnapshot(path)
 		if err != nil {
 			return nil, err
 		}
-		trees[i], err = Scan(ctx, d, ScanOptions{})
+		trees[i], err = tree.Scan(ctx, d, tree.ScanOptions{})
 		d.Close()
 		if err != nil {
 			return nil, fmt.Errorf("scan %s: %w", path, err)
 		}
 	}
 	count := map[string]int{}
-	for _, c := range Delta(trees[0], trees[1]) {
+	for _, c := range tree.Delta(trees[0], trees[1]) {
 		count[c.What.String()]++
 	}
 	return count, nil

@@ -20,6 +20,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // The tests of this file record what a commit does, replay every prefix of it on a model of a disk that loses power,
@@ -104,7 +105,7 @@ const someTime = 1_000_000_000 * 1_000_000_000
 func newDir() *node {
 	n := &node{kind: dirfd.KindDir, names: map[string]*node{}, onDisk: map[string]*node{}}
 	n.now.mode, n.now.mtime = 0o700, someTime
-	n.now.uid, n.now.gid = ownIDs()
+	n.now.uid, n.now.gid = tree.OwnIDs()
 	n.kept = n.now.clone()
 	return n
 }
@@ -163,7 +164,7 @@ func (d *disk) find(path string) *node {
 }
 
 func (d *disk) parent(path string) (*node, string) {
-	return d.find(parentOf(path)), filepath.Base(path)
+	return d.find(tree.Parent(path)), filepath.Base(path)
 }
 
 // set changes names now, and leaves it to a sync to bring that to the disk.
@@ -191,7 +192,7 @@ func (d *disk) apply(t testing.TB, op dirfd.Op) {
 	case "create":
 		n := &node{kind: dirfd.KindFile, unsynced: true, unstable: true}
 		n.now.mode, n.now.mtime = op.Mode, someTime
-		n.now.uid, n.now.gid = ownIDs()
+		n.now.uid, n.now.gid = tree.OwnIDs()
 		n.kept = n.now.clone()
 		d.name(op.Path, n)
 	case "mkdir":
@@ -199,7 +200,7 @@ func (d *disk) apply(t testing.TB, op dirfd.Op) {
 	case "symlink":
 		n := &node{kind: dirfd.KindSymlink, link: op.To, unsynced: true}
 		n.now.mtime = someTime
-		n.now.uid, n.now.gid = ownIDs()
+		n.now.uid, n.now.gid = tree.OwnIDs()
 		n.kept = n.now.clone()
 		d.name(op.Path, n)
 	case "link":
@@ -401,7 +402,7 @@ func (m *image) write(t testing.TB, full string) {
 	default:
 		must(os.WriteFile(full, m.attrs.content, 0o600))
 	}
-	if privileged {
+	if tree.Privileged {
 		must(os.Lchown(full, int(m.attrs.uid), int(m.attrs.gid)))
 	}
 	for name, v := range m.attrs.xattrs {
@@ -422,7 +423,7 @@ func (m *image) plainFiles() map[string]string {
 		for name, c := range m.children {
 			p := strings.TrimPrefix(path+"/"+name, "/")
 			switch {
-			case p == metaName:
+			case p == tree.MetaName:
 			case c.kind == dirfd.KindDir:
 				out[p] = "dir"
 				walk(c, p)

@@ -12,6 +12,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
+	"cfgd/overlay/tree"
 )
 
 // A live tree of an earlier start may be seen again: it stayed mounted when its jail stopped, the next start
@@ -94,7 +95,7 @@ func (o *Overlay) Earlier() error {
 // copies cfg as it is now copies none of it. A match is kept as a hidden tree, so that all know it.
 //
 // The host is left out: rc.initdiskless(8) populates its /etc anew at each start of the machine.
-func (o *Overlay) older(ctx context.Context, s *Store, live *dirfd.Dir, base *Base, t *Tree) error {
+func (o *Overlay) older(ctx context.Context, s *Store, live *dirfd.Dir, base *Base, t *tree.Tree) error {
 	if o.Target.Host() {
 		return nil
 	}
@@ -122,7 +123,7 @@ func (o *Overlay) older(ctx context.Context, s *Store, live *dirfd.Dir, base *Ba
 }
 
 // madeBy reports whether an older generation explains a live tree better than the present one does.
-func madeBy(base, live *Tree, older, now *Manifest) bool {
+func madeBy(base, live *tree.Tree, older, now *Manifest) bool {
 	certain, was, all := false, 0, 0
 	for _, p := range differing(older, now) {
 		if now.held(p) || gone(now, p) { // a plain copy of base and cfg has what was removed
@@ -157,7 +158,7 @@ func differing(a, b *Manifest) []string {
 }
 
 // savedEntry is what a generation's saved tree has at a path, nil for nothing.
-func savedEntry(base *Tree, m *Manifest, path string) *Entry {
+func savedEntry(base *tree.Tree, m *Manifest, path string) *tree.Entry {
 	if o, ok := m.override(path); ok {
 		return &o.Entry
 	}
@@ -168,9 +169,9 @@ func savedEntry(base *Tree, m *Manifest, path string) *Entry {
 	return e
 }
 
-func sameEntry(a, b *Entry) bool {
+func sameEntry(a, b *tree.Entry) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.sameContent(b)
+	return a.SameContent(b)
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 const (
@@ -62,7 +63,7 @@ func flaggedDir(t *testing.T) string {
 
 // flaggedTree is a directory with files, hard links, symbolic links and directories, and a scan of it in
 // which some have flags.
-func flaggedTree(t *testing.T) (dir string, tree *Tree) {
+func flaggedTree(t *testing.T) (dir string, flagged *tree.Tree) {
 	t.Helper()
 	dir = t.TempDir()
 	at := func(p string) string { return filepath.Join(dir, p) }
@@ -77,18 +78,18 @@ func flaggedTree(t *testing.T) (dir string, tree *Tree) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	if tree, err = Scan(context.Background(), root, ScanOptions{}); err != nil {
+	if flagged, err = tree.Scan(context.Background(), root, tree.ScanOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for i := range tree.Entries {
-		switch e := &tree.Entries[i]; e.Path {
+	for i := range flagged.Entries {
+		switch e := &flagged.Entries[i]; e.Path {
 		case "d/one", "d/e/two", "three":
 			e.Flags = uchg
 		case "d", "d/e", "d/alone", "d/link":
 			e.Flags = schg
 		}
 	}
-	return dir, tree
+	return dir, flagged
 }
 
 // Flags are the last thing that a file, a link or a directory gets: a file's come after its links, a
@@ -96,10 +97,10 @@ func flaggedTree(t *testing.T) (dir string, tree *Tree) {
 func TestPopulateSetsFlagsLast(t *testing.T) {
 	t.Parallel()
 	for _, links := range []bool{true, false} {
-		from, tree := flaggedTree(t)
+		from, flagged := flaggedTree(t)
 		if !links {
-			for i := range tree.Entries {
-				tree.Entries[i].ClearStamp()
+			for i := range flagged.Entries {
+				flagged.Entries[i].ClearStamp()
 			}
 		}
 		base, err := dirfd.Open(from, nil)
@@ -114,7 +115,7 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer live.Close()
-		p := &populator{ctx: context.Background(), saved: tree, plain: &Tree{}, base: base, live: live}
+		p := &populator{ctx: context.Background(), saved: flagged, plain: &tree.Tree{}, base: base, live: live}
 		if err := p.run(); err != nil {
 			t.Errorf("links %v: %v\n%s", links, err, strings.Join(f.ops, "\n"))
 			continue
@@ -123,8 +124,8 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 		if made != links {
 			t.Errorf("links %v: %q", links, f.ops)
 		}
-		for i := range tree.Entries {
-			e := &tree.Entries[i]
+		for i := range flagged.Entries {
+			e := &flagged.Entries[i]
 			got := f.flags[e.Path]
 			if links && e.Kind == dirfd.KindFile && e.Nlink() > 1 {
 				got = f.flags["d/e/two"] | f.flags["d/one"] | f.flags["three"] // they are one file
@@ -142,11 +143,11 @@ func TestFlagsOfStructuralDirectories(t *testing.T) {
 	t.Parallel()
 	_, base := flaggedTree(t)
 	own := dirfd.Stat{Kind: dirfd.KindDir, Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
-	plain := &Tree{Entries: []Entry{
-		entryOf("d", own), entryOf("d/e", own), {Path: "d/e/new", Kind: dirfd.KindFile},
+	plain := &tree.Tree{Entries: []tree.Entry{
+		tree.EntryOf("d", own), tree.EntryOf("d/e", own), {Path: "d/e/new", Kind: dirfd.KindFile},
 	}}
-	m := &Manifest{Overrides: []Override{{Entry: Entry{Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}}}}
-	saved := Saved(base, dressed(base, plain, m), nil)
+	m := &Manifest{Overrides: []Override{{Entry: tree.Entry{Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}}}}
+	saved := tree.Saved(base, dressed(base, plain, m), nil)
 	for path, want := range map[string]uint32{"d": schg, "d/e": 0, "d/e/new": 0, "d/one": uchg, "d/alone": schg} {
 		if e, ok := saved.Get(path); !ok || e.Flags != want {
 			t.Errorf("%s: %+v", path, e)
@@ -169,14 +170,14 @@ func TestRestoreSetsFlagsOfDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer live.Close()
-	now, err := Scan(context.Background(), live, ScanOptions{})
+	now, err := tree.Scan(context.Background(), live, tree.ScanOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &restorer{want: want, touched: map[string]bool{}, read: func(e *Entry) (io.ReadCloser, error) {
+	r := &restorer{want: want, touched: map[string]bool{}, read: func(e *tree.Entry) (io.ReadCloser, error) {
 		return os.Open(filepath.Join(from, e.Path))
 	}}
-	r.changes = Delta(now, want)
+	r.changes = tree.Delta(now, want)
 	if err := r.run(context.Background(), live); err != nil {
 		t.Fatalf("%v\n%s", err, strings.Join(f.ops, "\n"))
 	}

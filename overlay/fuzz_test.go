@@ -10,9 +10,10 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
-func validEntry(t *testing.T, e *Entry) {
+func validEntry(t *testing.T, e *tree.Entry) {
 	t.Helper()
 	if e == nil {
 		return
@@ -26,10 +27,10 @@ func validEntry(t *testing.T, e *Entry) {
 }
 
 func someManifest() *Manifest {
-	e := Entry{Path: "a/b", Kind: dirfd.KindFile, Mode: 0o4755, Size: 3, MTime: -1, Digest: sha256.Sum256([]byte("abc"))}
-	l := Entry{Path: "gr\xfcn", Kind: dirfd.KindSymlink, Mode: 0o777, Link: "\xff\n", MTime: 1_700_000_000_123_456_789}
+	e := tree.Entry{Path: "a/b", Kind: dirfd.KindFile, Mode: 0o4755, Size: 3, MTime: -1, Digest: sha256.Sum256([]byte("abc"))}
+	l := tree.Entry{Path: "gr\xfcn", Kind: dirfd.KindSymlink, Mode: 0o777, Link: "\xff\n", MTime: 1_700_000_000_123_456_789}
 	return &Manifest{Generation: 3, Time: time.Unix(1_700_000_000, 5).UTC(), BaseID: "x", Message: "why\n", Overrides: []Override{{e, &e}, {l, nil}},
-		Removals: []Removal{{"z\n", 7, nil}, {"z~", 0, &Entry{Path: "z~", Kind: dirfd.KindDir, Mode: 0o755}}}, Pins: []string{"a/b"}, Held: []string{"q\xff"}}
+		Removals: []tree.Removal{{Path: "z\n", MTime: 7}, {Path: "z~", Default: &tree.Entry{Path: "z~", Kind: dirfd.KindDir, Mode: 0o755}}}, Pins: []string{"a/b"}, Held: []string{"q\xff"}}
 }
 
 // redigest gives a changed text the digest that its header should have, so that the fuzzer gets past it.
@@ -39,7 +40,7 @@ func redigest(text []byte) []byte {
 	if !ok || json.Unmarshal([]byte(head), &h) != nil || h == nil {
 		return text
 	}
-	h["digest"] = Digest(sha256.Sum256([]byte(body))).String()
+	h["digest"] = tree.Digest(sha256.Sum256([]byte(body))).String()
 	out, err := json.Marshal(h)
 	if err != nil {
 		return text
@@ -96,8 +97,8 @@ func FuzzManifest(f *testing.F) {
 }
 
 func FuzzJournal(f *testing.F) {
-	e := Entry{Path: "a/b", Kind: dirfd.KindFile, Mode: 0o644, Size: 3, Digest: sha256.Sum256([]byte("abc"))}
-	d := Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
+	e := tree.Entry{Path: "a/b", Kind: dirfd.KindFile, Mode: 0o644, Size: 3, Digest: sha256.Sum256([]byte("abc"))}
+	d := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
 	text, err := encodeJournal([]step{{Do: doRm, Path: "x"}, {Do: doRmdir, Path: "y"}, {Do: doMkdir, Path: "d"}, {Do: doPut, Path: "a/b", From: "1", Want: e},
 		{Do: doTimes, Path: "a/b", Want: e}, {Do: doMeta, Path: "d", Want: d}, {Do: doInstall, Path: manifestFile, From: manifestFile}})
 	if err != nil {

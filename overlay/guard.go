@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // ErrHeld says that a save was held because it would drop most of what there is.
@@ -16,7 +17,7 @@ const fewest = 3
 
 // guard holds a plan that would drop most of the overrides, or remove most of the defaults: a live tree that is
 // unmounted, half built or overrun looks like that.
-func guard(base, live *Tree, old *Manifest, p *Plan) error {
+func guard(base, live *tree.Tree, old *Manifest, p *Plan) error {
 	overrides, dropped := 0, 0
 	for i := range old.Overrides {
 		if old.Overrides[i].Kind != dirfd.KindDir {
@@ -41,12 +42,12 @@ func guard(base, live *Tree, old *Manifest, p *Plan) error {
 }
 
 // defaultsGone counts the defaults that the old manifest leaves in the saved tree, and those of them that the new one removes.
-func defaultsGone(base *Tree, old, next *Manifest) (defaults, removed int) {
-	if !slices.ContainsFunc(next.Removals, func(r Removal) bool { _, was := old.removal(r.Path); return !was }) {
+func defaultsGone(base *tree.Tree, old, next *Manifest) (defaults, removed int) {
+	if !slices.ContainsFunc(next.Removals, func(r tree.Removal) bool { _, was := old.removal(r.Path); return !was }) {
 		return 0, 0
 	}
-	before := Saved(base, &Tree{}, old.Removals)
-	after := Saved(base, &Tree{}, next.Removals)
+	before := tree.Saved(base, &tree.Tree{}, old.Removals)
+	after := tree.Saved(base, &tree.Tree{}, next.Removals)
 	for i := range before.Entries {
 		if before.Entries[i].Kind == dirfd.KindDir {
 			continue

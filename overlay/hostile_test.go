@@ -25,6 +25,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // secret is what no save, populate or restore may carry from outside the target's trees.
@@ -285,7 +286,7 @@ func TestMetaIsALink(t *testing.T) {
 func (b *box) forgeJournal(lines ...string) {
 	b.Helper()
 	body := strings.Join(lines, "\n") + "\n"
-	h, err := json.Marshal(journalHeader{FormatVersion, len(lines), Digest(sha256.Sum256([]byte(body))).String()})
+	h, err := json.Marshal(journalHeader{FormatVersion, len(lines), tree.Digest(sha256.Sum256([]byte(body))).String()})
 	b.must(err)
 	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/journal"), []byte(string(h)+"\n"+body), 0o600))
 }
@@ -384,7 +385,7 @@ func (b *box) forgeManifest(change func(h *header), lines ...string) {
 		body += l + "\n"
 	}
 	h := header{Format: FormatVersion, Generation: 7, Time: "2026-01-01T00:00:00Z", Base: "proto/etc@1", Entries: len(lines)}
-	h.Digest = Digest(sha256.Sum256([]byte(body))).String()
+	h.Digest = tree.Digest(sha256.Sum256([]byte(body))).String()
 	if change != nil {
 		change(&h)
 	}
@@ -487,7 +488,7 @@ func TestDamagedObjects(t *testing.T) {
 	b.save()
 	b.edit("rc.conf", "two\n")
 	b.save()
-	name := "jail/cfg/.cfgd/objects/" + Digest(sha256.Sum256([]byte("one\n"))).String() + ".gz"
+	name := "jail/cfg/.cfgd/objects/" + tree.Digest(sha256.Sum256([]byte("one\n"))).String() + ".gz"
 	if b.read(name) == "(absent)" {
 		t.Fatal("the old content is not kept")
 	}

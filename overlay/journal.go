@@ -14,15 +14,16 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // step is one thing that a commit does to the plain tree or to .cfgd after its journal is on stable storage.
 // Every step can be done again after it was done, wholly or half.
 type step struct {
-	Do   string // rm, rmdir, mkdir, put, meta, times, install
-	Path string // below cfg; for install a file of .cfgd
-	From string // of put and install: a name in .cfgd/tmp
-	Want Entry  // of put: kind, digest or link; of meta: mode, owner and time; of times: time
+	Do   string     // rm, rmdir, mkdir, put, meta, times, install
+	Path string     // below cfg; for install a file of .cfgd
+	From string     // of put and install: a name in .cfgd/tmp
+	Want tree.Entry // of put: kind, digest or link; of meta: mode, owner and time; of times: time
 }
 
 // The words of steps.
@@ -57,7 +58,7 @@ func encodeJournal(steps []step) ([]byte, error) {
 			return nil, err
 		}
 	}
-	h := journalHeader{FormatVersion, len(steps), Digest(sha256.Sum256(body.Bytes())).String()}
+	h := journalHeader{FormatVersion, len(steps), tree.Digest(sha256.Sum256(body.Bytes())).String()}
 	if err := encodeLine(&out, h); err != nil {
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func parseJournal(b []byte) ([]step, error) {
 	if h.Journal != FormatVersion {
 		return nil, fmt.Errorf("journal:1: format %d, this cfgd knows %d", h.Journal, FormatVersion)
 	}
-	if Digest(sha256.Sum256(b[min(len(sc.Bytes())+1, len(b)):])).String() != h.Digest {
+	if tree.Digest(sha256.Sum256(b[min(len(sc.Bytes())+1, len(b)):])).String() != h.Digest {
 		return nil, errors.New("journal:1: torn: the lines do not have the digest that the header gives")
 	}
 	var steps []step
@@ -250,7 +251,7 @@ type performer struct {
 // take its content out of tmp for good: soft updates keep the new name, but not the way to a directory that nothing names yet.
 func (p *performer) settle() error {
 	for _, dir := range p.made {
-		d, err := p.store.cfg.Walk(parentOf(dir))
+		d, err := p.store.cfg.Walk(tree.Parent(dir))
 		if err == nil {
 			err = d.Sync()
 			d.Close()
@@ -271,9 +272,9 @@ func (p *performer) perform(st step) error {
 		}
 		return err
 	}
-	d, err := p.store.cfg.Walk(parentOf(st.Path))
+	d, err := p.store.cfg.Walk(tree.Parent(st.Path))
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || notSame(err) {
+		if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
 			if st.Do == doPut {
 				p.lost = append(p.lost, st.Path)
 			}
@@ -285,14 +286,14 @@ func (p *performer) perform(st step) error {
 	if err := openUp(d); err != nil {
 		return err
 	}
-	p.touched[parentOf(st.Path)] = true
+	p.touched[tree.Parent(st.Path)] = true
 	return p.at(d, path.Base(st.Path), st)
 }
 
 // openUp lets an ordinary user change names in a directory of the user's own that its mode forbids; the meta
 // step that follows every change in a directory sets the mode again.
 func openUp(d *dirfd.Dir) error {
-	if privileged {
+	if tree.Privileged {
 		return nil
 	}
 	st, err := d.Self()
@@ -334,7 +335,7 @@ func (p *performer) at(d *dirfd.Dir, name string, st step) error {
 
 // setTime gives a file or link that is in its place already another time. A file's is synced here: syncing the directory
 // does not reach it.
-func setTime(d *dirfd.Dir, name string, e *Entry) error {
+func setTime(d *dirfd.Dir, name string, e *tree.Entry) error {
 	if err := d.Utimes(name, e.MTime); err != nil || e.Kind != dirfd.KindFile {
 		return err
 	}
@@ -357,7 +358,7 @@ func removeFile(d *dirfd.Dir, name string) error {
 
 // ignoreGone passes on all errors but those that say that there was nothing left to do, or more than was known.
 func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || notSame(err) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || tree.NotSame(err) {
 		return nil
 	}
 	return err
@@ -400,7 +401,7 @@ func (p *performer) put(d *dirfd.Dir, name string, st step) error {
 }
 
 // done reports whether the put was done before: its content stands in its place.
-func (p *performer) done(d *dirfd.Dir, name string, want *Entry) bool {
+func (p *performer) done(d *dirfd.Dir, name string, want *tree.Entry) bool {
 	st, err := d.Stat(name)
 	if err != nil || st.Kind != want.Kind {
 		return false
@@ -417,7 +418,7 @@ func (p *performer) done(d *dirfd.Dir, name string, want *Entry) bool {
 	if st.Size > p.store.most() {
 		return false // no save of ours
 	}
-	got, err := digestOf(f, st.Size)
+	got, err := tree.DigestOf(f, st.Size)
 	return err == nil && got == want.Digest
 }
 
@@ -426,7 +427,7 @@ func (p *performer) sync() error {
 	for dir := range p.touched {
 		d, err := p.store.cfg.Walk(dir)
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) || notSame(err) {
+			if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
 				continue // removed by a later step; its parent is touched as well
 			}
 			return err

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 const killDir, killSeed = "CFGD_TEST_KILL_DIR", "CFGD_TEST_KILL_SEED"
@@ -55,7 +56,7 @@ func overridesOf(dir string) (map[string]int, error) {
 		files[p] = -1
 	}
 	err := filepath.WalkDir(dir, func(full string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() && d.Name() == metaName {
+		if err != nil || d.IsDir() && d.Name() == tree.MetaName {
 			if err == nil {
 				err = fs.SkipDir
 			}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // lack is what the live filesystem refused of a file or directory when it was populated: attributes that do
@@ -19,7 +20,7 @@ type lack struct {
 func (l *lack) refused(name string) { l.Names = append(l.Names, []byte(name)) }
 
 // lend is a scan of live with what live can't hold. The same scan gives the same tree.
-func (c *compared) lend(t *Tree, lacks []lack) *Tree {
+func (c *compared) lend(t *tree.Tree, lacks []lack) *tree.Tree {
 	if len(lacks) == 0 && !t.NoXattrs {
 		return t
 	}
@@ -31,7 +32,7 @@ func (c *compared) lend(t *Tree, lacks []lack) *Tree {
 
 // withLacks is the tree with what it lacks. Where the filesystem has no attributes at all, such as tmpfs(5) of FreeBSD 13,
 // every entry has those of the saved tree: nobody can have changed them, and no override is the default for want of them.
-func withLacks(t *Tree, lacks []lack, saved *Tree) *Tree {
+func withLacks(t *tree.Tree, lacks []lack, saved *tree.Tree) *tree.Tree {
 	byIno := map[uint64][]lack{} // a file may lack flags and attributes, and has as many paths as names
 	for _, l := range lacks {
 		byIno[l.Ino] = append(byIno[l.Ino], l)
@@ -52,7 +53,7 @@ func withLacks(t *Tree, lacks []lack, saved *Tree) *Tree {
 }
 
 // lend gives an entry what it lacks, if it is the file that lacks it, or another name of it.
-func (l *lack) lend(e *Entry, saved *Tree) {
+func (l *lack) lend(e *tree.Entry, saved *tree.Tree) {
 	path, err := l.Name()
 	s, ok := saved.Get(e.Path)
 	if err != nil || path != e.Path && e.Nlink() < 2 || !ok || s.Kind != e.Kind {

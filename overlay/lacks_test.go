@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // What a live filesystem refuses when it is populated, of base and of cfg, is no edit: nothing is unsaved,
@@ -106,10 +107,10 @@ func TestAttributesThatLiveRefuses(t *testing.T) {
 func TestFlagsThatLiveLacks(t *testing.T) {
 	t.Parallel()
 	for _, links := range []bool{true, false} {
-		from, tree := flaggedTree(t)
+		from, flagged := flaggedTree(t)
 		if !links {
-			for i := range tree.Entries {
-				tree.Entries[i].ClearStamp()
+			for i := range flagged.Entries {
+				flagged.Entries[i].ClearStamp()
 			}
 		}
 		base, err := dirfd.Open(from, nil)
@@ -122,15 +123,15 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = live.Clear(); live.Close() })
-		p := &populator{ctx: context.Background(), saved: tree, plain: &Tree{}, base: base, live: live}
+		p := &populator{ctx: context.Background(), saved: flagged, plain: &tree.Tree{}, base: base, live: live}
 		if err := p.run(); err != nil {
 			t.Skipf("flags that can't be set: %v", err)
 		}
-		now, err := Scan(t.Context(), live, ScanOptions{})
+		now, err := tree.Scan(t.Context(), live, tree.ScanOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c := Delta(tree, withLacks(now, p.lacks, tree)); len(c) > 0 {
+		if c := tree.Delta(flagged, withLacks(now, p.lacks, flagged)); len(c) > 0 {
 			t.Errorf("links %v: %s", links, paths(c))
 		}
 	}
@@ -140,12 +141,12 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 // else from the default, for one that was edited, and for a directory. What is new has none.
 func TestAttributesOfLiveWithoutAny(t *testing.T) {
 	t.Parallel()
-	attr := packXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
-	dir := Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
-	only, edited := Entry{Path: "d/only", Kind: dirfd.KindFile, Size: 1}, Entry{Path: "d/edited", Kind: dirfd.KindFile, Size: 1}
-	added := Entry{Path: "d/added", Kind: dirfd.KindFile, Size: 3}
-	base := &Tree{Entries: []Entry{dir, edited, only}}
-	plain := &Tree{Entries: slices.Clone(base.Entries)}
+	attr := tree.PackXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
+	dir := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
+	only, edited := tree.Entry{Path: "d/only", Kind: dirfd.KindFile, Size: 1}, tree.Entry{Path: "d/edited", Kind: dirfd.KindFile, Size: 1}
+	added := tree.Entry{Path: "d/added", Kind: dirfd.KindFile, Size: 3}
+	base := &tree.Tree{Entries: []tree.Entry{dir, edited, only}}
+	plain := &tree.Tree{Entries: slices.Clone(base.Entries)}
 	m := &Manifest{}
 	for i := range plain.Entries {
 		plain.Entries[i].Xattrs = attr
@@ -153,8 +154,8 @@ func TestAttributesOfLiveWithoutAny(t *testing.T) {
 	}
 	now := edited
 	now.Size = 2
-	scan := &Tree{Entries: []Entry{dir, added, now, only}, NoXattrs: true}
-	saved := Saved(base, plain, nil)
+	scan := &tree.Tree{Entries: []tree.Entry{dir, added, now, only}, NoXattrs: true}
+	saved := tree.Saved(base, plain, nil)
 	w := &planner{base: base, saved: saved, live: withLacks(scan, nil, saved), plain: plain, force: true, only: onlyBelow(nil),
 		old: m, class: func(string) config.Class { return config.Persist }}
 	p := w.planSave()

@@ -16,6 +16,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // What a reader of the store refuses its writer refuses first: with an error that says what, with the old
@@ -27,13 +28,13 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 	b.edit("rc.conf", "one\n")
 	b.save()
 	long := strings.Repeat("n", 200) + "/"
-	file := func(path string) Override { return Override{Entry: Entry{Path: path, Kind: dirfd.KindFile}} }
+	file := func(path string) Override { return Override{Entry: tree.Entry{Path: path, Kind: dirfd.KindFile}} }
 	for name, c := range map[string]struct {
 		change func(m *Manifest) []step
 		want   string
 	}{
 		"attributes": {func(m *Manifest) []step {
-			m.Overrides[0].Xattrs = packXattrs([]dirfd.Xattr{{Name: "user.a", Value: make([]byte, maxManifest)}})
+			m.Overrides[0].Xattrs = tree.PackXattrs([]dirfd.Xattr{{Name: "user.a", Value: make([]byte, maxManifest)}})
 			return nil
 		}, "about rc.conf"},
 		"long path": {func(m *Manifest) []step {
@@ -46,7 +47,7 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 		}, "more than 255"},
 		"the store's own": {func(m *Manifest) []step { m.Overrides = append(m.Overrides, file(".cfgd/log")); return nil }, "store's own"},
 		"twice": {func(m *Manifest) []step {
-			m.Removals = append(m.Removals, Removal{Path: "rc.conf"})
+			m.Removals = append(m.Removals, tree.Removal{Path: "rc.conf"})
 			return nil
 		}, "not sorted"},
 		"generation":    {func(m *Manifest) []step { m.Generation = 1<<40 + 1; return nil }, "out of range"},
@@ -57,7 +58,7 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 		"conflict":      {func(m *Manifest) []step { m.Conflicts = []Conflict{{Path: "rc.conf", Taken: "both"}}; return nil }, "neither mine nor theirs"},
 		"journal, path": {func(*Manifest) []step { return []step{{Do: doRm, Path: "../x"}} }, "component"},
 		"journal, size": {func(*Manifest) []step {
-			return []step{{Do: doMeta, Path: "hosts", Want: Entry{Path: "hosts", Kind: dirfd.KindDir, Link: strings.Repeat("l", maxManifest)}}}
+			return []step{{Do: doMeta, Path: "hosts", Want: tree.Entry{Path: "hosts", Kind: dirfd.KindDir, Link: strings.Repeat("l", maxManifest)}}}
 		}, "about hosts"},
 	} {
 		err := b.o.atWork(t.Context(), func(s *Store, _ *View) error {
@@ -130,7 +131,7 @@ func TestPathsTooLong(t *testing.T) {
 	b.edit("rc.conf", "one\n")
 	r, err := b.o.Save(t.Context(), SaveOptions{})
 	b.must(err)
-	if len(r.Kept) != 1 || r.Kept[0].Reason != tooDeep || b.read("jail/cfg/rc.conf") != "one\n" {
+	if len(r.Kept) != 1 || r.Kept[0].Reason != tree.TooDeep || b.read("jail/cfg/rc.conf") != "one\n" {
 		t.Errorf("kept %d", len(r.Kept))
 	}
 	v, err := b.overlay().Look(t.Context(), LookOptions{})
@@ -184,7 +185,7 @@ func TestAttributesTooLarge(t *testing.T) {
 		kept := map[string]bool{}
 		for _, k := range r.Kept {
 			kept[k.Path] = true
-			if k.Class != config.Report || !strings.HasPrefix(k.Reason, notAllXattrs) {
+			if k.Class != config.Report || !strings.HasPrefix(k.Reason, tree.NotAllXattrs) {
 				t.Errorf("%+v", k)
 			}
 		}
@@ -196,7 +197,7 @@ func TestAttributesTooLarge(t *testing.T) {
 				t.Errorf("unsaved: %s %s", c.What.Letter(), c.Path)
 			}
 		}
-		if st, err := os.Stat(b.path("jail/cfg/.cfgd/manifest")); err != nil || st.Size() > 2*maxTreeXattrs {
+		if st, err := os.Stat(b.path("jail/cfg/.cfgd/manifest")); err != nil || st.Size() > 2*tree.MaxXattrs {
 			t.Errorf("%v, %v", st, err)
 		}
 	}
@@ -232,7 +233,7 @@ func TestRescueOfLargeAttributes(t *testing.T) {
 	if err != nil || n != 2 {
 		t.Fatalf("%d, %v", n, err)
 	}
-	if !strings.Contains(archive.String(), "hosts "+notAllXattrs) {
+	if !strings.Contains(archive.String(), "hosts "+tree.NotAllXattrs) {
 		t.Error("what is left out is not listed")
 	}
 	b.restart()
@@ -251,7 +252,7 @@ func TestRecordsFit(t *testing.T) {
 		for i := range 40 {
 			x = append(x, dirfd.Xattr{Name: fmt.Sprintf("user.%02d%s", i, strings.Repeat("=", 250)), Value: make([]byte, size)})
 		}
-		e := Entry{Path: strings.Repeat("p/", 1000) + "x", Kind: dirfd.KindSymlink, Link: strings.Repeat("l", 4000), Xattrs: packXattrs(x)}
+		e := tree.Entry{Path: strings.Repeat("p/", 1000) + "x", Kind: dirfd.KindSymlink, Link: strings.Repeat("l", 4000), Xattrs: tree.PackXattrs(x)}
 		h, over, err := tarHeader(&e, 0, true)
 		if err != nil || (size > 1) != (len(over) > 0) {
 			t.Fatalf("%d: %q, %v", size, over, err)
@@ -359,8 +360,8 @@ func TestUnrescueLeavesTopNames(t *testing.T) {
 	b := newBox(t, etc)
 	b.populate()
 	var members []member
-	for name := range topNames {
-		if name != metaName {
+	for name := range tree.TopNames {
+		if name != tree.MetaName {
 			members = append(members, member{name + "/x", tar.TypeReg, "x", nil})
 		}
 	}
@@ -440,7 +441,7 @@ func TestUnrescueNeedsRoom(t *testing.T) {
 	t.Parallel()
 	r := &restorer{}
 	for i := range 3 {
-		r.changes = append(r.changes, Change{Path: fmt.Sprint(i), What: Added, New: &Entry{Kind: dirfd.KindFile, Size: 1 << 60}})
+		r.changes = append(r.changes, tree.Change{Path: fmt.Sprint(i), What: tree.Added, New: &tree.Entry{Kind: dirfd.KindFile, Size: 1 << 60}})
 	}
 	d, err := dirfd.Open(t.TempDir(), nil)
 	if err != nil {
@@ -451,7 +452,7 @@ func TestUnrescueNeedsRoom(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for i := range r.changes { // each takes the place of one as large
-		r.changes[i].Old, r.changes[i].What = r.changes[i].New, Type
+		r.changes[i].Old, r.changes[i].What = r.changes[i].New, tree.Type
 	}
 	if err := r.fits(d); err != nil {
 		t.Errorf("in place of as much: %v", err)

@@ -14,6 +14,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // FormatVersion is the number of the store's format that this program writes and knows.
@@ -27,10 +28,10 @@ type Manifest struct {
 	From       string // the base before, where this generation is a merge
 	Message    string
 
-	Overrides []Override // in path order
-	Removals  []Removal  // in path order
-	Conflicts []Conflict // that merges left and nobody resolved, in path order
-	Pins      []string   // paths that stay overrides even where they equal base, with all below them, in path order
+	Overrides []Override     // in path order
+	Removals  []tree.Removal // in path order
+	Conflicts []Conflict     // that merges left and nobody resolved, in path order
+	Pins      []string       // paths that stay overrides even where they equal base, with all below them, in path order
 	// Merges are the numbers of the last generations that were merges, oldest first: each, and the one before it, are kept as long as there
 	// is room, for the way back to the base before.
 	Merges []int
@@ -44,10 +45,10 @@ type Manifest struct {
 
 // Override is a path that cfg adds or replaces.
 type Override struct {
-	Entry
+	tree.Entry
 	// Default is the default that it takes into account: what it replaced in base when it was made or last merged. Nil where base had
 	// nothing there or it is not known. Where a conflict is not resolved it is still the one before.
-	Default *Entry
+	Default *tree.Entry
 }
 
 // override returns the override at path.
@@ -60,8 +61,8 @@ func (m *Manifest) override(path string) (*Override, bool) {
 }
 
 // removal returns the removal of exactly that path.
-func (m *Manifest) removal(path string) (*Removal, bool) {
-	i, ok := slices.BinarySearchFunc(m.Removals, path, func(r Removal, p string) int { return pathname.Compare(r.Path, p) })
+func (m *Manifest) removal(path string) (*tree.Removal, bool) {
+	i, ok := slices.BinarySearchFunc(m.Removals, path, func(r tree.Removal, p string) int { return pathname.Compare(r.Path, p) })
 	if !ok {
 		return nil, false
 	}
@@ -70,7 +71,7 @@ func (m *Manifest) removal(path string) (*Removal, bool) {
 
 // pinned reports whether a path, or a directory above it, is pinned.
 func (m *Manifest) pinned(path string) bool {
-	for ; len(m.Pins) > 0 && path != ""; path = parentOf(path) {
+	for ; len(m.Pins) > 0 && path != ""; path = tree.Parent(path) {
 		if _, ok := slices.BinarySearchFunc(m.Pins, path, pathname.Compare); ok {
 			return true
 		}
@@ -164,7 +165,7 @@ func (m *Manifest) Encode() ([]byte, error) {
 		}
 	}
 	h := header{Format: FormatVersion, Generation: m.Generation, Time: m.Time.UTC().Format(time.RFC3339Nano), Base: m.BaseID, From: m.From,
-		Message: m.Message, Entries: len(lines), Digest: Digest(sha256.Sum256(body.Bytes())).String()}
+		Message: m.Message, Entries: len(lines), Digest: tree.Digest(sha256.Sum256(body.Bytes())).String()}
 	h.Merges = m.Merges
 	h.Pins, h.Held = toBytes(m.Pins), toBytes(m.Held)
 	for _, path := range slices.SortedFunc(maps.Keys(m.Refused), pathname.Compare) {
@@ -209,7 +210,7 @@ func encodeLine(w *bytes.Buffer, v any) error {
 	return enc.Encode(v)
 }
 
-func defaultLine(e *Entry) *line {
+func defaultLine(e *tree.Entry) *line {
 	if e == nil {
 		return nil
 	}
@@ -218,7 +219,7 @@ func defaultLine(e *Entry) *line {
 	return l
 }
 
-func lineOf(e *Entry) *line {
+func lineOf(e *tree.Entry) *line {
 	return &line{JSON: pathname.FromPath(e.Path), Kind: e.Kind.String(), Mode: fmt.Sprintf("%04o", e.Mode), UID: e.UID, GID: e.GID,
 		Flags: e.Flags, Size: e.Size, MTime: formatNanos(e.MTime), Digest: e.Digest.String(), Link: []byte(e.Link), Xattrs: e.Xattrs}
 }
@@ -267,7 +268,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	if err != nil {
 		return nil, manifestError(1, err)
 	}
-	if got := Digest(sha256.Sum256(b[min(len(sc.Bytes())+1, len(b)):])); got.String() != h.Digest {
+	if got := tree.Digest(sha256.Sum256(b[min(len(sc.Bytes())+1, len(b)):])); got.String() != h.Digest {
 		return nil, manifestError(1, errors.New("the lines do not have the digest that the header gives: torn or changed by hand"))
 	}
 	n := 1
@@ -294,7 +295,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 		return nil, manifestError(1, fmt.Errorf("%d lines follow where the header says %d", n-1, h.Entries))
 	}
 	slices.SortFunc(m.Overrides, func(a, b Override) int { return pathname.Compare(a.Path, b.Path) })
-	slices.SortFunc(m.Removals, func(a, b Removal) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortFunc(m.Removals, func(a, b tree.Removal) int { return pathname.Compare(a.Path, b.Path) })
 	slices.SortFunc(m.Conflicts, func(a, b Conflict) int { return pathname.Compare(a.Path, b.Path) })
 	return m, nil
 }
@@ -369,7 +370,7 @@ func (m *Manifest) addLine(l *line) error {
 	if err := pathname.Valid(path); err != nil {
 		return err
 	}
-	var def *Entry
+	var def *tree.Entry
 	if l.Default != nil {
 		if def, err = l.Default.entry(path); err != nil {
 			return fmt.Errorf("default: %w", err)
@@ -387,7 +388,7 @@ func (m *Manifest) addLine(l *line) error {
 		if err != nil {
 			return err
 		}
-		m.Removals = append(m.Removals, Removal{path, t, def})
+		m.Removals = append(m.Removals, tree.Removal{Path: path, MTime: t, Default: def})
 	case typeConflict:
 		if l.Conflict == nil {
 			return errors.New("a conflict that tells nothing")
@@ -406,8 +407,8 @@ func (m *Manifest) addLine(l *line) error {
 }
 
 // entry checks and converts a line.
-func (l *line) entry(path string) (*Entry, error) {
-	e := &Entry{Path: path, Kind: dirfd.ParseKind(l.Kind), UID: l.UID, GID: l.GID, Flags: l.Flags, Size: l.Size, Link: string(l.Link), Xattrs: l.Xattrs}
+func (l *line) entry(path string) (*tree.Entry, error) {
+	e := &tree.Entry{Path: path, Kind: dirfd.ParseKind(l.Kind), UID: l.UID, GID: l.GID, Flags: l.Flags, Size: l.Size, Link: string(l.Link), Xattrs: l.Xattrs}
 	mode, err := strconv.ParseUint(l.Mode, 8, 32)
 	if err != nil || mode > 0o7777 {
 		return nil, fmt.Errorf("mode %q: not four octal digits", l.Mode)
@@ -422,13 +423,13 @@ func (l *line) entry(path string) (*Entry, error) {
 	if e.MTime, err = parseNanos(l.MTime); err != nil {
 		return nil, err
 	}
-	if e.Digest, err = ParseDigest(l.Digest); err != nil {
+	if e.Digest, err = tree.ParseDigest(l.Digest); err != nil {
 		return nil, err
 	}
-	if !privileged {
-		e.UID, e.GID = ownIDs()
+	if !tree.Privileged {
+		e.UID, e.GID = tree.OwnIDs()
 	}
-	_, err = unpackXattrs(e.Xattrs)
+	_, err = tree.UnpackXattrs(e.Xattrs)
 	return e, err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // upgrade stops the jail, gives it another base and starts it.
@@ -177,7 +178,7 @@ func (b *box) tree(dir string) string {
 	b.must(err)
 	var s strings.Builder
 	for _, e := range v.Plain.Entries {
-		fmt.Fprintf(&s, "%s %s %o %d %d %s %s\n", e.Path, e.Kind, e.Mode, e.Size, e.MTime*isFile(&e), e.Digest, e.Link)
+		fmt.Fprintf(&s, "%s %s %o %d %d %s %s\n", e.Path, e.Kind, e.Mode, e.Size, fileTime(&e), e.Digest, e.Link)
 	}
 	return s.String()
 }
@@ -579,4 +580,12 @@ func TestLostSideOfAConflict(t *testing.T) {
 	if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, Choice{}); err != nil {
 		t.Errorf("edited: %v", err)
 	}
+}
+
+// fileTime is the time of a file; that of a directory moves with what is in it.
+func fileTime(e *tree.Entry) int64 {
+	if e.Kind == dirfd.KindFile {
+		return e.MTime
+	}
+	return 0
 }

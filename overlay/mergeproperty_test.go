@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // newRelease makes base2 of base by random edits, as a release that changes anything.
@@ -123,25 +124,25 @@ func TestRandomDowngrades(t *testing.T) {
 }
 
 // stopped saves all and returns what live is then.
-func (m *machine) stopped() *Tree {
+func (m *machine) stopped() *tree.Tree {
 	if _, err := m.o.Save(m.Context(), SaveOptions{Force: true}); err != nil {
 		m.Fatal(err)
 	}
 	return m.look().Live
 }
 
-func (m *machine) compareFour(first, upgraded, edited, last, newer *Tree) {
+func (m *machine) compareFour(first, upgraded, edited, last, newer *tree.Tree) {
 	older := m.look().Base.Tree
 	all := map[string]bool{}
-	for _, t := range []*Tree{first, upgraded, edited, last} {
+	for _, t := range []*tree.Tree{first, upgraded, edited, last} {
 		for i := range t.Entries {
 			all[t.Entries[i].Path] = true
 		}
 	}
 	clash := func(p string) bool { // directories came and went around it
-		for ; p != ""; p = parentOf(p) {
+		for ; p != ""; p = tree.Parent(p) {
 			a, _ := first.Get(p)
-			for _, t := range []*Tree{upgraded, edited, last} {
+			for _, t := range []*tree.Tree{upgraded, edited, last} {
 				b, _ := t.Get(p)
 				if (a == nil) != (b == nil) || a != nil && a.Kind != b.Kind {
 					return true

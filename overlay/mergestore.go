@@ -11,6 +11,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // outdated reports whether cfg was made against another base than the store's.
@@ -106,7 +107,7 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*Merge, error) {
 		w.manifest = s.Manifest
 	}
 	mg := o.merger(ctx, s, w.manifest)
-	mg.read = func(e *Entry) ([]byte, error) { return o.savedOrLive(s, w, e) }
+	mg.read = func(e *tree.Entry) ([]byte, error) { return o.savedOrLive(s, w, e) }
 	mg.pair = s.paired(base.ID)
 	if err := mg.run(); err != nil {
 		return nil, err
@@ -118,7 +119,7 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*Merge, error) {
 // is not populated or its base is out of reach.
 type wouldSave struct {
 	manifest *Manifest
-	live     *Tree
+	live     *tree.Tree
 	base     *Base
 }
 
@@ -148,7 +149,7 @@ func (o *Overlay) wouldSave(ctx context.Context) (w wouldSave, err error) {
 }
 
 // savedOrLive reads a content that cfg holds, that live does and a save would bring there, or that is live's default.
-func (o *Overlay) savedOrLive(s *Store, w wouldSave, e *Entry) ([]byte, error) {
+func (o *Overlay) savedOrLive(s *Store, w wouldSave, e *tree.Entry) ([]byte, error) {
 	b, err := s.content(e)
 	if err == nil || e.Kind != dirfd.KindFile {
 		return b, err

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cfgd/overlay/tree"
 	"context"
 	"errors"
 	"fmt"
@@ -125,7 +126,7 @@ func TestReadOnlyCfg(t *testing.T) {
 	// A cfg without a store, read-only, is still what live is populated from.
 	b.must(b.o.Clear(context.Background()))
 	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT, "size=1m"))
-	b.must(os.RemoveAll(filepath.Join(b.path("jail/cfg"), metaName)))
+	b.must(os.RemoveAll(filepath.Join(b.path("jail/cfg"), tree.MetaName)))
 	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m"))
 	b.o = b.overlay()
 	b.populate()

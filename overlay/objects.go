@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // Objects are content by SHA-256, gzip(1)ed, so that zcat in a rescue shell reads them: .cfgd/objects/HEX.gz.
@@ -26,8 +27,8 @@ const objectSuffix = ".gz"
 var errObject = errors.New("not in the store's objects")
 
 // keepObject puts content into objects/, durably, unless it is there already.
-func (s *Store) keepObject(tmp *dirfd.Dir, d Digest, open func() (io.ReadCloser, error)) error {
-	if d == (Digest{}) || s.hasObject(d) {
+func (s *Store) keepObject(tmp *dirfd.Dir, d tree.Digest, open func() (io.ReadCloser, error)) error {
+	if d == (tree.Digest{}) || s.hasObject(d) {
 		return nil
 	}
 	r, err := open()
@@ -43,7 +44,7 @@ func (s *Store) keepObject(tmp *dirfd.Dir, d Digest, open func() (io.ReadCloser,
 }
 
 // compressTo writes content, compressed, to tmp and checks that it has the digest that it is kept under.
-func compressTo(tmp *dirfd.Dir, name string, r io.Reader, want Digest) error {
+func compressTo(tmp *dirfd.Dir, name string, r io.Reader, want tree.Digest) error {
 	f, err := tmp.Create(name)
 	if err != nil {
 		return err
@@ -54,8 +55,8 @@ func compressTo(tmp *dirfd.Dir, name string, r io.Reader, want Digest) error {
 	if _, err := io.Copy(z, io.TeeReader(r, h)); err != nil {
 		return err
 	}
-	if Digest(h.Sum(nil)) != want {
-		return errors.New(movedOn)
+	if tree.Digest(h.Sum(nil)) != want {
+		return errors.New(tree.MovedOn)
 	}
 	if err := z.Close(); err != nil {
 		return err
@@ -66,7 +67,7 @@ func compressTo(tmp *dirfd.Dir, name string, r io.Reader, want Digest) error {
 	return f.Close()
 }
 
-func (s *Store) hasObject(d Digest) bool {
+func (s *Store) hasObject(d tree.Digest) bool {
 	found := false
 	_ = s.within(objectsDir, func(o *dirfd.Dir) error {
 		st, err := o.Stat(d.String() + objectSuffix)
@@ -86,7 +87,7 @@ func (s *Store) most() int64 {
 var unpackers = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
 // object reads content of size bytes back and checks it.
-func (s *Store) object(d Digest, size int64) (b []byte, err error) {
+func (s *Store) object(d tree.Digest, size int64) (b []byte, err error) {
 	if s.meta == nil {
 		return nil, fmt.Errorf("%s: %w", d, errObject)
 	}
@@ -112,7 +113,7 @@ func (s *Store) object(d Digest, size int64) (b []byte, err error) {
 		return nil, fmt.Errorf("%s: %w", d, errObject)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w: %w", d, errObject, err)
-	case Digest(sha256.Sum256(b)) != d:
+	case tree.Digest(sha256.Sum256(b)) != d:
 		return nil, fmt.Errorf("%s: %w: its content has another digest", d, errObject)
 	}
 	return b, nil
@@ -135,7 +136,7 @@ func (s *Store) keepOld(tmp *dirfd.Dir, paths []string) error {
 
 // keepDefaults keeps the default under every override and removal, so that a merge works when the base is gone.
 func (s *Store) keepDefaults(tmp *dirfd.Dir, m *Manifest) error {
-	var defs []*Entry
+	var defs []*tree.Entry
 	for i := range m.Overrides {
 		defs = append(defs, m.Overrides[i].Default)
 	}
@@ -150,7 +151,7 @@ func (s *Store) keepDefaults(tmp *dirfd.Dir, m *Manifest) error {
 			continue // of another base: kept when it was this one's turn
 		}
 		open := func() (io.ReadCloser, error) { return s.base.file(e.Path) }
-		if err := s.keepObject(tmp, e.Digest, open); err != nil && err.Error() != movedOn {
+		if err := s.keepObject(tmp, e.Digest, open); err != nil && err.Error() != tree.MovedOn {
 			return fmt.Errorf("keep the default %s: %w", e.Path, err)
 		}
 	}
@@ -185,7 +186,7 @@ func (s *Store) generation(n int) (*Manifest, error) {
 }
 
 // content reads what an override of a generation holds: from the plain tree where it still stands, else from objects.
-func (s *Store) content(e *Entry) ([]byte, error) {
+func (s *Store) content(e *tree.Entry) ([]byte, error) {
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil
 	}
@@ -295,7 +296,7 @@ func (s *Store) collect() error {
 		}
 		for _, name := range names {
 			hex, ok := strings.CutSuffix(name, objectSuffix)
-			if dg, err := ParseDigest(hex); ok && err == nil && used[dg] {
+			if dg, err := tree.ParseDigest(hex); ok && err == nil && used[dg] {
 				continue
 			}
 			if err := d.RemoveAll(name); err != nil {
@@ -306,8 +307,8 @@ func (s *Store) collect() error {
 	})
 }
 
-func (s *Store) usedObjects() (map[Digest]bool, error) {
-	used := map[Digest]bool{}
+func (s *Store) usedObjects() (map[tree.Digest]bool, error) {
+	used := map[tree.Digest]bool{}
 	mark := func(m *Manifest) {
 		for _, e := range m.refers() {
 			used[e.Digest] = true
@@ -330,8 +331,8 @@ func (s *Store) usedObjects() (map[Digest]bool, error) {
 }
 
 // refers lists every entry whose content a generation needs: overrides, the defaults under them, both sides of conflicts.
-func (m *Manifest) refers() []*Entry {
-	var all []*Entry
+func (m *Manifest) refers() []*tree.Entry {
+	var all []*tree.Entry
 	for i := range m.Overrides {
 		all = append(all, &m.Overrides[i].Entry, m.Overrides[i].Default)
 	}
@@ -341,7 +342,7 @@ func (m *Manifest) refers() []*Entry {
 	for i := range m.Conflicts {
 		all = append(all, m.Conflicts[i].entries()...)
 	}
-	return slices.DeleteFunc(all, func(e *Entry) bool { return e == nil })
+	return slices.DeleteFunc(all, func(e *tree.Entry) bool { return e == nil })
 }
 
 // readerOf makes content that is in memory a reader to close.

@@ -14,6 +14,7 @@ import (
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 	"cfgd/merge"
+	"cfgd/overlay/tree"
 )
 
 // Verdict is what a merge comes to for one override or removal, in the words of --json.
@@ -37,7 +38,7 @@ type Outcome struct {
 	Notes   []string // what a reader should know of it, without a secret; for what nobody needs to hear of there are none
 
 	override *Override // what cfg holds afterwards, nil where nothing
-	removal  *Removal
+	removal  *tree.Removal
 	conflict *Conflict
 }
 
@@ -57,7 +58,7 @@ type Merge struct {
 	Commands   []string // what runs for it: programs that make databases of merged files
 
 	next  *Manifest
-	fresh map[Digest][]byte // contents that it made
+	fresh map[tree.Digest][]byte // contents that it made
 }
 
 // Conflicts counts the outcomes that are conflicts.
@@ -102,7 +103,7 @@ type merger struct {
 	old    *Manifest
 	policy config.OnConflict
 	class  func(path string) config.Class
-	read   func(e *Entry) ([]byte, error) // what cfg or an earlier generation holds, by path and digest
+	read   func(e *tree.Entry) ([]byte, error) // what cfg or an earlier generation holds, by path and digest
 	tools  MergeTools
 	texts  *sync.Map // of Bases
 	xattrs bool
@@ -118,7 +119,7 @@ type merger struct {
 
 // run computes the outcome of every override and removal, and the manifest that they make.
 func (w *merger) run() error {
-	w.out = &Merge{From: w.old.BaseID, To: w.base.ID, Generation: w.old.Generation, fresh: map[Digest][]byte{}}
+	w.out = &Merge{From: w.old.BaseID, To: w.base.ID, Generation: w.old.Generation, fresh: map[tree.Digest][]byte{}}
 	if w.pair != nil {
 		w.out.Paired = w.pair.then.Generation
 	}
@@ -210,14 +211,14 @@ func (w *merger) outcome(path string) (*Outcome, error) {
 }
 
 // removal decides about a path that cfg takes out of base.
-func (w *merger) removal(r *Removal, theirs *Entry) *Outcome {
+func (w *merger) removal(r *tree.Removal, theirs *tree.Entry) *Outcome {
 	u := &Outcome{Path: r.Path, Verdict: VerdictKept, removal: r}
 	switch {
 	case theirs == nil:
 		u.Verdict, u.removal = VerdictEqual, nil
 		u.note("the default went as well")
 	case r.Default == nil || !w.same(r.Default, theirs):
-		u.Verdict, u.removal = VerdictRemoved, &Removal{r.Path, r.MTime, theirs}
+		u.Verdict, u.removal = VerdictRemoved, &tree.Removal{Path: r.Path, MTime: r.MTime, Default: theirs}
 		u.note("the default changed; it stays removed")
 	}
 	return u
@@ -251,7 +252,7 @@ func (w *merger) three(path string, s sides, as *Override, policy config.OnConfl
 }
 
 // equal releases an override that is what the default is by now, unless it is pinned.
-func (w *merger) equal(u *Outcome, mine, theirs *Entry) {
+func (w *merger) equal(u *Outcome, mine, theirs *tree.Entry) {
 	u.Verdict, u.override = VerdictEqual, nil
 	if w.old.pinned(u.Path) {
 		u.override = &Override{*mine, theirs}
@@ -308,11 +309,11 @@ func (w *merger) conflict(path string, s sides, b *blend, policy config.OnConfli
 }
 
 // made is a file of new content with another's metadata.
-func (w *merger) made(path string, content []byte, like *Entry) Entry {
+func (w *merger) made(path string, content []byte, like *tree.Entry) tree.Entry {
 	e := *like
 	e.Path, e.Kind, e.Link, e.Unread = path, dirfd.KindFile, "", ""
 	e.ClearStamp()
-	e.Size, e.Digest, e.MTime = int64(len(content)), sumOf(content), w.now.UnixNano()
+	e.Size, e.Digest, e.MTime = int64(len(content)), tree.SumOf(content), w.now.UnixNano()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.out.fresh[e.Digest] = content
@@ -322,7 +323,7 @@ func (w *merger) made(path string, content []byte, like *Entry) Entry {
 // holds reports whether overrides lie below a directory.
 func (w *merger) holds(dir string) bool {
 	for i := range w.old.Overrides {
-		if p := w.old.Overrides[i].Path; p != dir && within(p, dir) {
+		if p := w.old.Overrides[i].Path; p != dir && tree.Within(p, dir) {
 			return true
 		}
 	}
@@ -330,7 +331,7 @@ func (w *merger) holds(dir string) bool {
 }
 
 // same compares two versions in all but time. Attributes count for files: of other defaults they were not read.
-func (w *merger) same(a, b *Entry) bool {
+func (w *merger) same(a, b *tree.Entry) bool {
 	return same(a, b, w.xattrs && a.Kind == dirfd.KindFile && b.Kind == dirfd.KindFile)
 }
 
@@ -345,7 +346,7 @@ func (w *merger) ways() {
 		if u.override == nil {
 			continue
 		}
-		for p := parentOf(u.Path); p != "" && !seen[p]; p = parentOf(p) {
+		for p := tree.Parent(u.Path); p != "" && !seen[p]; p = tree.Parent(p) {
 			seen[p] = true
 			if e, ok := w.base.Tree.Get(p); ok && e.Kind != dirfd.KindDir && !e.Kind.Special() {
 				w.out.Outcomes = append(w.out.Outcomes, w.inTheWay(p, e))
@@ -356,8 +357,8 @@ func (w *merger) ways() {
 }
 
 // inTheWay is the conflict of a directory of cfg with a default that is none. What is below the directory has no other place.
-func (w *merger) inTheWay(path string, theirs *Entry) Outcome {
-	dir := Entry{Path: path, Kind: dirfd.KindDir, Mode: usualDir, UID: theirs.UID, GID: theirs.GID, MTime: w.now.UnixNano()}
+func (w *merger) inTheWay(path string, theirs *tree.Entry) Outcome {
+	dir := tree.Entry{Path: path, Kind: dirfd.KindDir, Mode: usualDir, UID: theirs.UID, GID: theirs.GID, MTime: w.now.UnixNano()}
 	t, err := w.base.entry(path)
 	if err != nil || t == nil {
 		t = theirs
@@ -387,12 +388,12 @@ func (w *merger) manifest() {
 			m.Conflicts = append(m.Conflicts, *u.conflict)
 		}
 	}
-	m.Removals = compactRemovals(m.Removals)
+	m.Removals = tree.CompactRemovals(m.Removals)
 	w.out.next = m
 }
 
 // content opens what the merge made, or what cfg, an earlier generation or base holds.
-func (w *merger) content(e *Entry) ([]byte, error) {
+func (w *merger) content(e *tree.Entry) ([]byte, error) {
 	w.mu.Lock()
 	b, ok := w.out.fresh[e.Digest]
 	w.mu.Unlock()
@@ -410,7 +411,7 @@ func (w *merger) content(e *Entry) ([]byte, error) {
 }
 
 // open is content for those who read.
-func (w *merger) open(e *Entry) (io.ReadCloser, error) {
+func (w *merger) open(e *tree.Entry) (io.ReadCloser, error) {
 	b, err := w.content(e)
 	return readerOf(b), err
 }

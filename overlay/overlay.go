@@ -11,6 +11,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // Overlay is a target's three trees, opened when they are needed and closed at once after: between two calls no
@@ -43,7 +44,7 @@ type Overlay struct {
 	path   func(string) string // puts --root before a path of the model
 	mounts bool                // fstab mounts cfg, and does it here: with --root nothing is mounted
 
-	live  *Tree
+	live  *tree.Tree
 	marks map[string]bool // NanoBSD's, as they were when live was scanned
 	store *Store          // the last opening, for its scan and manifest
 	left  *left           // where cfg is mounted on demand
@@ -140,7 +141,7 @@ func (o *Overlay) openCfgAt() (*dirfd.Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cfg: %w", err)
 	}
-	if st, err := d.Stat(metaName); err != nil || st.Kind != dirfd.KindDir {
+	if st, err := d.Stat(tree.MetaName); err != nil || st.Kind != dirfd.KindDir {
 		d.Close()
 		return nil, fmt.Errorf("cfg: %s: %w", o.CfgAt, ErrNoStore)
 	}
@@ -257,13 +258,13 @@ type LookOptions struct {
 type View struct {
 	Time    time.Time // when the look began: what was saved by then is in the trees
 	Base    *Base
-	Live    *Tree // nil while live is not populated
-	Plain   *Tree
+	Live    *tree.Tree // nil while live is not populated
+	Plain   *tree.Tree
 	Current *Manifest
 
-	Local   []Change // live against base; against the saved tree's base while live is not populated
-	Unsaved []Change // live against the saved tree
-	Stored  []Change // the saved tree against base
+	Local   []tree.Change // live against base; against the saved tree's base while live is not populated
+	Unsaved []tree.Change // live against the saved tree
+	Stored  []tree.Change // the saved tree against base
 
 	// NotPopulated says why there is no live tree, nil where there is one.
 	NotPopulated error
@@ -281,11 +282,11 @@ type View struct {
 func (v *View) Class(path string) config.Class { return v.class(path) }
 
 // SavedTree makes the saved tree: what the next start will produce.
-func (v *View) SavedTree() *Tree {
+func (v *View) SavedTree() *tree.Tree {
 	if v.compared.plain == v.Plain && v.compared.manifest == v.Current {
 		return v.compared.saved()
 	}
-	return Saved(v.Base.Tree, v.plain(), v.Current.Removals)
+	return tree.Saved(v.Base.Tree, v.plain(), v.Current.Removals)
 }
 
 // Unmerged is the base that cfg was made against, where that is another than live's and the two were not merged; else "".
@@ -340,7 +341,7 @@ func (o *Overlay) view(ctx context.Context, base *Base, s *Store, lo LookOptions
 }
 
 // plain is the plain tree with what only the manifest can hold: immutable flags, attributes.
-func (v *View) plain() *Tree {
+func (v *View) plain() *tree.Tree {
 	if v.compared.plain == v.Plain && v.compared.manifest == v.Current {
 		return v.compared.dressed
 	}
@@ -349,10 +350,10 @@ func (v *View) plain() *Tree {
 
 // dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of
 // base's, and the attributes that cfg's filesystem can't hold.
-func dressed(base, plain *Tree, m *Manifest) *Tree {
+func dressed(base, plain *tree.Tree, m *Manifest) *tree.Tree {
 	t := *plain
 	t.NoXattrs = false // the manifest has them
-	t.Entries = append([]Entry(nil), plain.Entries...)
+	t.Entries = append([]tree.Entry(nil), plain.Entries...)
 	for i := range t.Entries {
 		e := &t.Entries[i]
 		if o, ok := m.override(e.Path); ok {
@@ -393,7 +394,7 @@ func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo Loo
 	if err != nil {
 		return err
 	}
-	t, err := Scan(ctx, live, ScanOptions{Prev: o.live, Dirty: lo.Dirty, Rehash: lo.Rehash, StillXattrs: space.StillXattrs, MaxFile: o.Target.MaxFile,
+	t, err := tree.Scan(ctx, live, tree.ScanOptions{Prev: o.live, Dirty: lo.Dirty, Rehash: lo.Rehash, StillXattrs: space.StillXattrs, MaxFile: o.Target.MaxFile,
 		Names: v.Base.Tree, Now: o.Now, Ignore: o.ignored(v.class)})
 	if err != nil {
 		return fmt.Errorf("scan live: %w", err)
@@ -412,5 +413,5 @@ func (o *Overlay) ignored(class func(string) config.Class) func(string, dirfd.Ki
 }
 
 func absent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || notSame(err)
+	return errors.Is(err, fs.ErrNotExist) || tree.NotSame(err)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 func TestPopulateThenScanFindsNothing(t *testing.T) {
@@ -182,19 +183,19 @@ func TestLiveStandsOnTheBaseItWasPopulatedFrom(t *testing.T) {
 func TestPartialScanBelievesNoStampOfWhatItDidNotList(t *testing.T) {
 	b := newBox(t, etc)
 	later := func() time.Time { return time.Now().Add(time.Hour) } // nothing is fresh
-	scan := func(prev *Tree, dirty ...string) *Tree {
+	scan := func(prev *tree.Tree, dirty ...string) *tree.Tree {
 		b.Helper()
 		d, err := dirfd.Open(b.path("base"), nil)
 		b.must(err)
 		defer d.Close()
-		o := ScanOptions{Prev: prev, Now: later}
+		o := tree.ScanOptions{Prev: prev, Now: later}
 		for _, p := range dirty {
 			if o.Dirty == nil {
 				o.Dirty = map[string]bool{}
 			}
 			o.Dirty[p] = true
 		}
-		tree, err := Scan(context.Background(), d, o)
+		tree, err := tree.Scan(context.Background(), d, o)
 		b.must(err)
 		return tree
 	}

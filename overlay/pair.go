@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"cfgd/config"
+	"cfgd/overlay/tree"
 )
 
 // pair is cfg as it was when it last stood on the base that it returns to: what belongs to that base comes back, with what was
@@ -62,7 +63,7 @@ func (m *Manifest) wayBack(n int) bool {
 // state is what a generation has of a path: an override, a removal, or nothing, which is the default.
 type state struct {
 	override *Override
-	removal  *Removal
+	removal  *tree.Removal
 }
 
 func (m *Manifest) state(path string) state {
@@ -97,7 +98,7 @@ func (p *pair) mergedAway(path string, until *Manifest) bool {
 }
 
 // paired decides about a path of a base that cfg was on before.
-func (w *merger) paired(path string, def *Entry) (*Outcome, error) {
+func (w *merger) paired(path string, def *tree.Entry) (*Outcome, error) {
 	then, left, now := w.pair.then.state(path), w.pair.left.state(path), w.old.state(path)
 	switch {
 	case w.sameState(now, left), now.isDefault() && w.pair.mergedAway(path, w.old):
@@ -108,7 +109,7 @@ func (w *merger) paired(path string, def *Entry) (*Outcome, error) {
 		if def == nil {
 			return nil, nil
 		}
-		u := &Outcome{Path: path, Verdict: VerdictRemoved, removal: &Removal{path, now.removal.MTime, def}}
+		u := &Outcome{Path: path, Verdict: VerdictRemoved, removal: &tree.Removal{Path: path, MTime: now.removal.MTime, Default: def}}
 		u.note("removed since; it stays removed")
 		return u, nil
 	}
@@ -149,7 +150,7 @@ func (w *merger) released(path string, then state) *Outcome {
 }
 
 // since merges what was changed since the base was left with what belongs to it.
-func (w *merger) since(path string, def *Entry, then, left, now state) (*Outcome, error) {
+func (w *merger) since(path string, def *tree.Entry, then, left, now state) (*Outcome, error) {
 	old, theirs := now.override.Default, def
 	if left.override != nil {
 		old = &left.override.Entry
@@ -181,6 +182,6 @@ func (w *merger) since(path string, def *Entry, then, left, now state) (*Outcome
 	return u, nil
 }
 
-func (w *merger) isThen(e, theirs *Entry) bool {
+func (w *merger) isThen(e, theirs *tree.Entry) bool {
 	return e != nil && theirs != nil && w.same(e, theirs)
 }

@@ -6,17 +6,18 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // Plan is what a save would do: a value, computed without side effects.
 type Plan struct {
-	Changes []Change // what becomes saved: live against the saved tree
-	Drops   []string // overrides that go: released, or deleted in live
-	Times   []string // overrides of which the time alone moved
+	Changes []tree.Change // what becomes saved: live against the saved tree
+	Drops   []string      // overrides that go: released, or deleted in live
+	Times   []string      // overrides of which the time alone moved
 
 	Next *Manifest
 
-	puts  []Entry // entries of live to copy into cfg
+	puts  []tree.Entry // entries of live to copy into cfg
 	old   []string
 	steps []step // all but puts, which are known when they are staged: see assemble
 }
@@ -35,7 +36,7 @@ type Kept struct {
 
 // planner computes a plan. It walks all paths that base, live or cfg have, in order.
 type planner struct {
-	base, saved, live, plain *Tree
+	base, saved, live, plain *tree.Tree
 	old                      *Manifest
 	class                    func(path string) config.Class
 	only                     func(path string) bool // paths that this save is about
@@ -43,16 +44,16 @@ type planner struct {
 	force                    bool
 	times                    bool
 	// taken is what live had of a held path before cfg was changed by hand, nil for nothing; false where that is not known.
-	taken func(path string) (*Entry, bool)
+	taken func(path string) (*tree.Entry, bool)
 
 	plan     *Plan
 	kept     []Kept
 	conflict []string
 	pending  []string // changed in cfg by hand alone
 	xattrs   bool
-	want     map[string]*Entry // what cfg is to hold, by path: entries of live or of plain
-	left     map[string]bool   // paths of which the store keeps what it has, whatever live has
-	removed  []Removal
+	want     map[string]*tree.Entry // what cfg is to hold, by path: entries of live or of plain
+	left     map[string]bool        // paths of which the store keeps what it has, whatever live has
+	removed  []tree.Removal
 	gone     string // a removal that covers what is below it
 	covered  bool
 }
@@ -60,7 +61,7 @@ type planner struct {
 // planSave computes what a save does.
 func (w *planner) planSave() *Plan {
 	w.plan = &Plan{}
-	w.want, w.left = map[string]*Entry{}, map[string]bool{}
+	w.want, w.left = map[string]*tree.Entry{}, map[string]bool{}
 	w.xattrs = !w.base.NoXattrs && !w.live.NoXattrs
 	walkThree(w.base, w.saved, w.live, w.path)
 	w.finish(w.saved)
@@ -68,11 +69,11 @@ func (w *planner) planSave() *Plan {
 }
 
 // walkThree calls f for each path that any of three trees has.
-func walkThree(base, saved, live *Tree, f func(path string, base, saved, live *Entry)) {
+func walkThree(base, saved, live *tree.Tree, f func(path string, base, saved, live *tree.Entry)) {
 	i, j, k := 0, 0, 0
 	for {
 		path, some := "", false
-		for _, e := range []*Entry{at(base, i), at(saved, j), at(live, k)} {
+		for _, e := range []*tree.Entry{at(base, i), at(saved, j), at(live, k)} {
 			if e != nil && (!some || pathname.Compare(e.Path, path) < 0) {
 				path, some = e.Path, true
 			}
@@ -86,21 +87,21 @@ func walkThree(base, saved, live *Tree, f func(path string, base, saved, live *E
 	}
 }
 
-func at(t *Tree, i int) *Entry {
+func at(t *tree.Tree, i int) *tree.Entry {
 	if i < len(t.Entries) {
 		return &t.Entries[i]
 	}
 	return nil
 }
 
-func match(e *Entry, path string) *Entry {
+func match(e *tree.Entry, path string) *tree.Entry {
 	if e != nil && e.Path == path {
 		return e
 	}
 	return nil
 }
 
-func one(e *Entry) int {
+func one(e *tree.Entry) int {
 	if e == nil {
 		return 0
 	}
@@ -108,7 +109,7 @@ func one(e *Entry) int {
 }
 
 // path decides about one path: keep what the store has of it, or make the store follow live.
-func (w *planner) path(path string, base, saved, live *Entry) {
+func (w *planner) path(path string, base, saved, live *tree.Entry) {
 	if base != nil && base.Kind.Special() {
 		base = nil
 	}
@@ -139,7 +140,7 @@ func (w *planner) path(path string, base, saved, live *Entry) {
 }
 
 // untouched reports whether a path that is no directory is everywhere as base has it, and cfg knows nothing of it.
-func (w *planner) untouched(path string, base, saved, live *Entry) bool {
+func (w *planner) untouched(path string, base, saved, live *tree.Entry) bool {
 	if base == nil || saved == nil || live == nil || live.Kind == dirfd.KindDir || !same(base, live, w.xattrs) || !same(base, saved, w.xattrs) {
 		return false
 	}
@@ -147,32 +148,32 @@ func (w *planner) untouched(path string, base, saved, live *Entry) bool {
 }
 
 // compare2 is compare for entries of which either may be nil.
-func compare2(a, b *Entry, xattrs bool) (Change, bool) {
+func compare2(a, b *tree.Entry, xattrs bool) (tree.Change, bool) {
 	if a == nil && b == nil {
-		return Change{}, false
+		return tree.Change{}, false
 	}
-	return compare(a, b, xattrs)
+	return tree.CompareEntries(a, b, xattrs)
 }
 
-func differ(a, b *Entry, xattrs bool) bool {
+func differ(a, b *tree.Entry, xattrs bool) bool {
 	_, d := compare2(a, b, xattrs)
 	return d
 }
 
-func same(a, b *Entry, xattrs bool) bool { return a.sameContent(b) && a.sameMeta(b, xattrs) }
+func same(a, b *tree.Entry, xattrs bool) bool { return a.SameContent(b) && a.SameMeta(b, xattrs) }
 
 // unsaved says why a save leaves a path alone, "" where it does not; the class is "" where that is nothing to tell.
-func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class) {
+func (w *planner) unsaved(path string, saved, live *tree.Entry) (string, config.Class) {
 	switch class := w.class(path); {
 	case class == config.Volatile || class == config.Ignore:
 		return string(class), ""
 	case !w.only(path):
 		return "not asked for", ""
-	case w.live.skipped(path) != "":
+	case w.live.WhySkipped(path) != "":
 		if live != nil && live.Unread == "" {
-			return w.live.skipped(path), config.Report
+			return w.live.WhySkipped(path), config.Report
 		}
-		return w.live.skipped(path), class
+		return w.live.WhySkipped(path), class
 	case !differ(saved, live, w.xattrs):
 		return "", ""
 	case class == config.Report:
@@ -180,8 +181,8 @@ func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class
 	case live != nil && live.Kind.Special():
 		return "a " + live.Kind.String() + " cannot be saved", config.Report
 	case w.exclude[path]:
-		return movedOn, ""
-	case live != nil && live.Unread == tooLarge:
+		return tree.MovedOn, ""
+	case live != nil && live.Unread == tree.TooLarge:
 		return live.Unread, config.Report
 	case live != nil && live.Unread != "":
 		return live.Unread, class
@@ -198,7 +199,7 @@ func (w *planner) unsaved(path string, saved, live *Entry) (string, config.Class
 
 // keepUnlisted names what is not wholly saved because not all of its attributes could be read. Those that are too
 // large to be saved are left out by design, as a file larger than max_file is.
-func (w *planner) keepUnlisted(live *Tree) {
+func (w *planner) keepUnlisted(live *tree.Tree) {
 	for i := range live.Entries {
 		e := &live.Entries[i]
 		class := config.Class("")
@@ -215,31 +216,31 @@ func (w *planner) keepUnlisted(live *Tree) {
 }
 
 // keep carries over what the store has of a path, as far as live still has a directory for it.
-func (w *planner) keep(path string, base, live *Entry) {
+func (w *planner) keep(path string, base, live *tree.Entry) {
 	if r, ok := w.old.removal(path); ok {
 		w.removed = append(w.removed, *r)
 		return
 	}
-	if e, ok := w.plain.Get(path); ok && (e.Kind != dirfd.KindDir || base == nil || !e.sameMeta(base, w.xattrs)) {
+	if e, ok := w.plain.Get(path); ok && (e.Kind != dirfd.KindDir || base == nil || !e.SameMeta(base, w.xattrs)) {
 		w.want[path] = e
 	}
 }
 
 // remove notes a removal, unless one of a directory above covers it.
-func (w *planner) remove(path string, base *Entry) {
-	if w.covered && within(path, w.gone) {
+func (w *planner) remove(path string, base *tree.Entry) {
+	if w.covered && tree.Within(path, w.gone) {
 		return
 	}
-	r := Removal{Path: path, Default: base}
+	r := tree.Removal{Path: path, Default: base}
 	if old, ok := w.old.removal(path); ok {
 		r = *old
 		if r.Default == nil {
 			r.Default = base
 		}
 	}
-	if p, ok := w.live.Get(parentOf(path)); ok {
+	if p, ok := w.live.Get(tree.Parent(path)); ok {
 		r.MTime = p.MTime
-	} else if parentOf(path) == "" {
+	} else if tree.Parent(path) == "" {
 		r.MTime = w.live.Root.MTime
 	}
 	w.removed = append(w.removed, r)
@@ -249,7 +250,7 @@ func (w *planner) remove(path string, base *Entry) {
 }
 
 // finish turns what cfg is to hold into a manifest and steps.
-func (w *planner) finish(saved *Tree) {
+func (w *planner) finish(saved *tree.Tree) {
 	w.consistent()
 	w.around()
 	w.manifest()
@@ -266,7 +267,7 @@ func (w *planner) finish(saved *Tree) {
 // consistent drops what cannot stand: what lies below a removal or below something that is no directory.
 func (w *planner) consistent() {
 	for path := range w.want {
-		for p := parentOf(path); p != ""; p = parentOf(p) {
+		for p := tree.Parent(path); p != ""; p = tree.Parent(p) {
 			up, kept := w.want[p]
 			if kept && up.Kind != dirfd.KindDir || !kept && !w.dirInLive(p) {
 				delete(w.want, path)
@@ -274,10 +275,10 @@ func (w *planner) consistent() {
 			}
 		}
 	}
-	w.removed = slices.DeleteFunc(w.removed, func(r Removal) bool { _, ok := w.want[r.Path]; return ok })
-	w.removed = compactRemovals(w.removed)
-	w.removed = slices.DeleteFunc(w.removed, func(r Removal) bool {
-		for p := parentOf(r.Path); p != ""; p = parentOf(p) {
+	w.removed = slices.DeleteFunc(w.removed, func(r tree.Removal) bool { _, ok := w.want[r.Path]; return ok })
+	w.removed = tree.CompactRemovals(w.removed)
+	w.removed = slices.DeleteFunc(w.removed, func(r tree.Removal) bool {
+		for p := tree.Parent(r.Path); p != ""; p = tree.Parent(p) {
 			if e, ok := w.want[p]; ok && e.Kind != dirfd.KindDir {
 				return true
 			}
@@ -291,7 +292,7 @@ func (w *planner) consistent() {
 func (w *planner) around() {
 	for path, d := range w.needed() {
 		b, ok := w.base.Get(path)
-		if w.want[path] == nil && (!ok || b.Kind != dirfd.KindDir || !b.sameMeta(d, w.xattrs)) {
+		if w.want[path] == nil && (!ok || b.Kind != dirfd.KindDir || !b.SameMeta(d, w.xattrs)) {
 			w.want[path] = d
 		}
 	}
@@ -339,13 +340,13 @@ func (w *planner) manifest() {
 }
 
 // needed are the directories that cfg must have, and the metadata that they must bear.
-func (w *planner) needed() map[string]*Entry {
-	dirs := map[string]*Entry{}
+func (w *planner) needed() map[string]*tree.Entry {
+	dirs := map[string]*tree.Entry{}
 	for path, e := range w.want {
 		if e.Kind == dirfd.KindDir {
 			dirs[path] = e
 		}
-		for p := parentOf(path); p != ""; p = parentOf(p) {
+		for p := tree.Parent(path); p != ""; p = tree.Parent(p) {
 			if dirs[p] != nil {
 				break
 			}
@@ -356,20 +357,20 @@ func (w *planner) needed() map[string]*Entry {
 }
 
 // dirEntry is a directory as live has it, or where that is not to be saved, as cfg or base has it.
-func (w *planner) dirEntry(p string) *Entry {
+func (w *planner) dirEntry(p string) *tree.Entry {
 	if e := w.want[p]; e != nil {
 		return e
 	}
-	trees := []*Tree{w.live, w.plain, w.base}
+	trees := []*tree.Tree{w.live, w.plain, w.base}
 	if w.left[p] {
-		trees = []*Tree{w.plain, w.base, w.live}
+		trees = []*tree.Tree{w.plain, w.base, w.live}
 	}
 	for _, t := range trees {
 		if e, ok := t.Get(p); ok && e.Kind == dirfd.KindDir {
 			return e
 		}
 	}
-	return &Entry{Path: p, Kind: dirfd.KindDir, Mode: 0o755}
+	return &tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: 0o755}
 }
 
 // dropSteps removes from the plain tree what it is no longer to hold, deepest first.
@@ -399,7 +400,7 @@ func (w *planner) putSteps() {
 		if !ok || have.Kind != dirfd.KindDir {
 			w.plan.steps = append(w.plan.steps, step{Do: doMkdir, Path: path})
 			w.plan.puts = append(w.plan.puts, *d)
-		} else if d = w.seen(d, have); !plainDir(have).sameMeta(plainDir(d), w.xattrs && !w.plain.NoXattrs) {
+		} else if d = w.seen(d, have); !plainDir(have).SameMeta(plainDir(d), w.xattrs && !w.plain.NoXattrs) {
 			w.plan.puts = append(w.plan.puts, *d)
 		}
 	}
@@ -409,7 +410,7 @@ func (w *planner) putSteps() {
 		if e.Kind == dirfd.KindDir || e == have {
 			continue
 		}
-		if ok && have.sameContent(e) && w.sameInCfg(path, have, e) {
+		if ok && have.SameContent(e) && w.sameInCfg(path, have, e) {
 			continue
 		}
 		w.plan.puts = append(w.plan.puts, *e)
@@ -420,7 +421,7 @@ func (w *planner) putSteps() {
 }
 
 // seen is a directory of live with the attributes that cfg has of it, where live can't have any.
-func (w *planner) seen(d, have *Entry) *Entry {
+func (w *planner) seen(d, have *tree.Entry) *tree.Entry {
 	if !w.live.NoXattrs {
 		return d
 	}
@@ -430,23 +431,23 @@ func (w *planner) seen(d, have *Entry) *Entry {
 }
 
 // plainDir is a directory's entry as the plain tree can hold it.
-func plainDir(e *Entry) *Entry {
+func plainDir(e *tree.Entry) *tree.Entry {
 	c := *e
 	c.Flags = 0
 	return &c
 }
 
 // sameInCfg compares metadata with what the plain tree and, for what that cannot hold, the manifest have.
-func (w *planner) sameInCfg(path string, have, e *Entry) bool {
+func (w *planner) sameInCfg(path string, have, e *tree.Entry) bool {
 	c := *have
 	if was, ok := w.old.override(path); ok {
 		w.old.complete(&c, &was.Entry, w.plain.NoXattrs)
 	}
-	return c.sameMeta(e, w.xattrs)
+	return c.SameMeta(e, w.xattrs)
 }
 
 // heldSteps forgets the held paths that live has taken, or that were forced.
-func (w *planner) heldSteps(saved *Tree) {
+func (w *planner) heldSteps(saved *tree.Tree) {
 	w.plan.Next.Held = slices.DeleteFunc(slices.Clone(w.old.Held), func(p string) bool {
 		if w.force && w.only(p) {
 			return true
@@ -491,17 +492,17 @@ func (w *planner) timeSteps() {
 func (w *planner) touched() map[string]bool {
 	dirs := map[string]bool{}
 	for _, e := range w.plan.puts {
-		dirs[parentOf(e.Path)] = true
+		dirs[tree.Parent(e.Path)] = true
 	}
 	for _, st := range w.plan.steps {
 		if st.Do != doTimes {
-			dirs[parentOf(st.Path)] = true
+			dirs[tree.Parent(st.Path)] = true
 		}
 	}
 	return dirs
 }
 
-func sortedPaths(m map[string]*Entry) []string {
+func sortedPaths(m map[string]*tree.Entry) []string {
 	out := make([]string, 0, len(m))
 	for p := range m {
 		out = append(out, p)

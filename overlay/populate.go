@@ -13,6 +13,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // Population is what Populate did.
@@ -76,7 +77,7 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 	if err := errors.Join(o.WriteRecord(r), o.DropHidden(id)); err != nil { // a directory may have been an earlier start's
 		return nil, err
 	}
-	saved := Saved(s.base.Tree, dressed(s.base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
+	saved := tree.Saved(s.base.Tree, dressed(s.base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
 	p := &populator{ctx: ctx, saved: saved, plain: s.Plain, live: live, cfg: s.cfg}
 	if p.base, err = s.base.open(); err != nil {
 		return nil, err
@@ -140,12 +141,12 @@ func (s *Store) takeHeld(ctx context.Context) error {
 // Flags of chflags(1) come after all that they would forbid: a file's after its links, a directory's after what is in it.
 type populator struct {
 	ctx             context.Context
-	saved, plain    *Tree
+	saved, plain    *tree.Tree
 	base, cfg, live *dirfd.Dir
 
-	whole  bool            // attributes that can't be read are an error
-	early  bool            // rooms set their directories' metadata themselves
-	linked map[*Entry]bool // files that get another name later, and their flags then
+	whole  bool                 // attributes that can't be read are an error
+	early  bool                 // rooms set their directories' metadata themselves
+	linked map[*tree.Entry]bool // files that get another name later, and their flags then
 
 	mu    sync.Mutex // guards first and lacks
 	first error
@@ -155,9 +156,9 @@ type populator struct {
 // room is a directory's share of the work: the entries directly in it.
 type room struct {
 	path    string
-	entries []*Entry
+	entries []*tree.Entry
 
-	self *Entry // the directory; nil for the root
+	self *tree.Entry // the directory; nil for the root
 	// What new files in it get as their owners without being told, once that is known.
 	uid, gid uint32
 	known    bool
@@ -183,8 +184,8 @@ func (p *populator) run() error {
 	if err != nil {
 		return err
 	}
-	p.early = privileged && len(links) == 0 // nothing is made in a room after it is done, and its mode stops nobody
-	p.linked = map[*Entry]bool{}
+	p.early = tree.Privileged && len(links) == 0 // nothing is made in a room after it is done, and its mode stops nobody
+	p.linked = map[*tree.Entry]bool{}
 	for _, l := range links {
 		p.linked[l[0]] = true
 	}
@@ -199,10 +200,10 @@ func (p *populator) run() error {
 }
 
 // makeDirs makes all directories and sorts the rest into rooms; links are files whose first name another entry is.
-func (p *populator) makeDirs() (rooms []*room, links [][2]*Entry, err error) {
+func (p *populator) makeDirs() (rooms []*room, links [][2]*tree.Entry, err error) {
 	byPath := map[string]*room{"": {}}
 	rooms = append(rooms, byPath[""])
-	first := map[source]*Entry{}
+	first := map[source]*tree.Entry{}
 	parents := &trail{root: p.live}
 	defer parents.close()
 	for i := range p.saved.Entries {
@@ -218,12 +219,12 @@ func (p *populator) makeDirs() (rooms []*room, links [][2]*Entry, err error) {
 		case e.Kind == dirfd.KindFile && e.Nlink() > 1:
 			src := source{p.fromCfg(e), e.Ino()}
 			if f := first[src]; f != nil {
-				links = append(links, [2]*Entry{f, e})
+				links = append(links, [2]*tree.Entry{f, e})
 				continue
 			}
 			first[src] = e
 		}
-		r := byPath[parentOf(e.Path)]
+		r := byPath[tree.Parent(e.Path)]
 		if r == nil {
 			return nil, nil, fmt.Errorf("%s: its directory is not in the saved tree", pathname.Quote(e.Path))
 		}
@@ -238,7 +239,7 @@ type source struct {
 	ino uint64
 }
 
-func (p *populator) fromCfg(e *Entry) bool { return p.plain.Has(e.Path) }
+func (p *populator) fromCfg(e *tree.Entry) bool { return p.plain.Has(e.Path) }
 
 // trail keeps the directories above the last one that was made open: the next one is mostly near.
 type trail struct {
@@ -248,12 +249,12 @@ type trail struct {
 
 // mkdir makes a directory, and leaves it open.
 func (t *trail) mkdir(name string) error {
-	for len(t.open) > 0 && !within(name, t.last().Path()) {
+	for len(t.open) > 0 && !tree.Within(name, t.last().Path()) {
 		t.last().Close()
 		t.open = t.open[:len(t.open)-1]
 	}
 	d := t.last()
-	if d.Path() != parentOf(name) {
+	if d.Path() != tree.Parent(name) {
 		return fmt.Errorf("%s: its directory is not in the saved tree", pathname.Quote(name))
 	}
 	if err := d.Mkdir(path.Base(name)); err != nil {
@@ -348,7 +349,7 @@ func (p *populator) copyRoom(r *room) error {
 	return nil
 }
 
-func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
+func (p *populator) copy(from, to *dirfd.Dir, r *room, e *tree.Entry) error {
 	name := path.Base(e.Path)
 	if e.Kind == dirfd.KindSymlink {
 		if err := makeLink(to, name, e); err != nil {
@@ -373,7 +374,7 @@ func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
 		return err
 	}
 	defer out.Close()
-	if err := copyContent(out, io.LimitReader(in, e.Size), e.Size, e.Sparse(), nil); err != nil {
+	if err := tree.CopyContent(out, io.LimitReader(in, e.Size), e.Size, e.Sparse(), nil); err != nil {
 		return err
 	}
 	x := *e
@@ -404,7 +405,7 @@ func (p *populator) copy(from, to *dirfd.Dir, r *room, e *Entry) error {
 }
 
 // setFlags gives something new the entry's flags.
-func setFlags(d *dirfd.Dir, name string, e *Entry) error {
+func setFlags(d *dirfd.Dir, name string, e *tree.Entry) error {
 	if e.Flags == 0 {
 		return nil
 	}
@@ -412,8 +413,8 @@ func setFlags(d *dirfd.Dir, name string, e *Entry) error {
 }
 
 // own gives a new file in the room its owner, unless it has it.
-func (r *room) own(f *dirfd.File, e *Entry) error {
-	if !privileged {
+func (r *room) own(f *dirfd.File, e *tree.Entry) error {
+	if !tree.Privileged {
 		return nil
 	}
 	if !r.known {
@@ -437,12 +438,12 @@ func (p *populator) xattrs(in *dirfd.File) (string, error) {
 	}
 	x, err := in.Xattrs()
 	if p.whole && !dirfd.NoXattr(err) {
-		return packXattrs(x), err
+		return tree.PackXattrs(x), err
 	}
-	return packXattrs(x), nil
+	return tree.PackXattrs(x), nil
 }
 
-func (p *populator) link(links [][2]*Entry) error {
+func (p *populator) link(links [][2]*tree.Entry) error {
 	for _, l := range links {
 		from, a, err := p.live.Parent(l[0].Path)
 		if err != nil {
@@ -467,7 +468,7 @@ func (p *populator) link(links [][2]*Entry) error {
 }
 
 // flagLinked gives a file its flags when it has all its names.
-func (p *populator) flagLinked(e *Entry) error {
+func (p *populator) flagLinked(e *tree.Entry) error {
 	if e.Flags == 0 {
 		return nil
 	}
@@ -502,7 +503,7 @@ func (p *populator) finishDirs() error {
 	return setDir(p.live, &root)
 }
 
-func (p *populator) finishDir(d *dirfd.Dir, e *Entry) error {
+func (p *populator) finishDir(d *dirfd.Dir, e *tree.Entry) error {
 	var lacks lack
 	if err := setDirBut(d, e, lacks.refused); err != nil {
 		return err
@@ -514,7 +515,7 @@ func (p *populator) finishDir(d *dirfd.Dir, e *Entry) error {
 }
 
 // note keeps what the live filesystem refused of an entry that has all that it can have.
-func (p *populator) note(l lack, d *dirfd.Dir, name string, e *Entry) error {
+func (p *populator) note(l lack, d *dirfd.Dir, name string, e *tree.Entry) error {
 	later := p.linked[e] // flagLinked sets its flags, and sees what became of them
 	if len(l.Names) == 0 && (e.Flags == 0 || later) {
 		return nil
@@ -522,7 +523,7 @@ func (p *populator) note(l lack, d *dirfd.Dir, name string, e *Entry) error {
 	return p.noteNow(l, d, name, e, !later)
 }
 
-func (p *populator) noteNow(l lack, d *dirfd.Dir, name string, e *Entry, flagged bool) error {
+func (p *populator) noteNow(l lack, d *dirfd.Dir, name string, e *tree.Entry, flagged bool) error {
 	look := d.Self
 	if name != "" {
 		look = func() (dirfd.Stat, error) { return d.Stat(name) }

@@ -20,6 +20,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // machine is a box that rapid does random things to.
@@ -133,7 +134,7 @@ func (m *machine) chmod(*rapid.T) {
 	full := m.some()
 	if st, err := os.Lstat(full); err == nil && st.Mode()&fs.ModeSymlink == 0 {
 		mode := rapid.SampledFrom([]uint32{0o644, 0o755, 0o600, 0o4755, 0o2711, 0o1777, 0o400, 0o700}).Draw(m.rt, "mode")
-		if !privileged {
+		if !tree.Privileged {
 			mode |= 0o700 // or its owner could not look into it again
 		}
 		m.must(unix.Chmod(full, mode))
@@ -141,7 +142,7 @@ func (m *machine) chmod(*rapid.T) {
 }
 
 func (m *machine) chown(*rapid.T) {
-	if full := m.some(); full != "" && privileged {
+	if full := m.some(); full != "" && tree.Privileged {
 		m.must(os.Lchown(full, rapid.IntRange(0, 3).Draw(m.rt, "uid"), rapid.IntRange(0, 3).Draw(m.rt, "gid")))
 	}
 }
@@ -213,9 +214,9 @@ func (m *machine) stored() {
 			m.rt.Fatalf("removal of %q: in base %v, saved %v", r.Path, v.Base.Tree.Has(r.Path), v.SavedTree().Has(r.Path))
 		}
 	}
-	for _, c := range Delta(v.Base.Tree, v.SavedTree()) {
+	for _, c := range tree.Delta(v.Base.Tree, v.SavedTree()) {
 		_, over := man.override(c.Path)
-		if told := over || c.What == Deleted && (gone(man, c.Path) || underFile(man, c.Path)); !told {
+		if told := over || c.What == tree.Deleted && (gone(man, c.Path) || underFile(man, c.Path)); !told {
 			m.rt.Fatalf("%s %q: not in the manifest", c.What, c.Path)
 		}
 	}
@@ -237,7 +238,7 @@ func (m *machine) stored() {
 // normal is a manifest without what only a scan knows, and with nil for empty.
 func normal(m *Manifest) Manifest {
 	c := Manifest{Generation: m.Generation, BaseID: m.BaseID, Message: m.Message}
-	plain := func(e Entry) Entry { e.ClearStamp(); return e }
+	plain := func(e tree.Entry) tree.Entry { e.ClearStamp(); return e }
 	for _, o := range m.Overrides {
 		o.Entry = plain(o.Entry)
 		if o.Default != nil {
@@ -259,7 +260,7 @@ func normal(m *Manifest) Manifest {
 
 // underFile reports whether a path of base is hidden by an override above it that is no directory.
 func underFile(m *Manifest, p string) bool {
-	for p = parentOf(p); p != ""; p = parentOf(p) {
+	for p = tree.Parent(p); p != ""; p = tree.Parent(p) {
 		if o, ok := m.override(p); ok && o.Kind != dirfd.KindDir {
 			return true
 		}
@@ -341,7 +342,7 @@ func (m *machine) restore(*rapid.T) {
 		g := log[slices.IndexFunc(log, func(g Generation) bool { return g.Generation == from.Generation })]
 		plain, err := treeOf(g.Manifest, v.Base.Tree)
 		m.must(err)
-		if d := Delta(Saved(v.Base.Tree, plain, g.Removals), v.Live); len(d) != 0 {
+		if d := tree.Delta(tree.Saved(v.Base.Tree, plain, g.Removals), v.Live); len(d) != 0 {
 			m.rt.Fatalf("restored generation %d: differs in %s", from.Generation, paths(d))
 		}
 	}
@@ -495,12 +496,12 @@ func TestRemovedAttributesOfDirectories(t *testing.T) {
 func TestLiveWithoutAttributes(t *testing.T) {
 	t.Parallel()
 	for _, without := range []bool{true, false} {
-		dir := Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
-		base := &Tree{Entries: []Entry{dir}}
-		dir.Xattrs = packXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
-		plain := &Tree{Entries: []Entry{dir}}
-		live := &Tree{Entries: []Entry{{Path: "d", Kind: dirfd.KindDir, Mode: 0o700}}, NoXattrs: without}
-		w := &planner{base: base, saved: Saved(base, plain, nil), live: live, plain: plain, force: true, only: onlyBelow(nil),
+		dir := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
+		base := &tree.Tree{Entries: []tree.Entry{dir}}
+		dir.Xattrs = tree.PackXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
+		plain := &tree.Tree{Entries: []tree.Entry{dir}}
+		live := &tree.Tree{Entries: []tree.Entry{{Path: "d", Kind: dirfd.KindDir, Mode: 0o700}}, NoXattrs: without}
+		w := &planner{base: base, saved: tree.Saved(base, plain, nil), live: live, plain: plain, force: true, only: onlyBelow(nil),
 			old: &Manifest{Overrides: []Override{{Entry: dir}}}, class: func(string) config.Class { return config.Persist }}
 		p := w.planSave()
 		want := ""
@@ -522,7 +523,7 @@ func TestPackXattrs(t *testing.T) {
 			name := "user." + string(rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "name"))
 			want = append(want, dirfd.Xattr{Name: name, Value: rapid.SliceOf(rapid.Byte()).Draw(t, "value")})
 		}
-		got, err := unpackXattrs(packXattrs(want))
+		got, err := tree.UnpackXattrs(tree.PackXattrs(want))
 		if err != nil || !slices.EqualFunc(got, want, func(a, b dirfd.Xattr) bool {
 			return a.Name == b.Name && bytes.Equal(a.Value, b.Value)
 		}) {
@@ -537,7 +538,7 @@ func TestFidelity(t *testing.T) {
 	b.populate()
 	f := func(p string) string { return b.path("jail/etc/" + p) }
 	b.edit("setuid", "s\n")
-	if privileged {
+	if tree.Privileged {
 		b.must(os.Chown(f("setuid"), 7, 9))
 	}
 	b.must(unix.Chmod(f("setuid"), 0o6755))

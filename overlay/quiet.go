@@ -1,6 +1,9 @@
 package overlay
 
-import "context"
+import (
+	"cfgd/overlay/tree"
+	"context"
+)
 
 // left is what the last save left as it was, so that a look can tell that there is nothing more to save.
 type left struct {
@@ -11,11 +14,11 @@ type left struct {
 
 // leftover is a change that is not saved: by its class, or because cfg was changed by hand as well.
 type leftover struct {
-	what  What
-	stamp Stamp // zero for what is gone
+	what  tree.ChangeKind
+	stamp tree.Stamp // zero for what is gone
 }
 
-func leftoverOf(c Change) leftover {
+func leftoverOf(c tree.Change) leftover {
 	l := leftover{what: c.What}
 	if c.New != nil {
 		l.stamp = c.New.Stamp()
@@ -32,7 +35,7 @@ func (o *Overlay) remember(r *Result, so SaveOptions) {
 	}
 	keep := &left{result: Result{Generation: r.Generation, Kept: r.Kept, Conflicts: r.Conflicts, Pending: r.Pending}, free: r.View.Free, paths: map[string]leftover{}}
 	for _, c := range r.View.Unsaved {
-		if c.New != nil && c.New.Unread != "" && c.New.Unread != tooLarge && c.New.Unread != tooDeep {
+		if c.New != nil && c.New.Unread != "" && c.New.Unread != tree.TooLarge && c.New.Unread != tree.TooDeep {
 			return
 		}
 		if !r.View.hidden(c.Path) {
@@ -89,7 +92,7 @@ func (o *Overlay) sameBase(base *Base) bool {
 	if was != nil && was.Tree == base.Tree && was.ID == base.ID {
 		return true
 	}
-	if was == nil || was.ID != base.ID || len(Delta(was.Tree, base.Tree)) > 0 {
+	if was == nil || was.ID != base.ID || len(tree.Delta(was.Tree, base.Tree)) > 0 {
 		return false
 	}
 	o.store.base = base

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cfgd/overlay/tree"
 	"context"
 	"os"
 	"strings"
@@ -69,19 +70,19 @@ func TestQuietDoesNotRestOnWhatCouldNotBeRead(t *testing.T) {
 	r := b.save()
 	e := *mustGet(t, r.View.Live, "rc.conf")
 	e.Unread = "input/output error"
-	r.View.Unsaved = []Change{{"rc.conf", Modified, nil, &e}}
+	r.View.Unsaved = []tree.Change{{Path: "rc.conf", What: tree.Modified, New: &e}}
 	b.o.remember(r, SaveOptions{})
 	if b.o.left != nil {
 		t.Error("remembered as left")
 	}
-	e.Unread = tooLarge
+	e.Unread = tree.TooLarge
 	b.o.remember(r, SaveOptions{})
 	if b.o.left == nil {
 		t.Error("what is too large is not remembered")
 	}
 }
 
-func mustGet(t *testing.T, tree *Tree, path string) *Entry {
+func mustGet(t *testing.T, tree *tree.Tree, path string) *tree.Entry {
 	t.Helper()
 	e, ok := tree.Get(path)
 	if !ok {
@@ -193,9 +194,9 @@ func TestScanEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
 	ctx, cancel := context.WithCancel(context.Background())
-	r := stopping{ctx, strings.NewReader(strings.Repeat("x", 100))}
+	r := tree.Stopping(ctx, strings.NewReader(strings.Repeat("x", 100)))
 	cancel()
-	if _, err := digestOf(r, 100); err == nil {
+	if _, err := tree.DigestOf(r, 100); err == nil {
 		t.Error("read on")
 	}
 	b.populate()
@@ -214,7 +215,7 @@ func TestRescueLeavesOutWhatIsNeverSaved(t *testing.T) {
 	b.must(os.Truncate(b.path("jail/etc/big"), 1<<40))
 	var out strings.Builder
 	n, err := b.o.Rescue(context.Background(), &out)
-	if err != nil || n != 1 || !strings.Contains(out.String(), "big "+tooLarge) || out.Len() > 1<<20 {
+	if err != nil || n != 1 || !strings.Contains(out.String(), "big "+tree.TooLarge) || out.Len() > 1<<20 {
 		t.Errorf("%d entries, %d bytes, %v", n, out.Len(), err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // reconcile brings manifest and plain tree together. The plain tree is the truth: where it differs from the manifest,
@@ -100,7 +101,7 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 
 // structural reports whether a directory of cfg is there only to hold what is below it: base has the same, or,
 // with another base than the manifest's, has one that can be compared later.
-func (s *Store) structural(e *Entry, old *Manifest) bool {
+func (s *Store) structural(e *tree.Entry, old *Manifest) bool {
 	if e.Kind != dirfd.KindDir {
 		return false
 	}
@@ -113,18 +114,18 @@ func (s *Store) structural(e *Entry, old *Manifest) bool {
 	}
 	c := *e
 	old.complete(&c, b, s.Plain.NoXattrs)
-	return b.sameMeta(&c, !s.base.Tree.NoXattrs) || old.BaseID != "" && old.BaseID != s.base.ID
+	return b.SameMeta(&c, !s.base.Tree.NoXattrs) || old.BaseID != "" && old.BaseID != s.base.ID
 }
 
 // sameOverride compares a manifest's entry with the plain tree. Immutable flags stand in the manifest alone, for a file
 // in cfg that has them could not be replaced; attributes stand there where cfg's filesystem has none.
-func sameOverride(m, plain *Entry) bool {
+func sameOverride(m, plain *tree.Entry) bool {
 	c := *plain
 	c.Flags = m.Flags
-	return m.sameContent(&c) && m.sameMeta(&c, false)
+	return m.SameContent(&c) && m.SameMeta(&c, false)
 }
 
-func plainEntry(e *Entry) Entry {
+func plainEntry(e *tree.Entry) tree.Entry {
 	c := *e
 	c.Flags = 0
 	return c
@@ -138,9 +139,9 @@ func mergePaths(a, b []string) []string {
 
 // takenBefore finds what the saved tree had of a held path before somebody changed it in cfg: in the newest generation that does not hold it.
 // That is what live has, unless it was changed there too.
-func (s *Store) takenBefore(base *Tree) func(path string) (*Entry, bool) {
+func (s *Store) takenBefore(base *tree.Tree) func(path string) (*tree.Entry, bool) {
 	kept := map[int]*Manifest{}
-	return func(path string) (*Entry, bool) {
+	return func(path string) (*tree.Entry, bool) {
 		for n := s.Manifest.Generation; n > 0; n-- {
 			m := kept[n]
 			if m == nil {

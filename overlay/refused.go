@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // A filesystem may refuse one attribute and take another: ZFS takes no name with a slash in it or with
@@ -30,7 +31,7 @@ func (m *Manifest) refuse(path, names string) {
 // complete gives an entry of the plain tree what cfg's filesystem can't hold of it: flags, and attributes
 // that it refuses or that can't be read there. They are known from the override, or of a directory that is
 // there for what lies in it from base.
-func (m *Manifest) complete(e, from *Entry, noXattrs bool) {
+func (m *Manifest) complete(e, from *tree.Entry, noXattrs bool) {
 	e.Flags = from.Flags
 	switch names := m.Refused[e.Path]; {
 	case noXattrs, e.Unlisted != "":
@@ -42,8 +43,8 @@ func (m *Manifest) complete(e, from *Entry, noXattrs bool) {
 
 // withXattrs adds to attributes those of others that have one of the names and are not among them.
 func withXattrs(to, from string, names []string) string {
-	have, err := unpackXattrs(to)
-	more, err2 := unpackXattrs(from)
+	have, err := tree.UnpackXattrs(to)
+	more, err2 := tree.UnpackXattrs(from)
 	if errors.Join(err, err2) != nil { // a manifest with such attributes is not read
 		return to
 	}
@@ -53,7 +54,7 @@ func withXattrs(to, from string, names []string) string {
 		}
 	}
 	slices.SortFunc(have, func(a, b dirfd.Xattr) int { return cmp.Compare(a.Name, b.Name) })
-	return packXattrs(have)
+	return tree.PackXattrs(have)
 }
 
 func hasXattr(all []dirfd.Xattr, name string) bool {
@@ -88,7 +89,7 @@ func (s *Store) refused(tmp *dirfd.Dir, st step) (string, error) {
 	if st.Want.Xattrs == "" {
 		return "", nil
 	}
-	want, err := unpackXattrs(st.Want.Xattrs)
+	want, err := tree.UnpackXattrs(st.Want.Xattrs)
 	if err != nil {
 		return "", err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // A filesystem of cfg that refuses one attribute, or all, loses none: what is saved counts as saved, is not
@@ -138,22 +139,22 @@ func TestAttributeRemovedInCfg(t *testing.T) {
 // What cfg's filesystem has no flag for is no different from what it has: a file in cfg never has flags.
 func TestFlagsStandInTheManifest(t *testing.T) {
 	t.Parallel()
-	file := func(p string, content string, flags uint32) Entry {
-		d := sumOf([]byte(content))
-		return Entry{Path: p, Kind: dirfd.KindFile, Mode: 0o644, Size: 1, Digest: d, Flags: flags}
+	file := func(p string, content string, flags uint32) tree.Entry {
+		d := tree.SumOf([]byte(content))
+		return tree.Entry{Path: p, Kind: dirfd.KindFile, Mode: 0o644, Size: 1, Digest: d, Flags: flags}
 	}
 	const uappnd, uunlnk = 0x4, 0x10
 	for _, flags := range []uint32{uchg, uappnd, uunlnk, schg, schg | uchg} {
-		base := &Tree{Entries: []Entry{file("a", "1", 0), {Path: "d", Kind: dirfd.KindDir, Mode: 0o755}}}
-		dir := Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755, Flags: flags}
-		live := &Tree{Entries: []Entry{file("a", "1", flags), dir, file("d/b", "2", flags)}}
-		plan := func(plain *Tree, m *Manifest) *Plan {
-			w := &planner{base: base, saved: Saved(base, plain, m.Removals), live: live, plain: plain, old: m,
+		base := &tree.Tree{Entries: []tree.Entry{file("a", "1", 0), {Path: "d", Kind: dirfd.KindDir, Mode: 0o755}}}
+		dir := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755, Flags: flags}
+		live := &tree.Tree{Entries: []tree.Entry{file("a", "1", flags), dir, file("d/b", "2", flags)}}
+		plan := func(plain *tree.Tree, m *Manifest) *Plan {
+			w := &planner{base: base, saved: tree.Saved(base, plain, m.Removals), live: live, plain: plain, old: m,
 				only: onlyBelow(nil), class: func(string) config.Class { return config.Persist }}
 			return w.planSave()
 		}
-		first := plan(&Tree{}, &Manifest{})
-		plain := &Tree{}
+		first := plan(&tree.Tree{}, &Manifest{})
+		plain := &tree.Tree{}
 		for _, o := range first.Next.Overrides {
 			plain.Entries = append(plain.Entries, plainEntry(&o.Entry))
 		}
@@ -170,7 +171,7 @@ func TestFlagsStandInTheManifest(t *testing.T) {
 			t.Fatal(err)
 		}
 		whole := dressed(base, plain, m)
-		if c := Delta(Saved(base, whole, m.Removals), live); len(c) > 0 {
+		if c := tree.Delta(tree.Saved(base, whole, m.Removals), live); len(c) > 0 {
 			t.Errorf("%x: after a start %s", flags, paths(c))
 		}
 		if p := plan(whole, m); !p.Empty() {
@@ -296,9 +297,9 @@ func TestAttributesInCfgThatCanNotBeListed(t *testing.T) {
 // count as whole: what is in it is nowhere else.
 func TestDirectoryThatCanNotBeRead(t *testing.T) {
 	t.Parallel()
-	deep := "deep" + strings.Repeat("/d", maxDepth+1)
+	deep := "deep" + strings.Repeat("/d", tree.MaxDepth+1)
 	for _, p := range []string{"shut", deep} {
-		if p == "shut" && privileged {
+		if p == "shut" && tree.Privileged {
 			continue // modes stop nobody
 		}
 		b := newBox(t, etc)
@@ -313,7 +314,7 @@ func TestDirectoryThatCanNotBeRead(t *testing.T) {
 		if b.read("jail/cfg/hosts") != "edited\n" {
 			t.Error("what can be read is not saved")
 		}
-		if len(r.Kept) != 1 || r.Kept[0].Class == config.Report || !within(p, r.Kept[0].Path) {
+		if len(r.Kept) != 1 || r.Kept[0].Class == config.Report || !tree.Within(p, r.Kept[0].Path) {
 			t.Errorf("kept %+v", r.Kept)
 		}
 		if len(r.View.Visible(r.View.Unsaved)) == 0 {

@@ -13,6 +13,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // RescueRemoved is the member of a rescue archive that lists the defaults that live had removed, a path a line, quoted as in .cfgd/removed.
@@ -34,26 +35,26 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 	if _, err := o.populated(live); err != nil {
 		return 0, err
 	}
-	t, err := Scan(ctx, live, ScanOptions{MaxFile: o.Target.MaxFile, Now: o.Now})
+	t, err := tree.Scan(ctx, live, tree.ScanOptions{MaxFile: o.Target.MaxFile, Now: o.Now})
 	if err != nil {
 		return 0, fmt.Errorf("scan live: %w", err)
 	}
-	defaults := &Tree{}
+	defaults := &tree.Tree{}
 	if base, err := o.base(ctx); err == nil {
 		defaults = base.Tree
 	}
 	a := archive{w: tar.NewWriter(w), live: live, seen: !t.NoXattrs}
-	for _, k := range t.unseen() {
+	for _, k := range t.Unseen() {
 		a.missed = append(a.missed, fmt.Errorf("%s: %s", pathname.Quote(k.Path), k.Reason))
 	}
-	for _, c := range Delta(defaults, t) {
+	for _, c := range tree.Delta(defaults, t) {
 		if err := ctx.Err(); err != nil {
 			return a.n, err
 		}
 		if class, _ := o.Target.Classes.Of(c.Path); class == config.Volatile || class == config.Ignore {
 			continue
 		}
-		if c.New == nil && t.skipped(c.Path) != "" {
+		if c.New == nil && t.WhySkipped(c.Path) != "" {
 			continue // it was not seen, and so is not known to be gone
 		}
 		if err := a.add(c); err != nil {
@@ -76,12 +77,12 @@ type archive struct {
 }
 
 // add writes one changed path. Only the writer's errors stop it.
-func (a *archive) add(c Change) error {
+func (a *archive) add(c tree.Change) error {
 	if c.New == nil {
 		a.removed.WriteString(pathname.Quote(c.Path) + "\n")
 		return nil
 	}
-	if c.New.Kind.Special() || c.New.Unread == tooLarge {
+	if c.New.Kind.Special() || c.New.Unread == tree.TooLarge {
 		why := c.New.Unread
 		if why == "" {
 			why = "a " + c.New.Kind.String()
@@ -117,11 +118,11 @@ func (a *archive) add(c Change) error {
 }
 
 // content reads a file whole, so that the header's size is right even of one that grows meanwhile.
-func (a *archive) content(e *Entry) ([]byte, error) {
+func (a *archive) content(e *tree.Entry) ([]byte, error) {
 	if e.Kind != dirfd.KindFile {
 		return nil, nil
 	}
-	d, err := a.live.Walk(parentOf(e.Path))
+	d, err := a.live.Walk(tree.Parent(e.Path))
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +156,7 @@ func (a *archive) end() (int, error) {
 }
 
 // tarHeader is an entry's header, and the names of the attributes that it has no room for.
-func tarHeader(e *Entry, size int, seen bool) (h *tar.Header, over []string, err error) {
+func tarHeader(e *tree.Entry, size int, seen bool) (h *tar.Header, over []string, err error) {
 	h = &tar.Header{Typeflag: tar.TypeReg, Name: e.Path, Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID), Size: int64(size), ModTime: time.Unix(0, e.MTime)}
 	switch e.Kind {
 	case dirfd.KindDir:

@@ -13,6 +13,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // The records of pax(1) by which tar(1) of FreeBSD knows flags and attributes; GNU's knows the attributes.
@@ -37,8 +38,8 @@ const maxRecords = 512 << 10
 
 // records are what a header of tar(5) has no field for; nil for none. Attributes that have no room in it are
 // left out: their names are over. seen says that the entry's attributes are known.
-func records(e *Entry, seen bool) (r map[string]string, over []string, err error) {
-	x, err := unpackXattrs(e.Xattrs)
+func records(e *tree.Entry, seen bool) (r map[string]string, over []string, err error) {
+	x, err := tree.UnpackXattrs(e.Xattrs)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", e.Path, err)
 	}
@@ -71,7 +72,7 @@ func records(e *Entry, seen bool) (r map[string]string, over []string, err error
 
 // dress gives an entry what a header's records say. What is no attribute that a file can have here is left
 // out, and each is told of.
-func dress(e *Entry, h *tar.Header) (left []string) {
+func dress(e *tree.Entry, h *tar.Header) (left []string) {
 	e.Flags = dirfd.ParseFlags(h.PAXRecords[flagsRecord])
 	var x []dirfd.Xattr
 	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) { // the same of two by one name each time
@@ -88,7 +89,7 @@ func dress(e *Entry, h *tar.Header) (left []string) {
 	for _, name := range over {
 		left = append(left, pathname.Quote(name)+": too large")
 	}
-	e.Xattrs = packXattrs(x)
+	e.Xattrs = tree.PackXattrs(x)
 	return left
 }
 

@@ -10,6 +10,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // ErrNoConflict says that a path has no conflict to resolve.
@@ -121,7 +122,7 @@ func (a *amend) text(path string) ([]byte, error) {
 	if c.Text == nil || now == nil || now.Kind != dirfd.KindFile {
 		return nil, fmt.Errorf("%s: %w", pathname.Quote(path), errNoText)
 	}
-	if now.sameContent(c.taken()) {
+	if now.SameContent(c.taken()) {
 		return a.bytes(c.Text)
 	}
 	mine, theirs := now, c.Theirs
@@ -141,7 +142,7 @@ func (a *amend) text(path string) ([]byte, error) {
 }
 
 // bytes is all that an entry holds.
-func (a *amend) bytes(e *Entry) ([]byte, error) {
+func (a *amend) bytes(e *tree.Entry) ([]byte, error) {
 	r, err := a.open(e)
 	if err != nil {
 		return nil, err
@@ -204,7 +205,7 @@ type amend struct {
 	s     *Store
 	v     *View
 	next  *Manifest
-	fresh map[Digest][]byte
+	fresh map[tree.Digest][]byte
 }
 
 // rewrite changes what cfg holds by a change of its manifest, and live with it below the paths: live first, for a crash between the two
@@ -224,7 +225,7 @@ func (o *Overlay) amend(ctx context.Context, s *Store, v *View, paths []string, 
 	next := *s.Manifest
 	next.Overrides, next.Removals, next.Conflicts, next.Pins = slices.Clone(next.Overrides), slices.Clone(next.Removals), slices.Clone(next.Conflicts), slices.Clone(next.Pins)
 	next.From, next.Time, next.BaseID = "", o.now().UTC(), s.Manifest.standsOn(v.Base.ID)
-	a := &amend{o: o, s: s, v: v, next: &next, fresh: map[Digest][]byte{}}
+	a := &amend{o: o, s: s, v: v, next: &next, fresh: map[tree.Digest][]byte{}}
 	if err := change(a); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
@@ -243,7 +244,7 @@ func (o *Overlay) amend(ctx context.Context, s *Store, v *View, paths []string, 
 }
 
 // live makes the paths in live what the new manifest says of them.
-func (a *amend) live(ctx context.Context, paths []string) ([]Change, error) {
+func (a *amend) live(ctx context.Context, paths []string) ([]tree.Change, error) {
 	want, err := a.s.wanted(a.next, dressed(a.s.base.Tree, a.s.Plain, a.s.Manifest))
 	if err != nil {
 		return nil, err
@@ -259,7 +260,7 @@ func (a *amend) live(ctx context.Context, paths []string) ([]Change, error) {
 }
 
 // open reads an entry of the new manifest, or of base.
-func (a *amend) open(e *Entry) (io.ReadCloser, error) {
+func (a *amend) open(e *tree.Entry) (io.ReadCloser, error) {
 	if b, ok := a.fresh[e.Digest]; ok {
 		return readerOf(b), nil
 	}
@@ -268,18 +269,18 @@ func (a *amend) open(e *Entry) (io.ReadCloser, error) {
 }
 
 // set makes the path what an entry says: an override, nothing where that is the default, a removal for nil.
-func (a *amend) set(path string, e *Entry) error {
+func (a *amend) set(path string, e *tree.Entry) error {
 	def, err := a.v.Base.entry(path)
 	if err != nil {
 		return err
 	}
 	n := a.next
 	n.Overrides = slices.DeleteFunc(n.Overrides, func(o Override) bool { return o.Path == path })
-	n.Removals = slices.DeleteFunc(n.Removals, func(r Removal) bool { return r.Path == path })
+	n.Removals = slices.DeleteFunc(n.Removals, func(r tree.Removal) bool { return r.Path == path })
 	switch {
 	case e == nil && def == nil:
 	case e == nil:
-		n.Removals = compactRemovals(append(n.Removals, Removal{path, a.o.now().UnixNano(), def}))
+		n.Removals = tree.CompactRemovals(append(n.Removals, tree.Removal{Path: path, MTime: a.o.now().UnixNano(), Default: def}))
 	case def != nil && same(def, e, e.Kind == dirfd.KindFile && !a.v.Base.Tree.NoXattrs && !a.s.Plain.NoXattrs) && !n.pinned(path):
 	default:
 		x := *e
@@ -309,11 +310,11 @@ func (a *amend) resolve(path string, how Choice) error {
 
 // dropBelow drops the overrides below a directory that goes.
 func (a *amend) dropBelow(path string) {
-	a.next.Overrides = slices.DeleteFunc(a.next.Overrides, func(o Override) bool { return within(o.Path, path) })
+	a.next.Overrides = slices.DeleteFunc(a.next.Overrides, func(o Override) bool { return tree.Within(o.Path, path) })
 }
 
 // chosen is the entry that a choice comes to.
-func (a *amend) chosen(c *Conflict, how Choice) (*Entry, error) {
+func (a *amend) chosen(c *Conflict, how Choice) (*tree.Entry, error) {
 	now, err := a.present(c.Path)
 	switch {
 	case err != nil:
@@ -327,7 +328,7 @@ func (a *amend) chosen(c *Conflict, how Choice) (*Entry, error) {
 			return nil, fmt.Errorf("%s is no file: take one of the two with --mine or --theirs", pathname.Quote(c.Path))
 		}
 		e := *like
-		e.Size, e.Digest, e.MTime = int64(len(how.Content)), sumOf(how.Content), a.o.now().UnixNano()
+		e.Size, e.Digest, e.MTime = int64(len(how.Content)), tree.SumOf(how.Content), a.o.now().UnixNano()
 		e.ClearStamp()
 		a.fresh[e.Digest] = how.Content
 		return &e, nil
@@ -340,7 +341,7 @@ func (a *amend) chosen(c *Conflict, how Choice) (*Entry, error) {
 }
 
 // present is what live has, or what is saved where live is not populated.
-func (a *amend) present(path string) (*Entry, error) {
+func (a *amend) present(path string) (*tree.Entry, error) {
 	tree := a.v.Live
 	if a.v.NotPopulated != nil {
 		tree = a.v.SavedTree()

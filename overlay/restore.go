@@ -12,6 +12,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // From names a state that live paths are put back to: the saved tree (the zero value), base, or a generation.
@@ -37,7 +38,7 @@ func ParseFrom(s string) (From, error) {
 
 // Restored is what a restore did.
 type Restored struct {
-	Changes    []Change // live before against live after
+	Changes    []tree.Change // live before against live after
 	Generation int
 	Released   []string
 	Left       []Kept // what could not be put back: extended attributes
@@ -120,7 +121,7 @@ func (o *Overlay) restore(ctx context.Context, s *Store, v *View, from From, pat
 }
 
 // known refuses a path that neither state nor live has: a slip of the fingers must not look like success.
-func known(paths []string, want, live *Tree) error {
+func known(paths []string, want, live *tree.Tree) error {
 	for _, p := range paths {
 		if p == "" {
 			continue
@@ -133,13 +134,13 @@ func known(paths []string, want, live *Tree) error {
 }
 
 // reader opens the content of an entry of a state.
-type reader func(e *Entry) (io.ReadCloser, error)
+type reader func(e *tree.Entry) (io.ReadCloser, error)
 
 // state is the tree that From names, and how its contents are read.
-func (o *Overlay) state(s *Store, v *View, from From) (*Tree, reader, error) {
-	fromBase := func(e *Entry) (io.ReadCloser, error) { return v.Base.file(e.Path) }
+func (o *Overlay) state(s *Store, v *View, from From) (*tree.Tree, reader, error) {
+	fromBase := func(e *tree.Entry) (io.ReadCloser, error) { return v.Base.file(e.Path) }
 	if from.Base {
-		return Saved(v.Base.Tree, &Tree{}, nil), fromBase, nil
+		return tree.Saved(v.Base.Tree, &tree.Tree{}, nil), fromBase, nil
 	}
 	plain, m := v.plain(), s.Manifest
 	if from.Generation != 0 {
@@ -151,12 +152,12 @@ func (o *Overlay) state(s *Store, v *View, from From) (*Tree, reader, error) {
 			return nil, nil, err
 		}
 	}
-	read := func(e *Entry) (io.ReadCloser, error) { return savedContent(s, v.Base, plain, e) }
-	return Saved(v.Base.Tree, plain, m.Removals), read, nil
+	read := func(e *tree.Entry) (io.ReadCloser, error) { return savedContent(s, v.Base, plain, e) }
+	return tree.Saved(v.Base.Tree, plain, m.Removals), read, nil
 }
 
 // savedContent reads what base with a plain tree over it has at a path.
-func savedContent(s *Store, base *Base, plain *Tree, e *Entry) (io.ReadCloser, error) {
+func savedContent(s *Store, base *Base, plain *tree.Tree, e *tree.Entry) (io.ReadCloser, error) {
 	if !plain.Has(e.Path) {
 		return base.file(e.Path)
 	}
@@ -165,17 +166,17 @@ func savedContent(s *Store, base *Base, plain *Tree, e *Entry) (io.ReadCloser, e
 }
 
 // treeOf is the plain tree of a generation: its overrides, and the directories around them as base has them.
-func treeOf(m *Manifest, base *Tree) (*Tree, error) {
-	t := &Tree{}
+func treeOf(m *Manifest, base *tree.Tree) (*tree.Tree, error) {
+	t := &tree.Tree{}
 	dirs := map[string]bool{}
 	for i := range m.Overrides {
 		e := m.Overrides[i].Entry
-		for p := parentOf(e.Path); p != "" && !dirs[p]; p = parentOf(p) {
+		for p := tree.Parent(e.Path); p != "" && !dirs[p]; p = tree.Parent(p) {
 			dirs[p] = true
 			if _, ok := m.override(p); ok {
 				continue
 			}
-			d := Entry{Path: p, Kind: dirfd.KindDir, Mode: 0o755}
+			d := tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: 0o755}
 			if b, ok := base.Get(p); ok && b.Kind == dirfd.KindDir {
 				d = *b
 			}
@@ -183,15 +184,15 @@ func treeOf(m *Manifest, base *Tree) (*Tree, error) {
 		}
 		t.Entries = append(t.Entries, e)
 	}
-	slices.SortFunc(t.Entries, func(a, b Entry) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortFunc(t.Entries, func(a, b tree.Entry) int { return pathname.Compare(a.Path, b.Path) })
 	return t, nil
 }
 
 // restorer changes live so that the chosen paths are as wanted.
 type restorer struct {
-	want    *Tree
+	want    *tree.Tree
 	read    reader
-	changes []Change
+	changes []tree.Change
 	touched map[string]bool
 	serial  int
 	left    []Kept // attributes that live's filesystem refused
@@ -210,24 +211,24 @@ func (r *restorer) refused(path string) func(name string) {
 func (r *restorer) choose(v *View, paths []string) {
 	only := onlyBelow(paths)
 	above := map[string]bool{}
-	all := Delta(v.Live, r.want)
+	all := tree.Delta(v.Live, r.want)
 	for _, c := range all {
-		if v.hidden(c.Path) || v.Live.skipped(c.Path) != "" || c.Old != nil && c.Old.Kind.Special() && c.New == nil {
+		if v.hidden(c.Path) || v.Live.WhySkipped(c.Path) != "" || c.Old != nil && c.Old.Kind.Special() && c.New == nil {
 			continue
 		}
 		if only(c.Path) {
 			r.changes = append(r.changes, c)
-			for p := parentOf(c.Path); p != "" && c.New != nil; p = parentOf(p) {
+			for p := tree.Parent(c.Path); p != "" && c.New != nil; p = tree.Parent(p) {
 				above[p] = true
 			}
 		}
 	}
 	for _, c := range all {
-		if above[c.Path] && !only(c.Path) && c.What != Mode && c.New != nil {
+		if above[c.Path] && !only(c.Path) && c.What != tree.Mode && c.New != nil {
 			r.changes = append(r.changes, c)
 		}
 	}
-	slices.SortFunc(r.changes, func(a, b Change) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortFunc(r.changes, func(a, b tree.Change) int { return pathname.Compare(a.Path, b.Path) })
 }
 
 // run deletes, deepest first; makes directories and files, topmost first; and sets directories, deepest first.
@@ -236,7 +237,7 @@ func (r *restorer) run(ctx context.Context, live *dirfd.Dir) error {
 		return err
 	}
 	for _, c := range slices.Backward(r.changes) {
-		if c.New == nil || c.What == Type {
+		if c.New == nil || c.What == tree.Type {
 			if err := r.drop(live, c); err != nil {
 				return err
 			}
@@ -274,13 +275,13 @@ func (r *restorer) ready(ctx context.Context) error {
 	return nil
 }
 
-func (r *restorer) drop(live *dirfd.Dir, c Change) error {
+func (r *restorer) drop(live *dirfd.Dir, c tree.Change) error {
 	d, name, err := live.Parent(c.Path)
 	if err != nil {
 		return ignoreGone(err)
 	}
 	defer d.Close()
-	r.touched[parentOf(c.Path)] = true
+	r.touched[tree.Parent(c.Path)] = true
 	if err := openUp(d); err != nil {
 		return err
 	}
@@ -293,7 +294,7 @@ func (r *restorer) drop(live *dirfd.Dir, c Change) error {
 	return d.RemoveAll(name) // something else takes the directory's place
 }
 
-func (r *restorer) make(live *dirfd.Dir, c Change) error {
+func (r *restorer) make(live *dirfd.Dir, c tree.Change) error {
 	d, name, err := live.Parent(c.Path)
 	if err != nil {
 		return err
@@ -302,7 +303,7 @@ func (r *restorer) make(live *dirfd.Dir, c Change) error {
 	if err := openUp(d); err != nil {
 		return err
 	}
-	r.touched[parentOf(c.Path)] = true
+	r.touched[tree.Parent(c.Path)] = true
 	if c.New.Kind == dirfd.KindDir {
 		r.touched[c.Path] = true
 		return makeDir(d, name)
@@ -322,7 +323,7 @@ func (r *restorer) make(live *dirfd.Dir, c Change) error {
 	return setFlags(d, name, c.New)
 }
 
-func (r *restorer) put(d *dirfd.Dir, tmp string, e *Entry) error {
+func (r *restorer) put(d *dirfd.Dir, tmp string, e *tree.Entry) error {
 	if e.Kind == dirfd.KindSymlink {
 		return makeLink(d, tmp, e)
 	}
@@ -367,7 +368,7 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 }
 
 // dress gives a directory that was touched what the wanted state has for it, its flags last.
-func (r *restorer) dress(d *dirfd.Dir, path string, e *Entry) error {
+func (r *restorer) dress(d *dirfd.Dir, path string, e *tree.Entry) error {
 	if path == "" { // of the root no flags and attributes are kept
 		return setDir(d, e)
 	}
@@ -397,10 +398,10 @@ type Generation struct {
 // GenerationChange is a path that a generation changed.
 type GenerationChange struct {
 	Path string
-	What What
-	Old  *Entry // nil where added
-	New  *Entry // nil where deleted
-	Note string // released, removal
+	What tree.ChangeKind
+	Old  *tree.Entry // nil where added
+	New  *tree.Entry // nil where deleted
+	Note string      // released, removal
 }
 
 // Log lists the generations that are kept, newest first.
@@ -459,7 +460,7 @@ func generationChanges(old, new *Manifest) []GenerationChange {
 		} else if _, ok := old.removal(n.Path); ok {
 			before = nil
 		}
-		if c, ok := compare(before, &n.Entry, true); ok {
+		if c, ok := tree.CompareEntries(before, &n.Entry, true); ok {
 			out = append(out, GenerationChange{c.Path, c.What, c.Old, c.New, ""})
 		}
 	}
@@ -481,13 +482,13 @@ func generationChanges(old, new *Manifest) []GenerationChange {
 			continue
 		}
 		if _, ok := old.override(r.Path); !ok && r.Default != nil {
-			out = append(out, GenerationChange{r.Path, Deleted, r.Default, nil, "removal"})
+			out = append(out, GenerationChange{r.Path, tree.Deleted, r.Default, nil, "removal"})
 		}
 	}
 	for _, r := range old.Removals {
 		_, still := new.removal(r.Path)
 		if _, ok := new.override(r.Path); !ok && !still && r.Default != nil {
-			out = append(out, GenerationChange{r.Path, Added, nil, r.Default, "released"})
+			out = append(out, GenerationChange{r.Path, tree.Added, nil, r.Default, "released"})
 		}
 	}
 	slices.SortFunc(out, func(a, b GenerationChange) int { return pathname.Compare(a.Path, b.Path) })
@@ -495,7 +496,7 @@ func generationChanges(old, new *Manifest) []GenerationChange {
 }
 
 func gone(m *Manifest, p string) bool {
-	for ; p != ""; p = parentOf(p) {
+	for ; p != ""; p = tree.Parent(p) {
 		if _, ok := m.removal(p); ok {
 			return true
 		}
@@ -504,7 +505,7 @@ func gone(m *Manifest, p string) bool {
 }
 
 // Content reads an entry that generation n, or one before it, held: an override's content or a default's.
-func (o *Overlay) Content(ctx context.Context, e *Entry) (b []byte, err error) {
+func (o *Overlay) Content(ctx context.Context, e *tree.Entry) (b []byte, err error) {
 	err = o.reading(ctx, func(s *Store, base *Base) error {
 		b, err = s.content(e)
 		if err != nil && base != nil && e.Kind == dirfd.KindFile {
@@ -517,7 +518,7 @@ func (o *Overlay) Content(ctx context.Context, e *Entry) (b []byte, err error) {
 	return b, err
 }
 
-func readBase(base *Base, e *Entry) ([]byte, error) {
+func readBase(base *Base, e *tree.Entry) ([]byte, error) {
 	f, err := base.file(e.Path)
 	if err != nil {
 		return nil, err
@@ -527,7 +528,7 @@ func readBase(base *Base, e *Entry) ([]byte, error) {
 }
 
 // Show returns a path as generation n had it, with its content; nil where that generation had taken it out or never had it.
-func (o *Overlay) Show(ctx context.Context, n int, p string) (e *Entry, b []byte, err error) {
+func (o *Overlay) Show(ctx context.Context, n int, p string) (e *tree.Entry, b []byte, err error) {
 	err = o.reading(ctx, func(s *Store, base *Base) error {
 		m, err := s.generation(n)
 		if err != nil {
@@ -553,7 +554,7 @@ func (o *Overlay) Show(ctx context.Context, n int, p string) (e *Entry, b []byte
 }
 
 // Read returns the content of an entry of one of a view's trees: live, saved or base. At most limit bytes are read.
-func (o *Overlay) Read(v *View, e *Entry, side string, limit int64) ([]byte, error) {
+func (o *Overlay) Read(v *View, e *tree.Entry, side string, limit int64) ([]byte, error) {
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil
 	}
@@ -568,7 +569,7 @@ func (o *Overlay) Read(v *View, e *Entry, side string, limit int64) ([]byte, err
 		return nil, err
 	}
 	defer root.Close()
-	d, err := root.Walk(parentOf(e.Path))
+	d, err := root.Walk(tree.Parent(e.Path))
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // rewrite makes cfg hold what a manifest says of it on the store's base, as a new generation, without looking at live: after a merge,
@@ -42,7 +43,7 @@ func (s *Store) planRewrite(m *Manifest) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &planner{base: s.base.Tree, saved: Saved(s.base.Tree, plain, s.Manifest.Removals), live: want, plain: plain, old: m, force: true, only: onlyBelow(nil), class: func(string) config.Class { return config.Persist }}
+	w := &planner{base: s.base.Tree, saved: tree.Saved(s.base.Tree, plain, s.Manifest.Removals), live: want, plain: plain, old: m, force: true, only: onlyBelow(nil), class: func(string) config.Class { return config.Persist }}
 	p := w.planSave()
 	p.Next.Held = m.Held
 	p.Next.Generation, p.Next.Time, p.Next.BaseID, p.Next.From, p.Next.Message = m.Generation, m.Time, m.BaseID, m.From, m.Message
@@ -50,11 +51,11 @@ func (s *Store) planRewrite(m *Manifest) (*Plan, error) {
 }
 
 // wanted is the saved tree of a manifest on the store's base. Defaults that are pinned have their digests, for they are to be saved.
-func (s *Store) wanted(m *Manifest, plain *Tree) (*Tree, error) {
-	t := Saved(s.base.Tree, plainOf(m, s.base.Tree, plain), m.Removals)
+func (s *Store) wanted(m *Manifest, plain *tree.Tree) (*tree.Tree, error) {
+	t := tree.Saved(s.base.Tree, plainOf(m, s.base.Tree, plain), m.Removals)
 	for i := range t.Entries {
 		e := &t.Entries[i]
-		if len(m.Pins) == 0 || e.Kind != dirfd.KindFile || e.Digest != (Digest{}) || !m.pinned(e.Path) {
+		if len(m.Pins) == 0 || e.Kind != dirfd.KindFile || e.Digest != (tree.Digest{}) || !m.pinned(e.Path) {
 			continue
 		}
 		full, err := s.base.entry(e.Path)
@@ -70,12 +71,12 @@ func (s *Store) wanted(m *Manifest, plain *Tree) (*Tree, error) {
 
 // plainOf is the plain tree of a manifest: its overrides, and around them the directories as base has them, but with the times that they
 // have in cfg; those that base no longer has stay as cfg has them.
-func plainOf(m *Manifest, base, plain *Tree) *Tree {
-	t := &Tree{NoXattrs: plain.NoXattrs}
+func plainOf(m *Manifest, base, plain *tree.Tree) *tree.Tree {
+	t := &tree.Tree{NoXattrs: plain.NoXattrs}
 	around := map[string]bool{}
 	for i := range m.Overrides {
 		e := m.Overrides[i].Entry
-		for p := parentOf(e.Path); p != "" && !around[p]; p = parentOf(p) {
+		for p := tree.Parent(e.Path); p != "" && !around[p]; p = tree.Parent(p) {
 			around[p] = true
 			if _, ok := m.override(p); !ok {
 				t.Entries = append(t.Entries, dirAround(p, base, plain))
@@ -83,11 +84,11 @@ func plainOf(m *Manifest, base, plain *Tree) *Tree {
 		}
 		t.Entries = append(t.Entries, e)
 	}
-	slices.SortFunc(t.Entries, func(a, b Entry) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortFunc(t.Entries, func(a, b tree.Entry) int { return pathname.Compare(a.Path, b.Path) })
 	return t
 }
 
-func dirAround(p string, base, plain *Tree) Entry {
+func dirAround(p string, base, plain *tree.Tree) tree.Entry {
 	have, inCfg := plain.Get(p)
 	inCfg = inCfg && have.Kind == dirfd.KindDir
 	if b, ok := base.Get(p); ok && b.Kind == dirfd.KindDir {
@@ -100,7 +101,7 @@ func dirAround(p string, base, plain *Tree) Entry {
 	if inCfg {
 		return *have
 	}
-	return Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir}
+	return tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir}
 }
 
 // contents stages what is read from elsewhere than live.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // ErrNoSpace says that cfg's filesystem has too little room for a save.
@@ -63,7 +64,7 @@ func (s *Store) need(p *Plan) (uint64, error) {
 		}
 	}
 	for i := range p.Next.Overrides {
-		if d := p.Next.Overrides[i].Default; d != nil && d.Digest != (Digest{}) && !s.hasObject(d.Digest) {
+		if d := p.Next.Overrides[i].Default; d != nil && d.Digest != (tree.Digest{}) && !s.hasObject(d.Digest) {
 			n += round(d.Size + 64)
 		}
 	}

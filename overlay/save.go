@@ -9,6 +9,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // SaveOptions say what a save is about.
@@ -21,14 +22,14 @@ type SaveOptions struct {
 	Dirty   map[string]bool // directories of live to look at; nil is all
 	Rehash  bool
 	// Still, if not nil, says whether a changed entry has been still for long enough; what has not is left for later.
-	Still func(Change) bool
+	Still func(tree.Change) bool
 }
 
 // Result is what a save did, or with DryRun would do.
 type Result struct {
 	View       *View
 	Generation int // the current generation after it
-	Saved      []Change
+	Saved      []tree.Change
 	Released   []string // overrides that went because live equals base again
 	Times      int      // overrides of which the time alone was saved
 	Kept       []Kept   // what is not saved by its class or nature
@@ -109,7 +110,7 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 	defer live.Close()
 	exclude := map[string]bool{}
 	for _, c := range v.Unsaved {
-		if c.New != nil && c.New.Unread == movedOn || so.Still != nil && !so.Still(c) {
+		if c.New != nil && c.New.Unread == tree.MovedOn || so.Still != nil && !so.Still(c) {
 			exclude[c.Path] = true
 		}
 	}
@@ -145,7 +146,7 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 
 func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]bool) (*Result, *Plan) {
 	saved := v.SavedTree()
-	w := &planner{base: v.Base.Tree, saved: saved, live: v.Live.readable(saved), plain: v.plain(),
+	w := &planner{base: v.Base.Tree, saved: saved, live: v.Live.WithSavedXattrs(saved), plain: v.plain(),
 		old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
 		taken: s.takenBefore(v.Base.Tree)}
 	p := w.planSave()
@@ -169,7 +170,7 @@ func onlyBelow(paths []string) func(string) bool {
 	}
 	return func(p string) bool {
 		for _, dir := range paths {
-			if within(p, dir) {
+			if tree.Within(p, dir) {
 				return true
 			}
 		}

@@ -12,13 +12,14 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // unsettled says that files moved on between the scan and the save: they are left for the next one.
 type unsettled struct{ paths []string }
 
 func (u *unsettled) Error() string {
-	return fmt.Sprintf("%s: %s", pathname.Quote(u.paths[0]), movedOn)
+	return fmt.Sprintf("%s: %s", pathname.Quote(u.paths[0]), tree.MovedOn)
 }
 
 // stager copies what a plan puts into cfg to tmp, several files at a time, for most of the time goes into fsync(2).
@@ -122,7 +123,7 @@ func (g *stager) note(p string, err error) {
 type fromLive struct{ live, tmp *dirfd.Dir }
 
 func (g fromLive) one(st step) error {
-	d, err := g.live.Walk(parentOf(st.Path))
+	d, err := g.live.Walk(tree.Parent(st.Path))
 	if err != nil {
 		return &unsettled{[]string{st.Path}}
 	}
@@ -136,14 +137,14 @@ func (g fromLive) one(st step) error {
 		return &unsettled{[]string{st.Path}}
 	}
 	defer in.Close()
-	if now, err := in.Stat(); err != nil || !unmoved(&st.Want, now) {
+	if now, err := in.Stat(); err != nil || !tree.Unmoved(&st.Want, now) {
 		return &unsettled{[]string{st.Path}}
 	}
 	got, err := copyFile(in, g.tmp, st.From, &st.Want)
 	if err != nil {
 		return err
 	}
-	if now, err := in.Stat(); err != nil || got != st.Want.Digest || !unmoved(&st.Want, now) {
+	if now, err := in.Stat(); err != nil || got != st.Want.Digest || !tree.Unmoved(&st.Want, now) {
 		return &unsettled{[]string{st.Path}}
 	}
 	return nil
@@ -157,11 +158,11 @@ func (g fromLive) link(d *dirfd.Dir, name string, st step) error {
 }
 
 // makeLink makes a symbolic link with its owner and time.
-func makeLink(d *dirfd.Dir, name string, e *Entry) error {
+func makeLink(d *dirfd.Dir, name string, e *tree.Entry) error {
 	if err := d.Symlink(e.Link, name); err != nil {
 		return err
 	}
-	if privileged {
+	if tree.Privileged {
 		if err := d.Chown(name, e.UID, e.GID); err != nil {
 			return err
 		}
@@ -171,20 +172,20 @@ func makeLink(d *dirfd.Dir, name string, e *Entry) error {
 
 // copyFile makes a new file with the entry's metadata, but not chflags(1)'s flags, and returns the digest of what it copied.
 // It is on stable storage then.
-func copyFile(in io.Reader, to *dirfd.Dir, name string, e *Entry) (Digest, error) {
+func copyFile(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry) (tree.Digest, error) {
 	return copyFileBut(in, to, name, e, nil)
 }
 
 // copyFileBut is copyFile, and says which attributes the filesystem refused.
-func copyFileBut(in io.Reader, to *dirfd.Dir, name string, e *Entry, refused func(name string)) (Digest, error) {
+func copyFileBut(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry, refused func(name string)) (tree.Digest, error) {
 	out, err := to.Create(name)
 	if err != nil {
-		return Digest{}, err
+		return tree.Digest{}, err
 	}
 	defer out.Close()
-	var got Digest
+	var got tree.Digest
 	h := sha256.New()
-	if err := copyContent(out, in, e.Size, e.Sparse(), h); err != nil {
+	if err := tree.CopyContent(out, in, e.Size, e.Sparse(), h); err != nil {
 		return got, err
 	}
 	h.Sum(got[:0])
@@ -201,8 +202,8 @@ func copyFileBut(in io.Reader, to *dirfd.Dir, name string, e *Entry, refused fun
 }
 
 // setFile gives a new file its owner, mode and attributes; the owner first, for chown(2) clears setuid.
-func setFile(f *dirfd.File, e *Entry, refused func(name string)) error {
-	if privileged {
+func setFile(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
+	if tree.Privileged {
 		if err := f.Chown(e.UID, e.GID); err != nil {
 			return err
 		}
@@ -212,7 +213,7 @@ func setFile(f *dirfd.File, e *Entry, refused func(name string)) error {
 
 // setXattrs sets attributes, and says of which the filesystem refused.
 func setXattrs(packed string, set func(dirfd.Xattr) error, refused func(name string)) error {
-	x, err := unpackXattrs(packed)
+	x, err := tree.UnpackXattrs(packed)
 	if err != nil {
 		return err
 	}
@@ -230,7 +231,7 @@ func setXattrs(packed string, set func(dirfd.Xattr) error, refused func(name str
 
 // setMode gives a new file that has its owner its attributes and mode. The mode comes last: the user's
 // attributes take permission to write, and an ACL moves the mode's bits.
-func setMode(f *dirfd.File, e *Entry, refused func(name string)) error {
+func setMode(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
 	if err := setXattrs(e.Xattrs, f.SetXattr, refused); err != nil {
 		return err
 	}
@@ -238,11 +239,11 @@ func setMode(f *dirfd.File, e *Entry, refused func(name string)) error {
 }
 
 // setDir gives a directory its owner, mode, attributes and time. Attributes that the entry has not are left.
-func setDir(d *dirfd.Dir, e *Entry) error { return setDirBut(d, e, nil) }
+func setDir(d *dirfd.Dir, e *tree.Entry) error { return setDirBut(d, e, nil) }
 
 // setDirBut is setDir, and says which attributes the filesystem refused.
-func setDirBut(d *dirfd.Dir, e *Entry, refused func(name string)) error {
-	if privileged {
+func setDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
+	if tree.Privileged {
 		if err := d.Chown("", e.UID, e.GID); err != nil {
 			return err
 		}
@@ -258,11 +259,11 @@ func setDirBut(d *dirfd.Dir, e *Entry, refused func(name string)) error {
 
 // resetDir is setDir for a directory that was there before: it loses the attributes that the entry has not. The entry
 // must come from where attributes can be seen.
-func resetDir(d *dirfd.Dir, e *Entry) error { return resetDirBut(d, e, nil) }
+func resetDir(d *dirfd.Dir, e *tree.Entry) error { return resetDirBut(d, e, nil) }
 
 // resetDirBut is resetDir, and says which attributes the filesystem refused.
-func resetDirBut(d *dirfd.Dir, e *Entry, refused func(name string)) error {
-	want, err := unpackXattrs(e.Xattrs)
+func resetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
+	want, err := tree.UnpackXattrs(e.Xattrs)
 	if err != nil {
 		return err
 	}

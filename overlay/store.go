@@ -12,6 +12,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // Names in .cfgd.
@@ -30,7 +31,7 @@ const (
 // A Store is used by one goroutine at a time, under the target's lock.
 type Store struct {
 	Manifest *Manifest
-	Plain    *Tree
+	Plain    *tree.Tree
 	// Notices say in words what was found and mended at opening.
 	Notices []string
 	// Damaged are those that tell of damage, by a bad disk or a hand in .cfgd.
@@ -118,7 +119,7 @@ func (s *Store) open(ctx context.Context, o StoreOptions) error {
 	if err != nil {
 		return err
 	}
-	var prev *Tree
+	var prev *tree.Tree
 	if o.Prev != nil {
 		prev = o.Prev.Plain
 		if m := o.Prev.Manifest; old == nil && m != nil && m.Generation == 0 && m.BaseID == s.base.id() {
@@ -143,7 +144,7 @@ func (s *Store) allSeen(old *Manifest) error {
 		return nil
 	}
 	for i := range old.Overrides {
-		if why := s.Plain.skipped(old.Overrides[i].Path); why != "" {
+		if why := s.Plain.WhySkipped(old.Overrides[i].Path); why != "" {
 			return fmt.Errorf("cfg: %s: %s", pathname.Quote(old.Overrides[i].Path), why)
 		}
 	}
@@ -151,12 +152,12 @@ func (s *Store) allSeen(old *Manifest) error {
 }
 
 // scanPlain looks at the plain tree. What is neither file, directory nor link there is nothing of it.
-func (s *Store) scanPlain(ctx context.Context, prev *Tree) error {
-	t, err := Scan(ctx, s.cfg, ScanOptions{Prev: prev, Now: s.clock, Names: s.base.tree(), MaxFile: s.maxFile})
+func (s *Store) scanPlain(ctx context.Context, prev *tree.Tree) error {
+	t, err := tree.Scan(ctx, s.cfg, tree.ScanOptions{Prev: prev, Now: s.clock, Names: s.base.tree(), MaxFile: s.maxFile})
 	if err != nil {
 		return fmt.Errorf("scan cfg: %w", err)
 	}
-	t.Entries = slices.DeleteFunc(t.Entries, func(e Entry) bool { return e.Kind.Special() })
+	t.Entries = slices.DeleteFunc(t.Entries, func(e tree.Entry) bool { return e.Kind.Special() })
 	s.Plain = t
 	return nil
 }
@@ -164,7 +165,7 @@ func (s *Store) scanPlain(ctx context.Context, prev *Tree) error {
 // openMeta opens .cfgd, and makes it where it is missing and may be made. What stands in its place and
 // is no directory (a link that a jail planted) is put aside.
 func (s *Store) openMeta() error {
-	st, err := s.cfg.Stat(metaName)
+	st, err := s.cfg.Stat(tree.MetaName)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return s.makeMeta()
@@ -173,7 +174,7 @@ func (s *Store) openMeta() error {
 	case st.Kind != dirfd.KindDir:
 		return s.replaceMeta(st)
 	}
-	if s.meta, err = s.cfg.Dir(metaName); err != nil {
+	if s.meta, err = s.cfg.Dir(tree.MetaName); err != nil {
 		return err
 	}
 	if st.Mode != 0o700 && !s.ReadOnly {
@@ -188,22 +189,22 @@ func (s *Store) makeMeta() (err error) {
 	if s.ReadOnly {
 		return nil
 	}
-	if err := s.cfg.Mkdir(metaName); err != nil {
+	if err := s.cfg.Mkdir(tree.MetaName); err != nil {
 		return err
 	}
-	if s.meta, err = s.cfg.Dir(metaName); err != nil {
+	if s.meta, err = s.cfg.Dir(tree.MetaName); err != nil {
 		return err
 	}
 	return s.makeRooms()
 }
 
 func (s *Store) replaceMeta(st dirfd.Stat) error {
-	s.damage("%s is a %s and not a directory: put aside", s.cfg.Display(metaName), st.Kind)
+	s.damage("%s is a %s and not a directory: put aside", s.cfg.Display(tree.MetaName), st.Kind)
 	if s.ReadOnly {
 		return nil
 	}
-	aside := metaName + ".aside"
-	if err := s.cfg.Rename(metaName, s.cfg, aside); err != nil {
+	aside := tree.MetaName + ".aside"
+	if err := s.cfg.Rename(tree.MetaName, s.cfg, aside); err != nil {
 		return err
 	}
 	if err := s.makeMeta(); err != nil {
@@ -413,9 +414,9 @@ func (s *Store) withoutManifest() (*Manifest, error) {
 		if text == "" || err != nil || pathname.Valid(path) != nil {
 			continue
 		}
-		m.Removals = append(m.Removals, Removal{Path: path})
+		m.Removals = append(m.Removals, tree.Removal{Path: path})
 	}
-	m.Removals = compactRemovals(m.Removals)
+	m.Removals = tree.CompactRemovals(m.Removals)
 	return m, nil
 }
 
@@ -444,15 +445,15 @@ func (s *Store) numbers() ([]int, error) {
 // readIgnored collects NanoBSD's cfg/.ignore/PATH marks.
 func readIgnored(cfg *dirfd.Dir) (map[string]bool, error) {
 	marks := map[string]bool{}
-	d, err := cfg.Dir(ignoreName)
+	d, err := cfg.Dir(tree.IgnoreName)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || notSame(err) {
+		if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
 			return marks, nil
 		}
 		return nil, err
 	}
 	defer d.Close()
-	t, err := Scan(context.Background(), d, ScanOptions{NoContent: true})
+	t, err := tree.Scan(context.Background(), d, tree.ScanOptions{NoContent: true})
 	if err != nil {
 		return nil, err
 	}

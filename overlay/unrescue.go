@@ -12,6 +12,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/tree"
 )
 
 // maxArchive is the size in bytes of all contents of an archive that is brought back: it is held in memory.
@@ -22,7 +23,7 @@ const maxArchive = 256 << 20
 // directory and symbolic link. All of it is read and checked before anything is written. An attribute that
 // can't be one is left out, and told of in Restored.Left.
 func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (done *Restored, err error) {
-	x := &extract{contents: map[Digest][]byte{}, only: []string{}, unknown: map[string]bool{}}
+	x := &extract{contents: map[tree.Digest][]byte{}, only: []string{}, unknown: map[string]bool{}}
 	if err := x.read(r); err != nil {
 		return nil, err
 	}
@@ -66,10 +67,10 @@ func (o *Overlay) unrescue(ctx context.Context, s *Store, v *View, x *extract, m
 
 // extract is an archive that was read.
 type extract struct {
-	entries  []Entry
+	entries  []tree.Entry
 	removed  []string
 	only     []string // all paths that it is about
-	contents map[Digest][]byte
+	contents map[tree.Digest][]byte
 	bytes    int64
 	left     []Kept          // attributes that can't be brought back
 	unknown  map[string]bool // entries that say nothing of attributes
@@ -102,7 +103,7 @@ func (x *extract) read(r io.Reader) error {
 
 // check sorts the entries and sees that they can be a tree.
 func (x *extract) check() error {
-	slices.SortStableFunc(x.entries, func(a, b Entry) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(x.entries, func(a, b tree.Entry) int { return pathname.Compare(a.Path, b.Path) })
 	slices.SortFunc(x.removed, pathname.Compare)
 	kinds := map[string]dirfd.Kind{}
 	for i := range x.entries {
@@ -110,7 +111,7 @@ func (x *extract) check() error {
 		if _, twice := kinds[e.Path]; twice {
 			return fmt.Errorf("archive: %s: in it more than once", pathname.Quote(e.Path))
 		}
-		for p := e.Path; p != ""; p = parentOf(p) {
+		for p := e.Path; p != ""; p = tree.Parent(p) {
 			if _, gone := slices.BinarySearchFunc(x.removed, p, pathname.Compare); gone {
 				return fmt.Errorf("archive: %s: listed as removed, and in it", pathname.Quote(e.Path))
 			}
@@ -127,25 +128,25 @@ func (x *extract) check() error {
 
 // addParents adds the directories that neither the archive nor live has: the archive may be of another base,
 // which had them.
-func (x *extract) addParents(live *Tree) error {
+func (x *extract) addParents(live *tree.Tree) error {
 	known := map[string]bool{}
 	for i := range x.entries {
 		known[x.entries[i].Path] = true
 	}
-	uid, gid := ownIDs()
+	uid, gid := tree.OwnIDs()
 	for _, e := range slices.Clone(x.entries) {
-		for p := parentOf(e.Path); p != "" && !known[p]; p = parentOf(p) {
+		for p := tree.Parent(e.Path); p != "" && !known[p]; p = tree.Parent(p) {
 			known[p] = true
 			if have, ok := live.Get(p); ok && have.Kind != dirfd.KindDir {
 				return fmt.Errorf("%s: %s is a %s in live", pathname.Quote(e.Path), pathname.Quote(p), have.Kind)
 			} else if !ok {
-				d := Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir, UID: uid, GID: gid, MTime: e.MTime}
+				d := tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir, UID: uid, GID: gid, MTime: e.MTime}
 				x.entries = append(x.entries, d)
 				x.only = append(x.only, p)
 			}
 		}
 	}
-	slices.SortFunc(x.entries, func(a, b Entry) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortFunc(x.entries, func(a, b tree.Entry) int { return pathname.Compare(a.Path, b.Path) })
 	return nil
 }
 
@@ -156,7 +157,7 @@ func (r *restorer) fits(live *dirfd.Dir) error {
 		return err
 	}
 	block := int64(max(space.Block, 512))
-	size := func(e *Entry) int64 {
+	size := func(e *tree.Entry) int64 {
 		if e == nil || e.Kind != dirfd.KindFile {
 			return 0
 		}
@@ -164,14 +165,14 @@ func (r *restorer) fits(live *dirfd.Dir) error {
 	}
 	var need, most int64
 	for _, c := range r.changes {
-		if c.New == nil || c.What == Type {
+		if c.New == nil || c.What == tree.Type {
 			need -= size(c.Old) // taken away before all else
 		}
 	}
 	for _, c := range r.changes {
 		most = max(most, need+size(c.New))
 		need += size(c.New)
-		if c.New != nil && c.What != Type {
+		if c.New != nil && c.What != tree.Type {
 			need -= size(c.Old)
 		}
 	}
@@ -202,17 +203,17 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 		}
 		return nil
 	}
-	e := Entry{Path: strings.TrimSuffix(h.Name, "/"), Mode: uint32(h.Mode) & 0o7777, UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.UnixNano()}
+	e := tree.Entry{Path: strings.TrimSuffix(h.Name, "/"), Mode: uint32(h.Mode) & 0o7777, UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.UnixNano()}
 	if err := pathname.Valid(e.Path); err != nil {
 		return err
 	}
-	if top, _, _ := strings.Cut(e.Path, "/"); topNames[top] {
+	if top, _, _ := strings.Cut(e.Path, "/"); tree.TopNames[top] {
 		x.left = append(x.left, Kept{e.Path, config.Report, top + " is no part of what is saved"})
 		return nil
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		e.Kind, e.Size, e.Digest = dirfd.KindFile, int64(len(b)), sumOf(b)
+		e.Kind, e.Size, e.Digest = dirfd.KindFile, int64(len(b)), tree.SumOf(b)
 		x.contents[e.Digest] = b
 	case tar.TypeDir:
 		e.Kind = dirfd.KindDir
@@ -221,8 +222,8 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 	default:
 		return errors.New("neither file, directory nor symbolic link")
 	}
-	if !privileged {
-		e.UID, e.GID = ownIDs()
+	if !tree.Privileged {
+		e.UID, e.GID = tree.OwnIDs()
 	}
 	for _, why := range dress(&e, h) {
 		x.left = append(x.left, Kept{e.Path, config.Report, "the archive's extended attribute " + why})
@@ -235,10 +236,10 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 }
 
 // over is live with the archive's entries laid over it, and without what it removed.
-func (x *extract) over(live *Tree) *Tree {
+func (x *extract) over(live *tree.Tree) *tree.Tree {
 	// An archive of an older program knows no attributes, one of today not all of a file of which they
 	// could not be read: those of live stay then.
-	known := slices.ContainsFunc(x.entries, func(e Entry) bool { return e.Xattrs != "" })
+	known := slices.ContainsFunc(x.entries, func(e tree.Entry) bool { return e.Xattrs != "" })
 	entries := slices.Clone(x.entries)
 	for i := range entries {
 		e := &entries[i]
@@ -247,14 +248,14 @@ func (x *extract) over(live *Tree) *Tree {
 			e.Xattrs = have.Xattrs
 		}
 	}
-	t := Saved(live, &Tree{Entries: entries}, nil)
-	t.Entries = slices.DeleteFunc(t.Entries, func(e Entry) bool {
-		return slices.ContainsFunc(x.removed, func(p string) bool { return within(e.Path, p) })
+	t := tree.Saved(live, &tree.Tree{Entries: entries}, nil)
+	t.Entries = slices.DeleteFunc(t.Entries, func(e tree.Entry) bool {
+		return slices.ContainsFunc(x.removed, func(p string) bool { return tree.Within(e.Path, p) })
 	})
 	return t
 }
 
-func (x *extract) open(e *Entry) (io.ReadCloser, error) {
+func (x *extract) open(e *tree.Entry) (io.ReadCloser, error) {
 	b, ok := x.contents[e.Digest]
 	if !ok {
 		return nil, fmt.Errorf("%s: not in the archive", pathname.Quote(e.Path))

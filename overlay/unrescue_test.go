@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // What a cleanup could not save comes back from its archive.
@@ -54,13 +55,13 @@ func TestUnrescue(t *testing.T) {
 // Flags and attributes are the same after their way through a header of tar(5), whatever bytes they have.
 func TestRescueRecords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := Entry{Path: "x", Kind: dirfd.KindFile, Flags: dirfd.ParseFlags(rapid.SampledFrom([]string{"", "uchg", "schg,nodump"}).Draw(t, "flags"))}
+		want := tree.Entry{Path: "x", Kind: dirfd.KindFile, Flags: dirfd.ParseFlags(rapid.SampledFrom([]string{"", "uchg", "schg,nodump"}).Draw(t, "flags"))}
 		var x []dirfd.Xattr
 		for _, name := range rapid.SliceOfNDistinct(rapid.StringOfN(rapid.RuneFrom([]rune("a=% +.\u00e9\ufffd")), 1, 9, -1), 0, 3, rapid.ID).Draw(t, "names") {
 			x = append(x, dirfd.Xattr{Name: "user." + name, Value: rapid.SliceOf(rapid.Byte()).Draw(t, "value")})
 		}
 		slices.SortFunc(x, func(a, b dirfd.Xattr) int { return strings.Compare(a.Name, b.Name) })
-		want.Xattrs = packXattrs(x)
+		want.Xattrs = tree.PackXattrs(x)
 		h, _, err := tarHeader(&want, 0, true)
 		if err != nil {
 			t.Fatal(err)
@@ -74,7 +75,7 @@ func TestRescueRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got Entry
+		var got tree.Entry
 		if err := dress(&got, read); len(err) > 0 || got.Flags != want.Flags || got.Xattrs != want.Xattrs {
 			t.Fatalf("%x %s, %v\nwant %x %s", got.Flags, got.Xattrs, err, want.Flags, want.Xattrs)
 		}
@@ -88,10 +89,10 @@ func TestRescueRecordsBelieveNothing(t *testing.T) {
 		"SCHILY.xattr.user.": "x", "SCHILY.xattr.user": "x", "LIBARCHIVE.xattr.user.%00": "eA", "SCHILY.xattr.user." + strings.Repeat("n", 256): "x",
 		"SCHILY.xattr.user.big": big,
 	} {
-		var e Entry
+		var e tree.Entry
 		h := &tar.Header{PAXRecords: map[string]string{key: value, "SCHILY.xattr.user.ok": "1", "SCHILY.fflags": "archive,door"}}
 		left := dress(&e, h)
-		if len(left) != 1 || e.Flags != 0 || e.Xattrs != packXattrs([]dirfd.Xattr{{Name: "user.ok", Value: []byte("1")}}) {
+		if len(left) != 1 || e.Flags != 0 || e.Xattrs != tree.PackXattrs([]dirfd.Xattr{{Name: "user.ok", Value: []byte("1")}}) {
 			t.Errorf("%s: %+v, %q", key, e, left)
 		}
 	}

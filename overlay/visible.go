@@ -8,6 +8,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // hidden reports whether a path is not spoken of at all: volatile or ignored.
@@ -18,12 +19,12 @@ func (v *View) hidden(path string) bool {
 
 // Visible leaves out of a list of changes what nobody asked to hear of: volatile, ignored and derived paths, what a scan
 // could not look into, and directories that are told by what is in them.
-func (v *View) Visible(changes []Change) []Change {
-	var out []Change
+func (v *View) Visible(changes []tree.Change) []tree.Change {
+	var out []tree.Change
 	for i, c := range changes {
 		switch {
 		case v.hidden(c.Path), v.class(c.Path) == config.Derived:
-		case v.Live != nil && v.Live.skipped(c.Path) != "" && (c.New == nil || c.New.Unread == ""):
+		case v.Live != nil && v.Live.WhySkipped(c.Path) != "" && (c.New == nil || c.New.Unread == ""):
 		case told(changes, i):
 		default:
 			out = append(out, c)
@@ -36,15 +37,15 @@ func (v *View) Visible(changes []Change) []Change {
 const usualDir = 0o755
 
 // told reports whether a directory that came or went is named by what is in it.
-func told(changes []Change, i int) bool {
+func told(changes []tree.Change, i int) bool {
 	c := changes[i]
-	if c.Kind() != dirfd.KindDir || c.What != Added && c.What != Deleted || i+1 == len(changes) {
+	if c.Kind() != dirfd.KindDir || c.What != tree.Added && c.What != tree.Deleted || i+1 == len(changes) {
 		return false
 	}
-	if c.What == Added && c.New.Mode != usualDir {
+	if c.What == tree.Added && c.New.Mode != usualDir {
 		return false // its permissions are to be told
 	}
-	return within(changes[i+1].Path, c.Path)
+	return tree.Within(changes[i+1].Path, c.Path)
 }
 
 // ignoreFull passes on all errors but that of a directory that is not empty.
@@ -56,12 +57,12 @@ func ignoreFull(err error) error {
 }
 
 // Visible are the changes that were saved, as Visible of a View leaves them, without those that are named in Released.
-func (r *Result) Visible() []Change {
+func (r *Result) Visible() []tree.Change {
 	released := map[string]bool{}
 	for _, p := range r.Released {
 		released[p] = true
 	}
-	return slices.DeleteFunc(r.View.Visible(r.Saved), func(c Change) bool { return released[c.Path] })
+	return slices.DeleteFunc(r.View.Visible(r.Saved), func(c tree.Change) bool { return released[c.Path] })
 }
 
 // Visible leaves out of what a generation changed the directories that are told by what is in them.
@@ -69,7 +70,7 @@ func (g Generation) Visible() []GenerationChange {
 	var out []GenerationChange
 	for i, c := range g.Changes {
 		dir := c.New != nil && c.New.Kind == dirfd.KindDir || c.New == nil && c.Old.Kind == dirfd.KindDir
-		if dir && !(c.What == Added && c.New.Mode != usualDir) && c.What != Mode && c.What != Type && i+1 < len(g.Changes) && within(g.Changes[i+1].Path, c.Path) {
+		if dir && !(c.What == tree.Added && c.New.Mode != usualDir) && c.What != tree.Mode && c.What != tree.Type && i+1 < len(g.Changes) && tree.Within(g.Changes[i+1].Path, c.Path) {
 			continue
 		}
 		out = append(out, c)

@@ -5,24 +5,25 @@ import (
 	"slices"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/tree"
 )
 
 // XattrChange is an extended attribute that differs.
 type XattrChange struct {
 	Name string
-	What What // Added, Modified or Deleted
+	What tree.ChangeKind // Added, Modified or Deleted
 }
 
 // XattrChanges are the attributes in which a change's sides differ, by name: of a path that came all that it
 // has, of one that went none, nor where a tree's filesystem holds none.
-func (v *View) XattrChanges(c Change) (all []XattrChange) {
+func (v *View) XattrChanges(c tree.Change) (all []XattrChange) {
 	if c.New == nil || v.Base.Tree.NoXattrs || v.Live != nil && v.Live.NoXattrs {
 		return nil
 	}
 	var was []dirfd.Xattr
-	now, err := unpackXattrs(c.New.Xattrs)
+	now, err := tree.UnpackXattrs(c.New.Xattrs)
 	if c.Old != nil && err == nil {
-		was, err = unpackXattrs(c.Old.Xattrs)
+		was, err = tree.UnpackXattrs(c.Old.Xattrs)
 	}
 	if err != nil { // a scan gives none of which that is so
 		return nil
@@ -33,14 +34,14 @@ func (v *View) XattrChanges(c Change) (all []XattrChange) {
 	}
 	for _, x := range now {
 		if value, ok := old[x.Name]; !ok {
-			all = append(all, XattrChange{x.Name, Added})
+			all = append(all, XattrChange{x.Name, tree.Added})
 		} else if value != string(x.Value) {
-			all = append(all, XattrChange{x.Name, Modified})
+			all = append(all, XattrChange{x.Name, tree.Modified})
 		}
 		delete(old, x.Name)
 	}
 	for name := range old {
-		all = append(all, XattrChange{name, Deleted})
+		all = append(all, XattrChange{name, tree.Deleted})
 	}
 	slices.SortFunc(all, func(a, b XattrChange) int { return cmp.Compare(a.Name, b.Name) })
 	return all

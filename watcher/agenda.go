@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"cfgd/config"
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // Bounds of the pauses between tries of a target that fails. The last is short enough for an administrator who has mended the
@@ -28,7 +28,7 @@ type agenda struct {
 
 	// What was still, by its stamp: what nevertheless is not saved (a conflict, a save that fails) is so for good, and is not
 	// waited for again and again. Kept until a look at everything no longer asks for it.
-	rested, was map[string]overlay.Stamp
+	rested, was map[string]tree.Stamp
 
 	phase              float64
 	nextScan, nextHash time.Duration
@@ -43,14 +43,14 @@ type agenda struct {
 
 // waiting is a change that was not still: its stamp, since when it is known to have it, and since when it waits.
 type waiting struct {
-	stamp overlay.Stamp
+	stamp tree.Stamp
 	since time.Duration
 	first time.Duration // never for one that was saved in motion, and has not been seen to move since
 }
 
 // newAgenda begins with a whole look at once. phase, from 0 to 1, keeps targets that start together from scanning together ever after.
 func newAgenda(s config.Settings, phase float64) *agenda {
-	return &agenda{Settings: s, phase: phase, whole: true, wait: map[string]waiting{}, rested: map[string]overlay.Stamp{}, nextScan: never, nextHash: scale(s.Rehash, phase)}
+	return &agenda{Settings: s, phase: phase, whole: true, wait: map[string]waiting{}, rested: map[string]tree.Stamp{}, nextScan: never, nextHash: scale(s.Rehash, phase)}
 }
 
 func scale(d time.Duration, by float64) time.Duration { return time.Duration(float64(d) * by) }
@@ -92,7 +92,7 @@ func (a *agenda) begin(now time.Duration, wall int64, whole bool) look {
 	a.before, a.wait = a.wait, map[string]waiting{}
 	a.whole, a.was = false, a.rested
 	if whole {
-		a.rested = map[string]overlay.Stamp{}
+		a.rested = map[string]tree.Stamp{}
 		return l
 	}
 	l.dirty = map[string]bool{}
@@ -124,7 +124,7 @@ func (a *agenda) observe(now time.Duration, wall int64) {
 type changed struct {
 	path  string
 	gone  bool
-	stamp overlay.Stamp
+	stamp tree.Stamp
 	ctime int64
 }
 
@@ -191,7 +191,7 @@ func (a *agenda) moved(now time.Duration, path string) {
 	if w, ok := a.before[path]; ok && w.first != never {
 		first = w.first
 	}
-	a.wait[path] = waiting{overlay.Stamp{}, now, first}
+	a.wait[path] = waiting{tree.Stamp{}, now, first}
 }
 
 // done ends a look that succeeded; period is the time between two whole ones.

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"cfgd/config"
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 const (
@@ -122,7 +122,7 @@ func (w *sim) look() {
 	}
 }
 
-func stampOf(n int64) overlay.Stamp { e := overlay.Entry{MTime: n}; return e.Stamp() }
+func stampOf(n int64) tree.Stamp { e := tree.Entry{MTime: n}; return e.Stamp() }
 
 func (w *sim) save(p string, f *simFile) {
 	if quiet, waited := w.at-f.last, w.at-f.moving; quiet < w.Settle && waited < w.MaxWait && !f.lost {

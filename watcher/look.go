@@ -8,6 +8,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // rearms bounds how often one look follows a tree that grows directories while it is looked at.
@@ -101,7 +102,7 @@ func (t *target) done(l look, r *overlay.Result) {
 }
 
 // still asks the agenda, but for what is not saved anyway: it would be in its way for ever.
-func (t *target) still(c overlay.Change) bool {
+func (t *target) still(c tree.Change) bool {
 	if c.New != nil && (c.New.Kind.Special() || c.New.Unread != "") {
 		return true
 	}
@@ -184,7 +185,7 @@ func (t *target) rearm(r *overlay.Result) bool {
 }
 
 // watch opens the source where there is none, and takes what the tree costs from what all targets may take.
-func (t *target) watch(live *overlay.Tree) error {
+func (t *target) watch(live *tree.Tree) error {
 	cost := watchCost(live)
 	if t.cfg.Watch == config.WatchAuto && !t.budget.take(cost-t.cost) {
 		return errTooMany

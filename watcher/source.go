@@ -5,14 +5,14 @@ import (
 	"time"
 
 	"cfgd/config"
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // source tells what may have changed in a live tree. It may be wrong in both directions.
 type source interface {
 	// arm watches what a look found, and that alone, and returns the directories that were not watched before. With anew it
 	// also renews what it believes to watch: that heals what was lost unheard.
-	arm(live *overlay.Tree, anew bool) (fresh []string, err error)
+	arm(live *tree.Tree, anew bool) (fresh []string, err error)
 	// heard receives after there is something to take.
 	heard() <-chan struct{}
 	// take returns what was heard since the last take.

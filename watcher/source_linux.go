@@ -12,6 +12,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // notify is the source made of inotify(7), by fsnotify.
@@ -111,7 +112,7 @@ func (n *notify) remove(path string, f func(d string)) {
 
 // arm removes before it adds: a watch belongs to the inode, and one that is left under the old path of a moved directory
 // would keep that path.
-func (n *notify) arm(live *overlay.Tree, anew bool) (fresh []string, err error) {
+func (n *notify) arm(live *tree.Tree, anew bool) (fresh []string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	dirs := live.Dirs()

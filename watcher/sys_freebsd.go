@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // events is what status calls the system's events: those of kqueue(2).
@@ -25,7 +25,7 @@ func capacity() int {
 }
 
 // watchCost is what watching a tree takes of the capacity: kqueue holds a descriptor a file.
-func watchCost(t *overlay.Tree) int { return len(t.Entries) + 64 }
+func watchCost(t *tree.Tree) int { return len(t.Entries) + 64 }
 
 // peerUID is the user at the other end of a unix socket, from LOCAL_PEERCRED (unix(4)).
 func peerUID(c *net.UnixConn) (uint32, error) {

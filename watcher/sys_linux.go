@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // events is what status calls the system's events: inotify(7), which package fsnotify reads.
@@ -32,7 +32,7 @@ func capacity() int {
 }
 
 // watchCost is what watching a tree takes of the capacity: one watch a directory, counting some to come.
-func watchCost(t *overlay.Tree) int { return len(t.Dirs()) + 16 }
+func watchCost(t *tree.Tree) int { return len(t.Dirs()) + 16 }
 
 // peerUID is the user at the other end of a unix socket, from SO_PEERCRED (unix(7)).
 func peerUID(c *net.UnixConn) (uint32, error) {

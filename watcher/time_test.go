@@ -17,6 +17,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // bubble is a machine in a bubble of its own time: sleeping takes none, and what happens takes none of the bubble's. Its
@@ -40,7 +41,7 @@ type fakeSource struct {
 	closed bool
 }
 
-func (f *fakeSource) arm(live *overlay.Tree, _ bool) (fresh []string, err error) {
+func (f *fakeSource) arm(live *tree.Tree, _ bool) (fresh []string, err error) {
 	if f.arms++; f.grows > 0 {
 		f.grows--
 		fresh = append(fresh, "")

@@ -11,6 +11,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // vnodes is a source that has a descriptor open for every directory and every regular file, and a queue
@@ -156,7 +157,7 @@ func (v *vnodes) drop(path string) (dirs []string) {
 }
 
 // arm needs no renewal: each look tells by the inode what is no longer what its path names.
-func (v *vnodes) arm(live *overlay.Tree, _ bool) (fresh []string, err error) {
+func (v *vnodes) arm(live *tree.Tree, _ bool) (fresh []string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.prune(live)
@@ -203,7 +204,7 @@ func (v *vnodes) note(missed []string) {
 }
 
 // prune closes what the tree does not have, or has another of.
-func (v *vnodes) prune(live *overlay.Tree) {
+func (v *vnodes) prune(live *tree.Tree) {
 	v.open.each(func(p string, n vnode) {
 		if e, ok := live.Get(p); p != "" && (!ok || n.isDir() != (e.Kind == dirfd.KindDir) || n.at.Ino != e.Ino()) {
 			v.drop(p)
@@ -214,7 +215,7 @@ func (v *vnodes) prune(live *overlay.Tree) {
 // add watches a directory or regular file that is not watched yet; the zero vnode says that it did not.
 // What has gone or become something else meanwhile is no error: the next look tells. A lack of descriptors
 // is one.
-func (v *vnodes) add(e *overlay.Entry) (n vnode, err error) {
+func (v *vnodes) add(e *tree.Entry) (n vnode, err error) {
 	parent, _ := v.open.get(dirOf(e.Path))
 	if _, ok := v.open.get(e.Path); ok || !parent.isDir() {
 		return vnode{}, nil

@@ -14,6 +14,7 @@ import (
 	"cfgd/internal/pathname"
 	"cfgd/merge"
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 func (s *session) diffCommand() *cli.Command {
@@ -79,7 +80,7 @@ func (s *session) diff(c *cli.Context) error {
 }
 
 // look finds the changes that were asked for.
-func (d *difference) look(c *cli.Context, only []string) ([]overlay.Change, error) {
+func (d *difference) look(c *cli.Context, only []string) ([]tree.Change, error) {
 	var err error
 	if d.view, err = d.overlay.Look(c.Context, overlay.LookOptions{}); err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (d *difference) look(c *cli.Context, only []string) ([]overlay.Change, erro
 	for _, u := range d.view.Unsaved {
 		d.unsaved[u.Path] = d.new == "live"
 	}
-	var out []overlay.Change
+	var out []tree.Change
 	for _, ch := range d.view.Visible(changes) {
 		if below(ch.Path, only) {
 			out = append(out, ch)
@@ -122,7 +123,7 @@ func (d *difference) known(only []string) error {
 
 // known reports whether any of the three trees has a path.
 func known(v *overlay.View, p string) bool {
-	for _, t := range []*overlay.Tree{v.Base.Tree, v.Plain, v.Live} {
+	for _, t := range []*tree.Tree{v.Base.Tree, v.Plain, v.Live} {
 		if t == nil {
 			continue
 		}
@@ -155,7 +156,7 @@ type changed struct {
 	Saved  bool   `json:"saved"`
 }
 
-func (d *difference) print(c *cli.Context, changes []overlay.Change) error {
+func (d *difference) print(c *cli.Context, changes []tree.Change) error {
 	if d.json {
 		list := []changed{}
 		for _, ch := range changes {
@@ -193,7 +194,7 @@ func (d *difference) conflict(path string) string {
 }
 
 // printDefaults names the conflicts of which there is no difference to show, for the default was taken.
-func (d *difference) printDefaults(changes []overlay.Change) error {
+func (d *difference) printDefaults(changes []tree.Change) error {
 	shown := map[string]bool{}
 	for _, ch := range changes {
 		shown[ch.Path] = true
@@ -209,7 +210,7 @@ func (d *difference) printDefaults(changes []overlay.Change) error {
 	return nil
 }
 
-func (d *difference) printOne(ctx context.Context, ch overlay.Change, names bool) error {
+func (d *difference) printOne(ctx context.Context, ch tree.Change, names bool) error {
 	if names {
 		mark := ""
 		if d.unsaved[ch.Path] {
@@ -219,7 +220,7 @@ func (d *difference) printOne(ctx context.Context, ch overlay.Change, names bool
 		return err
 	}
 	m := merge.Change{Target: d.target.Name, Path: ch.Path, Unsaved: d.unsaved[ch.Path], Secret: d.secret(ch.Path)}
-	read := func(e *overlay.Entry, tree string) ([]byte, error) {
+	read := func(e *tree.Entry, tree string) ([]byte, error) {
 		return d.overlay.Read(d.view, e, tree, e.Size+1)
 	}
 	var err error
@@ -236,13 +237,13 @@ func (d *difference) printOne(ctx context.Context, ch overlay.Change, names bool
 	return merge.Write(d.out, m, d.context)
 }
 
-var xattrWords = map[overlay.What]string{
-	overlay.Added: "added", overlay.Modified: "changed", overlay.Deleted: "removed",
+var xattrWords = map[tree.ChangeKind]string{
+	tree.Added: "added", tree.Modified: "changed", tree.Deleted: "removed",
 }
 
 // attributes says which extended attributes differ, and why some are not saved. Their values may be secrets
 // and are told by no line of a diff.
-func (d *difference) attributes(ch overlay.Change) []string {
+func (d *difference) attributes(ch tree.Change) []string {
 	var notes []string
 	for _, x := range d.view.XattrChanges(ch) {
 		notes = append(notes, fmt.Sprintf("attribute %s: %s", pathname.Quote(x.Name), xattrWords[x.What]))
@@ -256,7 +257,7 @@ func (d *difference) attributes(ch overlay.Change) []string {
 func (d *difference) secret(path string) bool { return !d.secrets && d.target.Classes.Secret(path) }
 
 // side is one side of a diff. The content of a secret is not even read.
-func side(e *overlay.Entry, label string, secret bool, read func(*overlay.Entry, string) ([]byte, error)) (merge.Side, error) {
+func side(e *tree.Entry, label string, secret bool, read func(*tree.Entry, string) ([]byte, error)) (merge.Side, error) {
 	s := merge.Side{Label: label}
 	if e == nil {
 		return s, nil

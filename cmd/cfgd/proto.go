@@ -18,6 +18,7 @@ import (
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 func (s *session) protoCommand() *cli.Command {
@@ -218,7 +219,7 @@ func (s *session) printSnapshots(list []listedSnapshot) error {
 // changeCounts prints how many paths were added, modified and so on.
 func changeCounts(n map[string]int) string {
 	var words []string
-	for _, what := range []overlay.What{overlay.Added, overlay.Modified, overlay.Deleted, overlay.Type, overlay.Mode} {
+	for _, what := range []tree.ChangeKind{tree.Added, tree.Modified, tree.Deleted, tree.Type, tree.Mode} {
 		if n[what.String()] > 0 {
 			words = append(words, fmt.Sprintf("%s%d", what.Letter(), n[what.String()]))
 		}

@@ -11,6 +11,7 @@ import (
 	"cfgd/internal/pathname"
 	"cfgd/merge"
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 func (s *session) showCommand() *cli.Command {
@@ -102,7 +103,7 @@ func (s *session) showChange(c *cli.Context, t *config.Target, o *overlay.Overla
 	if ch.Note != "" {
 		m.Notes = []string{ch.Note}
 	}
-	read := func(e *overlay.Entry, _ string) ([]byte, error) { return o.Content(c.Context, e) }
+	read := func(e *tree.Entry, _ string) ([]byte, error) { return o.Content(c.Context, e) }
 	var err error
 	if m.Old, err = side(ch.Old, "before", m.Secret, read); err != nil {
 		m.Old.Omitted = "no longer kept"

@@ -6,13 +6,14 @@ import (
 	"path/filepath"
 
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // looker scans a live tree again and again, as the daemon does.
 type looker struct {
 	o     *overlay.Overlay
-	saved *overlay.Tree
-	prev  *overlay.Tree
+	saved *tree.Tree
+	prev  *tree.Tree
 	dirty map[string]bool
 }
 
@@ -32,7 +33,7 @@ func (k *looker) scan(ctx context.Context) error {
 		return err
 	}
 	defer d.Close()
-	k.prev, err = overlay.Scan(ctx, d, overlay.ScanOptions{Prev: k.prev, Dirty: k.dirty, Names: k.saved, MaxFile: k.o.Target.MaxFile})
+	k.prev, err = tree.Scan(ctx, d, tree.ScanOptions{Prev: k.prev, Dirty: k.dirty, Names: k.saved, MaxFile: k.o.Target.MaxFile})
 	return err
 }
 
@@ -41,7 +42,7 @@ func (k *looker) changes(ctx context.Context) (int, error) {
 	if err := k.scan(ctx); err != nil {
 		return 0, err
 	}
-	return len(overlay.Delta(k.saved, k.prev)), nil
+	return len(tree.Delta(k.saved, k.prev)), nil
 }
 
 // benchScan finds what changed in one live tree in which one file did.

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // benchTargets looks at many targets, one after the other and by two workers.
@@ -51,7 +51,7 @@ func faster(name string, ours, peer *contestant, least float64) row {
 // lookers are as many populated and looked-at targets as are asked for.
 func (l *lab) lookers(ctx context.Context) ([]*looker, error) {
 	var all []*looker
-	var names *overlay.Tree
+	var names *tree.Tree
 	for range l.targets {
 		o, err := l.populated(ctx)
 		if err != nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"cfgd/internal/dirfd"
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 func TestPlanHasTheSizeOfAnEtcWithPackages(t *testing.T) {
@@ -34,7 +34,7 @@ func TestTreeIsTheSameForTheSameSeed(t *testing.T) {
 	}
 }
 
-func treeOf(t *testing.T, seed uint64) *overlay.Tree {
+func treeOf(t *testing.T, seed uint64) *tree.Tree {
 	dir := t.TempDir()
 	if err := writeTree(dir, plan(seed, 0.03)); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func treeOf(t *testing.T, seed uint64) *overlay.Tree {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	tree, err := overlay.Scan(context.Background(), d, overlay.ScanOptions{})
+	tree, err := tree.Scan(context.Background(), d, tree.ScanOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package overlay
+package tree
 
 import (
 	"hash"
@@ -9,8 +9,8 @@ import (
 
 const holeSize = 4096 // what is all zero and this long, in a sparse file, stays a hole
 
-// copyContent copies size bytes and one more at most, with holes where the source is sparse, and tells h of them, if there is one.
-func copyContent(out *dirfd.File, in io.Reader, size int64, sparse bool, h hash.Hash) error {
+// CopyContent copies size bytes and one more at most, with holes where the source is sparse, and tells h of them, if there is one.
+func CopyContent(out *dirfd.File, in io.Reader, size int64, sparse bool, h hash.Hash) error {
 	bp := buffers.Get().(*[]byte)
 	defer buffers.Put(bp)
 	in = io.LimitReader(in, size+1)

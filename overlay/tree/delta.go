@@ -1,16 +1,16 @@
-package overlay
+package tree
 
 import (
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 )
 
-// What says how a path differs between two trees.
-type What uint8
+// ChangeKind says how a path differs between two trees.
+type ChangeKind uint8
 
 // The ways to differ, in design words: type is another kind of file, mode is permissions, owner, group, flags or attributes alone.
 const (
-	Added What = iota + 1
+	Added ChangeKind = iota + 1
 	Modified
 	Deleted
 	Type
@@ -21,15 +21,15 @@ var whatWords = [...]string{"", "added", "modified", "deleted", "type", "mode"}
 var whatLetters = [...]string{"", "A", "M", "D", "T", "P"}
 
 // String is the word of JSON output.
-func (w What) String() string { return whatWords[w] }
+func (w ChangeKind) String() string { return whatWords[w] }
 
 // Letter is the letter of --name-status.
-func (w What) Letter() string { return whatLetters[w] }
+func (w ChangeKind) Letter() string { return whatLetters[w] }
 
 // Change is a path that differs between an old and a new tree.
 type Change struct {
 	Path string
-	What What
+	What ChangeKind
 	Old  *Entry // nil where added
 	New  *Entry // nil where deleted
 }
@@ -48,7 +48,7 @@ func Delta(old, new *Tree) []Change {
 	var out []Change
 	xattrs := !old.NoXattrs && !new.NoXattrs
 	walkBoth(old, new, func(a, b *Entry) {
-		if c, ok := compare(a, b, xattrs); ok {
+		if c, ok := CompareEntries(a, b, xattrs); ok {
 			out = append(out, c)
 		}
 	})
@@ -82,7 +82,7 @@ func walkBoth(old, new *Tree, f func(a, b *Entry)) {
 	}
 }
 
-func compare(a, b *Entry, xattrs bool) (Change, bool) {
+func CompareEntries(a, b *Entry, xattrs bool) (Change, bool) {
 	switch {
 	case a == nil:
 		return Change{b.Path, Added, nil, b}, true
@@ -90,9 +90,9 @@ func compare(a, b *Entry, xattrs bool) (Change, bool) {
 		return Change{a.Path, Deleted, a, nil}, true
 	case a.Kind != b.Kind:
 		return Change{a.Path, Type, a, b}, true
-	case !a.sameContent(b):
+	case !a.SameContent(b):
 		return Change{a.Path, Modified, a, b}, true
-	case !a.sameMeta(b, xattrs), b.Unlisted != "", b.Kind == dirfd.KindDir && b.Unread != "" && a.Unread == "":
+	case !a.SameMeta(b, xattrs), b.Unlisted != "", b.Kind == dirfd.KindDir && b.Unread != "" && a.Unread == "":
 		return Change{a.Path, Mode, a, b}, true // of what is not known it is not said that it is the same
 	}
 	return Change{}, false

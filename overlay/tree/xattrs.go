@@ -1,4 +1,4 @@
-package overlay
+package tree
 
 import (
 	"encoding/json"
@@ -16,8 +16,8 @@ type packedXattr struct {
 	Raw   []byte `json:",omitempty"` // the name, where it is not UTF-8
 }
 
-// packXattrs makes one comparable string of extended attributes, "" of none.
-func packXattrs(x []dirfd.Xattr) string {
+// PackXattrs makes one comparable string of extended attributes, "" of none.
+func PackXattrs(x []dirfd.Xattr) string {
 	if len(x) == 0 {
 		return ""
 	}
@@ -35,8 +35,8 @@ func packXattrs(x []dirfd.Xattr) string {
 	return string(b)
 }
 
-// unpackXattrs is packXattrs backwards.
-func unpackXattrs(s string) ([]dirfd.Xattr, error) {
+// UnpackXattrs is packXattrs backwards.
+func UnpackXattrs(s string) ([]dirfd.Xattr, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -54,13 +54,13 @@ func unpackXattrs(s string) ([]dirfd.Xattr, error) {
 	return x, nil
 }
 
-// maxTreeXattrs bounds the attributes of all of a tree, in bytes of the manifest. A file's are bounded by
+// MaxXattrs bounds the attributes of all of a tree, in bytes of the manifest. A file's are bounded by
 // dirfd. An override has its own and its default's, and a conflict three more, so that the manifest stays far
 // below the size up to which it is read.
-const maxTreeXattrs = 1 << 20
+const MaxXattrs = 1 << 20
 
-// notAllXattrs begins the reason for which not all attributes are saved.
-const notAllXattrs = "not all of its extended attributes are saved: "
+// NotAllXattrs begins the reason for which not all attributes are saved.
+const NotAllXattrs = "not all of its extended attributes are saved: "
 
 // boundXattrs leaves out the attributes of entries that are too many for the tree, in path order.
 func (t *Tree) boundXattrs() {
@@ -71,12 +71,12 @@ func (t *Tree) boundXattrs() {
 			continue
 		}
 		n := inManifest(e.Xattrs)
-		if size+n <= maxTreeXattrs {
+		if size+n <= MaxXattrs {
 			size += n
 			continue
 		}
 		e.Xattrs, e.Excess = "", e.Unlisted == "" || e.Excess
-		e.Unlisted = fmt.Sprintf("%sthose of all files are kept up to %d KiB", notAllXattrs, maxTreeXattrs>>10)
+		e.Unlisted = fmt.Sprintf("%sthose of all files are kept up to %d KiB", NotAllXattrs, MaxXattrs>>10)
 		e.stamp.fresh = true // to be read again: there may be room for them then
 	}
 }

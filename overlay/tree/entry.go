@@ -1,4 +1,4 @@
-package overlay
+package tree
 
 import (
 	"crypto/sha256"
@@ -22,8 +22,8 @@ func (d Digest) String() string {
 	return hex.EncodeToString(d[:])
 }
 
-// sumOf is the digest of a content.
-func sumOf(content []byte) Digest { return sha256.Sum256(content) }
+// SumOf is the digest of a content.
+func SumOf(content []byte) Digest { return sha256.Sum256(content) }
 
 // ParseDigest reads String's form back.
 func ParseDigest(s string) (Digest, error) {
@@ -85,7 +85,7 @@ type Stamp struct {
 func (e *Entry) Stamp() Stamp { return Stamp{e.stamp.ino, e.stamp.ctime, e.MTime, e.Size} }
 
 // SameSince reports whether a file that was found by a scan cannot have changed between that and st.
-func (e *Entry) SameSince(st dirfd.Stat) bool { return !e.stamp.fresh && unmoved(e, st) }
+func (e *Entry) SameSince(st dirfd.Stat) bool { return !e.stamp.fresh && Unmoved(e, st) }
 
 // Ino is the number of the entry's inode.
 func (e *Entry) Ino() uint64 { return e.stamp.ino }
@@ -102,8 +102,8 @@ func (e *Entry) ClearStamp() { e.stamp = stamp{} }
 // CTime is when the entry was last changed in any way, in nanoseconds since 1970.
 func (e *Entry) CTime() int64 { return e.stamp.ctime }
 
-// sameContent compares what a file holds, not its name or permissions.
-func (e *Entry) sameContent(o *Entry) bool {
+// SameContent compares what a file holds, not its name or permissions.
+func (e *Entry) SameContent(o *Entry) bool {
 	if e.Kind != o.Kind {
 		return false
 	}
@@ -119,8 +119,8 @@ func (e *Entry) sameContent(o *Entry) bool {
 	return true
 }
 
-// sameMeta compares owner, group, flags, extended attributes and, but for links, permission bits.
-func (e *Entry) sameMeta(o *Entry, xattrs bool) bool {
+// SameMeta compares owner, group, flags, extended attributes and, but for links, permission bits.
+func (e *Entry) SameMeta(o *Entry, xattrs bool) bool {
 	if e.UID != o.UID || e.GID != o.GID || e.Flags != o.Flags {
 		return false
 	}
@@ -197,14 +197,14 @@ func (t *Tree) Below(path string) []Entry {
 // span is the range of indices of path and all below it.
 func (t *Tree) span(path string) (int, int) {
 	lo := sort.Search(len(t.Entries), func(i int) bool { return pathname.Compare(t.Entries[i].Path, path) >= 0 })
-	n := sort.Search(len(t.Entries)-lo, func(i int) bool { return !within(t.Entries[lo+i].Path, path) })
+	n := sort.Search(len(t.Entries)-lo, func(i int) bool { return !Within(t.Entries[lo+i].Path, path) })
 	return lo, lo + n
 }
 
-// skipped says why nothing is known of a path, "" where the scan looked at it.
-func (t *Tree) skipped(path string) string {
+// WhySkipped says why nothing is known of a path, "" where the scan looked at it.
+func (t *Tree) WhySkipped(path string) string {
 	for _, k := range t.Skipped {
-		if within(path, k.Path) {
+		if Within(path, k.Path) {
 			return k.Reason
 		}
 	}
@@ -221,9 +221,9 @@ func (t *Tree) markUnread() {
 	}
 }
 
-// unseen are the skipped names but for those where another filesystem is mounted: of them is not known what
+// Unseen are the skipped names but for those where another filesystem is mounted: of them is not known what
 // the tree holds.
-func (t *Tree) unseen() (all []Skipped) {
+func (t *Tree) Unseen() (all []Skipped) {
 	for _, k := range t.Skipped {
 		if k.Reason != elsewhere {
 			all = append(all, k)
@@ -232,9 +232,9 @@ func (t *Tree) unseen() (all []Skipped) {
 	return all
 }
 
-// readable is the tree in which a file or directory of which not all attributes could be read has those that
+// WithSavedXattrs is the tree in which a file or directory of which not all attributes could be read has those that
 // could. Where none could it has those that are saved. So the rest of it is saved, and nothing saved goes.
-func (t *Tree) readable(saved *Tree) *Tree {
+func (t *Tree) WithSavedXattrs(saved *Tree) *Tree {
 	if !slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.Unlisted != "" }) {
 		return t
 	}
@@ -253,13 +253,13 @@ func (t *Tree) readable(saved *Tree) *Tree {
 	return &out
 }
 
-// within reports whether path is dir or lies below it; everything lies below "".
-func within(path, dir string) bool {
+// Within reports whether path is dir or lies below it; everything lies below "".
+func Within(path, dir string) bool {
 	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
 }
 
-// parentOf is the path of the directory that holds path, "" for the root.
-func parentOf(path string) string {
+// Parent is the path of the directory that holds path, "" for the root.
+func Parent(path string) string {
 	for i := len(path) - 1; i >= 0; i-- {
 		if path[i] == '/' {
 			return path[:i]
@@ -293,7 +293,7 @@ func isFile(e *Entry) int64 {
 func (t *Tree) Dirs() []string {
 	dirs := []string{""}
 	for i := range t.Entries {
-		if t.Entries[i].Kind == dirfd.KindDir && t.skipped(t.Entries[i].Path) == "" {
+		if t.Entries[i].Kind == dirfd.KindDir && t.WhySkipped(t.Entries[i].Path) == "" {
 			dirs = append(dirs, t.Entries[i].Path)
 		}
 	}

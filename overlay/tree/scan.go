@@ -1,4 +1,4 @@
-package overlay
+package tree
 
 import (
 	"context"
@@ -26,7 +26,7 @@ const (
 	// coarse is the same for filesystems that stamp whole seconds (vfs.timestamp_precision=0).
 	coarse = 1100 * time.Millisecond
 
-	maxDepth  = 128 // of directories: one descriptor is held open a level
+	MaxDepth  = 128 // of directories: one descriptor is held open a level
 	manyDirty = 64  // above it a whole scan is cheaper than picking
 
 	// maxDirPath bounds a directory's path, in bytes: that of a name in it is then one that pathname.Valid takes.
@@ -35,13 +35,13 @@ const (
 
 // Names at the top of a tree that are never part of it.
 const (
-	metaName   = ".cfgd"   // the store's own
-	ignoreName = ".ignore" // NanoBSD's marks
+	MetaName   = ".cfgd"   // the store's own
+	IgnoreName = ".ignore" // NanoBSD's marks
 )
 
-// topNames are these, and what a filesystem has for itself: newfs(8) makes .snap, and .sujournal where soft updates are
+// TopNames are these, and what a filesystem has for itself: newfs(8) makes .snap, and .sujournal where soft updates are
 // journaled; fsck(8) and mke2fs(8) make lost+found.
-var topNames = map[string]bool{metaName: true, ignoreName: true, ".snap": true, ".sujournal": true, "lost+found": true}
+var TopNames = map[string]bool{MetaName: true, IgnoreName: true, ".snap": true, ".sujournal": true, "lost+found": true}
 
 // ScanOptions say how much a scan looks at; the zero value reads everything.
 type ScanOptions struct {
@@ -86,7 +86,7 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 		o.Dirty = nil
 	}
 	s := &scanner{ScanOptions: o, ctx: ctx, began: o.Now().UnixNano()}
-	s.tree = &Tree{dev: self.Dev, rootID: self.Ino, Root: entryOf("", self)}
+	s.tree = &Tree{dev: self.Dev, rootID: self.Ino, Root: EntryOf("", self)}
 	if o.Prev != nil {
 		s.tree.Entries = entriesFor(len(o.Prev.Entries) + 16)
 		s.tree.NoXattrs = o.Prev.NoXattrs
@@ -155,7 +155,7 @@ func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all, unmoved bool) e
 		return s.trouble(path, err)
 	}
 	for _, name := range names {
-		if path == "" && !s.Whole && topNames[name] {
+		if path == "" && !s.Whole && TopNames[name] {
 			continue
 		}
 		if err := s.name(d, path, name, depth, all); err != nil {
@@ -179,7 +179,7 @@ func (s *scanner) names(d *dirfd.Dir, path string, unmoved bool) ([]string, erro
 	for i := 0; i < len(below); {
 		p := below[i].Path
 		names = append(names, p[len(p)-nameLen(p):])
-		for i++; i < len(below) && within(below[i].Path, p); i++ {
+		for i++; i < len(below) && Within(below[i].Path, p); i++ {
 		}
 	}
 	return names, nil
@@ -191,7 +191,7 @@ func (s *scanner) known(d *dirfd.Dir, path string, depth int) error {
 	for i := 0; i < len(below); {
 		e := below[i]
 		n := 1
-		for i+n < len(below) && within(below[i+n].Path, e.Path) {
+		for i+n < len(below) && Within(below[i+n].Path, e.Path) {
 			n++
 		}
 		if e.Kind != dirfd.KindDir || !s.dirtyBelow(e.Path) {
@@ -209,7 +209,7 @@ func nameLen(path string) int { return len(path) - 1 - strings.LastIndexByte(pat
 
 func (s *scanner) dirtyBelow(path string) bool {
 	for d := range s.Dirty {
-		if within(d, path) {
+		if Within(d, path) {
 			return true
 		}
 	}
@@ -218,7 +218,7 @@ func (s *scanner) dirtyBelow(path string) bool {
 
 func (s *scanner) keepSkipped(path string) {
 	for _, k := range s.Prev.Skipped {
-		if within(k.Path, path) {
+		if Within(k.Path, path) {
 			s.tree.Skipped = append(s.tree.Skipped, k)
 		}
 	}
@@ -240,7 +240,7 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) erro
 	if prev == nil {
 		path = s.intern(path)
 	}
-	e := entryOf(path, st)
+	e := EntryOf(path, st)
 	switch st.Kind {
 	case dirfd.KindDir:
 		if st.Dev != s.tree.dev {
@@ -312,8 +312,8 @@ func (s *scanner) intern(path string) string {
 }
 
 func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth int, all bool) error {
-	if depth >= maxDepth || len(e.Path) > maxDirPath {
-		s.skip(e.Path, tooDeep)
+	if depth >= MaxDepth || len(e.Path) > maxDirPath {
+		s.skip(e.Path, TooDeep)
 		s.tree.Entries = append(s.tree.Entries, e)
 		return nil
 	}
@@ -349,11 +349,11 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 // out what it holds.
 func (s *scanner) xattrs(f interface{ Xattrs() ([]dirfd.Xattr, error) }, e *Entry) {
 	x, err := f.Xattrs()
-	e.Xattrs = packXattrs(x)
+	e.Xattrs = PackXattrs(x)
 	if dirfd.NoXattr(err) {
 		s.tree.NoXattrs = true
 	} else if err != nil {
-		e.Unlisted, e.Excess = unlisted(err), dirfd.XattrsTooLarge(err)
+		e.Unlisted, e.Excess = WhyUnlisted(err), dirfd.XattrsTooLarge(err)
 	}
 }
 
@@ -369,29 +369,29 @@ func (s *scanner) readXattrs(d *dirfd.Dir, name string, e *Entry) {
 	s.xattrs(f, e)
 }
 
-// unlisted says why not all attributes are known. The path is told by whoever tells the reason.
-func unlisted(err error) string {
+// WhyUnlisted says why not all attributes are known. The path is told by whoever tells the reason.
+func WhyUnlisted(err error) string {
 	var at *fs.PathError
 	if errors.As(err, &at) {
 		err = at.Err
 	}
 	if dirfd.XattrsTooLarge(err) {
-		return notAllXattrs + err.Error()
+		return NotAllXattrs + err.Error()
 	}
 	return "its extended attributes can't all be read: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 // gone swallows the error of a name that went, or became something else, after it was listed: the next scan sees what it is.
 func (s *scanner) gone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || notSame(err) {
+	if errors.Is(err, fs.ErrNotExist) || NotSame(err) {
 		return nil
 	}
 	return err
 }
 
-// notSame reports whether an error says that a name is no longer what it was a moment ago:
+// NotSame reports whether an error says that a name is no longer what it was a moment ago:
 // a link where a directory or file was (EMLINK on FreeBSD), a fifo where a file was.
-func notSame(err error) bool {
+func NotSame(err error) bool {
 	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EMLINK) || errors.Is(err, dirfd.ErrNotRegular)
 }
 
@@ -412,7 +412,7 @@ func (s *scanner) skip(path, why string) {
 func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 	switch {
 	case s.MaxFile > 0 && e.Size > s.MaxFile:
-		e.Unread = tooLarge
+		e.Unread = TooLarge
 		return true
 	case s.NoContent:
 		return true
@@ -426,7 +426,7 @@ func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 	err := s.read(d, name, e)
 	switch {
 	case err == nil:
-	case errors.Is(err, fs.ErrNotExist) || notSame(err):
+	case errors.Is(err, fs.ErrNotExist) || NotSame(err):
 		return false
 	case errors.Is(err, fs.ErrPermission):
 		e.Unread = "no permission to read it"
@@ -438,9 +438,9 @@ func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 }
 
 const (
-	tooLarge  = "larger than max_file"
-	tooDeep   = "directories nested too deep"
-	movedOn   = "changed while it was read"
+	TooLarge  = "larger than max_file"
+	TooDeep   = "directories nested too deep"
+	MovedOn   = "changed while it was read"
 	elsewhere = "another filesystem is mounted here"
 )
 
@@ -478,27 +478,29 @@ func (s *scanner) read(d *dirfd.Dir, name string, e *Entry) error {
 	if !s.tree.NoXattrs {
 		s.xattrs(f, e)
 	}
-	if e.Digest, err = digestOf(stopping{s.ctx, f}, e.Size); err != nil {
+	if e.Digest, err = DigestOf(stopping{s.ctx, f}, e.Size); err != nil {
 		return err
 	}
 	after, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if !unmoved(e, after) {
-		return errors.New(movedOn)
+	if !Unmoved(e, after) {
+		return errors.New(MovedOn)
 	}
 	return nil
 }
 
-// unmoved reports whether the file is still the one that the entry describes.
-func unmoved(e *Entry, st dirfd.Stat) bool {
+// Unmoved reports whether the file is still the one that the entry describes.
+func Unmoved(e *Entry, st dirfd.Stat) bool {
 	return st.Ino == e.stamp.ino && st.Size == e.Size && st.MTime == e.MTime && st.CTime == e.stamp.ctime
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
-// stopping is a reader that ends with a context, for files whose size somebody else chose.
+// Stopping is a reader that ends with a context, for files whose size somebody else chose.
+func Stopping(ctx context.Context, r io.Reader) io.Reader { return stopping{ctx, r} }
+
 type stopping struct {
 	ctx context.Context
 	io.Reader
@@ -511,8 +513,8 @@ func (r stopping) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// digestOf reads at most size bytes and one more, so that a file that grows does not hold the scan.
-func digestOf(r io.Reader, size int64) (Digest, error) {
+// DigestOf reads at most size bytes and one more, so that a file that grows does not hold the scan.
+func DigestOf(r io.Reader, size int64) (Digest, error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	h := sha256.New()
@@ -524,15 +526,15 @@ func digestOf(r io.Reader, size int64) (Digest, error) {
 	return d, nil
 }
 
-// privileged is whether owners can be set, and so are worth comparing.
-var privileged = os.Geteuid() == 0
+// Privileged is whether owners can be set, and so are worth comparing.
+var Privileged = os.Geteuid() == 0
 
-func ownIDs() (uid, gid uint32) { return uint32(os.Geteuid()), uint32(os.Getegid()) }
+func OwnIDs() (uid, gid uint32) { return uint32(os.Geteuid()), uint32(os.Getegid()) }
 
-func entryOf(path string, st dirfd.Stat) Entry {
+func EntryOf(path string, st dirfd.Stat) Entry {
 	e := Entry{Path: path, Kind: st.Kind, Mode: st.Mode, UID: st.UID, GID: st.GID, Flags: st.Flags, MTime: st.MTime}
-	if !privileged { // what an ordinary user copies is the user's own: owners are no difference then
-		e.UID, e.GID = ownIDs()
+	if !Privileged { // what an ordinary user copies is the user's own: owners are no difference then
+		e.UID, e.GID = OwnIDs()
 	}
 	if st.Kind == dirfd.KindFile {
 		e.Size = st.Size
