@@ -169,7 +169,7 @@ func newOurs(all ...*Manifest) *ours {
 }
 
 func (w *ours) has(path string) bool {
-	return w.paths[path] || slices.ContainsFunc(w.gone, func(m *Manifest) bool { return gone(m, path) })
+	return w.paths[path] || slices.ContainsFunc(w.gone, func(m *Manifest) bool { return m.takesOut(path) })
 }
 
 // ownMemory refuses a live tree on which no filesystem is mounted.
@@ -188,7 +188,7 @@ func (o *Overlay) ownMemory(live *dirfd.Dir) error {
 func resembles(base, live *tree.Tree, m *Manifest) error {
 	have, all := 0, 0
 	for i := range base.Entries {
-		if gone(m, base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
+		if m.takesOut(base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
 			continue
 		}
 		all++

@@ -19,6 +19,14 @@ type Base struct {
 	read *sync.Map // entries by path whose content was read though the scan read none; shared by all who have this scan
 }
 
+// newBase is a base by its scan. It has no way to its contents until reached gives it one.
+func newBase(id string, t *tree.Tree) *Base { return &Base{ID: id, Tree: t, read: &sync.Map{}} }
+
+// reached is the same base, opened by a way of the caller's.
+func (b *Base) reached(open func() (*dirfd.Dir, error)) *Base {
+	return &Base{ID: b.ID, Tree: b.Tree, read: b.read, open: open}
+}
+
 func (b *Base) tree() *tree.Tree {
 	if b == nil {
 		return nil

@@ -55,7 +55,7 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool)
 	}
 	same := k.base != nil && k.base.Tree.Of(st) && (k.content || !content)
 	if same && o.now().Sub(k.when) < o.Target.Rescan/2 {
-		return k.base.openedBy(o, g), nil
+		return openedBy(k.base, o, g), nil
 	}
 	var prev *tree.Tree
 	if k.base != nil && k.content == content {
@@ -73,12 +73,12 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool)
 	if id == "" {
 		id = "sha256:" + t.Digest().String()[:12]
 	}
-	k.base = &Base{ID: id, Tree: t, read: &sync.Map{}}
+	k.base = newBase(id, t)
 	k.when, k.content = when, content
-	return k.base.openedBy(o, g), nil
+	return openedBy(k.base, o, g), nil
 }
 
 // openedBy is the base as one target reads it: its way there may be by a mount of its own.
-func (b *Base) openedBy(o *Overlay, g BaseRef) *Base {
-	return &Base{ID: b.ID, Tree: b.Tree, read: b.read, open: func() (*dirfd.Dir, error) { return o.openGround(g) }}
+func openedBy(b *Base, o *Overlay, g BaseRef) *Base {
+	return b.reached(func() (*dirfd.Dir, error) { return o.openGround(g) })
 }

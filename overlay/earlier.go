@@ -126,7 +126,7 @@ func (o *Overlay) older(ctx context.Context, s *Store, live *dirfd.Dir, base *Ba
 func madeBy(base, live *tree.Tree, older, now *Manifest) bool {
 	certain, was, all := false, 0, 0
 	for _, p := range differing(older, now) {
-		if now.held(p) || gone(now, p) { // a plain copy of base and cfg has what was removed
+		if now.held(p) || now.takesOut(p) { // a plain copy of base and cfg has what was removed
 			continue
 		}
 		then, present := savedEntry(base, older, p), savedEntry(base, now, p)
@@ -162,7 +162,7 @@ func savedEntry(base *tree.Tree, m *Manifest, path string) *tree.Entry {
 	if o, ok := m.override(path); ok {
 		return &o.Entry
 	}
-	if gone(m, path) {
+	if m.takesOut(path) {
 		return nil
 	}
 	e, _ := base.Get(path)

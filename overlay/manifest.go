@@ -442,3 +442,24 @@ func (m *Manifest) removedText() []byte {
 	}
 	return b.Bytes()
 }
+
+// wayBack reports whether a generation is kept for the way back to an earlier base.
+func (m *Manifest) wayBack(n int) bool {
+	return slices.Contains(m.Merges, n) || slices.Contains(m.Merges, n+1)
+}
+
+// withMerge is Merges of the next generation, where that is one.
+func (m *Manifest) withMerge() []int {
+	all := append(slices.Clone(m.Merges), m.Generation+1)
+	return all[max(0, len(all)-maxMerges):]
+}
+
+// takesOut reports whether a removal takes a path out of base: of the path itself, or of a directory above it.
+func (m *Manifest) takesOut(p string) bool {
+	for ; p != ""; p = tree.Parent(p) {
+		if _, ok := m.removal(p); ok {
+			return true
+		}
+	}
+	return false
+}

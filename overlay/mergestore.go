@@ -6,19 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/overlay/tree"
 )
-
-// outdated reports whether cfg was made against another base than the store's.
-func (s *Store) outdated() bool {
-	m := s.Manifest
-	return m.Generation > 0 && m.BaseID != "" && m.BaseID != s.base.ID
-}
 
 // merger makes what computes a merge of a generation with the store's base.
 func (o *Overlay) merger(ctx context.Context, s *Store, m *Manifest) *merger {
@@ -41,7 +34,7 @@ func (o *Overlay) mergeStore(ctx context.Context, s *Store) (*Merge, error) {
 		return nil, fmt.Errorf("cfg %s: %w", o.Target.Cfg, ErrReadOnly)
 	}
 	w := o.merger(ctx, s, s.Manifest)
-	w.pair = s.paired(s.base.ID)
+	w.pair = pairFor(s, s.base.ID)
 	within, cancel := context.WithTimeout(ctx, mergeWithin)
 	defer cancel()
 	w.ctx = within
@@ -50,12 +43,6 @@ func (o *Overlay) mergeStore(ctx context.Context, s *Store) (*Merge, error) {
 	}
 	w.out.next.Merges = s.Manifest.withMerge()
 	return w.out, s.rewrite(ctx, w.out.next, w.open)
-}
-
-// withMerge is Merges of the next generation, where that is one.
-func (m *Manifest) withMerge() []int {
-	all := append(slices.Clone(m.Merges), m.Generation+1)
-	return all[max(0, len(all)-maxMerges):]
 }
 
 // mergeWithin bounds what a merge adds to a start: a jail that fills its cfg with texts that are slow to compare starts all the same,
@@ -108,7 +95,7 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*Merge, error) {
 	}
 	mg := o.merger(ctx, s, w.manifest)
 	mg.read = func(e *tree.Entry) ([]byte, error) { return o.savedOrLive(s, w, e) }
-	mg.pair = s.paired(base.ID)
+	mg.pair = pairFor(s, base.ID)
 	if err := mg.run(); err != nil {
 		return nil, err
 	}

@@ -358,7 +358,7 @@ func (w *merger) ways() {
 
 // inTheWay is the conflict of a directory of cfg with a default that is none. What is below the directory has no other place.
 func (w *merger) inTheWay(path string, theirs *tree.Entry) Outcome {
-	dir := tree.Entry{Path: path, Kind: dirfd.KindDir, Mode: usualDir, UID: theirs.UID, GID: theirs.GID, MTime: w.now.UnixNano()}
+	dir := tree.Entry{Path: path, Kind: dirfd.KindDir, Mode: tree.UsualDir, UID: theirs.UID, GID: theirs.GID, MTime: w.now.UnixNano()}
 	t, err := w.base.entry(path)
 	if err != nil || t == nil {
 		t = theirs

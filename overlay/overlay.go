@@ -348,23 +348,6 @@ func (v *View) plain() *tree.Tree {
 	return dressed(v.Base.Tree, v.Plain, v.Current)
 }
 
-// dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of
-// base's, and the attributes that cfg's filesystem can't hold.
-func dressed(base, plain *tree.Tree, m *Manifest) *tree.Tree {
-	t := *plain
-	t.NoXattrs = false // the manifest has them
-	t.Entries = append([]tree.Entry(nil), plain.Entries...)
-	for i := range t.Entries {
-		e := &t.Entries[i]
-		if o, ok := m.override(e.Path); ok {
-			m.complete(e, &o.Entry, plain.NoXattrs)
-		} else if b, ok := base.Get(e.Path); ok && e.Kind == dirfd.KindDir && b.Kind == dirfd.KindDir {
-			m.complete(e, b, plain.NoXattrs)
-		}
-	}
-	return &t
-}
-
 func (o *Overlay) lookLive(ctx context.Context, v *View, lo LookOptions) error {
 	live, err := o.OpenLive()
 	if err != nil {

@@ -18,8 +18,8 @@ type pair struct {
 	generation func(n int) (*Manifest, error)
 }
 
-// paired finds the generations that belong to a base; nil where cfg was never on it, or where that is no longer kept.
-func (s *Store) paired(baseID string) *pair {
+// pairFor finds the generations that belong to a base; nil where cfg was never on it, or where that is no longer kept.
+func pairFor(s *Store, baseID string) *pair {
 	if baseID == s.Manifest.BaseID {
 		return nil
 	}
@@ -55,18 +55,13 @@ func (o *Overlay) Before(ctx context.Context) (id string, err error) {
 	return id, err
 }
 
-// wayBack reports whether a generation is kept for the way back to an earlier base.
-func (m *Manifest) wayBack(n int) bool {
-	return slices.Contains(m.Merges, n) || slices.Contains(m.Merges, n+1)
-}
-
 // state is what a generation has of a path: an override, a removal, or nothing, which is the default.
 type state struct {
 	override *Override
 	removal  *tree.Removal
 }
 
-func (m *Manifest) state(path string) state {
+func stateOf(m *Manifest, path string) state {
 	o, _ := m.override(path)
 	r, _ := m.removal(path)
 	return state{o, r}
@@ -89,7 +84,7 @@ func (p *pair) mergedAway(path string, until *Manifest) bool {
 		if err != nil {
 			return false
 		}
-		if !m.state(path).isDefault() {
+		if !stateOf(m, path).isDefault() {
 			return after.From != ""
 		}
 		after = m
@@ -99,7 +94,7 @@ func (p *pair) mergedAway(path string, until *Manifest) bool {
 
 // paired decides about a path of a base that cfg was on before.
 func (w *merger) paired(path string, def *tree.Entry) (*Outcome, error) {
-	then, left, now := w.pair.then.state(path), w.pair.left.state(path), w.old.state(path)
+	then, left, now := stateOf(w.pair.then, path), stateOf(w.pair.left, path), stateOf(w.old, path)
 	switch {
 	case w.sameState(now, left), now.isDefault() && w.pair.mergedAway(path, w.old):
 		return w.back(path, then, now), nil

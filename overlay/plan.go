@@ -510,3 +510,18 @@ func sortedPaths(m map[string]*tree.Entry) []string {
 	slices.SortFunc(out, pathname.Compare)
 	return out
 }
+
+// onlyBelow is the filter of path arguments: a directory means all below it.
+func onlyBelow(paths []string) func(string) bool {
+	if len(paths) == 0 {
+		return func(string) bool { return true }
+	}
+	return func(p string) bool {
+		for _, dir := range paths {
+			if tree.Within(p, dir) {
+				return true
+			}
+		}
+		return false
+	}
+}

@@ -104,38 +104,6 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 	return out, s.takeHeld(ctx)
 }
 
-// hiding lists the overrides whose default is not the one that they were made against.
-func (s *Store) hiding() ([]string, error) {
-	if !s.outdated() {
-		return nil, nil
-	}
-	var out []string
-	for i := range s.Manifest.Overrides {
-		m := &s.Manifest.Overrides[i]
-		now, err := s.base.entry(m.Path)
-		if err != nil {
-			return nil, err
-		}
-		if m.Kind == dirfd.KindDir && now != nil && now.Kind == dirfd.KindDir {
-			continue
-		}
-		if _, differs := compare2(m.Default, now, false); differs {
-			out = append(out, m.Path)
-		}
-	}
-	return out, nil
-}
-
-// takeHeld says that live has taken all of cfg.
-func (s *Store) takeHeld(ctx context.Context) error {
-	if len(s.Manifest.Held) == 0 || s.ReadOnly {
-		return nil
-	}
-	m := *s.Manifest
-	m.Held = nil
-	return s.install(ctx, nil, &m)
-}
-
 // populator copies a saved tree to an empty directory: directories first, topmost first; files, a directory's at a time,
 // by a few workers; hard links; at last the directories' metadata, deepest first, for what is made in them moves their times.
 // Flags of chflags(1) come after all that they would forbid: a file's after its links, a directory's after what is in it.

@@ -216,7 +216,7 @@ func (m *machine) stored() {
 	}
 	for _, c := range tree.Delta(v.Base.Tree, v.SavedTree()) {
 		_, over := man.override(c.Path)
-		if told := over || c.What == tree.Deleted && (gone(man, c.Path) || underFile(man, c.Path)); !told {
+		if told := over || c.What == tree.Deleted && (man.takesOut(c.Path) || underFile(man, c.Path)); !told {
 			m.rt.Fatalf("%s %q: not in the manifest", c.What, c.Path)
 		}
 	}

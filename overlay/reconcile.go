@@ -157,7 +157,7 @@ func (s *Store) takenBefore(base *tree.Tree) func(path string) (*tree.Entry, boo
 			if o, ok := m.override(path); ok {
 				return &o.Entry, true
 			}
-			if gone(m, path) {
+			if m.takesOut(path) {
 				return nil, true
 			}
 			e, _ := base.Get(path)

@@ -133,9 +133,6 @@ func known(paths []string, want, live *tree.Tree) error {
 	return nil
 }
 
-// reader opens the content of an entry of a state.
-type reader func(e *tree.Entry) (io.ReadCloser, error)
-
 // state is the tree that From names, and how its contents are read.
 func (o *Overlay) state(s *Store, v *View, from From) (*tree.Tree, reader, error) {
 	fromBase := func(e *tree.Entry) (io.ReadCloser, error) { return v.Base.file(e.Path) }
@@ -470,7 +467,7 @@ func generationChanges(old, new *Manifest) []GenerationChange {
 			continue
 		}
 		after, note := was.Default, "released"
-		if gone(new, was.Path) {
+		if new.takesOut(was.Path) {
 			after, note = nil, "removal"
 		}
 		if c, ok := compare2(&was.Entry, after, true); ok {
@@ -493,15 +490,6 @@ func generationChanges(old, new *Manifest) []GenerationChange {
 	}
 	slices.SortFunc(out, func(a, b GenerationChange) int { return pathname.Compare(a.Path, b.Path) })
 	return out
-}
-
-func gone(m *Manifest, p string) bool {
-	for ; p != ""; p = tree.Parent(p) {
-		if _, ok := m.removal(p); ok {
-			return true
-		}
-	}
-	return false
 }
 
 // Content reads an entry that generation n, or one before it, held: an override's content or a default's.
@@ -541,7 +529,7 @@ func (o *Overlay) Show(ctx context.Context, n int, p string) (e *tree.Entry, b [
 			}
 			return err
 		}
-		if gone(m, p) || base == nil {
+		if m.takesOut(p) || base == nil {
 			return nil
 		}
 		if e, err = base.entry(p); err != nil || e == nil || e.Kind != dirfd.KindFile {

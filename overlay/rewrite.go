@@ -101,7 +101,7 @@ func dirAround(p string, base, plain *tree.Tree) tree.Entry {
 	if inCfg {
 		return *have
 	}
-	return tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir}
+	return tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: tree.UsualDir}
 }
 
 // contents stages what is read from elsewhere than live.
@@ -145,3 +145,6 @@ func (s *Store) keepSides(tmp *dirfd.Dir, m *Manifest, open reader) error {
 	}
 	return s.syncObjects()
 }
+
+// reader opens the content of an entry of a state.
+type reader func(e *tree.Entry) (io.ReadCloser, error)

@@ -163,21 +163,6 @@ func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]boo
 	return r, p
 }
 
-// onlyBelow is the filter of path arguments: a directory means all below it.
-func onlyBelow(paths []string) func(string) bool {
-	if len(paths) == 0 {
-		return func(string) bool { return true }
-	}
-	return func(p string) bool {
-		for _, dir := range paths {
-			if tree.Within(p, dir) {
-				return true
-			}
-		}
-		return false
-	}
-}
-
 func (o *Overlay) guard(v *View, s *Store, p *Plan, so SaveOptions) error {
 	if so.Force {
 		return nil

@@ -464,3 +464,9 @@ func readIgnored(cfg *dirfd.Dir) (map[string]bool, error) {
 	}
 	return marks, nil
 }
+
+// outdated reports whether cfg was made against another base than the store's.
+func (s *Store) outdated() bool {
+	m := s.Manifest
+	return m.Generation > 0 && m.BaseID != "" && m.BaseID != s.base.ID
+}

@@ -140,7 +140,7 @@ func (x *extract) addParents(live *tree.Tree) error {
 			if have, ok := live.Get(p); ok && have.Kind != dirfd.KindDir {
 				return fmt.Errorf("%s: %s is a %s in live", pathname.Quote(e.Path), pathname.Quote(p), have.Kind)
 			} else if !ok {
-				d := tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: usualDir, UID: uid, GID: gid, MTime: e.MTime}
+				d := tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: tree.UsualDir, UID: uid, GID: gid, MTime: e.MTime}
 				x.entries = append(x.entries, d)
 				x.only = append(x.only, p)
 			}

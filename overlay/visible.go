@@ -33,16 +33,13 @@ func (v *View) Visible(changes []tree.Change) []tree.Change {
 	return out
 }
 
-// usualDir are the permissions of a directory of which nothing is said.
-const usualDir = 0o755
-
 // told reports whether a directory that came or went is named by what is in it.
 func told(changes []tree.Change, i int) bool {
 	c := changes[i]
 	if c.Kind() != dirfd.KindDir || c.What != tree.Added && c.What != tree.Deleted || i+1 == len(changes) {
 		return false
 	}
-	if c.What == tree.Added && c.New.Mode != usualDir {
+	if c.What == tree.Added && c.New.Mode != tree.UsualDir {
 		return false // its permissions are to be told
 	}
 	return tree.Within(changes[i+1].Path, c.Path)
@@ -70,7 +67,7 @@ func (g Generation) Visible() []GenerationChange {
 	var out []GenerationChange
 	for i, c := range g.Changes {
 		dir := c.New != nil && c.New.Kind == dirfd.KindDir || c.New == nil && c.Old.Kind == dirfd.KindDir
-		if dir && !(c.What == tree.Added && c.New.Mode != usualDir) && c.What != tree.Mode && c.What != tree.Type && i+1 < len(g.Changes) && tree.Within(g.Changes[i+1].Path, c.Path) {
+		if dir && !(c.What == tree.Added && c.New.Mode != tree.UsualDir) && c.What != tree.Mode && c.What != tree.Type && i+1 < len(g.Changes) && tree.Within(g.Changes[i+1].Path, c.Path) {
 			continue
 		}
 		out = append(out, c)

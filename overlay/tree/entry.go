@@ -299,3 +299,6 @@ func (t *Tree) Dirs() []string {
 	}
 	return dirs
 }
+
+// UsualDir are the permissions of a directory of which nothing is said.
+const UsualDir = 0o755
