@@ -9,6 +9,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -55,8 +56,8 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 	if err != nil {
 		return nil, err
 	}
-	before := []*Manifest{s.Manifest}
-	if m, err := s.generation(s.Manifest.Generation - 1); err == nil && (s.Manifest.From != "" || len(s.Adopted) > 0) {
+	before := []*store.Manifest{s.Manifest}
+	if m, err := s.Generation(s.Manifest.Generation - 1); err == nil && (s.Manifest.From != "" || len(s.Adopted) > 0) {
 		before = append(before, m) // what live is of, if a merge was cut short just now
 	}
 	plain, taken := s.Plain, &Taken{Damaged: s.Damaged}
@@ -78,7 +79,7 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 }
 
 // likely scans a live tree, and says in an error what speaks against it.
-func (o *Overlay) likely(ctx context.Context, s *Store, live *dirfd.Dir, base *Base) (*tree.Tree, error) {
+func (o *Overlay) likely(ctx context.Context, s *store.Store, live *dirfd.Dir, base *store.Base) (*tree.Tree, error) {
 	if err := o.ownMemory(live); err != nil {
 		return nil, err
 	}
@@ -94,14 +95,14 @@ func (o *Overlay) likely(ctx context.Context, s *Store, live *dirfd.Dir, base *B
 
 // boot is what populated a live tree: the generations that cfg may have had and its plain tree, and what live is now.
 type boot struct {
-	manifests []*Manifest
+	manifests []*store.Manifest
 	plain     *tree.Tree
 	live      *tree.Tree
 }
 
 // makeUp applies what a plain copy of base and cfg lacks: merges and removals. A path that is no longer as it was copied is somebody's
 // edit, and left alone.
-func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *Base, b *boot, taken *Taken) (generation int, err error) {
+func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *store.Base, b *boot, taken *Taken) (generation int, err error) {
 	s, m, failed, err := o.mergedStore(ctx, base)
 	if err != nil {
 		return 0, err
@@ -109,7 +110,7 @@ func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *Base, b *bo
 	defer s.Close()
 	taken.Merge, taken.Unmerged = m, failed
 	copied := tree.Saved(base.Tree, b.plain, nil)
-	want := tree.Saved(base.Tree, dressed(base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
+	want := tree.Saved(base.Tree, store.WithManifest(base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
 	r := &restorer{want: want, read: func(e *tree.Entry) (io.ReadCloser, error) { return savedContent(s, base, s.Plain, e) }, touched: map[string]bool{}}
 	ours := newOurs(append(b.manifests, s.Manifest)...)
 	for _, c := range tree.Delta(b.live, want) {
@@ -144,8 +145,8 @@ func (b *boot) copied(was *tree.Tree, c tree.Change) bool {
 	if ok && same(e) {
 		return true
 	}
-	return slices.ContainsFunc(b.manifests, func(m *Manifest) bool {
-		o, ok := m.override(c.Path)
+	return slices.ContainsFunc(b.manifests, func(m *store.Manifest) bool {
+		o, ok := m.Override(c.Path)
 		return ok && same(&o.Entry)
 	})
 }
@@ -153,10 +154,10 @@ func (b *boot) copied(was *tree.Tree, c tree.Change) bool {
 // ours are the paths that two generations know of, with all below removals.
 type ours struct {
 	paths map[string]bool
-	gone  []*Manifest
+	gone  []*store.Manifest
 }
 
-func newOurs(all ...*Manifest) *ours {
+func newOurs(all ...*store.Manifest) *ours {
 	w := &ours{map[string]bool{}, all}
 	for _, m := range all {
 		for i := range m.Overrides {
@@ -169,7 +170,7 @@ func newOurs(all ...*Manifest) *ours {
 }
 
 func (w *ours) has(path string) bool {
-	return w.paths[path] || slices.ContainsFunc(w.gone, func(m *Manifest) bool { return m.takesOut(path) })
+	return w.paths[path] || slices.ContainsFunc(w.gone, func(m *store.Manifest) bool { return m.TakesOut(path) })
 }
 
 // ownMemory refuses a live tree on which no filesystem is mounted.
@@ -185,10 +186,10 @@ func (o *Overlay) ownMemory(live *dirfd.Dir) error {
 }
 
 // resembles compares live with what base and cfg make, by shares: more than half of each must be in place.
-func resembles(base, live *tree.Tree, m *Manifest) error {
+func resembles(base, live *tree.Tree, m *store.Manifest) error {
 	have, all := 0, 0
 	for i := range base.Entries {
-		if m.takesOut(base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
+		if m.TakesOut(base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
 			continue
 		}
 		all++

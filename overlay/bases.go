@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -21,7 +22,7 @@ type Bases struct {
 
 type keptBase struct {
 	mu      sync.Mutex // held during a scan; guards the rest
-	base    *Base
+	base    *store.Base
 	when    time.Time
 	content bool
 }
@@ -29,7 +30,7 @@ type keptBase struct {
 // NewBases makes an empty one.
 func NewBases() *Bases { return &Bases{byPath: map[string]*keptBase{}} }
 
-func (b *Bases) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*Base, error) {
+func (b *Bases) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*store.Base, error) {
 	path := o.path(g.Path)
 	b.mu.Lock()
 	k := b.byPath[path]
@@ -43,7 +44,7 @@ func (b *Bases) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*
 	return k.get(ctx, o, g, content || g.ID == "")
 }
 
-func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*Base, error) {
+func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*store.Base, error) {
 	root, err := o.openGround(g)
 	if err != nil {
 		return nil, err
@@ -73,12 +74,12 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool)
 	if id == "" {
 		id = "sha256:" + t.Digest().String()[:12]
 	}
-	k.base = newBase(id, t)
+	k.base = store.NewBase(id, t)
 	k.when, k.content = when, content
 	return openedBy(k.base, o, g), nil
 }
 
 // openedBy is the base as one target reads it: its way there may be by a mount of its own.
-func openedBy(b *Base, o *Overlay, g BaseRef) *Base {
-	return b.reached(func() (*dirfd.Dir, error) { return o.openGround(g) })
+func openedBy(b *store.Base, o *Overlay, g BaseRef) *store.Base {
+	return b.Reached(func() (*dirfd.Dir, error) { return o.openGround(g) })
 }

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 	"maps"
 )
@@ -9,7 +10,7 @@ import (
 // idle machine's looks do, all of it still holds.
 type compared struct {
 	base, plain *tree.Tree
-	manifest    *Manifest
+	manifest    *store.Manifest
 
 	dressed *tree.Tree // plain, with what only the manifest can hold
 	tree    *tree.Tree // the saved tree, while somebody is at work: it is as large as base, and not kept
@@ -31,11 +32,11 @@ type nothing struct {
 }
 
 // compare compares base and cfg, or takes what is known of them.
-func (o *Overlay) compare(base *Base, s *Store) *compared {
+func (o *Overlay) compare(base *store.Base, s *store.Store) *compared {
 	if c := o.compared; c != nil && c.base == base.Tree && c.plain == s.Plain && c.manifest == s.Manifest {
 		return c
 	}
-	c := &compared{base: base.Tree, plain: s.Plain, manifest: s.Manifest, dressed: dressed(base.Tree, s.Plain, s.Manifest)}
+	c := &compared{base: base.Tree, plain: s.Plain, manifest: s.Manifest, dressed: store.WithManifest(base.Tree, s.Plain, s.Manifest)}
 	c.stored = lasting(tree.Delta(c.base, c.saved()))
 	o.compared = c
 	return c
@@ -80,7 +81,7 @@ func lasting(changes []tree.Change) []tree.Change {
 }
 
 // keepNothing remembers a save that found nothing to do, if it was about everything.
-func (c *compared) keepNothing(r *Result, so SaveOptions, s *Store) {
+func (c *compared) keepNothing(r *Result, so SaveOptions, s *store.Store) {
 	if c.live != r.View.Live || len(so.Paths) > 0 || so.Force || len(r.Unsettled) > 0 {
 		return
 	}
@@ -89,7 +90,7 @@ func (c *compared) keepNothing(r *Result, so SaveOptions, s *Store) {
 }
 
 // idle returns what a save of the same trees found, where that was nothing to do; nil where it has to be planned.
-func (c *compared) idle(v *View, so SaveOptions, s *Store) *Result {
+func (c *compared) idle(v *View, so SaveOptions, s *store.Store) *Result {
 	n := c.nothing
 	if n == nil || c.live != v.Live || c.manifest != s.Manifest || len(so.Paths) > 0 || so.Force || so.Times && !n.times || !maps.Equal(n.ignored, s.Ignored) {
 		return nil

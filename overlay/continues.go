@@ -14,6 +14,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -23,7 +24,7 @@ import (
 // was last written for it, and a store is written only if it continues that one.
 
 // ErrOtherStore says that a cfg does not continue the store that live was populated from. It is an ErrHeld.
-var ErrOtherStore = fmt.Errorf("%w: another store", ErrHeld)
+var ErrOtherStore = fmt.Errorf("%w: another store", store.ErrHeld)
 
 // standing is the store that was last written for a live tree. It stands in /var/run/cfgd/store/NAME.json.
 type standing struct {
@@ -60,16 +61,16 @@ func (o *Overlay) standing() (*standing, error) {
 }
 
 // remembersStore notes which store it was that was opened for writing.
-func (o *Overlay) remembersStore(s *Store) error {
+func (o *Overlay) remembersStore(s *store.Store) error {
 	r, err := o.Record()
-	if err != nil || r == nil || r.State != Populated || o.Known != nil || s.meta == nil {
+	if err != nil || r == nil || r.State != Populated || o.Known != nil || s.Meta == nil {
 		return err
 	}
 	m := s.Manifest
-	if s.before != nil { // what was adopted is in memory only
-		m = s.before
+	if s.Before != nil { // what was adopted is in memory only
+		m = s.Before
 	}
-	cfg, err := s.cfg.Identity()
+	cfg, err := s.Cfg.Identity()
 	if err != nil {
 		return err
 	}
@@ -132,10 +133,10 @@ func holdsGeneration(cfg *dirfd.Dir, w *standing) (bool, error) {
 		return false, unlessAbsent(err)
 	}
 	defer meta.Close()
-	if is, err := isGeneration(meta, manifestFile, w); err != nil || is {
+	if is, err := isGeneration(meta, store.ManifestFile, w); err != nil || is {
 		return is, err
 	}
-	gens, err := meta.Dir(generations)
+	gens, err := meta.Dir(store.Generations)
 	if err != nil {
 		return false, unlessAbsent(err)
 	}
@@ -147,10 +148,10 @@ func holdsGeneration(cfg *dirfd.Dir, w *standing) (bool, error) {
 	if err != nil || len(names) > 0 {
 		return false, err
 	}
-	if _, err = meta.Stat(manifestFile); err == nil {
+	if _, err = meta.Stat(store.ManifestFile); err == nil {
 		return false, nil
 	}
-	if _, err := meta.Stat(formatFile); err != nil {
+	if _, err := meta.Stat(store.FormatFile); err != nil {
 		return false, unlessAbsent(err)
 	}
 	return true, nil
@@ -163,11 +164,11 @@ func isGeneration(d *dirfd.Dir, name string, w *standing) (bool, error) {
 		return false, unlessAbsent(err)
 	}
 	defer f.Close()
-	first, err := bufio.NewReader(io.LimitReader(f, maxManifest)).ReadBytes('\n')
+	first, err := bufio.NewReader(io.LimitReader(f, store.MaxManifest)).ReadBytes('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
-	m, _, err := parseHeader(first)
+	m, _, err := store.ParseHeader(first)
 	if err != nil {
 		return false, nil // torn, or another thing
 	}

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cfgd/overlay/store"
 	"context"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func TestStoreContinues(t *testing.T) {
 				}
 				return
 			case errors.Is(err, ErrNoStore):
-			case !errors.Is(err, ErrOtherStore) || !errors.Is(err, ErrHeld):
+			case !errors.Is(err, ErrOtherStore) || !errors.Is(err, store.ErrHeld):
 				t.Fatalf("saved: %v", err)
 			case !strings.Contains(err.Error(), b.path(at)) || !strings.Contains(err.Error(), "/jail/cfg"):
 				t.Errorf("the directories are not named: %v", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -94,7 +95,7 @@ func CopyName(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, 
 		if e.Link, err = from.Readlink(name); err != nil {
 			return err
 		}
-		if err := makeLink(to, newName, &e); err != nil {
+		if err := store.MakeLink(to, newName, &e); err != nil {
 			return err
 		}
 		return setFlags(to, newName, &e)
@@ -115,7 +116,7 @@ func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *tree.Entry) error {
 		return err
 	}
 	e.Xattrs = tree.PackXattrs(x)
-	if _, err := copyFile(in, to, e.Path, e); err != nil {
+	if _, err := store.CopyFile(in, to, e.Path, e); err != nil {
 		return err
 	}
 	return setFlags(to, e.Path, e)
@@ -233,10 +234,10 @@ func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) 
 // Reach lists the bases that cfg may have to go back to: its present one, those of the generations that are kept for the way back, and those
 // between which a conflict arose that nobody resolved.
 func (o *Overlay) Reach(ctx context.Context) (ids []string, err error) {
-	err = o.reading(ctx, func(s *Store, _ *Base) error {
+	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
 		ids = append(ids, s.Manifest.BaseID)
 		for _, n := range s.Manifest.Merges {
-			if m, err := s.generation(n); err == nil {
+			if m, err := s.Generation(n); err == nil {
 				ids = append(ids, m.BaseID, m.From)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"cfgd/internal/pathname"
 	"cfgd/merge"
+	"cfgd/overlay/store"
 )
 
 // derive brings the files that are made of others into line with what became of those: passwd, which cfgd makes itself, and the
@@ -41,7 +42,7 @@ func (w *merger) at(path string) *Outcome {
 // follow releases the products of a source that is the default now.
 func (w *merger) follow(p merge.Product) {
 	for _, path := range p.Makes {
-		if u := w.at(path); u != nil && u.override != nil && w.base.Tree.Has(path) && !w.old.pinned(path) {
+		if u := w.at(path); u != nil && u.override != nil && w.base.Tree.Has(path) && !w.old.Pinned(path) {
 			*u = Outcome{Path: path, Verdict: VerdictEqual, Notes: []string{"made of " + p.Source + ", which is the default now"}}
 		}
 	}
@@ -100,7 +101,7 @@ func (w *merger) announce(p merge.Product) {
 
 // product takes a file that was made anew.
 func (w *merger) product(path, source string, content []byte) error {
-	theirs, err := w.base.entry(path)
+	theirs, err := w.base.Entry(path)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (w *merger) product(path, source string, content []byte) error {
 		u = &w.out.Outcomes[len(w.out.Outcomes)-1]
 	}
 	e := w.made(path, content, like)
-	*u = Outcome{Path: path, Verdict: VerdictMerged, override: &Override{e, theirs}, Notes: []string{"made of " + source}}
+	*u = Outcome{Path: path, Verdict: VerdictMerged, override: &store.Override{Entry: e, Default: theirs}, Notes: []string{"made of " + source}}
 	if theirs != nil && w.same(&e, theirs) {
 		w.equal(u, &e, theirs)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -95,11 +96,11 @@ func (o *Overlay) Earlier() error {
 // copies cfg as it is now copies none of it. A match is kept as a hidden tree, so that all know it.
 //
 // The host is left out: rc.initdiskless(8) populates its /etc anew at each start of the machine.
-func (o *Overlay) older(ctx context.Context, s *Store, live *dirfd.Dir, base *Base, t *tree.Tree) error {
+func (o *Overlay) older(ctx context.Context, s *store.Store, live *dirfd.Dir, base *store.Base, t *tree.Tree) error {
 	if o.Target.Host() {
 		return nil
 	}
-	numbers, err := s.numbers()
+	numbers, err := s.Numbers()
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (o *Overlay) older(ctx context.Context, s *Store, live *dirfd.Dir, base *Ba
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		m, err := s.generation(numbers[i])
+		m, err := s.Generation(numbers[i])
 		if err != nil || !madeBy(base.Tree, t, m, s.Manifest) {
 			continue // one that can't be read tells nothing
 		}
@@ -123,10 +124,10 @@ func (o *Overlay) older(ctx context.Context, s *Store, live *dirfd.Dir, base *Ba
 }
 
 // madeBy reports whether an older generation explains a live tree better than the present one does.
-func madeBy(base, live *tree.Tree, older, now *Manifest) bool {
+func madeBy(base, live *tree.Tree, older, now *store.Manifest) bool {
 	certain, was, all := false, 0, 0
 	for _, p := range differing(older, now) {
-		if now.held(p) || now.takesOut(p) { // a plain copy of base and cfg has what was removed
+		if now.Holds(p) || now.TakesOut(p) { // a plain copy of base and cfg has what was removed
 			continue
 		}
 		then, present := savedEntry(base, older, p), savedEntry(base, now, p)
@@ -143,10 +144,10 @@ func madeBy(base, live *tree.Tree, older, now *Manifest) bool {
 }
 
 // differing are the paths that one of two generations overrides.
-func differing(a, b *Manifest) []string {
+func differing(a, b *store.Manifest) []string {
 	seen := map[string]bool{}
 	var out []string
-	for _, m := range []*Manifest{a, b} {
+	for _, m := range []*store.Manifest{a, b} {
 		for i := range m.Overrides {
 			if p := m.Overrides[i].Path; !seen[p] {
 				seen[p] = true
@@ -158,11 +159,11 @@ func differing(a, b *Manifest) []string {
 }
 
 // savedEntry is what a generation's saved tree has at a path, nil for nothing.
-func savedEntry(base *tree.Tree, m *Manifest, path string) *tree.Entry {
-	if o, ok := m.override(path); ok {
+func savedEntry(base *tree.Tree, m *store.Manifest, path string) *tree.Entry {
+	if o, ok := m.Override(path); ok {
 		return &o.Entry
 	}
-	if m.takesOut(path) {
+	if m.TakesOut(path) {
 		return nil
 	}
 	e, _ := base.Get(path)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -146,15 +147,15 @@ func TestFlagsOfStructuralDirectories(t *testing.T) {
 	plain := &tree.Tree{Entries: []tree.Entry{
 		tree.EntryOf("d", own), tree.EntryOf("d/e", own), {Path: "d/e/new", Kind: dirfd.KindFile},
 	}}
-	m := &Manifest{Overrides: []Override{{Entry: tree.Entry{Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}}}}
-	saved := tree.Saved(base, dressed(base, plain, m), nil)
+	m := &store.Manifest{Overrides: []store.Override{{Entry: tree.Entry{Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}}}}
+	saved := tree.Saved(base, store.WithManifest(base, plain, m), nil)
 	for path, want := range map[string]uint32{"d": schg, "d/e": 0, "d/e/new": 0, "d/one": uchg, "d/alone": schg} {
 		if e, ok := saved.Get(path); !ok || e.Flags != want {
 			t.Errorf("%s: %+v", path, e)
 		}
 	}
-	s := &Store{base: &Base{Tree: base}, Plain: plain}
-	if !s.structural(&plain.Entries[0], m) {
+	s := &store.Store{Base: &store.Base{Tree: base}, Plain: plain}
+	if !s.Structural(&plain.Entries[0], m) {
 		t.Error("a directory that lacks base's flags alone counts as changed by hand")
 	}
 }

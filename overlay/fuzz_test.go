@@ -10,6 +10,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -26,10 +27,10 @@ func validEntry(t *testing.T, e *tree.Entry) {
 	}
 }
 
-func someManifest() *Manifest {
+func someManifest() *store.Manifest {
 	e := tree.Entry{Path: "a/b", Kind: dirfd.KindFile, Mode: 0o4755, Size: 3, MTime: -1, Digest: sha256.Sum256([]byte("abc"))}
 	l := tree.Entry{Path: "gr\xfcn", Kind: dirfd.KindSymlink, Mode: 0o777, Link: "\xff\n", MTime: 1_700_000_000_123_456_789}
-	return &Manifest{Generation: 3, Time: time.Unix(1_700_000_000, 5).UTC(), BaseID: "x", Message: "why\n", Overrides: []Override{{e, &e}, {l, nil}},
+	return &store.Manifest{Generation: 3, Time: time.Unix(1_700_000_000, 5).UTC(), BaseID: "x", Message: "why\n", Overrides: []store.Override{{Entry: e, Default: &e}, {Entry: l, Default: nil}},
 		Removals: []tree.Removal{{Path: "z\n", MTime: 7}, {Path: "z~", Default: &tree.Entry{Path: "z~", Kind: dirfd.KindDir, Mode: 0o755}}}, Pins: []string{"a/b"}, Held: []string{"q\xff"}}
 }
 
@@ -58,7 +59,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"format":1,"generation":1,"time":"2026-01-01T00:00:00Z","base":"","entries":1,"digest":""}` + "\n" + `{"path":"../x","type":"removal"}` + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, b := range [][]byte{text, redigest(text)} {
-			m, err := ParseManifest(b)
+			m, err := store.ParseManifest(b)
 			if err != nil {
 				continue
 			}
@@ -81,7 +82,7 @@ func FuzzManifest(f *testing.F) {
 			if err != nil {
 				t.Fatalf("accepted and not to be written: %v", err)
 			}
-			again, err := ParseManifest(out)
+			again, err := store.ParseManifest(out)
 			if err != nil {
 				t.Fatalf("written and not to be read: %v\n%s", err, out)
 			}
@@ -99,12 +100,12 @@ func FuzzManifest(f *testing.F) {
 func FuzzJournal(f *testing.F) {
 	e := tree.Entry{Path: "a/b", Kind: dirfd.KindFile, Mode: 0o644, Size: 3, Digest: sha256.Sum256([]byte("abc"))}
 	d := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
-	text, err := encodeJournal([]step{{Do: doRm, Path: "x"}, {Do: doRmdir, Path: "y"}, {Do: doMkdir, Path: "d"}, {Do: doPut, Path: "a/b", From: "1", Want: e},
-		{Do: doTimes, Path: "a/b", Want: e}, {Do: doMeta, Path: "d", Want: d}, {Do: doInstall, Path: manifestFile, From: manifestFile}})
+	text, err := store.EncodeJournal([]store.Step{{Do: store.DoRm, Path: "x"}, {Do: store.DoRmdir, Path: "y"}, {Do: store.DoMkdir, Path: "d"}, {Do: store.DoPut, Path: "a/b", From: "1", Want: e},
+		{Do: store.DoTimes, Path: "a/b", Want: e}, {Do: store.DoMeta, Path: "d", Want: d}, {Do: store.DoInstall, Path: store.ManifestFile, From: store.ManifestFile}})
 	if err != nil {
 		f.Fatal(err)
 	}
-	if steps, err := parseJournal(text); err != nil || len(steps) != 7 {
+	if steps, err := store.ParseJournal(text); err != nil || len(steps) != 7 {
 		f.Fatalf("%d steps, %v", len(steps), err)
 	}
 	f.Add(text)
@@ -112,19 +113,19 @@ func FuzzJournal(f *testing.F) {
 	f.Add([]byte(`{"journal":1,"steps":1,"digest":""}` + "\n" + `{"do":"put","from":"../1","path":"../x","kind":"file","mode":"0644"}` + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, b := range [][]byte{text, redigest(text)} {
-			steps, err := parseJournal(b)
+			steps, err := store.ParseJournal(b)
 			if err != nil {
 				continue
 			}
 			for _, st := range steps {
-				if st.Do == doInstall {
-					if st.Path != manifestFile && st.Path != removedFile {
+				if st.Do == store.DoInstall {
+					if st.Path != store.ManifestFile && st.Path != store.RemovedFile {
 						t.Errorf("installs %q", st.Path)
 					}
 				} else if err := pathname.Valid(st.Path); err != nil {
 					t.Errorf("accepted: %v", err)
 				}
-				if strings.ContainsAny(st.From, "/.\x00") || st.From == "" && (st.Do == doPut || st.Do == doInstall) {
+				if strings.ContainsAny(st.From, "/.\x00") || st.From == "" && (st.Do == store.DoPut || st.Do == store.DoInstall) {
 					t.Errorf("%s from %q", st.Do, st.From)
 				}
 				if st.Want.Path != "" {

@@ -25,6 +25,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -286,7 +287,7 @@ func TestMetaIsALink(t *testing.T) {
 func (b *box) forgeJournal(lines ...string) {
 	b.Helper()
 	body := strings.Join(lines, "\n") + "\n"
-	h, err := json.Marshal(journalHeader{FormatVersion, len(lines), tree.Digest(sha256.Sum256([]byte(body))).String()})
+	h, err := json.Marshal(store.JournalHeader{Journal: store.FormatVersion, Steps: len(lines), Digest: tree.Digest(sha256.Sum256([]byte(body))).String()})
 	b.must(err)
 	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/journal"), []byte(string(h)+"\n"+body), 0o600))
 }
@@ -298,7 +299,7 @@ func (b *box) damagedParts() []string {
 	b.must(err)
 	var out []string
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), damagedName) {
+		if !strings.HasPrefix(e.Name(), store.DamagedName) {
 			b.Errorf(".cfgd/tmp/%s is left", e.Name())
 		}
 		out = append(out, e.Name())
@@ -378,13 +379,13 @@ func TestForgedJournalThroughLinks(t *testing.T) {
 }
 
 // forgeManifest writes a manifest with the right count and digest.
-func (b *box) forgeManifest(change func(h *header), lines ...string) {
+func (b *box) forgeManifest(change func(h *store.Header), lines ...string) {
 	b.Helper()
 	body := ""
 	for _, l := range lines {
 		body += l + "\n"
 	}
-	h := header{Format: FormatVersion, Generation: 7, Time: "2026-01-01T00:00:00Z", Base: "proto/etc@1", Entries: len(lines)}
+	h := store.Header{Format: store.FormatVersion, Generation: 7, Time: "2026-01-01T00:00:00Z", Base: "proto/etc@1", Entries: len(lines)}
 	h.Digest = tree.Digest(sha256.Sum256([]byte(body))).String()
 	if change != nil {
 		change(&h)
@@ -405,7 +406,7 @@ func TestForgedManifest(t *testing.T) {
 		return strings.TrimSuffix(string(b), "}") + `,"type":"removal"}`
 	}
 	for name, c := range map[string]struct {
-		change func(*header)
+		change func(*store.Header)
 		lines  []string
 	}{
 		"up":             {nil, []string{override("../../../host/rc.conf")}},
@@ -425,15 +426,15 @@ func TestForgedManifest(t *testing.T) {
 		"mode":           {nil, []string{`{"path":"x","type":"override","kind":"file","mode":"777777"}`}},
 		"size":           {nil, []string{`{"path":"x","type":"override","kind":"file","mode":"0644","size":-1}`}},
 		"type":           {nil, []string{`{"path":"x","type":"order"}`}},
-		"digest":         {func(h *header) { h.Digest = strings.Repeat("0", 64) }, []string{removal("hosts")}},
-		"no digest":      {func(h *header) { h.Digest = "" }, nil},
-		"count":          {func(h *header) { h.Entries = 2 }, []string{removal("hosts")}},
-		"format 0":       {func(h *header) { h.Format = 0 }, nil},
-		"generation":     {func(h *header) { h.Generation = -1 }, nil},
-		"huge":           {func(h *header) { h.Generation = 1 << 62 }, nil},
-		"time":           {func(h *header) { h.Time = "yesterday" }, nil},
-		"pins":           {func(h *header) { h.Pins = [][]byte{[]byte("../x")} }, nil},
-		"held":           {func(h *header) { h.Held = [][]byte{[]byte("/x")} }, nil},
+		"digest":         {func(h *store.Header) { h.Digest = strings.Repeat("0", 64) }, []string{removal("hosts")}},
+		"no digest":      {func(h *store.Header) { h.Digest = "" }, nil},
+		"count":          {func(h *store.Header) { h.Entries = 2 }, []string{removal("hosts")}},
+		"format 0":       {func(h *store.Header) { h.Format = 0 }, nil},
+		"generation":     {func(h *store.Header) { h.Generation = -1 }, nil},
+		"huge":           {func(h *store.Header) { h.Generation = 1 << 62 }, nil},
+		"time":           {func(h *store.Header) { h.Time = "yesterday" }, nil},
+		"pins":           {func(h *store.Header) { h.Pins = [][]byte{[]byte("../x")} }, nil},
+		"held":           {func(h *store.Header) { h.Held = [][]byte{[]byte("/x")} }, nil},
 		"default's kind": {nil, []string{strings.TrimSuffix(removal("hosts"), "}") + `,"default":{"kind":"fifo","mode":"0644"}}`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -548,15 +549,15 @@ func TestNewerFormatIsRefused(t *testing.T) {
 		if what == "format" {
 			b.must(os.WriteFile(b.path("jail/cfg/.cfgd/format"), []byte("2\n"), 0o600))
 		} else {
-			b.forgeManifest(func(h *header) { h.Format = 2 }, `{"new":"form"}`)
+			b.forgeManifest(func(h *store.Header) { h.Format = 2 }, `{"new":"form"}`)
 		}
 		before := b.shape("jail/cfg")
 		b.edit("rc.conf", "two\n")
 		b.o = b.overlay()
-		if _, err := b.o.Save(context.Background(), SaveOptions{}); !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "newer") {
+		if _, err := b.o.Save(context.Background(), SaveOptions{}); !errors.Is(err, store.ErrNewerFormat) || !strings.Contains(err.Error(), "newer") {
 			t.Errorf("%s: %v", what, err)
 		}
-		if _, err := b.o.Look(context.Background(), LookOptions{Lock: true}); !errors.Is(err, ErrNewerFormat) {
+		if _, err := b.o.Look(context.Background(), LookOptions{Lock: true}); !errors.Is(err, store.ErrNewerFormat) {
 			t.Errorf("%s: look: %v", what, err)
 		}
 		b.same(before, b.shape("jail/cfg"))
@@ -597,7 +598,7 @@ func TestDeepDirectories(t *testing.T) {
 	unix.Close(fd)
 	b.edit("rc.conf", "one\n")
 	r := b.save()
-	if !slices.ContainsFunc(r.Kept, func(k Kept) bool { return strings.Contains(k.Reason, "too deep") }) || b.read("jail/cfg/rc.conf") != "one\n" {
+	if !slices.ContainsFunc(r.Kept, func(k store.Kept) bool { return strings.Contains(k.Reason, "too deep") }) || b.read("jail/cfg/rc.conf") != "one\n" {
 		t.Errorf("kept %v", r.Kept)
 	}
 	b.restart() // clears them all

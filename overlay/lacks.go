@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"cfgd/internal/pathname"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -64,5 +65,5 @@ func (l *lack) lend(e *tree.Entry, saved *tree.Tree) {
 		names = append(names, string(n))
 	}
 	e.Flags |= s.Flags & l.Flags
-	e.Xattrs = withXattrs(e.Xattrs, s.Xattrs, names)
+	e.Xattrs = store.WithXattrs(e.Xattrs, s.Xattrs, names)
 }

@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -147,23 +148,23 @@ func TestAttributesOfLiveWithoutAny(t *testing.T) {
 	added := tree.Entry{Path: "d/added", Kind: dirfd.KindFile, Size: 3}
 	base := &tree.Tree{Entries: []tree.Entry{dir, edited, only}}
 	plain := &tree.Tree{Entries: slices.Clone(base.Entries)}
-	m := &Manifest{}
+	m := &store.Manifest{}
 	for i := range plain.Entries {
 		plain.Entries[i].Xattrs = attr
-		m.Overrides = append(m.Overrides, Override{Entry: plain.Entries[i], Default: &base.Entries[i]})
+		m.Overrides = append(m.Overrides, store.Override{Entry: plain.Entries[i], Default: &base.Entries[i]})
 	}
 	now := edited
 	now.Size = 2
 	scan := &tree.Tree{Entries: []tree.Entry{dir, added, now, only}, NoXattrs: true}
 	saved := tree.Saved(base, plain, nil)
-	w := &planner{base: base, saved: saved, live: withLacks(scan, nil, saved), plain: plain, force: true, only: onlyBelow(nil),
-		old: m, class: func(string) config.Class { return config.Persist }}
-	p := w.planSave()
+	w := &store.Planner{Base: base, Saved: saved, Live: withLacks(scan, nil, saved), Plain: plain, Force: true, Only: store.OnlyBelow(nil),
+		Old: m, Class: func(string) config.Class { return config.Persist }}
+	p := w.Plan()
 	if len(p.Drops) > 0 || len(p.Changes) != 2 {
 		t.Errorf("dropped %v, changes %s", p.Drops, paths(p.Changes))
 	}
 	for path, want := range map[string]string{"d": attr, "d/only": attr, "d/edited": attr, "d/added": ""} {
-		if o, ok := p.Next.override(path); !ok || o.Xattrs != want {
+		if o, ok := p.Next.Override(path); !ok || o.Xattrs != want {
 			t.Errorf("%s: %q, %v", path, o.Xattrs, ok)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -28,47 +29,52 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 	b.edit("rc.conf", "one\n")
 	b.save()
 	long := strings.Repeat("n", 200) + "/"
-	file := func(path string) Override { return Override{Entry: tree.Entry{Path: path, Kind: dirfd.KindFile}} }
+	file := func(path string) store.Override {
+		return store.Override{Entry: tree.Entry{Path: path, Kind: dirfd.KindFile}}
+	}
 	for name, c := range map[string]struct {
-		change func(m *Manifest) []step
+		change func(m *store.Manifest) []store.Step
 		want   string
 	}{
-		"attributes": {func(m *Manifest) []step {
-			m.Overrides[0].Xattrs = tree.PackXattrs([]dirfd.Xattr{{Name: "user.a", Value: make([]byte, maxManifest)}})
+		"attributes": {func(m *store.Manifest) []store.Step {
+			m.Overrides[0].Xattrs = tree.PackXattrs([]dirfd.Xattr{{Name: "user.a", Value: make([]byte, store.MaxManifest)}})
 			return nil
 		}, "about rc.conf"},
-		"long path": {func(m *Manifest) []step {
+		"long path": {func(m *store.Manifest) []store.Step {
 			m.Overrides = append(m.Overrides, file(strings.Repeat(long, 25)+"x"))
 			return nil
 		}, "longer than 4096"},
-		"long name": {func(m *Manifest) []step {
+		"long name": {func(m *store.Manifest) []store.Step {
 			m.Overrides = append(m.Overrides, file("x"+strings.Repeat("x", 255)))
 			return nil
 		}, "more than 255"},
-		"the store's own": {func(m *Manifest) []step { m.Overrides = append(m.Overrides, file(".cfgd/log")); return nil }, "store's own"},
-		"twice": {func(m *Manifest) []step {
+		"the store's own": {func(m *store.Manifest) []store.Step { m.Overrides = append(m.Overrides, file(".cfgd/log")); return nil }, "store's own"},
+		"twice": {func(m *store.Manifest) []store.Step {
 			m.Removals = append(m.Removals, tree.Removal{Path: "rc.conf"})
 			return nil
 		}, "not sorted"},
-		"generation":    {func(m *Manifest) []step { m.Generation = 1<<40 + 1; return nil }, "out of range"},
-		"merges":        {func(m *Manifest) []step { m.Merges = []int{1, 1, 1, 1, 1}; return nil }, "not earlier generations"},
-		"held":          {func(m *Manifest) []step { m.Held = []string{"/abs"}; return nil }, "absolute"},
-		"pins":          {func(m *Manifest) []step { m.Pins = []string{"../x"}; return nil }, "component"},
-		"kind":          {func(m *Manifest) []step { m.Overrides[0].Kind = dirfd.KindFifo; return nil }, "not file, dir or symlink"},
-		"conflict":      {func(m *Manifest) []step { m.Conflicts = []Conflict{{Path: "rc.conf", Taken: "both"}}; return nil }, "neither mine nor theirs"},
-		"journal, path": {func(*Manifest) []step { return []step{{Do: doRm, Path: "../x"}} }, "component"},
-		"journal, size": {func(*Manifest) []step {
-			return []step{{Do: doMeta, Path: "hosts", Want: tree.Entry{Path: "hosts", Kind: dirfd.KindDir, Link: strings.Repeat("l", maxManifest)}}}
+		"generation": {func(m *store.Manifest) []store.Step { m.Generation = 1<<40 + 1; return nil }, "out of range"},
+		"merges":     {func(m *store.Manifest) []store.Step { m.Merges = []int{1, 1, 1, 1, 1}; return nil }, "not earlier generations"},
+		"held":       {func(m *store.Manifest) []store.Step { m.Held = []string{"/abs"}; return nil }, "absolute"},
+		"pins":       {func(m *store.Manifest) []store.Step { m.Pins = []string{"../x"}; return nil }, "component"},
+		"kind":       {func(m *store.Manifest) []store.Step { m.Overrides[0].Kind = dirfd.KindFifo; return nil }, "not file, dir or symlink"},
+		"conflict": {func(m *store.Manifest) []store.Step {
+			m.Conflicts = []store.Conflict{{Path: "rc.conf", Taken: "both"}}
+			return nil
+		}, "neither mine nor theirs"},
+		"journal, path": {func(*store.Manifest) []store.Step { return []store.Step{{Do: store.DoRm, Path: "../x"}} }, "component"},
+		"journal, size": {func(*store.Manifest) []store.Step {
+			return []store.Step{{Do: store.DoMeta, Path: "hosts", Want: tree.Entry{Path: "hosts", Kind: dirfd.KindDir, Link: strings.Repeat("l", store.MaxManifest)}}}
 		}, "about hosts"},
 	} {
-		err := b.o.atWork(t.Context(), func(s *Store, _ *View) error {
+		err := b.o.atWork(t.Context(), func(s *store.Store, _ *View) error {
 			next := *s.Manifest
 			next.Generation++
-			next.Overrides = append([]Override(nil), s.Manifest.Overrides...)
+			next.Overrides = append([]store.Override(nil), s.Manifest.Overrides...)
 			was := *s.Manifest
 			steps := c.change(&next)
-			err := s.commit(t.Context(), &was, &next, func(tmp *dirfd.Dir) ([]step, error) {
-				return steps, writeSynced(tmp, "staged", []byte("staged"))
+			err := s.Commit(t.Context(), &was, &next, func(tmp *dirfd.Dir) ([]store.Step, error) {
+				return steps, store.WriteSynced(tmp, "staged", []byte("staged"))
 			})
 			if s.Manifest.Generation != was.Generation {
 				t.Errorf("%s: generation %d", name, s.Manifest.Generation)
@@ -98,12 +104,12 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 func TestTimesOfManifest(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int64{0, 1, -1, 1e9, -1e9, 1e9 - 1, 1 - 1e9, (1 << 33) * 1e9, (1<<33)*1e9 + 1e9, -(1<<33)*1e9 - 1, math.MaxInt64, math.MinInt64, math.MinInt64 + 1} {
-		if got, err := parseNanos(formatNanos(n)); err != nil || got != n {
-			t.Errorf("%d: %s is read as %d, %v", n, formatNanos(n), got, err)
+		if got, err := store.ParseNanos(store.FormatNanos(n)); err != nil || got != n {
+			t.Errorf("%d: %s is read as %d, %v", n, store.FormatNanos(n), got, err)
 		}
 	}
 	for _, s := range []string{"9223372036.854775808", "-9223372037.145224191", "99999999999.000000000", "1.0", "01.000000000", "1.1000000000", "+1.000000000", "-0.000000001"} {
-		if n, err := parseNanos(s); err == nil {
+		if n, err := store.ParseNanos(s); err == nil {
 			t.Errorf("%s is read as %d", s, n)
 		}
 	}

@@ -118,10 +118,10 @@ func TestUpgrade(t *testing.T) {
 	if v.Current.BaseID != "proto/etc@2" || v.Current.From != "proto/etc@1" || len(v.Conflicts()) != 5 {
 		t.Errorf("manifest: %s from %s, %d conflicts", v.Current.BaseID, v.Current.From, len(v.Conflicts()))
 	}
-	if _, ok := v.Current.override("equal"); ok {
+	if _, ok := v.Current.Override("equal"); ok {
 		t.Error("equal is still an override")
 	}
-	if _, ok := v.Current.override("pinned"); !ok {
+	if _, ok := v.Current.Override("pinned"); !ok {
 		t.Error("pinned is no override")
 	}
 	// The same base again: nothing to merge.
@@ -238,7 +238,7 @@ func TestResolve(t *testing.T) {
 				if len(v.Conflicts()) > 0 || len(v.Unsaved) > 0 || v.Current.Generation != r.Generation {
 					t.Errorf("after: %+v, %v, generation %d", v.Conflicts(), v.Unsaved, v.Current.Generation)
 				}
-				if _, ok := v.Current.override("rc.conf"); ok == (c.want == theirs) {
+				if _, ok := v.Current.Override("rc.conf"); ok == (c.want == theirs) {
 					t.Errorf("override: %v", ok)
 				}
 				b.settled()
@@ -455,7 +455,7 @@ func TestAccountsFollow(t *testing.T) {
 		if st, err := os.Stat(b.path("jail/etc/spwd.db")); err != nil || st.Mode().Perm() != 0o600 {
 			t.Errorf("%v, %v", st, err)
 		}
-		if _, ok := b.look().Current.override("passwd"); ok {
+		if _, ok := b.look().Current.Override("passwd"); ok {
 			t.Error("passwd equals the default, and is an override")
 		}
 		if strings.Contains(fmt.Sprint(p.Merge.Outcomes), "HASH") {

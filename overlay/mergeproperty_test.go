@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -87,7 +88,7 @@ func (m *machine) upgradeAsPlanned(policy config.OnConflict) {
 		}
 		b, _ := v.Base.Tree.Get(u.Path)
 		l, _ := v.Live.Get(u.Path)
-		if differ(b, l, false) {
+		if store.Differ(b, l, false) {
 			m.Errorf("%q was released and is not the default", u.Path)
 		}
 	}
@@ -159,16 +160,16 @@ func (m *machine) compareFour(first, upgraded, edited, last, newer *tree.Tree) {
 		if clash(p) {
 			continue
 		}
-		if !differ(b, c, false) && differ(a, d, false) {
+		if !store.Differ(b, c, false) && store.Differ(a, d, false) {
 			m.Errorf("%q was not edited and is not as it was: %+v, %+v", p, a, d)
 		}
 		want := c
-		if n, _ := newer.Get(p); differ(b, c, false) && !differ(n, c, false) {
+		if n, _ := newer.Get(p); store.Differ(b, c, false) && !store.Differ(n, c, false) {
 			if want, _ = older.Get(p); c != nil && c.Kind == dirfd.KindDir {
 				continue // it stays for what is below it
 			}
 		}
-		if !differ(a, b, false) && differ(want, d, false) {
+		if !store.Differ(a, b, false) && store.Differ(want, d, false) {
 			m.Errorf("%q was edited, and the edit is not there: %+v, %+v", p, want, d)
 		}
 	}

@@ -10,13 +10,14 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
 // merger makes what computes a merge of a generation with the store's base.
-func (o *Overlay) merger(ctx context.Context, s *Store, m *Manifest) *merger {
-	return &merger{ctx: ctx, base: s.base, old: m, policy: o.policy(), class: o.classOf(s), read: s.content, tools: o.Tools, texts: &o.Bases.texts,
-		xattrs: !s.Plain.NoXattrs && !s.base.Tree.NoXattrs, max: min(s.most(), maxMerged), now: o.now(), etc: o.Target.Live}
+func (o *Overlay) merger(ctx context.Context, s *store.Store, m *store.Manifest) *merger {
+	return &merger{ctx: ctx, base: s.Base, old: m, policy: o.policy(), class: o.classOf(s), read: s.Content, tools: o.Tools, texts: &o.Bases.texts,
+		xattrs: !s.Plain.NoXattrs && !s.Base.Tree.NoXattrs, max: min(s.Most(), maxMerged), now: o.now(), etc: o.Target.Live}
 }
 
 // policy is whose version is taken where both sides changed.
@@ -26,23 +27,23 @@ func (o *Overlay) policy() config.OnConflict { return cmp.Or(o.Target.OnConflict
 const maxMerged = 8 << 20
 
 // mergeStore merges cfg with the store's base, as a generation of its own: all of it or nothing. Nil is that there was nothing to merge.
-func (o *Overlay) mergeStore(ctx context.Context, s *Store) (*Merge, error) {
-	if !s.outdated() {
+func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*Merge, error) {
+	if !s.Outdated() {
 		return nil, nil
 	}
 	if s.ReadOnly {
 		return nil, fmt.Errorf("cfg %s: %w", o.Target.Cfg, ErrReadOnly)
 	}
 	w := o.merger(ctx, s, s.Manifest)
-	w.pair = pairFor(s, s.base.ID)
+	w.pair = pairFor(s, s.Base.ID)
 	within, cancel := context.WithTimeout(ctx, mergeWithin)
 	defer cancel()
 	w.ctx = within
 	if err := w.run(); err != nil {
 		return nil, err
 	}
-	w.out.next.Merges = s.Manifest.withMerge()
-	return w.out, s.rewrite(ctx, w.out.next, w.open)
+	w.out.next.Merges = s.Manifest.WithMerge()
+	return w.out, s.Rewrite(ctx, w.out.next, w.open)
 }
 
 // mergeWithin bounds what a merge adds to a start: a jail that fills its cfg with texts that are slow to compare starts all the same,
@@ -51,7 +52,7 @@ const mergeWithin = 30 * time.Second
 
 // mergedStore opens the store for a populate, merged with the base. A merge that fails never fails a start: what cfg holds is then laid over the
 // new defaults as it is, and the error says so.
-func (o *Overlay) mergedStore(ctx context.Context, base *Base) (s *Store, m *Merge, failed error, err error) {
+func (o *Overlay) mergedStore(ctx context.Context, base *store.Base) (s *store.Store, m *Merge, failed error, err error) {
 	if s, err = o.openStore(ctx, base, false); err != nil {
 		return nil, nil, nil, err
 	}
@@ -68,7 +69,7 @@ func (o *Overlay) mergedStore(ctx context.Context, base *Base) (s *Store, m *Mer
 	if s, err = o.openStore(ctx, base, false); err != nil {
 		return nil, nil, nil, err
 	}
-	if !s.outdated() {
+	if !s.Outdated() {
 		return s, m, nil, nil
 	}
 	return s, nil, failed, nil
@@ -105,9 +106,9 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*Merge, error) {
 // wouldSave is what a save would come to now: a manifest, and where its contents are. Without a manifest there is nothing unsaved, or live
 // is not populated or its base is out of reach.
 type wouldSave struct {
-	manifest *Manifest
+	manifest *store.Manifest
 	live     *tree.Tree
-	base     *Base
+	base     *store.Base
 }
 
 func (o *Overlay) wouldSave(ctx context.Context) (w wouldSave, err error) {
@@ -136,12 +137,12 @@ func (o *Overlay) wouldSave(ctx context.Context) (w wouldSave, err error) {
 }
 
 // savedOrLive reads a content that cfg holds, that live does and a save would bring there, or that is live's default.
-func (o *Overlay) savedOrLive(s *Store, w wouldSave, e *tree.Entry) ([]byte, error) {
-	b, err := s.content(e)
+func (o *Overlay) savedOrLive(s *store.Store, w wouldSave, e *tree.Entry) ([]byte, error) {
+	b, err := s.Content(e)
 	if err == nil || e.Kind != dirfd.KindFile {
 		return b, err
 	}
-	if d := w.base.here(e); d != nil {
+	if d := w.base.Here(e); d != nil {
 		return readBase(w.base, d)
 	}
 	if l, ok := w.live.Get(e.Path); !ok || l.Kind != dirfd.KindFile || l.Digest != e.Digest {
@@ -152,7 +153,7 @@ func (o *Overlay) savedOrLive(s *Store, w wouldSave, e *tree.Entry) ([]byte, err
 		return nil, err
 	}
 	defer root.Close()
-	f, err := openFile(root, e.Path)
+	f, err := store.OpenFile(root, e.Path)
 	if err != nil {
 		return nil, err
 	}

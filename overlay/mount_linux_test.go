@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 	"context"
 	"errors"
@@ -54,14 +55,14 @@ func TestFullCfg(t *testing.T) {
 	b.mount("jail/cfg", "size=256k")
 	b.populate()
 	b.edit("big", noise(1, 400<<10))
-	b.saveFails(ErrNoSpace, "KiB")
+	b.saveFails(store.ErrNoSpace, "KiB")
 	b.edit("big", noise(2, 40<<10))
 	b.save()
 
 	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/filler"), []byte(noise(3, 150<<10)), 0o600))
 	b.edit("big", noise(4, 45<<10))
 	b.edit("rc.conf", "small\n")
-	b.saveFails(ErrNoSpace, "KiB")
+	b.saveFails(store.ErrNoSpace, "KiB")
 	b.must(os.Remove(b.path("jail/cfg/.cfgd/filler")))
 	b.save()
 	want := b.shape("jail/etc")
@@ -94,7 +95,7 @@ func TestCfgOutOfInodes(t *testing.T) {
 	for i := range 60 {
 		b.edit(fmt.Sprintf("many/%d", i), fmt.Sprint(i))
 	}
-	b.saveFails(ErrNoSpace, "no space left")
+	b.saveFails(store.ErrNoSpace, "no space left")
 	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT, "size=4m,nr_inodes=400"))
 	if r := b.save(); r.Generation != 2 || b.read("jail/cfg/many/59") != "59" {
 		t.Errorf("with room: generation %d", r.Generation)

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cfgd/overlay/store"
 	"context"
 	"errors"
 	"fmt"
@@ -16,11 +17,11 @@ const maxNote = 4 << 10
 // Trial reads the note of a system on trial, which has to outlive a restart of a machine that has nothing but cfg to write to. The error is fs.ErrNotExist where
 // there is none.
 func (o *Overlay) Trial(ctx context.Context) (b []byte, err error) {
-	err = o.reading(ctx, func(s *Store, _ *Base) error {
-		if s.meta == nil {
+	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
+		if s.Meta == nil {
 			return fs.ErrNotExist
 		}
-		b, err = s.meta.ReadFile(noteTrial, maxNote)
+		b, err = s.Meta.ReadFile(noteTrial, maxNote)
 		return err
 	})
 	return b, err
@@ -42,22 +43,22 @@ func (o *Overlay) WriteTrial(ctx context.Context, b []byte) error {
 		return err
 	}
 	defer s.Close()
-	if err := fits("note", b, maxNote); err != nil {
+	if err := store.Fits("note", b, maxNote); err != nil {
 		return err
 	}
 	if s.ReadOnly {
 		return fmt.Errorf("cfg %s: %w", o.Target.Cfg, ErrReadOnly)
 	}
 	if b == nil {
-		err = s.meta.Unlink(noteTrial)
+		err = s.Meta.Unlink(noteTrial)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 	} else {
-		err = s.replaceFile(noteTrial, b)
+		err = s.ReplaceFile(noteTrial, b)
 	}
 	if err != nil {
 		return err
 	}
-	return s.meta.Sync()
+	return s.Meta.Sync()
 }

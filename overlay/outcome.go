@@ -14,6 +14,7 @@ import (
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 	"cfgd/merge"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -37,9 +38,9 @@ type Outcome struct {
 	Verdict Verdict
 	Notes   []string // what a reader should know of it, without a secret; for what nobody needs to hear of there are none
 
-	override *Override // what cfg holds afterwards, nil where nothing
+	override *store.Override // what cfg holds afterwards, nil where nothing
 	removal  *tree.Removal
-	conflict *Conflict
+	conflict *store.Conflict
 }
 
 // Clash reports whether the outcome is a conflict.
@@ -57,7 +58,7 @@ type Merge struct {
 	Outcomes   []Outcome
 	Commands   []string // what runs for it: programs that make databases of merged files
 
-	next  *Manifest
+	next  *store.Manifest
 	fresh map[tree.Digest][]byte // contents that it made
 }
 
@@ -99,8 +100,8 @@ type MergeTools struct {
 // merger computes a Merge.
 type merger struct {
 	ctx    context.Context
-	base   *Base // the new one
-	old    *Manifest
+	base   *store.Base // the new one
+	old    *store.Manifest
 	policy config.OnConflict
 	class  func(path string) config.Class
 	read   func(e *tree.Entry) ([]byte, error) // what cfg or an earlier generation holds, by path and digest
@@ -167,7 +168,7 @@ func (w *merger) outcomes(paths []string) error {
 // paths are all that the merge is about, in order.
 func (w *merger) paths() []string {
 	var all []string
-	add := func(m *Manifest) {
+	add := func(m *store.Manifest) {
 		for i := range m.Overrides {
 			all = append(all, m.Overrides[i].Path)
 		}
@@ -189,23 +190,23 @@ func (w *merger) paths() []string {
 
 // outcome decides about one path; nil is that there is nothing to do and nothing to tell.
 func (w *merger) outcome(path string) (*Outcome, error) {
-	theirs, err := w.base.entry(path)
+	theirs, err := w.base.Entry(path)
 	if err != nil {
 		return nil, err
 	}
 	if w.pair != nil {
 		return w.paired(path, theirs)
 	}
-	o, _ := w.old.override(path)
-	r, _ := w.old.removal(path)
-	c, _ := w.old.conflict(path)
+	o, _ := w.old.Override(path)
+	r, _ := w.old.Removal(path)
+	c, _ := w.old.ConflictAt(path)
 	switch {
 	case r != nil:
 		return w.removal(r, theirs), nil
 	case o != nil:
 		return w.three(path, sides{o.Default, &o.Entry, theirs}, o, w.policy)
 	case c != nil && c.Mine != nil: // the default was taken, and is still the default
-		return w.three(path, sides{c.Old, c.Mine, theirs}, &Override{*c.Mine, c.Old}, c.Taken)
+		return w.three(path, sides{c.Old, c.Mine, theirs}, &store.Override{Entry: *c.Mine, Default: c.Old}, c.Taken)
 	}
 	return nil, nil
 }
@@ -225,18 +226,18 @@ func (w *merger) removal(r *tree.Removal, theirs *tree.Entry) *Outcome {
 }
 
 // three decides about an override by the three versions of it. as is what cfg holds now.
-func (w *merger) three(path string, s sides, as *Override, policy config.OnConflict) (*Outcome, error) {
+func (w *merger) three(path string, s sides, as *store.Override, policy config.OnConflict) (*Outcome, error) {
 	u := &Outcome{Path: path, Verdict: VerdictKept, override: as}
 	switch {
 	case s.theirs == nil && s.old == nil:
 		return u, nil
 	case s.theirs == nil:
-		u.Verdict, u.override = VerdictGone, &Override{*s.mine, nil}
+		u.Verdict, u.override = VerdictGone, &store.Override{Entry: *s.mine, Default: nil}
 		u.note("the default went; the saved one stays")
 		return u, nil
 	case s.old != nil && w.same(s.old, s.theirs):
 		return u, nil
-	case s.old != nil && w.old.pinned(path) && w.same(s.old, s.mine):
+	case s.old != nil && w.old.Pinned(path) && w.same(s.old, s.mine):
 		u.note("pinned to the old default: it hides the new one")
 		return u, nil
 	case w.same(s.mine, s.theirs):
@@ -254,8 +255,8 @@ func (w *merger) three(path string, s sides, as *Override, policy config.OnConfl
 // equal releases an override that is what the default is by now, unless it is pinned.
 func (w *merger) equal(u *Outcome, mine, theirs *tree.Entry) {
 	u.Verdict, u.override = VerdictEqual, nil
-	if w.old.pinned(u.Path) {
-		u.override = &Override{*mine, theirs}
+	if w.old.Pinned(u.Path) {
+		u.override = &store.Override{Entry: *mine, Default: theirs}
 		u.note("the same as the new default, and pinned: it stays")
 	}
 }
@@ -268,9 +269,9 @@ func (w *merger) blended(u *Outcome, s sides, b *blend, policy config.OnConflict
 		case w.same(&b.mine, s.theirs):
 			w.equal(u, &b.mine, s.theirs)
 		case b.tags:
-			u.override = &Override{b.mine, s.theirs}
+			u.override = &store.Override{Entry: b.mine, Default: s.theirs}
 		default:
-			u.Verdict, u.override = VerdictMerged, &Override{b.mine, s.theirs}
+			u.Verdict, u.override = VerdictMerged, &store.Override{Entry: b.mine, Default: s.theirs}
 		}
 		return
 	}
@@ -283,9 +284,9 @@ func (w *merger) blended(u *Outcome, s sides, b *blend, policy config.OnConflict
 	}
 	u.conflict = w.conflict(u.Path, s, b, policy)
 	u.note("%s; %s", u.conflict.Why, taken(policy))
-	u.override = &Override{b.mine, s.old}
+	u.override = &store.Override{Entry: b.mine, Default: s.old}
 	if policy == config.ConflictTheirs {
-		u.override = &Override{b.theirs, s.theirs}
+		u.override = &store.Override{Entry: b.theirs, Default: s.theirs}
 		if w.same(&b.theirs, s.theirs) {
 			u.override = nil
 		}
@@ -299,8 +300,8 @@ func taken(policy config.OnConflict) string {
 	return "the saved one is taken, the default kept aside"
 }
 
-func (w *merger) conflict(path string, s sides, b *blend, policy config.OnConflict) *Conflict {
-	c := &Conflict{Path: path, From: w.old.BaseID, To: w.base.ID, Taken: policy, Why: b.why(), Old: s.old, Mine: &b.mine, Theirs: &b.theirs}
+func (w *merger) conflict(path string, s sides, b *blend, policy config.OnConflict) *store.Conflict {
+	c := &store.Conflict{Path: path, From: w.old.BaseID, To: w.base.ID, Taken: policy, Why: b.why(), Old: s.old, Mine: &b.mine, Theirs: &b.theirs}
 	if b.text != nil {
 		e := w.made(path, b.text, s.mine)
 		c.Text = &e
@@ -332,7 +333,7 @@ func (w *merger) holds(dir string) bool {
 
 // same compares two versions in all but time. Attributes count for files: of other defaults they were not read.
 func (w *merger) same(a, b *tree.Entry) bool {
-	return same(a, b, w.xattrs && a.Kind == dirfd.KindFile && b.Kind == dirfd.KindFile)
+	return store.Same(a, b, w.xattrs && a.Kind == dirfd.KindFile && b.Kind == dirfd.KindFile)
 }
 
 // ways names the defaults that lie in the way of directories of cfg: what was a directory, or nothing, is a file now.
@@ -359,12 +360,12 @@ func (w *merger) ways() {
 // inTheWay is the conflict of a directory of cfg with a default that is none. What is below the directory has no other place.
 func (w *merger) inTheWay(path string, theirs *tree.Entry) Outcome {
 	dir := tree.Entry{Path: path, Kind: dirfd.KindDir, Mode: tree.UsualDir, UID: theirs.UID, GID: theirs.GID, MTime: w.now.UnixNano()}
-	t, err := w.base.entry(path)
+	t, err := w.base.Entry(path)
 	if err != nil || t == nil {
 		t = theirs
 	}
-	u := Outcome{Path: path, Verdict: VerdictConflict, override: &Override{dir, nil}}
-	u.conflict = &Conflict{Path: path, From: w.old.BaseID, To: w.base.ID, Taken: config.ConflictMine, Mine: &dir, Theirs: t,
+	u := Outcome{Path: path, Verdict: VerdictConflict, override: &store.Override{Entry: dir, Default: nil}}
+	u.conflict = &store.Conflict{Path: path, From: w.old.BaseID, To: w.base.ID, Taken: config.ConflictMine, Mine: &dir, Theirs: t,
 		Why: fmt.Sprintf("a directory with saved files here, a %s in the new default", t.Kind)}
 	u.note("%s; the directory stays", u.conflict.Why)
 	return u
@@ -372,7 +373,7 @@ func (w *merger) inTheWay(path string, theirs *tree.Entry) Outcome {
 
 // manifest makes the manifest that the outcomes come to.
 func (w *merger) manifest() {
-	m := &Manifest{BaseID: w.base.ID, From: w.old.BaseID, Pins: w.old.Pins, Time: w.now.UTC(),
+	m := &store.Manifest{BaseID: w.base.ID, From: w.old.BaseID, Pins: w.old.Pins, Time: w.now.UTC(),
 		Message: fmt.Sprintf("merged from %s to %s", w.old.BaseID, w.base.ID)}
 	for i := range w.out.Outcomes {
 		u := &w.out.Outcomes[i]
@@ -404,7 +405,7 @@ func (w *merger) content(e *tree.Entry) ([]byte, error) {
 	if err == nil || e.Kind != dirfd.KindFile {
 		return b, err
 	}
-	if d := w.base.here(e); d != nil {
+	if d := w.base.Here(e); d != nil {
 		return readBase(w.base, d)
 	}
 	return nil, err
@@ -413,7 +414,7 @@ func (w *merger) content(e *tree.Entry) ([]byte, error) {
 // open is content for those who read.
 func (w *merger) open(e *tree.Entry) (io.ReadCloser, error) {
 	b, err := w.content(e)
-	return readerOf(b), err
+	return store.ReaderOf(b), err
 }
 
 // names are the labels in a text with markers.

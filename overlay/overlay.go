@@ -11,6 +11,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -46,7 +47,7 @@ type Overlay struct {
 
 	live  *tree.Tree
 	marks map[string]bool // NanoBSD's, as they were when live was scanned
-	store *Store          // the last opening, for its scan and manifest
+	store *store.Store    // the last opening, for its scan and manifest
 	left  *left           // where cfg is mounted on demand
 
 	compared *compared
@@ -189,7 +190,7 @@ func (o *Overlay) openGround(g BaseRef) (*dirfd.Dir, error) {
 }
 
 // base scans the base that live stands on, or takes the scan that is kept.
-func (o *Overlay) base(ctx context.Context) (*Base, error) {
+func (o *Overlay) base(ctx context.Context) (*store.Base, error) {
 	g, err := o.ground()
 	if err != nil {
 		return nil, err
@@ -199,12 +200,12 @@ func (o *Overlay) base(ctx context.Context) (*Base, error) {
 
 // openStore opens cfg's store. The caller holds the lock unless it only reads, and closes the store. What is
 // written has to continue the store that live was populated from.
-func (o *Overlay) openStore(ctx context.Context, base *Base, readOnly bool) (*Store, error) {
+func (o *Overlay) openStore(ctx context.Context, base *store.Base, readOnly bool) (*store.Store, error) {
 	return o.openAny(ctx, base, readOnly, !readOnly)
 }
 
 // openAny opens cfg's store, whichever it is unless known: then only the one that live was populated from.
-func (o *Overlay) openAny(ctx context.Context, base *Base, readOnly, known bool) (*Store, error) {
+func (o *Overlay) openAny(ctx context.Context, base *store.Base, readOnly, known bool) (*store.Store, error) {
 	unmount := func() error { return nil }
 	if o.MountCfg != nil {
 		var err error
@@ -222,21 +223,21 @@ func (o *Overlay) openAny(ctx context.Context, base *Base, readOnly, known bool)
 			return nil, errors.Join(err, unmount())
 		}
 	}
-	s, err := OpenStore(ctx, cfg, StoreOptions{ReadOnly: readOnly, Base: base, Prev: o.store, KeepGenerations: o.Target.KeepGenerations,
+	s, err := store.Open(ctx, cfg, store.Options{ReadOnly: readOnly, Base: base, Prev: o.store, KeepGenerations: o.Target.KeepGenerations,
 		KeepBytes: o.Target.KeepBytes, MaxFile: o.Target.MaxFile, Now: o.Now})
 	if err != nil {
 		return nil, errors.Join(err, unmount())
 	}
-	s.unmount = unmount
+	s.Unmount = unmount
 	if !readOnly {
-		s.remember = func() { _ = o.remembersStore(s) } // without it the store is taken as it is
+		s.Remember = func() { _ = o.remembersStore(s) } // without it the store is taken as it is
 	}
 	o.store = s
 	return s, nil
 }
 
 // classOf is the class of a path, with NanoBSD's .ignore marks.
-func (o *Overlay) classOf(s *Store) func(string) config.Class {
+func (o *Overlay) classOf(s *store.Store) func(string) config.Class {
 	return func(path string) config.Class {
 		if s != nil && s.Ignored[path] {
 			return config.Ignore
@@ -257,10 +258,10 @@ type LookOptions struct {
 // View is what a look found: three trees and the differences between them.
 type View struct {
 	Time    time.Time // when the look began: what was saved by then is in the trees
-	Base    *Base
+	Base    *store.Base
 	Live    *tree.Tree // nil while live is not populated
 	Plain   *tree.Tree
-	Current *Manifest
+	Current *store.Manifest
 
 	Local   []tree.Change // live against base; against the saved tree's base while live is not populated
 	Unsaved []tree.Change // live against the saved tree
@@ -298,7 +299,7 @@ func (v *View) Unmerged() string {
 }
 
 // Held reports whether a path was changed in cfg by hand and live has not taken it.
-func (v *View) Held(path string) bool { return v.Current != nil && v.Current.held(path) }
+func (v *View) Held(path string) bool { return v.Current != nil && v.Current.Holds(path) }
 
 // Look scans base, cfg and live and compares them. A live tree that is not there or not populated is no error, but View.NotPopulated.
 func (o *Overlay) Look(ctx context.Context, lo LookOptions) (*View, error) {
@@ -327,9 +328,9 @@ func (o *Overlay) look(ctx context.Context, lo LookOptions) (*View, error) {
 }
 
 // view makes a View of an open store.
-func (o *Overlay) view(ctx context.Context, base *Base, s *Store, lo LookOptions) (*View, error) {
+func (o *Overlay) view(ctx context.Context, base *store.Base, s *store.Store, lo LookOptions) (*View, error) {
 	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, Notices: s.Notices, Adopted: s.Adopted, ReadOnly: s.ReadOnly, class: o.classOf(s), marks: s.Ignored}
-	if space, err := s.cfg.Space(); err == nil {
+	if space, err := s.Cfg.Space(); err == nil {
 		v.Free = space.Free
 	}
 	v.compared = o.compare(base, s)
@@ -345,7 +346,7 @@ func (v *View) plain() *tree.Tree {
 	if v.compared.plain == v.Plain && v.compared.manifest == v.Current {
 		return v.compared.dressed
 	}
-	return dressed(v.Base.Tree, v.Plain, v.Current)
+	return store.WithManifest(v.Base.Tree, v.Plain, v.Current)
 }
 
 func (o *Overlay) lookLive(ctx context.Context, v *View, lo LookOptions) error {

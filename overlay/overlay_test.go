@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -119,7 +120,7 @@ func TestGuardHoldsMassLoss(t *testing.T) {
 		b.remove(e.Name())
 	}
 	_, err := b.o.Save(context.Background(), SaveOptions{})
-	if !errors.Is(err, ErrHeld) {
+	if !errors.Is(err, store.ErrHeld) {
 		t.Fatalf("an emptied tree was saved: %v", err)
 	}
 	if got := b.read("jail/cfg/rc.conf"); got != "one\n" {

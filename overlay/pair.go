@@ -6,42 +6,43 @@ import (
 	"slices"
 
 	"cfgd/config"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
 // pair is cfg as it was when it last stood on the base that it returns to: what belongs to that base comes back, with what was
 // changed since brought along, by the same three-way merge the other way round.
 type pair struct {
-	then *Manifest // the last generation on that base
-	left *Manifest // the one after it, which the merge with another base made: what was changed since differs from it
+	then *store.Manifest // the last generation on that base
+	left *store.Manifest // the one after it, which the merge with another base made: what was changed since differs from it
 
-	generation func(n int) (*Manifest, error)
+	generation func(n int) (*store.Manifest, error)
 }
 
 // pairFor finds the generations that belong to a base; nil where cfg was never on it, or where that is no longer kept.
-func pairFor(s *Store, baseID string) *pair {
+func pairFor(s *store.Store, baseID string) *pair {
 	if baseID == s.Manifest.BaseID {
 		return nil
 	}
 	for _, n := range slices.Backward(s.Manifest.Merges) {
-		then, err := s.generation(n - 1)
+		then, err := s.Generation(n - 1)
 		if err != nil || then.BaseID != baseID {
 			continue // dropped or damaged: it is merged like a base that is new
 		}
-		left, err := s.generation(n)
+		left, err := s.Generation(n)
 		if err != nil {
 			continue
 		}
-		return &pair{then, left, s.generation}
+		return &pair{then, left, s.Generation}
 	}
 	return nil
 }
 
 // Before is the id of the base that cfg stood on before its present one, "" where that is not known.
 func (o *Overlay) Before(ctx context.Context) (id string, err error) {
-	err = o.reading(ctx, func(s *Store, _ *Base) error {
+	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
 		for _, n := range slices.Backward(s.Manifest.Merges) {
-			m, err := s.generation(n)
+			m, err := s.Generation(n)
 			if err != nil {
 				return err
 			}
@@ -57,13 +58,13 @@ func (o *Overlay) Before(ctx context.Context) (id string, err error) {
 
 // state is what a generation has of a path: an override, a removal, or nothing, which is the default.
 type state struct {
-	override *Override
+	override *store.Override
 	removal  *tree.Removal
 }
 
-func stateOf(m *Manifest, path string) state {
-	o, _ := m.override(path)
-	r, _ := m.removal(path)
+func stateOf(m *store.Manifest, path string) state {
+	o, _ := m.Override(path)
+	r, _ := m.Removal(path)
 	return state{o, r}
 }
 
@@ -77,7 +78,7 @@ func (w *merger) sameState(a, b state) bool {
 }
 
 // mergedAway reports whether it was a merge that dropped an override since, and nobody's wish.
-func (p *pair) mergedAway(path string, until *Manifest) bool {
+func (p *pair) mergedAway(path string, until *store.Manifest) bool {
 	after := until
 	for n := until.Generation - 1; n >= p.left.Generation; n-- {
 		m, err := p.generation(n)
@@ -114,7 +115,7 @@ func (w *merger) paired(path string, def *tree.Entry) (*Outcome, error) {
 // back brings back what belonged to the base.
 func (w *merger) back(path string, then, now state) *Outcome {
 	u := &Outcome{Path: path, Verdict: VerdictKept, override: then.override, removal: then.removal}
-	if c, ok := w.pair.then.conflict(path); ok {
+	if c, ok := w.pair.then.ConflictAt(path); ok {
 		u.conflict = c
 		u.Verdict = VerdictConflict
 		u.note("not resolved when this base was left: %s", c.Why)
@@ -158,7 +159,7 @@ func (w *merger) since(path string, def *tree.Entry, then, left, now state) (*Ou
 	case then.removal != nil:
 		theirs = nil
 	}
-	u, err := w.three(path, sides{old, &now.override.Entry, theirs}, &Override{now.override.Entry, def}, w.policy)
+	u, err := w.three(path, sides{old, &now.override.Entry, theirs}, &store.Override{Entry: now.override.Entry, Default: def}, w.policy)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +167,7 @@ func (w *merger) since(path string, def *tree.Entry, then, left, now state) (*Ou
 	case u.Verdict == VerdictEqual, u.conflict != nil && u.conflict.Taken == config.ConflictTheirs && w.isThen(u.conflict.Theirs, theirs):
 		u.override, u.removal = then.override, then.removal
 	case u.conflict == nil && u.override != nil:
-		u.override = &Override{u.override.Entry, def}
+		u.override = &store.Override{Entry: u.override.Entry, Default: def}
 		if def != nil && w.same(&u.override.Entry, def) {
 			w.equal(u, &u.override.Entry, def)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -68,7 +69,7 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 	return p, nil
 }
 
-func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Record) (*Population, error) {
+func (o *Overlay) populate(ctx context.Context, s *store.Store, live *dirfd.Dir, r *Record) (*Population, error) {
 	id, err := live.Identity()
 	if err != nil {
 		return nil, err
@@ -77,9 +78,9 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 	if err := errors.Join(o.WriteRecord(r), o.DropHidden(id)); err != nil { // a directory may have been an earlier start's
 		return nil, err
 	}
-	saved := tree.Saved(s.base.Tree, dressed(s.base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
-	p := &populator{ctx: ctx, saved: saved, plain: s.Plain, live: live, cfg: s.cfg}
-	if p.base, err = s.base.open(); err != nil {
+	saved := tree.Saved(s.Base.Tree, store.WithManifest(s.Base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
+	p := &populator{ctx: ctx, saved: saved, plain: s.Plain, live: live, cfg: s.Cfg}
+	if p.base, err = s.Base.Open(); err != nil {
 		return nil, err
 	}
 	defer p.base.Close()
@@ -90,18 +91,18 @@ func (o *Overlay) populate(ctx context.Context, s *Store, live *dirfd.Dir, r *Re
 	if err := o.WriteRecord(r); err != nil {
 		return nil, err
 	}
-	out := &Population{Entries: len(saved.Entries), BaseID: s.base.ID, OldBaseID: s.Manifest.BaseID, Generation: s.Manifest.Generation, Notices: s.Notices, Adopted: s.Adopted}
+	out := &Population{Entries: len(saved.Entries), BaseID: s.Base.ID, OldBaseID: s.Manifest.BaseID, Generation: s.Manifest.Generation, Notices: s.Notices, Adopted: s.Adopted}
 	if n := len(p.lacks); n > 0 {
 		path, _ := p.lacks[0].Name()
 		words := "%s: its filesystem can't hold all flags and attributes of what is saved:" +
 			" %d paths lack some, such as %s; they stay saved"
 		out.Notices = append(out.Notices, fmt.Sprintf(words, o.Target.Live, n, pathname.Quote(path)))
 	}
-	out.Hiding, err = s.hiding()
+	out.Hiding, err = s.Hiding()
 	if err != nil {
 		return nil, err
 	}
-	return out, s.takeHeld(ctx)
+	return out, s.TakeHeld(ctx)
 }
 
 // populator copies a saved tree to an empty directory: directories first, topmost first; files, a directory's at a time,
@@ -320,7 +321,7 @@ func (p *populator) copyRoom(r *room) error {
 func (p *populator) copy(from, to *dirfd.Dir, r *room, e *tree.Entry) error {
 	name := path.Base(e.Path)
 	if e.Kind == dirfd.KindSymlink {
-		if err := makeLink(to, name, e); err != nil {
+		if err := store.MakeLink(to, name, e); err != nil {
 			return err
 		}
 		if err := setFlags(to, name, e); err != nil {
@@ -355,7 +356,7 @@ func (p *populator) copy(from, to *dirfd.Dir, r *room, e *tree.Entry) error {
 		return err
 	}
 	var lacks lack
-	if err := setMode(out, &x, lacks.refused); err != nil {
+	if err := store.SetMode(out, &x, lacks.refused); err != nil {
 		return err
 	}
 	if err := to.Utimes(name, e.MTime); err != nil {
@@ -468,12 +469,12 @@ func (p *populator) finishDirs() error {
 		}
 	}
 	root := p.saved.Root
-	return setDir(p.live, &root)
+	return store.SetDir(p.live, &root)
 }
 
 func (p *populator) finishDir(d *dirfd.Dir, e *tree.Entry) error {
 	var lacks lack
-	if err := setDirBut(d, e, lacks.refused); err != nil {
+	if err := store.SetDirBut(d, e, lacks.refused); err != nil {
 		return err
 	}
 	if err := setFlags(d, "", e); err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -193,21 +194,21 @@ func (m *machine) stored() {
 	inCfg := 0
 	for i := range v.Plain.Entries {
 		e := &v.Plain.Entries[i]
-		_, over := man.override(e.Path)
+		_, over := man.Override(e.Path)
 		if over {
 			inCfg++
 		} else if e.Kind != dirfd.KindDir {
 			m.rt.Fatalf("%q is in cfg and not in the manifest", e.Path)
 		}
-		if b, ok := v.Base.Tree.Get(e.Path); ok && over && same(b, e, true) {
+		if b, ok := v.Base.Tree.Get(e.Path); ok && over && store.Same(b, e, true) {
 			m.rt.Fatalf("%q is in cfg and equals base", e.Path)
 		}
 	}
 	if inCfg != len(man.Overrides) {
 		m.rt.Fatalf("%d overrides in the manifest, %d in cfg", len(man.Overrides), inCfg)
 	}
-	if got := m.read("jail/cfg/.cfgd/removed"); got != string(man.removedText()) && man.Generation > 0 {
-		m.rt.Fatalf("removed says %q, the manifest %q", got, man.removedText())
+	if got := m.read("jail/cfg/.cfgd/removed"); got != string(man.RemovedText()) && man.Generation > 0 {
+		m.rt.Fatalf("removed says %q, the manifest %q", got, man.RemovedText())
 	}
 	for _, r := range man.Removals {
 		if !v.Base.Tree.Has(r.Path) || v.SavedTree().Has(r.Path) {
@@ -215,8 +216,8 @@ func (m *machine) stored() {
 		}
 	}
 	for _, c := range tree.Delta(v.Base.Tree, v.SavedTree()) {
-		_, over := man.override(c.Path)
-		if told := over || c.What == tree.Deleted && (man.takesOut(c.Path) || underFile(man, c.Path)); !told {
+		_, over := man.Override(c.Path)
+		if told := over || c.What == tree.Deleted && (man.TakesOut(c.Path) || underFile(man, c.Path)); !told {
 			m.rt.Fatalf("%s %q: not in the manifest", c.What, c.Path)
 		}
 	}
@@ -225,7 +226,7 @@ func (m *machine) stored() {
 	}
 	text, err := man.Encode()
 	m.must(err)
-	again, err := ParseManifest(text)
+	again, err := store.ParseManifest(text)
 	m.must(err)
 	again.Time = man.Time
 	whole := *man
@@ -236,8 +237,8 @@ func (m *machine) stored() {
 }
 
 // normal is a manifest without what only a scan knows, and with nil for empty.
-func normal(m *Manifest) Manifest {
-	c := Manifest{Generation: m.Generation, BaseID: m.BaseID, Message: m.Message}
+func normal(m *store.Manifest) store.Manifest {
+	c := store.Manifest{Generation: m.Generation, BaseID: m.BaseID, Message: m.Message}
 	plain := func(e tree.Entry) tree.Entry { e.ClearStamp(); return e }
 	for _, o := range m.Overrides {
 		o.Entry = plain(o.Entry)
@@ -259,9 +260,9 @@ func normal(m *Manifest) Manifest {
 }
 
 // underFile reports whether a path of base is hidden by an override above it that is no directory.
-func underFile(m *Manifest, p string) bool {
+func underFile(m *store.Manifest, p string) bool {
 	for p = tree.Parent(p); p != ""; p = tree.Parent(p) {
-		if o, ok := m.override(p); ok && o.Kind != dirfd.KindDir {
+		if o, ok := m.Override(p); ok && o.Kind != dirfd.KindDir {
 			return true
 		}
 	}
@@ -325,7 +326,7 @@ func (m *machine) restore(*rapid.T) {
 		from.Generation = rapid.SampledFrom(log).Draw(m.rt, "generation").Generation
 	}
 	_, err = m.o.Restore(ctx, from, []string{""}, "restored")
-	if errors.Is(err, errObject) && m.byHand && from.Generation != 0 {
+	if errors.Is(err, store.ErrObject) && m.byHand && from.Generation != 0 {
 		return // who writes over a file of cfg by hand takes it from the generation that held it
 	}
 	if err != nil {
@@ -391,7 +392,7 @@ func TestManyHeldPathsFitAManifest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := ParseManifest(text); err != nil || len(again.Held) != len(m.Held) {
+	if again, err := store.ParseManifest(text); err != nil || len(again.Held) != len(m.Held) {
 		t.Errorf("read back: %v", err)
 	}
 }
@@ -501,15 +502,15 @@ func TestLiveWithoutAttributes(t *testing.T) {
 		dir.Xattrs = tree.PackXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
 		plain := &tree.Tree{Entries: []tree.Entry{dir}}
 		live := &tree.Tree{Entries: []tree.Entry{{Path: "d", Kind: dirfd.KindDir, Mode: 0o700}}, NoXattrs: without}
-		w := &planner{base: base, saved: tree.Saved(base, plain, nil), live: live, plain: plain, force: true, only: onlyBelow(nil),
-			old: &Manifest{Overrides: []Override{{Entry: dir}}}, class: func(string) config.Class { return config.Persist }}
-		p := w.planSave()
+		w := &store.Planner{Base: base, Saved: tree.Saved(base, plain, nil), Live: live, Plain: plain, Force: true, Only: store.OnlyBelow(nil),
+			Old: &store.Manifest{Overrides: []store.Override{{Entry: dir}}}, Class: func(string) config.Class { return config.Persist }}
+		p := w.Plan()
 		want := ""
 		if without {
 			want = dir.Xattrs
 		}
-		if len(p.puts) != 1 || p.puts[0].Mode != 0o700 || p.puts[0].Xattrs != want {
-			t.Errorf("without %v: %+v", without, p.puts)
+		if len(p.Puts) != 1 || p.Puts[0].Mode != 0o700 || p.Puts[0].Xattrs != want {
+			t.Errorf("without %v: %+v", without, p.Puts)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 	"context"
 )
@@ -87,15 +88,15 @@ func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) *Result {
 }
 
 // sameBase reports whether the remembered store was opened on this base, or on an earlier scan of it that found the same.
-func (o *Overlay) sameBase(base *Base) bool {
-	was := o.store.base
+func (o *Overlay) sameBase(base *store.Base) bool {
+	was := o.store.Base
 	if was != nil && was.Tree == base.Tree && was.ID == base.ID {
 		return true
 	}
 	if was == nil || was.ID != base.ID || len(tree.Delta(was.Tree, base.Tree)) > 0 {
 		return false
 	}
-	o.store.base = base
+	o.store.Base = base
 	return true
 }
 

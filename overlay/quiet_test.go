@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 	"context"
 	"os"
@@ -179,7 +180,7 @@ func TestHugeContentsInCfg(t *testing.T) {
 	if r := b.save(); len(r.Saved) != 1 {
 		t.Errorf("saved %s", paths(r.Saved))
 	}
-	m, err := ParseManifest([]byte(b.read("jail/cfg/.cfgd/generations/1")))
+	m, err := store.ParseManifest([]byte(b.read("jail/cfg/.cfgd/generations/1")))
 	b.must(err)
 	m.Overrides[0].Size = 1 << 40
 	text, err := m.Encode()

@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -148,15 +149,15 @@ func TestFlagsStandInTheManifest(t *testing.T) {
 		base := &tree.Tree{Entries: []tree.Entry{file("a", "1", 0), {Path: "d", Kind: dirfd.KindDir, Mode: 0o755}}}
 		dir := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755, Flags: flags}
 		live := &tree.Tree{Entries: []tree.Entry{file("a", "1", flags), dir, file("d/b", "2", flags)}}
-		plan := func(plain *tree.Tree, m *Manifest) *Plan {
-			w := &planner{base: base, saved: tree.Saved(base, plain, m.Removals), live: live, plain: plain, old: m,
-				only: onlyBelow(nil), class: func(string) config.Class { return config.Persist }}
-			return w.planSave()
+		plan := func(plain *tree.Tree, m *store.Manifest) *store.Plan {
+			w := &store.Planner{Base: base, Saved: tree.Saved(base, plain, m.Removals), Live: live, Plain: plain, Old: m,
+				Only: store.OnlyBelow(nil), Class: func(string) config.Class { return config.Persist }}
+			return w.Plan()
 		}
-		first := plan(&tree.Tree{}, &Manifest{})
+		first := plan(&tree.Tree{}, &store.Manifest{})
 		plain := &tree.Tree{}
 		for _, o := range first.Next.Overrides {
-			plain.Entries = append(plain.Entries, plainEntry(&o.Entry))
+			plain.Entries = append(plain.Entries, store.PlainEntry(&o.Entry))
 		}
 		text, err := first.Next.Encode()
 		if first.Next.Generation = 1; err == nil {
@@ -166,16 +167,16 @@ func TestFlagsStandInTheManifest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := ParseManifest(text)
+		m, err := store.ParseManifest(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		whole := dressed(base, plain, m)
+		whole := store.WithManifest(base, plain, m)
 		if c := tree.Delta(tree.Saved(base, whole, m.Removals), live); len(c) > 0 {
 			t.Errorf("%x: after a start %s", flags, paths(c))
 		}
 		if p := plan(whole, m); !p.Empty() {
-			t.Errorf("%x: the second save puts %+v", flags, p.puts)
+			t.Errorf("%x: the second save puts %+v", flags, p.Puts)
 		}
 	}
 }

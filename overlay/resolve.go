@@ -10,6 +10,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -23,7 +24,7 @@ type Choice struct {
 }
 
 // Conflicts lists the conflicts that merges left and nobody resolved.
-func (v *View) Conflicts() []Conflict {
+func (v *View) Conflicts() []store.Conflict {
 	if v.Current == nil {
 		return nil
 	}
@@ -102,7 +103,7 @@ func (o *Overlay) Pin(ctx context.Context, paths []string, off bool) (*Restored,
 // ConflictText is both versions of a conflict with markers between them, of which the one that was taken is as it is now: it may have been
 // edited since. It is an error where they are no text.
 func (o *Overlay) ConflictText(ctx context.Context, path string) (text []byte, err error) {
-	err = o.opened(ctx, true, func(s *Store, v *View) error {
+	err = o.opened(ctx, true, func(s *store.Store, v *View) error {
 		a := &amend{o: o, s: s, v: v, next: s.Manifest}
 		text, err = a.text(path)
 		return err
@@ -111,7 +112,7 @@ func (o *Overlay) ConflictText(ctx context.Context, path string) (text []byte, e
 }
 
 func (a *amend) text(path string) ([]byte, error) {
-	c, ok := a.next.conflict(path)
+	c, ok := a.next.ConflictAt(path)
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", pathname.Quote(path), ErrNoConflict)
 	}
@@ -122,14 +123,14 @@ func (a *amend) text(path string) ([]byte, error) {
 	if c.Text == nil || now == nil || now.Kind != dirfd.KindFile {
 		return nil, fmt.Errorf("%s: %w", pathname.Quote(path), errNoText)
 	}
-	if now.SameContent(c.taken()) {
+	if now.SameContent(c.TakenEntry()) {
 		return a.bytes(c.Text)
 	}
 	mine, theirs := now, c.Theirs
 	if c.Taken == config.ConflictTheirs {
 		mine, theirs = c.Mine, now
 	}
-	w := &merger{ctx: context.Background(), old: &Manifest{BaseID: c.From}, base: &Base{ID: c.To}, out: &Merge{}, read: a.bytes, max: maxMerged}
+	w := &merger{ctx: context.Background(), old: &store.Manifest{BaseID: c.From}, base: &store.Base{ID: c.To}, out: &Merge{}, read: a.bytes, max: maxMerged}
 	old, m, t, err := w.contents3(sides{c.Old, mine, theirs})
 	if err != nil {
 		return nil, err
@@ -165,26 +166,26 @@ func (o *Overlay) Reject(ctx context.Context, path, why string) (merged []byte, 
 // reject takes one of the two sides of a merge again: what the generation before it had, or the default.
 func (a *amend) reject(path, why string) ([]byte, error) {
 	m := a.s.Manifest
-	now, ok := m.override(path)
+	now, ok := m.Override(path)
 	if !ok || len(m.Merges) == 0 {
 		return nil, fmt.Errorf("%s: no merge is known that it came of", pathname.Quote(path))
 	}
 	n := m.Merges[len(m.Merges)-1]
-	then, err := a.s.generation(n - 1)
+	then, err := a.s.Generation(n - 1)
 	if err != nil {
 		return nil, err
 	}
-	mine, ok := then.override(path)
-	theirs, err := a.v.Base.entry(path)
+	mine, ok := then.Override(path)
+	theirs, err := a.v.Base.Entry(path)
 	if err != nil || !ok || theirs == nil {
 		return nil, errors.Join(err, fmt.Errorf("%s: its two sides are not known", pathname.Quote(path)))
 	}
-	b, err := a.s.content(&now.Entry)
+	b, err := a.s.Content(&now.Entry)
 	if err != nil {
 		return nil, err
 	}
-	c := Conflict{Path: path, From: then.BaseID, To: m.BaseID, Taken: a.o.policy(), Why: why, Old: mine.Default, Mine: &mine.Entry, Theirs: theirs, Text: &now.Entry}
-	i, _ := slices.BinarySearchFunc(a.next.Conflicts, path, func(c Conflict, p string) int { return pathname.Compare(c.Path, p) })
+	c := store.Conflict{Path: path, From: then.BaseID, To: m.BaseID, Taken: a.o.policy(), Why: why, Old: mine.Default, Mine: &mine.Entry, Theirs: theirs, Text: &now.Entry}
+	i, _ := slices.BinarySearchFunc(a.next.Conflicts, path, func(c store.Conflict, p string) int { return pathname.Compare(c.Path, p) })
 	a.next.Conflicts = slices.Insert(a.next.Conflicts, i, c)
 	take := c.Mine
 	if c.Taken == config.ConflictTheirs {
@@ -193,7 +194,7 @@ func (a *amend) reject(path, why string) ([]byte, error) {
 	if err := a.set(path, take); err != nil {
 		return nil, err
 	}
-	if o, ok := a.next.override(path); ok {
+	if o, ok := a.next.Override(path); ok {
 		o.Default = mine.Default // still to be settled
 	}
 	return b, nil
@@ -202,29 +203,29 @@ func (a *amend) reject(path, why string) ([]byte, error) {
 // amend is a manifest in the making, with what its entries hold.
 type amend struct {
 	o     *Overlay
-	s     *Store
+	s     *store.Store
 	v     *View
-	next  *Manifest
+	next  *store.Manifest
 	fresh map[tree.Digest][]byte
 }
 
 // rewrite changes what cfg holds by a change of its manifest, and live with it below the paths: live first, for a crash between the two
 // then leaves what the next save brings to cfg.
 func (o *Overlay) rewrite(ctx context.Context, paths []string, change func(*amend) error) (done *Restored, err error) {
-	err = o.atWork(ctx, func(s *Store, v *View) error {
+	err = o.atWork(ctx, func(s *store.Store, v *View) error {
 		done, err = o.amend(ctx, s, v, paths, change)
 		return err
 	})
 	return done, err
 }
 
-func (o *Overlay) amend(ctx context.Context, s *Store, v *View, paths []string, change func(*amend) error) (*Restored, error) {
+func (o *Overlay) amend(ctx context.Context, s *store.Store, v *View, paths []string, change func(*amend) error) (*Restored, error) {
 	if s.ReadOnly {
 		return nil, fmt.Errorf("%s: cfg %s: %w", o.Target.Name, o.Target.Cfg, ErrReadOnly)
 	}
 	next := *s.Manifest
 	next.Overrides, next.Removals, next.Conflicts, next.Pins = slices.Clone(next.Overrides), slices.Clone(next.Removals), slices.Clone(next.Conflicts), slices.Clone(next.Pins)
-	next.From, next.Time, next.BaseID = "", o.now().UTC(), s.Manifest.standsOn(v.Base.ID)
+	next.From, next.Time, next.BaseID = "", o.now().UTC(), s.Manifest.StandsOn(v.Base.ID)
 	a := &amend{o: o, s: s, v: v, next: &next, fresh: map[tree.Digest][]byte{}}
 	if err := change(a); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Target.Name, err)
@@ -236,7 +237,7 @@ func (o *Overlay) amend(ctx context.Context, s *Store, v *View, paths []string, 
 			return nil, err
 		}
 	}
-	if err := s.rewrite(ctx, &next, a.open); err != nil {
+	if err := s.Rewrite(ctx, &next, a.open); err != nil {
 		return done, fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
 	done.Generation = s.Manifest.Generation
@@ -245,7 +246,7 @@ func (o *Overlay) amend(ctx context.Context, s *Store, v *View, paths []string, 
 
 // live makes the paths in live what the new manifest says of them.
 func (a *amend) live(ctx context.Context, paths []string) ([]tree.Change, error) {
-	want, err := a.s.wanted(a.next, dressed(a.s.base.Tree, a.s.Plain, a.s.Manifest))
+	want, err := a.s.Wanted(a.next, store.WithManifest(a.s.Base.Tree, a.s.Plain, a.s.Manifest))
 	if err != nil {
 		return nil, err
 	}
@@ -262,38 +263,38 @@ func (a *amend) live(ctx context.Context, paths []string) ([]tree.Change, error)
 // open reads an entry of the new manifest, or of base.
 func (a *amend) open(e *tree.Entry) (io.ReadCloser, error) {
 	if b, ok := a.fresh[e.Digest]; ok {
-		return readerOf(b), nil
+		return store.ReaderOf(b), nil
 	}
 	b, err := a.o.savedOrLive(a.s, wouldSave{live: a.v.Live, base: a.v.Base}, e)
-	return readerOf(b), err
+	return store.ReaderOf(b), err
 }
 
 // set makes the path what an entry says: an override, nothing where that is the default, a removal for nil.
 func (a *amend) set(path string, e *tree.Entry) error {
-	def, err := a.v.Base.entry(path)
+	def, err := a.v.Base.Entry(path)
 	if err != nil {
 		return err
 	}
 	n := a.next
-	n.Overrides = slices.DeleteFunc(n.Overrides, func(o Override) bool { return o.Path == path })
+	n.Overrides = slices.DeleteFunc(n.Overrides, func(o store.Override) bool { return o.Path == path })
 	n.Removals = slices.DeleteFunc(n.Removals, func(r tree.Removal) bool { return r.Path == path })
 	switch {
 	case e == nil && def == nil:
 	case e == nil:
 		n.Removals = tree.CompactRemovals(append(n.Removals, tree.Removal{Path: path, MTime: a.o.now().UnixNano(), Default: def}))
-	case def != nil && same(def, e, e.Kind == dirfd.KindFile && !a.v.Base.Tree.NoXattrs && !a.s.Plain.NoXattrs) && !n.pinned(path):
+	case def != nil && store.Same(def, e, e.Kind == dirfd.KindFile && !a.v.Base.Tree.NoXattrs && !a.s.Plain.NoXattrs) && !n.Pinned(path):
 	default:
 		x := *e
 		x.Path = path
 		x.ClearStamp()
-		n.Overrides = append(n.Overrides, Override{x, def})
-		slices.SortFunc(n.Overrides, func(x, y Override) int { return pathname.Compare(x.Path, y.Path) })
+		n.Overrides = append(n.Overrides, store.Override{Entry: x, Default: def})
+		slices.SortFunc(n.Overrides, func(x, y store.Override) int { return pathname.Compare(x.Path, y.Path) })
 	}
 	return nil
 }
 
 func (a *amend) resolve(path string, how Choice) error {
-	c, ok := a.next.conflict(path)
+	c, ok := a.next.ConflictAt(path)
 	if !ok {
 		return fmt.Errorf("%s: %w; cfgd resolve --list shows them", pathname.Quote(path), ErrNoConflict)
 	}
@@ -304,17 +305,17 @@ func (a *amend) resolve(path string, how Choice) error {
 	if c.Mine != nil && c.Mine.Kind == dirfd.KindDir && (want == nil || want.Kind != dirfd.KindDir) {
 		a.dropBelow(path)
 	}
-	a.next.Conflicts = slices.DeleteFunc(a.next.Conflicts, func(x Conflict) bool { return x.Path == path })
+	a.next.Conflicts = slices.DeleteFunc(a.next.Conflicts, func(x store.Conflict) bool { return x.Path == path })
 	return a.set(path, want)
 }
 
 // dropBelow drops the overrides below a directory that goes.
 func (a *amend) dropBelow(path string) {
-	a.next.Overrides = slices.DeleteFunc(a.next.Overrides, func(o Override) bool { return tree.Within(o.Path, path) })
+	a.next.Overrides = slices.DeleteFunc(a.next.Overrides, func(o store.Override) bool { return tree.Within(o.Path, path) })
 }
 
 // chosen is the entry that a choice comes to.
-func (a *amend) chosen(c *Conflict, how Choice) (*tree.Entry, error) {
+func (a *amend) chosen(c *store.Conflict, how Choice) (*tree.Entry, error) {
 	now, err := a.present(c.Path)
 	switch {
 	case err != nil:
@@ -379,7 +380,7 @@ func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *Merge, error
 	}
 	var merged *Merge
 	done, err := o.rewrite(ctx, []string{""}, func(a *amend) error {
-		then, err := a.s.generation(n)
+		then, err := a.s.Generation(n)
 		if err != nil {
 			return fmt.Errorf("generation %d is not kept: cfgd log %s lists those that are: %w", n, o.Target.Name, err)
 		}
@@ -391,7 +392,7 @@ func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *Merge, error
 }
 
 // become makes the new manifest what an earlier generation was, merged where that stood on another base.
-func (a *amend) become(ctx context.Context, then *Manifest) (*Merge, error) {
+func (a *amend) become(ctx context.Context, then *store.Manifest) (*Merge, error) {
 	next := *then
 	next.From, next.Time, next.Held = "", a.o.now().UTC(), nil
 	now := a.s.Manifest
@@ -406,7 +407,7 @@ func (a *amend) become(ctx context.Context, then *Manifest) (*Merge, error) {
 	}
 	next.BaseID, next.Merges = a.v.Base.ID, now.Merges
 	if now.BaseID != next.BaseID { // it was not merged with this base yet
-		next.From, next.Merges = now.BaseID, now.withMerge()
+		next.From, next.Merges = now.BaseID, now.WithMerge()
 	}
 	*a.next = next
 	return merged, nil

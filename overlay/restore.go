@@ -12,6 +12,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -41,13 +42,13 @@ type Restored struct {
 	Changes    []tree.Change // live before against live after
 	Generation int
 	Released   []string
-	Left       []Kept // what could not be put back: extended attributes
+	Left       []store.Kept // what could not be put back: extended attributes
 }
 
 // Restore puts live paths, and all below them, back to a state. From base or a generation it is saved as a new generation.
 // Each file is replaced whole, by a rename.
 func (o *Overlay) Restore(ctx context.Context, from From, paths []string, message string) (done *Restored, err error) {
-	err = o.atWork(ctx, func(s *Store, v *View) error {
+	err = o.atWork(ctx, func(s *store.Store, v *View) error {
 		if v.NotPopulated != nil {
 			return v.NotPopulated
 		}
@@ -58,7 +59,7 @@ func (o *Overlay) Restore(ctx context.Context, from From, paths []string, messag
 }
 
 // atWork runs f under the target's lock, with its store open for writing and a view of the three trees.
-func (o *Overlay) atWork(ctx context.Context, f func(*Store, *View) error) error {
+func (o *Overlay) atWork(ctx context.Context, f func(*store.Store, *View) error) error {
 	unlock, err := o.lock(ctx)
 	if err != nil {
 		return err
@@ -68,7 +69,7 @@ func (o *Overlay) atWork(ctx context.Context, f func(*Store, *View) error) error
 }
 
 // opened runs f with the store open and a view of the three trees.
-func (o *Overlay) opened(ctx context.Context, readOnly bool, f func(*Store, *View) error) error {
+func (o *Overlay) opened(ctx context.Context, readOnly bool, f func(*store.Store, *View) error) error {
 	base, err := o.base(ctx)
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func (o *Overlay) opened(ctx context.Context, readOnly bool, f func(*Store, *Vie
 	return f(s, v)
 }
 
-func (o *Overlay) restore(ctx context.Context, s *Store, v *View, from From, paths []string, message string) (*Restored, error) {
+func (o *Overlay) restore(ctx context.Context, s *store.Store, v *View, from From, paths []string, message string) (*Restored, error) {
 	want, read, err := o.state(s, v, from)
 	if err != nil {
 		return nil, err
@@ -134,15 +135,15 @@ func known(paths []string, want, live *tree.Tree) error {
 }
 
 // state is the tree that From names, and how its contents are read.
-func (o *Overlay) state(s *Store, v *View, from From) (*tree.Tree, reader, error) {
-	fromBase := func(e *tree.Entry) (io.ReadCloser, error) { return v.Base.file(e.Path) }
+func (o *Overlay) state(s *store.Store, v *View, from From) (*tree.Tree, store.Reader, error) {
+	fromBase := func(e *tree.Entry) (io.ReadCloser, error) { return v.Base.File(e.Path) }
 	if from.Base {
 		return tree.Saved(v.Base.Tree, &tree.Tree{}, nil), fromBase, nil
 	}
 	plain, m := v.plain(), s.Manifest
 	if from.Generation != 0 {
 		var err error
-		if m, err = s.generation(from.Generation); err != nil {
+		if m, err = s.Generation(from.Generation); err != nil {
 			return nil, nil, fmt.Errorf("generation %d is not kept: cfgd log %s lists those that are: %w", from.Generation, o.Target.Name, err)
 		}
 		if plain, err = treeOf(m, v.Base.Tree); err != nil {
@@ -154,23 +155,23 @@ func (o *Overlay) state(s *Store, v *View, from From) (*tree.Tree, reader, error
 }
 
 // savedContent reads what base with a plain tree over it has at a path.
-func savedContent(s *Store, base *Base, plain *tree.Tree, e *tree.Entry) (io.ReadCloser, error) {
+func savedContent(s *store.Store, base *store.Base, plain *tree.Tree, e *tree.Entry) (io.ReadCloser, error) {
 	if !plain.Has(e.Path) {
-		return base.file(e.Path)
+		return base.File(e.Path)
 	}
-	b, err := s.content(e)
-	return readerOf(b), err
+	b, err := s.Content(e)
+	return store.ReaderOf(b), err
 }
 
 // treeOf is the plain tree of a generation: its overrides, and the directories around them as base has them.
-func treeOf(m *Manifest, base *tree.Tree) (*tree.Tree, error) {
+func treeOf(m *store.Manifest, base *tree.Tree) (*tree.Tree, error) {
 	t := &tree.Tree{}
 	dirs := map[string]bool{}
 	for i := range m.Overrides {
 		e := m.Overrides[i].Entry
 		for p := tree.Parent(e.Path); p != "" && !dirs[p]; p = tree.Parent(p) {
 			dirs[p] = true
-			if _, ok := m.override(p); ok {
+			if _, ok := m.Override(p); ok {
 				continue
 			}
 			d := tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: 0o755}
@@ -188,11 +189,11 @@ func treeOf(m *Manifest, base *tree.Tree) (*tree.Tree, error) {
 // restorer changes live so that the chosen paths are as wanted.
 type restorer struct {
 	want    *tree.Tree
-	read    reader
+	read    store.Reader
 	changes []tree.Change
 	touched map[string]bool
 	serial  int
-	left    []Kept // attributes that live's filesystem refused
+	left    []store.Kept // attributes that live's filesystem refused
 }
 
 // refused notes the attributes of a path that live's filesystem can't hold. They keep nothing from being put
@@ -200,13 +201,13 @@ type restorer struct {
 func (r *restorer) refused(path string) func(name string) {
 	return func(name string) {
 		why := "live's filesystem refuses its extended attribute " + pathname.Quote(name)
-		r.left = append(r.left, Kept{path, config.Report, why})
+		r.left = append(r.left, store.Kept{Path: path, Class: config.Report, Reason: why})
 	}
 }
 
 // choose lists what differs below the paths, and the directories above them that are missing.
 func (r *restorer) choose(v *View, paths []string) {
-	only := onlyBelow(paths)
+	only := store.OnlyBelow(paths)
 	above := map[string]bool{}
 	all := tree.Delta(v.Live, r.want)
 	for _, c := range all {
@@ -275,18 +276,18 @@ func (r *restorer) ready(ctx context.Context) error {
 func (r *restorer) drop(live *dirfd.Dir, c tree.Change) error {
 	d, name, err := live.Parent(c.Path)
 	if err != nil {
-		return ignoreGone(err)
+		return store.IgnoreGone(err)
 	}
 	defer d.Close()
 	r.touched[tree.Parent(c.Path)] = true
-	if err := openUp(d); err != nil {
+	if err := store.OpenUp(d); err != nil {
 		return err
 	}
 	if c.Old.Kind != dirfd.KindDir {
-		return ignoreGone(removeFile(d, name))
+		return store.IgnoreGone(store.RemoveFile(d, name))
 	}
 	if c.New == nil {
-		return ignoreFull(ignoreGone(d.Rmdir(name)))
+		return ignoreFull(store.IgnoreGone(d.Rmdir(name)))
 	}
 	return d.RemoveAll(name) // something else takes the directory's place
 }
@@ -297,13 +298,13 @@ func (r *restorer) make(live *dirfd.Dir, c tree.Change) error {
 		return err
 	}
 	defer d.Close()
-	if err := openUp(d); err != nil {
+	if err := store.OpenUp(d); err != nil {
 		return err
 	}
 	r.touched[tree.Parent(c.Path)] = true
 	if c.New.Kind == dirfd.KindDir {
 		r.touched[c.Path] = true
-		return makeDir(d, name)
+		return store.MakeDir(d, name)
 	}
 	r.serial++
 	tmp := fmt.Sprintf(".cfgd.%d", r.serial)
@@ -322,14 +323,14 @@ func (r *restorer) make(live *dirfd.Dir, c tree.Change) error {
 
 func (r *restorer) put(d *dirfd.Dir, tmp string, e *tree.Entry) error {
 	if e.Kind == dirfd.KindSymlink {
-		return makeLink(d, tmp, e)
+		return store.MakeLink(d, tmp, e)
 	}
 	in, err := r.read(e)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	got, err := copyFileBut(in, d, tmp, e, r.refused(e.Path))
+	got, err := store.CopyFileBut(in, d, tmp, e, r.refused(e.Path))
 	if err == nil && got != e.Digest && e.Unread == "" {
 		err = fmt.Errorf("its content is not what was recorded")
 	}
@@ -353,7 +354,7 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 		}
 		d, err := live.Walk(p)
 		if err != nil {
-			return ignoreGone(err)
+			return store.IgnoreGone(err)
 		}
 		err = r.dress(d, p, e)
 		d.Close()
@@ -367,11 +368,11 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 // dress gives a directory that was touched what the wanted state has for it, its flags last.
 func (r *restorer) dress(d *dirfd.Dir, path string, e *tree.Entry) error {
 	if path == "" { // of the root no flags and attributes are kept
-		return setDir(d, e)
+		return store.SetDir(d, e)
 	}
-	set := resetDirBut
+	set := store.ResetDirBut
 	if r.want.NoXattrs { // what is wanted was not seen
-		set = setDirBut
+		set = store.SetDirBut
 	}
 	if err := set(d, e, r.refused(path)); err != nil {
 		return err
@@ -384,7 +385,7 @@ func (r *restorer) dress(d *dirfd.Dir, path string, e *tree.Entry) error {
 
 // Generation is a state that the store keeps, and what it changed in the saved tree.
 type Generation struct {
-	*Manifest
+	*store.Manifest
 	Changes []GenerationChange
 	// Before is false where the generation before is no longer kept, so that Changes are all that cfg held.
 	Before bool
@@ -404,8 +405,8 @@ type GenerationChange struct {
 // Log lists the generations that are kept, newest first.
 func (o *Overlay) Log(ctx context.Context) ([]Generation, error) {
 	var out []Generation
-	err := o.reading(ctx, func(s *Store, _ *Base) error {
-		numbers, err := s.numbers()
+	err := o.reading(ctx, func(s *store.Store, _ *store.Base) error {
+		numbers, err := s.Numbers()
 		if err != nil {
 			return err
 		}
@@ -413,11 +414,11 @@ func (o *Overlay) Log(ctx context.Context) ([]Generation, error) {
 		if s.Manifest.Generation > 0 {
 			numbers = append(numbers, s.Manifest.Generation)
 		}
-		var prev *Manifest
+		var prev *store.Manifest
 		for _, n := range numbers {
-			m, err := s.generation(n)
+			m, err := s.Generation(n)
 			if err != nil {
-				out = append(out, Generation{Manifest: &Manifest{Generation: n}, Damaged: err}) // no reason to hide the rest
+				out = append(out, Generation{Manifest: &store.Manifest{Generation: n}, Damaged: err}) // no reason to hide the rest
 				continue
 			}
 			out = append(out, Generation{Manifest: m, Changes: generationChanges(prev, m), Before: prev != nil && prev.Generation == n-1 || n == 1})
@@ -430,7 +431,7 @@ func (o *Overlay) Log(ctx context.Context) ([]Generation, error) {
 }
 
 // reading opens the store without writing and runs f.
-func (o *Overlay) reading(ctx context.Context, f func(s *Store, base *Base) error) error {
+func (o *Overlay) reading(ctx context.Context, f func(s *store.Store, base *store.Base) error) error {
 	base, err := o.base(ctx)
 	if err != nil {
 		base = nil // history can be read without the defaults
@@ -444,17 +445,17 @@ func (o *Overlay) reading(ctx context.Context, f func(s *Store, base *Base) erro
 }
 
 // generationChanges compares two manifests: what became of each path in the saved tree.
-func generationChanges(old, new *Manifest) []GenerationChange {
+func generationChanges(old, new *store.Manifest) []GenerationChange {
 	if old == nil {
-		old = &Manifest{}
+		old = &store.Manifest{}
 	}
 	var out []GenerationChange
 	for i := range new.Overrides {
 		n := &new.Overrides[i]
 		before := n.Default
-		if was, ok := old.override(n.Path); ok {
+		if was, ok := old.Override(n.Path); ok {
 			before = &was.Entry
-		} else if _, ok := old.removal(n.Path); ok {
+		} else if _, ok := old.Removal(n.Path); ok {
 			before = nil
 		}
 		if c, ok := tree.CompareEntries(before, &n.Entry, true); ok {
@@ -463,28 +464,28 @@ func generationChanges(old, new *Manifest) []GenerationChange {
 	}
 	for i := range old.Overrides {
 		was := &old.Overrides[i]
-		if _, ok := new.override(was.Path); ok {
+		if _, ok := new.Override(was.Path); ok {
 			continue
 		}
 		after, note := was.Default, "released"
-		if new.takesOut(was.Path) {
+		if new.TakesOut(was.Path) {
 			after, note = nil, "removal"
 		}
-		if c, ok := compare2(&was.Entry, after, true); ok {
+		if c, ok := store.Differ2(&was.Entry, after, true); ok {
 			out = append(out, GenerationChange{c.Path, c.What, c.Old, c.New, note})
 		}
 	}
 	for _, r := range new.Removals {
-		if _, ok := old.removal(r.Path); ok {
+		if _, ok := old.Removal(r.Path); ok {
 			continue
 		}
-		if _, ok := old.override(r.Path); !ok && r.Default != nil {
+		if _, ok := old.Override(r.Path); !ok && r.Default != nil {
 			out = append(out, GenerationChange{r.Path, tree.Deleted, r.Default, nil, "removal"})
 		}
 	}
 	for _, r := range old.Removals {
-		_, still := new.removal(r.Path)
-		if _, ok := new.override(r.Path); !ok && !still && r.Default != nil {
+		_, still := new.Removal(r.Path)
+		if _, ok := new.Override(r.Path); !ok && !still && r.Default != nil {
 			out = append(out, GenerationChange{r.Path, tree.Added, nil, r.Default, "released"})
 		}
 	}
@@ -494,8 +495,8 @@ func generationChanges(old, new *Manifest) []GenerationChange {
 
 // Content reads an entry that generation n, or one before it, held: an override's content or a default's.
 func (o *Overlay) Content(ctx context.Context, e *tree.Entry) (b []byte, err error) {
-	err = o.reading(ctx, func(s *Store, base *Base) error {
-		b, err = s.content(e)
+	err = o.reading(ctx, func(s *store.Store, base *store.Base) error {
+		b, err = s.Content(e)
 		if err != nil && base != nil && e.Kind == dirfd.KindFile {
 			if d, ok := base.Tree.Get(e.Path); ok && d.Digest == e.Digest {
 				b, err = readBase(base, e)
@@ -506,8 +507,8 @@ func (o *Overlay) Content(ctx context.Context, e *tree.Entry) (b []byte, err err
 	return b, err
 }
 
-func readBase(base *Base, e *tree.Entry) ([]byte, error) {
-	f, err := base.file(e.Path)
+func readBase(base *store.Base, e *tree.Entry) ([]byte, error) {
+	f, err := base.File(e.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -517,22 +518,22 @@ func readBase(base *Base, e *tree.Entry) ([]byte, error) {
 
 // Show returns a path as generation n had it, with its content; nil where that generation had taken it out or never had it.
 func (o *Overlay) Show(ctx context.Context, n int, p string) (e *tree.Entry, b []byte, err error) {
-	err = o.reading(ctx, func(s *Store, base *Base) error {
-		m, err := s.generation(n)
+	err = o.reading(ctx, func(s *store.Store, base *store.Base) error {
+		m, err := s.Generation(n)
 		if err != nil {
 			return fmt.Errorf("generation %d is not kept: %w", n, err)
 		}
-		if ov, ok := m.override(p); ok {
+		if ov, ok := m.Override(p); ok {
 			e = &ov.Entry
 			if e.Kind != dirfd.KindDir {
-				b, err = s.content(e)
+				b, err = s.Content(e)
 			}
 			return err
 		}
-		if m.takesOut(p) || base == nil {
+		if m.TakesOut(p) || base == nil {
 			return nil
 		}
-		if e, err = base.entry(p); err != nil || e == nil || e.Kind != dirfd.KindFile {
+		if e, err = base.Entry(p); err != nil || e == nil || e.Kind != dirfd.KindFile {
 			return err
 		}
 		b, err = readBase(base, e)
@@ -546,7 +547,7 @@ func (o *Overlay) Read(v *View, e *tree.Entry, side string, limit int64) ([]byte
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil
 	}
-	open := v.Base.open
+	open := v.Base.Open
 	if side == "live" {
 		open = o.OpenLive
 	} else if side == "saved" && v.Plain.Has(e.Path) {

@@ -9,6 +9,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -30,12 +31,12 @@ type Result struct {
 	View       *View
 	Generation int // the current generation after it
 	Saved      []tree.Change
-	Released   []string // overrides that went because live equals base again
-	Times      int      // overrides of which the time alone was saved
-	Kept       []Kept   // what is not saved by its class or nature
-	Conflicts  []string // changed in cfg by hand and in live: left alone
-	Pending    []string // changed in cfg by hand, and not in live, which takes them at the next populate: left alone
-	Unsettled  []string // not still: left for the next save
+	Released   []string     // overrides that went because live equals base again
+	Times      int          // overrides of which the time alone was saved
+	Kept       []store.Kept // what is not saved by its class or nature
+	Conflicts  []string     // changed in cfg by hand and in live: left alone
+	Pending    []string     // changed in cfg by hand, and not in live, which takes them at the next populate: left alone
+	Unsettled  []string     // not still: left for the next save
 }
 
 // ErrReadOnly says that cfg cannot be written.
@@ -102,7 +103,7 @@ func (o *Overlay) stored(ctx context.Context) *Result {
 const maxTries = 20
 
 // save plans and commits, leaving out what is not still.
-func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (*Result, error) {
+func (o *Overlay) save(ctx context.Context, s *store.Store, v *View, so SaveOptions) (*Result, error) {
 	live, err := o.OpenLive()
 	if err != nil {
 		return nil, err
@@ -130,29 +131,29 @@ func (o *Overlay) save(ctx context.Context, s *Store, v *View, so SaveOptions) (
 			return r, o.guard(v, s, p, so)
 		}
 		err := o.commit(ctx, s, live, v, p, so)
-		var u *unsettled
+		var u *store.UnsettledError
 		if !errors.As(err, &u) {
 			if r, err = o.after(r, s, v, p, err); err == nil {
 				o.remember(r, so)
 			}
 			return r, err
 		}
-		for _, path := range u.paths {
+		for _, path := range u.Paths {
 			exclude[path] = true
 		}
 	}
 	return nil, fmt.Errorf("%s: the tree changes faster than it can be saved", o.Target.Name)
 }
 
-func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]bool) (*Result, *Plan) {
+func (o *Overlay) plan(s *store.Store, v *View, so SaveOptions, exclude map[string]bool) (*Result, *store.Plan) {
 	saved := v.SavedTree()
-	w := &planner{base: v.Base.Tree, saved: saved, live: v.Live.WithSavedXattrs(saved), plain: v.plain(),
-		old: s.Manifest, class: v.class, only: onlyBelow(so.Paths), exclude: exclude, force: so.Force, times: so.Times,
-		taken: s.takenBefore(v.Base.Tree)}
-	p := w.planSave()
-	w.keepUnlisted(v.Live)
-	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), s.Manifest.standsOn(v.Base.ID), so.Message
-	r := &Result{View: v, Generation: s.Manifest.Generation, Saved: p.Changes, Kept: w.kept, Conflicts: w.conflict, Pending: w.pending}
+	w := &store.Planner{Base: v.Base.Tree, Saved: saved, Live: v.Live.WithSavedXattrs(saved), Plain: v.plain(),
+		Old: s.Manifest, Class: v.class, Only: store.OnlyBelow(so.Paths), Exclude: exclude, Force: so.Force, Times: so.Times,
+		Taken: s.TakenBefore(v.Base.Tree)}
+	p := w.Plan()
+	w.KeepUnlisted(v.Live)
+	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), s.Manifest.StandsOn(v.Base.ID), so.Message
+	r := &Result{View: v, Generation: s.Manifest.Generation, Saved: p.Changes, Kept: w.Kept, Conflicts: w.Conflict, Pending: w.Pending}
 	r.Unsettled = slices.SortedFunc(maps.Keys(exclude), pathname.Compare)
 	for _, path := range p.Drops {
 		if e, ok := v.Live.Get(path); ok && e != nil {
@@ -163,41 +164,40 @@ func (o *Overlay) plan(s *Store, v *View, so SaveOptions, exclude map[string]boo
 	return r, p
 }
 
-func (o *Overlay) guard(v *View, s *Store, p *Plan, so SaveOptions) error {
+func (o *Overlay) guard(v *View, s *store.Store, p *store.Plan, so SaveOptions) error {
 	if so.Force {
 		return nil
 	}
-	if err := guard(v.Base.Tree, v.Live, s.Manifest, p); err != nil {
+	if err := store.Guard(v.Base.Tree, v.Live, s.Manifest, p); err != nil {
 		return fmt.Errorf("%s: save %w; if that is meant, cfgd save --force %s", o.Target.Name, err, o.Target.Name)
 	}
 	return nil
 }
 
-func (o *Overlay) commit(ctx context.Context, s *Store, live *dirfd.Dir, v *View, p *Plan, so SaveOptions) error {
+func (o *Overlay) commit(ctx context.Context, s *store.Store, live *dirfd.Dir, v *View, p *store.Plan, so SaveOptions) error {
 	if err := o.guard(v, s, p, so); err != nil {
 		return err
 	}
 	if s.ReadOnly {
 		return fmt.Errorf("%s: cfg %s: %w", o.Target.Name, o.Target.Cfg, ErrReadOnly)
 	}
-	if err := s.makeRoom(ctx, p); err != nil {
+	if err := s.Save(ctx, live, p); err != nil {
 		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	err := s.commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]step, error) { return s.stage(tmp, fromLive{live, tmp}.one, p) })
-	return noSpace(err)
+	return nil
 }
 
 // after finishes a save that was committed: history within its bounds, the view as it is now.
-func (o *Overlay) after(r *Result, s *Store, v *View, p *Plan, err error) (*Result, error) {
+func (o *Overlay) after(r *Result, s *store.Store, v *View, p *store.Plan, err error) (*Result, error) {
 	if err != nil {
 		return r, err
 	}
 	r.Generation = s.Manifest.Generation
 	ctx := context.Background() // what is saved is saved: pruning is not what a cancelled caller waits for
-	if err := s.prune(ctx, func() bool { return true }); err != nil {
+	if err := s.Prune(ctx, func() bool { return true }); err != nil {
 		v.Notices = append(v.Notices, fmt.Sprintf("drop old generations: %v", err))
 	}
-	if err := s.scanPlain(ctx, s.Plain); err != nil {
+	if err := s.ScanPlain(ctx, s.Plain); err != nil {
 		return r, err
 	}
 	v.Plain, v.Current = s.Plain, s.Manifest
@@ -208,11 +208,11 @@ func (o *Overlay) after(r *Result, s *Store, v *View, p *Plan, err error) (*Resu
 }
 
 // refreshHeld forgets held paths that live has taken, where nothing else is to be saved.
-func (o *Overlay) refreshHeld(ctx context.Context, s *Store, p *Plan, so SaveOptions) error {
+func (o *Overlay) refreshHeld(ctx context.Context, s *store.Store, p *store.Plan, so SaveOptions) error {
 	if so.DryRun || s.ReadOnly || len(p.Next.Held) == len(s.Manifest.Held) {
 		return nil
 	}
 	m := *s.Manifest
 	m.Held = p.Next.Held
-	return s.install(ctx, nil, &m)
+	return s.Install(ctx, nil, &m)
 }

@@ -12,6 +12,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -27,7 +28,7 @@ func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (do
 	if err := x.read(r); err != nil {
 		return nil, err
 	}
-	err = o.atWork(ctx, func(s *Store, v *View) error {
+	err = o.atWork(ctx, func(s *store.Store, v *View) error {
 		if v.NotPopulated != nil {
 			return v.NotPopulated
 		}
@@ -37,7 +38,7 @@ func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (do
 	return done, err
 }
 
-func (o *Overlay) unrescue(ctx context.Context, s *Store, v *View, x *extract, message string) (*Restored, error) {
+func (o *Overlay) unrescue(ctx context.Context, s *store.Store, v *View, x *extract, message string) (*Restored, error) {
 	if err := x.addParents(v.Live); err != nil {
 		return nil, fmt.Errorf("archive: %w; nothing was changed", err)
 	}
@@ -72,7 +73,7 @@ type extract struct {
 	only     []string // all paths that it is about
 	contents map[tree.Digest][]byte
 	bytes    int64
-	left     []Kept          // attributes that can't be brought back
+	left     []store.Kept    // attributes that can't be brought back
 	unknown  map[string]bool // entries that say nothing of attributes
 	marked   bool            // entries without attributes say so
 }
@@ -178,7 +179,7 @@ func (r *restorer) fits(live *dirfd.Dir) error {
 	}
 	if most > 0 && uint64(most) > space.Free {
 		return fmt.Errorf("live: %w: %d KiB are needed and %d KiB are free",
-			ErrNoSpace, (most+1023)/1024, space.Free/1024)
+			store.ErrNoSpace, (most+1023)/1024, space.Free/1024)
 	}
 	return nil
 }
@@ -208,7 +209,7 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 		return err
 	}
 	if top, _, _ := strings.Cut(e.Path, "/"); tree.TopNames[top] {
-		x.left = append(x.left, Kept{e.Path, config.Report, top + " is no part of what is saved"})
+		x.left = append(x.left, store.Kept{Path: e.Path, Class: config.Report, Reason: top + " is no part of what is saved"})
 		return nil
 	}
 	switch h.Typeflag {
@@ -226,7 +227,7 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 		e.UID, e.GID = tree.OwnIDs()
 	}
 	for _, why := range dress(&e, h) {
-		x.left = append(x.left, Kept{e.Path, config.Report, "the archive's extended attribute " + why})
+		x.left = append(x.left, store.Kept{Path: e.Path, Class: config.Report, Reason: "the archive's extended attribute " + why})
 	}
 	none := h.PAXRecords[commentRecord] == noXattrs
 	x.marked = x.marked || none
@@ -260,5 +261,5 @@ func (x *extract) open(e *tree.Entry) (io.ReadCloser, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: not in the archive", pathname.Quote(e.Path))
 	}
-	return readerOf(b), nil
+	return store.ReaderOf(b), nil
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/overlay"
+	"cfgd/overlay/store"
 )
 
 // ErrNoDaemon says that no daemon listens at the control socket.
@@ -110,7 +111,7 @@ func (r Reply) err() error {
 	case r.Code == "unknown-target":
 		return fmt.Errorf("%w: %s", ErrUnknownTarget, r.Error)
 	case r.Code == "held":
-		return &remoteError{r.Error, overlay.ErrHeld}
+		return &remoteError{r.Error, store.ErrHeld}
 	case r.Code == "earlier":
 		return &remoteError{r.Error, overlay.ErrEarlier}
 	case r.Code == "not-populated":

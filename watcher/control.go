@@ -15,6 +15,7 @@ import (
 
 	"cfgd/internal/pathname"
 	"cfgd/overlay"
+	"cfgd/overlay/store"
 )
 
 // SocketPath is the control socket, below /var/run/cfgd.
@@ -195,7 +196,7 @@ func act(ctx context.Context, t *target, rq Request, do action) (int, Reply) {
 
 func codeOf(err error) string {
 	switch {
-	case errors.Is(err, overlay.ErrHeld):
+	case errors.Is(err, store.ErrHeld):
 		return "held"
 	case errors.Is(err, overlay.ErrEarlier):
 		return "earlier"

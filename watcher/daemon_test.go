@@ -16,6 +16,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/overlay"
+	"cfgd/overlay/store"
 )
 
 func TestEditsAreSaved(t *testing.T) {
@@ -189,7 +190,7 @@ func TestFlush(t *testing.T) {
 	for p := range etc {
 		m.must(os.Remove(m.path("j0/etc/" + p)))
 	}
-	if _, err := c.Flush(ctx, Request{Target: "j0"}); !errors.Is(err, overlay.ErrHeld) {
+	if _, err := c.Flush(ctx, Request{Target: "j0"}); !errors.Is(err, store.ErrHeld) {
 		t.Errorf("everything deleted: %v", err)
 	}
 	if list, err := c.Status(ctx, false); err != nil || !list[0].Held || !list[0].Watched {

@@ -9,6 +9,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/overlay"
+	"cfgd/overlay/store"
 )
 
 // diary is what a target has said in the log, so that it says nothing twice.
@@ -84,7 +85,7 @@ func (t *target) logProblem(kind string, s Status) {
 }
 
 // kinds are the problems whose words change from try to try, such as by how much room is missing.
-var kinds = []error{overlay.ErrEarlier, overlay.ErrNotPopulated, overlay.ErrHeld, overlay.ErrReadOnly, overlay.ErrNoSpace, overlay.ErrLocked}
+var kinds = []error{overlay.ErrEarlier, overlay.ErrNotPopulated, store.ErrHeld, overlay.ErrReadOnly, store.ErrNoSpace, overlay.ErrLocked}
 
 // kind tells one problem from another, "" for none.
 func kind(err error) string {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/overlay"
+	"cfgd/overlay/store"
 )
 
 // metrics are what the daemon counts, and what it tells of its targets, in Prometheus' forms. Names of targets are all that labels hold: no
@@ -67,7 +68,7 @@ var errorKinds = []struct {
 	err  error
 	kind string
 }{
-	{overlay.ErrHeld, "held"}, {overlay.ErrReadOnly, "read_only"}, {unix.EROFS, "read_only"}, {overlay.ErrNoSpace, "no_space"}, {unix.ENOSPC, "no_space"},
+	{store.ErrHeld, "held"}, {overlay.ErrReadOnly, "read_only"}, {unix.EROFS, "read_only"}, {store.ErrNoSpace, "no_space"}, {unix.ENOSPC, "no_space"},
 	{unix.EDQUOT, "no_space"}, {overlay.ErrLocked, "locked"}, {overlay.ErrNotMounted, "not_mounted"}, {fs.ErrNotExist, "missing"},
 	{fs.ErrPermission, "permission"}, {unix.EIO, "io"},
 }

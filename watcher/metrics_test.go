@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/overlay"
+	"cfgd/overlay/store"
 )
 
 func (m *machine) metrics() string {
@@ -76,7 +77,7 @@ func TestMetricsForget(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].GetName() != "cfgd_build_info" {
 		t.Errorf("%v, %v", all, err)
 	}
-	for want, err := range map[string]error{"no_space": fmt.Errorf("x: %w", unix.ENOSPC), "held": overlay.ErrHeld, "other": io.ErrUnexpectedEOF, "read_only": overlay.ErrReadOnly} {
+	for want, err := range map[string]error{"no_space": fmt.Errorf("x: %w", unix.ENOSPC), "held": store.ErrHeld, "other": io.ErrUnexpectedEOF, "read_only": overlay.ErrReadOnly} {
 		if got := errorKind(err); got != want {
 			t.Errorf("%v: %s", err, got)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/overlay"
+	"cfgd/overlay/store"
 )
 
 // Status is what is known of a target, in the form of the command line's JSON.
@@ -42,7 +43,7 @@ func Describe(t *config.Target, r *overlay.Result, err error) Status {
 
 // fill brings the outcome of a look, at everything or at a part, into a status. What an error leaves unknown stays as it was.
 func (s *Status) fill(r *overlay.Result, err error, whole bool) {
-	s.Problem, s.Held, s.Down = problem(err), errors.Is(err, overlay.ErrHeld), down(err)
+	s.Problem, s.Held, s.Down = problem(err), errors.Is(err, store.ErrHeld), down(err)
 	if errors.Is(err, overlay.ErrNotPopulated) {
 		s.Populated, s.Unsaved = false, 0
 	}

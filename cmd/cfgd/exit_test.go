@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"cfgd/config"
-	"cfgd/overlay"
+	"cfgd/overlay/store"
 )
 
 // TestExitStatuses is the table of exit statuses, whole.
@@ -23,8 +23,8 @@ func TestExitStatuses(t *testing.T) {
 		{"a wrapped difference", fmt.Errorf("vhost1: %w", errDiffer), 1},
 		{"any error", errors.New("disk on fire"), 2},
 		{"a printed error", printedError{errors.New("disk on fire")}, 2},
-		{"no room", fmt.Errorf("vhost1: %w", overlay.ErrNoSpace), 2},
-		{"held", overlay.ErrHeld, 2},
+		{"no room", fmt.Errorf("vhost1: %w", store.ErrNoSpace), 2},
+		{"held", store.ErrHeld, 2},
 		{"some of several", errSome, 3},
 		{"usage", usagef("which?"), 64},
 		{"a printed configuration error", printedError{&config.ConfigError{File: "/etc/rc.conf", Line: 3}}, 78},

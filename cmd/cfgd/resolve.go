@@ -18,6 +18,7 @@ import (
 	"cfgd/internal/pathname"
 	"cfgd/merge"
 	"cfgd/overlay"
+	"cfgd/overlay/store"
 )
 
 func (s *session) resolveCommand() *cli.Command {
@@ -95,7 +96,7 @@ func choice(c *cli.Context) (how overlay.Choice, some bool, err error) {
 }
 
 // meant are the conflicts of the paths on the command line, a directory's all below it, or all.
-func (s *session) meant(c *cli.Context, o *overlay.Overlay) ([]overlay.Conflict, error) {
+func (s *session) meant(c *cli.Context, o *overlay.Overlay) ([]store.Conflict, error) {
 	only, err := paths(c.Args().Tail())
 	if err != nil {
 		return nil, err
@@ -104,7 +105,7 @@ func (s *session) meant(c *cli.Context, o *overlay.Overlay) ([]overlay.Conflict,
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	var list []overlay.Conflict
+	var list []store.Conflict
 	found := map[string]bool{}
 	for _, x := range v.Conflicts() {
 		for _, p := range only {
@@ -122,7 +123,7 @@ func (s *session) meant(c *cli.Context, o *overlay.Overlay) ([]overlay.Conflict,
 	return list, nil
 }
 
-func (s *session) settle(ctx context.Context, t *config.Target, o *overlay.Overlay, list []overlay.Conflict, how overlay.Choice) error {
+func (s *session) settle(ctx context.Context, t *config.Target, o *overlay.Overlay, list []store.Conflict, how overlay.Choice) error {
 	var names []string
 	var changed []listed
 	for _, x := range list {
@@ -201,7 +202,7 @@ func (s *session) printConflicts(list []conflict) error {
 }
 
 // showConflicts prints what there is to decide.
-func (s *session) showConflicts(c *cli.Context, t *config.Target, o *overlay.Overlay, list []overlay.Conflict) error {
+func (s *session) showConflicts(c *cli.Context, t *config.Target, o *overlay.Overlay, list []store.Conflict) error {
 	for _, x := range list {
 		if _, err := fmt.Fprintf(s.out, "# %s %s: %s; taken: %s\n", t.Name, pathname.Quote(x.Path), pathname.Plain(x.Why), x.Taken); err != nil {
 			return err
@@ -232,7 +233,7 @@ func (s *session) showConflicts(c *cli.Context, t *config.Target, o *overlay.Ove
 var errMarkers = errors.New("markers are left in the text: nothing resolved")
 
 // edited has the text with both edited.
-func (s *session) edited(ctx context.Context, o *overlay.Overlay, x overlay.Conflict) ([]byte, error) {
+func (s *session) edited(ctx context.Context, o *overlay.Overlay, x store.Conflict) ([]byte, error) {
 	text, err := o.ConflictText(ctx, x.Path)
 	if err != nil {
 		return nil, fmt.Errorf("there is no text with both to edit: %w; take --mine, --theirs, or --edited", err)

@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"crypto/sha256"
@@ -15,17 +15,17 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// unsettled says that files moved on between the scan and the save: they are left for the next one.
-type unsettled struct{ paths []string }
+// UnsettledError says that files moved on between the scan and the save: they are left for the next one.
+type UnsettledError struct{ Paths []string }
 
-func (u *unsettled) Error() string {
-	return fmt.Sprintf("%s: %s", pathname.Quote(u.paths[0]), tree.MovedOn)
+func (u *UnsettledError) Error() string {
+	return fmt.Sprintf("%s: %s", pathname.Quote(u.Paths[0]), tree.MovedOn)
 }
 
 // stager copies what a plan puts into cfg to tmp, several files at a time, for most of the time goes into fsync(2).
 type stager struct {
 	tmp *dirfd.Dir
-	one func(step) error // stages a file or a link
+	one func(Step) error // stages a file or a link
 
 	mu     sync.Mutex // guards moved and failed
 	moved  []string
@@ -34,16 +34,16 @@ type stager struct {
 
 // stage fills tmp with the plan's content and returns all steps, in the order in which they can be done:
 // what goes, deepest first; directories, topmost first; content; then times and directories' metadata, deepest first.
-func (s *Store) stage(tmp *dirfd.Dir, one func(step) error, p *Plan) ([]step, error) {
+func (s *Store) stage(tmp *dirfd.Dir, one func(Step) error, p *Plan) ([]Step, error) {
 	g := &stager{tmp: tmp, one: one}
-	var puts, metas []step
-	for i := range p.puts {
-		e := &p.puts[i]
+	var puts, metas []Step
+	for i := range p.Puts {
+		e := &p.Puts[i]
 		if e.Kind == dirfd.KindDir {
-			metas = append(metas, step{Do: doMeta, Path: e.Path, Want: *plainDir(e)})
+			metas = append(metas, Step{Do: DoMeta, Path: e.Path, Want: *plainDir(e)})
 			continue
 		}
-		puts = append(puts, step{Do: doPut, Path: e.Path, From: s.nextName(), Want: *e})
+		puts = append(puts, Step{Do: DoPut, Path: e.Path, From: s.nextName(), Want: *e})
 	}
 	if err := g.copyAll(puts); err != nil {
 		return nil, err
@@ -54,22 +54,22 @@ func (s *Store) stage(tmp *dirfd.Dir, one func(step) error, p *Plan) ([]step, er
 	if err := s.keepDefaults(tmp, p.Next); err != nil {
 		return nil, err
 	}
-	var before, after []step
-	for _, st := range p.steps {
-		if st.Do == doTimes {
+	var before, after []Step
+	for _, st := range p.Steps {
+		if st.Do == DoTimes {
 			after = append(after, st)
 		} else {
 			before = append(before, st)
 		}
 	}
-	slices.SortStableFunc(metas, func(a, b step) int { return pathname.Compare(b.Path, a.Path) })
+	slices.SortStableFunc(metas, func(a, b Step) int { return pathname.Compare(b.Path, a.Path) })
 	return slices.Concat(before, puts, after, metas), nil
 }
 
 // copyAll stages files with a few workers. Files that are hard links of each other in live become links in cfg.
-func (g *stager) copyAll(puts []step) error {
-	first := map[uint64]step{}
-	var files, links []step
+func (g *stager) copyAll(puts []Step) error {
+	first := map[uint64]Step{}
+	var files, links []Step
 	for _, st := range puts {
 		if st.Want.Kind == dirfd.KindFile && st.Want.Nlink() > 1 {
 			if _, ok := first[st.Want.Ino()]; ok {
@@ -80,7 +80,7 @@ func (g *stager) copyAll(puts []step) error {
 		}
 		files = append(files, st)
 	}
-	work := make(chan step)
+	work := make(chan Step)
 	var wg sync.WaitGroup
 	for range min(2*runtime.NumCPU(), len(files)) {
 		wg.Go(func() {
@@ -100,7 +100,7 @@ func (g *stager) copyAll(puts []step) error {
 		}
 	}
 	if g.failed == nil && len(g.moved) > 0 {
-		return &unsettled{g.moved}
+		return &UnsettledError{g.moved}
 	}
 	return g.failed
 }
@@ -111,7 +111,7 @@ func (g *stager) note(p string, err error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var u *unsettled
+	var u *UnsettledError
 	if errors.As(err, &u) {
 		g.moved = append(g.moved, p)
 	} else if g.failed == nil {
@@ -122,10 +122,10 @@ func (g *stager) note(p string, err error) {
 // fromLive stages what live holds. What is not as the scan found it is an unsettled.
 type fromLive struct{ live, tmp *dirfd.Dir }
 
-func (g fromLive) one(st step) error {
+func (g fromLive) one(st Step) error {
 	d, err := g.live.Walk(tree.Parent(st.Path))
 	if err != nil {
-		return &unsettled{[]string{st.Path}}
+		return &UnsettledError{[]string{st.Path}}
 	}
 	defer d.Close()
 	name := path.Base(st.Path)
@@ -134,31 +134,31 @@ func (g fromLive) one(st step) error {
 	}
 	in, err := d.Open(name)
 	if err != nil {
-		return &unsettled{[]string{st.Path}}
+		return &UnsettledError{[]string{st.Path}}
 	}
 	defer in.Close()
 	if now, err := in.Stat(); err != nil || !tree.Unmoved(&st.Want, now) {
-		return &unsettled{[]string{st.Path}}
+		return &UnsettledError{[]string{st.Path}}
 	}
-	got, err := copyFile(in, g.tmp, st.From, &st.Want)
+	got, err := CopyFile(in, g.tmp, st.From, &st.Want)
 	if err != nil {
 		return err
 	}
 	if now, err := in.Stat(); err != nil || got != st.Want.Digest || !tree.Unmoved(&st.Want, now) {
-		return &unsettled{[]string{st.Path}}
+		return &UnsettledError{[]string{st.Path}}
 	}
 	return nil
 }
 
-func (g fromLive) link(d *dirfd.Dir, name string, st step) error {
+func (g fromLive) link(d *dirfd.Dir, name string, st Step) error {
 	if to, err := d.Readlink(name); err != nil || to != st.Want.Link {
-		return &unsettled{[]string{st.Path}}
+		return &UnsettledError{[]string{st.Path}}
 	}
-	return makeLink(g.tmp, st.From, &st.Want)
+	return MakeLink(g.tmp, st.From, &st.Want)
 }
 
-// makeLink makes a symbolic link with its owner and time.
-func makeLink(d *dirfd.Dir, name string, e *tree.Entry) error {
+// MakeLink makes a symbolic link with its owner and time.
+func MakeLink(d *dirfd.Dir, name string, e *tree.Entry) error {
 	if err := d.Symlink(e.Link, name); err != nil {
 		return err
 	}
@@ -170,14 +170,14 @@ func makeLink(d *dirfd.Dir, name string, e *tree.Entry) error {
 	return d.Utimes(name, e.MTime)
 }
 
-// copyFile makes a new file with the entry's metadata, but not chflags(1)'s flags, and returns the digest of what it copied.
+// CopyFile makes a new file with the entry's metadata, but not chflags(1)'s flags, and returns the digest of what it copied.
 // It is on stable storage then.
-func copyFile(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry) (tree.Digest, error) {
-	return copyFileBut(in, to, name, e, nil)
+func CopyFile(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry) (tree.Digest, error) {
+	return CopyFileBut(in, to, name, e, nil)
 }
 
-// copyFileBut is copyFile, and says which attributes the filesystem refused.
-func copyFileBut(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry, refused func(name string)) (tree.Digest, error) {
+// CopyFileBut is copyFile, and says which attributes the filesystem refused.
+func CopyFileBut(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry, refused func(name string)) (tree.Digest, error) {
 	out, err := to.Create(name)
 	if err != nil {
 		return tree.Digest{}, err
@@ -208,7 +208,7 @@ func setFile(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
 			return err
 		}
 	}
-	return setMode(f, e, refused)
+	return SetMode(f, e, refused)
 }
 
 // setXattrs sets attributes, and says of which the filesystem refused.
@@ -229,20 +229,20 @@ func setXattrs(packed string, set func(dirfd.Xattr) error, refused func(name str
 	return nil
 }
 
-// setMode gives a new file that has its owner its attributes and mode. The mode comes last: the user's
+// SetMode gives a new file that has its owner its attributes and mode. The mode comes last: the user's
 // attributes take permission to write, and an ACL moves the mode's bits.
-func setMode(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
+func SetMode(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
 	if err := setXattrs(e.Xattrs, f.SetXattr, refused); err != nil {
 		return err
 	}
 	return f.Chmod(e.Mode)
 }
 
-// setDir gives a directory its owner, mode, attributes and time. Attributes that the entry has not are left.
-func setDir(d *dirfd.Dir, e *tree.Entry) error { return setDirBut(d, e, nil) }
+// SetDir gives a directory its owner, mode, attributes and time. Attributes that the entry has not are left.
+func SetDir(d *dirfd.Dir, e *tree.Entry) error { return SetDirBut(d, e, nil) }
 
-// setDirBut is setDir, and says which attributes the filesystem refused.
-func setDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
+// SetDirBut is setDir, and says which attributes the filesystem refused.
+func SetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 	if tree.Privileged {
 		if err := d.Chown("", e.UID, e.GID); err != nil {
 			return err
@@ -259,10 +259,10 @@ func setDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 
 // resetDir is setDir for a directory that was there before: it loses the attributes that the entry has not. The entry
 // must come from where attributes can be seen.
-func resetDir(d *dirfd.Dir, e *tree.Entry) error { return resetDirBut(d, e, nil) }
+func resetDir(d *dirfd.Dir, e *tree.Entry) error { return ResetDirBut(d, e, nil) }
 
-// resetDirBut is resetDir, and says which attributes the filesystem refused.
-func resetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
+// ResetDirBut is resetDir, and says which attributes the filesystem refused.
+func ResetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 	want, err := tree.UnpackXattrs(e.Xattrs)
 	if err != nil {
 		return err
@@ -275,5 +275,5 @@ func resetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 			}
 		}
 	}
-	return setDirBut(d, e, refused)
+	return SetDirBut(d, e, refused)
 }

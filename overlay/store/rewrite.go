@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// rewrite makes cfg hold what a manifest says of it on the store's base, as a new generation, without looking at live: after a merge,
+// Rewrite makes cfg hold what a manifest says of it on the store's base, as a new generation, without looking at live: after a merge,
 // a resolved conflict, a pin. Contents that cfg does not hold yet are read by open.
-func (s *Store) rewrite(ctx context.Context, m *Manifest, open reader) error {
+func (s *Store) Rewrite(ctx context.Context, m *Manifest, open Reader) error {
 	next := *m
 	next.Generation = s.Manifest.Generation + 1
 	p, err := s.planRewrite(&next)
@@ -24,7 +24,7 @@ func (s *Store) rewrite(ctx context.Context, m *Manifest, open reader) error {
 	if err := s.makeRoom(ctx, p); err != nil {
 		return err
 	}
-	err = s.commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]step, error) {
+	err = s.Commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]Step, error) {
 		if err := s.keepSides(tmp, p.Next, open); err != nil {
 			return nil, err
 		}
@@ -33,32 +33,32 @@ func (s *Store) rewrite(ctx context.Context, m *Manifest, open reader) error {
 	if err != nil {
 		return noSpace(err)
 	}
-	return s.scanPlain(ctx, s.Plain)
+	return s.ScanPlain(ctx, s.Plain)
 }
 
 // planRewrite plans a save of a live tree that is just what the manifest says.
 func (s *Store) planRewrite(m *Manifest) (*Plan, error) {
-	plain := dressed(s.base.Tree, s.Plain, s.Manifest)
-	want, err := s.wanted(m, plain)
+	plain := WithManifest(s.Base.Tree, s.Plain, s.Manifest)
+	want, err := s.Wanted(m, plain)
 	if err != nil {
 		return nil, err
 	}
-	w := &planner{base: s.base.Tree, saved: tree.Saved(s.base.Tree, plain, s.Manifest.Removals), live: want, plain: plain, old: m, force: true, only: onlyBelow(nil), class: func(string) config.Class { return config.Persist }}
-	p := w.planSave()
+	w := &Planner{Base: s.Base.Tree, Saved: tree.Saved(s.Base.Tree, plain, s.Manifest.Removals), Live: want, Plain: plain, Old: m, Force: true, Only: OnlyBelow(nil), Class: func(string) config.Class { return config.Persist }}
+	p := w.Plan()
 	p.Next.Held = m.Held
 	p.Next.Generation, p.Next.Time, p.Next.BaseID, p.Next.From, p.Next.Message = m.Generation, m.Time, m.BaseID, m.From, m.Message
 	return p, nil
 }
 
-// wanted is the saved tree of a manifest on the store's base. Defaults that are pinned have their digests, for they are to be saved.
-func (s *Store) wanted(m *Manifest, plain *tree.Tree) (*tree.Tree, error) {
-	t := tree.Saved(s.base.Tree, plainOf(m, s.base.Tree, plain), m.Removals)
+// Wanted is the saved tree of a manifest on the store's base. Defaults that are pinned have their digests, for they are to be saved.
+func (s *Store) Wanted(m *Manifest, plain *tree.Tree) (*tree.Tree, error) {
+	t := tree.Saved(s.Base.Tree, plainOf(m, s.Base.Tree, plain), m.Removals)
 	for i := range t.Entries {
 		e := &t.Entries[i]
-		if len(m.Pins) == 0 || e.Kind != dirfd.KindFile || e.Digest != (tree.Digest{}) || !m.pinned(e.Path) {
+		if len(m.Pins) == 0 || e.Kind != dirfd.KindFile || e.Digest != (tree.Digest{}) || !m.Pinned(e.Path) {
 			continue
 		}
-		full, err := s.base.entry(e.Path)
+		full, err := s.Base.Entry(e.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +78,7 @@ func plainOf(m *Manifest, base, plain *tree.Tree) *tree.Tree {
 		e := m.Overrides[i].Entry
 		for p := tree.Parent(e.Path); p != "" && !around[p]; p = tree.Parent(p) {
 			around[p] = true
-			if _, ok := m.override(p); !ok {
+			if _, ok := m.Override(p); !ok {
 				t.Entries = append(t.Entries, dirAround(p, base, plain))
 			}
 		}
@@ -106,20 +106,20 @@ func dirAround(p string, base, plain *tree.Tree) tree.Entry {
 
 // contents stages what is read from elsewhere than live.
 type contents struct {
-	open reader
+	open Reader
 	tmp  *dirfd.Dir
 }
 
-func (c contents) one(st step) error {
+func (c contents) one(st Step) error {
 	if st.Want.Kind == dirfd.KindSymlink {
-		return makeLink(c.tmp, st.From, &st.Want)
+		return MakeLink(c.tmp, st.From, &st.Want)
 	}
 	in, err := c.open(&st.Want)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	got, err := copyFile(in, c.tmp, st.From, &st.Want)
+	got, err := CopyFile(in, c.tmp, st.From, &st.Want)
 	if err == nil && got != st.Want.Digest {
 		err = fmt.Errorf("its content is not what was recorded")
 	}
@@ -127,14 +127,14 @@ func (c contents) one(st step) error {
 }
 
 // keepSides keeps what conflicts refer to.
-func (s *Store) keepSides(tmp *dirfd.Dir, m *Manifest, open reader) error {
+func (s *Store) keepSides(tmp *dirfd.Dir, m *Manifest, open Reader) error {
 	for i := range m.Conflicts {
-		was, _ := s.Manifest.conflict(m.Conflicts[i].Path)
+		was, _ := s.Manifest.ConflictAt(m.Conflicts[i].Path)
 		for _, e := range m.Conflicts[i].entries() {
 			if was != nil && was.refers(e) {
 				continue // kept when it was new; if it is lost, the rest is not stopped for it
 			}
-			if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.most() {
+			if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.Most() {
 				continue
 			}
 			err := s.keepObject(tmp, e.Digest, func() (io.ReadCloser, error) { return open(e) })
@@ -146,5 +146,5 @@ func (s *Store) keepSides(tmp *dirfd.Dir, m *Manifest, open reader) error {
 	return s.syncObjects()
 }
 
-// reader opens the content of an entry of a state.
-type reader func(e *tree.Entry) (io.ReadCloser, error)
+// Reader opens the content of an entry of a state.
+type Reader func(e *tree.Entry) (io.ReadCloser, error)

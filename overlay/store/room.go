@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"context"
@@ -31,13 +31,13 @@ func (s *Store) makeRoom(ctx context.Context, p *Plan) error {
 	}
 	var space dirfd.Space
 	room := func() bool {
-		space, err = s.cfg.Space()
+		space, err = s.Cfg.Space()
 		return err == nil && space.Free >= need
 	}
 	if room() {
 		return nil
 	}
-	if perr := s.prune(ctx, room); perr != nil {
+	if perr := s.Prune(ctx, room); perr != nil {
 		return perr
 	}
 	if !room() && err == nil {
@@ -48,15 +48,15 @@ func (s *Store) makeRoom(ctx context.Context, p *Plan) error {
 
 // need is a bound, in bytes, of what a commit writes: content, the history of what it replaces, defaults, manifests and journal.
 func (s *Store) need(p *Plan) (uint64, error) {
-	space, err := s.cfg.Space()
+	space, err := s.Cfg.Space()
 	if err != nil {
 		return 0, err
 	}
 	block := max(space.Block, 512)
 	round := func(n int64) uint64 { return (uint64(n) + block - 1) / block * block }
 	var n uint64
-	for i := range p.puts {
-		n += round(max(p.puts[i].Size, 1))
+	for i := range p.Puts {
+		n += round(max(p.Puts[i].Size, 1))
 	}
 	for _, path := range p.old {
 		if e, ok := s.Plain.Get(path); ok && !s.hasObject(e.Digest) {
@@ -72,5 +72,5 @@ func (s *Store) need(p *Plan) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return n + 3*round(int64(len(text))) + 2*round(int64(len(p.puts)+len(p.steps))*400+1) + 2*block, nil
+	return n + 3*round(int64(len(text))) + 2*round(int64(len(p.Puts)+len(p.Steps))*400+1) + 2*block, nil
 }

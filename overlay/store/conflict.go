@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"fmt"
@@ -25,7 +25,7 @@ type Conflict struct {
 }
 
 // conflict returns the unresolved conflict at path.
-func (m *Manifest) conflict(path string) (*Conflict, bool) {
+func (m *Manifest) ConflictAt(path string) (*Conflict, bool) {
 	i, ok := slices.BinarySearchFunc(m.Conflicts, path, func(c Conflict, p string) int { return pathname.Compare(c.Path, p) })
 	if !ok {
 		return nil, false
@@ -41,8 +41,8 @@ func (c *Conflict) refers(e *tree.Entry) bool {
 	return e != nil && slices.ContainsFunc(c.entries(), func(x *tree.Entry) bool { return x != nil && x.Digest == e.Digest })
 }
 
-// taken is the version that the merge put in place.
-func (c *Conflict) taken() *tree.Entry {
+// TakenEntry is the version that the merge put in place.
+func (c *Conflict) TakenEntry() *tree.Entry {
 	if c.Taken == config.ConflictTheirs {
 		return c.Theirs
 	}

@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"bufio"
@@ -17,9 +17,9 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// step is one thing that a commit does to the plain tree or to .cfgd after its journal is on stable storage.
+// Step is one thing that a commit does to the plain tree or to .cfgd after its journal is on stable storage.
 // Every step can be done again after it was done, wholly or half.
-type step struct {
+type Step struct {
 	Do   string     // rm, rmdir, mkdir, put, meta, times, install
 	Path string     // below cfg; for install a file of .cfgd
 	From string     // of put and install: a name in .cfgd/tmp
@@ -28,16 +28,16 @@ type step struct {
 
 // The words of steps.
 const (
-	doRm      = "rm"      // unlink a file or link
-	doRmdir   = "rmdir"   // remove a directory, if it is empty
-	doMkdir   = "mkdir"   // make a directory
-	doPut     = "put"     // rename from tmp to its place
-	doMeta    = "meta"    // a directory's mode, owner, attributes and time
-	doTimes   = "times"   // a file's or link's time
-	doInstall = "install" // rename from tmp to manifest or removed
+	DoRm      = "rm"      // unlink a file or link
+	DoRmdir   = "rmdir"   // remove a directory, if it is empty
+	DoMkdir   = "mkdir"   // make a directory
+	DoPut     = "put"     // rename from tmp to its place
+	DoMeta    = "meta"    // a directory's mode, owner, attributes and time
+	DoTimes   = "times"   // a file's or link's time
+	DoInstall = "install" // rename from tmp to manifest or removed
 )
 
-type journalHeader struct {
+type JournalHeader struct {
 	Journal int    `json:"journal"` // FormatVersion
 	Steps   int    `json:"steps"`
 	Digest  string `json:"digest"` // of the lines that follow
@@ -49,7 +49,7 @@ type journalLine struct {
 	line
 }
 
-func encodeJournal(steps []step) ([]byte, error) {
+func EncodeJournal(steps []Step) ([]byte, error) {
 	var body, out bytes.Buffer
 	for _, st := range steps {
 		l := journalLine{Do: st.Do, From: st.From, line: *lineOf(&st.Want)}
@@ -58,7 +58,7 @@ func encodeJournal(steps []step) ([]byte, error) {
 			return nil, err
 		}
 	}
-	h := journalHeader{FormatVersion, len(steps), tree.Digest(sha256.Sum256(body.Bytes())).String()}
+	h := JournalHeader{FormatVersion, len(steps), tree.Digest(sha256.Sum256(body.Bytes())).String()}
 	if err := encodeLine(&out, h); err != nil {
 		return nil, err
 	}
@@ -68,11 +68,11 @@ func encodeJournal(steps []step) ([]byte, error) {
 
 var tmpName = regexp.MustCompile(`^[a-z0-9]{1,24}$`)
 
-// parseJournal believes nothing: names of tmp are plain, paths stay below cfg, and count and digest hold.
-func parseJournal(b []byte) ([]step, error) {
+// ParseJournal believes nothing: names of tmp are plain, paths stay below cfg, and count and digest hold.
+func ParseJournal(b []byte) ([]Step, error) {
 	sc := bufio.NewScanner(bytes.NewReader(b))
 	sc.Buffer(nil, len(b)+1) // a line may be all there is: thousands of held paths stand in one
-	var h journalHeader
+	var h JournalHeader
 	if !sc.Scan() {
 		return nil, errors.New("journal:1: no header")
 	}
@@ -85,7 +85,7 @@ func parseJournal(b []byte) ([]step, error) {
 	if tree.Digest(sha256.Sum256(b[min(len(sc.Bytes())+1, len(b)):])).String() != h.Digest {
 		return nil, errors.New("journal:1: torn: the lines do not have the digest that the header gives")
 	}
-	var steps []step
+	var steps []Step
 	for n := 2; sc.Scan(); n++ {
 		st, err := parseStep(sc.Bytes())
 		if err != nil {
@@ -102,30 +102,30 @@ func parseJournal(b []byte) ([]step, error) {
 	return steps, nil
 }
 
-func parseStep(b []byte) (step, error) {
+func parseStep(b []byte) (Step, error) {
 	var l journalLine
 	if err := json.Unmarshal(b, &l); err != nil {
-		return step{}, err
+		return Step{}, err
 	}
 	name, err := l.Name()
 	if err != nil {
-		return step{}, err
+		return Step{}, err
 	}
-	st := step{Do: l.Do, Path: name, From: l.From}
+	st := Step{Do: l.Do, Path: name, From: l.From}
 	if st.From != "" && !tmpName.MatchString(st.From) {
 		return st, fmt.Errorf("from %q: not a name of tmp", st.From)
 	}
 	switch st.Do {
-	case doInstall:
-		if name != manifestFile && name != removedFile || st.From == "" {
+	case DoInstall:
+		if name != ManifestFile && name != RemovedFile || st.From == "" {
 			return st, fmt.Errorf("install %q: neither manifest nor removed", name)
 		}
 		return st, nil
-	case doPut:
+	case DoPut:
 		if st.From == "" {
 			return st, errors.New("put without from")
 		}
-	case doRm, doRmdir, doMkdir, doMeta, doTimes:
+	case DoRm, DoRmdir, DoMkdir, DoMeta, DoTimes:
 	default:
 		return st, fmt.Errorf("do %q: no such step", st.Do)
 	}
@@ -150,23 +150,23 @@ func parseStep(b []byte) (step, error) {
 // done is done, the journal is kept aside, and the plain tree is adopted as it is. A torn journal was never
 // acted upon: undoing is dropping it.
 func (s *Store) recover() error {
-	if s.meta == nil {
+	if s.Meta == nil {
 		return nil
 	}
-	b, err := s.meta.ReadFile(journalFile, maxManifest)
+	b, err := s.Meta.ReadFile(journalFile, MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.emptyTmp()
 	}
 	if s.ReadOnly {
-		s.notice("%s: a save was interrupted and cannot be finished: nothing may be written here", s.meta.Display(journalFile))
+		s.notice("%s: a save was interrupted and cannot be finished: nothing may be written here", s.Meta.Display(journalFile))
 		return nil
 	}
-	var steps []step
+	var steps []Step
 	if err == nil {
-		steps, err = parseJournal(b)
+		steps, err = ParseJournal(b)
 	}
 	if err != nil {
-		s.damage("%s: %v: kept aside", s.meta.Display(journalFile), err)
+		s.damage("%s: %v: kept aside", s.Meta.Display(journalFile), err)
 		if err := s.putAside(journalFile); err != nil {
 			return err
 		}
@@ -177,12 +177,12 @@ func (s *Store) recover() error {
 		return fmt.Errorf("finish the interrupted save: %w", err)
 	}
 	if len(lost) > 0 {
-		s.damage("%s: names content that is not there (%s): kept aside", s.meta.Display(journalFile), pathname.Quote(lost[0]))
+		s.damage("%s: names content that is not there (%s): kept aside", s.Meta.Display(journalFile), pathname.Quote(lost[0]))
 		if err := s.putAside(journalFile); err != nil {
 			return err
 		}
 	} else {
-		s.notice("%s: finished a save that was interrupted", s.meta.Display(journalFile))
+		s.notice("%s: finished a save that was interrupted", s.Meta.Display(journalFile))
 		if err := s.endJournal(); err != nil {
 			return err
 		}
@@ -192,10 +192,10 @@ func (s *Store) recover() error {
 
 // endJournal says that all of the journal is done.
 func (s *Store) endJournal() error {
-	if err := s.meta.Unlink(journalFile); err != nil {
+	if err := s.Meta.Unlink(journalFile); err != nil {
 		return err
 	}
-	return s.meta.Sync()
+	return s.Meta.Sync()
 }
 
 // emptyTmp drops what an interrupted commit left, but not what is kept as damaged.
@@ -206,7 +206,7 @@ func (s *Store) emptyTmp() error {
 	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
 		names, err := tmp.Names()
 		for _, name := range names {
-			if strings.HasPrefix(name, damagedName) {
+			if strings.HasPrefix(name, DamagedName) {
 				continue
 			}
 			if err := tmp.RemoveAll(name); err != nil {
@@ -218,15 +218,15 @@ func (s *Store) emptyTmp() error {
 }
 
 // do performs steps and syncs every directory that they touched. It returns the paths of puts whose content is nowhere.
-func (s *Store) do(steps []step) (lost []string, err error) {
-	tmp, err := s.meta.Dir(tmpDir)
+func (s *Store) do(steps []Step) (lost []string, err error) {
+	tmp, err := s.Meta.Dir(tmpDir)
 	if err != nil {
 		return nil, err
 	}
 	defer tmp.Close()
 	p := performer{store: s, tmp: tmp, touched: map[string]bool{"": true}}
 	for _, st := range steps {
-		if st.Do == doInstall && len(p.lost) > 0 {
+		if st.Do == DoInstall && len(p.lost) > 0 {
 			continue
 		}
 		if err := p.perform(st); err != nil {
@@ -251,12 +251,12 @@ type performer struct {
 // take its content out of tmp for good: soft updates keep the new name, but not the way to a directory that nothing names yet.
 func (p *performer) settle() error {
 	for _, dir := range p.made {
-		d, err := p.store.cfg.Walk(tree.Parent(dir))
+		d, err := p.store.Cfg.Walk(tree.Parent(dir))
 		if err == nil {
 			err = d.Sync()
 			d.Close()
 		}
-		if ignoreGone(err) != nil {
+		if IgnoreGone(err) != nil {
 			return err
 		}
 	}
@@ -264,18 +264,18 @@ func (p *performer) settle() error {
 	return nil
 }
 
-func (p *performer) perform(st step) error {
-	if st.Do == doInstall {
-		err := p.tmp.Rename(st.From, p.store.meta, st.Path)
+func (p *performer) perform(st Step) error {
+	if st.Do == DoInstall {
+		err := p.tmp.Rename(st.From, p.store.Meta, st.Path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // done before
 		}
 		return err
 	}
-	d, err := p.store.cfg.Walk(tree.Parent(st.Path))
+	d, err := p.store.Cfg.Walk(tree.Parent(st.Path))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
-			if st.Do == doPut {
+			if st.Do == DoPut {
 				p.lost = append(p.lost, st.Path)
 			}
 			return nil
@@ -283,16 +283,16 @@ func (p *performer) perform(st step) error {
 		return err
 	}
 	defer d.Close()
-	if err := openUp(d); err != nil {
+	if err := OpenUp(d); err != nil {
 		return err
 	}
 	p.touched[tree.Parent(st.Path)] = true
 	return p.at(d, path.Base(st.Path), st)
 }
 
-// openUp lets an ordinary user change names in a directory of the user's own that its mode forbids; the meta
+// OpenUp lets an ordinary user change names in a directory of the user's own that its mode forbids; the meta
 // step that follows every change in a directory sets the mode again.
-func openUp(d *dirfd.Dir) error {
+func OpenUp(d *dirfd.Dir) error {
 	if tree.Privileged {
 		return nil
 	}
@@ -303,32 +303,32 @@ func openUp(d *dirfd.Dir) error {
 	return d.Chmod(st.Mode | 0o700)
 }
 
-func (p *performer) at(d *dirfd.Dir, name string, st step) error {
+func (p *performer) at(d *dirfd.Dir, name string, st Step) error {
 	switch st.Do {
-	case doRm:
-		return ignoreGone(removeFile(d, name))
-	case doRmdir:
-		return ignoreGone(d.Rmdir(name))
-	case doMkdir:
+	case DoRm:
+		return IgnoreGone(RemoveFile(d, name))
+	case DoRmdir:
+		return IgnoreGone(d.Rmdir(name))
+	case DoMkdir:
 		p.touched[st.Path] = true
 		p.made = append(p.made, st.Path)
-		return makeDir(d, name)
-	case doPut:
+		return MakeDir(d, name)
+	case DoPut:
 		if err := p.settle(); err != nil {
 			return err
 		}
 		return p.put(d, name, st)
-	case doTimes:
-		return ignoreGone(setTime(d, name, &st.Want))
+	case DoTimes:
+		return IgnoreGone(setTime(d, name, &st.Want))
 	}
 	p.touched[st.Path] = true
 	sub, err := d.Dir(name)
 	if err != nil {
-		return ignoreGone(err)
+		return IgnoreGone(err)
 	}
 	defer sub.Close()
 	if p.store.Plain != nil && p.store.Plain.NoXattrs {
-		return setDir(sub, &st.Want)
+		return SetDir(sub, &st.Want)
 	}
 	return resetDir(sub, &st.Want)
 }
@@ -347,8 +347,8 @@ func setTime(d *dirfd.Dir, name string, e *tree.Entry) error {
 	return f.Sync()
 }
 
-// removeFile unlinks what is no directory.
-func removeFile(d *dirfd.Dir, name string) error {
+// RemoveFile unlinks what is no directory.
+func RemoveFile(d *dirfd.Dir, name string) error {
 	st, err := d.Stat(name)
 	if err != nil || st.Kind == dirfd.KindDir {
 		return err
@@ -356,22 +356,22 @@ func removeFile(d *dirfd.Dir, name string) error {
 	return d.Unlink(name)
 }
 
-// ignoreGone passes on all errors but those that say that there was nothing left to do, or more than was known.
-func ignoreGone(err error) error {
+// IgnoreGone passes on all errors but those that say that there was nothing left to do, or more than was known.
+func IgnoreGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || tree.NotSame(err) {
 		return nil
 	}
 	return err
 }
 
-// makeDir makes a directory, in the place of a file if need be.
-func makeDir(d *dirfd.Dir, name string) error {
+// MakeDir makes a directory, in the place of a file if need be.
+func MakeDir(d *dirfd.Dir, name string) error {
 	st, err := d.Stat(name)
 	switch {
 	case err == nil && st.Kind == dirfd.KindDir:
 		return nil
 	case err == nil:
-		if err := removeFile(d, name); err != nil {
+		if err := RemoveFile(d, name); err != nil {
 			return err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
@@ -381,7 +381,7 @@ func makeDir(d *dirfd.Dir, name string) error {
 }
 
 // put renames content into place; a directory with unknown content that stands there is kept aside.
-func (p *performer) put(d *dirfd.Dir, name string, st step) error {
+func (p *performer) put(d *dirfd.Dir, name string, st Step) error {
 	if _, err := p.tmp.Stat(st.From); errors.Is(err, fs.ErrNotExist) {
 		if !p.done(d, name, &st.Want) {
 			p.lost = append(p.lost, st.Path)
@@ -415,7 +415,7 @@ func (p *performer) done(d *dirfd.Dir, name string, want *tree.Entry) bool {
 		return false
 	}
 	defer f.Close()
-	if st.Size > p.store.most() {
+	if st.Size > p.store.Most() {
 		return false // no save of ours
 	}
 	got, err := tree.DigestOf(f, st.Size)
@@ -425,7 +425,7 @@ func (p *performer) done(d *dirfd.Dir, name string, want *tree.Entry) bool {
 // sync brings every touched directory of the plain tree and .cfgd itself to stable storage.
 func (p *performer) sync() error {
 	for dir := range p.touched {
-		d, err := p.store.cfg.Walk(dir)
+		d, err := p.store.Cfg.Walk(dir)
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
 				continue // removed by a later step; its parent is touched as well
@@ -441,5 +441,5 @@ func (p *performer) sync() error {
 	if err := p.tmp.Sync(); err != nil {
 		return err
 	}
-	return p.store.meta.Sync()
+	return p.store.Meta.Sync()
 }

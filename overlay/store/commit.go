@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"context"
@@ -27,18 +27,18 @@ import (
 // Each rename replaces a whole file by a whole file, so that a stock tool that copies the plain tree between 8 and 10
 // finds each file old or new.
 
-// commit makes next the current generation. stage fills tmp and returns the steps that bring it into the plain tree;
+// Commit makes next the current generation. stage fills tmp and returns the steps that bring it into the plain tree;
 // old goes to the history, nil to keep none. Steps 2 to 7 can fail with nothing changed; a failure after them
 // leaves the journal, and the commit is finished at the next opening.
-func (s *Store) commit(ctx context.Context, old, next *Manifest, stage func(tmp *dirfd.Dir) ([]step, error)) error {
-	tmp, err := s.meta.Dir(tmpDir)
+func (s *Store) Commit(ctx context.Context, old, next *Manifest, stage func(tmp *dirfd.Dir) ([]Step, error)) error {
+	tmp, err := s.Meta.Dir(tmpDir)
 	if err != nil {
 		return err
 	}
 	defer tmp.Close()
 	steps, err := s.prepare(ctx, tmp, old, next, stage)
 	if err != nil {
-		if _, there := s.meta.Stat(journalFile); errors.Is(there, fs.ErrNotExist) {
+		if _, there := s.Meta.Stat(journalFile); errors.Is(there, fs.ErrNotExist) {
 			_ = s.emptyTmp() // best effort: the next opening does it
 		}
 		return err
@@ -53,7 +53,7 @@ func (s *Store) commit(ctx context.Context, old, next *Manifest, stage func(tmp 
 	if err := s.endJournal(); err != nil { // 10
 		return err
 	}
-	if s.stat, err = s.meta.Stat(manifestFile); err != nil {
+	if s.stat, err = s.Meta.Stat(ManifestFile); err != nil {
 		return err
 	}
 	s.Manifest = next
@@ -61,7 +61,7 @@ func (s *Store) commit(ctx context.Context, old, next *Manifest, stage func(tmp 
 }
 
 // prepare is steps 2 to 7.
-func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest, stage func(*dirfd.Dir) ([]step, error)) ([]step, error) {
+func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest, stage func(*dirfd.Dir) ([]Step, error)) ([]Step, error) {
 	steps, err := stage(tmp) // 2, 3: objects
 	if err != nil {
 		return nil, err
@@ -85,17 +85,17 @@ func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest
 	if err := tmp.Sync(); err != nil { // 5
 		return nil, err
 	}
-	text, err := readableJournal(steps)
+	text, err := ReadableJournal(steps)
 	if err != nil {
 		return nil, err
 	}
-	if err := writeSynced(tmp, journalFile, text); err != nil { // 6
+	if err := WriteSynced(tmp, journalFile, text); err != nil { // 6
 		return nil, err
 	}
-	if err := tmp.Rename(journalFile, s.meta, journalFile); err != nil {
+	if err := tmp.Rename(journalFile, s.Meta, journalFile); err != nil {
 		return nil, err
 	}
-	if err := s.meta.Sync(); err != nil { // 7
+	if err := s.Meta.Sync(); err != nil { // 7
 		// Whether the journal is stable is unknown: take it back, so that an error means the old generation.
 		if back := s.endJournal(); back != nil {
 			return nil, fmt.Errorf("%w; and the journal could not be taken back: %w", err, back)
@@ -105,21 +105,33 @@ func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest
 	return steps, nil
 }
 
-func (s *Store) stageManifest(tmp *dirfd.Dir, next *Manifest) ([]step, error) {
+func (s *Store) stageManifest(tmp *dirfd.Dir, next *Manifest) ([]Step, error) {
 	text, err := next.readable()
 	if err != nil {
 		return nil, err
 	}
-	if err := fits("list of removals", next.removedText(), maxManifest); err != nil {
+	if err := Fits("list of removals", next.RemovedText(), MaxManifest); err != nil {
 		return nil, err
 	}
-	if err := writeSynced(tmp, manifestFile, text); err != nil {
+	if err := WriteSynced(tmp, ManifestFile, text); err != nil {
 		return nil, err
 	}
-	if err := writeSynced(tmp, removedFile, next.removedText()); err != nil {
+	if err := WriteSynced(tmp, RemovedFile, next.RemovedText()); err != nil {
 		return nil, err
 	}
-	return []step{{Do: doInstall, Path: removedFile, From: removedFile}, {Do: doInstall, Path: manifestFile, From: manifestFile}}, nil
+	return []Step{{Do: DoInstall, Path: RemovedFile, From: RemovedFile}, {Do: DoInstall, Path: ManifestFile, From: ManifestFile}}, nil
+}
+
+// Save carries out a plan: it makes room, copies what live holds of it, and makes the plan's manifest the current
+// generation. An *UnsettledError names what changed while it was copied.
+func (s *Store) Save(ctx context.Context, live *dirfd.Dir, p *Plan) error {
+	if err := s.makeRoom(ctx, p); err != nil {
+		return err
+	}
+	err := s.Commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]Step, error) {
+		return s.stage(tmp, fromLive{live, tmp}.one, p)
+	})
+	return noSpace(err)
 }
 
 // keepManifest puts the manifest of a generation that ends into generations/.
@@ -129,10 +141,10 @@ func (s *Store) keepManifest(tmp *dirfd.Dir, m *Manifest) error {
 		return fmt.Errorf("generation %d: %w", m.Generation, err)
 	}
 	const name = "generation"
-	if err := writeSynced(tmp, name, text); err != nil {
+	if err := WriteSynced(tmp, name, text); err != nil {
 		return err
 	}
-	return s.within(generations, func(d *dirfd.Dir) error {
+	return s.within(Generations, func(d *dirfd.Dir) error {
 		if err := tmp.Rename(name, d, strconv.Itoa(m.Generation)); err != nil {
 			return err
 		}
@@ -140,9 +152,9 @@ func (s *Store) keepManifest(tmp *dirfd.Dir, m *Manifest) error {
 	})
 }
 
-// install is a commit that changes no file of the plain tree: an adoption, or a change of what is pinned or held.
-func (s *Store) install(ctx context.Context, old, next *Manifest) error {
-	return s.commit(ctx, old, next, func(tmp *dirfd.Dir) ([]step, error) {
+// Install is a commit that changes no file of the plain tree: an adoption, or a change of what is pinned or held.
+func (s *Store) Install(ctx context.Context, old, next *Manifest) error {
+	return s.Commit(ctx, old, next, func(tmp *dirfd.Dir) ([]Step, error) {
 		return nil, s.keepDefaults(tmp, next)
 	})
 }

@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"context"
@@ -17,14 +17,14 @@ import (
 
 // Names in .cfgd.
 const (
-	formatFile   = "format"
-	manifestFile = "manifest"
-	removedFile  = "removed"
+	FormatFile   = "format"
+	ManifestFile = "manifest"
+	RemovedFile  = "removed"
 	journalFile  = "journal"
 	tmpDir       = "tmp"
 	objectsDir   = "objects"
-	generations  = "generations"
-	damagedName  = "damaged-"
+	Generations  = "generations"
+	DamagedName  = "damaged-"
 )
 
 // Store is cfg, opened: the plain tree and what .cfgd says of it. It must be closed.
@@ -43,15 +43,15 @@ type Store struct {
 	// Ignored are NanoBSD's marks: paths for which cfg/.ignore/PATH exists.
 	Ignored map[string]bool
 
-	before *Manifest // what .cfgd/manifest holds, where an adoption is only in memory
+	Before *Manifest // what .cfgd/manifest holds, where an adoption is only in memory
 
-	cfg   *dirfd.Dir
-	meta  *dirfd.Dir // nil while there is no .cfgd and none may be made
-	base  *Base
+	Cfg   *dirfd.Dir
+	Meta  *dirfd.Dir // nil while there is no .cfgd and none may be made
+	Base  *Base
 	clock func() time.Time
 
-	unmount  func() error // where cfg was mounted for this opening
-	remember func()       // notes which store this is, where it was opened for writing
+	Unmount  func() error // where cfg was mounted for this opening
+	Remember func()       // notes which store this is, where it was opened for writing
 	stat     dirfd.Stat   // of the manifest that was read
 
 	keepGenerations int
@@ -60,8 +60,8 @@ type Store struct {
 	serial          int
 }
 
-// StoreOptions say how a store is opened.
-type StoreOptions struct {
+// Options say how a store is opened.
+type Options struct {
 	ReadOnly        bool // write nothing at all
 	Base            *Base
 	Prev            *Store // an earlier opening, whose scan and manifest save work
@@ -71,10 +71,10 @@ type StoreOptions struct {
 	Now             func() time.Time
 }
 
-// OpenStore opens the store in cfg, whose descriptor becomes the store's. It finishes or undoes a commit that was
+// Open opens the store in cfg, whose descriptor becomes the store's. It finishes or undoes a commit that was
 // interrupted, keeps what is damaged under .cfgd/tmp/damaged-*, and adopts what changed in the plain tree as a generation.
-func OpenStore(ctx context.Context, cfg *dirfd.Dir, o StoreOptions) (*Store, error) {
-	s := &Store{cfg: cfg, base: o.Base, clock: o.Now, ReadOnly: o.ReadOnly, keepGenerations: o.KeepGenerations, keepBytes: o.KeepBytes, maxFile: o.MaxFile}
+func Open(ctx context.Context, cfg *dirfd.Dir, o Options) (*Store, error) {
+	s := &Store{Cfg: cfg, Base: o.Base, clock: o.Now, ReadOnly: o.ReadOnly, keepGenerations: o.KeepGenerations, keepBytes: o.KeepBytes, maxFile: o.MaxFile}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
@@ -87,21 +87,21 @@ func OpenStore(ctx context.Context, cfg *dirfd.Dir, o StoreOptions) (*Store, err
 
 // Close closes the store's descriptors.
 func (s *Store) Close() error {
-	if s.remember != nil {
-		s.remember()
-		s.remember = nil
+	if s.Remember != nil {
+		s.Remember()
+		s.Remember = nil
 	}
-	s.meta.Close()
-	err := s.cfg.Close()
-	if s.unmount != nil {
-		err = errors.Join(err, s.unmount())
-		s.unmount = nil
+	s.Meta.Close()
+	err := s.Cfg.Close()
+	if s.Unmount != nil {
+		err = errors.Join(err, s.Unmount())
+		s.Unmount = nil
 	}
 	return err
 }
 
-func (s *Store) open(ctx context.Context, o StoreOptions) error {
-	space, err := s.cfg.Space()
+func (s *Store) open(ctx context.Context, o Options) error {
+	space, err := s.Cfg.Space()
 	if err != nil {
 		return err
 	}
@@ -122,14 +122,14 @@ func (s *Store) open(ctx context.Context, o StoreOptions) error {
 	var prev *tree.Tree
 	if o.Prev != nil {
 		prev = o.Prev.Plain
-		if m := o.Prev.Manifest; old == nil && m != nil && m.Generation == 0 && m.BaseID == s.base.id() {
+		if m := o.Prev.Manifest; old == nil && m != nil && m.Generation == 0 && m.BaseID == s.Base.Name() {
 			old = m // still nothing saved: the same nothing
 		}
 	}
-	if err := s.scanPlain(ctx, prev); err != nil {
+	if err := s.ScanPlain(ctx, prev); err != nil {
 		return err
 	}
-	if s.Ignored, err = readIgnored(s.cfg); err != nil {
+	if s.Ignored, err = readIgnored(s.Cfg); err != nil {
 		return err
 	}
 	if err := s.allSeen(old); err != nil {
@@ -151,9 +151,9 @@ func (s *Store) allSeen(old *Manifest) error {
 	return nil
 }
 
-// scanPlain looks at the plain tree. What is neither file, directory nor link there is nothing of it.
-func (s *Store) scanPlain(ctx context.Context, prev *tree.Tree) error {
-	t, err := tree.Scan(ctx, s.cfg, tree.ScanOptions{Prev: prev, Now: s.clock, Names: s.base.tree(), MaxFile: s.maxFile})
+// ScanPlain looks at the plain tree. What is neither file, directory nor link there is nothing of it.
+func (s *Store) ScanPlain(ctx context.Context, prev *tree.Tree) error {
+	t, err := tree.Scan(ctx, s.Cfg, tree.ScanOptions{Prev: prev, Now: s.clock, Names: s.Base.Scanned(), MaxFile: s.maxFile})
 	if err != nil {
 		return fmt.Errorf("scan cfg: %w", err)
 	}
@@ -165,7 +165,7 @@ func (s *Store) scanPlain(ctx context.Context, prev *tree.Tree) error {
 // openMeta opens .cfgd, and makes it where it is missing and may be made. What stands in its place and
 // is no directory (a link that a jail planted) is put aside.
 func (s *Store) openMeta() error {
-	st, err := s.cfg.Stat(tree.MetaName)
+	st, err := s.Cfg.Stat(tree.MetaName)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return s.makeMeta()
@@ -174,11 +174,11 @@ func (s *Store) openMeta() error {
 	case st.Kind != dirfd.KindDir:
 		return s.replaceMeta(st)
 	}
-	if s.meta, err = s.cfg.Dir(tree.MetaName); err != nil {
+	if s.Meta, err = s.Cfg.Dir(tree.MetaName); err != nil {
 		return err
 	}
 	if st.Mode != 0o700 && !s.ReadOnly {
-		if err := s.meta.Chmod(0o700); err != nil {
+		if err := s.Meta.Chmod(0o700); err != nil {
 			return err
 		}
 	}
@@ -189,29 +189,29 @@ func (s *Store) makeMeta() (err error) {
 	if s.ReadOnly {
 		return nil
 	}
-	if err := s.cfg.Mkdir(tree.MetaName); err != nil {
+	if err := s.Cfg.Mkdir(tree.MetaName); err != nil {
 		return err
 	}
-	if s.meta, err = s.cfg.Dir(tree.MetaName); err != nil {
+	if s.Meta, err = s.Cfg.Dir(tree.MetaName); err != nil {
 		return err
 	}
 	return s.makeRooms()
 }
 
 func (s *Store) replaceMeta(st dirfd.Stat) error {
-	s.damage("%s is a %s and not a directory: put aside", s.cfg.Display(tree.MetaName), st.Kind)
+	s.damage("%s is a %s and not a directory: put aside", s.Cfg.Display(tree.MetaName), st.Kind)
 	if s.ReadOnly {
 		return nil
 	}
 	aside := tree.MetaName + ".aside"
-	if err := s.cfg.Rename(tree.MetaName, s.cfg, aside); err != nil {
+	if err := s.Cfg.Rename(tree.MetaName, s.Cfg, aside); err != nil {
 		return err
 	}
 	if err := s.makeMeta(); err != nil {
 		return err
 	}
 	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
-		return s.cfg.Rename(aside, tmp, s.damaged(tmp, "cfgd"))
+		return s.Cfg.Rename(aside, tmp, s.damaged(tmp, "cfgd"))
 	})
 }
 
@@ -221,20 +221,20 @@ func (s *Store) makeRooms() error {
 		return nil
 	}
 	made := false
-	for _, name := range []string{tmpDir, objectsDir, generations} {
-		st, err := s.meta.Stat(name)
+	for _, name := range []string{tmpDir, objectsDir, Generations} {
+		st, err := s.Meta.Stat(name)
 		switch {
 		case err == nil && st.Kind == dirfd.KindDir:
 			continue
 		case err == nil:
-			s.damage("%s is a %s and not a directory: removed", s.meta.Display(name), st.Kind)
-			if err := s.meta.Unlink(name); err != nil {
+			s.damage("%s is a %s and not a directory: removed", s.Meta.Display(name), st.Kind)
+			if err := s.Meta.Unlink(name); err != nil {
 				return err
 			}
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		if err := s.meta.Mkdir(name); err != nil {
+		if err := s.Meta.Mkdir(name); err != nil {
 			return err
 		}
 		made = true
@@ -242,15 +242,15 @@ func (s *Store) makeRooms() error {
 	if !made {
 		return nil
 	}
-	if err := s.meta.Sync(); err != nil {
+	if err := s.Meta.Sync(); err != nil {
 		return err
 	}
-	return s.cfg.Sync()
+	return s.Cfg.Sync()
 }
 
 // within runs f on an open directory of .cfgd.
 func (s *Store) within(name string, f func(*dirfd.Dir) error) error {
-	d, err := s.meta.Dir(name)
+	d, err := s.Meta.Dir(name)
 	if err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (s *Store) within(name string, f func(*dirfd.Dir) error) error {
 // damaged is a name in tmp under which something damaged is kept.
 func (s *Store) damaged(tmp *dirfd.Dir, what string) string {
 	for n := 0; ; n++ {
-		name := fmt.Sprintf("%s%s-%s-%d", damagedName, what, s.clock().UTC().Format("20060102T150405"), n)
+		name := fmt.Sprintf("%s%s-%s-%d", DamagedName, what, s.clock().UTC().Format("20060102T150405"), n)
 		if _, err := tmp.Stat(name); errors.Is(err, fs.ErrNotExist) {
 			return name
 		}
@@ -274,7 +274,7 @@ func (s *Store) putAside(name string) error {
 		return nil
 	}
 	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
-		return s.meta.Rename(name, tmp, s.damaged(tmp, name))
+		return s.Meta.Rename(name, tmp, s.damaged(tmp, name))
 	})
 }
 
@@ -290,10 +290,10 @@ func (s *Store) notice(format string, args ...any) {
 
 // readFormat refuses a newer format and repairs an unreadable one.
 func (s *Store) readFormat() error {
-	if s.meta == nil {
+	if s.Meta == nil {
 		return nil
 	}
-	b, err := s.meta.ReadFile(formatFile, 64)
+	b, err := s.Meta.ReadFile(FormatFile, 64)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.writeFormat()
 	}
@@ -303,12 +303,12 @@ func (s *Store) readFormat() error {
 	}
 	switch {
 	case err == nil && n > FormatVersion:
-		return fmt.Errorf("%s: %w: format %d, this one knows %d; use the newer cfgd", s.meta.Display(formatFile), ErrNewerFormat, n, FormatVersion)
+		return fmt.Errorf("%s: %w: format %d, this one knows %d; use the newer cfgd", s.Meta.Display(FormatFile), ErrNewerFormat, n, FormatVersion)
 	case err == nil && n == FormatVersion:
 		return nil
 	}
-	s.damage("%s: not a format number: written anew", s.meta.Display(formatFile))
-	if err := s.putAside(formatFile); err != nil {
+	s.damage("%s: not a format number: written anew", s.Meta.Display(FormatFile))
+	if err := s.putAside(FormatFile); err != nil {
 		return err
 	}
 	return s.writeFormat()
@@ -318,24 +318,24 @@ func (s *Store) writeFormat() error {
 	if s.ReadOnly {
 		return nil
 	}
-	if err := s.replaceFile(formatFile, []byte(strconv.Itoa(FormatVersion)+"\n")); err != nil {
+	if err := s.ReplaceFile(FormatFile, []byte(strconv.Itoa(FormatVersion)+"\n")); err != nil {
 		return err
 	}
-	return s.meta.Sync()
+	return s.Meta.Sync()
 }
 
-// replaceFile puts a whole file of .cfgd in place: temporary, fsync, rename. The caller syncs .cfgd.
-func (s *Store) replaceFile(name string, content []byte) error {
+// ReplaceFile puts a whole file of .cfgd in place: temporary, fsync, rename. The caller syncs .cfgd.
+func (s *Store) ReplaceFile(name string, content []byte) error {
 	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
-		if err := writeSynced(tmp, name, content); err != nil {
+		if err := WriteSynced(tmp, name, content); err != nil {
 			return err
 		}
-		return tmp.Rename(name, s.meta, name)
+		return tmp.Rename(name, s.Meta, name)
 	})
 }
 
-// writeSynced makes a new file and brings it to stable storage.
-func writeSynced(d *dirfd.Dir, name string, content []byte) error {
+// WriteSynced makes a new file and brings it to stable storage.
+func WriteSynced(d *dirfd.Dir, name string, content []byte) error {
 	if err := d.RemoveAll(name); err != nil {
 		return err
 	}
@@ -356,10 +356,10 @@ func writeSynced(d *dirfd.Dir, name string, content []byte) error {
 // readManifest returns the manifest, nil where there is none. A damaged one is kept aside, its removals
 // saved from the file that repeats them.
 func (s *Store) readManifest(prev *Store) (*Manifest, error) {
-	if s.meta == nil {
+	if s.Meta == nil {
 		return nil, nil
 	}
-	st, err := s.meta.Stat(manifestFile)
+	st, err := s.Meta.Stat(ManifestFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.withoutManifest()
 	}
@@ -368,12 +368,12 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 	}
 	s.stat = st
 	if prev != nil && prev.stat == st && prev.Manifest != nil {
-		if prev.before != nil { // what that opening adopted is in memory only
-			return prev.before, nil
+		if prev.Before != nil { // what that opening adopted is in memory only
+			return prev.Before, nil
 		}
 		return prev.Manifest, nil
 	}
-	b, err := s.meta.ReadFile(manifestFile, maxManifest)
+	b, err := s.Meta.ReadFile(ManifestFile, MaxManifest)
 	if err == nil {
 		var m *Manifest
 		if m, err = ParseManifest(b); err == nil {
@@ -381,11 +381,11 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 		}
 	}
 	if errors.Is(err, ErrNewerFormat) {
-		return nil, fmt.Errorf("%s: %w", s.meta.Display(""), err)
+		return nil, fmt.Errorf("%s: %w", s.Meta.Display(""), err)
 	}
 	s.stat = dirfd.Stat{} // what is made up for it is not what stands there
-	s.damage("%s: %v: rebuilt from the plain tree", s.meta.Display(""), err)
-	if err := s.putAside(manifestFile); err != nil {
+	s.damage("%s: %v: rebuilt from the plain tree", s.Meta.Display(""), err)
+	if err := s.putAside(ManifestFile); err != nil {
 		return nil, err
 	}
 	return s.withoutManifest()
@@ -395,14 +395,14 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 // of the last generation, and the removals that .cfgd/removed repeats.
 func (s *Store) withoutManifest() (*Manifest, error) {
 	m := &Manifest{}
-	numbers, err := s.numbers()
+	numbers, err := s.Numbers()
 	if err != nil {
 		return nil, err
 	}
 	if len(numbers) > 0 {
 		m.Generation = numbers[len(numbers)-1] + 1
 	}
-	b, err := s.meta.ReadFile(removedFile, maxManifest)
+	b, err := s.Meta.ReadFile(RemovedFile, MaxManifest)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && m.Generation == 0 {
 			return nil, nil
@@ -420,13 +420,13 @@ func (s *Store) withoutManifest() (*Manifest, error) {
 	return m, nil
 }
 
-// numbers lists the generations that are kept, oldest first, without the current one.
-func (s *Store) numbers() ([]int, error) {
-	if s.meta == nil {
+// Numbers lists the generations that are kept, oldest first, without the current one.
+func (s *Store) Numbers() ([]int, error) {
+	if s.Meta == nil {
 		return nil, nil
 	}
 	var out []int
-	err := s.within(generations, func(d *dirfd.Dir) error {
+	err := s.within(Generations, func(d *dirfd.Dir) error {
 		names, err := d.Names()
 		for _, name := range names {
 			if n, err := strconv.Atoi(name); err == nil && n > 0 && strconv.Itoa(n) == name {
@@ -465,8 +465,8 @@ func readIgnored(cfg *dirfd.Dir) (map[string]bool, error) {
 	return marks, nil
 }
 
-// outdated reports whether cfg was made against another base than the store's.
-func (s *Store) outdated() bool {
+// Outdated reports whether cfg was made against another base than the store's.
+func (s *Store) Outdated() bool {
 	m := s.Manifest
-	return m.Generation > 0 && m.BaseID != "" && m.BaseID != s.base.ID
+	return m.Generation > 0 && m.BaseID != "" && m.BaseID != s.Base.ID
 }

@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"bytes"
@@ -25,28 +25,28 @@ func (m *Manifest) readable() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := fits("manifest", text, maxManifest); err != nil {
+	if err := Fits("manifest", text, MaxManifest); err != nil {
 		return nil, err
 	}
 	_, err = ParseManifest(text)
 	return text, err
 }
 
-// readableJournal is encodeJournal of what parseJournal reads.
-func readableJournal(steps []step) ([]byte, error) {
-	text, err := encodeJournal(steps)
+// ReadableJournal is encodeJournal of what parseJournal reads.
+func ReadableJournal(steps []Step) ([]byte, error) {
+	text, err := EncodeJournal(steps)
 	if err != nil {
 		return nil, err
 	}
-	if err := fits("journal", text, maxManifest); err != nil {
+	if err := Fits("journal", text, MaxManifest); err != nil {
 		return nil, err
 	}
-	_, err = parseJournal(text)
+	_, err = ParseJournal(text)
 	return text, err
 }
 
-// fits checks a text against the bytes up to which it is read, and names the path that takes most of them.
-func fits(what string, text []byte, limit int64) error {
+// Fits checks a text against the bytes up to which it is read, and names the path that takes most of them.
+func Fits(what string, text []byte, limit int64) error {
 	if int64(len(text)) <= limit {
 		return nil
 	}

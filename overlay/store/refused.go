@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"cmp"
@@ -37,12 +37,12 @@ func (m *Manifest) complete(e, from *tree.Entry, noXattrs bool) {
 	case noXattrs, e.Unlisted != "":
 		e.Xattrs, e.Unlisted, e.Excess = from.Xattrs, "", false
 	case names != "" && e.Kind == from.Kind:
-		e.Xattrs = withXattrs(e.Xattrs, from.Xattrs, strings.Split(names, "\x00"))
+		e.Xattrs = WithXattrs(e.Xattrs, from.Xattrs, strings.Split(names, "\x00"))
 	}
 }
 
-// withXattrs adds to attributes those of others that have one of the names and are not among them.
-func withXattrs(to, from string, names []string) string {
+// WithXattrs adds to attributes those of others that have one of the names and are not among them.
+func WithXattrs(to, from string, names []string) string {
 	have, err := tree.UnpackXattrs(to)
 	more, err2 := tree.UnpackXattrs(from)
 	if errors.Join(err, err2) != nil { // a manifest with such attributes is not read
@@ -63,7 +63,7 @@ func hasXattr(all []dirfd.Xattr, name string) bool {
 
 // noteRefused notes in the next manifest which attributes the filesystem of cfg did not take of what was
 // staged. Of what stays as it is, the note stays.
-func (s *Store) noteRefused(tmp *dirfd.Dir, next *Manifest, steps []step) error {
+func (s *Store) noteRefused(tmp *dirfd.Dir, next *Manifest, steps []Step) error {
 	was := next.Refused
 	if s.Manifest != nil {
 		was = s.Manifest.Refused
@@ -71,9 +71,9 @@ func (s *Store) noteRefused(tmp *dirfd.Dir, next *Manifest, steps []step) error 
 	next.Refused = maps.Clone(was)
 	for _, st := range steps {
 		switch st.Do {
-		case doRm, doRmdir:
+		case DoRm, DoRmdir:
 			next.refuse(st.Path, "")
-		case doPut, doMeta:
+		case DoPut, DoMeta:
 			names, err := s.refused(tmp, st)
 			if err != nil {
 				return err
@@ -85,7 +85,7 @@ func (s *Store) noteRefused(tmp *dirfd.Dir, next *Manifest, steps []step) error 
 }
 
 // refused are the names of the attributes that a step can't set.
-func (s *Store) refused(tmp *dirfd.Dir, st step) (string, error) {
+func (s *Store) refused(tmp *dirfd.Dir, st Step) (string, error) {
 	if st.Want.Xattrs == "" {
 		return "", nil
 	}
@@ -94,7 +94,7 @@ func (s *Store) refused(tmp *dirfd.Dir, st step) (string, error) {
 		return "", err
 	}
 	var names []string
-	if st.Do == doMeta {
+	if st.Do == DoMeta {
 		names, err = s.refusedOfDir(tmp, want)
 	} else {
 		names, err = refusedOfFile(tmp, st.From, want)
@@ -146,15 +146,15 @@ func (s *Store) refusedOfDir(tmp *dirfd.Dir, want []dirfd.Xattr) (names []string
 	return names, tmp.Rmdir(name)
 }
 
-// dressed is a plain tree with that. A directory that is there only for what lies in it has the flags of
+// WithManifest is a plain tree with that. A directory that is there only for what lies in it has the flags of
 // base's, and the attributes that cfg's filesystem can't hold.
-func dressed(base, plain *tree.Tree, m *Manifest) *tree.Tree {
+func WithManifest(base, plain *tree.Tree, m *Manifest) *tree.Tree {
 	t := *plain
 	t.NoXattrs = false // the manifest has them
 	t.Entries = append([]tree.Entry(nil), plain.Entries...)
 	for i := range t.Entries {
 		e := &t.Entries[i]
-		if o, ok := m.override(e.Path); ok {
+		if o, ok := m.Override(e.Path); ok {
 			m.complete(e, &o.Entry, plain.NoXattrs)
 		} else if b, ok := base.Get(e.Path); ok && e.Kind == dirfd.KindDir && b.Kind == dirfd.KindDir {
 			m.complete(e, b, plain.NoXattrs)

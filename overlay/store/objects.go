@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"bytes"
@@ -23,8 +23,8 @@ import (
 
 const objectSuffix = ".gz"
 
-// errObject is the error for an object that is missing or does not have its name's content.
-var errObject = errors.New("not in the store's objects")
+// ErrObject is the error for an object that is missing or does not have its name's content.
+var ErrObject = errors.New("not in the store's objects")
 
 // keepObject puts content into objects/, durably, unless it is there already.
 func (s *Store) keepObject(tmp *dirfd.Dir, d tree.Digest, open func() (io.ReadCloser, error)) error {
@@ -77,8 +77,8 @@ func (s *Store) hasObject(d tree.Digest) bool {
 	return found
 }
 
-// most is the size in bytes above which no content is of our saving: what says so is forged, or was saved under another max_file.
-func (s *Store) most() int64 {
+// Most is the size in bytes above which no content is of our saving: what says so is forged, or was saved under another max_file.
+func (s *Store) Most() int64 {
 	const usual = 64 << 20
 	return max(s.maxFile, usual)
 }
@@ -88,11 +88,11 @@ var unpackers = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
 // object reads content of size bytes back and checks it.
 func (s *Store) object(d tree.Digest, size int64) (b []byte, err error) {
-	if s.meta == nil {
-		return nil, fmt.Errorf("%s: %w", d, errObject)
+	if s.Meta == nil {
+		return nil, fmt.Errorf("%s: %w", d, ErrObject)
 	}
-	if size > s.most() {
-		return nil, fmt.Errorf("%s: %w: %d bytes are more than a save keeps", d, errObject, size)
+	if size > s.Most() {
+		return nil, fmt.Errorf("%s: %w: %d bytes are more than a save keeps", d, ErrObject, size)
 	}
 	err = s.within(objectsDir, func(o *dirfd.Dir) error {
 		f, err := o.Open(d.String() + objectSuffix)
@@ -110,11 +110,11 @@ func (s *Store) object(d tree.Digest, size int64) (b []byte, err error) {
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s: %w", d, errObject)
+		return nil, fmt.Errorf("%s: %w", d, ErrObject)
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w: %w", d, errObject, err)
+		return nil, fmt.Errorf("%s: %w: %w", d, ErrObject, err)
 	case tree.Digest(sha256.Sum256(b)) != d:
-		return nil, fmt.Errorf("%s: %w: its content has another digest", d, errObject)
+		return nil, fmt.Errorf("%s: %w: its content has another digest", d, ErrObject)
 	}
 	return b, nil
 }
@@ -123,10 +123,10 @@ func (s *Store) object(d tree.Digest, size int64) (b []byte, err error) {
 func (s *Store) keepOld(tmp *dirfd.Dir, paths []string) error {
 	for _, p := range paths {
 		e, ok := s.Plain.Get(p)
-		if !ok || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.most() {
+		if !ok || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.Most() {
 			continue
 		}
-		open := func() (io.ReadCloser, error) { return openFile(s.cfg, p) }
+		open := func() (io.ReadCloser, error) { return OpenFile(s.Cfg, p) }
 		if err := s.keepObject(tmp, e.Digest, open); err != nil {
 			return fmt.Errorf("keep the old %s: %w", p, err)
 		}
@@ -144,13 +144,13 @@ func (s *Store) keepDefaults(tmp *dirfd.Dir, m *Manifest) error {
 		defs = append(defs, m.Removals[i].Default)
 	}
 	for _, e := range defs {
-		if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.most() || s.base == nil {
+		if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.Most() || s.Base == nil {
 			continue
 		}
-		if now, ok := s.base.Tree.Get(e.Path); !ok || now.Kind != dirfd.KindFile {
+		if now, ok := s.Base.Tree.Get(e.Path); !ok || now.Kind != dirfd.KindFile {
 			continue // of another base: kept when it was this one's turn
 		}
-		open := func() (io.ReadCloser, error) { return s.base.file(e.Path) }
+		open := func() (io.ReadCloser, error) { return s.Base.File(e.Path) }
 		if err := s.keepObject(tmp, e.Digest, open); err != nil && err.Error() != tree.MovedOn {
 			return fmt.Errorf("keep the default %s: %w", e.Path, err)
 		}
@@ -162,20 +162,20 @@ func (s *Store) syncObjects() error {
 	return s.within(objectsDir, (*dirfd.Dir).Sync)
 }
 
-// generation reads the manifest of a generation that is kept.
-func (s *Store) generation(n int) (*Manifest, error) {
+// Generation reads the manifest of a generation that is kept.
+func (s *Store) Generation(n int) (*Manifest, error) {
 	if n == s.Manifest.Generation {
 		return s.Manifest, nil
 	}
-	if s.before != nil && n == s.before.Generation {
-		return s.before, nil
+	if s.Before != nil && n == s.Before.Generation {
+		return s.Before, nil
 	}
-	if s.meta == nil || n > s.Manifest.Generation {
+	if s.Meta == nil || n > s.Manifest.Generation {
 		return nil, &os.PathError{Op: "generation", Path: strconv.Itoa(n), Err: fs.ErrNotExist}
 	}
 	var m *Manifest
-	err := s.within(generations, func(d *dirfd.Dir) error {
-		b, err := d.ReadFile(strconv.Itoa(n), maxManifest)
+	err := s.within(Generations, func(d *dirfd.Dir) error {
+		b, err := d.ReadFile(strconv.Itoa(n), MaxManifest)
 		if err != nil {
 			return err
 		}
@@ -185,13 +185,13 @@ func (s *Store) generation(n int) (*Manifest, error) {
 	return m, err
 }
 
-// content reads what an override of a generation holds: from the plain tree where it still stands, else from objects.
-func (s *Store) content(e *tree.Entry) ([]byte, error) {
+// Content reads what an override of a generation holds: from the plain tree where it still stands, else from objects.
+func (s *Store) Content(e *tree.Entry) ([]byte, error) {
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil
 	}
-	if p, ok := s.Plain.Get(e.Path); ok && p.Kind == dirfd.KindFile && p.Digest == e.Digest && p.Size <= s.most() {
-		f, err := openFile(s.cfg, e.Path)
+	if p, ok := s.Plain.Get(e.Path); ok && p.Kind == dirfd.KindFile && p.Digest == e.Digest && p.Size <= s.Most() {
+		f, err := OpenFile(s.Cfg, e.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -209,12 +209,12 @@ type history struct {
 
 func (s *Store) history() (history, error) {
 	var h history
-	numbers, err := s.numbers()
+	numbers, err := s.Numbers()
 	if err != nil {
 		return h, err
 	}
 	h.numbers = slices.DeleteFunc(numbers, func(n int) bool { return n >= s.Manifest.Generation })
-	for _, room := range []string{objectsDir, generations} {
+	for _, room := range []string{objectsDir, Generations} {
 		err := s.within(room, func(d *dirfd.Dir) error {
 			names, err := d.Names()
 			for _, name := range names {
@@ -231,10 +231,10 @@ func (s *Store) history() (history, error) {
 	return h, nil
 }
 
-// prune drops the oldest generations until their number and bytes are within bounds, or until enough says that it is.
+// Prune drops the oldest generations until their number and bytes are within bounds, or until enough says that it is.
 // The current generation and the defaults under its overrides always stay; those that are kept for the way back to an earlier base do not
 // count, and go last, for want of room alone.
-func (s *Store) prune(ctx context.Context, enough func() bool) error {
+func (s *Store) Prune(ctx context.Context, enough func() bool) error {
 	h, err := s.history()
 	if err != nil {
 		return err
@@ -269,11 +269,11 @@ func (s *Store) prune(ctx context.Context, enough func() bool) error {
 	if dropped == 0 {
 		return nil
 	}
-	return s.within(generations, (*dirfd.Dir).Sync)
+	return s.within(Generations, (*dirfd.Dir).Sync)
 }
 
 func (s *Store) dropGenerations(numbers []int) error {
-	return s.within(generations, func(d *dirfd.Dir) error {
+	return s.within(Generations, func(d *dirfd.Dir) error {
 		for _, n := range numbers {
 			if err := d.Unlink(strconv.Itoa(n)); err != nil {
 				return err
@@ -314,12 +314,12 @@ func (s *Store) usedObjects() (map[tree.Digest]bool, error) {
 			used[e.Digest] = true
 		}
 	}
-	numbers, err := s.numbers()
+	numbers, err := s.Numbers()
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range numbers {
-		m, err := s.generation(n)
+		m, err := s.Generation(n)
 		if err != nil {
 			s.notice("generation %d: %v", n, err)
 			continue
@@ -345,5 +345,5 @@ func (m *Manifest) refers() []*tree.Entry {
 	return slices.DeleteFunc(all, func(e *tree.Entry) bool { return e == nil })
 }
 
-// readerOf makes content that is in memory a reader to close.
-func readerOf(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
+// ReaderOf makes content that is in memory a reader to close.
+func ReaderOf(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }

@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"bufio"
@@ -51,8 +51,8 @@ type Override struct {
 	Default *tree.Entry
 }
 
-// override returns the override at path.
-func (m *Manifest) override(path string) (*Override, bool) {
+// Override returns the override at path.
+func (m *Manifest) Override(path string) (*Override, bool) {
 	i, ok := slices.BinarySearchFunc(m.Overrides, path, func(o Override, p string) int { return pathname.Compare(o.Path, p) })
 	if !ok {
 		return nil, false
@@ -60,8 +60,8 @@ func (m *Manifest) override(path string) (*Override, bool) {
 	return &m.Overrides[i], true
 }
 
-// removal returns the removal of exactly that path.
-func (m *Manifest) removal(path string) (*tree.Removal, bool) {
+// Removal returns the removal of exactly that path.
+func (m *Manifest) Removal(path string) (*tree.Removal, bool) {
 	i, ok := slices.BinarySearchFunc(m.Removals, path, func(r tree.Removal, p string) int { return pathname.Compare(r.Path, p) })
 	if !ok {
 		return nil, false
@@ -69,8 +69,8 @@ func (m *Manifest) removal(path string) (*tree.Removal, bool) {
 	return &m.Removals[i], true
 }
 
-// pinned reports whether a path, or a directory above it, is pinned.
-func (m *Manifest) pinned(path string) bool {
+// Pinned reports whether a path, or a directory above it, is pinned.
+func (m *Manifest) Pinned(path string) bool {
 	for ; len(m.Pins) > 0 && path != ""; path = tree.Parent(path) {
 		if _, ok := slices.BinarySearchFunc(m.Pins, path, pathname.Compare); ok {
 			return true
@@ -79,22 +79,22 @@ func (m *Manifest) pinned(path string) bool {
 	return false
 }
 
-// standsOn is the base of the generation after this one, made on base now. What was not merged with that base keeps its own, so that
+// StandsOn is the base of the generation after this one, made on base now. What was not merged with that base keeps its own, so that
 // the next populate merges it.
-func (m *Manifest) standsOn(now string) string {
+func (m *Manifest) StandsOn(now string) string {
 	if m.BaseID == "" || len(m.Overrides)+len(m.Removals) == 0 {
 		return now
 	}
 	return m.BaseID
 }
 
-func (m *Manifest) held(path string) bool {
+func (m *Manifest) Holds(path string) bool {
 	_, ok := slices.BinarySearchFunc(m.Held, path, pathname.Compare)
 	return ok
 }
 
-// header is the manifest's first line.
-type header struct {
+// Header is the manifest's first line.
+type Header struct {
 	Format     int      `json:"format"`
 	Generation int      `json:"generation"`
 	Time       string   `json:"time"`
@@ -141,7 +141,7 @@ const (
 	typeConflict = "conflict" // cfg has nothing there: the default was taken
 
 	maxMerges   = 4        // whose generations are kept
-	maxManifest = 32 << 20 // bytes; to read one takes about twenty times as much memory
+	MaxManifest = 32 << 20 // bytes; to read one takes about twenty times as much memory
 )
 
 // Encode is the manifest as it stands in .cfgd/manifest: JSON Lines, sorted by path.
@@ -153,7 +153,7 @@ func (m *Manifest) Encode() ([]byte, error) {
 		lines = append(lines, *l)
 	}
 	for _, r := range m.Removals {
-		l := line{JSON: pathname.FromPath(r.Path), Type: typeRemoval, MTime: formatNanos(r.MTime), Default: defaultLine(r.Default)}
+		l := line{JSON: pathname.FromPath(r.Path), Type: typeRemoval, MTime: FormatNanos(r.MTime), Default: defaultLine(r.Default)}
 		lines = append(lines, l)
 	}
 	lines = m.withConflicts(lines)
@@ -164,7 +164,7 @@ func (m *Manifest) Encode() ([]byte, error) {
 			return nil, err
 		}
 	}
-	h := header{Format: FormatVersion, Generation: m.Generation, Time: m.Time.UTC().Format(time.RFC3339Nano), Base: m.BaseID, From: m.From,
+	h := Header{Format: FormatVersion, Generation: m.Generation, Time: m.Time.UTC().Format(time.RFC3339Nano), Base: m.BaseID, From: m.From,
 		Message: m.Message, Entries: len(lines), Digest: tree.Digest(sha256.Sum256(body.Bytes())).String()}
 	h.Merges = m.Merges
 	h.Pins, h.Held = toBytes(m.Pins), toBytes(m.Held)
@@ -221,11 +221,11 @@ func defaultLine(e *tree.Entry) *line {
 
 func lineOf(e *tree.Entry) *line {
 	return &line{JSON: pathname.FromPath(e.Path), Kind: e.Kind.String(), Mode: fmt.Sprintf("%04o", e.Mode), UID: e.UID, GID: e.GID,
-		Flags: e.Flags, Size: e.Size, MTime: formatNanos(e.MTime), Digest: e.Digest.String(), Link: []byte(e.Link), Xattrs: e.Xattrs}
+		Flags: e.Flags, Size: e.Size, MTime: FormatNanos(e.MTime), Digest: e.Digest.String(), Link: []byte(e.Link), Xattrs: e.Xattrs}
 }
 
-// formatNanos prints nanoseconds since 1970 as SECONDS.NANOSECONDS; "" for zero.
-func formatNanos(n int64) string {
+// FormatNanos prints nanoseconds since 1970 as SECONDS.NANOSECONDS; "" for zero.
+func FormatNanos(n int64) string {
 	if n == 0 {
 		return ""
 	}
@@ -236,7 +236,7 @@ func formatNanos(n int64) string {
 	return fmt.Sprintf("%d.%09d", sec, frac)
 }
 
-func parseNanos(s string) (int64, error) {
+func ParseNanos(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
@@ -244,7 +244,7 @@ func parseNanos(s string) (int64, error) {
 	a, err1 := strconv.ParseInt(string(sec), 10, 64)
 	b, err2 := strconv.ParseUint(string(frac), 10, 32)
 	n := a*1e9 + int64(b)
-	if !ok || len(frac) != 9 || err1 != nil || err2 != nil || formatNanos(n) != s && n != 0 {
+	if !ok || len(frac) != 9 || err1 != nil || err2 != nil || FormatNanos(n) != s && n != 0 {
 		return 0, fmt.Errorf("time %q: not seconds.nanoseconds", s) // or beyond what 64 bits hold
 	}
 	return n, nil
@@ -264,7 +264,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	if !sc.Scan() {
 		return nil, manifestError(1, errors.Join(errors.New("no header"), sc.Err()))
 	}
-	m, h, err := parseHeader(sc.Bytes())
+	m, h, err := ParseHeader(sc.Bytes())
 	if err != nil {
 		return nil, manifestError(1, err)
 	}
@@ -307,8 +307,8 @@ func manifestError(n int, err error) error {
 	return fmt.Errorf("manifest:%d: %w: %w", n, ErrManifest, err)
 }
 
-func parseHeader(b []byte) (*Manifest, *header, error) {
-	var h header
+func ParseHeader(b []byte) (*Manifest, *Header, error) {
+	var h Header
 	if err := json.Unmarshal(b, &h); err != nil {
 		return nil, nil, err
 	}
@@ -384,7 +384,7 @@ func (m *Manifest) addLine(l *line) error {
 		}
 		m.Overrides = append(m.Overrides, Override{*e, def})
 	case typeRemoval:
-		t, err := parseNanos(l.MTime)
+		t, err := ParseNanos(l.MTime)
 		if err != nil {
 			return err
 		}
@@ -420,7 +420,7 @@ func (l *line) entry(path string) (*tree.Entry, error) {
 	if e.Size < 0 {
 		return nil, fmt.Errorf("size %d: negative", e.Size)
 	}
-	if e.MTime, err = parseNanos(l.MTime); err != nil {
+	if e.MTime, err = ParseNanos(l.MTime); err != nil {
 		return nil, err
 	}
 	if e.Digest, err = tree.ParseDigest(l.Digest); err != nil {
@@ -433,8 +433,8 @@ func (l *line) entry(path string) (*tree.Entry, error) {
 	return e, err
 }
 
-// removedText is .cfgd/removed: one path a line, quoted as C does where a name needs it.
-func (m *Manifest) removedText() []byte {
+// RemovedText is .cfgd/removed: one path a line, quoted as C does where a name needs it.
+func (m *Manifest) RemovedText() []byte {
 	var b bytes.Buffer
 	for _, r := range m.Removals {
 		b.WriteString(pathname.Quote(r.Path))
@@ -448,16 +448,16 @@ func (m *Manifest) wayBack(n int) bool {
 	return slices.Contains(m.Merges, n) || slices.Contains(m.Merges, n+1)
 }
 
-// withMerge is Merges of the next generation, where that is one.
-func (m *Manifest) withMerge() []int {
+// WithMerge is Merges of the next generation, where that is one.
+func (m *Manifest) WithMerge() []int {
 	all := append(slices.Clone(m.Merges), m.Generation+1)
 	return all[max(0, len(all)-maxMerges):]
 }
 
-// takesOut reports whether a removal takes a path out of base: of the path itself, or of a directory above it.
-func (m *Manifest) takesOut(p string) bool {
+// TakesOut reports whether a removal takes a path out of base: of the path itself, or of a directory above it.
+func (m *Manifest) TakesOut(p string) bool {
 	for ; p != ""; p = tree.Parent(p) {
-		if _, ok := m.removal(p); ok {
+		if _, ok := m.Removal(p); ok {
 			return true
 		}
 	}

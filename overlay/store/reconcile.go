@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 func (s *Store) reconcile(ctx context.Context, old *Manifest) error {
 	fresh := old == nil || old.Generation == 0
 	if fresh && old == nil {
-		old = &Manifest{BaseID: s.base.id()}
+		old = &Manifest{BaseID: s.Base.Name()}
 	}
 	next, changed, err := s.adopt(old)
 	if err != nil {
@@ -30,17 +30,17 @@ func (s *Store) reconcile(ctx context.Context, old *Manifest) error {
 		next.Generation = old.Generation
 	}
 	next.Message = "adopted from the plain tree"
-	next.BaseID = s.base.id()
+	next.BaseID = s.Base.Name()
 	if !rebuilt {
 		next.BaseID = old.BaseID
 		next.Held = mergePaths(old.Held, changed)
 		s.Adopted = changed
 	}
 	if s.ReadOnly {
-		s.Manifest, s.before = next, old
+		s.Manifest, s.Before = next, old
 		return nil
 	}
-	return s.install(ctx, rebuiltFrom(old, rebuilt), next)
+	return s.Install(ctx, rebuiltFrom(old, rebuilt), next)
 }
 
 // rebuiltFrom is the manifest to keep as history: none where the old one was damaged or never was.
@@ -57,11 +57,11 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 	var changed []string
 	for i := range s.Plain.Entries {
 		e := &s.Plain.Entries[i]
-		was, known := old.override(e.Path)
+		was, known := old.Override(e.Path)
 		switch {
 		case e.Kind.Special():
 			continue
-		case !known && s.structural(e, old):
+		case !known && s.Structural(e, old):
 			continue
 		case known && sameOverride(&was.Entry, e):
 			o := *was
@@ -69,11 +69,11 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 			m.Overrides = append(m.Overrides, o)
 			continue
 		}
-		o := Override{Entry: plainEntry(e)}
+		o := Override{Entry: PlainEntry(e)}
 		if known {
 			o.Default = was.Default
 			old.complete(&o.Entry, &was.Entry, s.Plain.NoXattrs)
-		} else if def, err := s.base.entry(e.Path); err != nil {
+		} else if def, err := s.Base.Entry(e.Path); err != nil {
 			return nil, nil, err
 		} else {
 			o.Default = def
@@ -88,7 +88,7 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 	}
 	for _, r := range old.Removals {
 		if s.Plain.Has(r.Path) {
-			if _, ok := m.override(r.Path); ok || s.base == nil {
+			if _, ok := m.Override(r.Path); ok || s.Base == nil {
 				changed = append(changed, r.Path)
 			}
 			continue
@@ -99,22 +99,22 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 	return m, slices.Compact(changed), nil
 }
 
-// structural reports whether a directory of cfg is there only to hold what is below it: base has the same, or,
+// Structural reports whether a directory of cfg is there only to hold what is below it: base has the same, or,
 // with another base than the manifest's, has one that can be compared later.
-func (s *Store) structural(e *tree.Entry, old *Manifest) bool {
+func (s *Store) Structural(e *tree.Entry, old *Manifest) bool {
 	if e.Kind != dirfd.KindDir {
 		return false
 	}
-	if s.base == nil {
+	if s.Base == nil {
 		return true
 	}
-	b, ok := s.base.Tree.Get(e.Path)
+	b, ok := s.Base.Tree.Get(e.Path)
 	if !ok || b.Kind != dirfd.KindDir {
 		return false
 	}
 	c := *e
 	old.complete(&c, b, s.Plain.NoXattrs)
-	return b.SameMeta(&c, !s.base.Tree.NoXattrs) || old.BaseID != "" && old.BaseID != s.base.ID
+	return b.SameMeta(&c, !s.Base.Tree.NoXattrs) || old.BaseID != "" && old.BaseID != s.Base.ID
 }
 
 // sameOverride compares a manifest's entry with the plain tree. Immutable flags stand in the manifest alone, for a file
@@ -125,7 +125,7 @@ func sameOverride(m, plain *tree.Entry) bool {
 	return m.SameContent(&c) && m.SameMeta(&c, false)
 }
 
-func plainEntry(e *tree.Entry) tree.Entry {
+func PlainEntry(e *tree.Entry) tree.Entry {
 	c := *e
 	c.Flags = 0
 	return c
@@ -137,27 +137,27 @@ func mergePaths(a, b []string) []string {
 	return slices.Compact(out)
 }
 
-// takenBefore finds what the saved tree had of a held path before somebody changed it in cfg: in the newest generation that does not hold it.
+// TakenBefore finds what the saved tree had of a held path before somebody changed it in cfg: in the newest generation that does not hold it.
 // That is what live has, unless it was changed there too.
-func (s *Store) takenBefore(base *tree.Tree) func(path string) (*tree.Entry, bool) {
+func (s *Store) TakenBefore(base *tree.Tree) func(path string) (*tree.Entry, bool) {
 	kept := map[int]*Manifest{}
 	return func(path string) (*tree.Entry, bool) {
 		for n := s.Manifest.Generation; n > 0; n-- {
 			m := kept[n]
 			if m == nil {
 				var err error
-				if m, err = s.generation(n); err != nil {
+				if m, err = s.Generation(n); err != nil {
 					return nil, false
 				}
 				kept[n] = m
 			}
-			if m.held(path) {
+			if m.Holds(path) {
 				continue
 			}
-			if o, ok := m.override(path); ok {
+			if o, ok := m.Override(path); ok {
 				return &o.Entry, true
 			}
-			if m.takesOut(path) {
+			if m.TakesOut(path) {
 				return nil, true
 			}
 			e, _ := base.Get(path)

@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ var ErrHeld = errors.New("held")
 // fewest is how many must go before the guard looks at shares: somebody who removes one file of two means it.
 const fewest = 3
 
-// guard holds a plan that would drop most of the overrides, or remove most of the defaults: a live tree that is
+// Guard holds a plan that would drop most of the overrides, or remove most of the defaults: a live tree that is
 // unmounted, half built or overrun looks like that.
-func guard(base, live *tree.Tree, old *Manifest, p *Plan) error {
+func Guard(base, live *tree.Tree, old *Manifest, p *Plan) error {
 	overrides, dropped := 0, 0
 	for i := range old.Overrides {
 		if old.Overrides[i].Kind != dirfd.KindDir {
@@ -25,7 +25,7 @@ func guard(base, live *tree.Tree, old *Manifest, p *Plan) error {
 		}
 	}
 	for _, path := range p.Drops {
-		if o, ok := old.override(path); ok && o.Kind != dirfd.KindDir {
+		if o, ok := old.Override(path); ok && o.Kind != dirfd.KindDir {
 			dropped++
 		}
 	}
@@ -43,7 +43,7 @@ func guard(base, live *tree.Tree, old *Manifest, p *Plan) error {
 
 // defaultsGone counts the defaults that the old manifest leaves in the saved tree, and those of them that the new one removes.
 func defaultsGone(base *tree.Tree, old, next *Manifest) (defaults, removed int) {
-	if !slices.ContainsFunc(next.Removals, func(r tree.Removal) bool { _, was := old.removal(r.Path); return !was }) {
+	if !slices.ContainsFunc(next.Removals, func(r tree.Removal) bool { _, was := old.Removal(r.Path); return !was }) {
 		return 0, 0
 	}
 	before := tree.Saved(base, &tree.Tree{}, old.Removals)

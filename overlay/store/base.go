@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"fmt"
@@ -15,35 +15,35 @@ type Base struct {
 	ID   string
 	Tree *tree.Tree
 
-	open func() (*dirfd.Dir, error)
+	Open func() (*dirfd.Dir, error)
 	read *sync.Map // entries by path whose content was read though the scan read none; shared by all who have this scan
 }
 
-// newBase is a base by its scan. It has no way to its contents until reached gives it one.
-func newBase(id string, t *tree.Tree) *Base { return &Base{ID: id, Tree: t, read: &sync.Map{}} }
+// NewBase is a base by its scan. It has no way to its contents until reached gives it one.
+func NewBase(id string, t *tree.Tree) *Base { return &Base{ID: id, Tree: t, read: &sync.Map{}} }
 
-// reached is the same base, opened by a way of the caller's.
-func (b *Base) reached(open func() (*dirfd.Dir, error)) *Base {
-	return &Base{ID: b.ID, Tree: b.Tree, read: b.read, open: open}
+// Reached is the same base, opened by a way of the caller's.
+func (b *Base) Reached(open func() (*dirfd.Dir, error)) *Base {
+	return &Base{ID: b.ID, Tree: b.Tree, read: b.read, Open: open}
 }
 
-func (b *Base) tree() *tree.Tree {
+func (b *Base) Scanned() *tree.Tree {
 	if b == nil {
 		return nil
 	}
 	return b.Tree
 }
 
-// id is the base's name, "" for none.
-func (b *Base) id() string {
+// Name is the base's name, "" for none.
+func (b *Base) Name() string {
 	if b == nil {
 		return ""
 	}
 	return b.ID
 }
 
-// entry returns a copy of the entry at path with its digest and attributes, nil where base has none.
-func (b *Base) entry(p string) (*tree.Entry, error) {
+// Entry returns a copy of the entry at path with its digest and attributes, nil where base has none.
+func (b *Base) Entry(p string) (*tree.Entry, error) {
 	if b == nil {
 		return nil, nil
 	}
@@ -70,9 +70,9 @@ func (b *Base) entry(p string) (*tree.Entry, error) {
 	return &c, nil
 }
 
-// here returns base's entry at an entry's path where it is a file of the same content, else nil.
-func (b *Base) here(e *tree.Entry) *tree.Entry {
-	d, err := b.entry(e.Path)
+// Here returns base's entry at an entry's path where it is a file of the same content, else nil.
+func (b *Base) Here(e *tree.Entry) *tree.Entry {
+	d, err := b.Entry(e.Path)
 	if err != nil || d == nil || d.Kind != dirfd.KindFile || d.Digest != e.Digest {
 		return nil
 	}
@@ -81,7 +81,7 @@ func (b *Base) here(e *tree.Entry) *tree.Entry {
 
 // fill reads what a scan without contents left out.
 func (b *Base) fill(e *tree.Entry) error {
-	f, err := b.file(e.Path)
+	f, err := b.File(e.Path)
 	if err != nil {
 		return err
 	}
@@ -97,18 +97,18 @@ func (b *Base) fill(e *tree.Entry) error {
 	return nil
 }
 
-// file opens a default for reading.
-func (b *Base) file(p string) (*dirfd.File, error) {
-	root, err := b.open()
+// File opens a default for reading.
+func (b *Base) File(p string) (*dirfd.File, error) {
+	root, err := b.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	return openFile(root, p)
+	return OpenFile(root, p)
 }
 
-// openFile opens the regular file at p below root.
-func openFile(root *dirfd.Dir, p string) (*dirfd.File, error) {
+// OpenFile opens the regular file at p below root.
+func OpenFile(root *dirfd.Dir, p string) (*dirfd.File, error) {
 	dir, name := path.Split(p)
 	d, err := root.Walk(strings.TrimSuffix(dir, "/"))
 	if err != nil {

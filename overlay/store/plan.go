@@ -1,4 +1,4 @@
-package overlay
+package store
 
 import (
 	"slices"
@@ -17,14 +17,14 @@ type Plan struct {
 
 	Next *Manifest
 
-	puts  []tree.Entry // entries of live to copy into cfg
+	Puts  []tree.Entry // entries of live to copy into cfg
 	old   []string
-	steps []step // all but puts, which are known when they are staged: see assemble
+	Steps []Step // all but puts, which are known when they are staged: see assemble
 }
 
 // Empty reports whether there is nothing to save; times alone count only when they were asked for.
 func (p *Plan) Empty() bool {
-	return len(p.Changes) == 0 && len(p.Drops) == 0 && len(p.puts) == 0
+	return len(p.Changes) == 0 && len(p.Drops) == 0 && len(p.Puts) == 0
 }
 
 // Kept are paths of which a save leaves things as they are, and why.
@@ -34,22 +34,22 @@ type Kept struct {
 	Reason string
 }
 
-// planner computes a plan. It walks all paths that base, live or cfg have, in order.
-type planner struct {
-	base, saved, live, plain *tree.Tree
-	old                      *Manifest
-	class                    func(path string) config.Class
-	only                     func(path string) bool // paths that this save is about
-	exclude                  map[string]bool        // paths that were not still
-	force                    bool
-	times                    bool
-	// taken is what live had of a held path before cfg was changed by hand, nil for nothing; false where that is not known.
-	taken func(path string) (*tree.Entry, bool)
+// Planner computes a plan. It walks all paths that base, live or cfg have, in order.
+type Planner struct {
+	Base, Saved, Live, Plain *tree.Tree
+	Old                      *Manifest
+	Class                    func(path string) config.Class
+	Only                     func(path string) bool // paths that this save is about
+	Exclude                  map[string]bool        // paths that were not still
+	Force                    bool
+	Times                    bool
+	// Taken is what live had of a held path before cfg was changed by hand, nil for nothing; false where that is not known.
+	Taken func(path string) (*tree.Entry, bool)
 
 	plan     *Plan
-	kept     []Kept
-	conflict []string
-	pending  []string // changed in cfg by hand alone
+	Kept     []Kept
+	Conflict []string
+	Pending  []string // changed in cfg by hand alone
 	xattrs   bool
 	want     map[string]*tree.Entry // what cfg is to hold, by path: entries of live or of plain
 	left     map[string]bool        // paths of which the store keeps what it has, whatever live has
@@ -58,13 +58,13 @@ type planner struct {
 	covered  bool
 }
 
-// planSave computes what a save does.
-func (w *planner) planSave() *Plan {
+// Plan computes what a save does.
+func (w *Planner) Plan() *Plan {
 	w.plan = &Plan{}
 	w.want, w.left = map[string]*tree.Entry{}, map[string]bool{}
-	w.xattrs = !w.base.NoXattrs && !w.live.NoXattrs
-	walkThree(w.base, w.saved, w.live, w.path)
-	w.finish(w.saved)
+	w.xattrs = !w.Base.NoXattrs && !w.Live.NoXattrs
+	walkThree(w.Base, w.Saved, w.Live, w.path)
+	w.finish(w.Saved)
 	return w.plan
 }
 
@@ -109,7 +109,7 @@ func one(e *tree.Entry) int {
 }
 
 // path decides about one path: keep what the store has of it, or make the store follow live.
-func (w *planner) path(path string, base, saved, live *tree.Entry) {
+func (w *Planner) path(path string, base, saved, live *tree.Entry) {
 	if base != nil && base.Kind.Special() {
 		base = nil
 	}
@@ -120,13 +120,13 @@ func (w *planner) path(path string, base, saved, live *tree.Entry) {
 		w.left[path] = true
 		w.keep(path, base, live)
 		if class != "" {
-			w.kept = append(w.kept, Kept{path, class, why})
+			w.Kept = append(w.Kept, Kept{path, class, why})
 		}
 		return
 	}
-	if c, ok := compare2(saved, live, w.xattrs); ok {
+	if c, ok := Differ2(saved, live, w.xattrs); ok {
 		w.plan.Changes = append(w.plan.Changes, c)
-	} else if o, ok := w.plain.Get(path); ok && live != nil && live.Kind != dirfd.KindDir && o.MTime != live.MTime {
+	} else if o, ok := w.Plain.Get(path); ok && live != nil && live.Kind != dirfd.KindDir && o.MTime != live.MTime {
 		w.plan.Times = append(w.plan.Times, path)
 	}
 	switch {
@@ -134,114 +134,114 @@ func (w *planner) path(path string, base, saved, live *tree.Entry) {
 		if base != nil {
 			w.remove(path, base)
 		}
-	case base == nil, !same(base, live, w.xattrs), w.old.pinned(path):
+	case base == nil, !Same(base, live, w.xattrs), w.Old.Pinned(path):
 		w.want[path] = live
 	}
 }
 
 // untouched reports whether a path that is no directory is everywhere as base has it, and cfg knows nothing of it.
-func (w *planner) untouched(path string, base, saved, live *tree.Entry) bool {
-	if base == nil || saved == nil || live == nil || live.Kind == dirfd.KindDir || !same(base, live, w.xattrs) || !same(base, saved, w.xattrs) {
+func (w *Planner) untouched(path string, base, saved, live *tree.Entry) bool {
+	if base == nil || saved == nil || live == nil || live.Kind == dirfd.KindDir || !Same(base, live, w.xattrs) || !Same(base, saved, w.xattrs) {
 		return false
 	}
-	return !w.plain.Has(path) && !w.old.pinned(path) && !w.old.held(path)
+	return !w.Plain.Has(path) && !w.Old.Pinned(path) && !w.Old.Holds(path)
 }
 
-// compare2 is compare for entries of which either may be nil.
-func compare2(a, b *tree.Entry, xattrs bool) (tree.Change, bool) {
+// Differ2 is compare for entries of which either may be nil.
+func Differ2(a, b *tree.Entry, xattrs bool) (tree.Change, bool) {
 	if a == nil && b == nil {
 		return tree.Change{}, false
 	}
 	return tree.CompareEntries(a, b, xattrs)
 }
 
-func differ(a, b *tree.Entry, xattrs bool) bool {
-	_, d := compare2(a, b, xattrs)
+func Differ(a, b *tree.Entry, xattrs bool) bool {
+	_, d := Differ2(a, b, xattrs)
 	return d
 }
 
-func same(a, b *tree.Entry, xattrs bool) bool { return a.SameContent(b) && a.SameMeta(b, xattrs) }
+func Same(a, b *tree.Entry, xattrs bool) bool { return a.SameContent(b) && a.SameMeta(b, xattrs) }
 
 // unsaved says why a save leaves a path alone, "" where it does not; the class is "" where that is nothing to tell.
-func (w *planner) unsaved(path string, saved, live *tree.Entry) (string, config.Class) {
-	switch class := w.class(path); {
+func (w *Planner) unsaved(path string, saved, live *tree.Entry) (string, config.Class) {
+	switch class := w.Class(path); {
 	case class == config.Volatile || class == config.Ignore:
 		return string(class), ""
-	case !w.only(path):
+	case !w.Only(path):
 		return "not asked for", ""
-	case w.live.WhySkipped(path) != "":
+	case w.Live.WhySkipped(path) != "":
 		if live != nil && live.Unread == "" {
-			return w.live.WhySkipped(path), config.Report
+			return w.Live.WhySkipped(path), config.Report
 		}
-		return w.live.WhySkipped(path), class
-	case !differ(saved, live, w.xattrs):
+		return w.Live.WhySkipped(path), class
+	case !Differ(saved, live, w.xattrs):
 		return "", ""
 	case class == config.Report:
 		return "class report", config.Report
 	case live != nil && live.Kind.Special():
 		return "a " + live.Kind.String() + " cannot be saved", config.Report
-	case w.exclude[path]:
+	case w.Exclude[path]:
 		return tree.MovedOn, ""
 	case live != nil && live.Unread == tree.TooLarge:
 		return live.Unread, config.Report
 	case live != nil && live.Unread != "":
 		return live.Unread, class
-	case w.old.held(path) && !w.force:
-		if was, known := w.taken(path); known && !differ(was, live, w.xattrs) {
-			w.pending = append(w.pending, path)
+	case w.Old.Holds(path) && !w.Force:
+		if was, known := w.Taken(path); known && !Differ(was, live, w.xattrs) {
+			w.Pending = append(w.Pending, path)
 			return "changed in cfg by hand, and not in live", ""
 		}
-		w.conflict = append(w.conflict, path)
+		w.Conflict = append(w.Conflict, path)
 		return "changed in cfg by hand as well", ""
 	}
 	return "", ""
 }
 
-// keepUnlisted names what is not wholly saved because not all of its attributes could be read. Those that are too
+// KeepUnlisted names what is not wholly saved because not all of its attributes could be read. Those that are too
 // large to be saved are left out by design, as a file larger than max_file is.
-func (w *planner) keepUnlisted(live *tree.Tree) {
+func (w *Planner) KeepUnlisted(live *tree.Tree) {
 	for i := range live.Entries {
 		e := &live.Entries[i]
 		class := config.Class("")
-		if e.Unlisted != "" && w.only(e.Path) {
-			class = w.class(e.Path)
+		if e.Unlisted != "" && w.Only(e.Path) {
+			class = w.Class(e.Path)
 		}
 		if class != "" && class != config.Volatile && class != config.Ignore {
 			if e.Excess {
 				class = config.Report
 			}
-			w.kept = append(w.kept, Kept{e.Path, class, e.Unlisted})
+			w.Kept = append(w.Kept, Kept{e.Path, class, e.Unlisted})
 		}
 	}
 }
 
 // keep carries over what the store has of a path, as far as live still has a directory for it.
-func (w *planner) keep(path string, base, live *tree.Entry) {
-	if r, ok := w.old.removal(path); ok {
+func (w *Planner) keep(path string, base, live *tree.Entry) {
+	if r, ok := w.Old.Removal(path); ok {
 		w.removed = append(w.removed, *r)
 		return
 	}
-	if e, ok := w.plain.Get(path); ok && (e.Kind != dirfd.KindDir || base == nil || !e.SameMeta(base, w.xattrs)) {
+	if e, ok := w.Plain.Get(path); ok && (e.Kind != dirfd.KindDir || base == nil || !e.SameMeta(base, w.xattrs)) {
 		w.want[path] = e
 	}
 }
 
 // remove notes a removal, unless one of a directory above covers it.
-func (w *planner) remove(path string, base *tree.Entry) {
+func (w *Planner) remove(path string, base *tree.Entry) {
 	if w.covered && tree.Within(path, w.gone) {
 		return
 	}
 	r := tree.Removal{Path: path, Default: base}
-	if old, ok := w.old.removal(path); ok {
+	if old, ok := w.Old.Removal(path); ok {
 		r = *old
 		if r.Default == nil {
 			r.Default = base
 		}
 	}
-	if p, ok := w.live.Get(tree.Parent(path)); ok {
+	if p, ok := w.Live.Get(tree.Parent(path)); ok {
 		r.MTime = p.MTime
 	} else if tree.Parent(path) == "" {
-		r.MTime = w.live.Root.MTime
+		r.MTime = w.Live.Root.MTime
 	}
 	w.removed = append(w.removed, r)
 	if base.Kind == dirfd.KindDir {
@@ -250,14 +250,14 @@ func (w *planner) remove(path string, base *tree.Entry) {
 }
 
 // finish turns what cfg is to hold into a manifest and steps.
-func (w *planner) finish(saved *tree.Tree) {
+func (w *Planner) finish(saved *tree.Tree) {
 	w.consistent()
 	w.around()
 	w.manifest()
 	w.dropSteps()
 	w.putSteps()
 	w.heldSteps(saved)
-	if len(w.plan.Changes) > 0 || w.times && len(w.plan.Times) > 0 {
+	if len(w.plan.Changes) > 0 || w.Times && len(w.plan.Times) > 0 {
 		w.timeSteps()
 	} else {
 		w.plan.Times = nil
@@ -265,7 +265,7 @@ func (w *planner) finish(saved *tree.Tree) {
 }
 
 // consistent drops what cannot stand: what lies below a removal or below something that is no directory.
-func (w *planner) consistent() {
+func (w *Planner) consistent() {
 	for path := range w.want {
 		for p := tree.Parent(path); p != ""; p = tree.Parent(p) {
 			up, kept := w.want[p]
@@ -289,41 +289,41 @@ func (w *planner) consistent() {
 
 // around takes in the directories around what cfg is to hold that base does not have like that: the plain tree has to hold
 // them, wanted or not, and the manifest says what the plain tree holds.
-func (w *planner) around() {
+func (w *Planner) around() {
 	for path, d := range w.needed() {
-		b, ok := w.base.Get(path)
+		b, ok := w.Base.Get(path)
 		if w.want[path] == nil && (!ok || b.Kind != dirfd.KindDir || !b.SameMeta(d, w.xattrs)) {
 			w.want[path] = d
 		}
 	}
 }
 
-func (w *planner) dirInLive(p string) bool {
-	e, ok := w.live.Get(p)
+func (w *Planner) dirInLive(p string) bool {
+	e, ok := w.Live.Get(p)
 	if ok {
 		return e.Kind == dirfd.KindDir
 	}
 	// Not in live: what is kept below it needs the directory that base or cfg has there.
-	b, inBase := w.base.Get(p)
-	_, inCfg := w.plain.Get(p)
-	return (inBase && b.Kind == dirfd.KindDir || inCfg) && (!w.only(p) || w.exclude[p])
+	b, inBase := w.Base.Get(p)
+	_, inCfg := w.Plain.Get(p)
+	return (inBase && b.Kind == dirfd.KindDir || inCfg) && (!w.Only(p) || w.Exclude[p])
 }
 
 // manifest makes the manifest of the new generation.
-func (w *planner) manifest() {
-	m := &Manifest{Pins: w.old.Pins, Held: w.old.Held, Conflicts: w.old.Conflicts, Merges: w.old.Merges, Generation: w.old.Generation + 1}
+func (w *Planner) manifest() {
+	m := &Manifest{Pins: w.Old.Pins, Held: w.Old.Held, Conflicts: w.Old.Conflicts, Merges: w.Old.Merges, Generation: w.Old.Generation + 1}
 	for path, e := range w.want {
 		o := Override{Entry: *e}
 		o.ClearStamp()
-		if was, ok := w.old.override(path); ok && was.Default != nil {
+		if was, ok := w.Old.Override(path); ok && was.Default != nil {
 			o.Default = was.Default
-		} else if b, ok := w.base.Get(path); ok && !b.Kind.Special() {
+		} else if b, ok := w.Base.Get(path); ok && !b.Kind.Special() {
 			d := *b
 			d.ClearStamp()
 			o.Default = &d
 		}
-		if e, ok := w.plain.Get(path); ok && w.want[path] == e {
-			if was, ok := w.old.override(path); ok {
+		if e, ok := w.Plain.Get(path); ok && w.want[path] == e {
+			if was, ok := w.Old.Override(path); ok {
 				o.Entry = was.Entry // flags and attributes that the plain tree cannot hold
 			}
 		}
@@ -332,15 +332,15 @@ func (w *planner) manifest() {
 	slices.SortFunc(m.Overrides, func(a, b Override) int { return pathname.Compare(a.Path, b.Path) })
 	m.Removals = w.removed
 	w.plan.Next = m
-	for i := range w.old.Overrides {
-		if path := w.old.Overrides[i].Path; w.want[path] == nil {
+	for i := range w.Old.Overrides {
+		if path := w.Old.Overrides[i].Path; w.want[path] == nil {
 			w.plan.Drops = append(w.plan.Drops, path)
 		}
 	}
 }
 
 // needed are the directories that cfg must have, and the metadata that they must bear.
-func (w *planner) needed() map[string]*tree.Entry {
+func (w *Planner) needed() map[string]*tree.Entry {
 	dirs := map[string]*tree.Entry{}
 	for path, e := range w.want {
 		if e.Kind == dirfd.KindDir {
@@ -357,13 +357,13 @@ func (w *planner) needed() map[string]*tree.Entry {
 }
 
 // dirEntry is a directory as live has it, or where that is not to be saved, as cfg or base has it.
-func (w *planner) dirEntry(p string) *tree.Entry {
+func (w *Planner) dirEntry(p string) *tree.Entry {
 	if e := w.want[p]; e != nil {
 		return e
 	}
-	trees := []*tree.Tree{w.live, w.plain, w.base}
+	trees := []*tree.Tree{w.Live, w.Plain, w.Base}
 	if w.left[p] {
-		trees = []*tree.Tree{w.plain, w.base, w.live}
+		trees = []*tree.Tree{w.Plain, w.Base, w.Live}
 	}
 	for _, t := range trees {
 		if e, ok := t.Get(p); ok && e.Kind == dirfd.KindDir {
@@ -374,46 +374,46 @@ func (w *planner) dirEntry(p string) *tree.Entry {
 }
 
 // dropSteps removes from the plain tree what it is no longer to hold, deepest first.
-func (w *planner) dropSteps() {
+func (w *Planner) dropSteps() {
 	dirs := w.needed()
-	for i := len(w.plain.Entries) - 1; i >= 0; i-- {
-		e := &w.plain.Entries[i]
+	for i := len(w.Plain.Entries) - 1; i >= 0; i-- {
+		e := &w.Plain.Entries[i]
 		switch want := w.want[e.Path]; {
 		case e.Kind == dirfd.KindDir:
 			if dirs[e.Path] == nil {
-				w.plan.steps = append(w.plan.steps, step{Do: doRmdir, Path: e.Path})
+				w.plan.Steps = append(w.plan.Steps, Step{Do: DoRmdir, Path: e.Path})
 			}
 		case e.Kind.Special():
 		case want == nil || want.Kind == dirfd.KindDir:
-			w.plan.steps = append(w.plan.steps, step{Do: doRm, Path: e.Path})
+			w.plan.Steps = append(w.plan.Steps, Step{Do: DoRm, Path: e.Path})
 			w.plan.old = append(w.plan.old, e.Path)
 		}
 	}
 }
 
 // putSteps makes directories and lists what is to be copied.
-func (w *planner) putSteps() {
+func (w *Planner) putSteps() {
 	dirs := w.needed()
 	for _, path := range sortedPaths(dirs) {
 		d := dirs[path]
-		have, ok := w.plain.Get(path)
+		have, ok := w.Plain.Get(path)
 		if !ok || have.Kind != dirfd.KindDir {
-			w.plan.steps = append(w.plan.steps, step{Do: doMkdir, Path: path})
-			w.plan.puts = append(w.plan.puts, *d)
-		} else if d = w.seen(d, have); !plainDir(have).SameMeta(plainDir(d), w.xattrs && !w.plain.NoXattrs) {
-			w.plan.puts = append(w.plan.puts, *d)
+			w.plan.Steps = append(w.plan.Steps, Step{Do: DoMkdir, Path: path})
+			w.plan.Puts = append(w.plan.Puts, *d)
+		} else if d = w.seen(d, have); !plainDir(have).SameMeta(plainDir(d), w.xattrs && !w.Plain.NoXattrs) {
+			w.plan.Puts = append(w.plan.Puts, *d)
 		}
 	}
 	for _, path := range sortedPaths(w.want) {
 		e := w.want[path]
-		have, ok := w.plain.Get(path)
+		have, ok := w.Plain.Get(path)
 		if e.Kind == dirfd.KindDir || e == have {
 			continue
 		}
 		if ok && have.SameContent(e) && w.sameInCfg(path, have, e) {
 			continue
 		}
-		w.plan.puts = append(w.plan.puts, *e)
+		w.plan.Puts = append(w.plan.Puts, *e)
 		if ok && have.Kind == dirfd.KindFile {
 			w.plan.old = append(w.plan.old, path)
 		}
@@ -421,8 +421,8 @@ func (w *planner) putSteps() {
 }
 
 // seen is a directory of live with the attributes that cfg has of it, where live can't have any.
-func (w *planner) seen(d, have *tree.Entry) *tree.Entry {
-	if !w.live.NoXattrs {
+func (w *Planner) seen(d, have *tree.Entry) *tree.Entry {
+	if !w.Live.NoXattrs {
 		return d
 	}
 	c := *d
@@ -438,64 +438,64 @@ func plainDir(e *tree.Entry) *tree.Entry {
 }
 
 // sameInCfg compares metadata with what the plain tree and, for what that cannot hold, the manifest have.
-func (w *planner) sameInCfg(path string, have, e *tree.Entry) bool {
+func (w *Planner) sameInCfg(path string, have, e *tree.Entry) bool {
 	c := *have
-	if was, ok := w.old.override(path); ok {
-		w.old.complete(&c, &was.Entry, w.plain.NoXattrs)
+	if was, ok := w.Old.Override(path); ok {
+		w.Old.complete(&c, &was.Entry, w.Plain.NoXattrs)
 	}
 	return c.SameMeta(e, w.xattrs)
 }
 
 // heldSteps forgets the held paths that live has taken, or that were forced.
-func (w *planner) heldSteps(saved *tree.Tree) {
-	w.plan.Next.Held = slices.DeleteFunc(slices.Clone(w.old.Held), func(p string) bool {
-		if w.force && w.only(p) {
+func (w *Planner) heldSteps(saved *tree.Tree) {
+	w.plan.Next.Held = slices.DeleteFunc(slices.Clone(w.Old.Held), func(p string) bool {
+		if w.Force && w.Only(p) {
 			return true
 		}
 		s, _ := saved.Get(p)
-		l, _ := w.live.Get(p)
-		_, differs := compare2(s, l, w.xattrs)
+		l, _ := w.Live.Get(p)
+		_, differs := Differ2(s, l, w.xattrs)
 		return !differs
 	})
 }
 
 // timeSteps brings the times of live to what cfg holds already: of overrides, and of the directories around them.
-func (w *planner) timeSteps() {
+func (w *Planner) timeSteps() {
 	put := map[string]bool{}
-	for _, e := range w.plan.puts {
+	for _, e := range w.plan.Puts {
 		put[e.Path] = true
 	}
 	for _, path := range w.plan.Times {
 		if e := w.want[path]; e != nil && !put[path] {
-			w.plan.steps = append(w.plan.steps, step{Do: doTimes, Path: path, Want: *e})
+			w.plan.Steps = append(w.plan.Steps, Step{Do: DoTimes, Path: path, Want: *e})
 		}
 	}
 	touched := w.touched()
 	for path, d := range w.needed() {
-		if l, ok := w.live.Get(path); ok && !put[path] && l.Kind == dirfd.KindDir && w.only(path) {
-			have, ok := w.plain.Get(path)
+		if l, ok := w.Live.Get(path); ok && !put[path] && l.Kind == dirfd.KindDir && w.Only(path) {
+			have, ok := w.Plain.Get(path)
 			moved := ok && have.MTime != l.MTime
 			if moved || touched[path] {
-				w.plan.puts = append(w.plan.puts, *d)
+				w.plan.Puts = append(w.plan.Puts, *d)
 			}
 		}
 	}
 	for i := range w.plan.Next.Overrides {
 		o := &w.plan.Next.Overrides[i]
-		if l, ok := w.live.Get(o.Path); ok && w.want[o.Path] == l {
+		if l, ok := w.Live.Get(o.Path); ok && w.want[o.Path] == l {
 			o.MTime = l.MTime
 		}
 	}
 }
 
 // touched are the directories of cfg in which the plan changes names, and so their times.
-func (w *planner) touched() map[string]bool {
+func (w *Planner) touched() map[string]bool {
 	dirs := map[string]bool{}
-	for _, e := range w.plan.puts {
+	for _, e := range w.plan.Puts {
 		dirs[tree.Parent(e.Path)] = true
 	}
-	for _, st := range w.plan.steps {
-		if st.Do != doTimes {
+	for _, st := range w.plan.Steps {
+		if st.Do != DoTimes {
 			dirs[tree.Parent(st.Path)] = true
 		}
 	}
@@ -511,8 +511,8 @@ func sortedPaths(m map[string]*tree.Entry) []string {
 	return out
 }
 
-// onlyBelow is the filter of path arguments: a directory means all below it.
-func onlyBelow(paths []string) func(string) bool {
+// OnlyBelow is the filter of path arguments: a directory means all below it.
+func OnlyBelow(paths []string) func(string) bool {
 	if len(paths) == 0 {
 		return func(string) bool { return true }
 	}
