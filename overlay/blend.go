@@ -161,7 +161,7 @@ func (w *merger) text(path string, s sides, b *blend) (*merge.Merged, error) {
 	if m, ok := w.texts.Load(key); ok {
 		return m.(*merge.Merged), nil
 	}
-	old, mine, theirs, err := w.contents3(s)
+	old, mine, theirs, err := s.read(w.max, w.content)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (w *merger) text(path string, s sides, b *blend) (*merge.Merged, error) {
 		takeContent(&b.mine, s.theirs)
 		return nil, nil
 	}
-	m, err := w.lines(path, old, mine, theirs)
+	m, err := mergeLines(path, old, mine, theirs, namesOf(w.old.BaseID, w.base.ID))
 	if err == nil && len(m.Content) <= maxShared {
 		w.texts.Store(key, m)
 	}
@@ -184,13 +184,14 @@ func (w *merger) text(path string, s sides, b *blend) (*merge.Merged, error) {
 // maxShared is the size in bytes above which a merged text is not kept for other jails.
 const maxShared = 64 << 10
 
-func (w *merger) lines(path string, old, mine, theirs []byte) (*merge.Merged, error) {
+// mergeLines merges three contents by lines, or account files by entry and field.
+func mergeLines(path string, old, mine, theirs []byte, names merge.Names) (*merge.Merged, error) {
 	if sealed(old) || sealed(mine) || sealed(theirs) {
 		return nil, fmt.Errorf("%w: a key or certificate", errNoText)
 	}
-	m, ok, err := merge.Accounts(path, old, mine, theirs, w.names())
+	m, ok, err := merge.Accounts(path, old, mine, theirs, names)
 	if !ok {
-		m, err = merge.Text(old, mine, theirs, w.names())
+		m, err = merge.Text(old, mine, theirs, names)
 	}
 	switch {
 	case errors.Is(err, merge.ErrBinary):
@@ -206,8 +207,8 @@ func sealed(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("-----BEGIN ")) || bytes.Contains(text, []byte("\n-----BEGIN "))
 }
 
-// contents3 reads the three contents.
-func (w *merger) contents3(s sides) (old, mine, theirs []byte, err error) {
+// read reads the three contents, each of at most max bytes.
+func (s sides) read(max int64, content func(*tree.Entry) ([]byte, error)) (old, mine, theirs []byte, err error) {
 	for _, side := range []struct {
 		e    *tree.Entry
 		to   *[]byte
@@ -216,10 +217,10 @@ func (w *merger) contents3(s sides) (old, mine, theirs []byte, err error) {
 		if side.e == nil {
 			continue
 		}
-		if side.e.Size > w.max || side.e.Unread != "" {
+		if side.e.Size > max || side.e.Unread != "" {
 			return nil, nil, nil, fmt.Errorf("%w: too large to be merged by lines", errNoText)
 		}
-		if *side.to, err = w.content(side.e); err != nil {
+		if *side.to, err = content(side.e); err != nil {
 			if side.e == s.old {
 				return nil, nil, nil, fmt.Errorf("%w: %s", errNoText, side.what)
 			}

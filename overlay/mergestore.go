@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"cfgd/config"
@@ -15,8 +16,8 @@ import (
 )
 
 // merger makes what computes a merge of a generation with the store's base.
-func (o *Overlay) merger(ctx context.Context, s *store.Store, m *store.Manifest) *merger {
-	return &merger{ctx: ctx, base: s.Base, old: m, policy: o.policy(), class: o.classOf(s), read: s.Content, tools: o.Tools, texts: &o.Bases.texts,
+func (o *Overlay) merger(s *store.Store, m *store.Manifest) *merger {
+	return &merger{base: s.Base, old: m, policy: o.policy(), class: o.classOf(s), read: s.Content, tools: o.Tools, texts: &o.Bases.texts,
 		xattrs: !s.Plain.NoXattrs && !s.Base.Tree.NoXattrs, max: min(s.Most(), maxMerged), now: o.now(), etc: o.Target.Live}
 }
 
@@ -34,12 +35,11 @@ func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*Merge, error
 	if s.ReadOnly {
 		return nil, fmt.Errorf("cfg %s: %w", o.Target.Cfg, ErrReadOnly)
 	}
-	w := o.merger(ctx, s, s.Manifest)
+	w := o.merger(s, s.Manifest)
 	w.pair = pairFor(s, s.Base.ID)
 	within, cancel := context.WithTimeout(ctx, mergeWithin)
 	defer cancel()
-	w.ctx = within
-	if err := w.run(); err != nil {
+	if err := w.run(within); err != nil {
 		return nil, err
 	}
 	w.out.next.Merges = s.Manifest.WithMerge()
@@ -94,10 +94,10 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*Merge, error) {
 	if w.manifest == nil {
 		w.manifest = s.Manifest
 	}
-	mg := o.merger(ctx, s, w.manifest)
+	mg := o.merger(s, w.manifest)
 	mg.read = func(e *tree.Entry) ([]byte, error) { return o.savedOrLive(s, w, e) }
 	mg.pair = pairFor(s, base.ID)
-	if err := mg.run(); err != nil {
+	if err := mg.run(ctx); err != nil {
 		return nil, err
 	}
 	return mg.out, nil
@@ -143,7 +143,7 @@ func (o *Overlay) savedOrLive(s *store.Store, w wouldSave, e *tree.Entry) ([]byt
 		return b, err
 	}
 	if d := w.base.Here(e); d != nil {
-		return readBase(w.base, d)
+		return w.base.Content(d)
 	}
 	if l, ok := w.live.Get(e.Path); !ok || l.Kind != dirfd.KindFile || l.Digest != e.Digest {
 		return nil, err
@@ -159,4 +159,22 @@ func (o *Overlay) savedOrLive(s *store.Store, w wouldSave, e *tree.Entry) ([]byt
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, e.Size+1))
+}
+
+// Before is the id of the base that cfg stood on before its present one, "" where that is not known.
+func (o *Overlay) Before(ctx context.Context) (id string, err error) {
+	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
+		for _, n := range slices.Backward(s.Manifest.Merges) {
+			m, err := s.Generation(n)
+			if err != nil {
+				return err
+			}
+			if m.From != s.Manifest.BaseID {
+				id = m.From
+				return nil
+			}
+		}
+		return nil
+	})
+	return id, err
 }

@@ -119,7 +119,8 @@ type merger struct {
 }
 
 // run computes the outcome of every override and removal, and the manifest that they make.
-func (w *merger) run() error {
+func (w *merger) run(ctx context.Context) error {
+	w.ctx = ctx
 	w.out = &Merge{From: w.old.BaseID, To: w.base.ID, Generation: w.old.Generation, fresh: map[tree.Digest][]byte{}}
 	if w.pair != nil {
 		w.out.Paired = w.pair.then.Generation
@@ -406,7 +407,7 @@ func (w *merger) content(e *tree.Entry) ([]byte, error) {
 		return b, err
 	}
 	if d := w.base.Here(e); d != nil {
-		return readBase(w.base, d)
+		return w.base.Content(d)
 	}
 	return nil, err
 }
@@ -417,9 +418,9 @@ func (w *merger) open(e *tree.Entry) (io.ReadCloser, error) {
 	return store.ReaderOf(b), err
 }
 
-// names are the labels in a text with markers.
-func (w *merger) names() merge.Names {
-	return merge.Names{Mine: "saved", Old: "default of " + w.old.BaseID, Theirs: "default of " + w.base.ID}
+// namesOf are the labels in a text with markers, of a merge from one base to another.
+func namesOf(from, to string) merge.Names {
+	return merge.Names{Mine: "saved", Old: "default of " + from, Theirs: "default of " + to}
 }
 
 // errNoText says that contents are nothing to be merged by lines.

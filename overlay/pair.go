@@ -1,7 +1,6 @@
 package overlay
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
@@ -36,24 +35,6 @@ func pairFor(s *store.Store, baseID string) *pair {
 		return &pair{then, left, s.Generation}
 	}
 	return nil
-}
-
-// Before is the id of the base that cfg stood on before its present one, "" where that is not known.
-func (o *Overlay) Before(ctx context.Context) (id string, err error) {
-	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
-		for _, n := range slices.Backward(s.Manifest.Merges) {
-			m, err := s.Generation(n)
-			if err != nil {
-				return err
-			}
-			if m.From != s.Manifest.BaseID {
-				id = m.From
-				return nil
-			}
-		}
-		return nil
-	})
-	return id, err
 }
 
 // state is what a generation has of a path: an override, a removal, or nothing, which is the default.

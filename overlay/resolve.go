@@ -130,12 +130,11 @@ func (a *amend) text(path string) ([]byte, error) {
 	if c.Taken == config.ConflictTheirs {
 		mine, theirs = c.Mine, now
 	}
-	w := &merger{ctx: context.Background(), old: &store.Manifest{BaseID: c.From}, base: &store.Base{ID: c.To}, out: &Merge{}, read: a.bytes, max: maxMerged}
-	old, m, t, err := w.contents3(sides{c.Old, mine, theirs})
+	old, m, t, err := sides{c.Old, mine, theirs}.read(maxMerged, a.bytes)
 	if err != nil {
 		return nil, err
 	}
-	merged, err := w.lines(path, old, m, t)
+	merged, err := mergeLines(path, old, m, t, namesOf(c.From, c.To))
 	if err != nil {
 		return nil, err
 	}
@@ -398,8 +397,8 @@ func (a *amend) become(ctx context.Context, then *store.Manifest) (*Merge, error
 	now := a.s.Manifest
 	var merged *Merge
 	if then.BaseID != "" && then.BaseID != a.v.Base.ID {
-		w := a.o.merger(ctx, a.s, then)
-		if err := w.run(); err != nil {
+		w := a.o.merger(a.s, then)
+		if err := w.run(ctx); err != nil {
 			return nil, err
 		}
 		merged, a.fresh = w.out, w.out.fresh

@@ -499,21 +499,12 @@ func (o *Overlay) Content(ctx context.Context, e *tree.Entry) (b []byte, err err
 		b, err = s.Content(e)
 		if err != nil && base != nil && e.Kind == dirfd.KindFile {
 			if d, ok := base.Tree.Get(e.Path); ok && d.Digest == e.Digest {
-				b, err = readBase(base, e)
+				b, err = base.Content(e)
 			}
 		}
 		return err
 	})
 	return b, err
-}
-
-func readBase(base *store.Base, e *tree.Entry) ([]byte, error) {
-	f, err := base.File(e.Path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, e.Size+1))
 }
 
 // Show returns a path as generation n had it, with its content; nil where that generation had taken it out or never had it.
@@ -536,7 +527,7 @@ func (o *Overlay) Show(ctx context.Context, n int, p string) (e *tree.Entry, b [
 		if e, err = base.Entry(p); err != nil || e == nil || e.Kind != dirfd.KindFile {
 			return err
 		}
-		b, err = readBase(base, e)
+		b, err = base.Content(e)
 		return err
 	})
 	return e, b, err

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"io"
 	"path"
 	"strings"
 	"sync"
@@ -120,4 +121,14 @@ func OpenFile(root *dirfd.Dir, p string) (*dirfd.File, error) {
 		return nil, fmt.Errorf("%w", err)
 	}
 	return f, nil
+}
+
+// Content returns the content of a default.
+func (b *Base) Content(e *tree.Entry) ([]byte, error) {
+	f, err := b.File(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, e.Size+1))
 }
