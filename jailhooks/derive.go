@@ -12,7 +12,6 @@ import (
 
 	"cfgd/internal/run"
 	"cfgd/merge"
-	"cfgd/overlay"
 )
 
 // Deriver makes the databases that are made of other files, with the system's own programs, in a directory apart: what they read is the
@@ -39,7 +38,7 @@ func (d *Deriver) Derive(ctx context.Context, source string, content []byte) (ma
 		return nil, "", exec.ErrNotFound
 	}
 	if d.Dry {
-		return nil, cmd.String(), overlay.ErrPlanned
+		return nil, cmd.String(), merge.ErrPlanned
 	}
 	if err := os.RemoveAll(d.Dir); err != nil { // of a run that was killed
 		return nil, cmd.String(), err

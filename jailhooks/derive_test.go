@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"cfgd/internal/run"
-	"cfgd/overlay"
+	"cfgd/merge"
 )
 
 // maker is a runner that leaves files, as pwd_mkdb(8) does.
@@ -62,7 +62,7 @@ func TestDerivePlannedOrMissing(t *testing.T) {
 	t.Parallel()
 	m := &maker{}
 	d := &Deriver{Run: m, Dir: "/run/derive", Dry: true, Has: func(string) bool { return true }}
-	if _, command, err := d.Derive(t.Context(), "master.passwd", nil); !errors.Is(err, overlay.ErrPlanned) || command == "" {
+	if _, command, err := d.Derive(t.Context(), "master.passwd", nil); !errors.Is(err, merge.ErrPlanned) || command == "" {
 		t.Errorf("%q, %v", command, err)
 	}
 	d.Has = func(string) bool { return false }

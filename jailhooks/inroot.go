@@ -6,13 +6,14 @@ import (
 	"cfgd/config"
 	"cfgd/internal/pathname"
 	"cfgd/internal/run"
+	"cfgd/merge"
 	"cfgd/overlay"
 )
 
 // checkMerged asks the checkers that follow what a file refers to, now that all of the jail's etc is there: in a short-lived jail of the
 // jail's own root. A merged file that one rejects while it passes what was saved before is a conflict after all; one that it does not pass
 // either way is left as it is. Where there is no jail(8) nothing is asked.
-func (h *Hooks) checkMerged(ctx context.Context, m *overlay.Merge) {
+func (h *Hooks) checkMerged(ctx context.Context, m *merge.Result) {
 	if m == nil || h.Embedded || h.GOOS != "freebsd" {
 		return
 	}

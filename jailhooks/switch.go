@@ -14,6 +14,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
+	"cfgd/merge"
 	"cfgd/overlay"
 )
 
@@ -23,7 +24,7 @@ type Switch struct {
 	From     []string // the snapshots that its fstab names
 	To       string
 	Old, New []byte // its fstab
-	Merge    *overlay.Merge
+	Merge    *merge.Result
 	Restart  bool // asked for, and the jail runs: one that somebody stopped is not started
 }
 

@@ -1,19 +1,22 @@
-// Package merge shows what two versions of a file differ in, and brings two versions together that were made of a third.
+// Package merge brings two versions together that were made of a third, and shows what two versions differ in.
 //
-// It owns the text of a diff, and the three-way merge of text. What always holds: what a section of Write's output says,
-// patch -E -p1 and git apply do, to the byte, on a copy of the old tree (without -E FreeBSD's patch leaves an empty file for
-// one that was deleted); what their format does not hold is said in lines that begin with "#", which both of them skip; nothing of a secret's content, neither a line nor a size nor a digest, is in the output; the hunks are those of GNU
-// diff -u, byte for byte; equal input gives equal output on every machine, and time and memory are bounded: what would take
-// longer is said to differ, and no more.
+// It has three layers. Text merges by lines, and Accounts merges account files by entry and field (three.go,
+// accounts.go). A Merger merges the entries of a generation of cfg with another base: content, mode, owner, flags and
+// attributes each on its own (outcome.go, entry.go), with what a way back to an earlier base brings along (prior.go) and
+// the databases that are made of merged files (derive.go). Write shows two versions as a unified diff (write.go).
 //
-// What those tools cannot do: patch(1) puts no directory where a file or a symlink was, and git apply refuses paths with
-// a component ".git".
+// A merge takes what one side alone changed, to the byte. What both sides changed differently is a conflict, and no line
+// of either is lost. The regions are those of GNU diff3. A key or certificate is never merged by lines.
 //
-// Of a merge: what one side alone changed is taken from it, to the byte; what both changed, differently, is a conflict, of which no line is lost; the
-// regions are those of GNU diff3.
+// A diff does, with patch -E -p1 or git apply on a copy of the old tree, just what it says. (Without -E FreeBSD's patch
+// leaves an empty file for one that was deleted.) What the format cannot hold stands in lines that begin with "#", which
+// both programs skip. The hunks are those of GNU diff -u, byte for byte. Nothing of a secret's content, neither a line
+// nor a size nor a digest, is in the output. patch(1) puts no directory where a file or a symlink was, and git apply
+// refuses paths with a component ".git".
 //
-// It works on bytes that it is given, in memory, and checks the syntax of a few files itself. It never reads or writes a file, runs a command, or
-// knows where a tree stands; who runs a checker is jailhooks.
+// Everything is computed in memory, within bounds of time and memory, and equal input gives equal output on every
+// machine. Contents come through functions that the caller gives. The package writes no file and runs no command; the
+// caller's Tools run checkers.
 package merge
 
 import "bytes"

@@ -15,8 +15,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// tree is files and symlinks by path. Directories are what the paths need.
-type tree map[string]Side
+// files is files and symlinks by path. Directories are what the paths need.
+type files map[string]Side
 
 // names are all that a name can be, some of them in directories; none is a directory of another.
 var names = []string{"rc.conf", "with blank", " blanks ", "tab\there", "new\nline", `quo"te`, `back\slash`, "gr\xfcn", "grün", "-n", "#hash", "# x (unsaved)", "trailing ",
@@ -44,8 +44,8 @@ var anything = rapid.Custom(func(t *rapid.T) Side {
 	return file(rapid.SampledFrom([]uint32{0o644, 0o755, 0o600, 0o700}).Draw(t, "mode"), content.Draw(t, "content"))
 })
 
-func trees(t *rapid.T) (old, new tree) {
-	old, new = tree{}, tree{}
+func trees(t *rapid.T) (old, new files) {
+	old, new = files{}, files{}
 	for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, 8, rapid.ID).Draw(t, "names") {
 		there := rapid.IntRange(0, 5).Draw(t, "there")
 		if there != 0 {
@@ -64,7 +64,7 @@ func trees(t *rapid.T) (old, new tree) {
 }
 
 // diff is the changes of a tree one behind the other, with others in between that only people can read.
-func diff(t rapid.TB, old, new tree) []byte {
+func diff(t rapid.TB, old, new files) []byte {
 	both := maps.Clone(old)
 	maps.Copy(both, new)
 	var out bytes.Buffer
@@ -83,8 +83,8 @@ func diff(t rapid.TB, old, new tree) []byte {
 }
 
 // shown is the tree that results where only what a diff can hold is done: binary contents stay as they were.
-func shown(old, new tree) tree {
-	result := tree{}
+func shown(old, new files) files {
+	result := files{}
 	for path, s := range new {
 		was, bin := old[path], func(s Side) bool { return s.Kind == File && Binary(s.Content) }
 		switch {
@@ -107,7 +107,7 @@ func shown(old, new tree) tree {
 	return result
 }
 
-func build(t rapid.TB, dir string, tr tree) {
+func build(t rapid.TB, dir string, tr files) {
 	for path, s := range tr {
 		name := filepath.Join(dir, path)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -126,7 +126,7 @@ func build(t rapid.TB, dir string, tr tree) {
 	}
 }
 
-// look describes the files of a tree, modes as git has them.
+// look describes the files of a files, modes as git has them.
 func look(t rapid.TB, dir string) map[string]string {
 	found := map[string]string{}
 	err := filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
@@ -154,7 +154,7 @@ func look(t rapid.TB, dir string) map[string]string {
 	return found
 }
 
-func (tr tree) look() map[string]string {
+func (tr files) look() map[string]string {
 	found := map[string]string{}
 	for path, s := range tr {
 		found[path] = gitMode(s) + " " + string(s.Content)
@@ -162,7 +162,7 @@ func (tr tree) look() map[string]string {
 	return found
 }
 
-// tool runs a program on a tree, with nothing of the user's around it.
+// tool runs a program on a files, with nothing of the user's around it.
 func tool(dir string, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
@@ -173,7 +173,7 @@ func tool(dir string, name string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// applied applies a diff to a copy of the old tree, and expects the new one.
+// applied applies a diff to a copy of the old files, and expects the new one.
 func applied(t *testing.T, args ...string) {
 	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {

@@ -9,6 +9,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/merge"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -16,7 +17,7 @@ import (
 // Taken is what it came to that a live tree was taken over.
 type Taken struct {
 	Already  bool          // it was cfgd's before: nothing was done
-	Merge    *Merge        // where cfg was made against another base; nil where it was not
+	Merge    *merge.Result // where cfg was made against another base; nil where it was not
 	Unmerged error         // why it could not be merged
 	Changes  []tree.Change // of live: removals that were applied, and what a merge changed
 	Damaged  []string      // what is wrong with the store, for which nothing of live was changed

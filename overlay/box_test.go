@@ -19,6 +19,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/merge"
 	"cfgd/overlay/tree"
 )
 
@@ -28,7 +29,7 @@ type box struct {
 	dir    string
 	o      *Overlay
 	on     string // the path of the base, "" for /base
-	tools  MergeTools
+	tools  merge.Tools
 	policy config.OnConflict // "" is mine
 
 	clock sync.Mutex // guards now

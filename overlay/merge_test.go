@@ -13,6 +13,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/merge"
 	"cfgd/overlay/tree"
 )
 
@@ -47,8 +48,8 @@ func text(n int, instead map[int]string) string {
 }
 
 // verdicts are the outcomes in words.
-func verdicts(m *Merge) map[string]Verdict {
-	out := map[string]Verdict{}
+func verdicts(m *merge.Result) map[string]merge.Verdict {
+	out := map[string]merge.Verdict{}
 	for _, u := range m.Outcomes {
 		out[u.Path] = u.Verdict
 	}
@@ -86,10 +87,10 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := b.upgrade("/base2")
-	want := map[string]Verdict{
-		"kept": VerdictKept, "merged": VerdictMerged, "equal": VerdictEqual, "conflict": VerdictConflict, "gone": VerdictGone, "rm-same": VerdictKept, "rm-changed": VerdictRemoved,
-		"rm-gone": VerdictEqual, "pinned": VerdictEqual, "mode": VerdictMerged, "binary": VerdictConflict, "both": VerdictBoth, "both-same": VerdictEqual, "own": VerdictKept,
-		"typed": VerdictConflict, "way": VerdictBoth, "way/file": VerdictKept,
+	want := map[string]merge.Verdict{
+		"kept": merge.VerdictKept, "merged": merge.VerdictMerged, "equal": merge.VerdictEqual, "conflict": merge.VerdictConflict, "gone": merge.VerdictGone, "rm-same": merge.VerdictKept, "rm-changed": merge.VerdictRemoved,
+		"rm-gone": merge.VerdictEqual, "pinned": merge.VerdictEqual, "mode": merge.VerdictMerged, "binary": merge.VerdictConflict, "both": merge.VerdictBoth, "both-same": merge.VerdictEqual, "own": merge.VerdictKept,
+		"typed": merge.VerdictConflict, "way": merge.VerdictBoth, "way/file": merge.VerdictKept,
 	}
 	got := verdicts(p.Merge)
 	for path, v := range want {
@@ -349,7 +350,7 @@ func TestPlanOnARunningJail(t *testing.T) {
 	before := b.tree("jail/cfg")
 	m, err := b.o.PlanMerge(t.Context(), BaseRef{"/base2", "proto/etc@2"})
 	b.must(err)
-	if got := verdicts(m); got["rc.conf"] != VerdictMerged || got["x"] != VerdictGone || len(got) != 2 {
+	if got := verdicts(m); got["rc.conf"] != merge.VerdictMerged || got["x"] != merge.VerdictGone || len(got) != 2 {
 		t.Errorf("%v", got)
 	}
 	if after := b.tree("jail/cfg"); after != before || b.look().Current.Generation != 0 {
@@ -357,7 +358,7 @@ func TestPlanOnARunningJail(t *testing.T) {
 	}
 	same, err := b.o.PlanMerge(t.Context(), b.o.Next())
 	b.must(err)
-	if slices.ContainsFunc(same.Outcomes, func(u Outcome) bool { return u.Verdict != VerdictKept }) {
+	if slices.ContainsFunc(same.Outcomes, func(u merge.Outcome) bool { return u.Verdict != merge.VerdictKept }) {
 		t.Errorf("on the same base: %v", verdicts(same))
 	}
 }
@@ -486,7 +487,7 @@ func TestRejected(t *testing.T) {
 	b.edit("other", text(10, open))
 	b.save()
 	p := b.upgrade("/base2")
-	if got := verdicts(p.Merge); got["rc.conf"] != VerdictConflict || got["other"] != VerdictMerged {
+	if got := verdicts(p.Merge); got["rc.conf"] != merge.VerdictConflict || got["other"] != merge.VerdictMerged {
 		t.Errorf("%v", got)
 	}
 	cs := b.look().Conflicts()

@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/merge"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -83,7 +84,7 @@ func (m *machine) upgradeAsPlanned(policy config.OnConflict) {
 	}
 	v := m.look()
 	for _, u := range p.Merge.Outcomes {
-		if u.Verdict != VerdictEqual || u.override != nil {
+		if u.Verdict != merge.VerdictEqual || u.Override != nil {
 			continue
 		}
 		b, _ := v.Base.Tree.Get(u.Path)

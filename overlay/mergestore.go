@@ -11,14 +11,15 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/merge"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
 // merger makes what computes a merge of a generation with the store's base.
-func (o *Overlay) merger(s *store.Store, m *store.Manifest) *merger {
-	return &merger{base: s.Base, old: m, policy: o.policy(), class: o.classOf(s), read: s.Content, tools: o.Tools, texts: &o.Bases.texts,
-		xattrs: !s.Plain.NoXattrs && !s.Base.Tree.NoXattrs, max: min(s.Most(), maxMerged), now: o.now(), etc: o.Target.Live}
+func (o *Overlay) merger(s *store.Store, m *store.Manifest) *merge.Merger {
+	return &merge.Merger{Base: s.Base, Old: m, Policy: o.policy(), Class: o.classOf(s), Read: s.Content, Tools: o.Tools, Texts: &o.Bases.texts,
+		Xattrs: !s.Plain.NoXattrs && !s.Base.Tree.NoXattrs, Max: min(s.Most(), maxMerged), Now: o.now(), Etc: o.Target.Live}
 }
 
 // policy is whose version is taken where both sides changed.
@@ -28,7 +29,7 @@ func (o *Overlay) policy() config.OnConflict { return cmp.Or(o.Target.OnConflict
 const maxMerged = 8 << 20
 
 // mergeStore merges cfg with the store's base, as a generation of its own: all of it or nothing. Nil is that there was nothing to merge.
-func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*Merge, error) {
+func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*merge.Result, error) {
 	if !s.Outdated() {
 		return nil, nil
 	}
@@ -36,14 +37,14 @@ func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*Merge, error
 		return nil, fmt.Errorf("cfg %s: %w", o.Target.Cfg, ErrReadOnly)
 	}
 	w := o.merger(s, s.Manifest)
-	w.pair = pairFor(s, s.Base.ID)
+	w.Prior = merge.PriorBaseOf(s, s.Base.ID)
 	within, cancel := context.WithTimeout(ctx, mergeWithin)
 	defer cancel()
-	if err := w.run(within); err != nil {
+	if err := w.Run(within); err != nil {
 		return nil, err
 	}
-	w.out.next.Merges = s.Manifest.WithMerge()
-	return w.out, s.Rewrite(ctx, w.out.next, w.open)
+	w.Result.Next.Merges = s.Manifest.WithMerge()
+	return w.Result, s.Rewrite(ctx, w.Result.Next, w.Open)
 }
 
 // mergeWithin bounds what a merge adds to a start: a jail that fills its cfg with texts that are slow to compare starts all the same,
@@ -52,7 +53,7 @@ const mergeWithin = 30 * time.Second
 
 // mergedStore opens the store for a populate, merged with the base. A merge that fails never fails a start: what cfg holds is then laid over the
 // new defaults as it is, and the error says so.
-func (o *Overlay) mergedStore(ctx context.Context, base *store.Base) (s *store.Store, m *Merge, failed error, err error) {
+func (o *Overlay) mergedStore(ctx context.Context, base *store.Base) (s *store.Store, m *merge.Result, failed error, err error) {
 	if s, err = o.openStore(ctx, base, false); err != nil {
 		return nil, nil, nil, err
 	}
@@ -77,7 +78,7 @@ func (o *Overlay) mergedStore(ctx context.Context, base *store.Base) (s *store.S
 
 // PlanMerge computes what would become of the target on a base. Where live is populated its unsaved changes count as saved, as
 // they will be when it stops. Nothing is written.
-func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*Merge, error) {
+func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*merge.Result, error) {
 	base, err := o.Bases.get(ctx, o, to, false)
 	if err != nil {
 		return nil, err
@@ -95,12 +96,12 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*Merge, error) {
 		w.manifest = s.Manifest
 	}
 	mg := o.merger(s, w.manifest)
-	mg.read = func(e *tree.Entry) ([]byte, error) { return o.savedOrLive(s, w, e) }
-	mg.pair = pairFor(s, base.ID)
-	if err := mg.run(ctx); err != nil {
+	mg.Read = func(e *tree.Entry) ([]byte, error) { return o.savedOrLive(s, w, e) }
+	mg.Prior = merge.PriorBaseOf(s, base.ID)
+	if err := mg.Run(ctx); err != nil {
 		return nil, err
 	}
-	return mg.out, nil
+	return mg.Result, nil
 }
 
 // wouldSave is what a save would come to now: a manifest, and where its contents are. Without a manifest there is nothing unsaved, or live

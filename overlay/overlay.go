@@ -11,6 +11,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/merge"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -29,7 +30,7 @@ type Overlay struct {
 	Now func() time.Time
 
 	// Tools are what merges need of the system.
-	Tools MergeTools
+	Tools merge.Tools
 
 	// MountCfg makes cfg reachable, and with write writable, where it is so only while it is needed, and returns what undoes that. Nil where it always is.
 	MountCfg func(ctx context.Context, write bool) (unmount func() error, err error)

@@ -13,6 +13,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/merge"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -24,7 +25,7 @@ type Population struct {
 	OldBaseID  string // the base that the overrides were made against
 	Generation int
 	// Merge is what became of cfg, where it was made against another base; nil where it was not, or where that failed.
-	Merge *Merge
+	Merge *merge.Result
 	// Unmerged says why cfg was laid over other defaults than it was made against as it is; nil where it was not.
 	Unmerged error
 	// Hiding are overrides whose default then differs from the one that they were made against: the saved file hides the change.

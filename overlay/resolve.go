@@ -10,6 +10,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/merge"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -121,7 +122,7 @@ func (a *amend) text(path string) ([]byte, error) {
 		return nil, err
 	}
 	if c.Text == nil || now == nil || now.Kind != dirfd.KindFile {
-		return nil, fmt.Errorf("%s: %w", pathname.Quote(path), errNoText)
+		return nil, fmt.Errorf("%s: %w", pathname.Quote(path), merge.ErrNoText)
 	}
 	if now.SameContent(c.TakenEntry()) {
 		return a.bytes(c.Text)
@@ -130,11 +131,11 @@ func (a *amend) text(path string) ([]byte, error) {
 	if c.Taken == config.ConflictTheirs {
 		mine, theirs = c.Mine, now
 	}
-	old, m, t, err := sides{c.Old, mine, theirs}.read(maxMerged, a.bytes)
+	old, m, t, err := merge.Versions{Old: c.Old, Mine: mine, Theirs: theirs}.Read(maxMerged, a.bytes)
 	if err != nil {
 		return nil, err
 	}
-	merged, err := mergeLines(path, old, m, t, namesOf(c.From, c.To))
+	merged, err := merge.Contents(path, old, m, t, merge.NamesOf(c.From, c.To))
 	if err != nil {
 		return nil, err
 	}
@@ -373,11 +374,11 @@ func (a *amend) pin(path string, off bool) error {
 
 // Rollback makes generation n the saved and the live state, as a new generation. One that was made against another base is merged with
 // this one first. What is unsaved is saved before, so that it can be gone back to as well.
-func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *Merge, error) {
+func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *merge.Result, error) {
 	if err := o.saveFirst(ctx, nil, fmt.Sprintf("before the rollback to generation %d", n)); err != nil {
 		return nil, nil, err
 	}
-	var merged *Merge
+	var merged *merge.Result
 	done, err := o.rewrite(ctx, []string{""}, func(a *amend) error {
 		then, err := a.s.Generation(n)
 		if err != nil {
@@ -391,18 +392,18 @@ func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *Merge, error
 }
 
 // become makes the new manifest what an earlier generation was, merged where that stood on another base.
-func (a *amend) become(ctx context.Context, then *store.Manifest) (*Merge, error) {
+func (a *amend) become(ctx context.Context, then *store.Manifest) (*merge.Result, error) {
 	next := *then
 	next.From, next.Time, next.Held = "", a.o.now().UTC(), nil
 	now := a.s.Manifest
-	var merged *Merge
+	var merged *merge.Result
 	if then.BaseID != "" && then.BaseID != a.v.Base.ID {
 		w := a.o.merger(a.s, then)
-		if err := w.run(ctx); err != nil {
+		if err := w.Run(ctx); err != nil {
 			return nil, err
 		}
-		merged, a.fresh = w.out, w.out.fresh
-		next = *w.out.next
+		merged, a.fresh = w.Result, w.Result.Made
+		next = *w.Result.Next
 	}
 	next.BaseID, next.Merges = a.v.Base.ID, now.Merges
 	if now.BaseID != next.BaseID { // it was not merged with this base yet

@@ -9,6 +9,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/pathname"
+	"cfgd/merge"
 	"cfgd/overlay"
 )
 
@@ -104,7 +105,7 @@ type planned struct {
 	Commands  []string  `json:"commands,omitempty"`
 }
 
-func newPlanned(target string, m *overlay.Merge) planned {
+func newPlanned(target string, m *merge.Result) planned {
 	p := planned{1, target, m.From, m.To, []outcome{}, m.Conflicts(), m.Commands}
 	for _, u := range m.Outcomes {
 		p.Outcomes = append(p.Outcomes, outcome{pathname.FromPath(u.Path), string(u.Verdict), u.Notes})
@@ -112,7 +113,7 @@ func newPlanned(target string, m *overlay.Merge) planned {
 	return p
 }
 
-func (s *session) printMerge(target string, m *overlay.Merge, all bool) error {
+func (s *session) printMerge(target string, m *merge.Result, all bool) error {
 	if s.json {
 		return s.print(newPlanned(target, m))
 	}
@@ -121,7 +122,7 @@ func (s *session) printMerge(target string, m *overlay.Merge, all bool) error {
 	}
 	w := newTable()
 	for _, u := range m.Outcomes {
-		if all || u.Verdict != overlay.VerdictKept || len(u.Notes) > 0 {
+		if all || u.Verdict != merge.VerdictKept || len(u.Notes) > 0 {
 			w.row("  "+string(u.Verdict), pathname.Quote(u.Path), pathname.Plain(strings.Join(u.Notes, "; ")))
 		}
 	}
@@ -132,8 +133,8 @@ func (s *session) printMerge(target string, m *overlay.Merge, all bool) error {
 }
 
 // mergeLine sums a merge up.
-func mergeLine(m *overlay.Merge) string {
-	count := map[overlay.Verdict]int{}
+func mergeLine(m *merge.Result) string {
+	count := map[merge.Verdict]int{}
 	for _, u := range m.Outcomes {
 		count[u.Verdict]++
 	}
@@ -142,7 +143,7 @@ func mergeLine(m *overlay.Merge) string {
 	}
 	line := fmt.Sprintf("from %s to %s:", pathname.Plain(m.From), pathname.Plain(m.To))
 	sep := " "
-	for _, v := range []overlay.Verdict{overlay.VerdictKept, overlay.VerdictMerged, overlay.VerdictEqual, overlay.VerdictGone, overlay.VerdictRemoved, overlay.VerdictConflict, overlay.VerdictBoth} {
+	for _, v := range []merge.Verdict{merge.VerdictKept, merge.VerdictMerged, merge.VerdictEqual, merge.VerdictGone, merge.VerdictRemoved, merge.VerdictConflict, merge.VerdictBoth} {
 		if count[v] > 0 {
 			line += fmt.Sprintf("%s%d %s", sep, count[v], v)
 			sep = ", "

@@ -19,6 +19,7 @@ import (
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
+	"cfgd/merge"
 	"cfgd/nano"
 	"cfgd/overlay"
 	"cfgd/watcher"
@@ -120,14 +121,14 @@ func (s *session) overlay(t *config.Target) *overlay.Overlay {
 }
 
 // tools are the system's programs that a merge needs; with planned they are only named. With --root none is run.
-func (s *session) tools(t *config.Target, planned bool) overlay.MergeTools {
+func (s *session) tools(t *config.Target, planned bool) merge.Tools {
 	check := &jailhooks.Checking{Checkers: t.Checkers, Classes: t.Classes}
 	if s.loaded.Root != "" {
-		return overlay.MergeTools{Check: check.Check}
+		return merge.Tools{Check: check.Check}
 	}
 	check.Run = sysrun.System{}
 	d := &jailhooks.Deriver{Run: sysrun.System{}, Dir: s.loaded.Path("/var/run/cfgd/derive/" + t.Name), Dry: planned, Has: sysrun.Has}
-	return overlay.MergeTools{Check: check.Check, Derive: d.Derive}
+	return merge.Tools{Check: check.Check, Derive: d.Derive}
 }
 
 // mountCfg is the way to a cfg that is mounted on demand, nil where it is always there.

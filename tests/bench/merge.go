@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"cfgd/merge"
 	"cfgd/overlay"
 )
 
@@ -45,7 +46,7 @@ func benchMerge(ctx context.Context, l *lab) ([]row, error) {
 	}, nil
 }
 
-func planOn(ctx context.Context, l *lab, o *overlay.Overlay, bases *overlay.Bases, to overlay.BaseRef) (*overlay.Merge, error) {
+func planOn(ctx context.Context, l *lab, o *overlay.Overlay, bases *overlay.Bases, to overlay.BaseRef) (*merge.Result, error) {
 	p := l.placesOf(o)
 	p.Live = filepath.Join(l.dir, "down")
 	k := newOverlay(p)

@@ -1,4 +1,4 @@
-package overlay
+package merge
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
-	"cfgd/merge"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -38,7 +37,7 @@ type Outcome struct {
 	Verdict Verdict
 	Notes   []string // what a reader should know of it, without a secret; for what nobody needs to hear of there are none
 
-	override *store.Override // what cfg holds afterwards, nil where nothing
+	Override *store.Override // what cfg holds afterwards, nil where nothing
 	removal  *tree.Removal
 	conflict *store.Conflict
 }
@@ -50,20 +49,20 @@ func (u *Outcome) note(format string, args ...any) {
 	u.Notes = append(u.Notes, fmt.Sprintf(format, args...))
 }
 
-// Merge is what becomes of a generation of cfg on another base. It is a value: to compute it writes nothing.
-type Merge struct {
+// Result is what becomes of a generation of cfg on another base. It is a value: to compute it writes nothing.
+type Result struct {
 	From, To   string // base ids
 	Generation int    // that it starts from
 	Paired     int    // the generation on the same base that it brings back, 0 where it was never on that base
 	Outcomes   []Outcome
 	Commands   []string // what runs for it: programs that make databases of merged files
 
-	next  *store.Manifest
-	fresh map[tree.Digest][]byte // contents that it made
+	Next *store.Manifest
+	Made map[tree.Digest][]byte // contents that it made
 }
 
 // Conflicts counts the outcomes that are conflicts.
-func (m *Merge) Conflicts() int {
+func (m *Result) Conflicts() int {
 	n := 0
 	for i := range m.Outcomes {
 		if m.Outcomes[i].conflict != nil {
@@ -77,19 +76,19 @@ func (m *Merge) Conflicts() int {
 var ErrPlanned = errors.New("planned")
 
 // Merged lists the files whose contents were brought together.
-func (m *Merge) Merged() []string {
+func (m *Result) Merged() []string {
 	var paths []string
 	for i := range m.Outcomes {
 		u := &m.Outcomes[i]
-		if u.Verdict == VerdictMerged && u.override != nil && u.override.Kind == dirfd.KindFile {
+		if u.Verdict == VerdictMerged && u.Override != nil && u.Override.Kind == dirfd.KindFile {
 			paths = append(paths, u.Path)
 		}
 	}
 	return paths
 }
 
-// MergeTools are what a merge needs of the system. Each may be nil: it is then said what was not done.
-type MergeTools struct {
+// Tools are what a merge needs of the system. Each may be nil: it is then said what was not done.
+type Tools struct {
 	// Check tells what a checker says against a content, "" for nothing; skipped is why it was not asked.
 	Check func(ctx context.Context, path string, content []byte) (problem, skipped string)
 	// Derive makes the files that are made of another: pwd.db of master.passwd. The command is what runs, or with ErrPlanned would. An
@@ -97,33 +96,33 @@ type MergeTools struct {
 	Derive func(ctx context.Context, source string, content []byte) (made map[string][]byte, command string, err error)
 }
 
-// merger computes a Merge.
-type merger struct {
+// Merger computes a Merge.
+type Merger struct {
 	ctx    context.Context
-	base   *store.Base // the new one
-	old    *store.Manifest
-	policy config.OnConflict
-	class  func(path string) config.Class
-	read   func(e *tree.Entry) ([]byte, error) // what cfg or an earlier generation holds, by path and digest
-	tools  MergeTools
-	texts  *sync.Map // of Bases
-	xattrs bool
-	max    int64 // bytes; larger contents are not merged
-	now    time.Time
-	etc    string // live's path, for what is said of it
+	Base   *store.Base // the new one
+	Old    *store.Manifest
+	Policy config.OnConflict
+	Class  func(path string) config.Class
+	Read   func(e *tree.Entry) ([]byte, error) // what cfg or an earlier generation holds, by path and digest
+	Tools  Tools
+	Texts  *sync.Map // of Bases
+	Xattrs bool
+	Max    int64 // bytes; larger contents are not merged
+	Now    time.Time
+	Etc    string // live's path, for what is said of it
 
-	pair *pair // nil where cfg was never on this base
+	Prior *PriorBase // nil where cfg was never on this base
 
-	mu  sync.Mutex // guards out.fresh while outcomes are computed
-	out *Merge
+	mu     sync.Mutex // guards out.fresh while outcomes are computed
+	Result *Result
 }
 
-// run computes the outcome of every override and removal, and the manifest that they make.
-func (w *merger) run(ctx context.Context) error {
+// Run computes the outcome of every override and removal, and the manifest that they make.
+func (w *Merger) Run(ctx context.Context) error {
 	w.ctx = ctx
-	w.out = &Merge{From: w.old.BaseID, To: w.base.ID, Generation: w.old.Generation, fresh: map[tree.Digest][]byte{}}
-	if w.pair != nil {
-		w.out.Paired = w.pair.then.Generation
+	w.Result = &Result{From: w.Old.BaseID, To: w.Base.ID, Generation: w.Old.Generation, Made: map[tree.Digest][]byte{}}
+	if w.Prior != nil {
+		w.Result.Paired = w.Prior.then.Generation
 	}
 	if err := w.outcomes(w.paths()); err != nil {
 		return err
@@ -137,7 +136,7 @@ func (w *merger) run(ctx context.Context) error {
 }
 
 // outcomes computes the outcome of each path, by a few workers: most of the time goes into reading.
-func (w *merger) outcomes(paths []string) error {
+func (w *Merger) outcomes(paths []string) error {
 	all, errs := make([]*Outcome, len(paths)), make([]error, len(paths))
 	work := make(chan int)
 	var wg sync.WaitGroup
@@ -160,14 +159,14 @@ func (w *merger) outcomes(paths []string) error {
 			return fmt.Errorf("merge %s: %w", pathname.Quote(paths[i]), errs[i])
 		}
 		if u != nil {
-			w.out.Outcomes = append(w.out.Outcomes, *u)
+			w.Result.Outcomes = append(w.Result.Outcomes, *u)
 		}
 	}
 	return nil
 }
 
 // paths are all that the merge is about, in order.
-func (w *merger) paths() []string {
+func (w *Merger) paths() []string {
 	var all []string
 	add := func(m *store.Manifest) {
 		for i := range m.Overrides {
@@ -180,40 +179,40 @@ func (w *merger) paths() []string {
 			all = append(all, m.Conflicts[i].Path)
 		}
 	}
-	add(w.old)
-	if w.pair != nil {
-		add(w.pair.then)
-		add(w.pair.left)
+	add(w.Old)
+	if w.Prior != nil {
+		add(w.Prior.then)
+		add(w.Prior.left)
 	}
 	slices.SortFunc(all, pathname.Compare)
 	return slices.Compact(all)
 }
 
 // outcome decides about one path; nil is that there is nothing to do and nothing to tell.
-func (w *merger) outcome(path string) (*Outcome, error) {
-	theirs, err := w.base.Entry(path)
+func (w *Merger) outcome(path string) (*Outcome, error) {
+	theirs, err := w.Base.Entry(path)
 	if err != nil {
 		return nil, err
 	}
-	if w.pair != nil {
+	if w.Prior != nil {
 		return w.paired(path, theirs)
 	}
-	o, _ := w.old.Override(path)
-	r, _ := w.old.Removal(path)
-	c, _ := w.old.ConflictAt(path)
+	o, _ := w.Old.Override(path)
+	r, _ := w.Old.Removal(path)
+	c, _ := w.Old.ConflictAt(path)
 	switch {
 	case r != nil:
 		return w.removal(r, theirs), nil
 	case o != nil:
-		return w.three(path, sides{o.Default, &o.Entry, theirs}, o, w.policy)
+		return w.three(path, Versions{o.Default, &o.Entry, theirs}, o, w.Policy)
 	case c != nil && c.Mine != nil: // the default was taken, and is still the default
-		return w.three(path, sides{c.Old, c.Mine, theirs}, &store.Override{Entry: *c.Mine, Default: c.Old}, c.Taken)
+		return w.three(path, Versions{c.Old, c.Mine, theirs}, &store.Override{Entry: *c.Mine, Default: c.Old}, c.Taken)
 	}
 	return nil, nil
 }
 
 // removal decides about a path that cfg takes out of base.
-func (w *merger) removal(r *tree.Removal, theirs *tree.Entry) *Outcome {
+func (w *Merger) removal(r *tree.Removal, theirs *tree.Entry) *Outcome {
 	u := &Outcome{Path: r.Path, Verdict: VerdictKept, removal: r}
 	switch {
 	case theirs == nil:
@@ -227,25 +226,25 @@ func (w *merger) removal(r *tree.Removal, theirs *tree.Entry) *Outcome {
 }
 
 // three decides about an override by the three versions of it. as is what cfg holds now.
-func (w *merger) three(path string, s sides, as *store.Override, policy config.OnConflict) (*Outcome, error) {
-	u := &Outcome{Path: path, Verdict: VerdictKept, override: as}
+func (w *Merger) three(path string, s Versions, as *store.Override, policy config.OnConflict) (*Outcome, error) {
+	u := &Outcome{Path: path, Verdict: VerdictKept, Override: as}
 	switch {
-	case s.theirs == nil && s.old == nil:
+	case s.Theirs == nil && s.Old == nil:
 		return u, nil
-	case s.theirs == nil:
-		u.Verdict, u.override = VerdictGone, &store.Override{Entry: *s.mine, Default: nil}
+	case s.Theirs == nil:
+		u.Verdict, u.Override = VerdictGone, &store.Override{Entry: *s.Mine, Default: nil}
 		u.note("the default went; the saved one stays")
 		return u, nil
-	case s.old != nil && w.same(s.old, s.theirs):
+	case s.Old != nil && w.same(s.Old, s.Theirs):
 		return u, nil
-	case s.old != nil && w.old.Pinned(path) && w.same(s.old, s.mine):
+	case s.Old != nil && w.Old.Pinned(path) && w.same(s.Old, s.Mine):
 		u.note("pinned to the old default: it hides the new one")
 		return u, nil
-	case w.same(s.mine, s.theirs):
-		w.equal(u, s.mine, s.theirs)
+	case w.same(s.Mine, s.Theirs):
+		w.equal(u, s.Mine, s.Theirs)
 		return u, nil
 	}
-	b, err := w.blend(path, s)
+	b, err := w.mergeEntry(path, s)
 	if err != nil {
 		return nil, err
 	}
@@ -254,42 +253,42 @@ func (w *merger) three(path string, s sides, as *store.Override, policy config.O
 }
 
 // equal releases an override that is what the default is by now, unless it is pinned.
-func (w *merger) equal(u *Outcome, mine, theirs *tree.Entry) {
-	u.Verdict, u.override = VerdictEqual, nil
-	if w.old.Pinned(u.Path) {
-		u.override = &store.Override{Entry: *mine, Default: theirs}
+func (w *Merger) equal(u *Outcome, mine, theirs *tree.Entry) {
+	u.Verdict, u.Override = VerdictEqual, nil
+	if w.Old.Pinned(u.Path) {
+		u.Override = &store.Override{Entry: *mine, Default: theirs}
 		u.note("the same as the new default, and pinned: it stays")
 	}
 }
 
 // blended turns what the three versions came to into the outcome.
-func (w *merger) blended(u *Outcome, s sides, b *blend, policy config.OnConflict) {
+func (w *Merger) blended(u *Outcome, s Versions, b *entryMerge, policy config.OnConflict) {
 	u.Notes = append(u.Notes, b.notes...)
 	if len(b.clash) == 0 {
 		switch {
-		case w.same(&b.mine, s.theirs):
-			w.equal(u, &b.mine, s.theirs)
+		case w.same(&b.mine, s.Theirs):
+			w.equal(u, &b.mine, s.Theirs)
 		case b.tags:
-			u.override = &store.Override{Entry: b.mine, Default: s.theirs}
+			u.Override = &store.Override{Entry: b.mine, Default: s.Theirs}
 		default:
-			u.Verdict, u.override = VerdictMerged, &store.Override{Entry: b.mine, Default: s.theirs}
+			u.Verdict, u.Override = VerdictMerged, &store.Override{Entry: b.mine, Default: s.Theirs}
 		}
 		return
 	}
 	u.Verdict = VerdictConflict
-	if s.old == nil {
+	if s.Old == nil {
 		u.Verdict = VerdictBoth
 	}
-	if s.mine.Kind == dirfd.KindDir && s.theirs.Kind != dirfd.KindDir && w.holds(u.Path) {
+	if s.Mine.Kind == dirfd.KindDir && s.Theirs.Kind != dirfd.KindDir && w.holds(u.Path) {
 		policy = config.ConflictMine // what is saved below it has no other place
 	}
 	u.conflict = w.conflict(u.Path, s, b, policy)
 	u.note("%s; %s", u.conflict.Why, taken(policy))
-	u.override = &store.Override{Entry: b.mine, Default: s.old}
+	u.Override = &store.Override{Entry: b.mine, Default: s.Old}
 	if policy == config.ConflictTheirs {
-		u.override = &store.Override{Entry: b.theirs, Default: s.theirs}
-		if w.same(&b.theirs, s.theirs) {
-			u.override = nil
+		u.Override = &store.Override{Entry: b.theirs, Default: s.Theirs}
+		if w.same(&b.theirs, s.Theirs) {
+			u.Override = nil
 		}
 	}
 }
@@ -301,31 +300,31 @@ func taken(policy config.OnConflict) string {
 	return "the saved one is taken, the default kept aside"
 }
 
-func (w *merger) conflict(path string, s sides, b *blend, policy config.OnConflict) *store.Conflict {
-	c := &store.Conflict{Path: path, From: w.old.BaseID, To: w.base.ID, Taken: policy, Why: b.why(), Old: s.old, Mine: &b.mine, Theirs: &b.theirs}
+func (w *Merger) conflict(path string, s Versions, b *entryMerge, policy config.OnConflict) *store.Conflict {
+	c := &store.Conflict{Path: path, From: w.Old.BaseID, To: w.Base.ID, Taken: policy, Why: b.why(), Old: s.Old, Mine: &b.mine, Theirs: &b.theirs}
 	if b.text != nil {
-		e := w.made(path, b.text, s.mine)
+		e := w.made(path, b.text, s.Mine)
 		c.Text = &e
 	}
 	return c
 }
 
 // made is a file of new content with another's metadata.
-func (w *merger) made(path string, content []byte, like *tree.Entry) tree.Entry {
+func (w *Merger) made(path string, content []byte, like *tree.Entry) tree.Entry {
 	e := *like
 	e.Path, e.Kind, e.Link, e.Unread = path, dirfd.KindFile, "", ""
 	e.ClearStamp()
-	e.Size, e.Digest, e.MTime = int64(len(content)), tree.SumOf(content), w.now.UnixNano()
+	e.Size, e.Digest, e.MTime = int64(len(content)), tree.SumOf(content), w.Now.UnixNano()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.out.fresh[e.Digest] = content
+	w.Result.Made[e.Digest] = content
 	return e
 }
 
 // holds reports whether overrides lie below a directory.
-func (w *merger) holds(dir string) bool {
-	for i := range w.old.Overrides {
-		if p := w.old.Overrides[i].Path; p != dir && tree.Within(p, dir) {
+func (w *Merger) holds(dir string) bool {
+	for i := range w.Old.Overrides {
+		if p := w.Old.Overrides[i].Path; p != dir && tree.Within(p, dir) {
 			return true
 		}
 	}
@@ -333,53 +332,53 @@ func (w *merger) holds(dir string) bool {
 }
 
 // same compares two versions in all but time. Attributes count for files: of other defaults they were not read.
-func (w *merger) same(a, b *tree.Entry) bool {
-	return store.Same(a, b, w.xattrs && a.Kind == dirfd.KindFile && b.Kind == dirfd.KindFile)
+func (w *Merger) same(a, b *tree.Entry) bool {
+	return store.Same(a, b, w.Xattrs && a.Kind == dirfd.KindFile && b.Kind == dirfd.KindFile)
 }
 
 // ways names the defaults that lie in the way of directories of cfg: what was a directory, or nothing, is a file now.
-func (w *merger) ways() {
+func (w *Merger) ways() {
 	seen := map[string]bool{}
-	for i := range w.out.Outcomes {
-		u := &w.out.Outcomes[i]
-		seen[u.Path] = seen[u.Path] || u.override != nil
+	for i := range w.Result.Outcomes {
+		u := &w.Result.Outcomes[i]
+		seen[u.Path] = seen[u.Path] || u.Override != nil
 	}
-	for _, u := range slices.Clone(w.out.Outcomes) {
-		if u.override == nil {
+	for _, u := range slices.Clone(w.Result.Outcomes) {
+		if u.Override == nil {
 			continue
 		}
 		for p := tree.Parent(u.Path); p != "" && !seen[p]; p = tree.Parent(p) {
 			seen[p] = true
-			if e, ok := w.base.Tree.Get(p); ok && e.Kind != dirfd.KindDir && !e.Kind.Special() {
-				w.out.Outcomes = append(w.out.Outcomes, w.inTheWay(p, e))
+			if e, ok := w.Base.Tree.Get(p); ok && e.Kind != dirfd.KindDir && !e.Kind.Special() {
+				w.Result.Outcomes = append(w.Result.Outcomes, w.inTheWay(p, e))
 			}
 		}
 	}
-	slices.SortStableFunc(w.out.Outcomes, func(a, b Outcome) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(w.Result.Outcomes, func(a, b Outcome) int { return pathname.Compare(a.Path, b.Path) })
 }
 
 // inTheWay is the conflict of a directory of cfg with a default that is none. What is below the directory has no other place.
-func (w *merger) inTheWay(path string, theirs *tree.Entry) Outcome {
-	dir := tree.Entry{Path: path, Kind: dirfd.KindDir, Mode: tree.UsualDir, UID: theirs.UID, GID: theirs.GID, MTime: w.now.UnixNano()}
-	t, err := w.base.Entry(path)
+func (w *Merger) inTheWay(path string, theirs *tree.Entry) Outcome {
+	dir := tree.Entry{Path: path, Kind: dirfd.KindDir, Mode: tree.UsualDir, UID: theirs.UID, GID: theirs.GID, MTime: w.Now.UnixNano()}
+	t, err := w.Base.Entry(path)
 	if err != nil || t == nil {
 		t = theirs
 	}
-	u := Outcome{Path: path, Verdict: VerdictConflict, override: &store.Override{Entry: dir, Default: nil}}
-	u.conflict = &store.Conflict{Path: path, From: w.old.BaseID, To: w.base.ID, Taken: config.ConflictMine, Mine: &dir, Theirs: t,
+	u := Outcome{Path: path, Verdict: VerdictConflict, Override: &store.Override{Entry: dir, Default: nil}}
+	u.conflict = &store.Conflict{Path: path, From: w.Old.BaseID, To: w.Base.ID, Taken: config.ConflictMine, Mine: &dir, Theirs: t,
 		Why: fmt.Sprintf("a directory with saved files here, a %s in the new default", t.Kind)}
 	u.note("%s; the directory stays", u.conflict.Why)
 	return u
 }
 
 // manifest makes the manifest that the outcomes come to.
-func (w *merger) manifest() {
-	m := &store.Manifest{BaseID: w.base.ID, From: w.old.BaseID, Pins: w.old.Pins, Time: w.now.UTC(),
-		Message: fmt.Sprintf("merged from %s to %s", w.old.BaseID, w.base.ID)}
-	for i := range w.out.Outcomes {
-		u := &w.out.Outcomes[i]
-		if u.override != nil {
-			o := *u.override
+func (w *Merger) manifest() {
+	m := &store.Manifest{BaseID: w.Base.ID, From: w.Old.BaseID, Pins: w.Old.Pins, Time: w.Now.UTC(),
+		Message: fmt.Sprintf("merged from %s to %s", w.Old.BaseID, w.Base.ID)}
+	for i := range w.Result.Outcomes {
+		u := &w.Result.Outcomes[i]
+		if u.Override != nil {
+			o := *u.Override
 			o.ClearStamp()
 			m.Overrides = append(m.Overrides, o)
 		}
@@ -391,37 +390,37 @@ func (w *merger) manifest() {
 		}
 	}
 	m.Removals = tree.CompactRemovals(m.Removals)
-	w.out.next = m
+	w.Result.Next = m
 }
 
 // content opens what the merge made, or what cfg, an earlier generation or base holds.
-func (w *merger) content(e *tree.Entry) ([]byte, error) {
+func (w *Merger) content(e *tree.Entry) ([]byte, error) {
 	w.mu.Lock()
-	b, ok := w.out.fresh[e.Digest]
+	b, ok := w.Result.Made[e.Digest]
 	w.mu.Unlock()
 	if ok && e.Kind == dirfd.KindFile {
 		return b, nil
 	}
-	b, err := w.read(e)
+	b, err := w.Read(e)
 	if err == nil || e.Kind != dirfd.KindFile {
 		return b, err
 	}
-	if d := w.base.Here(e); d != nil {
-		return w.base.Content(d)
+	if d := w.Base.Here(e); d != nil {
+		return w.Base.Content(d)
 	}
 	return nil, err
 }
 
-// open is content for those who read.
-func (w *merger) open(e *tree.Entry) (io.ReadCloser, error) {
+// Open is content for those who read.
+func (w *Merger) Open(e *tree.Entry) (io.ReadCloser, error) {
 	b, err := w.content(e)
 	return store.ReaderOf(b), err
 }
 
-// namesOf are the labels in a text with markers, of a merge from one base to another.
-func namesOf(from, to string) merge.Names {
-	return merge.Names{Mine: "saved", Old: "default of " + from, Theirs: "default of " + to}
+// NamesOf are the labels in a text with markers, of a merge from one base to another.
+func NamesOf(from, to string) Names {
+	return Names{Mine: "saved", Old: "default of " + from, Theirs: "default of " + to}
 }
 
-// errNoText says that contents are nothing to be merged by lines.
-var errNoText = errors.New("no text")
+// ErrNoText says that contents are nothing to be merged by lines.
+var ErrNoText = errors.New("no text")

@@ -1,4 +1,4 @@
-package overlay
+package merge
 
 import (
 	"fmt"
@@ -9,17 +9,17 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// pair is cfg as it was when it last stood on the base that it returns to: what belongs to that base comes back, with what was
+// PriorBase is cfg as it was when it last stood on the base that it returns to: what belongs to that base comes back, with what was
 // changed since brought along, by the same three-way merge the other way round.
-type pair struct {
+type PriorBase struct {
 	then *store.Manifest // the last generation on that base
 	left *store.Manifest // the one after it, which the merge with another base made: what was changed since differs from it
 
 	generation func(n int) (*store.Manifest, error)
 }
 
-// pairFor finds the generations that belong to a base; nil where cfg was never on it, or where that is no longer kept.
-func pairFor(s *store.Store, baseID string) *pair {
+// PriorBaseOf finds the generations that belong to a base; nil where cfg was never on it, or where that is no longer kept.
+func PriorBaseOf(s *store.Store, baseID string) *PriorBase {
 	if baseID == s.Manifest.BaseID {
 		return nil
 	}
@@ -32,7 +32,7 @@ func pairFor(s *store.Store, baseID string) *pair {
 		if err != nil {
 			continue
 		}
-		return &pair{then, left, s.Generation}
+		return &PriorBase{then, left, s.Generation}
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ func stateOf(m *store.Manifest, path string) state {
 
 func (s state) isDefault() bool { return s.override == nil && s.removal == nil }
 
-func (w *merger) sameState(a, b state) bool {
+func (w *Merger) sameState(a, b state) bool {
 	if a.override == nil || b.override == nil {
 		return (a.override == nil) == (b.override == nil) && (a.removal == nil) == (b.removal == nil)
 	}
@@ -59,7 +59,7 @@ func (w *merger) sameState(a, b state) bool {
 }
 
 // mergedAway reports whether it was a merge that dropped an override since, and nobody's wish.
-func (p *pair) mergedAway(path string, until *store.Manifest) bool {
+func (p *PriorBase) mergedAway(path string, until *store.Manifest) bool {
 	after := until
 	for n := until.Generation - 1; n >= p.left.Generation; n-- {
 		m, err := p.generation(n)
@@ -75,11 +75,11 @@ func (p *pair) mergedAway(path string, until *store.Manifest) bool {
 }
 
 // paired decides about a path of a base that cfg was on before.
-func (w *merger) paired(path string, def *tree.Entry) (*Outcome, error) {
-	then, left, now := stateOf(w.pair.then, path), stateOf(w.pair.left, path), stateOf(w.old, path)
+func (w *Merger) paired(path string, def *tree.Entry) (*Outcome, error) {
+	then, left, now := stateOf(w.Prior.then, path), stateOf(w.Prior.left, path), stateOf(w.Old, path)
 	switch {
-	case w.sameState(now, left), now.isDefault() && w.pair.mergedAway(path, w.old):
-		return w.back(path, then, now), nil
+	case w.sameState(now, left), now.isDefault() && w.Prior.mergedAway(path, w.Old):
+		return w.revert(path, then, now), nil
 	case now.isDefault():
 		return w.released(path, then), nil
 	case now.removal != nil:
@@ -93,10 +93,10 @@ func (w *merger) paired(path string, def *tree.Entry) (*Outcome, error) {
 	return w.since(path, def, then, left, now)
 }
 
-// back brings back what belonged to the base.
-func (w *merger) back(path string, then, now state) *Outcome {
-	u := &Outcome{Path: path, Verdict: VerdictKept, override: then.override, removal: then.removal}
-	if c, ok := w.pair.then.ConflictAt(path); ok {
+// revert brings back what belonged to the base.
+func (w *Merger) revert(path string, then, now state) *Outcome {
+	u := &Outcome{Path: path, Verdict: VerdictKept, Override: then.override, removal: then.removal}
+	if c, ok := w.Prior.then.ConflictAt(path); ok {
 		u.conflict = c
 		u.Verdict = VerdictConflict
 		u.note("not resolved when this base was left: %s", c.Why)
@@ -111,13 +111,13 @@ func (w *merger) back(path string, then, now state) *Outcome {
 		u.Verdict = VerdictEqual
 	default:
 		u.Verdict = VerdictMerged
-		u.note("as it was on %s (generation %d)", w.base.ID, w.pair.then.Generation)
+		u.note("as it was on %s (generation %d)", w.Base.ID, w.Prior.then.Generation)
 	}
 	return u
 }
 
 // released leaves the default to a path of which somebody dropped the override since.
-func (w *merger) released(path string, then state) *Outcome {
+func (w *Merger) released(path string, then state) *Outcome {
 	if then.isDefault() {
 		return nil
 	}
@@ -127,7 +127,7 @@ func (w *merger) released(path string, then state) *Outcome {
 }
 
 // since merges what was changed since the base was left with what belongs to it.
-func (w *merger) since(path string, def *tree.Entry, then, left, now state) (*Outcome, error) {
+func (w *Merger) since(path string, def *tree.Entry, then, left, now state) (*Outcome, error) {
 	old, theirs := now.override.Default, def
 	if left.override != nil {
 		old = &left.override.Entry
@@ -140,25 +140,25 @@ func (w *merger) since(path string, def *tree.Entry, then, left, now state) (*Ou
 	case then.removal != nil:
 		theirs = nil
 	}
-	u, err := w.three(path, sides{old, &now.override.Entry, theirs}, &store.Override{Entry: now.override.Entry, Default: def}, w.policy)
+	u, err := w.three(path, Versions{old, &now.override.Entry, theirs}, &store.Override{Entry: now.override.Entry, Default: def}, w.Policy)
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case u.Verdict == VerdictEqual, u.conflict != nil && u.conflict.Taken == config.ConflictTheirs && w.isThen(u.conflict.Theirs, theirs):
-		u.override, u.removal = then.override, then.removal
-	case u.conflict == nil && u.override != nil:
-		u.override = &store.Override{Entry: u.override.Entry, Default: def}
-		if def != nil && w.same(&u.override.Entry, def) {
-			w.equal(u, &u.override.Entry, def)
+		u.Override, u.removal = then.override, then.removal
+	case u.conflict == nil && u.Override != nil:
+		u.Override = &store.Override{Entry: u.Override.Entry, Default: def}
+		if def != nil && w.same(&u.Override.Entry, def) {
+			w.equal(u, &u.Override.Entry, def)
 		}
 	}
 	if u.Verdict == VerdictMerged {
-		u.Notes = append(u.Notes, fmt.Sprintf("with what was changed since generation %d", w.pair.then.Generation))
+		u.Notes = append(u.Notes, fmt.Sprintf("with what was changed since generation %d", w.Prior.then.Generation))
 	}
 	return u, nil
 }
 
-func (w *merger) isThen(e, theirs *tree.Entry) bool {
+func (w *Merger) isThen(e, theirs *tree.Entry) bool {
 	return e != nil && theirs != nil && w.same(e, theirs)
 }

@@ -1,4 +1,4 @@
-package overlay
+package merge
 
 import (
 	"bytes"
@@ -8,16 +8,16 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
-	"cfgd/merge"
 	"cfgd/overlay/tree"
 )
 
-// sides are the three versions of a path: the default that was, what cfg has, and the default that is. Nil is nothing there.
-type sides struct{ old, mine, theirs *tree.Entry }
+// Versions are the three versions of a path: the default that was, what cfg has, and the default that is. Nil means that
+// nothing is there.
+type Versions struct{ Old, Mine, Theirs *tree.Entry }
 
-// blend is what three versions come to: content, mode, owner, flags and attributes each on its own. Where both sides changed one of
+// entryMerge is what three versions come to: content, mode, owner, flags and attributes each on its own. Where both sides changed one of
 // them, differently, the two results differ in it.
-type blend struct {
+type entryMerge struct {
 	mine, theirs tree.Entry
 	clash        []string // what both changed
 	places       int      // of the content, in a text
@@ -28,7 +28,7 @@ type blend struct {
 }
 
 // why says in words what cannot be brought together.
-func (b *blend) why() string {
+func (b *entryMerge) why() string {
 	switch {
 	case b.rejected != "":
 		return "the merged text is rejected: " + b.rejected
@@ -51,10 +51,10 @@ func pick[T comparable](known bool, old, mine, theirs T) (m, t T, clash bool) {
 	return mine, theirs, true
 }
 
-// blend brings three versions together. Neither mine nor theirs is nil.
-func (w *merger) blend(path string, s sides) (*blend, error) {
-	b := &blend{mine: *s.mine, theirs: *s.theirs}
-	if s.mine.Kind != s.theirs.Kind || s.old != nil && s.old.Kind != s.mine.Kind {
+// mergeEntry brings three versions together. Neither mine nor theirs is nil.
+func (w *Merger) mergeEntry(path string, s Versions) (*entryMerge, error) {
+	b := &entryMerge{mine: *s.Mine, theirs: *s.Theirs}
+	if s.Mine.Kind != s.Theirs.Kind || s.Old != nil && s.Old.Kind != s.Mine.Kind {
 		w.whole(s, b)
 		return b, nil
 	}
@@ -66,11 +66,11 @@ func (w *merger) blend(path string, s sides) (*blend, error) {
 }
 
 // whole takes a version as it is, where one of them is another kind of file: content and metadata belong together then.
-func (w *merger) whole(s sides, b *blend) {
+func (w *Merger) whole(s Versions, b *entryMerge) {
 	switch {
-	case s.old != nil && w.same(s.old, s.mine):
+	case s.Old != nil && w.same(s.Old, s.Mine):
 		b.mine = b.theirs
-	case s.old != nil && w.same(s.old, s.theirs):
+	case s.Old != nil && w.same(s.Old, s.Theirs):
 		b.theirs = b.mine
 	default:
 		b.clash = append(b.clash, "the type")
@@ -78,10 +78,10 @@ func (w *merger) whole(s sides, b *blend) {
 }
 
 // metadata merges each of mode, owner, flags and attributes.
-func (w *merger) metadata(s sides, b *blend) {
-	known, old := s.old != nil, &tree.Entry{}
+func (w *Merger) metadata(s Versions, b *entryMerge) {
+	known, old := s.Old != nil, &tree.Entry{}
 	if known {
-		old = s.old
+		old = s.Old
 	}
 	note := func(what string, clash bool) {
 		if clash {
@@ -89,18 +89,18 @@ func (w *merger) metadata(s sides, b *blend) {
 		}
 	}
 	var clash bool
-	if s.mine.Kind != dirfd.KindSymlink {
-		b.mine.Mode, b.theirs.Mode, clash = pick(known, old.Mode, s.mine.Mode, s.theirs.Mode)
+	if s.Mine.Kind != dirfd.KindSymlink {
+		b.mine.Mode, b.theirs.Mode, clash = pick(known, old.Mode, s.Mine.Mode, s.Theirs.Mode)
 		note("the mode", clash)
 	}
-	b.mine.UID, b.theirs.UID, clash = pick(known, old.UID, s.mine.UID, s.theirs.UID)
+	b.mine.UID, b.theirs.UID, clash = pick(known, old.UID, s.Mine.UID, s.Theirs.UID)
 	note("the owner", clash)
-	b.mine.GID, b.theirs.GID, clash = pick(known, old.GID, s.mine.GID, s.theirs.GID)
+	b.mine.GID, b.theirs.GID, clash = pick(known, old.GID, s.Mine.GID, s.Theirs.GID)
 	note("the group", clash)
-	b.mine.Flags, b.theirs.Flags, clash = pick(known, old.Flags, s.mine.Flags, s.theirs.Flags)
+	b.mine.Flags, b.theirs.Flags, clash = pick(known, old.Flags, s.Mine.Flags, s.Theirs.Flags)
 	note("the flags", clash)
-	if w.xattrs && s.mine.Kind == dirfd.KindFile {
-		b.mine.Xattrs, b.theirs.Xattrs, clash = pick(known, old.Xattrs, s.mine.Xattrs, s.theirs.Xattrs)
+	if w.Xattrs && s.Mine.Kind == dirfd.KindFile {
+		b.mine.Xattrs, b.theirs.Xattrs, clash = pick(known, old.Xattrs, s.Mine.Xattrs, s.Theirs.Xattrs)
 		note("the attributes", clash)
 	} else {
 		b.theirs.Xattrs = b.mine.Xattrs
@@ -113,25 +113,25 @@ func takeContent(e, from *tree.Entry) {
 }
 
 // contents merges what the three hold.
-func (w *merger) contents(path string, s sides, b *blend) error {
+func (w *Merger) contents(path string, s Versions, b *entryMerge) error {
 	switch {
-	case s.mine.SameContent(s.theirs), s.old != nil && s.old.SameContent(s.theirs):
-		takeContent(&b.theirs, s.mine)
+	case s.Mine.SameContent(s.Theirs), s.Old != nil && s.Old.SameContent(s.Theirs):
+		takeContent(&b.theirs, s.Mine)
 		return nil
-	case s.old != nil && s.old.SameContent(s.mine):
-		takeContent(&b.mine, s.theirs)
+	case s.Old != nil && s.Old.SameContent(s.Mine):
+		takeContent(&b.mine, s.Theirs)
 		return nil
-	case s.mine.Kind == dirfd.KindSymlink:
+	case s.Mine.Kind == dirfd.KindSymlink:
 		b.clash = append(b.clash, "where the link points")
 		return nil
-	case w.class(path) == config.Derived:
-		takeContent(&b.theirs, s.mine) // it is made of another file: see derive
+	case w.Class(path) == config.Derived:
+		takeContent(&b.theirs, s.Mine) // it is made of another file: see derive
 		return nil
 	}
 	m, err := w.text(path, s, b)
 	switch {
-	case errors.Is(err, errNoText):
-		b.clash = append(b.clash, "the contents ("+strings.TrimPrefix(err.Error(), errNoText.Error()+": ")+")")
+	case errors.Is(err, ErrNoText):
+		b.clash = append(b.clash, "the contents ("+strings.TrimPrefix(err.Error(), ErrNoText.Error()+": ")+")")
 		return nil
 	case err != nil || m == nil:
 		return err
@@ -144,8 +144,8 @@ func (w *merger) contents(path string, s sides, b *blend) error {
 	return w.checked(path, s, b, m.Content)
 }
 
-// threeTexts names a merge of texts: whoever has the same three gets the same.
-type threeTexts struct {
+// textVersions names a merge of texts: whoever has the same three gets the same.
+type textVersions struct {
 	path              string
 	from, to          string // base ids, which stand in markers
 	old, mine, theirs tree.Digest
@@ -153,30 +153,30 @@ type threeTexts struct {
 
 // text merges by lines, or account files by entry and field. Nil is that one side's content is taken as it is, for the other
 // changed no more than $FreeBSD$ tags.
-func (w *merger) text(path string, s sides, b *blend) (*merge.Merged, error) {
-	key := threeTexts{path: path, from: w.old.BaseID, to: w.base.ID, mine: s.mine.Digest, theirs: s.theirs.Digest}
-	if s.old != nil {
-		key.old = s.old.Digest
+func (w *Merger) text(path string, s Versions, b *entryMerge) (*Merged, error) {
+	key := textVersions{path: path, from: w.Old.BaseID, to: w.Base.ID, mine: s.Mine.Digest, theirs: s.Theirs.Digest}
+	if s.Old != nil {
+		key.old = s.Old.Digest
 	}
-	if m, ok := w.texts.Load(key); ok {
-		return m.(*merge.Merged), nil
+	if m, ok := w.Texts.Load(key); ok {
+		return m.(*Merged), nil
 	}
-	old, mine, theirs, err := s.read(w.max, w.content)
+	old, mine, theirs, err := s.Read(w.Max, w.content)
 	if err != nil {
 		return nil, err
 	}
-	if s.old != nil && merge.SameButTags(old, theirs) {
-		takeContent(&b.theirs, s.mine)
+	if s.Old != nil && SameButTags(old, theirs) {
+		takeContent(&b.theirs, s.Mine)
 		b.tags = true
 		return nil, nil
 	}
-	if s.old != nil && merge.SameButTags(old, mine) {
-		takeContent(&b.mine, s.theirs)
+	if s.Old != nil && SameButTags(old, mine) {
+		takeContent(&b.mine, s.Theirs)
 		return nil, nil
 	}
-	m, err := mergeLines(path, old, mine, theirs, namesOf(w.old.BaseID, w.base.ID))
+	m, err := Contents(path, old, mine, theirs, NamesOf(w.Old.BaseID, w.Base.ID))
 	if err == nil && len(m.Content) <= maxShared {
-		w.texts.Store(key, m)
+		w.Texts.Store(key, m)
 	}
 	return m, err
 }
@@ -184,20 +184,20 @@ func (w *merger) text(path string, s sides, b *blend) (*merge.Merged, error) {
 // maxShared is the size in bytes above which a merged text is not kept for other jails.
 const maxShared = 64 << 10
 
-// mergeLines merges three contents by lines, or account files by entry and field.
-func mergeLines(path string, old, mine, theirs []byte, names merge.Names) (*merge.Merged, error) {
+// Contents merges three contents by lines, or account files by entry and field.
+func Contents(path string, old, mine, theirs []byte, names Names) (*Merged, error) {
 	if sealed(old) || sealed(mine) || sealed(theirs) {
-		return nil, fmt.Errorf("%w: a key or certificate", errNoText)
+		return nil, fmt.Errorf("%w: a key or certificate", ErrNoText)
 	}
-	m, ok, err := merge.Accounts(path, old, mine, theirs, names)
+	m, ok, err := Accounts(path, old, mine, theirs, names)
 	if !ok {
-		m, err = merge.Text(old, mine, theirs, names)
+		m, err = Text(old, mine, theirs, names)
 	}
 	switch {
-	case errors.Is(err, merge.ErrBinary):
-		return nil, fmt.Errorf("%w: not text", errNoText)
-	case errors.Is(err, merge.ErrTooLarge):
-		return nil, fmt.Errorf("%w: too large to be merged by lines", errNoText)
+	case errors.Is(err, ErrBinary):
+		return nil, fmt.Errorf("%w: not text", ErrNoText)
+	case errors.Is(err, ErrTooLarge):
+		return nil, fmt.Errorf("%w: too large to be merged by lines", ErrNoText)
 	}
 	return &m, err
 }
@@ -207,22 +207,22 @@ func sealed(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("-----BEGIN ")) || bytes.Contains(text, []byte("\n-----BEGIN "))
 }
 
-// read reads the three contents, each of at most max bytes.
-func (s sides) read(max int64, content func(*tree.Entry) ([]byte, error)) (old, mine, theirs []byte, err error) {
+// Read reads the three contents, each of at most max bytes.
+func (s Versions) Read(max int64, content func(*tree.Entry) ([]byte, error)) (old, mine, theirs []byte, err error) {
 	for _, side := range []struct {
 		e    *tree.Entry
 		to   *[]byte
 		what string
-	}{{s.old, &old, "the old default is no longer kept"}, {s.mine, &mine, "the saved file cannot be read"}, {s.theirs, &theirs, "the default cannot be read"}} {
+	}{{s.Old, &old, "the old default is no longer kept"}, {s.Mine, &mine, "the saved file cannot be read"}, {s.Theirs, &theirs, "the default cannot be read"}} {
 		if side.e == nil {
 			continue
 		}
 		if side.e.Size > max || side.e.Unread != "" {
-			return nil, nil, nil, fmt.Errorf("%w: too large to be merged by lines", errNoText)
+			return nil, nil, nil, fmt.Errorf("%w: too large to be merged by lines", ErrNoText)
 		}
 		if *side.to, err = content(side.e); err != nil {
-			if side.e == s.old {
-				return nil, nil, nil, fmt.Errorf("%w: %s", errNoText, side.what)
+			if side.e == s.Old {
+				return nil, nil, nil, fmt.Errorf("%w: %s", ErrNoText, side.what)
 			}
 			return nil, nil, nil, fmt.Errorf("%s: %w", side.what, err)
 		}
@@ -231,7 +231,7 @@ func (s sides) read(max int64, content func(*tree.Entry) ([]byte, error)) (old, 
 }
 
 // checked takes a merged content, unless a checker rejects it that both sides pass.
-func (w *merger) checked(path string, s sides, b *blend, content []byte) error {
+func (w *Merger) checked(path string, s Versions, b *entryMerge, content []byte) error {
 	problem, err := w.rejects(path, s, b, content)
 	if err != nil {
 		return err
@@ -240,30 +240,30 @@ func (w *merger) checked(path string, s sides, b *blend, content []byte) error {
 		b.clash, b.rejected, b.text = append(b.clash, "the text"), problem, content
 		return nil
 	}
-	e := w.made(path, content, s.mine)
+	e := w.made(path, content, s.Mine)
 	takeContent(&b.mine, &e)
 	takeContent(&b.theirs, &e)
 	return nil
 }
 
 // rejects says what a checker has against a merged content that it has against neither side's.
-func (w *merger) rejects(path string, s sides, b *blend, content []byte) (string, error) {
-	if w.tools.Check == nil {
+func (w *Merger) rejects(path string, s Versions, b *entryMerge, content []byte) (string, error) {
+	if w.Tools.Check == nil {
 		return "", nil
 	}
-	problem, skipped := w.tools.Check(w.ctx, path, content)
+	problem, skipped := w.Tools.Check(w.ctx, path, content)
 	if skipped != "" {
 		b.notes = append(b.notes, "not checked: "+skipped)
 	}
 	if problem == "" {
 		return "", nil
 	}
-	for _, e := range []*tree.Entry{s.mine, s.theirs} {
+	for _, e := range []*tree.Entry{s.Mine, s.Theirs} {
 		side, err := w.content(e)
 		if err != nil {
 			return "", err
 		}
-		if before, _ := w.tools.Check(w.ctx, path, side); before != "" {
+		if before, _ := w.Tools.Check(w.ctx, path, side); before != "" {
 			return "", nil // no worse than it was
 		}
 	}

@@ -1,4 +1,4 @@
-package overlay
+package merge
 
 import (
 	"errors"
@@ -6,19 +6,18 @@ import (
 	"strings"
 
 	"cfgd/internal/pathname"
-	"cfgd/merge"
 	"cfgd/overlay/store"
 )
 
 // derive brings the files that are made of others into line with what became of those: passwd, which cfgd makes itself, and the
 // databases, which the system's own programs make. Where such a program is missing the old database is kept, and that is said.
-func (w *merger) derive() error {
-	for _, p := range merge.Products {
+func (w *Merger) derive() error {
+	for _, p := range Products {
 		u := w.at(p.Source)
 		switch {
 		case u == nil || u.Verdict == VerdictKept || u.Verdict == VerdictGone:
 			continue // nobody changed what they are made of
-		case u.override == nil:
+		case u.Override == nil:
 			w.follow(p)
 			continue
 		}
@@ -26,31 +25,31 @@ func (w *merger) derive() error {
 			return err
 		}
 	}
-	slices.SortFunc(w.out.Outcomes, func(a, b Outcome) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortFunc(w.Result.Outcomes, func(a, b Outcome) int { return pathname.Compare(a.Path, b.Path) })
 	return nil
 }
 
 // at is the outcome of a path, nil where there is none.
-func (w *merger) at(path string) *Outcome {
-	i := slices.IndexFunc(w.out.Outcomes, func(u Outcome) bool { return u.Path == path })
+func (w *Merger) at(path string) *Outcome {
+	i := slices.IndexFunc(w.Result.Outcomes, func(u Outcome) bool { return u.Path == path })
 	if i < 0 {
 		return nil
 	}
-	return &w.out.Outcomes[i]
+	return &w.Result.Outcomes[i]
 }
 
 // follow releases the products of a source that is the default now.
-func (w *merger) follow(p merge.Product) {
+func (w *Merger) follow(p Product) {
 	for _, path := range p.Makes {
-		if u := w.at(path); u != nil && u.override != nil && w.base.Tree.Has(path) && !w.old.Pinned(path) {
+		if u := w.at(path); u != nil && u.Override != nil && w.Base.Tree.Has(path) && !w.Old.Pinned(path) {
 			*u = Outcome{Path: path, Verdict: VerdictEqual, Notes: []string{"made of " + p.Source + ", which is the default now"}}
 		}
 	}
 }
 
 // remake makes the products of a source that the merge changed.
-func (w *merger) remake(u *Outcome, p merge.Product) error {
-	content, err := w.content(&u.override.Entry)
+func (w *Merger) remake(u *Outcome, p Product) error {
+	content, err := w.content(&u.Override.Entry)
 	if err != nil {
 		return err
 	}
@@ -60,11 +59,11 @@ func (w *merger) remake(u *Outcome, p merge.Product) error {
 			u.note("%s is not made anew: %v", strings.Join(p.Makes, ", "), err)
 			return nil
 		}
-	} else if w.tools.Derive != nil {
+	} else if w.Tools.Derive != nil {
 		var command string
-		made, command, err = w.tools.Derive(w.ctx, p.Source, content)
+		made, command, err = w.Tools.Derive(w.ctx, p.Source, content)
 		if command != "" {
-			w.out.Commands = append(w.out.Commands, command)
+			w.Result.Commands = append(w.Result.Commands, command)
 		}
 	}
 	if errors.Is(err, ErrPlanned) {
@@ -79,19 +78,19 @@ func (w *merger) remake(u *Outcome, p merge.Product) error {
 			}
 			continue
 		}
-		if w.at(path) != nil || w.base.Tree.Has(path) {
+		if w.at(path) != nil || w.Base.Tree.Has(path) {
 			missed = append(missed, path)
 		}
 	}
 	if len(missed) > 0 {
 		at := w.at(p.Source) // product may have moved it
-		at.note("%s kept as they are: %s", strings.Join(missed, " and "), p.Missing(err, w.etc))
+		at.note("%s kept as they are: %s", strings.Join(missed, " and "), p.Missing(err, w.Etc))
 	}
 	return nil
 }
 
 // announce says of products that they will be made.
-func (w *merger) announce(p merge.Product) {
+func (w *Merger) announce(p Product) {
 	for _, path := range p.Makes {
 		if u := w.at(path); u != nil {
 			u.Verdict, u.Notes, u.conflict = VerdictMerged, []string{"made of " + p.Source}, nil
@@ -100,26 +99,26 @@ func (w *merger) announce(p merge.Product) {
 }
 
 // product takes a file that was made anew.
-func (w *merger) product(path, source string, content []byte) error {
-	theirs, err := w.base.Entry(path)
+func (w *Merger) product(path, source string, content []byte) error {
+	theirs, err := w.Base.Entry(path)
 	if err != nil {
 		return err
 	}
 	src := w.at(source)
 	like := theirs
 	u := w.at(path)
-	if u != nil && u.override != nil {
-		like = &u.override.Entry
+	if u != nil && u.Override != nil {
+		like = &u.Override.Entry
 	}
 	if like == nil {
-		like = &src.override.Entry
+		like = &src.Override.Entry
 	}
 	if u == nil {
-		w.out.Outcomes = append(w.out.Outcomes, Outcome{Path: path})
-		u = &w.out.Outcomes[len(w.out.Outcomes)-1]
+		w.Result.Outcomes = append(w.Result.Outcomes, Outcome{Path: path})
+		u = &w.Result.Outcomes[len(w.Result.Outcomes)-1]
 	}
 	e := w.made(path, content, like)
-	*u = Outcome{Path: path, Verdict: VerdictMerged, override: &store.Override{Entry: e, Default: theirs}, Notes: []string{"made of " + source}}
+	*u = Outcome{Path: path, Verdict: VerdictMerged, Override: &store.Override{Entry: e, Default: theirs}, Notes: []string{"made of " + source}}
 	if theirs != nil && w.same(&e, theirs) {
 		w.equal(u, &e, theirs)
 	}
