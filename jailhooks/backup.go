@@ -18,7 +18,7 @@ func Own(t *config.Target, entries []config.FstabEntry, protos []*config.Prototy
 		if e.Type != "zfs" || strings.Contains(e.Source, "@") {
 			continue
 		}
-		if !dataset.MatchString(e.Source) {
+		if !DatasetName.MatchString(e.Source) {
 			return nil, fmt.Errorf("%s:%d: %q is no dataset: POOL/NAME", t.Fstab, e.Line, e.Source)
 		}
 		for _, p := range protos {

@@ -110,7 +110,7 @@ func (s *Spec) PlanPrototype(file string, now time.Time) (*Creation, error) {
 	c.Prototype, s.noHooks = true, true
 	section := fmt.Sprintf("# cfgd proto create %s\n[prototype.%[1]s]\nroot = %q\n", s.Name, c.Root)
 	if s.Dataset != "" {
-		if !dataset.MatchString(s.Dataset) || path.Clean(s.Dataset) != s.Dataset {
+		if !DatasetName.MatchString(s.Dataset) || path.Clean(s.Dataset) != s.Dataset {
 			return nil, fmt.Errorf("%q is no dataset: POOL/NAME", s.Dataset)
 		}
 		section += fmt.Sprintf("dataset = %q\n", s.Dataset)
@@ -126,9 +126,6 @@ func (s *Spec) PlanPrototype(file string, now time.Time) (*Creation, error) {
 	c.Files = append(s.files(c, "# filesystems of "+s.Name+" that are not ZFS's own, such as: localhost:/FreeBSD "+c.Root+"/FreeBSD nfs rw 0 0\n"), File{Name: file, Text: section})
 	return c, nil
 }
-
-// dataset is the form of ZFS's names; a space, which ZFS allows, would need care wherever it is typed.
-var dataset = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:-]*(/[A-Za-z0-9_.:-]+)+$`)
 
 // ownDir is where a jail without ZFS has its own trees, to be mounted in its root.
 func ownDir(root string) string { return path.Dir(root) + "/.cfgd/" + path.Base(root) }

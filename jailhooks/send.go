@@ -29,7 +29,7 @@ func SplitHost(arg string) (name, to string, err error) {
 	if !host.MatchString(name) {
 		return "", "", fmt.Errorf("%q is no host: [USER@]HOST or [USER@]HOST:DATASET", name)
 	}
-	if given && (!dataset.MatchString(to) || path.Clean(to) != to) {
+	if given && (!DatasetName.MatchString(to) || path.Clean(to) != to) {
 		return "", "", fmt.Errorf("%q is no dataset: POOL/NAME", to)
 	}
 	return name, to, nil
@@ -278,3 +278,6 @@ func (s *Sender) Send(ctx context.Context, t *Transfer, progress func(n int64)) 
 	}
 	return nil
 }
+
+// DatasetName is the form of ZFS's names, POOL/NAME; a space, which ZFS allows, would need care wherever it is typed.
+var DatasetName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:-]*(/[A-Za-z0-9_.:-]+)+$`)

@@ -505,7 +505,7 @@ func TestAttributesThatMoveNoTime(t *testing.T) {
 	b.must(err)
 	defer root.Close()
 	settled := func() time.Time { return time.Now().Add(time.Hour) } // nothing was changed just now
-	full, err := Scan(t.Context(), root, ScanOptions{Now: settled})
+	full, err := tree.Scan(t.Context(), root, tree.ScanOptions{Now: settled})
 	b.must(err)
 	before := *full // a scan from before the attributes were set, on a filesystem where that moved no time
 	before.Entries = slices.Clone(full.Entries)
@@ -517,9 +517,9 @@ func TestAttributesThatMoveNoTime(t *testing.T) {
 		dirty map[string]bool
 		want  int
 	}{{false, nil, 0}, {true, nil, 2}, {true, map[string]bool{"": true}, 2}, {true, map[string]bool{"dir": true}, 1}} {
-		now, err := Scan(t.Context(), root, ScanOptions{Now: settled, Prev: &before, Dirty: c.dirty, StillXattrs: c.still})
+		now, err := tree.Scan(t.Context(), root, tree.ScanOptions{Now: settled, Prev: &before, Dirty: c.dirty, StillXattrs: c.still})
 		b.must(err)
-		if got := Delta(&before, now); len(got) != c.want {
+		if got := tree.Delta(&before, now); len(got) != c.want {
 			t.Errorf("%+v: %s", c, paths(got))
 		}
 	}
