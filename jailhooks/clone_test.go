@@ -12,9 +12,9 @@ import (
 
 // A jail whose own filesystems are datasets, with a share, a memory disk and parameters of its own.
 func (y *yard) withOwn() {
-	y.write("etc/fstab.vhost1", fstabOn("1")+"zpool/vhost1/cfg /jail/vhost1/cfg zfs rw 0 0\nzpool/vhost1/var\t/jail/vhost1/var\tzfs\trw,noatime\n"+
+	y.Write("etc/fstab.vhost1", fstabOn("1")+"zpool/vhost1/cfg /jail/vhost1/cfg zfs rw 0 0\nzpool/vhost1/var\t/jail/vhost1/var\tzfs\trw,noatime\n"+
 		"/data/www /jail/vhost1/www nullfs rw 0 0\ntmpfs /jail/vhost1/tmp tmpfs rw,size=1g 0 0\n")
-	y.write("etc/rc.conf", y.read("etc/rc.conf")+"jail_vhost1_interface=igb0\njail_vhost1_ip=10.0.0.1\njail_vhost1_devfs_enable=YES\n"+
+	y.Write("etc/rc.conf", y.Read("etc/rc.conf")+"jail_vhost1_interface=igb0\njail_vhost1_ip=10.0.0.1\njail_vhost1_devfs_enable=YES\n"+
 		"jail_vhost1_exec_start='/bin/sh /etc/rc'\njail_vhost1_parameters='allow.raw_sockets exec.consolelog=/var/log/vhost1.log'\n")
 }
 
@@ -32,10 +32,10 @@ func TestClone(t *testing.T) {
 	y, z := newYard(t), &zpool{}
 	y.withOwn()
 	before := y.state()
-	m, err := y.load()
-	y.must(err)
-	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.read("etc/fstab.vhost1")), time.Now())
-	y.must(err)
+	m, err := y.Load()
+	y.Must(err)
+	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.Read("etc/fstab.vhost1")), time.Now())
+	y.Must(err)
 	want := []string{"zfs snapshot zpool/vhost1/cfg@clone-test zpool/vhost1/var@clone-test", "zfs create -o mountpoint=legacy zpool/test",
 		"zfs clone -o mountpoint=legacy zpool/vhost1/cfg@clone-test zpool/test/cfg", "zfs clone -o mountpoint=legacy zpool/vhost1/var@clone-test zpool/test/var",
 		"mkdir /jail/test", "write /etc/fstab.test", "append to /etc/rc.conf"}
@@ -54,17 +54,17 @@ func TestClone(t *testing.T) {
 		t.Errorf("%s%q", c.Files[1].Text, c.Notes)
 	}
 	_, err = y.creator(z).Create(t.Context(), c)
-	y.must(err)
+	y.Must(err)
 	if !slices.Equal(z.changes(), want[:4]) {
 		t.Errorf("%q", z.changes())
 	}
-	m, err = y.load()
-	y.must(err)
+	m, err = y.Load()
+	y.Must(err)
 	if test := m.Target("test"); test == nil || test.BaseID != "proto/etc@2" || m.Target("vhost1").BaseID != "proto/etc@1" {
 		t.Errorf("%+v", test)
 	}
 	z.log = nil
-	y.must(y.creator(z).Destroy(t.Context(), c, false))
+	y.Must(y.creator(z).Destroy(t.Context(), c, false))
 	gone := []string{"zfs destroy zpool/test/var", "zfs destroy zpool/test/cfg", "zfs destroy zpool/test", "zfs destroy zpool/vhost1/cfg@clone-test", "zfs destroy zpool/vhost1/var@clone-test"}
 	if got := y.state(); got != before || len(z.there) > 0 || !slices.Equal(z.changes(), gone) {
 		t.Errorf("left: %q after %q\n%s\nwas\n%s", z.there, z.changes(), got, before)
@@ -75,24 +75,24 @@ func TestClone(t *testing.T) {
 func TestCloneCopies(t *testing.T) {
 	t.Parallel()
 	y, z := newYard(t), &zpool{}
-	y.write("etc/fstab.vhost1", fstabOn("1")+"/jail/.cfgd/vhost1/cfg /jail/vhost1/cfg nullfs rw 0 0\n")
-	m, err := y.load()
-	y.must(err)
-	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.read("etc/fstab.vhost1")), time.Now())
-	y.must(err)
+	y.Write("etc/fstab.vhost1", fstabOn("1")+"/jail/.cfgd/vhost1/cfg /jail/vhost1/cfg nullfs rw 0 0\n")
+	m, err := y.Load()
+	y.Must(err)
+	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.Read("etc/fstab.vhost1")), time.Now())
+	y.Must(err)
 	if want := []Dir{{Name: "/jail/.cfgd/test"}, {"/jail/.cfgd/test/cfg", "/jail/.cfgd/vhost1/cfg"}}; !slices.Equal(c.Dirs, want) {
 		t.Errorf("%+v", c.Dirs)
 	}
 	s := y.clone()
 	s.Embedded = true
 	c, err = y.creator(z).CloneOf(s, m.Target("vhost1"), time.Now())
-	y.must(err)
+	y.Must(err)
 	if want := []Dir{{"/jail/test/cfg", "/jail/vhost1/cfg"}}; !slices.Equal(c.Dirs, want) {
 		t.Errorf("%+v", c.Dirs)
 	}
 	_, err = y.creator(z).Create(t.Context(), c)
-	y.must(err)
-	if got := y.read("jail/test/cfg/own"); got != "own\n" {
+	y.Must(err)
+	if got := y.Read("jail/test/cfg/own"); got != "own\n" {
 		t.Errorf("%q", got)
 	}
 }
@@ -105,11 +105,11 @@ func TestCloneTakesNothingThatNamesTheJail(t *testing.T) {
 	for name, taken := range map[string]bool{"vhost1": false, "$name": true, "vhost12": true} {
 		y := newYard(t)
 		y.withOwn()
-		y.write("etc/rc.conf", y.read("etc/rc.conf")+"jail_vhost1_parameters='"+hook+name+"\"'\n")
-		m, err := y.load()
-		y.must(err)
-		c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.read("etc/fstab.vhost1")), time.Now())
-		y.must(err)
+		y.Write("etc/rc.conf", y.Read("etc/rc.conf")+"jail_vhost1_parameters='"+hook+name+"\"'\n")
+		m, err := y.Load()
+		y.Must(err)
+		c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.Read("etc/fstab.vhost1")), time.Now())
+		y.Must(err)
 		if got := strings.Contains(c.Files[1].Text, "jail_test_parameters="); got != taken {
 			t.Errorf("%s: taken is %v:\n%s", name, got, c.Files[1].Text)
 		}
@@ -129,16 +129,16 @@ func TestCloneRefuses(t *testing.T) {
 		"a neighbour of a longer name":     {"zpool/vhost1/x /jail/vhost12 zfs rw 0 0\n", "is not in the jail's root"},
 	} {
 		y := newYard(t)
-		m, err := y.load()
-		y.must(err)
+		m, err := y.Load()
+		y.Must(err)
 		_, err = y.clone().Clone(m.Target("vhost1"), []byte(fstabOn("1")+c.fstab), time.Now())
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	y := newYard(t)
-	m, err := y.load()
-	y.must(err)
+	m, err := y.Load()
+	y.Must(err)
 	s := y.clone()
 	s.IP = ""
 	if _, err := y.creator(&zpool{}).CloneOf(s, m.Target("vhost1"), time.Now()); !errors.Is(err, ErrNoAddress) {

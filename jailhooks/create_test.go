@@ -72,18 +72,18 @@ func (z *zpool) changes() (log []string) {
 }
 
 func (y *yard) creator(z *zpool) *Creator {
-	m, err := y.load()
-	y.must(err)
-	return &Creator{Model: m, Run: z, Reload: y.load, SaveHost: func(_ context.Context, p string) error { return y.did("save " + p) }}
+	m, err := y.Load()
+	y.Must(err)
+	return &Creator{Model: m, Run: z, Reload: y.Load, SaveHost: func(_ context.Context, p string) error { return y.did("save " + p) }}
 }
 
 // tree is all that a creation may touch.
 func (y *yard) state() string {
-	return y.read("etc/rc.conf") + strings.Join(y.names("etc"), " ") + strings.Join(y.names("jail"), " ") + strings.Join(y.names("var/db/cfgd/jails"), " ")
+	return y.Read("etc/rc.conf") + strings.Join(y.names("etc"), " ") + strings.Join(y.names("jail"), " ") + strings.Join(y.names("var/db/cfgd/jails"), " ")
 }
 
 func (y *yard) names(dir string) (names []string) {
-	list, _ := os.ReadDir(y.path(dir))
+	list, _ := os.ReadDir(y.Path(dir))
 	for _, e := range list {
 		names = append(names, e.Name())
 	}
@@ -95,19 +95,19 @@ func TestCreateAndDestroy(t *testing.T) {
 	y, z := newYard(t), &zpool{}
 	before := y.state()
 	c, err := y.spec().Plan(time.Now())
-	y.must(err)
+	y.Must(err)
 	want := []string{"zfs create -o mountpoint=legacy zpool/web", "zfs create -o mountpoint=legacy zpool/web/cfg", "zfs create -o mountpoint=legacy zpool/web/var",
 		"zfs create -o mountpoint=legacy zpool/web/home", "mkdir /jail/web", "write /etc/fstab.web", "append to /etc/rc.conf"}
 	if got := c.Lines(); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
 	_, err = y.creator(z).Create(t.Context(), c)
-	y.must(err)
+	y.Must(err)
 	if !slices.Equal(z.changes(), want[:4]) || !slices.Equal(y.log, []string{"save fstab.web", "save rc.conf"}) {
 		t.Errorf("%q, %q", z.log, y.log)
 	}
-	m, err := y.load()
-	y.must(err)
+	m, err := y.Load()
+	y.Must(err)
 	web := m.Target("web")
 	if web == nil || web.BaseID != "proto/etc@2" || slices.ContainsFunc(m.Problems, func(p config.Problem) bool { return p.Target == "web" }) || m.Target("vhost1") == nil || !slices.Equal(web.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup web"}) {
 		t.Fatalf("%+v, %v", web, m.Problems)
@@ -117,22 +117,22 @@ func TestCreateAndDestroy(t *testing.T) {
 	}
 
 	// After a switch it is still the jail that was made; after an edit it is not.
-	s, err := config.SwitchFstab("", []byte(y.read("etc/fstab.web")), "/jail/proto", "1")
-	y.must(err)
-	y.write("etc/fstab.web", string(s.Data)+"zpool/web/extra /jail/web/extra zfs rw 0 0\n")
+	s, err := config.SwitchFstab("", []byte(y.Read("etc/fstab.web")), "/jail/proto", "1")
+	y.Must(err)
+	y.Write("etc/fstab.web", string(s.Data)+"zpool/web/extra /jail/web/extra zfs rw 0 0\n")
 	if err := y.creator(z).Destroy(t.Context(), c, false); !errors.Is(err, ErrAdded) {
 		t.Error(err)
 	}
-	y.write("etc/fstab.web", string(s.Data))
+	y.Write("etc/fstab.web", string(s.Data))
 	z.there = append(z.there, "zpool/web/home@daily")
 	if err := y.creator(z).Destroy(t.Context(), c, false); !errors.Is(err, ErrAdded) || !strings.Contains(err.Error(), "zpool/web/home@daily") {
 		t.Error(err)
 	}
 	z.there = z.there[:4]
 	again, err := y.creator(z).Created("web")
-	y.must(err)
+	y.Must(err)
 	z.log = nil
-	y.must(y.creator(z).Destroy(t.Context(), again, false))
+	y.Must(y.creator(z).Destroy(t.Context(), again, false))
 	if got := y.state(); got != before || len(z.there) > 0 {
 		t.Errorf("left: %q\n%s\nwas\n%s", z.there, got, before)
 	}
@@ -147,7 +147,7 @@ func TestCreateFails(t *testing.T) {
 		y, z := newYard(t), &zpool{fail: fail}
 		before := y.state()
 		c, err := y.spec().Plan(time.Now())
-		y.must(err)
+		y.Must(err)
 		if fail == "save rc.conf" {
 			y.fail[fail] = errors.New("failed")
 		}
@@ -155,7 +155,7 @@ func TestCreateFails(t *testing.T) {
 			t.Error("created all the same")
 		}
 		if fail == "save rc.conf" { // it cannot be saved that it is undone either
-			y.must(os.Remove(y.path("var/db/cfgd/jails/web.json")))
+			y.Must(os.Remove(y.Path("var/db/cfgd/jails/web.json")))
 		}
 		if got := y.state(); got != before || len(z.there) > 0 {
 			t.Errorf("%s: left %q\n%s", fail, z.there, got)
@@ -184,7 +184,7 @@ func TestCreateSparesWhatIsThere(t *testing.T) {
 		y, z := newYard(t), &zpool{there: []string{there}}
 		before := y.state()
 		c, err := y.spec().Plan(time.Now())
-		y.must(err)
+		y.Must(err)
 		if _, err := y.creator(z).Create(t.Context(), c); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), there) {
 			t.Error(err)
 		}
@@ -196,7 +196,7 @@ func TestCreateSparesWhatIsThere(t *testing.T) {
 	y, z := newYard(t), &zpool{}
 	z.fail = "create -o mountpoint=legacy zpool/web/var"
 	c, err := y.spec().Plan(time.Now())
-	y.must(err)
+	y.Must(err)
 	k := y.creator(z)
 	k.Run = runnerFunc(func(ctx context.Context, cmd run.Cmd) (string, error) {
 		if strings.HasSuffix(cmd.String(), "create -o mountpoint=legacy zpool/web/var") {
@@ -218,18 +218,18 @@ func TestCreateInJailConf(t *testing.T) {
 	t.Parallel()
 	for _, listed := range []bool{false, true} {
 		y, z := newYard(t), &zpool{}
-		y.must(os.Mkdir(y.path("etc/jail.conf.d"), 0o755))
-		y.write("etc/jail.conf", ".include \"/etc/jail.conf.d/*.conf\";\n")
+		y.Must(os.Mkdir(y.Path("etc/jail.conf.d"), 0o755))
+		y.Write("etc/jail.conf", ".include \"/etc/jail.conf.d/*.conf\";\n")
 		before := y.state()
 		s := y.spec()
 		s.Form, s.Listed = config.FormJailConf, listed
 		s.Hostname = "web.example.org"
 		c, err := s.Plan(time.Now())
-		y.must(err)
+		y.Must(err)
 		problems, err := y.creator(z).Create(t.Context(), c)
-		y.must(err)
-		m, err := y.load()
-		y.must(err)
+		y.Must(err)
+		m, err := y.Load()
+		y.Must(err)
 		web := m.Target("web")
 		if web == nil || web.Definition.Form != config.FormJailConf || !slices.Equal(web.Prestart, []string{"/usr/local/sbin/cfgd jail init web"}) || listed && len(problems) > 0 {
 			t.Fatalf("%+v, %v", web, problems)
@@ -243,7 +243,7 @@ func TestCreateInJailConf(t *testing.T) {
 		if slices.Contains(m.JailList, "web") != listed {
 			t.Errorf("jail_list %q", m.JailList)
 		}
-		y.must(y.creator(z).Destroy(t.Context(), c, false))
+		y.Must(y.creator(z).Destroy(t.Context(), c, false))
 		if got := y.state(); got != before || len(z.there) > 0 {
 			t.Errorf("left: %q\n%s\nwas\n%s", z.there, got, before)
 		}
@@ -257,7 +257,7 @@ func TestCreatePrototype(t *testing.T) {
 	before := y.state()
 	s := &Spec{Name: "proto8", Hostname: "proto8", IP: "192.168.0.10", Dataset: "zpool/proto8", Listed: true}
 	c, err := s.PlanPrototype(config.DefaultFile, time.Now())
-	y.must(err)
+	y.Must(err)
 	want := []string{"zfs create -o mountpoint=/jail/proto8 zpool/proto8", "zfs create zpool/proto8/etc", "zfs create -o mountpoint=/jail/proto8/var zpool/proto8_var",
 		"zfs create -o mountpoint=/jail/proto8/usr/src zpool/proto8_src", "zfs create -o mountpoint=/jail/proto8/usr/ports zpool/proto8_ports",
 		"zfs create -o mountpoint=/jail/proto8/usr/obj zpool/proto8_obj"}
@@ -265,22 +265,22 @@ func TestCreatePrototype(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	_, err = y.creator(z).Create(t.Context(), c)
-	y.must(err)
-	m, err := y.load()
-	y.must(err)
+	y.Must(err)
+	m, err := y.Load()
+	y.Must(err)
 	if i := slices.IndexFunc(m.Prototypes, func(p *config.Prototype) bool { return p.Name == "proto8" }); i < 0 || m.Prototypes[i].Dataset != "zpool/proto8" || m.Prototypes[i].Root != "/jail/proto8" {
 		t.Fatalf("%+v", m.Prototypes)
 	}
 	if i := slices.IndexFunc(m.Jails, func(j *config.Jail) bool { return j.Name == "proto8" }); i < 0 || len(m.Jails[i].Prestart) > 0 {
 		t.Errorf("%+v", m.Jails)
 	}
-	fstab := y.read("etc/fstab.vhost1")
-	y.write("etc/fstab.vhost1", strings.ReplaceAll(fstab, "/jail/proto/", "/jail/proto8/"))
+	fstab := y.Read("etc/fstab.vhost1")
+	y.Write("etc/fstab.vhost1", strings.ReplaceAll(fstab, "/jail/proto/", "/jail/proto8/"))
 	if err := y.creator(z).Destroy(t.Context(), c, true); err == nil || !strings.Contains(err.Error(), "destroy jail vhost1 first") {
 		t.Errorf("in use: %v", err)
 	}
-	y.write("etc/fstab.vhost1", fstab)
-	y.must(y.creator(z).Destroy(t.Context(), c, false))
+	y.Write("etc/fstab.vhost1", fstab)
+	y.Must(y.creator(z).Destroy(t.Context(), c, false))
 	if got := y.state(); got != before || len(z.there) > 0 {
 		t.Errorf("left: %q\n%s\nwas\n%s", z.there, got, before)
 	}
@@ -300,18 +300,18 @@ func TestDestroyPrototypeInDirectories(t *testing.T) {
 		before := y.state()
 		s := &Spec{Name: "proto8", Hostname: "proto8", IP: "192.168.0.10", Listed: true}
 		c, err := s.PlanPrototype(config.DefaultFile, time.Now())
-		y.must(err)
+		y.Must(err)
 		_, err = y.creator(z).Create(t.Context(), c)
-		y.must(err)
+		y.Must(err)
 		if added != "" {
-			y.write("jail/proto8/"+added, "x")
+			y.Write("jail/proto8/"+added, "x")
 			full := y.state()
 			err := y.creator(z).Destroy(t.Context(), c, false)
 			if !errors.Is(err, ErrAdded) || !strings.Contains(err.Error(), "/jail/proto8/") || y.state() != full {
 				t.Errorf("%s: %v", added, err)
 			}
 		}
-		y.must(y.creator(z).Destroy(t.Context(), c, added != ""))
+		y.Must(y.creator(z).Destroy(t.Context(), c, added != ""))
 		if got := y.state(); got != before {
 			t.Errorf("%s left: %s\nwas\n%s", added, got, before)
 		}
@@ -325,9 +325,9 @@ func TestDestroyGoesOn(t *testing.T) {
 		y, z := newYard(t), &zpool{}
 		before := y.state()
 		c, err := y.spec().Plan(time.Now())
-		y.must(err)
+		y.Must(err)
 		_, err = y.creator(z).Create(t.Context(), c)
-		y.must(err)
+		y.Must(err)
 		z.fail = fail
 		if fail == "save rc.conf" {
 			y.fail[fail] = errors.New("failed")
@@ -338,8 +338,8 @@ func TestDestroyGoesOn(t *testing.T) {
 		z.fail = ""
 		clear(y.fail)
 		left, err := y.creator(z).Created("web")
-		y.must(err)
-		y.must(y.creator(z).Destroy(t.Context(), left, false))
+		y.Must(err)
+		y.Must(y.creator(z).Destroy(t.Context(), left, false))
 		if got := y.state(); got != before || len(z.there) > 0 {
 			t.Errorf("%s: left %q\n%s", fail, z.there, got)
 		}
@@ -352,7 +352,7 @@ func TestZFSThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	y, z := newYard(t), &zpool{}
 	c, err := y.spec().Plan(time.Now())
-	y.must(err)
+	y.Must(err)
 	for _, fail := range []string{"zfs list", "filesystem,volume"} {
 		z.fail = fail
 		if _, err := y.creator(z).Create(t.Context(), c); err == nil || len(z.changes()) > 0 {
@@ -361,7 +361,7 @@ func TestZFSThatDoesNotAnswer(t *testing.T) {
 	}
 	z.fail = ""
 	_, err = y.creator(z).Create(t.Context(), c)
-	y.must(err)
+	y.Must(err)
 	there := slices.Clone(z.there)
 	for _, fail := range []string{"filesystem,volume", "zfs destroy -r zpool/web/cfg"} {
 		z.fail = fail
@@ -373,7 +373,7 @@ func TestZFSThatDoesNotAnswer(t *testing.T) {
 		}
 	}
 	z.fail = ""
-	y.must(y.creator(z).Destroy(t.Context(), c, true))
+	y.Must(y.creator(z).Destroy(t.Context(), c, true))
 	if len(z.there) > 0 {
 		t.Errorf("left: %q", z.there)
 	}

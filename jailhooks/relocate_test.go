@@ -16,33 +16,37 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 )
 
 var proto = &config.Prototype{Name: "proto", Root: "/jail/proto"}
 
-func (y *yard) relocator() *Relocator {
-	return &Relocator{Model: &config.Model{Root: y.dir}, Now: time.Now}
+func (y *protoYard) relocator() *Relocator {
+	return &Relocator{Model: &config.Model{Root: y.Root}, Now: time.Now}
 }
 
-// withFiles is a prototype with a few files elsewhere than in etc.
-func newProto(t *testing.T) *yard {
-	y := newYard(t)
-	y.write("jail/proto/etc/rc.conf", "x\n")
-	y.write("jail/proto/usr/local/etc/nginx/nginx.conf", "worker 1;\n")
-	y.write("jail/proto/usr/local/etc/.ignore", "kept\n")
-	y.write("jail/proto/usr/local/etc/.cfgd/x", "kept too\n")
-	y.write("jail/proto/root/.ssh", "a file\n")
-	y.must(os.Symlink("nginx/nginx.conf", y.path("jail/proto/usr/local/etc/link")))
-	y.must(os.Chmod(y.path("jail/proto/usr/local/etc"), 0o2750))
-	y.must(os.Chmod(y.path("jail/proto/root/.ssh"), 0o400))
+// protoYard is a machine with a prototype.
+type protoYard struct{ *machinetest.Dir }
+
+// newProto is a prototype with a few files elsewhere than in etc.
+func newProto(t *testing.T) *protoYard {
+	y := &protoYard{machinetest.New(t)}
+	y.Write("jail/proto/etc/rc.conf", "x\n")
+	y.Write("jail/proto/usr/local/etc/nginx/nginx.conf", "worker 1;\n")
+	y.Write("jail/proto/usr/local/etc/.ignore", "kept\n")
+	y.Write("jail/proto/usr/local/etc/.cfgd/x", "kept too\n")
+	y.Write("jail/proto/root/.ssh", "a file\n")
+	y.Must(os.Symlink("nginx/nginx.conf", y.Path("jail/proto/usr/local/etc/link")))
+	y.Must(os.Chmod(y.Path("jail/proto/usr/local/etc"), 0o2750))
+	y.Must(os.Chmod(y.Path("jail/proto/root/.ssh"), 0o400))
 	return y
 }
 
 // shape lists a prototype in words.
-func (y *yard) shape() string {
+func (y *protoYard) shape() string {
 	var b strings.Builder
-	root := y.path("jail/proto")
-	y.must(filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+	root := y.Path("jail/proto")
+	y.Must(filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -82,12 +86,12 @@ func TestRelocate(t *testing.T) {
 		before := y.shape()
 		k := y.relocator()
 		r, err := k.Plan(proto, from, NewPlace(from))
-		y.must(err)
+		y.Must(err)
 		if r.To != c.to || r.Link != c.link || y.shape() != before {
 			t.Errorf("%+v", r)
 		}
-		y.must(k.Do(t.Context(), r))
-		if to, _ := os.Readlink(y.path("jail/proto/" + from)); to != c.link {
+		y.Must(k.Do(t.Context(), r))
+		if to, _ := os.Readlink(y.Path("jail/proto/" + from)); to != c.link {
 			t.Errorf("%s: %s", from, y.shape())
 		}
 		if n := strings.Count(y.shape(), "\n"); strings.Contains(y.shape(), ".cfgd.") || n != strings.Count(before, "\n")+1 && from != "usr/local/etc/nginx" {
@@ -100,9 +104,9 @@ func TestRelocate(t *testing.T) {
 		if _, err := k.Plan(proto, from, "etc/again"); !errors.Is(err, ErrNotMovable) || !strings.Contains(err.Error(), "it is a link") {
 			t.Errorf("once more: %v", err)
 		}
-		y.must(k.Undo(t.Context(), all[0]))
+		y.Must(k.Undo(t.Context(), all[0]))
 		if from == "usr/local/etc/nginx" {
-			y.must(os.Remove(y.path("jail/proto/etc/local")))
+			y.Must(os.Remove(y.Path("jail/proto/etc/local")))
 		}
 		if got := y.shape(); got != before {
 			t.Errorf("back:\n%s\nwas\n%s", got, before)
@@ -131,9 +135,9 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 		original := y.shape()
 		k := y.relocator()
 		r, err := k.Plan(proto, from, NewPlace(from))
-		y.must(err)
+		y.Must(err)
 		if back {
-			y.must(k.Do(t.Context(), r))
+			y.Must(k.Do(t.Context(), r))
 		}
 		var ops atomic.Int64
 		w := &writeBack{T: t, r: r}
@@ -149,7 +153,7 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 			err = k.Do(t.Context(), r)
 		}
 		if int(ops.Load()) <= n {
-			y.must(err)
+			y.Must(err)
 			if n < 4 {
 				t.Fatalf("only %d changes", n)
 			}
@@ -157,16 +161,16 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 		}
 		k.Hook = w.op
 		all, err := k.All("proto")
-		y.must(err)
+		y.Must(err)
 		for _, r := range all {
 			if err := k.Settle(t.Context(), r); err != nil {
 				t.Fatalf("%s, back %v, crash %v, change %d: %v\n%s", from, back, crash, n, err, y.shape())
 			}
 		}
 		all, err = k.All("proto")
-		y.must(err)
+		y.Must(err)
 		if len(all) > 0 {
-			y.must(k.Undo(t.Context(), all[0]))
+			y.Must(k.Undo(t.Context(), all[0]))
 		}
 		if got := y.shape(); got != original {
 			t.Fatalf("%s, back %v, crash %v, change %d:\n%s\nwas\n%s", from, back, crash, n, got, original)
@@ -248,7 +252,7 @@ func TestRelocateRefuses(t *testing.T) {
 	t.Parallel()
 	outside := t.TempDir()
 	for name, c := range map[string]struct {
-		spoil    func(y *yard)
+		spoil    func(y *protoYard)
 		from, to string
 		want     string
 	}{
@@ -260,16 +264,16 @@ func TestRelocateRefuses(t *testing.T) {
 		"out of etc":            {nil, "root/.ssh", "etc/../x", "cannot be relocated"},
 		"nothing there":         {nil, "usr/none", "etc/none", "no such file"},
 		"a place that is taken": {nil, "root/.ssh", "etc/rc.conf", "that is there already"},
-		"a link on the way": {func(y *yard) {
-			y.must(os.RemoveAll(y.path("jail/proto/usr/local")))
-			y.must(os.Symlink(outside, y.path("jail/proto/usr/local")))
+		"a link on the way": {func(y *protoYard) {
+			y.Must(os.RemoveAll(y.Path("jail/proto/usr/local")))
+			y.Must(os.Symlink(outside, y.Path("jail/proto/usr/local")))
 		}, "usr/local/etc", "etc/local", "cannot be relocated"},
-		"etc a link": {func(y *yard) {
-			y.must(os.RemoveAll(y.path("jail/proto/etc")))
-			y.must(os.Symlink(outside, y.path("jail/proto/etc")))
+		"etc a link": {func(y *protoYard) {
+			y.Must(os.RemoveAll(y.Path("jail/proto/etc")))
+			y.Must(os.Symlink(outside, y.Path("jail/proto/etc")))
 		}, "root/.ssh", "etc/x", "cannot be relocated"},
-		"a link itself": {func(y *yard) { y.must(os.Symlink(outside, y.path("jail/proto/l"))) }, "l", "etc/l", "it is a link already"},
-		"packages at work": {func(y *yard) { y.write("jail/proto/var/db/pkg/local.sqlite-journal", "x") },
+		"a link itself": {func(y *protoYard) { y.Must(os.Symlink(outside, y.Path("jail/proto/l"))) }, "l", "etc/l", "it is a link already"},
+		"packages at work": {func(y *protoYard) { y.Write("jail/proto/var/db/pkg/local.sqlite-journal", "x") },
 			"root/.ssh", "etc/x", "packages are being installed"},
 	} {
 		y := newProto(t)
@@ -289,18 +293,18 @@ func TestRelocateRefuses(t *testing.T) {
 	}
 	y := newProto(t)
 	k := y.relocator()
-	k.Mounts = func() ([]string, error) { return []string{y.path("jail/proto/usr/local/etc/nginx")}, nil }
+	k.Mounts = func() ([]string, error) { return []string{y.Path("jail/proto/usr/local/etc/nginx")}, nil }
 	if _, err := k.Plan(proto, "usr/local/etc", "etc/local"); err == nil || !strings.Contains(err.Error(), "is a mountpoint") {
 		t.Errorf("%v", err)
 	}
 	// A link that somebody changed since is not replaced.
 	k.Mounts = nil
 	r, err := k.Plan(proto, "root/.ssh", "etc/x")
-	y.must(err)
-	y.must(k.Do(t.Context(), r))
-	y.must(os.Remove(y.path("jail/proto/root/.ssh")))
-	y.must(os.Symlink("/etc/passwd", y.path("jail/proto/root/.ssh")))
-	if err := k.Undo(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nothing was changed") || y.read("jail/proto/etc/x") != "a file\n" {
+	y.Must(err)
+	y.Must(k.Do(t.Context(), r))
+	y.Must(os.Remove(y.Path("jail/proto/root/.ssh")))
+	y.Must(os.Symlink("/etc/passwd", y.Path("jail/proto/root/.ssh")))
+	if err := k.Undo(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nothing was changed") || y.Read("jail/proto/etc/x") != "a file\n" {
 		t.Errorf("%v", err)
 	}
 }
@@ -309,11 +313,11 @@ func TestRelocateRefuses(t *testing.T) {
 func TestRelocateKeepsWhatCannotBeCopied(t *testing.T) {
 	t.Parallel()
 	y := newProto(t)
-	y.must(mkfifo(y.path("jail/proto/usr/local/etc/nginx/pipe")))
+	y.Must(mkfifo(y.Path("jail/proto/usr/local/etc/nginx/pipe")))
 	before := y.shape()
 	k := y.relocator()
 	r, err := k.Plan(proto, "usr/local/etc", "etc/local")
-	y.must(err)
+	y.Must(err)
 	if err := k.Do(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nginx/pipe is a fifo") {
 		t.Errorf("%v", err)
 	}

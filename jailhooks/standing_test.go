@@ -140,10 +140,10 @@ func TestStock(t *testing.T) {
 	} {
 		y := newProto(t)
 		if c.copies {
-			y.write("jail/proto/.cfgd/snapshot/1/etc/rc.conf", "x\n")
+			y.Write("jail/proto/.cfgd/snapshot/1/etc/rc.conf", "x\n")
 		}
-		k := Stock{Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto", Dataset: c.dataset}, Root: y.path("jail/proto"), Embedded: c.embedded,
-			Run: noCommand{t}, Ask: table{y.dir, c.mounts}.ask, References: func() ([]config.Reference, error) { return c.refs, nil }}
+		k := Stock{Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto", Dataset: c.dataset}, Root: y.Path("jail/proto"), Embedded: c.embedded,
+			Run: noCommand{t}, Ask: table{y.Root, c.mounts}.ask, References: func() ([]config.Reference, error) { return c.refs, nil }}
 		snaps, err := k.Snapshots()
 		if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %v, want %q", name, err, c.err)

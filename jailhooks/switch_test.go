@@ -13,59 +13,34 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/internal/machinetest"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
 
 // yard is a machine with one jail and two snapshots, whose jails only say what is done to them.
 type yard struct {
-	testing.TB
-	dir  string
+	*machinetest.Dir
 	log  []string
 	fail map[string]error // by what is done: stop 1, start 2, up 2, save
 	on   string           // the snapshot that the jail runs on, "" while it does not
 }
 
 func newYard(t testing.TB) *yard {
-	y := &yard{TB: t, dir: memDir(t), fail: map[string]error{}, on: "1"}
+	y := &yard{Dir: machinetest.New(t), fail: map[string]error{}, on: "1"}
 	for _, n := range []string{"1", "2"} {
-		y.write("jail/proto/.zfs/snapshot/"+n+"/x", n)
-		y.write("jail/proto/etc/.zfs/snapshot/"+n+"/rc.conf", n+"\n")
+		y.Write("jail/proto/.zfs/snapshot/"+n+"/x", n)
+		y.Write("jail/proto/etc/.zfs/snapshot/"+n+"/rc.conf", n+"\n")
 	}
-	y.write("jail/vhost1/cfg/own", "own\n")
-	y.write("etc/rc.conf", "jail_enable=YES\njail_list=vhost1\njail_vhost1_rootdir=/jail/vhost1\njail_vhost1_hostname=v\njail_vhost1_fstab=/etc/fstab.vhost1\n")
-	y.write("etc/fstab.vhost1", fstabOn("1"))
-	y.must(os.Chmod(y.path("etc/fstab.vhost1"), 0o640))
+	y.Write("jail/vhost1/cfg/own", "own\n")
+	y.Write("etc/rc.conf", "jail_enable=YES\njail_list=vhost1\njail_vhost1_rootdir=/jail/vhost1\njail_vhost1_hostname=v\njail_vhost1_fstab=/etc/fstab.vhost1\n")
+	y.Write("etc/fstab.vhost1", fstabOn("1"))
+	y.Must(os.Chmod(y.Path("etc/fstab.vhost1"), 0o640))
 	return y
 }
 
 func fstabOn(n string) string {
 	return fmt.Sprintf("# ours\n/jail/proto/.zfs/snapshot/%s /jail/vhost1 nullfs ro 0 0\n/jail/proto/etc/.zfs/snapshot/%s\t/jail/vhost1/conf/base/etc nullfs ro 0 0\n", n, n)
-}
-
-func (y *yard) path(p string) string { return filepath.Join(y.dir, p) }
-
-func (y *yard) must(err error) {
-	y.Helper()
-	if err != nil {
-		y.Fatal(err)
-	}
-}
-
-func (y *yard) write(p, content string) {
-	y.Helper()
-	y.must(os.MkdirAll(filepath.Dir(y.path(p)), 0o755))
-	y.must(os.WriteFile(y.path(p), []byte(content), 0o644))
-}
-
-func (y *yard) read(p string) string {
-	b, err := os.ReadFile(y.path(p))
-	y.must(err)
-	return string(b)
-}
-
-func (y *yard) load() (*config.Model, error) {
-	return config.Load(config.Options{Root: y.dir, Euid: -1})
 }
 
 func (y *yard) did(what string) error {
@@ -99,9 +74,9 @@ func (y *yard) Runs(context.Context, *config.Target) bool    { return y.on != ""
 func (y *yard) Plan(*config.Target) []run.Cmd                { return nil }
 
 func (y *yard) switcher() *Switcher {
-	m, err := y.load()
-	y.must(err)
-	return &Switcher{Model: m, Reload: y.load, Jails: y, Now: time.Now,
+	m, err := y.Load()
+	y.Must(err)
+	return &Switcher{Model: m, Reload: y.Load, Jails: y, Now: time.Now,
 		Overlay:  func(m *config.Model, t *config.Target) *overlay.Overlay { return overlay.New(m, t) },
 		SaveHost: func(_ context.Context, path string) error { return y.did("save " + path) }}
 }
@@ -110,21 +85,21 @@ func (y *yard) plan(to string, restart bool) *Switch {
 	y.Helper()
 	s := y.switcher()
 	w, err := s.Plan(y.Context(), s.Model.Target("vhost1"), to, restart)
-	y.must(err)
+	y.Must(err)
 	return w
 }
 
 func (y *yard) journals() []string {
-	names, _ := filepath.Glob(y.path("var/db/cfgd/switch/*"))
+	names, _ := filepath.Glob(y.Path("var/db/cfgd/switch/*"))
 	return names
 }
 
 // ends checks where a machine stands, and that nothing is left of the switch.
 func (y *yard) ends(snapshot, on string, log ...string) {
 	y.Helper()
-	st, err := os.Stat(y.path("etc/fstab.vhost1"))
-	y.must(err)
-	if got := y.read("etc/fstab.vhost1"); got != fstabOn(snapshot) || st.Mode() != 0o640 {
+	st, err := os.Stat(y.Path("etc/fstab.vhost1"))
+	y.Must(err)
+	if got := y.Read("etc/fstab.vhost1"); got != fstabOn(snapshot) || st.Mode() != 0o640 {
 		y.Errorf("fstab, %v:\n%s", st.Mode(), got)
 	}
 	if y.on != on || !slices.Equal(y.log, log) {
@@ -143,17 +118,17 @@ func TestSwitch(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 	y.ends("1", "1")
-	y.must(y.switcher().Do(t.Context(), w))
+	y.Must(y.switcher().Do(t.Context(), w))
 	y.ends("2", "2", "stop 1", "save fstab.vhost1", "start 2", "up 2")
 	stopped := newYard(t)
 	stopped.on = ""
-	stopped.must(stopped.switcher().Do(t.Context(), stopped.plan("2", true)))
+	stopped.Must(stopped.switcher().Do(t.Context(), stopped.plan("2", true)))
 	stopped.ends("2", "", "save fstab.vhost1")
 	if !y.plan("2", true).Already() {
 		t.Error("not there already")
 	}
 	y.log = nil
-	y.must(y.switcher().Do(t.Context(), y.plan("1", false)))
+	y.Must(y.switcher().Do(t.Context(), y.plan("1", false)))
 	y.ends("1", "2", "save fstab.vhost1")
 }
 
@@ -193,7 +168,7 @@ func TestSwitchPlanRefuses(t *testing.T) {
 		t.Error(err)
 	}
 	w := y.plan("2", false)
-	y.write("etc/fstab.vhost1", fstabOn("1")+"# edited meanwhile\n")
+	y.Write("etc/fstab.vhost1", fstabOn("1")+"# edited meanwhile\n")
 	if err := s.Do(t.Context(), w); err == nil || !strings.Contains(err.Error(), "plan again") || len(y.journals()) > 0 {
 		t.Error(err)
 	}
@@ -202,9 +177,9 @@ func TestSwitchPlanRefuses(t *testing.T) {
 // interrupted leaves the journal of a switch that was killed.
 func (y *yard) interrupted(fstab, on string) {
 	b, err := json.Marshal(journal{"vhost1", "2", "/etc/fstab.vhost1", []byte(fstabOn("1")), []byte(fstabOn("2")), true, time.Now()})
-	y.must(err)
-	y.write("var/db/cfgd/switch/vhost1.json", string(b))
-	y.must(os.WriteFile(y.path("etc/fstab.vhost1"), []byte(fstab), 0o640))
+	y.Must(err)
+	y.Write("var/db/cfgd/switch/vhost1.json", string(b))
+	y.Must(os.WriteFile(y.Path("etc/fstab.vhost1"), []byte(fstab), 0o640))
 	y.on = on
 }
 
@@ -231,10 +206,10 @@ func TestSwitchInterrupted(t *testing.T) {
 	}
 	y := newYard(t)
 	y.interrupted("# by hand\n", "")
-	if r, err := y.switcher().Recover(t.Context()); err != nil || r[0].Err == nil || len(y.journals()) != 1 || y.read("etc/fstab.vhost1") != "# by hand\n" {
+	if r, err := y.switcher().Recover(t.Context()); err != nil || r[0].Err == nil || len(y.journals()) != 1 || y.Read("etc/fstab.vhost1") != "# by hand\n" {
 		t.Errorf("%+v, %v", r, err)
 	}
-	y.write("var/db/cfgd/switch/vhost1.json", "{}")
+	y.Write("var/db/cfgd/switch/vhost1.json", "{}")
 	if _, err := y.switcher().Recover(t.Context()); err == nil {
 		t.Error("a journal that is none")
 	}

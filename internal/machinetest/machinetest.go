@@ -1,0 +1,57 @@
+// Package machinetest lays out the files of a machine below a directory, for tests.
+package machinetest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"cfgd/config"
+)
+
+// Dir is such a directory. A failure of one of its methods ends the test.
+type Dir struct {
+	testing.TB
+	Root string
+}
+
+// New makes an empty one, in memory where the system has room for files there: it needs no real fsync(2).
+func New(t testing.TB) *Dir {
+	root, err := os.MkdirTemp("/dev/shm", "cfgd-test")
+	if err != nil {
+		return &Dir{t, t.TempDir()}
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	return &Dir{t, root}
+}
+
+// Path is where a path of the machine is.
+func (d *Dir) Path(p string) string { return filepath.Join(d.Root, p) }
+
+// Must ends the test for an error.
+func (d *Dir) Must(err error) {
+	d.Helper()
+	if err != nil {
+		d.Fatal(err)
+	}
+}
+
+// Write writes a file, and makes its directories.
+func (d *Dir) Write(p, content string) {
+	d.Helper()
+	d.Must(os.MkdirAll(filepath.Dir(d.Path(p)), 0o755))
+	d.Must(os.WriteFile(d.Path(p), []byte(content), 0o644))
+}
+
+// Read reads a file.
+func (d *Dir) Read(p string) string {
+	d.Helper()
+	b, err := os.ReadFile(d.Path(p))
+	d.Must(err)
+	return string(b)
+}
+
+// Load reads the machine's configuration.
+func (d *Dir) Load() (*config.Model, error) {
+	return config.Load(config.Options{Root: d.Root, Euid: -1})
+}
