@@ -8,6 +8,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/run"
+	"cfgd/prototype"
 )
 
 // Own are the datasets of a jail's own: those that its fstab mounts, by the ones above them that have the jail's name, so that a recursive snapshot has
@@ -18,7 +19,7 @@ func Own(t *config.Target, entries []config.FstabEntry, protos []*config.Prototy
 		if e.Type != "zfs" || strings.Contains(e.Source, "@") {
 			continue
 		}
-		if !DatasetName.MatchString(e.Source) {
+		if !prototype.DatasetName.MatchString(e.Source) {
 			return nil, fmt.Errorf("%s:%d: %q is no dataset: POOL/NAME", t.Fstab, e.Line, e.Source)
 		}
 		for _, p := range protos {
@@ -56,7 +57,7 @@ func IsBackup(name string) bool {
 func Backup(tops []string, name, comment string) run.Cmd {
 	args := []string{"snapshot", "-r"}
 	if comment != "" {
-		args = append(args, "-o", commentProperty+"="+comment)
+		args = append(args, "-o", prototype.CommentProperty+"="+comment)
 	}
 	for _, t := range tops {
 		args = append(args, t+"@"+name)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/prototype"
 )
 
 // Spec says what jail is to be made.
@@ -110,7 +111,7 @@ func (s *Spec) PlanPrototype(file string, now time.Time) (*Creation, error) {
 	c.Prototype, s.noHooks = true, true
 	section := fmt.Sprintf("# cfgd proto create %s\n[prototype.%[1]s]\nroot = %q\n", s.Name, c.Root)
 	if s.Dataset != "" {
-		if !DatasetName.MatchString(s.Dataset) || path.Clean(s.Dataset) != s.Dataset {
+		if !prototype.DatasetName.MatchString(s.Dataset) || path.Clean(s.Dataset) != s.Dataset {
 			return nil, fmt.Errorf("%q is no dataset: POOL/NAME", s.Dataset)
 		}
 		section += fmt.Sprintf("dataset = %q\n", s.Dataset)

@@ -25,7 +25,7 @@ var noTwin = map[string]string{
 	"internal/dirfd/identity_freebsd_test.go": "records of an older program on FreeBSD; TestPresentIdentity has them for all systems",
 	"internal/dirfd/past_linux_test.go":       "plays the flags of chflags(2); on FreeBSD flags_freebsd_test.go has the true ones",
 	"internal/hostfile/flags_freebsd_test.go": "chflags(2), which Linux does not have",
-	"jailhooks/snapshots_freebsd_test.go":     "chflags(2), which Linux does not have",
+	"prototype/snapshots_freebsd_test.go":     "chflags(2), which Linux does not have",
 	"overlay/flags_freebsd_test.go":           "chflags(2), which Linux does not have",
 	"overlay/identity_freebsd_test.go":        "a record of an older program on FreeBSD; TestRecordOfOlderForm has it for all systems",
 	"overlay/device":                          "mknod(2) takes the number as int on Linux and as uint64 on FreeBSD",

@@ -12,6 +12,7 @@ import (
 	"cfgd/config"
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
+	"cfgd/prototype"
 )
 
 func (s *session) createCommand() *cli.Command {
@@ -129,10 +130,10 @@ func (s *session) spec(c *cli.Context, name string, from *config.Target, snapsho
 	if from != nil && from.Definition.Form != "" {
 		spec.Form = from.Definition.Form
 	}
-	if z, ok := snaps.(jailhooks.ZFS); ok {
+	if z, ok := snaps.(prototype.ZFS); ok {
 		spec.Dataset = z.Dataset
 	}
-	if !slices.ContainsFunc(all, func(x jailhooks.Snapshot) bool { return x.Name == spec.Snapshot }) {
+	if !slices.ContainsFunc(all, func(x prototype.Snapshot) bool { return x.Name == spec.Snapshot }) {
 		return nil, usagef("%s has no snapshot %q; cfgd proto list lists them", p.Name, spec.Snapshot)
 	}
 	return spec, nil

@@ -18,8 +18,8 @@ import (
 	"cfgd/internal/memory"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
-	"cfgd/jailhooks"
 	"cfgd/nano"
+	"cfgd/prototype"
 )
 
 func (s *session) nanoCommand() *cli.Command {
@@ -114,7 +114,7 @@ func (s *session) mountedSources() ([]string, error) {
 	if s.loaded.Root != "" {
 		return nil, nil
 	}
-	return jailhooks.MountedSources()
+	return prototype.MountedSources()
 }
 
 // mountedOn lists what is mounted on a directory; with --root nothing is.

@@ -19,6 +19,7 @@ import (
 	"cfgd/jailhooks"
 	"cfgd/overlay"
 	"cfgd/overlay/tree"
+	"cfgd/prototype"
 )
 
 func (s *session) protoCommand() *cli.Command {
@@ -128,10 +129,10 @@ func (s *session) prototype(c *cli.Context) (*config.Prototype, error) {
 }
 
 // snapshots are a prototype's: by zfs(8) where its root is a dataset, else copies.
-func (s *session) snapshots(p *config.Prototype) (jailhooks.Snapshots, error) {
-	return jailhooks.Stock{
+func (s *session) snapshots(p *config.Prototype) (prototype.Snapshots, error) {
+	return prototype.Stock{
 		Prototype: p, Root: s.loaded.Path(p.Root), Embedded: s.loaded.Root != "", Run: sysrun.System{},
-		Ask: jailhooks.SystemStanding, References: s.loaded.References,
+		Ask: prototype.SystemStanding, References: s.loaded.References,
 	}.Snapshots()
 }
 
@@ -240,12 +241,12 @@ func (s *session) protoSnapshot(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
-	name := jailhooks.Next(all)
+	name := prototype.Next(all)
 	if c.Bool("plan") {
 		_, err := fmt.Fprintln(s.out, strings.Join(snaps.TakePlan(name, c.String("comment")), "\n"))
 		return err
 	}
-	if err := jailhooks.Quiet(s.loaded.Path(p.Root)); err != nil {
+	if err := prototype.Quiet(s.loaded.Path(p.Root)); err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
 	if err := snaps.Take(c.Context, name, c.String("comment")); err != nil {
@@ -279,7 +280,7 @@ func (s *session) protoPrune(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w; nothing was destroyed", p.Name, err)
 	}
-	all = slices.DeleteFunc(all, func(x jailhooks.Snapshot) bool { return !x.Numbered() }) // others are none of cfgd's
+	all = slices.DeleteFunc(all, func(x prototype.Snapshot) bool { return !x.Numbered() }) // others are none of cfgd's
 	reason := func(i int) string {
 		if i >= len(all)-c.Int("keep") {
 			return fmt.Sprintf("among the newest %d", c.Int("keep"))
@@ -291,7 +292,7 @@ func (s *session) protoPrune(c *cli.Context) error {
 }
 
 // pruneEach goes through all snapshots, whatever happens to one: 2 where it happened to all, 3 where to some.
-func (s *session) pruneEach(all []jailhooks.Snapshot, prune func(i int) error, proto string) error {
+func (s *session) pruneEach(all []prototype.Snapshot, prune func(i int) error, proto string) error {
 	failed := 0
 	for i := range all {
 		if err := prune(i); err != nil {
@@ -308,7 +309,7 @@ func (s *session) pruneEach(all []jailhooks.Snapshot, prune func(i int) error, p
 	return fmt.Errorf("%s: no snapshot could be pruned", proto)
 }
 
-func (s *session) pruneOne(c *cli.Context, p *config.Prototype, snaps jailhooks.Snapshots, name, reason string) error {
+func (s *session) pruneOne(c *cli.Context, p *config.Prototype, snaps prototype.Snapshots, name, reason string) error {
 	words := "kept: " + reason
 	switch {
 	case reason != "":
@@ -340,7 +341,7 @@ func (s *session) needed(ctx context.Context, p *config.Prototype) (func(name st
 			reach[id] = t.Name
 		}
 	}
-	mounted, err := jailhooks.MountedSources()
+	mounted, err := prototype.MountedSources()
 	if err != nil {
 		return nil, err
 	}

@@ -7,13 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"cfgd/jailhooks"
+	"cfgd/prototype"
 )
 
 // A snapshot that can't be destroyed keeps none of the others from it, is named, and shows in the exit code.
 func TestPruneGoesOn(t *testing.T) {
 	t.Parallel()
-	all := []jailhooks.Snapshot{{Name: "1"}, {Name: "2"}, {Name: "3"}}
+	all := []prototype.Snapshot{{Name: "1"}, {Name: "2"}, {Name: "3"}}
 	for _, c := range []struct {
 		fails []int
 		code  int

@@ -12,6 +12,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/pathname"
 	"cfgd/jailhooks"
+	"cfgd/prototype"
 )
 
 func (s *session) relocateCommand() *cli.Command {
@@ -41,7 +42,7 @@ func (s *session) relocate(c *cli.Context) error {
 	if p == nil {
 		return usagef("no prototype %q; cfgd proto list lists them", c.Args().First())
 	}
-	k := &jailhooks.Relocator{Model: s.loaded, Now: time.Now}
+	k := &prototype.Relocator{Model: s.loaded, Now: time.Now}
 	if s.loaded.Root == "" {
 		k.Mounts = mountpoints
 	}
@@ -69,7 +70,7 @@ func (s *session) relocate(c *cli.Context) error {
 	if c.Bool("undo") {
 		return s.relocateBack(c, k, p, all, from)
 	}
-	to := jailhooks.NewPlace(from)
+	to := prototype.NewPlace(from)
 	if x := c.String("to"); x != "" {
 		to = "etc/" + strings.TrimPrefix(path.Clean("/"+strings.TrimPrefix(path.Clean("/"+x), "/etc/")), "/")
 	}
@@ -119,7 +120,7 @@ func mountpoints() ([]string, error) {
 
 // settled finishes or undoes what was cut short, and lists the rest. The caller has the prototype's lock: whatever is
 // unfinished has no process any more.
-func (s *session) settled(c *cli.Context, k *jailhooks.Relocator, p *config.Prototype) ([]*jailhooks.Relocation, error) {
+func (s *session) settled(c *cli.Context, k *prototype.Relocator, p *config.Prototype) ([]*prototype.Relocation, error) {
 	all, err := k.All(p.Name)
 	if err != nil {
 		return nil, err
@@ -136,7 +137,7 @@ func (s *session) settled(c *cli.Context, k *jailhooks.Relocator, p *config.Prot
 	return k.All(p.Name)
 }
 
-func (s *session) relocateBack(c *cli.Context, k *jailhooks.Relocator, p *config.Prototype, all []*jailhooks.Relocation, from string) error {
+func (s *session) relocateBack(c *cli.Context, k *prototype.Relocator, p *config.Prototype, all []*prototype.Relocation, from string) error {
 	for _, r := range all {
 		if r.Path != from {
 			continue
@@ -154,12 +155,12 @@ func (s *session) relocateBack(c *cli.Context, k *jailhooks.Relocator, p *config
 	return usagef("%s: /%s was not relocated by cfgd; cfgd relocate %[1]s lists what was", p.Name, pathname.Quote(from))
 }
 
-func (s *session) printRelocated(all []*jailhooks.Relocation) error {
+func (s *session) printRelocated(all []*prototype.Relocation) error {
 	if s.json {
 		return s.print(struct {
 			Version   int                     `json:"version"`
-			Relocated []*jailhooks.Relocation `json:"relocated"`
-		}{1, append([]*jailhooks.Relocation{}, all...)})
+			Relocated []*prototype.Relocation `json:"relocated"`
+		}{1, append([]*prototype.Relocation{}, all...)})
 	}
 	w := newTable()
 	for _, r := range all {

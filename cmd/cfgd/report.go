@@ -17,6 +17,7 @@ import (
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
 	"cfgd/overlay"
+	"cfgd/prototype"
 	"cfgd/report"
 	"cfgd/watcher"
 )
@@ -232,7 +233,7 @@ func (s *session) newest(ctx context.Context) map[*config.Prototype]string {
 // newer is a newer snapshot of a jail's prototype, "" where there is none.
 func newer(t *config.Target, newest map[*config.Prototype]string) string {
 	snap, ok := config.ParseSnapshot(t.Base)
-	if !ok || !(jailhooks.Snapshot{Name: snap.Name}).Numbered() {
+	if !ok || !(prototype.Snapshot{Name: snap.Name}).Numbered() {
 		return ""
 	}
 	for p, name := range newest {

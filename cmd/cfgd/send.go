@@ -15,6 +15,7 @@ import (
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
 	"cfgd/overlay"
+	"cfgd/prototype"
 )
 
 func sendFlags() []cli.Flag {
@@ -59,9 +60,9 @@ func (s *session) jailSnapshotCommand() *cli.Command {
 var errNoZFS = errors.New("it is not on ZFS: rsync(1) or tar(1) copies directories")
 
 // receiver takes the last argument apart.
-func (s *session) receiver(c *cli.Context) (names []string, k *jailhooks.Sender, to string, err error) {
+func (s *session) receiver(c *cli.Context) (names []string, k *prototype.Sender, to string, err error) {
 	args := c.Args().Slice()
-	host, to, err := jailhooks.SplitHost(args[len(args)-1])
+	host, to, err := prototype.SplitHost(args[len(args)-1])
 	if err != nil {
 		return nil, nil, "", usageError{err}
 	}
@@ -69,7 +70,7 @@ func (s *session) receiver(c *cli.Context) (names []string, k *jailhooks.Sender,
 	if to != "" && len(names) > 1 {
 		return nil, nil, "", usagef("one dataset there, %s, for %d: send them one by one", to, len(names))
 	}
-	return names, &jailhooks.Sender{Run: sysrun.System{}, Host: host}, to, nil
+	return names, &prototype.Sender{Run: sysrun.System{}, Host: host}, to, nil
 }
 
 func (s *session) protoSend(c *cli.Context) error {
@@ -99,7 +100,7 @@ func (s *session) protoSend(c *cli.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		z, ok := snaps.(jailhooks.ZFS)
+		z, ok := snaps.(prototype.ZFS)
 		if !ok {
 			return fmt.Errorf("%s: %w", name, errNoZFS)
 		}
@@ -112,7 +113,7 @@ func (s *session) protoSend(c *cli.Context) error {
 
 func newestNumbered(names []string) string {
 	for _, n := range slices.Backward(names) {
-		if (jailhooks.Snapshot{Name: n}).Numbered() {
+		if (prototype.Snapshot{Name: n}).Numbered() {
 			return n
 		}
 	}
@@ -129,7 +130,7 @@ func newestBackup(names []string) string {
 }
 
 // sendOne sends a dataset. What a resumed transfer leaves is sent after it.
-func (s *session) sendOne(c *cli.Context, k *jailhooks.Sender, name, dataset, to string, want func([]string) string) error {
+func (s *session) sendOne(c *cli.Context, k *prototype.Sender, name, dataset, to string, want func([]string) string) error {
 	resume := c.Bool("resume")
 	for {
 		t, err := k.Plan(c.Context, dataset, to, want, c.Bool("incremental"), resume)
@@ -152,7 +153,7 @@ func (s *session) sendOne(c *cli.Context, k *jailhooks.Sender, name, dataset, to
 	}
 }
 
-func (s *session) transfer(ctx context.Context, k *jailhooks.Sender, name string, t *jailhooks.Transfer) error {
+func (s *session) transfer(ctx context.Context, k *prototype.Sender, name string, t *prototype.Transfer) error {
 	bar := s.newProgress(name, k.Size(ctx, t))
 	moved := int64(0)
 	err := k.Send(ctx, t, func(n int64) { moved = n; bar.at(n) })

@@ -1,4 +1,4 @@
-package jailhooks
+package prototype
 
 import "golang.org/x/sys/unix"
 

@@ -1,4 +1,4 @@
-package jailhooks
+package prototype
 
 import (
 	"context"
@@ -55,14 +55,14 @@ type ZFS struct {
 }
 
 // commentProperty is the user property that keeps a comment.
-const commentProperty = "cfgd:comment"
+const CommentProperty = "cfgd:comment"
 
 // Mark is ZFS's.
 func (ZFS) Mark() string { return config.ZFSMark }
 
 // List reads what zfs list -Hp prints: name, seconds since 1970, the property, apart by tabs.
 func (z ZFS) List(ctx context.Context) ([]Snapshot, error) {
-	out, err := z.Run.Run(ctx, run.Command("zfs", "list", "-Hp", "-t", "snapshot", "-d", "1", "-s", "creation", "-o", "name,creation,"+commentProperty, z.Dataset))
+	out, err := z.Run.Run(ctx, run.Command("zfs", "list", "-Hp", "-t", "snapshot", "-d", "1", "-s", "creation", "-o", "name,creation,"+CommentProperty, z.Dataset))
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (z ZFS) List(ctx context.Context) ([]Snapshot, error) {
 		f := strings.SplitN(line, "\t", 3)
 		_, name, ok := strings.Cut(f[0], "@")
 		if len(f) != 3 || !ok {
-			return nil, fmt.Errorf("zfs list: line %q: not NAME, CREATION and %s", line, commentProperty)
+			return nil, fmt.Errorf("zfs list: line %q: not NAME, CREATION and %s", line, CommentProperty)
 		}
 		sec, err := strconv.ParseInt(f[1], 10, 64)
 		if err != nil {
@@ -115,7 +115,7 @@ func (z ZFS) InUse(ctx context.Context) (map[string]string, error) {
 func (z ZFS) take(name, comment string) run.Cmd {
 	args := []string{"snapshot", "-r"}
 	if comment != "" {
-		args = append(args, "-o", commentProperty+"="+comment)
+		args = append(args, "-o", CommentProperty+"="+comment)
 	}
 	return run.Command("zfs", append(args, z.Dataset+"@"+name)...)
 }
