@@ -187,10 +187,13 @@ func (h *Hooks) busyLeft(ctx context.Context, dir string, err error) error {
 // noJail is what the kernel says of a jail that does not run, or whose last connections are closing.
 var noJail = regexp.MustCompile(`not found|is dying`)
 
+// Asks is the command that ends with 0 where a jail runs: jls(8).
+func Asks(jail string) run.Cmd { return run.Command("jls", "-j", jail, "jid") }
+
 // runs reports whether the jail runs. Unlike a look that only informs, it does not take a jls(8) that
 // failed for a no.
 func (h *Hooks) runs(ctx context.Context) (bool, error) {
-	_, err := h.Run.Run(ctx, Service{}.looks(h.Target)[0])
+	_, err := h.Run.Run(ctx, Asks(h.Target.Name))
 	var failed *run.Error
 	switch {
 	case err == nil:

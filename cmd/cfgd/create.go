@@ -11,7 +11,7 @@ import (
 
 	"cfgd/config"
 	sysrun "cfgd/internal/run"
-	"cfgd/jailhooks"
+	"cfgd/jails"
 	"cfgd/prototype"
 )
 
@@ -47,8 +47,8 @@ func (s *session) destroyCommand() *cli.Command {
 	}
 }
 
-func (s *session) creator() *jailhooks.Creator {
-	return &jailhooks.Creator{Model: s.loaded, Run: sysrun.System{}, SaveHost: s.hostSaver(), Reload: s.load}
+func (s *session) creator() *jails.Creator {
+	return &jails.Creator{Model: s.loaded, Run: sysrun.System{}, SaveHost: s.hostSaver(), Reload: s.load}
 }
 
 func (s *session) jailCreate(c *cli.Context) error {
@@ -67,7 +67,7 @@ func (s *session) jailCreate(c *cli.Context) error {
 }
 
 // madeOn says of a new jail what it is on, and how it is started.
-func (s *session) madeOn(spec *jailhooks.Spec) string {
+func (s *session) madeOn(spec *jails.Spec) string {
 	start := "service jail start " + spec.Name
 	if s.loaded.Root != "" {
 		start = "cfgd --root " + s.root + " jail init " + spec.Name
@@ -76,7 +76,7 @@ func (s *session) madeOn(spec *jailhooks.Spec) string {
 }
 
 // make makes a jail, or with --plan shows what it would make.
-func (s *session) make(c *cli.Context, k *jailhooks.Creator, made *jailhooks.Creation, words string) error {
+func (s *session) make(c *cli.Context, k *jails.Creator, made *jails.Creation, words string) error {
 	for _, n := range made.Notes {
 		s.warn(made.Jail, n)
 	}
@@ -94,7 +94,7 @@ func (s *session) make(c *cli.Context, k *jailhooks.Creator, made *jailhooks.Cre
 	return err
 }
 
-func (s *session) printCreation(made *jailhooks.Creation) error {
+func (s *session) printCreation(made *jails.Creation) error {
 	for _, line := range made.Lines() {
 		if _, err := fmt.Fprintln(s.out, line); err != nil {
 			return err
@@ -109,7 +109,7 @@ func (s *session) printCreation(made *jailhooks.Creation) error {
 }
 
 // spec is what the flags ask for. A clone's prototype is that of the jail that it is a clone of.
-func (s *session) spec(c *cli.Context, name string, from *config.Target, snapshot string) (*jailhooks.Spec, error) {
+func (s *session) spec(c *cli.Context, name string, from *config.Target, snapshot string) (*jails.Spec, error) {
 	p, err := s.prototypeOf(c, from)
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (s *session) spec(c *cli.Context, name string, from *config.Target, snapsho
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%s has no snapshot: cfgd proto snapshot takes one", p.Name)
 	}
-	spec := &jailhooks.Spec{Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")), IP: c.String("ip"), Interface: c.String("interface"),
+	spec := &jails.Spec{Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")), IP: c.String("ip"), Interface: c.String("interface"),
 		Prototype: p, Mark: snaps.Mark(), Snapshot: cmp.Or(snapshot, all[len(all)-1].Name), Form: s.loaded.JailForm(), Listed: len(s.loaded.JailList) > 0, Embedded: s.loaded.Root != ""}
 	if from != nil && from.Definition.Form != "" {
 		spec.Form = from.Definition.Form

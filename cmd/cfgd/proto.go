@@ -16,7 +16,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
-	"cfgd/jailhooks"
+	"cfgd/jails"
 	"cfgd/overlay"
 	"cfgd/overlay/tree"
 	"cfgd/prototype"
@@ -77,7 +77,7 @@ func (s *session) protoCreate(c *cli.Context) error {
 		return err
 	}
 	name := c.Args().First()
-	spec := &jailhooks.Spec{Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")), IP: c.String("ip"), Interface: c.String("interface"),
+	spec := &jails.Spec{Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")), IP: c.String("ip"), Interface: c.String("interface"),
 		Dataset: c.String("dataset"), Form: m.JailForm(), Listed: len(m.JailList) > 0}
 	file := config.DefaultFile
 	if s.config != "" {

@@ -11,7 +11,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/pathname"
-	"cfgd/jailhooks"
+	"cfgd/jails"
 	"cfgd/prototype"
 )
 
@@ -58,7 +58,7 @@ func (s *session) relocate(c *cli.Context) error {
 		return err
 	}
 	if !c.Bool("plan") {
-		unlock, err := jailhooks.Exclusive(c.Context, s.loaded, p.Name)
+		unlock, err := jails.Exclusive(c.Context, s.loaded, p.Name)
 		if err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ import (
 	"cfgd/internal/hostfile"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
-	"cfgd/jailhooks"
+	"cfgd/jails"
 	"cfgd/overlay"
 	"cfgd/prototype"
 	"cfgd/report"
@@ -205,7 +205,7 @@ func (s *session) archives() []string {
 
 // interrupted are the jails of which a switch left a journal.
 func (s *session) interrupted() []string {
-	names, _ := jailhooks.Interrupted(s.loaded)
+	names, _ := jails.Interrupted(s.loaded)
 	return names
 }
 

@@ -13,7 +13,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/hostfile"
 	sysrun "cfgd/internal/run"
-	"cfgd/jailhooks"
+	"cfgd/jails"
 	"cfgd/overlay"
 	"cfgd/prototype"
 )
@@ -122,7 +122,7 @@ func newestNumbered(names []string) string {
 
 func newestBackup(names []string) string {
 	for _, n := range slices.Backward(names) {
-		if jailhooks.IsBackup(n) {
+		if jails.IsBackup(n) {
 			return n
 		}
 	}
@@ -185,7 +185,7 @@ func (s *session) tops(t *config.Target) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	tops, err := jailhooks.Own(t, entries, s.loaded.Prototypes)
+	tops, err := jails.Own(t, entries, s.loaded.Prototypes)
 	if err == nil && (len(tops) == 0 || s.loaded.Root != "") {
 		err = errNoZFS
 	}
@@ -196,16 +196,16 @@ func (s *session) jailSnapshot(c *cli.Context) error {
 	if err := counted(c, 1, -1); err != nil {
 		return err
 	}
-	jails, err := s.jailsNamed(c.Args().Slice())
+	targets, err := s.jailsNamed(c.Args().Slice())
 	if err != nil {
 		return err
 	}
-	name := jailhooks.BackupName(time.Now())
-	errs := make([]error, len(jails))
-	for i, t := range jails {
+	name := jails.BackupName(time.Now())
+	errs := make([]error, len(targets))
+	for i, t := range targets {
 		errs[i] = s.snapshotOne(c, t, name)
 	}
-	return s.sum(jails, errs, nil)
+	return s.sum(targets, errs, nil)
 }
 
 func (s *session) snapshotOne(c *cli.Context, t *config.Target, name string) error {
@@ -213,7 +213,7 @@ func (s *session) snapshotOne(c *cli.Context, t *config.Target, name string) err
 	if err != nil {
 		return err
 	}
-	cmd := jailhooks.Backup(tops, name, c.String("comment"))
+	cmd := jails.Backup(tops, name, c.String("comment"))
 	if c.Bool("plan") {
 		_, err := fmt.Fprintln(s.out, cmd)
 		return err
@@ -239,12 +239,12 @@ func (s *session) jailSend(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	jails, err := s.jailsNamed(names)
+	targets, err := s.jailsNamed(names)
 	if err != nil {
 		return err
 	}
-	errs := make([]error, len(jails))
-	for i, t := range jails {
+	errs := make([]error, len(targets))
+	for i, t := range targets {
 		tops, err := s.tops(t)
 		if err == nil && to != "" && len(tops) > 1 {
 			err = usagef("one dataset there, %s, for %s", to, strings.Join(tops, ", "))
@@ -256,5 +256,5 @@ func (s *session) jailSend(c *cli.Context) error {
 		}
 		errs[i] = err
 	}
-	return s.sum(jails, errs, nil)
+	return s.sum(targets, errs, nil)
 }

@@ -12,7 +12,7 @@ import (
 
 	"cfgd/config"
 	sysrun "cfgd/internal/run"
-	"cfgd/jailhooks"
+	"cfgd/jails"
 	"cfgd/merge"
 	"cfgd/overlay"
 	"cfgd/watcher"
@@ -65,11 +65,11 @@ func (s *session) jailSwitch(c *cli.Context) error {
 	if to == "" || strings.ContainsAny(to, "/@ \t\n") || to == "." || to == ".." {
 		return usagef("%q: not a snapshot's name", to)
 	}
-	jails, err := s.jailsNamed(names[:len(names)-1])
+	targets, err := s.jailsNamed(names[:len(names)-1])
 	if err != nil {
 		return err
 	}
-	return s.switchAll(c, jails, to, names[0] == everyJail)
+	return s.switchAll(c, targets, to, names[0] == everyJail)
 }
 
 // jailsNamed finds targets that are jails.
@@ -79,15 +79,15 @@ func (s *session) jailsNamed(names []string) ([]*config.Target, error) {
 		if err != nil {
 			return nil, err
 		}
-		var jails []*config.Target
+		var targets []*config.Target
 		for _, t := range all {
 			if !t.Host() {
-				jails = append(jails, t)
+				targets = append(targets, t)
 			}
 		}
-		return jails, nil
+		return targets, nil
 	}
-	var jails []*config.Target
+	var targets []*config.Target
 	for _, n := range names {
 		t, err := s.target(n)
 		switch {
@@ -96,20 +96,20 @@ func (s *session) jailsNamed(names []string) ([]*config.Target, error) {
 		case t.Host():
 			return nil, usagef("the host is no jail: cfgd nano switches its images")
 		}
-		jails = append(jails, t)
+		targets = append(targets, t)
 	}
-	return jails, nil
+	return targets, nil
 }
 
 func (s *session) jailRollback(c *cli.Context) error {
 	if err := counted(c, 1, 1); err != nil {
 		return err
 	}
-	jails, err := s.jailsNamed(c.Args().Slice())
+	targets, err := s.jailsNamed(c.Args().Slice())
 	if err != nil {
 		return err
 	}
-	t := jails[0]
+	t := targets[0]
 	before, err := s.overlay(t).Before(c.Context)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
@@ -118,11 +118,11 @@ func (s *session) jailRollback(c *cli.Context) error {
 	if !ok {
 		return fmt.Errorf("%s: no snapshot before this one is known: cfgd log %s shows the merges; name one with cfgd jail switch", t.Name, t.Name)
 	}
-	return s.switchAll(c, jails, name, false)
+	return s.switchAll(c, targets, name, false)
 }
 
-func (s *session) switcher() *jailhooks.Switcher {
-	return &jailhooks.Switcher{Model: s.loaded, Reload: s.load, Jails: s.jails(), Now: time.Now, SaveHost: s.hostSaver(),
+func (s *session) switcher() *jails.Switcher {
+	return &jails.Switcher{Model: s.loaded, Reload: s.load, Jails: s.jails(), Now: time.Now, SaveHost: s.hostSaver(),
 		Overlay: func(m *config.Model, t *config.Target) *overlay.Overlay {
 			o := s.overlay(t)
 			o.Tools = s.tools(t, true)
@@ -130,11 +130,11 @@ func (s *session) switcher() *jailhooks.Switcher {
 		}}
 }
 
-func (s *session) jails() jailhooks.Jails {
+func (s *session) jails() jails.Jails {
 	if s.loaded.Root != "" {
-		return jailhooks.Embedded{Hooks: s.hooks}
+		return jails.Embedded{Hooks: s.hooks}
 	}
-	return jailhooks.Service{Run: sysrun.System{Limit: 5 * time.Minute}}
+	return jails.Service{Run: sysrun.System{Limit: 5 * time.Minute}}
 }
 
 // hostSaver brings a file of the host's /etc to its cfg; nil where the host is no target.
@@ -157,16 +157,16 @@ func (s *session) hostSaver() func(context.Context, string) error {
 }
 
 // switchAll plans every jail, and then switches one after the other.
-func (s *session) switchAll(c *cli.Context, jails []*config.Target, to string, all bool) error {
+func (s *session) switchAll(c *cli.Context, targets []*config.Target, to string, all bool) error {
 	if !c.Bool("plan") {
 		if err := s.recoverSwitches(c.Context); err != nil {
 			return err
 		}
 	}
 	w := s.switcher()
-	var plans []*jailhooks.Switch
+	var plans []*jails.Switch
 	conflicts := false
-	for _, t := range jails {
+	for _, t := range targets {
 		p, err := w.Plan(c.Context, t, to, c.Bool("restart"))
 		if err != nil {
 			return fmt.Errorf("%s: %w; nothing was switched", t.Name, err)
@@ -190,7 +190,7 @@ func (s *session) switchAll(c *cli.Context, jails []*config.Target, to string, a
 }
 
 // doSwitches carries plans out, as many side by side as --parallel says. After a failure no other is begun, unless --keep-going.
-func (s *session) doSwitches(c *cli.Context, w *jailhooks.Switcher, plans []*jailhooks.Switch) error {
+func (s *session) doSwitches(c *cli.Context, w *jails.Switcher, plans []*jails.Switch) error {
 	if len(plans) == 0 {
 		_, err := fmt.Fprintln(s.out, "all jails are on that snapshot already")
 		return err
@@ -222,17 +222,17 @@ func (s *session) doSwitches(c *cli.Context, w *jailhooks.Switcher, plans []*jai
 		})
 	}
 	wg.Wait()
-	var jails []*config.Target
+	var targets []*config.Target
 	for i, p := range plans {
-		jails = append(jails, p.Target)
+		targets = append(targets, p.Target)
 		if i >= next {
 			s.warn(p.Target.Name, "not switched: one before it failed (--keep-going goes on)")
 		}
 	}
-	return s.sum(jails, errs, c.Context.Err())
+	return s.sum(targets, errs, c.Context.Err())
 }
 
-func (s *session) printSwitched(p *jailhooks.Switch) error {
+func (s *session) printSwitched(p *jails.Switch) error {
 	words := fmt.Sprintf("switched from %s to %s", strings.Join(p.From, " and "), p.To)
 	switch {
 	case p.Restart:
@@ -278,7 +278,7 @@ type switchPlan struct {
 	Runs     []string `json:"runs"`
 }
 
-func (s *session) printSwitches(c *cli.Context, w *jailhooks.Switcher, plans []*jailhooks.Switch) error {
+func (s *session) printSwitches(c *cli.Context, w *jails.Switcher, plans []*jails.Switch) error {
 	out := []switchPlan{}
 	for _, p := range plans {
 		d, err := merge.Unified(p.Old, p.New, 0)
@@ -308,7 +308,7 @@ func (s *session) printSwitches(c *cli.Context, w *jailhooks.Switcher, plans []*
 	}{1, out})
 }
 
-func (s *session) printSwitch(c *cli.Context, p *jailhooks.Switch, plan switchPlan) error {
+func (s *session) printSwitch(c *cli.Context, p *jails.Switch, plan switchPlan) error {
 	if _, err := fmt.Fprintf(s.out, "%s %s\n%s", p.Target.Name, p.Target.Fstab, plan.Diff); err != nil {
 		return err
 	}

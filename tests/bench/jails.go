@@ -13,6 +13,7 @@ import (
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
 	"cfgd/jailhooks"
+	"cfgd/jails"
 	"cfgd/overlay"
 )
 
@@ -99,7 +100,7 @@ func planSwitches(ctx context.Context, root string, n int) error {
 		return fmt.Errorf("%d targets: %v", len(m.Targets), m.Problems)
 	}
 	bases := overlay.NewBases()
-	s := &jailhooks.Switcher{Model: m, Reload: load, Jails: jailhooks.Embedded{}, Now: time.Now,
+	s := &jails.Switcher{Model: m, Reload: load, Jails: jails.Embedded{}, Now: time.Now,
 		Overlay: func(m *config.Model, t *config.Target) *overlay.Overlay {
 			o := overlay.New(m, t)
 			o.Bases = bases

@@ -1,4 +1,4 @@
-package jailhooks
+package jails
 
 import (
 	"errors"

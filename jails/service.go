@@ -1,4 +1,4 @@
-package jailhooks
+package jails
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/run"
+	"cfgd/jailhooks"
 )
 
 // Service starts and stops jails as rc(8) does.
@@ -35,7 +36,7 @@ func (s Service) start(t *config.Target) run.Cmd {
 
 // looks are what tells that a jail is up: jls(8), and the health command of cfgd.toml.
 func (s Service) looks(t *config.Target) []run.Cmd {
-	all := []run.Cmd{run.Command("jls", "-j", t.Name, "jid")}
+	all := []run.Cmd{jailhooks.Asks(t.Name)}
 	if t.Health != "" {
 		all = append(all, run.Command("sh", "-c", t.Health))
 	}
@@ -95,7 +96,7 @@ func (s Service) pause(ctx context.Context) error {
 
 // Embedded are jails of --root: no jail runs there, and its hooks are all that a stop and a start are.
 type Embedded struct {
-	Hooks func(t *config.Target) *Hooks
+	Hooks func(t *config.Target) *jailhooks.Hooks
 }
 
 // Stop is the stop's hook.
