@@ -7,6 +7,7 @@ import (
 	"cfgd/internal/pathname"
 	"cfgd/internal/run"
 	"cfgd/merge"
+	"cfgd/merge/check"
 	"cfgd/overlay"
 )
 
@@ -29,16 +30,16 @@ func (h *Hooks) checkMerged(ctx context.Context, m *merge.Result) {
 }
 
 func (h *Hooks) checkInRoot(ctx context.Context, c config.Checker, path string) error {
-	problem, _ := hear(ctx, h.Run, inRoot(h.Target.Root, c, path), c)
+	problem, _ := check.Hear(ctx, h.Run, inRoot(h.Target.Root, c, path), c)
 	if problem == "" {
 		return nil
 	}
-	problem = discreet(c, h.Target.Classes.Secret(path), problem)
+	problem = check.Discreet(c, h.Target.Classes.Secret(path), problem)
 	merged, err := h.Overlay.Reject(ctx, path, "the merged text is rejected: "+problem)
 	if err != nil {
 		return err
 	}
-	if before, _ := hear(ctx, h.Run, inRoot(h.Target.Root, c, path), c); before != "" {
+	if before, _ := check.Hear(ctx, h.Run, inRoot(h.Target.Root, c, path), c); before != "" {
 		_, err := h.Overlay.Resolve(ctx, []string{path}, overlay.Choice{Content: merged})
 		return err
 	}

@@ -7,15 +7,12 @@ import (
 	"testing"
 
 	"cfgd/config"
+	"cfgd/internal/machinetest"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
 
 // runs is a function as a runner.
-type runs func(context.Context, run.Cmd) (string, error)
-
-func (f runs) Run(ctx context.Context, c run.Cmd) (string, error) { return f(ctx, c) }
-
 // What a checker rejects in the jail's own root is a conflict after all, unless it rejects what was there before as well.
 func TestCheckedInTheJailsRoot(t *testing.T) {
 	t.Parallel()
@@ -41,7 +38,7 @@ func TestCheckedInTheJailsRoot(t *testing.T) {
 		m.target.Base, m.target.BaseID = m.path("base2"), "proto/etc@2"
 		var asked []string
 		h := m.hooks()
-		h.Run = runs(func(ctx context.Context, cmd run.Cmd) (string, error) {
+		h.Run = machinetest.Runner(func(ctx context.Context, cmd run.Cmd) (string, error) {
 			if cmd.Name != "jail" {
 				return m.Run(ctx, cmd)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"cfgd/config"
+	"cfgd/internal/machinetest"
 	"cfgd/internal/run"
 )
 
@@ -198,7 +199,7 @@ func TestCreateSparesWhatIsThere(t *testing.T) {
 	c, err := y.spec().Plan(time.Now())
 	y.Must(err)
 	k := y.creator(z)
-	k.Run = runnerFunc(func(ctx context.Context, cmd run.Cmd) (string, error) {
+	k.Run = machinetest.Runner(func(ctx context.Context, cmd run.Cmd) (string, error) {
 		if strings.HasSuffix(cmd.String(), "create -o mountpoint=legacy zpool/web/var") {
 			z.there = append(z.there, "zpool/web/var")
 		}
@@ -208,10 +209,6 @@ func TestCreateSparesWhatIsThere(t *testing.T) {
 		t.Errorf("%v, left %q", err, z.there)
 	}
 }
-
-type runnerFunc func(context.Context, run.Cmd) (string, error)
-
-func (f runnerFunc) Run(ctx context.Context, c run.Cmd) (string, error) { return f(ctx, c) }
 
 // Where jails are defined in jail.conf, a jail gets a file of its own, and a line in jail_list where that is used.
 func TestCreateInJailConf(t *testing.T) {

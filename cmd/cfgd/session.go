@@ -18,8 +18,8 @@ import (
 	"cfgd/internal/memory"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
-	"cfgd/jailhooks"
 	"cfgd/merge"
+	"cfgd/merge/check"
 	"cfgd/nano"
 	"cfgd/overlay"
 	"cfgd/watcher"
@@ -122,13 +122,13 @@ func (s *session) overlay(t *config.Target) *overlay.Overlay {
 
 // tools are the system's programs that a merge needs; with planned they are only named. With --root none is run.
 func (s *session) tools(t *config.Target, planned bool) merge.Tools {
-	check := &jailhooks.Checking{Checkers: t.Checkers, Classes: t.Classes}
+	checkers := &check.Checkers{Checkers: t.Checkers, Classes: t.Classes}
 	if s.loaded.Root != "" {
-		return merge.Tools{Check: check.Check}
+		return merge.Tools{Check: checkers.Check}
 	}
-	check.Run = sysrun.System{}
-	d := &jailhooks.Deriver{Run: sysrun.System{}, Dir: s.loaded.Path("/var/run/cfgd/derive/" + t.Name), Dry: planned, Has: sysrun.Has}
-	return merge.Tools{Check: check.Check, Derive: d.Derive}
+	checkers.Run = sysrun.System{}
+	d := &check.Deriver{Run: sysrun.System{}, Dir: s.loaded.Path("/var/run/cfgd/derive/" + t.Name), Dry: planned, Has: sysrun.Has}
+	return merge.Tools{Check: checkers.Check, Derive: d.Derive}
 }
 
 // mountCfg is the way to a cfg that is mounted on demand, nil where it is always there.

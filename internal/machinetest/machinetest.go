@@ -2,11 +2,13 @@
 package machinetest
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"cfgd/config"
+	"cfgd/internal/run"
 )
 
 // Dir is such a directory. A failure of one of its methods ends the test.
@@ -55,3 +57,9 @@ func (d *Dir) Read(p string) string {
 func (d *Dir) Load() (*config.Model, error) {
 	return config.Load(config.Options{Root: d.Root, Euid: -1})
 }
+
+// Runner is a run.Runner by a function.
+type Runner func(ctx context.Context, c run.Cmd) (string, error)
+
+// Run calls it.
+func (f Runner) Run(ctx context.Context, c run.Cmd) (string, error) { return f(ctx, c) }

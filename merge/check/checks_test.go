@@ -1,4 +1,4 @@
-package jailhooks
+package check
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"cfgd/config"
+	"cfgd/internal/machinetest"
 	"cfgd/internal/run"
 )
 
@@ -18,7 +19,7 @@ func TestCheckShell(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {
 		t.Skip("no sh here")
 	}
-	k := &Checking{Run: run.System{}}
+	k := &Checkers{Run: run.System{}}
 	mark := filepath.Join(t.TempDir(), "made")
 	for _, c := range []struct{ path, content, problem string }{
 		{"rc.conf", "a=\"1\"\nb='x y'\n", ""},
@@ -65,14 +66,14 @@ func (a *answers) Run(ctx context.Context, c run.Cmd) (string, error) {
 func TestCheckSkips(t *testing.T) {
 	t.Parallel()
 	a := &answers{err: exec.ErrNotFound}
-	k := &Checking{Run: a}
+	k := &Checkers{Run: a}
 	if p, s := k.Check(t.Context(), "rc.conf", []byte("x")); p != "" || s != "sh is not installed" || !a.cmd.Unprivileged || a.cmd.String() != "sh -n < rc.conf" {
 		t.Errorf("%q, %q, %v", p, s, a.cmd)
 	}
 	if p, s := k.Check(t.Context(), "ssh/sshd_config", nil); p != "" || s != "sshd -t -f FILE has to be run where the file stands" {
 		t.Errorf("%q, %q", p, s)
 	}
-	if p, s := (&Checking{}).Check(t.Context(), "rc.conf", nil); p != "" || s != "" {
+	if p, s := (&Checkers{}).Check(t.Context(), "rc.conf", nil); p != "" || s != "" {
 		t.Errorf("%q, %q", p, s)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -87,7 +88,7 @@ func TestCheckSkips(t *testing.T) {
 func TestCheckerThatCrashes(t *testing.T) {
 	t.Parallel()
 	killed := exec.Command("sh", "-c", "kill -SEGV $$").Run()
-	k := &Checking{Run: &answers{err: &run.Error{Stderr: strings.Repeat("x", 1<<20), Err: killed}}}
+	k := &Checkers{Run: &answers{err: &run.Error{Stderr: strings.Repeat("x", 1<<20), Err: killed}}}
 	if p, s := k.Check(t.Context(), "rc.conf", []byte("x")); p != "" || s != "sh: signal: segmentation fault" && s != "sh: signal: segmentation fault (core dumped)" {
 		t.Errorf("%q, %q", p, s)
 	}
@@ -104,7 +105,7 @@ func TestExitStatusOfAChecker(t *testing.T) {
 	for status, says := range map[string]string{
 		"1": "sh -n: bad; worse|", "2": "sh -n: bad; worse|", "255": "sh -n: bad; worse|", "128": "sh -n: bad; worse|", "126": "|sh is not installed", "127": "|sh is not installed",
 	} {
-		k := &Checking{Run: exits(status, "bad\nworse\n")}
+		k := &Checkers{Run: exits(status, "bad\nworse\n")}
 		if p, s := k.Check(t.Context(), "rc.conf", []byte("x")); p+"|"+s != says {
 			t.Errorf("%s: %q, %q", status, p, s)
 		}
@@ -112,7 +113,7 @@ func TestExitStatusOfAChecker(t *testing.T) {
 }
 
 // configured are the checkers and classes of a cfgd.toml.
-func configured(t *testing.T, text string) *Checking {
+func configured(t *testing.T, text string) *Checkers {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "cfgd.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -122,7 +123,7 @@ func configured(t *testing.T, text string) *Checking {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Checking{Checkers: m.Checkers, Classes: m.Classes}
+	return &Checkers{Checkers: m.Checkers, Classes: m.Classes}
 }
 
 // A parser of the host's that wants a file by its name gets a copy that nobody else can reach, and that is gone afterwards.
@@ -130,7 +131,7 @@ func TestPrivateCopy(t *testing.T) {
 	t.Parallel()
 	k := configured(t, "[[checker]]\nmatch = \"local/a.conf\"\ncommand = [\"grep\", \"-q\", \"good\", \"FILE\"]\nwhere = \"host\"\n")
 	seen := ""
-	k.Run = runs(func(ctx context.Context, c run.Cmd) (string, error) {
+	k.Run = machinetest.Runner(func(ctx context.Context, c run.Cmd) (string, error) {
 		seen = c.Args[2]
 		file, err := os.Stat(seen)
 		dir, derr := os.Stat(filepath.Dir(seen))

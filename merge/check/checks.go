@@ -1,4 +1,4 @@
-package jailhooks
+package check
 
 import (
 	"bytes"
@@ -17,16 +17,16 @@ import (
 	"cfgd/merge"
 )
 
-// Checking asks checkers about merged files. What they read may be a jail's and hostile: none of it is run, and a program of the system
+// Checkers asks checkers about merged files. What they read may be a jail's and hostile: none of it is run, and a program of the system
 // that reads it does so as nobody, in a clean environment, within a time. What they say of a secret is not repeated.
-type Checking struct {
+type Checkers struct {
 	Checkers *config.Checkers
 	Classes  *config.Classes
 	Run      run.Runner // nil runs no command, and says nothing of that: with --root
 }
 
-// Check is one of overlay.MergeTools.
-func (k *Checking) Check(ctx context.Context, path string, content []byte) (problem, skipped string) {
+// Check is one of merge.Tools.
+func (k *Checkers) Check(ctx context.Context, path string, content []byte) (problem, skipped string) {
 	c, ok := k.Checkers.Of(path)
 	if !ok || isShell(c) && foreign(content) {
 		return "", ""
@@ -34,7 +34,7 @@ func (k *Checking) Check(ctx context.Context, path string, content []byte) (prob
 	secret := k.Classes.Secret(path)
 	switch {
 	case c.Syntax != "":
-		return discreet(c, secret, syntax(c, content)), ""
+		return Discreet(c, secret, syntax(c, content)), ""
 	case k.Run == nil:
 		return "", ""
 	case c.Where == config.WhereTarget:
@@ -43,11 +43,11 @@ func (k *Checking) Check(ctx context.Context, path string, content []byte) (prob
 		return "", strings.Join(c.Command, " ") + " wants a copy, and of a secret there is none"
 	}
 	problem, skipped = k.ask(ctx, c, path, content)
-	return discreet(c, secret, problem), skipped
+	return Discreet(c, secret, problem), skipped
 }
 
-// discreet is what may be told of a problem: what checkers say of a file they often quote from it.
-func discreet(c config.Checker, secret bool, problem string) string {
+// Discreet is what may be told of a problem: what checkers say of a file they often quote from it.
+func Discreet(c config.Checker, secret bool, problem string) string {
 	if problem == "" || !secret {
 		return problem
 	}
@@ -83,7 +83,7 @@ func told(said string) string {
 	return pathname.Plain(strings.ReplaceAll(said, "\n", "; "))
 }
 
-func (k *Checking) ask(ctx context.Context, c config.Checker, name string, content []byte) (problem, skipped string) {
+func (k *Checkers) ask(ctx context.Context, c config.Checker, name string, content []byte) (problem, skipped string) {
 	cmd := run.Cmd{Unprivileged: true}
 	words := c.Words("")
 	if c.Stdin {
@@ -97,7 +97,7 @@ func (k *Checking) ask(ctx context.Context, c config.Checker, name string, conte
 		words = c.Words(file)
 	}
 	cmd.Name, cmd.Args = words[0], words[1:]
-	return hear(ctx, k.Run, cmd, c)
+	return Hear(ctx, k.Run, cmd, c)
 }
 
 // privateCopy makes a file that a checker can be given by name, in a directory that only it can enter: a name in a directory that others
@@ -125,8 +125,8 @@ const (
 	notFound    = 127
 )
 
-// hear runs a checker and says what it has against a file.
-func hear(ctx context.Context, r run.Runner, cmd run.Cmd, c config.Checker) (problem, skipped string) {
+// Hear runs a checker and says what it has against a file.
+func Hear(ctx context.Context, r run.Runner, cmd run.Cmd, c config.Checker) (problem, skipped string) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	_, err := r.Run(ctx, cmd)

@@ -1,4 +1,4 @@
-package jailhooks
+package check
 
 import (
 	"context"
