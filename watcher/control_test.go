@@ -2,6 +2,7 @@ package watcher
 
 import (
 	"bytes"
+	"cfgd/watcher/control"
 	"context"
 	"encoding/json"
 	"io"
@@ -16,7 +17,7 @@ func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, 1)
 	m.run()
-	c := m.client().http
+	c := m.client().HTTP
 	for name, r := range map[string]struct {
 		method, path, body string
 		status             int
@@ -42,7 +43,7 @@ func TestBadRequests(t *testing.T) {
 			resp, err := c.Do(rq)
 			m.must(err)
 			defer resp.Body.Close()
-			var reply Reply
+			var reply control.Reply
 			b, _ := io.ReadAll(resp.Body)
 			if err := json.Unmarshal(b, &reply); err != nil {
 				t.Fatalf("%q: %v", b, err)

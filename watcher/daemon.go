@@ -16,6 +16,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/flock"
 	"cfgd/overlay"
+	"cfgd/watcher/control"
 )
 
 // The daemon ends within five seconds of SIGTERM: the last saves have less, and what hangs is left behind.
@@ -44,8 +45,8 @@ type Daemon struct {
 	// Version is told in the metrics.
 	Version string
 
-	onLook func(Status)  // for tests
-	hook   func(*target) // for tests: before a target runs
+	onLook func(control.Status) // for tests
+	hook   func(*target)        // for tests: before a target runs
 
 	bases  *overlay.Bases
 	budget *budget
@@ -97,13 +98,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err == nil {
 		err = <-served
 	}
-	_ = os.Remove(filepath.Join(runDir, SocketPath)) // a client then hears "no daemon" and not "refused"
+	_ = os.Remove(filepath.Join(runDir, control.SocketPath)) // a client then hears "no daemon" and not "refused"
 	return errors.Join(err, stopped)
 }
 
 func (d *Daemon) init() {
 	d.bases, d.budget, d.running, d.ending = overlay.NewBases(), newBudget(), map[string]*runningTarget{}, map[string]*target{}
-	d.counts = newMetrics(d.Version, func() []Status { return d.statuses(context.Background(), false, nil) })
+	d.counts = newMetrics(d.Version, func() []control.Status { return d.statuses(context.Background(), false, nil) })
 }
 
 // wait handles signals until the end.
@@ -296,9 +297,9 @@ func (d *Daemon) targets(names []string) []*target {
 }
 
 // statuses are those of the targets; with look each is looked at first, side by side, as far as it comes to that before ctx ends.
-func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []Status {
+func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []control.Status {
 	list := d.targets(names)
-	out := make([]Status, len(list))
+	out := make([]control.Status, len(list))
 	var wg sync.WaitGroup
 	for i, t := range list {
 		if !look {

@@ -17,6 +17,7 @@ import (
 	"cfgd/config"
 	"cfgd/overlay"
 	"cfgd/overlay/store"
+	"cfgd/watcher/control"
 )
 
 func TestEditsAreSaved(t *testing.T) {
@@ -153,7 +154,7 @@ func letsGo(t *testing.T, m *machine) {
 	}
 	gone("after detach")
 	m.write("j0/etc/rc.conf", "2\n")
-	if _, err := c.Flush(ctx, Request{Target: "j0"}); !errors.Is(err, overlay.ErrNotPopulated) {
+	if _, err := c.Flush(ctx, control.Request{Target: "j0"}); !errors.Is(err, overlay.ErrNotPopulated) {
 		t.Errorf("flush of a detached target: %v", err)
 	}
 	list, err := c.Status(ctx, true, "j0")
@@ -165,9 +166,9 @@ func letsGo(t *testing.T, m *machine) {
 		t.Errorf("saved while detached: %q", got)
 	}
 	m.must(c.Attach(ctx, "j0"))
-	m.await("j0", "saved", func(s Status) bool { return s.Generation == 2 })
+	m.await("j0", "saved", func(s control.Status) bool { return s.Generation == 2 })
 	m.write("j0/etc/rc.conf", "3\n")
-	m.await("j0", "watched again", func(s Status) bool { return s.Generation == 3 && s.Watch == events })
+	m.await("j0", "watched again", func(s control.Status) bool { return s.Generation == 3 && s.Watch == events })
 }
 
 func TestFlush(t *testing.T) {
@@ -180,7 +181,7 @@ func TestFlush(t *testing.T) {
 	ctx, c := context.Background(), m.client()
 	m.write("j0/etc/rc.conf", "1\n")
 	m.write("j0/etc/ssh/sshd_config", "Port 23\n")
-	r, err := c.Flush(ctx, Request{Target: "j0", Paths: []string{"ssh"}, Message: "port"})
+	r, err := c.Flush(ctx, control.Request{Target: "j0", Paths: []string{"ssh"}, Message: "port"})
 	if err != nil || r.Generation != 1 || fmt.Sprint(r.Saved) != "[M ssh/sshd_config]" {
 		t.Errorf("flush of ssh: %+v, %v", r, err)
 	}
@@ -190,13 +191,13 @@ func TestFlush(t *testing.T) {
 	for p := range etc {
 		m.must(os.Remove(m.path("j0/etc/" + p)))
 	}
-	if _, err := c.Flush(ctx, Request{Target: "j0"}); !errors.Is(err, store.ErrHeld) {
+	if _, err := c.Flush(ctx, control.Request{Target: "j0"}); !errors.Is(err, store.ErrHeld) {
 		t.Errorf("everything deleted: %v", err)
 	}
 	if list, err := c.Status(ctx, false); err != nil || !list[0].Held || !list[0].Watched {
 		t.Errorf("status %+v, %v", list, err)
 	}
-	if r, err := c.Flush(ctx, Request{Target: "j0", Force: true}); err != nil || len(r.Saved) != len(etc) {
+	if r, err := c.Flush(ctx, control.Request{Target: "j0", Force: true}); err != nil || len(r.Saved) != len(etc) {
 		t.Errorf("forced: %+v, %v", r, err)
 	}
 	if m.log.count("held") != 1 {
@@ -236,7 +237,7 @@ func TestTwoDaemonsAreRefused(t *testing.T) {
 		t.Errorf("the first after that: %v", err)
 	}
 	m.must(stop())
-	if _, err := m.client().Status(context.Background(), false); !errors.Is(err, ErrNoDaemon) {
+	if _, err := m.client().Status(context.Background(), false); !errors.Is(err, control.ErrNoDaemon) {
 		t.Errorf("after the end: %v", err)
 	}
 }
@@ -246,15 +247,15 @@ func TestSocketIsForItsOwnerAndReplaced(t *testing.T) {
 	m := newMachine(t, 1)
 	run := m.path("var/run/cfgd")
 	m.must(os.MkdirAll(filepath.Join(run, nursery, "left"), 0o755)) // of a daemon that was killed
-	old, err := net.Listen("unix", filepath.Join(run, SocketPath))
+	old, err := net.Listen("unix", filepath.Join(run, control.SocketPath))
 	m.must(err)
 	old.(*net.UnixListener).SetUnlinkOnClose(false)
 	old.Close()
-	if _, err := m.client().Status(context.Background(), false); !errors.Is(err, ErrNoDaemon) {
+	if _, err := m.client().Status(context.Background(), false); !errors.Is(err, control.ErrNoDaemon) {
 		t.Errorf("nobody listens: %v", err)
 	}
 	m.run()
-	st, err := os.Lstat(filepath.Join(run, SocketPath))
+	st, err := os.Lstat(filepath.Join(run, control.SocketPath))
 	if err != nil || st.Mode() != os.ModeSocket|0o600 {
 		t.Errorf("socket: %v, %v", st.Mode(), err)
 	}
@@ -325,7 +326,7 @@ func TestAttachOfANewJail(t *testing.T) {
 	m := newMachine(t, 1)
 	m.run()
 	ctx, c := context.Background(), m.client()
-	if err := c.Detach(ctx, "j5"); !errors.Is(err, ErrUnknownTarget) {
+	if err := c.Detach(ctx, "j5"); !errors.Is(err, control.ErrUnknownTarget) {
 		t.Errorf("unknown: %v", err)
 	}
 	tg := m.target("j5")

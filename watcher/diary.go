@@ -10,6 +10,7 @@ import (
 	"cfgd/config"
 	"cfgd/overlay"
 	"cfgd/overlay/store"
+	"cfgd/watcher/control"
 )
 
 // diary is what a target has said in the log, so that it says nothing twice.
@@ -28,7 +29,7 @@ const stuckAfter = 10 * time.Second
 // report keeps the status and logs what is new in it.
 func (t *target) report(l look, r *overlay.Result, err error) {
 	s := t.lastStatus()
-	s.fill(r, err, l.whole())
+	s.Fill(r, err, l.whole())
 	s.Watched, s.Watch = err == nil || r != nil && r.View != nil && r.View.Live != nil, t.how()
 	t.setStatus(s)
 	if err == nil {
@@ -68,7 +69,7 @@ func (t *target) logOnce(subject, words string) {
 }
 
 // logProblem logs a problem when it comes, when it becomes another, and when it is gone.
-func (t *target) logProblem(kind string, s Status) {
+func (t *target) logProblem(kind string, s control.Status) {
 	if kind == t.said {
 		return
 	}
@@ -115,7 +116,7 @@ func (t *target) setWatch() {
 	t.status.Watch = how
 }
 
-func (t *target) setStatus(s Status) {
+func (t *target) setStatus(s control.Status) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.status = s
@@ -127,14 +128,14 @@ func (t *target) setBusy(since time.Time) {
 	t.busy = since
 }
 
-func (t *target) lastStatus() Status {
+func (t *target) lastStatus() control.Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.status
 }
 
 // Status is what the last look found, and whether the one after it is stuck. It is safe to call from anywhere.
-func (t *target) Status() Status {
+func (t *target) Status() control.Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.status
@@ -145,7 +146,7 @@ func (t *target) Status() Status {
 }
 
 // lookNow is the status after a look at everything, or what is known without one where the target does not come to it in time.
-func (t *target) lookNow(ctx context.Context) Status {
+func (t *target) lookNow(ctx context.Context) control.Status {
 	err := t.call(ctx, func(ctx context.Context) {
 		if !t.detached {
 			t.agenda.again()

@@ -8,6 +8,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/overlay"
+	"cfgd/watcher/control"
 )
 
 // stranger is a machine with one jail whose live tree may be another filesystem than the one that was
@@ -57,7 +58,7 @@ func (s *stranger) edit() {
 	}
 }
 
-func (s *stranger) ask(do action, rq Request) {
+func (s *stranger) ask(do action, rq control.Request) {
 	rq.Target = "j0"
 	act(s.ctx, s.d.target("j0"), rq, do)
 }
@@ -80,10 +81,10 @@ var strangerOps = []struct {
 	{"find", (*stranger).find},
 	{"forget", (*stranger).forget},
 	{"edit", (*stranger).edit},
-	{"attach", func(s *stranger) { s.ask(s.d.attach, Request{}) }},
-	{"detach", func(s *stranger) { s.ask(s.d.detach, Request{}) }},
-	{"flush", func(s *stranger) { s.ask(s.d.flush, Request{}) }},
-	{"flush of a path", func(s *stranger) { s.ask(s.d.flush, Request{Paths: []string{"hosts"}, Force: true}) }},
+	{"attach", func(s *stranger) { s.ask(s.d.attach, control.Request{}) }},
+	{"detach", func(s *stranger) { s.ask(s.d.detach, control.Request{}) }},
+	{"flush", func(s *stranger) { s.ask(s.d.flush, control.Request{}) }},
+	{"flush of a path", func(s *stranger) { s.ask(s.d.flush, control.Request{Paths: []string{"hosts"}, Force: true}) }},
 	{"status", func(s *stranger) { s.d.statuses(s.ctx, true, nil) }},
 	{"reload", (*stranger).reload},
 	{"metrics", func(s *stranger) {
@@ -147,7 +148,7 @@ func TestAnotherFilesystemThanThePopulated(t *testing.T) {
 					s.check(strangerOps[i].name)
 				}
 				s.find()
-				s.ask(s.d.attach, Request{})
+				s.ask(s.d.attach, control.Request{})
 				s.edit()
 				s.pass(lastPause + sec)
 				st, got := s.status("j0"), s.read("j0/cfg/rc.conf")

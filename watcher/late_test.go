@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"cfgd/watcher/control"
 	"context"
 	"net/http"
 	"strings"
@@ -13,11 +14,11 @@ func TestLateRequestIsNotDone(t *testing.T) {
 	t.Parallel()
 	tg := &target{calls: make(chan func(context.Context)), ended: make(chan struct{})}
 	go func() { (<-tg.calls)(t.Context()) }()
-	do := func(context.Context, *target, Request) (Reply, error) {
+	do := func(context.Context, *target, control.Request) (control.Reply, error) {
 		t.Error("done")
-		return Reply{}, nil
+		return control.Reply{}, nil
 	}
-	status, reply := act(t.Context(), tg, Request{Target: "vhost1", Until: time.Now().Add(-time.Second)}, do)
+	status, reply := act(t.Context(), tg, control.Request{Target: "vhost1", Until: time.Now().Add(-time.Second)}, do)
 	if status != http.StatusConflict || !strings.Contains(reply.Error, "not done") {
 		t.Errorf("%d %+v", status, reply)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/overlay"
+	"cfgd/watcher/control"
 )
 
 // machine is a few jails on one base in a directory, and a daemon for them.
@@ -26,9 +27,9 @@ type machine struct {
 	model *config.Model
 	d     *Daemon
 	log   safeBuffer
-	looks chan Status
-	last  map[string]Status // what was received from looks
-	slow  time.Duration     // added to patience
+	looks chan control.Status
+	last  map[string]control.Status // what was received from looks
+	slow  time.Duration             // added to patience
 }
 
 type safeBuffer struct {
@@ -66,7 +67,7 @@ func newMachine(t testing.TB, jails int) *machine {
 		dir = t.TempDir()
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	m := &machine{TB: t, dir: dir, looks: make(chan Status, 1<<16), last: map[string]Status{}, model: &config.Model{Root: dir}}
+	m := &machine{TB: t, dir: dir, looks: make(chan control.Status, 1<<16), last: map[string]control.Status{}, model: &config.Model{Root: dir}}
 	for p, text := range etc {
 		m.write("base/"+p, text)
 	}
@@ -77,7 +78,7 @@ func newMachine(t testing.TB, jails int) *machine {
 		m.populate(tg)
 	}
 	m.d = &Daemon{Load: func() (*config.Model, error) { return m.model, nil }, Log: zerolog.New(&m.log),
-		onLook: func(s Status) { m.looks <- s }}
+		onLook: func(s control.Status) { m.looks <- s }}
 	return m
 }
 
@@ -142,7 +143,7 @@ func (m *machine) run() (stop func() error) {
 }
 
 // await returns the first status of a target, of this look or a later one, that is as wanted.
-func (m *machine) await(name, what string, ok func(Status) bool) Status {
+func (m *machine) await(name, what string, ok func(control.Status) bool) control.Status {
 	m.Helper()
 	if s, known := m.last[name]; known && ok(s) {
 		return s
@@ -162,14 +163,14 @@ func (m *machine) await(name, what string, ok func(Status) bool) Status {
 }
 
 // saved awaits that a target has saved this many local changes, and all of them.
-func (m *machine) saved(name string, local int) Status {
+func (m *machine) saved(name string, local int) control.Status {
 	m.Helper()
-	return m.await(name, fmt.Sprintf("saved with %d local changes", local), func(s Status) bool {
+	return m.await(name, fmt.Sprintf("saved with %d local changes", local), func(s control.Status) bool {
 		return s.Local == local && s.Unsaved == 0 && s.Problem == ""
 	})
 }
 
-func (m *machine) client() *Client { return NewClient(m.path("var/run/cfgd")) }
+func (m *machine) client() *control.Client { return control.NewClient(m.path("var/run/cfgd")) }
 
 // builtIn are the classes of a machine without a configuration.
 func builtIn(m *machine) *config.Classes {

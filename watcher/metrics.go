@@ -12,6 +12,7 @@ import (
 
 	"cfgd/overlay"
 	"cfgd/overlay/store"
+	"cfgd/watcher/control"
 )
 
 // metrics are what the daemon counts, and what it tells of its targets, in Prometheus' forms. Names of targets are all that labels hold: no
@@ -23,7 +24,7 @@ type metrics struct {
 	errors   *prometheus.CounterVec   // by target and kind
 }
 
-func newMetrics(version string, statuses func() []Status) *metrics {
+func newMetrics(version string, statuses func() []control.Status) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		scans: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "cfgd_scan_duration_seconds",
@@ -83,24 +84,24 @@ func errorKind(err error) string {
 }
 
 // targetGauges are what the last looks at the targets found, asked for at every scrape.
-type targetGauges struct{ statuses func() []Status }
+type targetGauges struct{ statuses func() []control.Status }
 
 // targetGauge is one number of a target's status; false is that it is not known.
 type targetGauge struct {
 	desc  *prometheus.Desc
-	value func(s *Status, now time.Time) (float64, bool)
+	value func(s *control.Status, now time.Time) (float64, bool)
 }
 
-func gauge(name, help string, value func(s *Status, now time.Time) (float64, bool)) targetGauge {
+func gauge(name, help string, value func(s *control.Status, now time.Time) (float64, bool)) targetGauge {
 	return targetGauge{prometheus.NewDesc("cfgd_target_"+name, help, []string{"target"}, nil), value}
 }
 
-func number[N int | uint64](f func(*Status) N) func(*Status, time.Time) (float64, bool) {
-	return func(s *Status, _ time.Time) (float64, bool) { return float64(f(s)), true }
+func number[N int | uint64](f func(*control.Status) N) func(*control.Status, time.Time) (float64, bool) {
+	return func(s *control.Status, _ time.Time) (float64, bool) { return float64(f(s)), true }
 }
 
-func truth(f func(*Status) bool) func(*Status, time.Time) (float64, bool) {
-	return func(s *Status, _ time.Time) (float64, bool) {
+func truth(f func(*control.Status) bool) func(*control.Status, time.Time) (float64, bool) {
+	return func(s *control.Status, _ time.Time) (float64, bool) {
 		if f(s) {
 			return 1, true
 		}
@@ -109,15 +110,15 @@ func truth(f func(*Status) bool) func(*Status, time.Time) (float64, bool) {
 }
 
 var gauges = []targetGauge{
-	gauge("unsaved_changes", "Paths that a restart would lose.", number(func(s *Status) int { return s.Unsaved })),
-	gauge("local_changes", "Paths that differ from the defaults.", number(func(s *Status) int { return s.Local })),
-	gauge("conflicts", "Paths that were changed on two sides, and that somebody has to settle.", number(func(s *Status) int { return s.Conflicts })),
-	gauge("generation", "Number of the last generation.", number(func(s *Status) int { return s.Generation })),
-	gauge("cfg_free_bytes", "Room left in the filesystem of cfg.", number(func(s *Status) uint64 { return s.Room })),
-	gauge("populated", "1 where the target's /etc is up.", truth(func(s *Status) bool { return s.Populated })),
-	gauge("watched", "1 where changes are looked for.", truth(func(s *Status) bool { return s.Watched })),
-	gauge("held", "1 where a save is held until cfgd save --force.", truth(func(s *Status) bool { return s.Held })),
-	gauge("saved_timestamp_seconds", "When the last look began that found all saved on stable storage.", func(s *Status, _ time.Time) (float64, bool) {
+	gauge("unsaved_changes", "Paths that a restart would lose.", number(func(s *control.Status) int { return s.Unsaved })),
+	gauge("local_changes", "Paths that differ from the defaults.", number(func(s *control.Status) int { return s.Local })),
+	gauge("conflicts", "Paths that were changed on two sides, and that somebody has to settle.", number(func(s *control.Status) int { return s.Conflicts })),
+	gauge("generation", "Number of the last generation.", number(func(s *control.Status) int { return s.Generation })),
+	gauge("cfg_free_bytes", "Room left in the filesystem of cfg.", number(func(s *control.Status) uint64 { return s.Room })),
+	gauge("populated", "1 where the target's /etc is up.", truth(func(s *control.Status) bool { return s.Populated })),
+	gauge("watched", "1 where changes are looked for.", truth(func(s *control.Status) bool { return s.Watched })),
+	gauge("held", "1 where a save is held until cfgd save --force.", truth(func(s *control.Status) bool { return s.Held })),
+	gauge("saved_timestamp_seconds", "When the last look began that found all saved on stable storage.", func(s *control.Status, _ time.Time) (float64, bool) {
 		if s.SavedAsOf == nil {
 			return 0, false
 		}
@@ -127,7 +128,7 @@ var gauges = []targetGauge{
 }
 
 // behind is the age of what is not saved: since when that has been so is not known any better than by the last time when all was.
-func behind(s *Status, now time.Time) (float64, bool) {
+func behind(s *control.Status, now time.Time) (float64, bool) {
 	if !s.Populated || s.Unsaved == 0 && s.Problem == "" {
 		return 0, true
 	}

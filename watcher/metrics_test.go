@@ -14,11 +14,12 @@ import (
 
 	"cfgd/overlay"
 	"cfgd/overlay/store"
+	"cfgd/watcher/control"
 )
 
 func (m *machine) metrics() string {
 	m.Helper()
-	resp, err := m.client().http.Get("http://cfgd/metrics")
+	resp, err := m.client().HTTP.Get("http://cfgd/metrics")
 	m.must(err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
@@ -58,7 +59,7 @@ func TestMetrics(t *testing.T) {
 	// A cfg that is gone: the error is counted by its kind, and how long something is unsaved.
 	m.must(os.Rename(m.path("j0/cfg"), m.path("j0/away")))
 	m.write("j0/etc/rc.conf", "hostname=again\n")
-	m.await("j0", "in trouble", func(s Status) bool { return s.Problem != "" })
+	m.await("j0", "in trouble", func(s control.Status) bool { return s.Problem != "" })
 	text = m.metrics()
 	if !strings.Contains(text, `cfgd_errors_total{kind="missing",target="j0"} `) || strings.Contains(text, `cfgd_target_behind_seconds{target="j0"} 0`+"\n") {
 		t.Errorf("%s", text)
@@ -68,7 +69,7 @@ func TestMetrics(t *testing.T) {
 // What is counted of a jail that is gone from the configuration goes with it.
 func TestMetricsForget(t *testing.T) {
 	t.Parallel()
-	c := newMetrics("", func() []Status { return nil })
+	c := newMetrics("", func() []control.Status { return nil })
 	c.observe("a", time.Second, nil, fmt.Errorf("save: %w", unix.ENOSPC))
 	c.observe("a", time.Second, &overlay.Result{}, nil)
 	c.observe("b", time.Second, nil, fmt.Errorf("%w: no", overlay.ErrNotPopulated))
@@ -84,7 +85,7 @@ func TestMetricsForget(t *testing.T) {
 	}
 	now := time.Now()
 	old := now.Add(-time.Hour)
-	for want, s := range map[string]Status{"3600 true": {Populated: true, Unsaved: 1, SavedAsOf: &old}, "0 true": {SavedAsOf: &old, Unsaved: 3}, "0 false": {Populated: true, Problem: "x"}} {
+	for want, s := range map[string]control.Status{"3600 true": {Populated: true, Unsaved: 1, SavedAsOf: &old}, "0 true": {SavedAsOf: &old, Unsaved: 3}, "0 false": {Populated: true, Problem: "x"}} {
 		v, ok := behind(&s, now)
 		if got := fmt.Sprint(v, ok); got != want {
 			t.Errorf("%+v: %s", s, got)

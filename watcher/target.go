@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/overlay"
+	"cfgd/watcher/control"
 )
 
 // probe is how often it is looked whether a live tree that is not there has been populated: one small file is read.
@@ -28,7 +29,7 @@ type target struct {
 	budget *budget
 	start  time.Time
 	open   func(*overlay.Overlay, *ear) (source, error)
-	onLook func(Status) // for tests: called after each look
+	onLook func(control.Status) // for tests: called after each look
 	counts *metrics
 	settle func() // for a tree that outlived its jail; nil where nobody sees to that
 
@@ -54,7 +55,7 @@ type target struct {
 	settleAt time.Duration // when that is long enough
 
 	mu     sync.Mutex // guards status and busy
-	status Status
+	status control.Status
 	busy   time.Time // since when a look is at work; zero when none is
 }
 
@@ -63,7 +64,7 @@ func newTarget(o *overlay.Overlay, log zerolog.Logger, b *budget) *target {
 	t := &target{o: o, cfg: o.Target, log: log.With().Str("target", name).Logger(), budget: b, start: time.Now(), open: newSource,
 		calls: make(chan func(context.Context)), looked: make(chan struct{}), ended: make(chan struct{}),
 		agenda: newAgenda(o.Target.Settings, phaseOf(name))}
-	t.status = Status{Name: name, Base: o.Target.BaseID, Problem: "not looked at yet"}
+	t.status = control.Status{Name: name, Base: o.Target.BaseID, Problem: "not looked at yet"}
 	return t
 }
 

@@ -18,6 +18,7 @@ import (
 	"cfgd/internal/dirfd"
 	"cfgd/overlay"
 	"cfgd/overlay/tree"
+	"cfgd/watcher/control"
 )
 
 // bubble is a machine in a bubble of its own time: sleeping takes none, and what happens takes none of the bubble's. Its
@@ -137,7 +138,10 @@ func (b *bubble) failWith(f func(name string, op dirfd.Op) error) {
 	b.fail.Store(&f)
 }
 
-func (b *bubble) status(name string) Status { synctest.Wait(); return b.d.target(name).Status() }
+func (b *bubble) status(name string) control.Status {
+	synctest.Wait()
+	return b.d.target(name).Status()
+}
 
 // pass lets time pass.
 func (b *bubble) pass(d time.Duration) { time.Sleep(d); synctest.Wait() }
@@ -292,7 +296,7 @@ func TestAStuckTargetHoldsUpNobody(t *testing.T) {
 		if took := time.Since(began); took > lookWithin || len(list) != 2 || list[0].Problem == "" || list[1].Problem != "" {
 			t.Errorf("after %v: %+v", took, list)
 		}
-		code, reply := act(ctx, b.d.target("j0"), Request{Target: "j0"}, b.d.detach)
+		code, reply := act(ctx, b.d.target("j0"), control.Request{Target: "j0"}, b.d.detach)
 		if code != 503 || !strings.Contains(reply.Error, "busy") {
 			t.Errorf("detach: %d %+v", code, reply)
 		}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/overlay"
+	"cfgd/watcher/control"
 )
 
 // notifyQueue plays kqueue(2) by inotify(7): the source of FreeBSD runs here, over another kernel's events.
@@ -149,7 +150,7 @@ func TestVnodesOfACrowd(t *testing.T) {
 	m, last := vnodeMachine(t, 1, nil)
 	crowd(t, m, many)
 	// A flush comes after the look that saved them, which ends with watching.
-	_, err := m.client().Flush(t.Context(), Request{Target: "j0"})
+	_, err := m.client().Flush(t.Context(), control.Request{Target: "j0"})
 	m.must(err)
 	if n := last.Load().watches.Load(); n < many || n > many+100 {
 		t.Errorf("%d watches for %d files", n, many)
@@ -167,10 +168,10 @@ func TestVnodesMissNothing(t *testing.T) {
 		last[p] = fmt.Sprint(i)
 		m.write("j0/etc/"+p, last[p])
 		if i%50 == 49 {
-			m.await("j0", "saved once more", func(s Status) bool { return s.Unsaved == 0 && s.Problem == "" })
+			m.await("j0", "saved once more", func(s control.Status) bool { return s.Unsaved == 0 && s.Problem == "" })
 		}
 	}
-	m.await("j0", "saved as it is", func(Status) bool {
+	m.await("j0", "saved as it is", func(control.Status) bool {
 		for p, want := range last {
 			if m.read("j0/cfg/"+p) != want {
 				return false
@@ -191,12 +192,12 @@ func TestVnodesOutOfDescriptors(t *testing.T) {
 	for i := range 100 {
 		m.write(fmt.Sprintf("j0/etc/many/f%d", i), "x")
 	}
-	s := m.await("j0", "saved by scanning", func(s Status) bool {
+	s := m.await("j0", "saved by scanning", func(s control.Status) bool {
 		return s.Local == 100 && s.Unsaved == 0 && strings.HasPrefix(s.Watch, "scan")
 	})
 	if open := below(t, m.path("j0/etc")); len(open) > 0 || s.Problem != "" {
 		t.Errorf("open: %d, problem %q", len(open), s.Problem)
 	}
 	m.must(os.WriteFile(m.path("j0/etc/many/f0"), []byte("later"), 0o644))
-	m.await("j0", "saved by scanning again", func(Status) bool { return m.read("j0/cfg/many/f0") == "later" })
+	m.await("j0", "saved by scanning again", func(control.Status) bool { return m.read("j0/cfg/many/f0") == "later" })
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 func (s *session) demoCommand() *cli.Command {
@@ -134,7 +134,7 @@ func (d *demo) daemon() (stop func()) {
 
 // saved waits until both edits are in a target's cfg, and returns the generation.
 func (d *demo) saved(target string) (generation int, err error) {
-	c := watcher.NewClient(filepath.Join(d.root, "var/run/cfgd"))
+	c := control.NewClient(filepath.Join(d.root, "var/run/cfgd"))
 	ctx, cancel := context.WithTimeout(d.ctx, 10*time.Second)
 	defer cancel()
 	for {

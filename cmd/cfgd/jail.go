@@ -18,7 +18,7 @@ import (
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
 	"cfgd/overlay"
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 func (s *session) jailCommand() *cli.Command {
@@ -62,7 +62,7 @@ func (s *session) hooks(t *config.Target) *jailhooks.Hooks {
 }
 
 // daemonOf is the daemon as hooks see it: where none runs there is nobody to tell.
-type daemonOf struct{ *watcher.Client }
+type daemonOf struct{ *control.Client }
 
 func (d daemonOf) Attach(ctx context.Context, target string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)

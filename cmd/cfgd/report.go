@@ -19,7 +19,7 @@ import (
 	"cfgd/overlay"
 	"cfgd/prototype"
 	"cfgd/report"
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 func (s *session) reportCommand() *cli.Command {
@@ -111,7 +111,7 @@ func (s *session) facts(ctx context.Context, targets []*config.Target, last time
 	asking, cancel := context.WithTimeout(ctx, patience)
 	_, err = s.client().Status(asking, false)
 	cancel()
-	if err != nil && !errors.Is(err, watcher.ErrNoDaemon) {
+	if err != nil && !errors.Is(err, control.ErrNoDaemon) {
 		f.Daemon = err.Error()
 	} else if err != nil {
 		f.Daemon = "none is running"
@@ -140,7 +140,7 @@ func (s *session) facts(ctx context.Context, targets []*config.Target, last time
 	return f
 }
 
-func (s *session) targetFacts(ctx context.Context, t *config.Target, st watcher.Status, last time.Time) (report.Target, error) {
+func (s *session) targetFacts(ctx context.Context, t *config.Target, st control.Status, last time.Time) (report.Target, error) {
 	x := report.Target{Name: t.Name, Populated: st.Populated, Held: st.Held, Unmerged: st.Unmerged, Base: st.Base, Next: st.NextBase, Room: st.Room}
 	if !st.Down {
 		x.Trouble = st.Problem

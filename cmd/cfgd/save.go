@@ -12,7 +12,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/pathname"
 	"cfgd/overlay"
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 func (s *session) saveCommand() *cli.Command {
@@ -127,7 +127,7 @@ func (s *session) unsavable(ctx context.Context, t *config.Target, only []string
 // saveTarget saves through the daemon, or without one. A jail that is down is no failure unless it was asked for by name.
 func (s *session) saveTarget(ctx context.Context, t *config.Target, so overlay.SaveOptions, named bool) (saved, error) {
 	if !so.DryRun {
-		reply, err := s.client().Flush(ctx, watcher.Request{Target: t.Name, Paths: quoted(so.Paths), Force: so.Force, Message: so.Message})
+		reply, err := s.client().Flush(ctx, control.Request{Target: t.Name, Paths: quoted(so.Paths), Force: so.Force, Message: so.Message})
 		if !daemonless(err) {
 			return fromReply(t.Name, reply), s.unlessDown(err, named)
 		}
@@ -177,7 +177,7 @@ func quoted(paths []string) []string {
 	return out
 }
 
-func fromReply(name string, r watcher.Reply) saved {
+func fromReply(name string, r control.Reply) saved {
 	out := saved{Name: name, Generation: r.Generation, Changes: []listed{}, Conflicts: []listed{}}
 	for _, line := range r.Saved {
 		letter, path, _ := strings.Cut(line, " ")

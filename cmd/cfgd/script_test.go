@@ -17,7 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 func TestMain(m *testing.M) {
@@ -75,14 +75,14 @@ func layMachine(ts *testscript.TestScript, _ bool, args []string) {
 
 // ready DIR waits until the daemon of the machine in DIR answers; ! ready until it does not.
 func ready(ts *testscript.TestScript, neg bool, args []string) {
-	poll(ts, args[0], func(_ []watcher.Status, err error) bool { return (err == nil) != neg })
+	poll(ts, args[0], func(_ []control.Status, err error) bool { return (err == nil) != neg })
 }
 
 // saved DIR TARGET N waits until the daemon has saved generation N of a target, and all of it is saved.
 func savedBy(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.Atoi(args[2])
 	ts.Check(err)
-	poll(ts, args[0], func(list []watcher.Status, err error) bool {
+	poll(ts, args[0], func(list []control.Status, err error) bool {
 		for _, s := range list {
 			if err == nil && s.Name == args[1] && s.Generation >= n && s.Unsaved == 0 {
 				return true
@@ -93,8 +93,8 @@ func savedBy(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // poll asks a daemon, which is another process and so has no event for this one.
-func poll(ts *testscript.TestScript, dir string, done func([]watcher.Status, error) bool) {
-	c := watcher.NewClient(filepath.Join(ts.MkAbs(dir), "var/run/cfgd"))
+func poll(ts *testscript.TestScript, dir string, done func([]control.Status, error) bool) {
+	c := control.NewClient(filepath.Join(ts.MkAbs(dir), "var/run/cfgd"))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for {

@@ -22,7 +22,7 @@ import (
 	"cfgd/merge/check"
 	"cfgd/nano"
 	"cfgd/overlay"
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 // session is one command line at work.
@@ -155,13 +155,13 @@ func readOnly(dir string) (bool, error) {
 }
 
 // client talks to the machine's daemon, if there is one.
-func (s *session) client() *watcher.Client {
-	return watcher.NewClient(s.loaded.Path("/var/run/cfgd"))
+func (s *session) client() *control.Client {
+	return control.NewClient(s.loaded.Path("/var/run/cfgd"))
 }
 
 // daemonless reports whether the error means that the work is to be done without the daemon.
 func daemonless(err error) bool {
-	return errors.Is(err, watcher.ErrNoDaemon) || errors.Is(err, watcher.ErrUnknownTarget)
+	return errors.Is(err, control.ErrNoDaemon) || errors.Is(err, control.ErrUnknownTarget)
 }
 
 // each runs f for every target, side by side, and prints errors as they come, in the targets' order. left are targets that could not

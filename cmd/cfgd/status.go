@@ -12,7 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/overlay"
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 func (s *session) statusCommand() *cli.Command {
@@ -37,18 +37,18 @@ func (s *session) statusCommand() *cli.Command {
 }
 
 // statuses asks the daemon, and looks itself at what the daemon does not know.
-func (s *session) statuses(ctx context.Context, targets []*config.Target) []watcher.Status {
+func (s *session) statuses(ctx context.Context, targets []*config.Target) []control.Status {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	known := map[string]watcher.Status{}
+	known := map[string]control.Status{}
 	list, err := s.client().Status(ctx, true)
-	if err != nil && !errors.Is(err, watcher.ErrNoDaemon) {
+	if err != nil && !errors.Is(err, control.ErrNoDaemon) {
 		s.complain("", err)
 	}
 	for _, st := range list {
 		known[st.Name] = st
 	}
-	out := make([]watcher.Status, len(targets))
+	out := make([]control.Status, len(targets))
 	_ = s.each(targets, nil, func(t *config.Target) error { // no error: what is wrong is in the status
 		st, ok := known[t.Name]
 		if !ok {
@@ -69,16 +69,16 @@ func (s *session) statuses(ctx context.Context, targets []*config.Target) []watc
 }
 
 // look is a target's status without a daemon.
-func (s *session) look(ctx context.Context, t *config.Target) watcher.Status {
+func (s *session) look(ctx context.Context, t *config.Target) control.Status {
 	r, err := s.overlay(t).Save(ctx, overlay.SaveOptions{DryRun: true})
 	if r != nil && r.View != nil {
 		s.notices(t.Name, r.View.Notices)
 	}
-	return watcher.Describe(t, r, err)
+	return control.Describe(t, r, err)
 }
 
 // verdicts are what the exit status is made of: a target's trouble, or that something of it is unsaved.
-func verdicts(list []watcher.Status) []error {
+func verdicts(list []control.Status) []error {
 	out := make([]error, len(list))
 	for i, st := range list {
 		switch {
@@ -91,11 +91,11 @@ func verdicts(list []watcher.Status) []error {
 	return out
 }
 
-func (s *session) printStatus(list []watcher.Status) error {
+func (s *session) printStatus(list []control.Status) error {
 	if s.json {
 		return s.print(struct {
 			Version int              `json:"version"`
-			Targets []watcher.Status `json:"targets"`
+			Targets []control.Status `json:"targets"`
 		}{1, list})
 	}
 	w := newTable()
@@ -121,14 +121,14 @@ func dash(text string) string {
 	return text
 }
 
-func unsaved(st watcher.Status) string {
+func unsaved(st control.Status) string {
 	if !st.Populated {
 		return "-"
 	}
 	return strconv.Itoa(st.Unsaved)
 }
 
-func watching(st watcher.Status) string {
+func watching(st control.Status) string {
 	switch {
 	case !st.Populated && st.Problem != "" && !st.Down:
 		return "failing"
@@ -140,7 +140,7 @@ func watching(st watcher.Status) string {
 	return st.Watch
 }
 
-func savedAsOf(st watcher.Status) string {
+func savedAsOf(st control.Status) string {
 	if st.SavedAsOf == nil {
 		return "-"
 	}
@@ -148,7 +148,7 @@ func savedAsOf(st watcher.Status) string {
 }
 
 // room is what is left in cfg, if it could be asked.
-func room(st watcher.Status) string {
+func room(st control.Status) string {
 	if st.Room == 0 && (!st.Populated || st.Problem != "") {
 		return "-"
 	}

@@ -15,7 +15,7 @@ import (
 	"cfgd/jails"
 	"cfgd/merge"
 	"cfgd/overlay"
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 // everyJail is the word for all targets that are jails.
@@ -147,7 +147,7 @@ func (s *session) hostSaver() func(context.Context, string) error {
 	return func(ctx context.Context, path string) error {
 		mu.Lock()
 		defer mu.Unlock()
-		_, err := s.client().Flush(ctx, watcher.Request{Target: host.Name, Paths: quoted([]string{path})})
+		_, err := s.client().Flush(ctx, control.Request{Target: host.Name, Paths: quoted([]string{path})})
 		if !daemonless(err) {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 // settleForBench is the quiet time that edits are to wait: it is taken off what an edit took.
@@ -119,7 +119,7 @@ func appendTo(name, text string) error {
 
 // ready waits until the daemon says of every jail that all of it is saved.
 func (d *daemon) ready(ctx context.Context) error {
-	c := watcher.NewClient(filepath.Join(d.root, "var/run/cfgd"))
+	c := control.NewClient(filepath.Join(d.root, "var/run/cfgd"))
 	for {
 		list, err := c.Status(ctx, false)
 		saved := 0
@@ -174,7 +174,7 @@ func (d *daemon) edits(ctx context.Context, n int) ([]row, error) {
 // idle leaves the daemon alone for a while.
 func (d *daemon) idle(ctx context.Context, long time.Duration) ([]row, error) {
 	// A look behind the last save: what that does after the content stands in cfg is done.
-	if _, err := watcher.NewClient(filepath.Join(d.root, "var/run/cfgd")).Status(ctx, true); err != nil {
+	if _, err := control.NewClient(filepath.Join(d.root, "var/run/cfgd")).Status(ctx, true); err != nil {
 		return nil, err
 	}
 	name := fmt.Sprintf("daemon, idle for %s with %d targets: ", long, d.jails)

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 // hidden has a tree of an earlier start stand below a later one, which saved newer state and has stopped. The
@@ -63,7 +63,7 @@ func TestEarlierTreeIsNotSaved(t *testing.T) {
 		},
 		"a daemon that starts": func(m *machine) {
 			d := m.watching()
-			m.until("vhost1", "tells of it", func(s watcher.Status) bool { return strings.Contains(s.Problem, says) && !s.Down })
+			m.until("vhost1", "tells of it", func(s control.Status) bool { return strings.Contains(s.Problem, says) && !s.Down })
 			tell(m)
 			m.says(m.cfgd(1, "report"), says)
 			m.must(d.ends(unix.SIGTERM))
@@ -71,7 +71,7 @@ func TestEarlierTreeIsNotSaved(t *testing.T) {
 		"a daemon, and all records are lost": func(m *machine) {
 			m.must(os.RemoveAll("/var/run/cfgd"))
 			d := m.watching()
-			m.until("vhost1", "tells of it", func(s watcher.Status) bool { return strings.Contains(s.Problem, says) && !s.Down })
+			m.until("vhost1", "tells of it", func(s control.Status) bool { return strings.Contains(s.Problem, says) && !s.Down })
 			m.must(d.ends(unix.SIGTERM))
 			tell(m)
 		},

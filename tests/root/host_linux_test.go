@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 // host lays out a machine whose own /etc is the target, as NanoBSD's: in memory, over the defaults in /conf/base/etc; /cfg is mounted
@@ -195,7 +195,7 @@ func TestHostKilled(t *testing.T) {
 	}
 	for n := range rounds {
 		d := m.hostDaemon()
-		m.until("host", "answers", func(watcher.Status) bool { return true })
+		m.until("host", "answers", func(control.Status) bool { return true })
 		m.write("/etc/rc.conf", fmt.Sprintf("edit %d\n", n))
 		for end := time.Now().Add(patience); m.mounted("/cfg") == "" && time.Now().Before(end); { // the kill is to come while it is mounted
 		}

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 const (
@@ -183,7 +183,7 @@ func TestDaemonHangs(t *testing.T) {
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "the daemon did not let go", "saved as generation 1")
 	m.unmountAll()
 	m.must(d.cmd.Process.Signal(syscall.SIGCONT))
-	m.until("vhost1", "is let go", func(s watcher.Status) bool { return s.Down })
+	m.until("vhost1", "is let go", func(s control.Status) bool { return s.Down })
 	m.mountAll()
 	m.says(m.cfgd(0, "jail init vhost1"), "populated from proto/etc@1 and generation 1")
 	m.write(live+"/hosts", "edited\n")
@@ -359,7 +359,7 @@ func TestBusyAtTheStop(t *testing.T) {
 	m.stopBusy()
 
 	m.write(live+"/rc.conf", "edited after the stop\n")
-	s := m.until("vhost1", "is held for its cfg", func(s watcher.Status) bool { return strings.Contains(s.Problem, "not mounted") })
+	s := m.until("vhost1", "is held for its cfg", func(s control.Status) bool { return strings.Contains(s.Problem, "not mounted") })
 	m.says(s.Problem, "/jail/vhost1/cfg: not mounted; fstab /etc/fstab.vhost1 mounts it")
 	m.says(m.cfgd(2, "save vhost1"), "not mounted")
 	m.says(m.cfgd(2, "save --force vhost1"), "not mounted")

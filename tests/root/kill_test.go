@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 // plain lays out a machine of plain directories with one jail, and populates that.
@@ -168,7 +168,7 @@ func (m *machine) killed(after time.Duration, claim bool) (asOf *time.Time) {
 	d := m.daemon()
 	ctx, cancel := context.WithTimeout(context.Background(), patience+after)
 	defer cancel()
-	c := watcher.NewClient(m.path("/var/run/cfgd"))
+	c := control.NewClient(m.path("/var/run/cfgd"))
 	began := time.Now()
 	for ctx.Err() == nil && time.Since(began) < after {
 		list, err := c.Status(ctx, false)

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 // programEnv names the program to a test that runs once more as a child, and need not build it again.
@@ -144,11 +144,11 @@ func (d *daemon) ends(sig os.Signal) error {
 const patience = 15 * time.Second
 
 // until asks the daemon for a target's status until it is as wanted; the daemon is another process, and tells nobody by itself.
-func (m *machine) until(target string, what string, is func(watcher.Status) bool) watcher.Status {
+func (m *machine) until(target string, what string, is func(control.Status) bool) control.Status {
 	m.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c := watcher.NewClient(m.path("/var/run/cfgd"))
+	c := control.NewClient(m.path("/var/run/cfgd"))
 	for {
 		list, err := c.Status(ctx, false)
 		for _, s := range list {
@@ -165,10 +165,10 @@ func (m *machine) until(target string, what string, is func(watcher.Status) bool
 }
 
 // saved waits until all that was edited before is saved.
-func (m *machine) saved(target string) watcher.Status {
+func (m *machine) saved(target string) control.Status {
 	m.Helper()
 	at := time.Now()
-	return m.until(target, "is saved", func(s watcher.Status) bool {
+	return m.until(target, "is saved", func(s control.Status) bool {
 		return s.SavedAsOf != nil && s.SavedAsOf.After(at) && s.Unsaved == 0 && s.Problem == ""
 	})
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
-	"cfgd/watcher"
+	"cfgd/watcher/control"
 )
 
 const namespaceEnv = "CFGD_TEST_NAMESPACE"
@@ -183,7 +183,7 @@ func (m *machine) output(name string, args ...string) string {
 	return string(out)
 }
 
-func (m *machine) watched(target string) watcher.Status {
+func (m *machine) watched(target string) control.Status {
 	m.Helper()
-	return m.until(target, "is watched", func(s watcher.Status) bool { return s.Watched && s.Problem == "" })
+	return m.until(target, "is watched", func(s control.Status) bool { return s.Watched && s.Problem == "" })
 }

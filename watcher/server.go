@@ -16,33 +16,8 @@ import (
 	"cfgd/internal/pathname"
 	"cfgd/overlay"
 	"cfgd/overlay/store"
+	"cfgd/watcher/control"
 )
-
-// SocketPath is the control socket, below /var/run/cfgd.
-const SocketPath = "cfgd.sock"
-
-// Request is the body of every POST to the control socket.
-type Request struct {
-	Target  string   `json:"target"`
-	Paths   []string `json:"paths,omitempty"` // as on the command line: quoted as C does where they are not plain
-	Force   bool     `json:"force,omitempty"`
-	Message string   `json:"message,omitempty"`
-	// Until is when the asker stops waiting; a request that is come to later is refused: a daemon that stood still over a stop and the
-	// next start of a jail must not detach the jail that runs by then.
-	Until time.Time `json:"until,omitzero"`
-}
-
-// Reply is the body of every answer: an error in words, or what was asked for.
-type Reply struct {
-	Version    int      `json:"version"`
-	Error      string   `json:"error,omitempty"`
-	Code       string   `json:"code,omitempty"` // unknown-target, held, not-populated, bad-request, failed
-	Targets    []Status `json:"targets,omitempty"`
-	Generation int      `json:"generation,omitempty"`
-	Saved      []string `json:"saved,omitempty"` // a letter, a blank and a path, quoted; so are the others
-	Released   []string `json:"released,omitempty"`
-	Conflicts  []string `json:"conflicts,omitempty"`
-}
 
 const (
 	maxRequest = 1 << 20
@@ -69,7 +44,7 @@ func listen(dir string) (net.Listener, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(inner)
-	short, release, err := shortDir(inner)
+	short, release, err := control.ShortDir(inner)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +55,7 @@ func listen(dir string) (net.Listener, error) {
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	sock := filepath.Join(inner, nursery)
-	if err := errors.Join(os.Chmod(sock, 0o600), os.Rename(sock, filepath.Join(dir, SocketPath))); err != nil {
+	if err := errors.Join(os.Chmod(sock, 0o600), os.Rename(sock, filepath.Join(dir, control.SocketPath))); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
@@ -96,7 +71,7 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST /v1/detach", d.handle(d.target, d.detach))
 	mux.HandleFunc("POST /v1/flush", d.handle(d.target, d.flush))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusNotFound, Reply{Error: fmt.Sprintf("no request %s %.100q; is the command of another version than the daemon?", r.Method, r.URL.Path), Code: "bad-request"})
+		answer(w, http.StatusNotFound, control.Reply{Error: fmt.Sprintf("no request %s %.100q; is the command of another version than the daemon?", r.Method, r.URL.Path), Code: "bad-request"})
 	})
 	srv := &http.Server{
 		Handler: allowed(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * answerWithin, MaxHeaderBytes: 16 << 10,
@@ -122,14 +97,14 @@ func allowed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, ok := r.Context().Value(uidKey{}).(uint32)
 		if !ok || uid != 0 && int(uid) != os.Geteuid() {
-			answer(w, http.StatusForbidden, Reply{Error: "only root may talk to cfgd", Code: "forbidden"})
+			answer(w, http.StatusForbidden, control.Reply{Error: "only root may talk to cfgd", Code: "forbidden"})
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func answer(w http.ResponseWriter, status int, r Reply) {
+func answer(w http.ResponseWriter, status int, r control.Reply) {
 	r.Version = 1
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -139,7 +114,7 @@ func answer(w http.ResponseWriter, status int, r Reply) {
 func (d *Daemon) handleStatus(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), lookWithin)
 	defer cancel()
-	answer(w, http.StatusOK, Reply{Targets: d.statuses(ctx, r.URL.Query().Get("look") == "1", r.URL.Query()["target"])})
+	answer(w, http.StatusOK, control.Reply{Targets: d.statuses(ctx, r.URL.Query().Get("look") == "1", r.URL.Query()["target"])})
 }
 
 // freshTarget finds a target after reading the configuration anew: a jail starts on what its fstab says now, and may be a new one.
@@ -151,7 +126,7 @@ func (d *Daemon) freshTarget(ctx context.Context) func(name string) *target {
 }
 
 // action is what a request makes of a target, in the target's goroutine.
-type action func(ctx context.Context, t *target, rq Request) (Reply, error)
+type action func(ctx context.Context, t *target, rq control.Request) (control.Reply, error)
 
 // handle reads the request, finds its target and acts on it.
 func (d *Daemon) handle(find func(name string) *target, do action) http.HandlerFunc {
@@ -160,12 +135,12 @@ func (d *Daemon) handle(find func(name string) *target, do action) http.HandlerF
 		defer cancel()
 		rq, err := readRequest(http.MaxBytesReader(w, r.Body, maxRequest))
 		if err != nil {
-			answer(w, http.StatusBadRequest, Reply{Error: err.Error(), Code: "bad-request"})
+			answer(w, http.StatusBadRequest, control.Reply{Error: err.Error(), Code: "bad-request"})
 			return
 		}
 		t := find(rq.Target)
 		if t == nil {
-			answer(w, http.StatusNotFound, Reply{Error: fmt.Sprintf("no target %q; cfgd check lists them", rq.Target), Code: "unknown-target"})
+			answer(w, http.StatusNotFound, control.Reply{Error: fmt.Sprintf("no target %q; cfgd check lists them", rq.Target), Code: "unknown-target"})
 			return
 		}
 		status, reply := act(ctx, t, rq, do)
@@ -174,8 +149,8 @@ func (d *Daemon) handle(find func(name string) *target, do action) http.HandlerF
 }
 
 // act runs do in the target's goroutine. What it is about runs to its end, even if nobody waits for the answer.
-func act(ctx context.Context, t *target, rq Request, do action) (int, Reply) {
-	var reply Reply
+func act(ctx context.Context, t *target, rq control.Request, do action) (int, control.Reply) {
+	var reply control.Reply
 	var err error
 	run := func(ctx context.Context) {
 		if !rq.Until.IsZero() && time.Now().After(rq.Until) {
@@ -185,7 +160,7 @@ func act(ctx context.Context, t *target, rq Request, do action) (int, Reply) {
 		reply, err = do(ctx, t, rq)
 	}
 	if cerr := t.call(ctx, run); cerr != nil {
-		return http.StatusServiceUnavailable, Reply{Error: fmt.Sprintf("%s: the daemon is busy with it: %v", rq.Target, cerr), Code: "failed"}
+		return http.StatusServiceUnavailable, control.Reply{Error: fmt.Sprintf("%s: the daemon is busy with it: %v", rq.Target, cerr), Code: "failed"}
 	}
 	if err != nil {
 		reply.Error, reply.Code = err.Error(), codeOf(err)
@@ -207,8 +182,8 @@ func codeOf(err error) string {
 }
 
 // readRequest refuses what is not exactly one JSON object of the known keys.
-func readRequest(body io.Reader) (Request, error) {
-	var rq Request
+func readRequest(body io.Reader) (control.Request, error) {
+	var rq control.Request
 	dec := json.NewDecoder(body)
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&rq)
@@ -228,26 +203,26 @@ func readRequest(body io.Reader) (Request, error) {
 	return rq, nil
 }
 
-func (d *Daemon) attach(ctx context.Context, t *target, _ Request) (Reply, error) {
+func (d *Daemon) attach(ctx context.Context, t *target, _ control.Request) (control.Reply, error) {
 	t.attach(ctx)
-	return Reply{Targets: []Status{t.Status()}}, nil
+	return control.Reply{Targets: []control.Status{t.Status()}}, nil
 }
 
-func (d *Daemon) detach(_ context.Context, t *target, _ Request) (Reply, error) {
+func (d *Daemon) detach(_ context.Context, t *target, _ control.Request) (control.Reply, error) {
 	t.detach()
-	return Reply{Targets: []Status{t.Status()}}, nil
+	return control.Reply{Targets: []control.Status{t.Status()}}, nil
 }
 
-func (d *Daemon) flush(ctx context.Context, t *target, rq Request) (Reply, error) {
+func (d *Daemon) flush(ctx context.Context, t *target, rq control.Request) (control.Reply, error) {
 	paths, err := cleaned(rq.Paths)
 	if err != nil {
-		return Reply{}, err
+		return control.Reply{}, err
 	}
 	r, err := t.flush(ctx, overlay.SaveOptions{Paths: paths, Force: rq.Force, Message: rq.Message})
 	if err != nil {
-		return Reply{}, err
+		return control.Reply{}, err
 	}
-	reply := Reply{Generation: r.Generation, Released: quoted(r.Released), Conflicts: quoted(r.Conflicts)}
+	reply := control.Reply{Generation: r.Generation, Released: quoted(r.Released), Conflicts: quoted(r.Conflicts)}
 	for _, c := range r.Visible() {
 		reply.Saved = append(reply.Saved, c.What.Letter()+" "+pathname.Quote(c.Path))
 	}

@@ -1,4 +1,4 @@
-package watcher
+package control
 
 import (
 	"bytes"
@@ -27,13 +27,13 @@ var ErrUnknownTarget = errors.New("the daemon does not know the target")
 
 // Client talks to the daemon of one machine.
 type Client struct {
-	http *http.Client
+	HTTP *http.Client
 }
 
 // NewClient makes a client of the daemon whose files are in runDir, /var/run/cfgd.
 func NewClient(runDir string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		short, release, err := shortDir(runDir)
+		short, release, err := ShortDir(runDir)
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +86,7 @@ func (c *Client) do(ctx context.Context, method, path string, body *Request) (Re
 	if err != nil {
 		return Reply{}, err
 	}
-	resp, err := c.http.Do(rq)
+	resp, err := c.HTTP.Do(rq)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 			return Reply{}, ErrNoDaemon

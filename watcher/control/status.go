@@ -1,4 +1,4 @@
-package watcher
+package control
 
 import (
 	"errors"
@@ -37,12 +37,12 @@ type Status struct {
 // Describe is the status of a target that one look, by a save or a dry run of one, found without a daemon.
 func Describe(t *config.Target, r *overlay.Result, err error) Status {
 	s := Status{Name: t.Name, Base: t.BaseID}
-	s.fill(r, err, true)
+	s.Fill(r, err, true)
 	return s
 }
 
-// fill brings the outcome of a look, at everything or at a part, into a status. What an error leaves unknown stays as it was.
-func (s *Status) fill(r *overlay.Result, err error, whole bool) {
+// Fill brings the outcome of a look, at everything or at a part, into a status. What an error leaves unknown stays as it was.
+func (s *Status) Fill(r *overlay.Result, err error, whole bool) {
 	s.Problem, s.Held, s.Down = problem(err), errors.Is(err, store.ErrHeld), down(err)
 	if errors.Is(err, overlay.ErrNotPopulated) {
 		s.Populated, s.Unsaved = false, 0
