@@ -1,0 +1,130 @@
+package tests
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// rooms are the packages from the lowest to the uppermost, and which of the others each may import. A row names only
+// rooms above it in this table, so that no arrow goes back up.
+var rooms = []struct{ room, may string }{
+	{"internal/pathname", ""},
+	{"internal/flock", ""},
+	{"internal/run", ""},
+	{"internal/dirfd", ""},
+	{"internal/disk", ""},
+	{"internal/esp", "internal/disk"},
+	{"internal/ufs", ""},
+	{"internal/hostfile", "internal/dirfd internal/flock"},
+	{"config", "internal/hostfile"},
+	{"internal/memory", "config internal/run"},
+	{"overlay/tree", "internal/dirfd internal/pathname"},
+	{"overlay/store", "config internal/dirfd internal/pathname overlay/tree"},
+	{"merge", "config internal/dirfd internal/pathname overlay/store overlay/tree"},
+	{"merge/check", "config internal/pathname internal/run merge"},
+	{"overlay", "config internal/dirfd internal/flock internal/hostfile internal/pathname merge overlay/store overlay/tree"},
+	{"watcher/control", "config overlay overlay/store"},
+	{"watcher", "config internal/dirfd internal/flock internal/pathname overlay overlay/store overlay/tree watcher/control"},
+	{"jailhooks", "config internal/dirfd internal/flock internal/hostfile internal/memory internal/pathname internal/run merge merge/check overlay"},
+	{"prototype", "config internal/dirfd internal/hostfile internal/pathname internal/run overlay"},
+	{"jails", "config internal/dirfd internal/flock internal/hostfile internal/run jailhooks merge overlay prototype"},
+	{"nano", "config internal/disk internal/esp internal/flock internal/hostfile internal/memory internal/run internal/ufs"},
+	{"setup", "config internal/hostfile"},
+	{"report", "internal/hostfile internal/pathname internal/run"},
+	{"cmd/cfgd", "*"},
+}
+
+// helpers are packages that tests alone import; what they import is no part of the program.
+var helpers = []string{"internal/disk/disktest", "internal/esp/esptest", "internal/machinetest", "tests/bench", "tests/zfs"}
+
+// wrongImports lists what the table does not allow. imports has, by room, what its files import of the others.
+func wrongImports(imports map[string][]string) (wrong []string) {
+	above := map[string]bool{}
+	for _, r := range rooms {
+		may := strings.Fields(r.may)
+		for _, m := range may {
+			if m != "*" && !above[m] {
+				wrong = append(wrong, fmt.Sprintf("the table lets %s import %s, which is no lower room", r.room, m))
+			}
+		}
+		for _, i := range imports[r.room] {
+			if !slices.Contains(may, i) && !slices.Contains(may, "*") {
+				wrong = append(wrong, fmt.Sprintf("%s imports %s", r.room, i))
+			}
+		}
+		above[r.room] = true
+	}
+	for room := range imports {
+		if !above[room] && !slices.Contains(helpers, room) {
+			wrong = append(wrong, room+" has no row in the table")
+		}
+	}
+	slices.Sort(wrong)
+	return wrong
+}
+
+// programImports reads the imports of all files that are no tests, on every system.
+func programImports(t *testing.T) map[string][]string {
+	imports := map[string][]string{}
+	err := filepath.WalkDir("..", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && (name != ".." && strings.HasPrefix(e.Name(), ".") || e.Name() == "testdata"):
+			return filepath.SkipDir
+		case e.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		room := filepath.ToSlash(strings.TrimPrefix(filepath.Dir(name), "../"))
+		imports[room] = append(imports[room], []string{}...)
+		for _, i := range f.Imports {
+			p, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			if rel, own := strings.CutPrefix(p, "cfgd/"); own && !slices.Contains(imports[room], rel) {
+				imports[room] = append(imports[room], rel)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return imports
+}
+
+// Arrows between rooms go down, and only where the table says so.
+func TestLayout(t *testing.T) {
+	imports := programImports(t)
+	if len(imports["overlay"]) == 0 || len(imports["cmd/cfgd"]) == 0 {
+		t.Fatalf("nothing was read: %v", imports)
+	}
+	for _, w := range wrongImports(imports) {
+		t.Error(w)
+	}
+	// The comparison sees what it is for.
+	for name, c := range map[string]struct {
+		room, imported, want string
+	}{
+		"an upper room": {"overlay/tree", "overlay", "overlay/tree imports overlay"},
+		"no row":        {"help", "config", "help has no row in the table"},
+		"a lower room":  {"setup", "overlay", "setup imports overlay"},
+	} {
+		bad := map[string][]string{c.room: {c.imported}}
+		if got := wrongImports(bad); len(got) != 1 || got[0] != c.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
