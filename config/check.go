@@ -215,21 +215,3 @@ func rootLine(read fileReader, file string) *FstabEntry {
 	}
 	return nil
 }
-
-// Fstab reads an fstab that a target or jail names, for those who change one; the name is as the model has it.
-func (m *Model) Fstab(name string) ([]FstabEntry, []byte, error) {
-	read, err := openFiles(m.Root)
-	if err != nil {
-		return nil, nil, err
-	}
-	data, err := read.ReadFile(name)
-	if err != nil {
-		return nil, nil, fileError(name, err)
-	}
-	parse := ParseJailFstab
-	if name == hostFstab {
-		parse = ParseFstab
-	}
-	entries, err := parse(name, data)
-	return entries, data, err
-}

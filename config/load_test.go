@@ -125,22 +125,6 @@ func TestMalformedFiles(t *testing.T) {
 	}
 }
 
-func TestModelFstab(t *testing.T) {
-	m := mustLoad(t, mended())
-	entries, data, err := m.Fstab("/etc/fstab.vhost1")
-	if err != nil || len(entries) != 5 || string(data) != paperFstabVhost1 {
-		t.Fatalf("%+v %v", entries, err)
-	}
-	e := entries[1]
-	s, _ := ParseSnapshot(e.Source)
-	if got := string(data[:e.SourceStart]) + VisFstab(s.At("2").String()) + string(data[e.SourceEnd:]); got != strings.Replace(paperFstabVhost1, "etc/.zfs/snapshot/1", "etc/.zfs/snapshot/2", 1) {
-		t.Errorf("replaced:\n%s", got)
-	}
-	if _, _, err := m.Fstab("/etc/none"); err == nil {
-		t.Error("no error")
-	}
-}
-
 // rc.d/jail takes jail_ variables if they are complete, and jail.conf otherwise.
 func TestMergeJails(t *testing.T) {
 	at := func(line int) Origin { return Origin{"/etc/rc.conf", line} }

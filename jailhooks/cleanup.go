@@ -148,7 +148,7 @@ func (h *Hooks) save(ctx context.Context, s *Stopped) error {
 			h.warn("%s is not saved, and goes: %s", pathname.Quote(k.Path), k.Reason)
 			continue
 		}
-		unread = append(unread, pathname.Quote(k.Path)+": "+k.Reason)
+		unread = append(unread, pathname.Quote(k.Path)+": "+string(k.Reason))
 	}
 	if len(unread) > 0 {
 		return fmt.Errorf("not wholly: %s", strings.Join(unread, "; "))

@@ -38,9 +38,6 @@ const (
 	maxAccountLines = 200_000
 )
 
-// IsAccounts reports whether Accounts knows the file of that path below etc.
-func IsAccounts(path string) bool { return accountForms[path] != nil }
-
 // Accounts merges master.passwd(5), passwd(5) or group(5), by entry and field; path is below etc, and ok is false for another file.
 //
 // A field that one side changed is taken from it; one that both changed, and differently, is a conflict. Members of a group are

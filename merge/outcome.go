@@ -324,7 +324,7 @@ func (w *Merger) made(path string, content []byte, like *tree.Entry) tree.Entry 
 // holds reports whether overrides lie below a directory.
 func (w *Merger) holds(dir string) bool {
 	for i := range w.Old.Overrides {
-		if p := w.Old.Overrides[i].Path; p != dir && tree.Within(p, dir) {
+		if p := w.Old.Overrides[i].Path; p != dir && pathname.Within(p, dir) {
 			return true
 		}
 	}
@@ -347,7 +347,7 @@ func (w *Merger) ways() {
 		if u.Override == nil {
 			continue
 		}
-		for p := tree.Parent(u.Path); p != "" && !seen[p]; p = tree.Parent(p) {
+		for p := pathname.Parent(u.Path); p != "" && !seen[p]; p = pathname.Parent(p) {
 			seen[p] = true
 			if e, ok := w.Base.Tree.Get(p); ok && e.Kind != dirfd.KindDir && !e.Kind.Special() {
 				w.Result.Outcomes = append(w.Result.Outcomes, w.inTheWay(p, e))

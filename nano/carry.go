@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"cfgd/internal/disk"
 	"cfgd/internal/run"
 )
 
@@ -166,7 +167,7 @@ func readSmall(root *os.Root, name string) ([]byte, error) {
 }
 
 // inSlice reads a file of the system in a slice.
-func (m *Machine) inSlice(disk region, s *Slice, name string) ([]byte, error) {
+func (m *Machine) inSlice(disk disk.Device, s *Slice, name string) ([]byte, error) {
 	fsys, err := filesystem(&part{disk, s.Start, s.Size}, s.Size)
 	if err != nil {
 		return nil, err

@@ -272,7 +272,7 @@ func (m *Machine) slice(ctx context.Context, s *Slice) (*os.File, int64, error) 
 // part is a slice of a disk. A disk reads whole sectors alone: of other reads, part reads the sectors around
 // them.
 type part struct {
-	region
+	disk.Device
 	base int64
 	size int64
 }
@@ -285,11 +285,11 @@ func (p *part) ReadAt(b []byte, at int64) (int, error) {
 		n, err := p.ReadAt(b[:p.size-at], at)
 		return n, cmp.Or(err, io.EOF)
 	case at%sector == 0 && len(b)%sector == 0:
-		return p.region.ReadAt(b, p.base+at)
+		return p.Device.ReadAt(b, p.base+at)
 	}
 	from := at / sector * sector
 	whole := make([]byte, min((at+int64(len(b))-from+sector-1)/sector*sector, p.size-from))
-	n, err := p.region.ReadAt(whole, p.base+from)
+	n, err := p.Device.ReadAt(whole, p.base+from)
 	if int64(n) < at-from {
 		return 0, cmp.Or(err, io.ErrUnexpectedEOF)
 	}
@@ -303,12 +303,12 @@ func (p *part) WriteAt(b []byte, at int64) (int, error) {
 	if at < 0 || at+int64(len(b)) > p.size {
 		return 0, ErrTooLarge
 	}
-	return p.region.WriteAt(b, p.base+at)
+	return p.Device.WriteAt(b, p.base+at)
 }
 
 // patched is a slice whose first block is still in memory.
 type patched struct {
-	region
+	disk.Device
 	first []byte
 }
 
@@ -320,7 +320,7 @@ func (p *patched) ReadAt(b []byte, at int64) (int, error) {
 	if n == len(b) {
 		return n, nil
 	}
-	k, err := p.region.ReadAt(b[n:], at+int64(n))
+	k, err := p.Device.ReadAt(b[n:], at+int64(n))
 	return n + k, err
 }
 
@@ -332,9 +332,9 @@ func (p *patched) set(b []byte, at int64) error {
 	}
 	s := make([]byte, sector)
 	from := at / sector * sector
-	if _, err := p.region.ReadAt(s, from); err != nil {
+	if _, err := p.Device.ReadAt(s, from); err != nil {
 		return err
 	}
 	copy(s[at-from:], b)
-	return disk.Put(p.region, s, from)
+	return disk.Put(p.Device, s, from)
 }

@@ -23,14 +23,14 @@ import (
 // findLoader finds out what boots the disk, as far as its table does not say it: what is in its EFI system
 // partition, and which way the machine took. Where both ways are there and nobody knows which one the machine
 // takes, the loader is known only if both heed bootonce.
-func (m *Machine) findLoader(ctx context.Context, r region, t *disk.Table) {
+func (m *Machine) findLoader(ctx context.Context, r disk.Device, t *disk.Table) {
 	m.tellLoader(ctx, r, t)
 	if t.Honours() == disk.Nothing {
 		m.findNext(r, t)
 	}
 }
 
-func (m *Machine) tellLoader(ctx context.Context, r region, t *disk.Table) {
+func (m *Machine) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) {
 	method := m.bootMethod(ctx)
 	loader, found := m.efiLoader(r, t)
 	if !found {
@@ -56,7 +56,7 @@ func (m *Machine) tellLoader(ctx context.Context, r region, t *disk.Table) {
 
 // efiLoader is the loader in the EFI system partitions; false if there is no such partition. Where there are
 // several, and not all hold the same, it is not known from which one the firmware starts it.
-func (m *Machine) efiLoader(r region, t *disk.Table) (loader disk.Loader, found bool) {
+func (m *Machine) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, found bool) {
 	for _, s := range t.Slices {
 		if s.Type != "efi" {
 			continue
@@ -75,7 +75,7 @@ func (m *Machine) efiLoader(r region, t *disk.Table) (loader disk.Loader, found 
 
 // findNext finds the slice that a loader takes which ignores the table's marks: the one that loader.env
 // names, or else the first that holds what the loader looks for.
-func (m *Machine) findNext(r region, t *disk.Table) {
+func (m *Machine) findNext(r disk.Device, t *disk.Table) {
 	named := map[string]bool{}
 	for _, s := range t.Slices {
 		if s.Type != "efi" || t.Loader != disk.LoaderEFI {
@@ -131,7 +131,7 @@ var wants = map[disk.Loader][]string{
 
 // firstSystem is the first slice that has what the loader looks for; 0 if there is none, or one that cannot
 // be looked into comes before it. A pool of ZFS anywhere may be taken first.
-func (m *Machine) firstSystem(r region, t *disk.Table) int {
+func (m *Machine) firstSystem(r disk.Device, t *disk.Table) int {
 	if hasType(t, "freebsd-zfs") {
 		return 0
 	}

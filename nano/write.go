@@ -6,14 +6,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-)
 
-// region is a slice to be written.
-type region interface {
-	io.ReaderAt
-	io.WriterAt
-	Sync() error
-}
+	"cfgd/internal/disk"
+)
 
 // blockSize is how much is written at once, and how much of a slice is written last: the boot blocks, the label and the first superblock of its
 // filesystem lie in it, so that without it no slice can be booted.
@@ -36,7 +31,7 @@ var ErrTooLarge = errors.New("the image is larger than the slice")
 //  5. the first block is written, brought to stable storage, read back and compared.
 //
 // Whatever fails leaves a slice that does not boot, and is said to be so; before step 1 nothing was touched.
-func pour(ctx context.Context, dst region, size int64, src io.Reader, whole func(first []byte, end int64) error, progress func(n int64)) (n int64, err error) {
+func pour(ctx context.Context, dst disk.Device, size int64, src io.Reader, whole func(first []byte, end int64) error, progress func(n int64)) (n int64, err error) {
 	first := make([]byte, blockSize)
 	k, err := io.ReadFull(src, first)
 	if err != nil && !(err == io.ErrUnexpectedEOF || err == io.EOF) {
@@ -79,7 +74,7 @@ func pour(ctx context.Context, dst region, size int64, src io.Reader, whole func
 }
 
 // put writes and syncs.
-func put(dst region, b []byte, at int64) error {
+func put(dst disk.Device, b []byte, at int64) error {
 	if _, err := dst.WriteAt(b, at); err != nil {
 		return err
 	}
@@ -87,7 +82,7 @@ func put(dst region, b []byte, at int64) error {
 }
 
 // pourRest writes what follows the first block, from an offset on, and returns where it ends and its digest.
-func pourRest(ctx context.Context, dst region, size, at int64, src io.Reader, progress func(int64)) (int64, uint32, error) {
+func pourRest(ctx context.Context, dst disk.Device, size, at int64, src io.Reader, progress func(int64)) (int64, uint32, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	full, empty := ahead(ctx, src)
@@ -122,7 +117,7 @@ func pourRest(ctx context.Context, dst region, size, at int64, src io.Reader, pr
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // compare reads a part of a slice back and compares it with the checksum of what was written.
-func compare(ctx context.Context, src region, from, to int64, want uint32) error {
+func compare(ctx context.Context, src disk.Device, from, to int64, want uint32) error {
 	sum := uint32(0)
 	buf := make([]byte, blockSize)
 	for at := from; at < to; {

@@ -9,6 +9,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/merge"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
@@ -162,7 +163,7 @@ func newOurs(all ...*store.Manifest) *ours {
 	w := &ours{map[string]bool{}, all}
 	for _, m := range all {
 		for i := range m.Overrides {
-			for p := m.Overrides[i].Path; p != ""; p = tree.Parent(p) {
+			for p := m.Overrides[i].Path; p != ""; p = pathname.Parent(p) {
 				w.paths[p] = true
 			}
 		}

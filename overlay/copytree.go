@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -34,7 +35,7 @@ func CopyDir(ctx context.Context, src, dst *dirfd.Dir, except string) error {
 }
 
 func copyTree(ctx context.Context, src, dst *dirfd.Dir, except string) error {
-	t, err := tree.Scan(ctx, src, tree.ScanOptions{NoContent: true, Ignore: func(path string, _ dirfd.Kind) bool { return except != "" && tree.Within(path, except) }})
+	t, err := tree.Scan(ctx, src, tree.ScanOptions{NoContent: true, Ignore: func(path string, _ dirfd.Kind) bool { return except != "" && pathname.Within(path, except) }})
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/overlay/tree"
 )
 
@@ -164,7 +165,7 @@ func (d *disk) find(path string) *node {
 }
 
 func (d *disk) parent(path string) (*node, string) {
-	return d.find(tree.Parent(path)), filepath.Base(path)
+	return d.find(pathname.Parent(path)), filepath.Base(path)
 }
 
 // set changes names now, and leaves it to a sync to bring that to the disk.

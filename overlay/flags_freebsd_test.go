@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 )
 
 // flag sets flags in live, or skips where they can't be set or the filesystem has none.
@@ -25,18 +26,11 @@ func (b *box) flag(t *testing.T, p string, flags uint32) {
 // above is the directory in live that holds p.
 func (b *box) above(t *testing.T, p string) (*dirfd.Dir, string) {
 	t.Helper()
-	d, err := dirfd.OpenBelow(b.path("jail/etc"), dirOf(p), nil)
+	d, err := dirfd.OpenBelow(b.path("jail/etc"), pathname.Parent(p), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d, path.Base(p)
-}
-
-func dirOf(p string) string {
-	if d := path.Dir(p); d != "." {
-		return d
-	}
-	return ""
 }
 
 func (b *box) flagged(t *testing.T, want map[string]uint32) {

@@ -75,7 +75,7 @@ func (b *box) nowhere(tree string) {
 func (b *box) kept(r *Result, path, reason string) {
 	b.Helper()
 	for _, k := range r.Kept {
-		if k.Path == path && strings.Contains(k.Reason, reason) {
+		if k.Path == path && strings.Contains(string(k.Reason), reason) {
 			return
 		}
 	}
@@ -598,7 +598,7 @@ func TestDeepDirectories(t *testing.T) {
 	unix.Close(fd)
 	b.edit("rc.conf", "one\n")
 	r := b.save()
-	if !slices.ContainsFunc(r.Kept, func(k store.Kept) bool { return strings.Contains(k.Reason, "too deep") }) || b.read("jail/cfg/rc.conf") != "one\n" {
+	if !slices.ContainsFunc(r.Kept, func(k store.Kept) bool { return strings.Contains(string(k.Reason), "too deep") }) || b.read("jail/cfg/rc.conf") != "one\n" {
 		t.Errorf("kept %v", r.Kept)
 	}
 	b.restart() // clears them all

@@ -191,7 +191,7 @@ func TestAttributesTooLarge(t *testing.T) {
 		kept := map[string]bool{}
 		for _, k := range r.Kept {
 			kept[k.Path] = true
-			if k.Class != config.Report || !strings.HasPrefix(k.Reason, tree.NotAllXattrs) {
+			if k.Class != config.Report || !strings.HasPrefix(string(k.Reason), tree.NotAllXattrs) {
 				t.Errorf("%+v", k)
 			}
 		}
@@ -399,7 +399,7 @@ func TestUnrescueNamesAttributes(t *testing.T) {
 	b.must(err)
 	var left []string
 	for _, k := range r.Left {
-		left = append(left, k.Path+" "+k.Reason)
+		left = append(left, k.Path+" "+string(k.Reason))
 	}
 	all := strings.Join(left, "\n")
 	for _, want := range []string{"w live's filesystem refuses its extended attribute user.refused", "d live's filesystem refuses its extended attribute user.refused",

@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/merge"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
@@ -142,7 +143,7 @@ func (m *machine) compareFour(first, upgraded, edited, last, newer *tree.Tree) {
 		}
 	}
 	clash := func(p string) bool { // directories came and went around it
-		for ; p != ""; p = tree.Parent(p) {
+		for ; p != ""; p = pathname.Parent(p) {
 			a, _ := first.Get(p)
 			for _, t := range []*tree.Tree{upgraded, edited, last} {
 				b, _ := t.Get(p)

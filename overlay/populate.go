@@ -194,7 +194,7 @@ func (p *populator) makeDirs() (rooms []*room, links [][2]*tree.Entry, err error
 			}
 			first[src] = e
 		}
-		r := byPath[tree.Parent(e.Path)]
+		r := byPath[pathname.Parent(e.Path)]
 		if r == nil {
 			return nil, nil, fmt.Errorf("%s: its directory is not in the saved tree", pathname.Quote(e.Path))
 		}
@@ -219,12 +219,12 @@ type trail struct {
 
 // mkdir makes a directory, and leaves it open.
 func (t *trail) mkdir(name string) error {
-	for len(t.open) > 0 && !tree.Within(name, t.last().Path()) {
+	for len(t.open) > 0 && !pathname.Within(name, t.last().Path()) {
 		t.last().Close()
 		t.open = t.open[:len(t.open)-1]
 	}
 	d := t.last()
-	if d.Path() != tree.Parent(name) {
+	if d.Path() != pathname.Parent(name) {
 		return fmt.Errorf("%s: its directory is not in the saved tree", pathname.Quote(name))
 	}
 	if err := d.Mkdir(path.Base(name)); err != nil {

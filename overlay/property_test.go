@@ -20,6 +20,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -261,7 +262,7 @@ func normal(m *store.Manifest) store.Manifest {
 
 // underFile reports whether a path of base is hidden by an override above it that is no directory.
 func underFile(m *store.Manifest, p string) bool {
-	for p = tree.Parent(p); p != ""; p = tree.Parent(p) {
+	for p = pathname.Parent(p); p != ""; p = pathname.Parent(p) {
 		if o, ok := m.Override(p); ok && o.Kind != dirfd.KindDir {
 			return true
 		}

@@ -216,7 +216,7 @@ func TestRescueLeavesOutWhatIsNeverSaved(t *testing.T) {
 	b.must(os.Truncate(b.path("jail/etc/big"), 1<<40))
 	var out strings.Builder
 	n, err := b.o.Rescue(context.Background(), &out)
-	if err != nil || n != 1 || !strings.Contains(out.String(), "big "+tree.TooLarge) || out.Len() > 1<<20 {
+	if err != nil || n != 1 || !strings.Contains(out.String(), "big "+string(tree.TooLarge)) || out.Len() > 1<<20 {
 		t.Errorf("%d entries, %d bytes, %v", n, out.Len(), err)
 	}
 }

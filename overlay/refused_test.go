@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -219,7 +220,7 @@ func TestAttributesThatCanNotBeListed(t *testing.T) {
 		var kept []string
 		for _, k := range r.Kept {
 			kept = append(kept, k.Path)
-			if !strings.Contains(k.Reason, "attributes can't all be read") || k.Class == config.Report {
+			if !strings.Contains(string(k.Reason), "attributes can't all be read") || k.Class == config.Report {
 				t.Errorf("%+v", k)
 			}
 		}
@@ -315,7 +316,7 @@ func TestDirectoryThatCanNotBeRead(t *testing.T) {
 		if b.read("jail/cfg/hosts") != "edited\n" {
 			t.Error("what can be read is not saved")
 		}
-		if len(r.Kept) != 1 || r.Kept[0].Class == config.Report || !tree.Within(p, r.Kept[0].Path) {
+		if len(r.Kept) != 1 || r.Kept[0].Class == config.Report || !pathname.Within(p, r.Kept[0].Path) {
 			t.Errorf("kept %+v", r.Kept)
 		}
 		if len(r.View.Visible(r.View.Unsaved)) == 0 {

@@ -83,7 +83,7 @@ func (a *archive) add(c tree.Change) error {
 		return nil
 	}
 	if c.New.Kind.Special() || c.New.Unread == tree.TooLarge {
-		why := c.New.Unread
+		why := string(c.New.Unread)
 		if why == "" {
 			why = "a " + c.New.Kind.String()
 		}
@@ -122,7 +122,7 @@ func (a *archive) content(e *tree.Entry) ([]byte, error) {
 	if e.Kind != dirfd.KindFile {
 		return nil, nil
 	}
-	d, err := a.live.Walk(tree.Parent(e.Path))
+	d, err := a.live.Walk(pathname.Parent(e.Path))
 	if err != nil {
 		return nil, err
 	}

@@ -311,7 +311,7 @@ func (a *amend) resolve(path string, how Choice) error {
 
 // dropBelow drops the overrides below a directory that goes.
 func (a *amend) dropBelow(path string) {
-	a.next.Overrides = slices.DeleteFunc(a.next.Overrides, func(o store.Override) bool { return tree.Within(o.Path, path) })
+	a.next.Overrides = slices.DeleteFunc(a.next.Overrides, func(o store.Override) bool { return pathname.Within(o.Path, path) })
 }
 
 // chosen is the entry that a choice comes to.

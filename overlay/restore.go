@@ -169,7 +169,7 @@ func treeOf(m *store.Manifest, base *tree.Tree) (*tree.Tree, error) {
 	dirs := map[string]bool{}
 	for i := range m.Overrides {
 		e := m.Overrides[i].Entry
-		for p := tree.Parent(e.Path); p != "" && !dirs[p]; p = tree.Parent(p) {
+		for p := pathname.Parent(e.Path); p != "" && !dirs[p]; p = pathname.Parent(p) {
 			dirs[p] = true
 			if _, ok := m.Override(p); ok {
 				continue
@@ -201,7 +201,7 @@ type restorer struct {
 func (r *restorer) refused(path string) func(name string) {
 	return func(name string) {
 		why := "live's filesystem refuses its extended attribute " + pathname.Quote(name)
-		r.left = append(r.left, store.Kept{Path: path, Class: config.Report, Reason: why})
+		r.left = append(r.left, store.Kept{Path: path, Class: config.Report, Reason: tree.Reason(why)})
 	}
 }
 
@@ -216,7 +216,7 @@ func (r *restorer) choose(v *View, paths []string) {
 		}
 		if only(c.Path) {
 			r.changes = append(r.changes, c)
-			for p := tree.Parent(c.Path); p != "" && c.New != nil; p = tree.Parent(p) {
+			for p := pathname.Parent(c.Path); p != "" && c.New != nil; p = pathname.Parent(p) {
 				above[p] = true
 			}
 		}
@@ -279,7 +279,7 @@ func (r *restorer) drop(live *dirfd.Dir, c tree.Change) error {
 		return store.IgnoreGone(err)
 	}
 	defer d.Close()
-	r.touched[tree.Parent(c.Path)] = true
+	r.touched[pathname.Parent(c.Path)] = true
 	if err := store.OpenUp(d); err != nil {
 		return err
 	}
@@ -301,7 +301,7 @@ func (r *restorer) make(live *dirfd.Dir, c tree.Change) error {
 	if err := store.OpenUp(d); err != nil {
 		return err
 	}
-	r.touched[tree.Parent(c.Path)] = true
+	r.touched[pathname.Parent(c.Path)] = true
 	if c.New.Kind == dirfd.KindDir {
 		r.touched[c.Path] = true
 		return store.MakeDir(d, name)
@@ -549,7 +549,7 @@ func (o *Overlay) Read(v *View, e *tree.Entry, side string, limit int64) ([]byte
 		return nil, err
 	}
 	defer root.Close()
-	d, err := root.Walk(tree.Parent(e.Path))
+	d, err := root.Walk(pathname.Parent(e.Path))
 	if err != nil {
 		return nil, err
 	}

@@ -112,7 +112,7 @@ func (x *extract) check() error {
 		if _, twice := kinds[e.Path]; twice {
 			return fmt.Errorf("archive: %s: in it more than once", pathname.Quote(e.Path))
 		}
-		for p := e.Path; p != ""; p = tree.Parent(p) {
+		for p := e.Path; p != ""; p = pathname.Parent(p) {
 			if _, gone := slices.BinarySearchFunc(x.removed, p, pathname.Compare); gone {
 				return fmt.Errorf("archive: %s: listed as removed, and in it", pathname.Quote(e.Path))
 			}
@@ -136,7 +136,7 @@ func (x *extract) addParents(live *tree.Tree) error {
 	}
 	uid, gid := tree.OwnIDs()
 	for _, e := range slices.Clone(x.entries) {
-		for p := tree.Parent(e.Path); p != "" && !known[p]; p = tree.Parent(p) {
+		for p := pathname.Parent(e.Path); p != "" && !known[p]; p = pathname.Parent(p) {
 			known[p] = true
 			if have, ok := live.Get(p); ok && have.Kind != dirfd.KindDir {
 				return fmt.Errorf("%s: %s is a %s in live", pathname.Quote(e.Path), pathname.Quote(p), have.Kind)
@@ -209,7 +209,7 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 		return err
 	}
 	if top, _, _ := strings.Cut(e.Path, "/"); tree.TopNames[top] {
-		x.left = append(x.left, store.Kept{Path: e.Path, Class: config.Report, Reason: top + " is no part of what is saved"})
+		x.left = append(x.left, store.Kept{Path: e.Path, Class: config.Report, Reason: tree.Reason(top + " is no part of what is saved")})
 		return nil
 	}
 	switch h.Typeflag {
@@ -227,7 +227,7 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 		e.UID, e.GID = tree.OwnIDs()
 	}
 	for _, why := range dress(&e, h) {
-		x.left = append(x.left, store.Kept{Path: e.Path, Class: config.Report, Reason: "the archive's extended attribute " + why})
+		x.left = append(x.left, store.Kept{Path: e.Path, Class: config.Report, Reason: tree.Reason("the archive's extended attribute " + why)})
 	}
 	none := h.PAXRecords[commentRecord] == noXattrs
 	x.marked = x.marked || none
@@ -251,7 +251,7 @@ func (x *extract) over(live *tree.Tree) *tree.Tree {
 	}
 	t := tree.Saved(live, &tree.Tree{Entries: entries}, nil)
 	t.Entries = slices.DeleteFunc(t.Entries, func(e tree.Entry) bool {
-		return slices.ContainsFunc(x.removed, func(p string) bool { return tree.Within(e.Path, p) })
+		return slices.ContainsFunc(x.removed, func(p string) bool { return pathname.Within(e.Path, p) })
 	})
 	return t
 }

@@ -8,6 +8,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/overlay/tree"
 )
 
@@ -42,7 +43,7 @@ func told(changes []tree.Change, i int) bool {
 	if c.What == tree.Added && c.New.Mode != tree.UsualDir {
 		return false // its permissions are to be told
 	}
-	return tree.Within(changes[i+1].Path, c.Path)
+	return pathname.Within(changes[i+1].Path, c.Path)
 }
 
 // ignoreFull passes on all errors but that of a directory that is not empty.
@@ -67,7 +68,7 @@ func (g Generation) Visible() []GenerationChange {
 	var out []GenerationChange
 	for i, c := range g.Changes {
 		dir := c.New != nil && c.New.Kind == dirfd.KindDir || c.New == nil && c.Old.Kind == dirfd.KindDir
-		if dir && !(c.What == tree.Added && c.New.Mode != tree.UsualDir) && c.What != tree.Mode && c.What != tree.Type && i+1 < len(g.Changes) && tree.Within(g.Changes[i+1].Path, c.Path) {
+		if dir && !(c.What == tree.Added && c.New.Mode != tree.UsualDir) && c.What != tree.Mode && c.What != tree.Type && i+1 < len(g.Changes) && pathname.Within(g.Changes[i+1].Path, c.Path) {
 			continue
 		}
 		out = append(out, c)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/internal/pathname"
 	"cfgd/overlay/tree"
 )
 
@@ -101,7 +102,7 @@ func (a *agenda) begin(now time.Duration, wall int64, whole bool) look {
 	}
 	for p := range a.before { // a change may be that something above is gone
 		for p != "" {
-			p = dirOf(p)
+			p = pathname.Parent(p)
 			l.dirty[p] = true
 		}
 	}

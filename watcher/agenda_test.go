@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"cfgd/config"
+	"cfgd/internal/pathname"
 	"cfgd/overlay/tree"
 )
 
@@ -83,7 +84,7 @@ func (w *sim) write(path string, heard, gone bool) {
 	f.last, f.ctime, f.gone = w.at, w.wall(), gone
 	f.stamp++
 	if heard {
-		w.heard.add(w.at, path, dirOf(path))
+		w.heard.add(w.at, path, pathname.Parent(path))
 	}
 }
 
@@ -101,7 +102,7 @@ func (w *sim) look() {
 	w.looks++
 	l := w.begin(w.at, w.wall(), false)
 	for p, f := range w.files {
-		if !l.whole() && !l.dirty[dirOf(p)] {
+		if !l.whole() && !l.dirty[pathname.Parent(p)] {
 			continue
 		}
 		if !f.dirty {

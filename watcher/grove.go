@@ -1,5 +1,9 @@
 package watcher
 
+import (
+	"cfgd/internal/pathname"
+)
+
 import "maps"
 
 // grove holds values by path and knows what lies below each path, so that to cut a directory costs what
@@ -31,7 +35,7 @@ func (g grove[T]) make(path string) *place[T] {
 		p = &place[T]{}
 		g[path] = p
 		if path != "" {
-			up := g.make(dirOf(path))
+			up := g.make(pathname.Parent(path))
 			if up.below == nil {
 				up.below = map[string]bool{}
 			}
@@ -54,10 +58,10 @@ func (g grove[T]) cut(path string, f func(path string, value T)) {
 	for q := range p.below {
 		g.cut(q, f)
 	}
-	if up := g[dirOf(path)]; up != nil && path != "" { // where what is above was not cut as well
+	if up := g[pathname.Parent(path)]; up != nil && path != "" { // where what is above was not cut as well
 		delete(up.below, path)
 		if !up.set && len(up.below) == 0 {
-			g.cut(dirOf(path), f)
+			g.cut(pathname.Parent(path), f)
 		}
 	}
 }

@@ -7,11 +7,9 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-)
 
-func within(path, dir string) bool {
-	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
-}
+	"cfgd/internal/pathname"
+)
 
 // A grove holds what a map of the same paths would, and leaves nothing behind.
 func TestGrove(t *testing.T) {
@@ -33,14 +31,14 @@ func TestGrove(t *testing.T) {
 				gone := map[string]int{}
 				g.cut(p, func(q string, v int) {
 					for above := q; above != p; {
-						if above = dirOf(above); want[above] != 0 && gone[above] == 0 && within(above, p) {
+						if above = pathname.Parent(above); want[above] != 0 && gone[above] == 0 && pathname.Within(above, p) {
 							t.Errorf("%s comes before %s", q, above)
 						}
 					}
 					gone[q] = v
 				})
 				for q, v := range want {
-					if within(q, p) {
+					if pathname.Within(q, p) {
 						if gone[q] != v {
 							t.Errorf("cut %s: %s is not among %v", p, q, gone)
 						}
@@ -51,11 +49,11 @@ func TestGrove(t *testing.T) {
 			"cut while walking": func(t *rapid.T) {
 				p := path.Draw(t, "path")
 				g.each(func(q string, _ int) {
-					if within(q, p) {
+					if pathname.Within(q, p) {
 						g.cut(q, func(string, int) {})
 					}
 				})
-				maps.DeleteFunc(want, func(q string, _ int) bool { return within(q, p) })
+				maps.DeleteFunc(want, func(q string, _ int) bool { return pathname.Within(q, p) })
 			},
 			"": func(t *rapid.T) {
 				got := map[string]int{}

@@ -3,6 +3,8 @@ package watcher
 import (
 	"maps"
 	"time"
+
+	"cfgd/internal/pathname"
 )
 
 // maxMarks bounds how many paths are told apart between two looks. Above it all is looked at.
@@ -86,7 +88,7 @@ func (m *marks) merge(o marks) {
 func (m *marks) of(path string, gone bool) (span, bool) {
 	s, ok := m.paths[path]
 	for gone && !ok && path != "" {
-		path = dirOf(path)
+		path = pathname.Parent(path)
 		s, ok = m.paths[path]
 	}
 	return s, ok
@@ -108,12 +110,3 @@ func (m *marks) ripe(settle, maxWait time.Duration) time.Duration {
 
 // never is later than all times, with room to add to it.
 const never = time.Duration(1<<63-1) / 2
-
-func dirOf(p string) string {
-	for i := len(p) - 1; i >= 0; i-- {
-		if p[i] == '/' {
-			return p[:i]
-		}
-	}
-	return ""
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"cfgd/internal/pathname"
 	"cfgd/overlay"
 	"cfgd/overlay/tree"
 )
@@ -79,7 +80,7 @@ func (n *notify) event(ev fsnotify.Event) {
 		return
 	}
 	n.hear(func(m *marks, now time.Duration) {
-		m.add(now, path, dirOf(path))
+		m.add(now, path, pathname.Parent(path))
 		for _, d := range gone {
 			m.list(now, d)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/overlay"
 	"cfgd/overlay/tree"
 	"cfgd/watcher/control"
@@ -127,7 +128,7 @@ func (b *bubble) savedAsOf(name string) time.Time {
 func (b *bubble) edit(name, path, text string) {
 	b.Helper()
 	b.write(name+"/etc/"+path, text)
-	b.ear(name).hear(func(m *marks, now time.Duration) { m.add(now, path, dirOf(path)) })
+	b.ear(name).hear(func(m *marks, now time.Duration) { m.add(now, path, pathname.Parent(path)) })
 }
 
 func (b *bubble) failWith(f func(name string, op dirfd.Op) error) {

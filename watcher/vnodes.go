@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/overlay"
 	"cfgd/overlay/tree"
 )
@@ -134,7 +135,7 @@ func (v *vnodes) event(e vnodeEvent) {
 		return
 	}
 	v.hear(func(m *marks, now time.Duration) {
-		m.add(now, path, dirOf(path))
+		m.add(now, path, pathname.Parent(path))
 		if dir {
 			m.list(now, path)
 		}
@@ -198,7 +199,7 @@ func (v *vnodes) note(missed []string) {
 	}
 	v.hear(func(m *marks, now time.Duration) {
 		for _, p := range missed {
-			m.add(now, p, dirOf(p))
+			m.add(now, p, pathname.Parent(p))
 		}
 	})
 }
@@ -216,7 +217,7 @@ func (v *vnodes) prune(live *tree.Tree) {
 // What has gone or become something else meanwhile is no error: the next look tells. A lack of descriptors
 // is one.
 func (v *vnodes) add(e *tree.Entry) (n vnode, err error) {
-	parent, _ := v.open.get(dirOf(e.Path))
+	parent, _ := v.open.get(pathname.Parent(e.Path))
 	if _, ok := v.open.get(e.Path); ok || !parent.isDir() {
 		return vnode{}, nil
 	}
@@ -264,7 +265,7 @@ func (v *vnodes) keep(p string, n vnode) (kept vnode, err error) {
 }
 
 func nameOf(p string) string {
-	if d := dirOf(p); d != "" {
+	if d := pathname.Parent(p); d != "" {
 		return p[len(d)+1:]
 	}
 	return p

@@ -271,7 +271,7 @@ func side(e *tree.Entry, label string, secret bool, read func(*tree.Entry, strin
 	case secret:
 		s.Omitted = "secret"
 	case e.Unread != "":
-		s.Omitted = e.Unread
+		s.Omitted = string(e.Unread)
 	default:
 		b, err := read(e, label)
 		switch {

@@ -108,7 +108,7 @@ func (s *session) unsavable(ctx context.Context, t *config.Target, only []string
 	}
 	why := map[string]string{}
 	for _, k := range r.Kept {
-		why[k.Path] = k.Reason
+		why[k.Path] = string(k.Reason)
 	}
 	for _, p := range only {
 		class, reason := t.Classes.Of(p)

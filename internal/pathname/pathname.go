@@ -241,3 +241,18 @@ func belowEtc(p string) (string, error) {
 	}
 	return strings.TrimLeft(rest, "/"), nil
 }
+
+// Within reports whether path is dir or lies below it; everything lies below "".
+func Within(path, dir string) bool {
+	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
+}
+
+// Parent is the path of the directory that holds path, "" for the root.
+func Parent(path string) string {
+	for i := len(path) - 1; i >= 0; i-- {
+		if path[i] == '/' {
+			return path[:i]
+		}
+	}
+	return ""
+}

@@ -251,7 +251,7 @@ type performer struct {
 // take its content out of tmp for good: soft updates keep the new name, but not the way to a directory that nothing names yet.
 func (p *performer) settle() error {
 	for _, dir := range p.made {
-		d, err := p.store.Cfg.Walk(tree.Parent(dir))
+		d, err := p.store.Cfg.Walk(pathname.Parent(dir))
 		if err == nil {
 			err = d.Sync()
 			d.Close()
@@ -272,7 +272,7 @@ func (p *performer) perform(st Step) error {
 		}
 		return err
 	}
-	d, err := p.store.Cfg.Walk(tree.Parent(st.Path))
+	d, err := p.store.Cfg.Walk(pathname.Parent(st.Path))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
 			if st.Do == DoPut {
@@ -286,7 +286,7 @@ func (p *performer) perform(st Step) error {
 	if err := OpenUp(d); err != nil {
 		return err
 	}
-	p.touched[tree.Parent(st.Path)] = true
+	p.touched[pathname.Parent(st.Path)] = true
 	return p.at(d, path.Base(st.Path), st)
 }
 

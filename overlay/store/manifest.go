@@ -71,7 +71,7 @@ func (m *Manifest) Removal(path string) (*tree.Removal, bool) {
 
 // Pinned reports whether a path, or a directory above it, is pinned.
 func (m *Manifest) Pinned(path string) bool {
-	for ; len(m.Pins) > 0 && path != ""; path = tree.Parent(path) {
+	for ; len(m.Pins) > 0 && path != ""; path = pathname.Parent(path) {
 		if _, ok := slices.BinarySearchFunc(m.Pins, path, pathname.Compare); ok {
 			return true
 		}
@@ -456,7 +456,7 @@ func (m *Manifest) WithMerge() []int {
 
 // TakesOut reports whether a removal takes a path out of base: of the path itself, or of a directory above it.
 func (m *Manifest) TakesOut(p string) bool {
-	for ; p != ""; p = tree.Parent(p) {
+	for ; p != ""; p = pathname.Parent(p) {
 		if _, ok := m.Removal(p); ok {
 			return true
 		}

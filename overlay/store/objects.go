@@ -56,7 +56,7 @@ func compressTo(tmp *dirfd.Dir, name string, r io.Reader, want tree.Digest) erro
 		return err
 	}
 	if tree.Digest(h.Sum(nil)) != want {
-		return errors.New(tree.MovedOn)
+		return tree.ErrMovedOn
 	}
 	if err := z.Close(); err != nil {
 		return err
@@ -151,7 +151,7 @@ func (s *Store) keepDefaults(tmp *dirfd.Dir, m *Manifest) error {
 			continue // of another base: kept when it was this one's turn
 		}
 		open := func() (io.ReadCloser, error) { return s.Base.File(e.Path) }
-		if err := s.keepObject(tmp, e.Digest, open); err != nil && err.Error() != tree.MovedOn {
+		if err := s.keepObject(tmp, e.Digest, open); err != nil && !errors.Is(err, tree.ErrMovedOn) {
 			return fmt.Errorf("keep the default %s: %w", e.Path, err)
 		}
 	}

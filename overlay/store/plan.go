@@ -31,7 +31,7 @@ func (p *Plan) Empty() bool {
 type Kept struct {
 	Path   string
 	Class  config.Class // report where the class, or the size of it or its attributes, leaves it out; the path's own where it could not be read
-	Reason string
+	Reason tree.Reason
 }
 
 // Planner computes a plan. It walks all paths that base, live or cfg have, in order.
@@ -163,10 +163,10 @@ func Differ(a, b *tree.Entry, xattrs bool) bool {
 func Same(a, b *tree.Entry, xattrs bool) bool { return a.SameContent(b) && a.SameMeta(b, xattrs) }
 
 // unsaved says why a save leaves a path alone, "" where it does not; the class is "" where that is nothing to tell.
-func (w *Planner) unsaved(path string, saved, live *tree.Entry) (string, config.Class) {
+func (w *Planner) unsaved(path string, saved, live *tree.Entry) (tree.Reason, config.Class) {
 	switch class := w.Class(path); {
 	case class == config.Volatile || class == config.Ignore:
-		return string(class), ""
+		return tree.Reason(class), ""
 	case !w.Only(path):
 		return "not asked for", ""
 	case w.Live.WhySkipped(path) != "":
@@ -179,7 +179,7 @@ func (w *Planner) unsaved(path string, saved, live *tree.Entry) (string, config.
 	case class == config.Report:
 		return "class report", config.Report
 	case live != nil && live.Kind.Special():
-		return "a " + live.Kind.String() + " cannot be saved", config.Report
+		return tree.Reason("a " + live.Kind.String() + " cannot be saved"), config.Report
 	case w.Exclude[path]:
 		return tree.MovedOn, ""
 	case live != nil && live.Unread == tree.TooLarge:
@@ -210,7 +210,7 @@ func (w *Planner) KeepUnlisted(live *tree.Tree) {
 			if e.Excess {
 				class = config.Report
 			}
-			w.Kept = append(w.Kept, Kept{e.Path, class, e.Unlisted})
+			w.Kept = append(w.Kept, Kept{e.Path, class, tree.Reason(e.Unlisted)})
 		}
 	}
 }
@@ -228,7 +228,7 @@ func (w *Planner) keep(path string, base, live *tree.Entry) {
 
 // remove notes a removal, unless one of a directory above covers it.
 func (w *Planner) remove(path string, base *tree.Entry) {
-	if w.covered && tree.Within(path, w.gone) {
+	if w.covered && pathname.Within(path, w.gone) {
 		return
 	}
 	r := tree.Removal{Path: path, Default: base}
@@ -238,9 +238,9 @@ func (w *Planner) remove(path string, base *tree.Entry) {
 			r.Default = base
 		}
 	}
-	if p, ok := w.Live.Get(tree.Parent(path)); ok {
+	if p, ok := w.Live.Get(pathname.Parent(path)); ok {
 		r.MTime = p.MTime
-	} else if tree.Parent(path) == "" {
+	} else if pathname.Parent(path) == "" {
 		r.MTime = w.Live.Root.MTime
 	}
 	w.removed = append(w.removed, r)
@@ -267,7 +267,7 @@ func (w *Planner) finish(saved *tree.Tree) {
 // consistent drops what cannot stand: what lies below a removal or below something that is no directory.
 func (w *Planner) consistent() {
 	for path := range w.want {
-		for p := tree.Parent(path); p != ""; p = tree.Parent(p) {
+		for p := pathname.Parent(path); p != ""; p = pathname.Parent(p) {
 			up, kept := w.want[p]
 			if kept && up.Kind != dirfd.KindDir || !kept && !w.dirInLive(p) {
 				delete(w.want, path)
@@ -278,7 +278,7 @@ func (w *Planner) consistent() {
 	w.removed = slices.DeleteFunc(w.removed, func(r tree.Removal) bool { _, ok := w.want[r.Path]; return ok })
 	w.removed = tree.CompactRemovals(w.removed)
 	w.removed = slices.DeleteFunc(w.removed, func(r tree.Removal) bool {
-		for p := tree.Parent(r.Path); p != ""; p = tree.Parent(p) {
+		for p := pathname.Parent(r.Path); p != ""; p = pathname.Parent(p) {
 			if e, ok := w.want[p]; ok && e.Kind != dirfd.KindDir {
 				return true
 			}
@@ -346,7 +346,7 @@ func (w *Planner) needed() map[string]*tree.Entry {
 		if e.Kind == dirfd.KindDir {
 			dirs[path] = e
 		}
-		for p := tree.Parent(path); p != ""; p = tree.Parent(p) {
+		for p := pathname.Parent(path); p != ""; p = pathname.Parent(p) {
 			if dirs[p] != nil {
 				break
 			}
@@ -492,11 +492,11 @@ func (w *Planner) timeSteps() {
 func (w *Planner) touched() map[string]bool {
 	dirs := map[string]bool{}
 	for _, e := range w.plan.Puts {
-		dirs[tree.Parent(e.Path)] = true
+		dirs[pathname.Parent(e.Path)] = true
 	}
 	for _, st := range w.plan.Steps {
 		if st.Do != DoTimes {
-			dirs[tree.Parent(st.Path)] = true
+			dirs[pathname.Parent(st.Path)] = true
 		}
 	}
 	return dirs
@@ -518,7 +518,7 @@ func OnlyBelow(paths []string) func(string) bool {
 	}
 	return func(p string) bool {
 		for _, dir := range paths {
-			if tree.Within(p, dir) {
+			if pathname.Within(p, dir) {
 				return true
 			}
 		}

@@ -76,7 +76,7 @@ func plainOf(m *Manifest, base, plain *tree.Tree) *tree.Tree {
 	around := map[string]bool{}
 	for i := range m.Overrides {
 		e := m.Overrides[i].Entry
-		for p := tree.Parent(e.Path); p != "" && !around[p]; p = tree.Parent(p) {
+		for p := pathname.Parent(e.Path); p != "" && !around[p]; p = pathname.Parent(p) {
 			around[p] = true
 			if _, ok := m.Override(p); !ok {
 				t.Entries = append(t.Entries, dirAround(p, base, plain))

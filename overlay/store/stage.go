@@ -123,7 +123,7 @@ func (g *stager) note(p string, err error) {
 type fromLive struct{ live, tmp *dirfd.Dir }
 
 func (g fromLive) one(st Step) error {
-	d, err := g.live.Walk(tree.Parent(st.Path))
+	d, err := g.live.Walk(pathname.Parent(st.Path))
 	if err != nil {
 		return &UnsettledError{[]string{st.Path}}
 	}

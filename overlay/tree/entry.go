@@ -3,6 +3,7 @@ package tree
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -55,7 +56,7 @@ type Entry struct {
 
 	// Unread says why the content of a file, or what is in a directory, is not known: too large, no
 	// permission, changing while it was read.
-	Unread string
+	Unread Reason
 	// Unlisted says why not all extended attributes are known. Xattrs has those that are.
 	Unlisted string
 	// Excess says that Unlisted is a matter of size alone: the attributes that are not known are larger than what is
@@ -147,8 +148,22 @@ type Tree struct {
 // Skipped is a name that a scan left out, and why.
 type Skipped struct {
 	Path   string
-	Reason string
+	Reason Reason
 }
+
+// Reason says why something of a tree is not known: one of the constants, or the words of an error.
+type Reason string
+
+// The reasons that decide something. Others are for people alone.
+const (
+	TooLarge  Reason = "larger than max_file"
+	TooDeep   Reason = "directories nested too deep"
+	MovedOn   Reason = "changed while it was read"
+	elsewhere Reason = "another filesystem is mounted here"
+)
+
+// ErrMovedOn says that a file changed while it was read.
+var ErrMovedOn = errors.New(string(MovedOn))
 
 // same reports whether two scans of a root found the same in everything, stamps too.
 func (t *Tree) same(o *Tree) bool {
@@ -197,14 +212,14 @@ func (t *Tree) Below(path string) []Entry {
 // span is the range of indices of path and all below it.
 func (t *Tree) span(path string) (int, int) {
 	lo := sort.Search(len(t.Entries), func(i int) bool { return pathname.Compare(t.Entries[i].Path, path) >= 0 })
-	n := sort.Search(len(t.Entries)-lo, func(i int) bool { return !Within(t.Entries[lo+i].Path, path) })
+	n := sort.Search(len(t.Entries)-lo, func(i int) bool { return !pathname.Within(t.Entries[lo+i].Path, path) })
 	return lo, lo + n
 }
 
 // WhySkipped says why nothing is known of a path, "" where the scan looked at it.
-func (t *Tree) WhySkipped(path string) string {
+func (t *Tree) WhySkipped(path string) Reason {
 	for _, k := range t.Skipped {
-		if Within(path, k.Path) {
+		if pathname.Within(path, k.Path) {
 			return k.Reason
 		}
 	}
@@ -251,21 +266,6 @@ func (t *Tree) WithSavedXattrs(saved *Tree) *Tree {
 		e.Unlisted, e.Excess = "", false
 	}
 	return &out
-}
-
-// Within reports whether path is dir or lies below it; everything lies below "".
-func Within(path, dir string) bool {
-	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
-}
-
-// Parent is the path of the directory that holds path, "" for the root.
-func Parent(path string) string {
-	for i := len(path) - 1; i >= 0; i-- {
-		if path[i] == '/' {
-			return path[:i]
-		}
-	}
-	return ""
 }
 
 // Digest names the whole tree: paths, kinds, permissions, owners and contents, not times.

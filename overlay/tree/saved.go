@@ -25,7 +25,7 @@ func Saved(base, plain *Tree, removed []Removal) *Tree {
 	times := map[string]int64{}
 	for _, r := range removed {
 		gone[r.Path] = true
-		times[Parent(r.Path)] = max(times[Parent(r.Path)], r.MTime)
+		times[pathname.Parent(r.Path)] = max(times[pathname.Parent(r.Path)], r.MTime)
 	}
 	l := layer{tree: t, gone: gone}
 	walkBoth(base, plain, l.add)
@@ -50,7 +50,7 @@ type layer struct {
 }
 
 func (l *layer) add(base, cfg *Entry) {
-	if l.isShut && base != nil && !Within(base.Path, l.closed) {
+	if l.isShut && base != nil && !pathname.Within(base.Path, l.closed) {
 		l.isShut = false
 	}
 	switch {
@@ -84,7 +84,7 @@ func CompactRemovals(removed []Removal) []Removal {
 	slices.SortFunc(removed, func(a, b Removal) int { return pathname.Compare(a.Path, b.Path) })
 	out := removed[:0]
 	for _, r := range removed {
-		if len(out) > 0 && Within(r.Path, out[len(out)-1].Path) {
+		if len(out) > 0 && pathname.Within(r.Path, out[len(out)-1].Path) {
 			continue
 		}
 		out = append(out, r)

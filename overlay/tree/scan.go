@@ -179,7 +179,7 @@ func (s *scanner) names(d *dirfd.Dir, path string, unmoved bool) ([]string, erro
 	for i := 0; i < len(below); {
 		p := below[i].Path
 		names = append(names, p[len(p)-nameLen(p):])
-		for i++; i < len(below) && Within(below[i].Path, p); i++ {
+		for i++; i < len(below) && pathname.Within(below[i].Path, p); i++ {
 		}
 	}
 	return names, nil
@@ -191,7 +191,7 @@ func (s *scanner) known(d *dirfd.Dir, path string, depth int) error {
 	for i := 0; i < len(below); {
 		e := below[i]
 		n := 1
-		for i+n < len(below) && Within(below[i+n].Path, e.Path) {
+		for i+n < len(below) && pathname.Within(below[i+n].Path, e.Path) {
 			n++
 		}
 		if e.Kind != dirfd.KindDir || !s.dirtyBelow(e.Path) {
@@ -209,7 +209,7 @@ func nameLen(path string) int { return len(path) - 1 - strings.LastIndexByte(pat
 
 func (s *scanner) dirtyBelow(path string) bool {
 	for d := range s.Dirty {
-		if Within(d, path) {
+		if pathname.Within(d, path) {
 			return true
 		}
 	}
@@ -218,7 +218,7 @@ func (s *scanner) dirtyBelow(path string) bool {
 
 func (s *scanner) keepSkipped(path string) {
 	for _, k := range s.Prev.Skipped {
-		if Within(k.Path, path) {
+		if pathname.Within(k.Path, path) {
 			s.tree.Skipped = append(s.tree.Skipped, k)
 		}
 	}
@@ -400,11 +400,11 @@ func (s *scanner) trouble(path string, err error) error {
 	if path == "" || s.ctx.Err() != nil {
 		return err
 	}
-	s.skip(path, err.Error())
+	s.skip(path, Reason(err.Error()))
 	return nil
 }
 
-func (s *scanner) skip(path, why string) {
+func (s *scanner) skip(path string, why Reason) {
 	s.tree.Skipped = append(s.tree.Skipped, Skipped{path, why})
 }
 
@@ -431,18 +431,11 @@ func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 	case errors.Is(err, fs.ErrPermission):
 		e.Unread = "no permission to read it"
 	default:
-		e.Unread = err.Error()
+		e.Unread = Reason(err.Error())
 	}
 	e.stamp.fresh = e.fresh(s.began) // not by when it was read to its end: it was looked at before
 	return true
 }
-
-const (
-	TooLarge  = "larger than max_file"
-	TooDeep   = "directories nested too deep"
-	MovedOn   = "changed while it was read"
-	elsewhere = "another filesystem is mounted here"
-)
 
 // settled reports whether nothing can have changed the content between the look that made e and now.
 func (e *Entry) settled(now *Entry) bool {
@@ -486,7 +479,7 @@ func (s *scanner) read(d *dirfd.Dir, name string, e *Entry) error {
 		return err
 	}
 	if !Unmoved(e, after) {
-		return errors.New(MovedOn)
+		return ErrMovedOn
 	}
 	return nil
 }
