@@ -30,7 +30,7 @@ var rooms = []struct{ room, may string }{
 	{"merge", "config internal/dirfd internal/pathname overlay/store overlay/tree"},
 	{"merge/check", "config internal/pathname internal/run merge"},
 	{"overlay", "config internal/dirfd internal/flock internal/hostfile internal/pathname merge overlay/store overlay/tree"},
-	{"watcher/control", "config overlay overlay/store"},
+	{"watcher/control", "config internal/pathname overlay overlay/store"},
 	{"watcher", "config internal/dirfd internal/flock internal/pathname overlay overlay/store overlay/tree watcher/control"},
 	{"jailhooks", "config internal/dirfd internal/flock internal/hostfile internal/memory internal/pathname internal/run merge merge/check overlay"},
 	{"prototype", "config internal/dirfd internal/hostfile internal/pathname internal/run overlay"},

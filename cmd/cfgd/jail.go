@@ -77,7 +77,7 @@ func (d daemonOf) Detach(ctx context.Context, target string) error {
 }
 
 func quietly(err error) error {
-	if daemonless(err) {
+	if control.Absent(err) {
 		return nil
 	}
 	return err

@@ -124,33 +124,21 @@ func (s *session) unsavable(ctx context.Context, t *config.Target, only []string
 	return err
 }
 
-// saveTarget saves through the daemon, or without one. A jail that is down is no failure unless it was asked for by name.
-func (s *session) saveTarget(ctx context.Context, t *config.Target, so overlay.SaveOptions, named bool) (saved, error) {
-	if !so.DryRun {
-		reply, err := s.client().Flush(ctx, control.Request{Target: t.Name, Paths: quoted(so.Paths), Force: so.Force, Message: so.Message})
-		if !daemonless(err) {
-			return fromReply(t.Name, reply), s.unlessDown(err, named)
-		}
-	}
-	r, err := s.saveHere(ctx, t, so)
-	if err != nil {
-		return saved{Name: t.Name}, s.unlessDown(err, named)
-	}
-	s.notices(t.Name, r.View.Notices)
-	return fromResult(t.Name, r), nil
-}
+// saver saves through the daemon, or without one.
+func (s *session) saver() control.Saver { return control.Saver{Client: s.client(), Overlay: s.overlay} }
 
-// saveHere saves without a daemon. The host's etc, which rc.initdiskless populated, is taken over first, as the daemon does at its start.
-func (s *session) saveHere(ctx context.Context, t *config.Target, so overlay.SaveOptions) (*overlay.Result, error) {
-	o := s.overlay(t)
-	r, err := o.Save(ctx, so)
-	if !errors.Is(err, overlay.ErrNotPopulated) || !t.Host() || so.DryRun {
-		return r, err
+// saveTarget saves a target. A jail that is down is no failure unless it was asked for by name.
+func (s *session) saveTarget(ctx context.Context, t *config.Target, so overlay.SaveOptions, named bool) (saved, error) {
+	r, err := s.saver().Save(ctx, t, so)
+	s.notices(t.Name, r.Notices)
+	out := saved{Name: t.Name, Generation: r.Generation, Changes: []listed{}, Conflicts: []listed{}}
+	for _, c := range r.Changes {
+		out.Changes = append(out.Changes, newListed(c.Letter, c.Path))
 	}
-	if _, err := o.AdoptLive(ctx); err != nil {
-		return r, err
+	for _, path := range r.Conflicts {
+		out.Conflicts = append(out.Conflicts, newListed("", path))
 	}
-	return o.Save(ctx, so)
+	return out, s.unlessDown(err, named)
 }
 
 // unlessDown makes nothing of the error that a jail is down, unless it was asked for by name.
@@ -166,52 +154,6 @@ func (s *session) notices(target string, words []string) {
 	for _, w := range words {
 		s.warn(target, w)
 	}
-}
-
-// quoted is the form of paths on the control socket.
-func quoted(paths []string) []string {
-	var out []string
-	for _, p := range paths {
-		out = append(out, pathname.Quote(p))
-	}
-	return out
-}
-
-func fromReply(name string, r control.Reply) saved {
-	out := saved{Name: name, Generation: r.Generation, Changes: []listed{}, Conflicts: []listed{}}
-	for _, line := range r.Saved {
-		letter, path, _ := strings.Cut(line, " ")
-		out.Changes = append(out.Changes, newListed(letter, unquote(path)))
-	}
-	for _, path := range r.Released {
-		out.Changes = append(out.Changes, newListed("R", unquote(path)))
-	}
-	for _, path := range r.Conflicts {
-		out.Conflicts = append(out.Conflicts, newListed("", unquote(path)))
-	}
-	return out
-}
-
-// unquote reads what quoted wrote.
-func unquote(path string) string {
-	if p, err := pathname.Unquote(path); err == nil {
-		return p
-	}
-	return path
-}
-
-func fromResult(name string, r *overlay.Result) saved {
-	out := saved{Name: name, Generation: r.Generation, Changes: []listed{}, Conflicts: []listed{}}
-	for _, c := range r.Visible() {
-		out.Changes = append(out.Changes, newListed(c.What.Letter(), c.Path))
-	}
-	for _, path := range r.Released {
-		out.Changes = append(out.Changes, newListed("R", path))
-	}
-	for _, path := range r.Conflicts {
-		out.Conflicts = append(out.Conflicts, newListed("", path))
-	}
-	return out
 }
 
 var changeWords = map[string]string{"A": "added", "M": "modified", "D": "deleted", "T": "type", "P": "mode", "R": "released"}

@@ -159,11 +159,6 @@ func (s *session) client() *control.Client {
 	return control.NewClient(s.loaded.Path("/var/run/cfgd"))
 }
 
-// daemonless reports whether the error means that the work is to be done without the daemon.
-func daemonless(err error) bool {
-	return errors.Is(err, control.ErrNoDaemon) || errors.Is(err, control.ErrUnknownTarget)
-}
-
 // each runs f for every target, side by side, and prints errors as they come, in the targets' order. left are targets that could not
 // even be tried.
 func (s *session) each(targets []*config.Target, left error, f func(t *config.Target) error) error {

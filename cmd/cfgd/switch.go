@@ -15,7 +15,6 @@ import (
 	"cfgd/jails"
 	"cfgd/merge"
 	"cfgd/overlay"
-	"cfgd/watcher/control"
 )
 
 // everyJail is the word for all targets that are jails.
@@ -143,17 +142,7 @@ func (s *session) hostSaver() func(context.Context, string) error {
 	if host == nil {
 		return nil
 	}
-	var mu sync.Mutex // one save at a time: switches may run side by side
-	return func(ctx context.Context, path string) error {
-		mu.Lock()
-		defer mu.Unlock()
-		_, err := s.client().Flush(ctx, control.Request{Target: host.Name, Paths: quoted([]string{path})})
-		if !daemonless(err) {
-			return err
-		}
-		_, err = s.saveHere(ctx, host, overlay.SaveOptions{Paths: []string{path}})
-		return err
-	}
+	return s.saver().Files(host)
 }
 
 // switchAll plans every jail, and then switches one after the other.
