@@ -7,50 +7,51 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// branchDepth is how deep below the root directories may be given to another goroutine.
-const branchDepth = 3
+// subscanDepth is how many levels below the root a directory may be to get a goroutine of its own.
+const subscanDepth = 3
 
-// hands are the goroutines that may work on a scan at once; nil is one alone.
-type hands chan struct{}
+// semaphore bounds how many goroutines work on one scan. A nil semaphore allows the first one alone.
+type semaphore chan struct{}
 
-// newHands are as many as the machine has cores. The scan's own goroutine has one already.
-func newHands() hands {
+// newSemaphore allows one goroutine for each core, up to 8. The scan's own goroutine holds one place.
+func newSemaphore() semaphore {
 	n := min(runtime.NumCPU(), 8)
 	if n < 2 {
 		return nil
 	}
-	h := make(hands, n)
+	s := make(semaphore, n)
 	for range n - 1 {
-		h.give()
+		s.release()
 	}
-	return h
+	return s
 }
 
-func (h hands) give() { h <- struct{}{} }
+func (s semaphore) release() { s <- struct{}{} }
 
-// take reports whether a hand was free.
-func (h hands) take() bool {
+// tryAcquire reports whether a place was free, and takes it.
+func (s semaphore) tryAcquire() bool {
 	select {
-	case <-h:
+	case <-s:
 		return true
-	default: // also of nil
+	default: // a nil semaphore ends here too
 		return false
 	}
 }
 
-// branch is a directory's subtree that another goroutine scans.
-type branch struct {
+// subscan is the scan of one directory's subtree by another goroutine.
+type subscan struct {
 	*scanner
-	at  int // where its entries belong in those of the scanner that made it
+	at  int // the index in the parent scanner's entries where its entries belong
 	err error
 }
 
-// fork scans below an open directory beside the scanner, and closes it. A hand must have been taken.
-func (s *scanner) fork(d *dirfd.Dir, path string, depth int) {
-	b := &branch{at: len(s.tree.Entries)}
-	b.scanner = &scanner{ScanOptions: s.ScanOptions, ctx: s.ctx, began: s.began, hands: s.hands}
+// startSubscan scans below an open directory in another goroutine, and closes the directory. The caller has
+// acquired a place.
+func (s *scanner) startSubscan(d *dirfd.Dir, path string, depth int) {
+	b := &subscan{at: len(s.tree.Entries)}
+	b.scanner = &scanner{ScanOptions: s.ScanOptions, ctx: s.ctx, began: s.began, semaphore: s.semaphore}
 	b.tree = &Tree{dev: s.tree.dev, rootID: s.tree.rootID, NoXattrs: s.tree.NoXattrs}
-	s.branches = append(s.branches, b)
+	s.subscans = append(s.subscans, b)
 	s.wait.Go(func() {
 		defer d.Close()
 		b.err = b.dir(d, path, depth, true, false)
@@ -58,21 +59,21 @@ func (s *scanner) fork(d *dirfd.Dir, path string, depth int) {
 	})
 }
 
-// join ends the scanner's own work, waits for its branches and puts what they found in its place.
+// join releases the scanner's place, waits for its subscans and inserts what they found.
 func (s *scanner) join() error {
-	if s.hands == nil {
+	if s.semaphore == nil {
 		return nil
 	}
-	s.hands.give()
+	s.semaphore.release()
 	s.wait.Wait()
 	n := len(s.tree.Entries)
-	for _, b := range s.branches {
+	for _, b := range s.subscans {
 		n += len(b.tree.Entries)
 	}
-	all := make([]Entry, 0, n) // of just the size: it may be kept for long
+	all := make([]Entry, 0, n) // exactly this long, because the tree may be kept for long
 	var errs []error
 	from := 0
-	for _, b := range s.branches {
+	for _, b := range s.subscans {
 		all = append(append(all, s.tree.Entries[from:b.at]...), b.tree.Entries...)
 		from = b.at
 		s.tree.Skipped = append(s.tree.Skipped, b.tree.Skipped...)

@@ -7,9 +7,10 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-const holeSize = 4096 // what is all zero and this long, in a sparse file, stays a hole
+const holeSize = 4096 // in a sparse file, a block of this many zero bytes stays a hole
 
-// CopyContent copies size bytes and one more at most, with holes where the source is sparse, and tells h of them, if there is one.
+// CopyContent copies at most size bytes and one more, so that the caller sees a file that grew. It leaves
+// holes if the source is sparse, and writes what it read to h unless h is nil.
 func CopyContent(out *dirfd.File, in io.Reader, size int64, sparse bool, h hash.Hash) error {
 	bp := buffers.Get().(*[]byte)
 	defer buffers.Put(bp)

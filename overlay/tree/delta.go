@@ -8,7 +8,8 @@ import (
 // ChangeKind says how a path differs between two trees.
 type ChangeKind uint8
 
-// The ways to differ, in design words: type is another kind of file, mode is permissions, owner, group, flags or attributes alone.
+// The kinds of change. Type means another kind of file. Mode means that permissions, owner, group, flags or
+// attributes differ and the content does not.
 const (
 	Added ChangeKind = iota + 1
 	Modified
@@ -17,14 +18,14 @@ const (
 	Mode
 )
 
-var whatWords = [...]string{"", "added", "modified", "deleted", "type", "mode"}
-var whatLetters = [...]string{"", "A", "M", "D", "T", "P"}
+var changeWords = [...]string{"", "added", "modified", "deleted", "type", "mode"}
+var changeLetters = [...]string{"", "A", "M", "D", "T", "P"}
 
-// String is the word of JSON output.
-func (w ChangeKind) String() string { return whatWords[w] }
+// String returns the word of JSON output.
+func (k ChangeKind) String() string { return changeWords[k] }
 
-// Letter is the letter of --name-status.
-func (w ChangeKind) Letter() string { return whatLetters[w] }
+// Letter returns the letter of --name-status.
+func (k ChangeKind) Letter() string { return changeLetters[k] }
 
 // Change is a path that differs between an old and a new tree.
 type Change struct {
@@ -34,7 +35,7 @@ type Change struct {
 	New  *Entry // nil where deleted
 }
 
-// Kind is the new kind, or the old one where the path is gone.
+// Kind returns the new kind, or the old kind if the path is gone.
 func (c Change) Kind() dirfd.Kind {
 	if c.New != nil {
 		return c.New.Kind
@@ -42,8 +43,8 @@ func (c Change) Kind() dirfd.Kind {
 	return c.Old.Kind
 }
 
-// Delta lists what differs between two trees, in path order. Times alone are no difference.
-// A directory that came or went is listed, and so is all below it.
+// Delta lists what differs between two trees, in path order. Times alone are not a difference. If a directory
+// was added or deleted, it and all below it are listed.
 func Delta(old, new *Tree) []Change {
 	var out []Change
 	xattrs := !old.NoXattrs && !new.NoXattrs
@@ -82,6 +83,8 @@ func walkBoth(old, new *Tree, f func(a, b *Entry)) {
 	}
 }
 
+// CompareEntries returns how a differs from b, and false if it does not. Either may be nil, but not both.
+// xattrs says whether extended attributes are compared.
 func CompareEntries(a, b *Entry, xattrs bool) (Change, bool) {
 	switch {
 	case a == nil:
@@ -92,8 +95,10 @@ func CompareEntries(a, b *Entry, xattrs bool) (Change, bool) {
 		return Change{a.Path, Type, a, b}, true
 	case !a.SameContent(b):
 		return Change{a.Path, Modified, a, b}, true
-	case !a.SameMeta(b, xattrs), b.Unlisted != "", b.Kind == dirfd.KindDir && b.Unread != "" && a.Unread == "":
-		return Change{a.Path, Mode, a, b}, true // of what is not known it is not said that it is the same
+	case !a.SameMeta(b, xattrs),
+		b.Unlisted != "",
+		b.Kind == dirfd.KindDir && b.Unread != "" && a.Unread == "":
+		return Change{a.Path, Mode, a, b}, true // what is not known is never called equal
 	}
 	return Change{}, false
 }

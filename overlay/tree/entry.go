@@ -12,10 +12,10 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// Digest is the SHA-256 of a file's content; zero for what has no content or was not read.
+// Digest is the SHA-256 of a file's content. It is zero if there is no content or it was not read.
 type Digest [sha256.Size]byte
 
-// String is the digest in 64 hexadecimal digits, "" for zero.
+// String returns the digest as 64 hexadecimal digits, "" if it is zero.
 func (d Digest) String() string {
 	if d == (Digest{}) {
 		return ""
@@ -23,10 +23,10 @@ func (d Digest) String() string {
 	return hex.EncodeToString(d[:])
 }
 
-// SumOf is the digest of a content.
+// SumOf returns the digest of a content.
 func SumOf(content []byte) Digest { return sha256.Sum256(content) }
 
-// ParseDigest reads String's form back.
+// ParseDigest reads the form that String writes.
 func ParseDigest(s string) (Digest, error) {
 	var d Digest
 	if s == "" {
@@ -47,63 +47,63 @@ type Entry struct {
 	Mode   uint32 // permission bits, 07777
 	UID    uint32
 	GID    uint32
-	Flags  uint32 // of chflags(1)
-	Size   int64  // of a file, in bytes
+	Flags  uint32 // as chflags(1) sets them
+	Size   int64  // bytes, of a file
 	MTime  int64  // nanoseconds since 1970
-	Digest Digest // of a file's content, unless Unread
+	Digest Digest // of a file's content, zero if Unread
 	Link   string // target of a symbolic link
-	Xattrs string // all extended attributes in one comparable string, see packXattrs
+	Xattrs string // all extended attributes in one comparable string, see PackXattrs
 
-	// Unread says why the content of a file, or what is in a directory, is not known: too large, no
-	// permission, changing while it was read.
+	// Unread says why the content of a file or the names in a directory are not known: the file is too large,
+	// there is no permission, or it changed while it was read.
 	Unread Reason
-	// Unlisted says why not all extended attributes are known. Xattrs has those that are.
+	// Unlisted says why some extended attributes are not known. Xattrs holds the others.
 	Unlisted string
-	// Excess says that Unlisted is a matter of size alone: the attributes that are not known are larger than what is
-	// kept of a file or tree. Nothing but removing them mends that.
+	// Excess says that Unlisted is due to size alone: the missing attributes are larger than what is kept for
+	// a file or a tree. Only removing attributes mends that.
 	Excess bool
 
 	stamp stamp
 }
 
-// stamp is what a scan remembers of a file to know whether its content has to be read again.
+// stamp is what a scan keeps of a file to decide whether to read its content again.
 type stamp struct {
 	ino    uint64
 	ctime  int64
 	nlink  uint32
 	sparse bool
-	fresh  bool // changed so short a time before the look that the next change may bear the same time
+	fresh  bool // changed so shortly before the scan that the next change may get the same time
 }
 
-// Stamp tells whether a file moved on between two looks: equal stamps of two looks say that nothing was seen to happen.
+// Stamp shows whether a file changed between two scans: equal stamps mean that no change was seen.
 type Stamp struct {
 	ino          uint64
 	ctime, mtime int64
 	size         int64
 }
 
-// Stamp is the entry's stamp.
+// Stamp returns the entry's stamp.
 func (e *Entry) Stamp() Stamp { return Stamp{e.stamp.ino, e.stamp.ctime, e.MTime, e.Size} }
 
-// SameSince reports whether a file that was found by a scan cannot have changed between that and st.
+// SameSince reports whether a file is certainly unchanged between the scan that found it and st.
 func (e *Entry) SameSince(st dirfd.Stat) bool { return !e.stamp.fresh && Unmoved(e, st) }
 
-// Ino is the number of the entry's inode.
+// Ino returns the number of the entry's inode.
 func (e *Entry) Ino() uint64 { return e.stamp.ino }
 
-// Nlink is how many names the entry's inode has, some of them perhaps outside of the tree.
+// Nlink returns how many names the entry's inode has. Some of them may be outside the tree.
 func (e *Entry) Nlink() uint32 { return e.stamp.nlink }
 
 // Sparse reports whether the file has holes.
 func (e *Entry) Sparse() bool { return e.stamp.sparse }
 
-// ClearStamp forgets which inode the entry was found at: of an entry that describes what is to be made.
+// ClearStamp removes the inode and times of the scan, for an entry that describes a file to be made.
 func (e *Entry) ClearStamp() { e.stamp = stamp{} }
 
-// CTime is when the entry was last changed in any way, in nanoseconds since 1970.
+// CTime returns the time of the entry's last change of any sort, in nanoseconds since 1970.
 func (e *Entry) CTime() int64 { return e.stamp.ctime }
 
-// SameContent compares what a file holds, not its name or permissions.
+// SameContent compares content, not name or permissions.
 func (e *Entry) SameContent(o *Entry) bool {
 	if e.Kind != o.Kind {
 		return false
@@ -120,7 +120,7 @@ func (e *Entry) SameContent(o *Entry) bool {
 	return true
 }
 
-// SameMeta compares owner, group, flags, extended attributes and, but for links, permission bits.
+// SameMeta compares owner, group, flags, extended attributes and, except for links, permission bits.
 func (e *Entry) SameMeta(o *Entry, xattrs bool) bool {
 	if e.UID != o.UID || e.GID != o.GID || e.Flags != o.Flags {
 		return false
@@ -131,12 +131,12 @@ func (e *Entry) SameMeta(o *Entry, xattrs bool) bool {
 	return !xattrs || e.Xattrs == o.Xattrs
 }
 
-// Tree is what a scan found below a root, in pathname.Compare's order: a directory's entries follow it.
+// Tree is what a scan found below a root, in the order of pathname.Compare: a directory, then what is in it.
 type Tree struct {
 	Entries []Entry
-	// Skipped are names that were not looked into, with the reason: another filesystem, nested too deep.
+	// Skipped lists the names that were not read, each with the reason: another filesystem, nested too deep.
 	Skipped []Skipped
-	// NoXattrs is true where the filesystem holds no extended attributes.
+	// NoXattrs is true if the filesystem has no extended attributes.
 	NoXattrs bool
 	// Root is the root directory's own metadata.
 	Root Entry
@@ -145,16 +145,16 @@ type Tree struct {
 	rootID uint64
 }
 
-// Skipped is a name that a scan left out, and why.
+// Skipped is a name that a scan left out, with the reason.
 type Skipped struct {
 	Path   string
 	Reason Reason
 }
 
-// Reason says why something of a tree is not known: one of the constants, or the words of an error.
+// Reason says why something in a tree is not known. It is one of the constants or the text of an error.
 type Reason string
 
-// The reasons that decide something. Others are for people alone.
+// The reasons that the program tests. All others are only shown to people.
 const (
 	TooLarge  Reason = "larger than max_file"
 	TooDeep   Reason = "directories nested too deep"
@@ -165,13 +165,15 @@ const (
 // ErrMovedOn says that a file changed while it was read.
 var ErrMovedOn = errors.New(string(MovedOn))
 
-// same reports whether two scans of a root found the same in everything, stamps too.
+// same reports whether two scans of a root found the same, stamps included.
 func (t *Tree) same(o *Tree) bool {
-	return t != nil && t.dev == o.dev && t.rootID == o.rootID && t.Root == o.Root && t.NoXattrs == o.NoXattrs &&
-		slices.Equal(t.Entries, o.Entries) && slices.Equal(t.Skipped, o.Skipped)
+	return t != nil && t.dev == o.dev && t.rootID == o.rootID && t.Root == o.Root &&
+		t.NoXattrs == o.NoXattrs &&
+		slices.Equal(t.Entries, o.Entries) &&
+		slices.Equal(t.Skipped, o.Skipped)
 }
 
-// Get returns the entry at path; no tree (nil) has none.
+// Get returns the entry at path. A nil tree has none.
 func (t *Tree) Get(path string) (*Entry, bool) {
 	if t == nil {
 		return nil, false
@@ -192,12 +194,12 @@ func (t *Tree) Has(path string) bool {
 // Of reports whether the tree is a scan of this root.
 func (t *Tree) Of(root dirfd.Stat) bool { return t.rootID == root.Ino && t.dev == root.Dev }
 
-// index is where the entry at path is, or would be.
+// index returns the index of the entry at path, or the index where it would be inserted.
 func (t *Tree) index(path string) (int, bool) {
 	return sort.Find(len(t.Entries), func(i int) int { return pathname.Compare(path, t.Entries[i].Path) })
 }
 
-// Below returns the entries below the directory at path, without itself; all of them for "".
+// Below returns the entries below the directory at path, without the directory itself. For "" it returns all.
 func (t *Tree) Below(path string) []Entry {
 	if path == "" {
 		return t.Entries
@@ -209,14 +211,16 @@ func (t *Tree) Below(path string) []Entry {
 	return t.Entries[lo:hi]
 }
 
-// span is the range of indices of path and all below it.
+// span returns the range of indices that holds path and all below it.
 func (t *Tree) span(path string) (int, int) {
-	lo := sort.Search(len(t.Entries), func(i int) bool { return pathname.Compare(t.Entries[i].Path, path) >= 0 })
-	n := sort.Search(len(t.Entries)-lo, func(i int) bool { return !pathname.Within(t.Entries[lo+i].Path, path) })
+	lo := sort.Search(len(t.Entries),
+		func(i int) bool { return pathname.Compare(t.Entries[i].Path, path) >= 0 })
+	n := sort.Search(len(t.Entries)-lo,
+		func(i int) bool { return !pathname.Within(t.Entries[lo+i].Path, path) })
 	return lo, lo + n
 }
 
-// WhySkipped says why nothing is known of a path, "" where the scan looked at it.
+// WhySkipped says why nothing is known of a path. It returns "" if the scan read it.
 func (t *Tree) WhySkipped(path string) Reason {
 	for _, k := range t.Skipped {
 		if pathname.Within(path, k.Path) {
@@ -226,8 +230,8 @@ func (t *Tree) WhySkipped(path string) Reason {
 	return ""
 }
 
-// markUnread says of the directories that could not be looked into that what is in them is not known. What is
-// mounted in the tree is no part of it.
+// markUnread sets Unread on the directories that could not be read. What is mounted inside the tree is not a
+// part of it, so a mount point is not marked.
 func (t *Tree) markUnread() {
 	for _, k := range t.Skipped {
 		if e, ok := t.Get(k.Path); ok && k.Reason != elsewhere {
@@ -236,8 +240,8 @@ func (t *Tree) markUnread() {
 	}
 }
 
-// Unseen are the skipped names but for those where another filesystem is mounted: of them is not known what
-// the tree holds.
+// Unseen returns the skipped names whose content belongs to the tree but is not known. Mount points of other
+// filesystems are not among them.
 func (t *Tree) Unseen() (all []Skipped) {
 	for _, k := range t.Skipped {
 		if k.Reason != elsewhere {
@@ -247,8 +251,9 @@ func (t *Tree) Unseen() (all []Skipped) {
 	return all
 }
 
-// WithSavedXattrs is the tree in which a file or directory of which not all attributes could be read has those that
-// could. Where none could it has those that are saved. So the rest of it is saved, and nothing saved goes.
+// WithSavedXattrs returns a tree that can be saved although some attributes could not be read. Such an entry
+// has the attributes that could be read, or the saved ones if none could. So the rest of it is saved, and no
+// saved attribute is dropped.
 func (t *Tree) WithSavedXattrs(saved *Tree) *Tree {
 	if !slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.Unlisted != "" }) {
 		return t
@@ -268,7 +273,7 @@ func (t *Tree) WithSavedXattrs(saved *Tree) *Tree {
 	return &out
 }
 
-// Digest names the whole tree: paths, kinds, permissions, owners and contents, not times.
+// Digest returns a digest of the whole tree: paths, kinds, permissions, owners and contents, but not times.
 func (t *Tree) Digest() Digest {
 	h := sha256.New()
 	for i := range t.Entries {
@@ -277,7 +282,8 @@ func (t *Tree) Digest() Digest {
 		if e.Kind == dirfd.KindSymlink {
 			mode = 0
 		}
-		fmt.Fprintf(h, "%q %s %o %d %d %x %d %x %q\n", e.Path, e.Kind, mode, e.UID, e.GID, e.Flags, e.Size*isFile(e), e.Digest, e.Link)
+		fmt.Fprintf(h, "%q %s %o %d %d %x %d %x %q\n", e.Path, e.Kind, mode, e.UID, e.GID, e.Flags,
+			e.Size*isFile(e), e.Digest, e.Link)
 	}
 	return Digest(h.Sum(nil))
 }
@@ -289,7 +295,7 @@ func isFile(e *Entry) int64 {
 	return 0
 }
 
-// Dirs lists the directories of the tree, the root as "".
+// Dirs lists the directories of the tree. The root is "".
 func (t *Tree) Dirs() []string {
 	dirs := []string{""}
 	for i := range t.Entries {
@@ -300,5 +306,5 @@ func (t *Tree) Dirs() []string {
 	return dirs
 }
 
-// UsualDir are the permissions of a directory of which nothing is said.
+// UsualDir is the mode of a directory for which no mode is known.
 const UsualDir = 0o755

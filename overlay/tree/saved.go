@@ -10,14 +10,15 @@ import (
 // Removal is a path of base that cfg takes out, with all below it.
 type Removal struct {
 	Path string
-	// MTime is the time that the removal left on the directory around it, for directories that cfg itself does not hold.
+	// MTime is the time that the removal left on its parent directory. It is used if cfg does not hold that
+	// directory.
 	MTime int64
-	// Default is the entry of base that the removal took out, nil where it is not known.
+	// Default is the entry of base that the removal took out, nil if it is not known.
 	Default *Entry
 }
 
-// Saved is the tree that the next start will produce: base with the plain tree of cfg laid over it and the removals taken out.
-// Entries of cfg stand for themselves; those of base are shared with it.
+// Saved returns the tree that the next start will produce: base with the plain tree of cfg laid over it and
+// the removals taken out. Entries of cfg are copies; entries of base are shared with base.
 func Saved(base, plain *Tree, removed []Removal) *Tree {
 	t := &Tree{Root: base.Root, NoXattrs: base.NoXattrs || plain.NoXattrs}
 	t.Entries = make([]Entry, 0, len(base.Entries)+len(plain.Entries))
@@ -41,11 +42,11 @@ func Saved(base, plain *Tree, removed []Removal) *Tree {
 	return t
 }
 
-// layer lays cfg's entries over those of base, met in path order.
+// layer lays cfg's entries over those of base. Both come in path order.
 type layer struct {
 	tree   *Tree
 	gone   map[string]bool
-	closed string // what is below this path of base does not show
+	closed string // base is hidden below this path
 	isShut bool
 }
 
@@ -59,7 +60,7 @@ func (l *layer) add(base, cfg *Entry) {
 		if base != nil {
 			l.shut(base.Path)
 		}
-	case cfg != nil: // a directory in both: cfg's metadata, both contents
+	case cfg != nil: // a directory in both: cfg's metadata, the names of both
 		l.tree.Entries = append(l.tree.Entries, *cfg)
 		if l.gone[cfg.Path] {
 			l.shut(cfg.Path)
@@ -72,14 +73,14 @@ func (l *layer) add(base, cfg *Entry) {
 	}
 }
 
-// shut hides all of base below path, unless a path above it is hidden already.
+// shut hides all of base below path, unless a directory above path is hidden already.
 func (l *layer) shut(path string) {
 	if !l.isShut {
 		l.closed, l.isShut = path, true
 	}
 }
 
-// CompactRemovals sorts removals and drops those below another.
+// CompactRemovals sorts removals and drops each one that lies below another.
 func CompactRemovals(removed []Removal) []Removal {
 	slices.SortFunc(removed, func(a, b Removal) int { return pathname.Compare(a.Path, b.Path) })
 	out := removed[:0]

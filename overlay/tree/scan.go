@@ -19,17 +19,18 @@ import (
 )
 
 const (
-	// granularity is how far apart two changes of a file must be to bear different times on every
-	// filesystem served: UFS stamps at kern.hz without vfs.timestamp_precision, FAT-like ones are not served.
-	// A file whose change time is not older than the look by this much is read again.
+	// granularity is how far apart two changes of a file must be to get different times on every supported
+	// filesystem. UFS takes times from kern.hz unless vfs.timestamp_precision is set. FAT is not supported. A
+	// file that changed less than this before the scan is read again next time.
 	granularity = 20 * time.Millisecond
-	// coarse is the same for filesystems that stamp whole seconds (vfs.timestamp_precision=0).
+	// coarse is the granularity of filesystems that store whole seconds (vfs.timestamp_precision=0).
 	coarse = 1100 * time.Millisecond
 
-	MaxDepth  = 128 // of directories: one descriptor is held open a level
-	manyDirty = 64  // above it a whole scan is cheaper than picking
+	MaxDepth  = 128 // directories; each level holds one descriptor open
+	manyDirty = 64  // with more dirty directories a whole scan is cheaper
 
-	// maxDirPath bounds a directory's path, in bytes: that of a name in it is then one that pathname.Valid takes.
+	// maxDirPath bounds a directory's path, in bytes, so that pathname.Valid accepts the path of every name
+	// in it.
 	maxDirPath = 4096 - 1 - 255
 )
 
@@ -39,38 +40,46 @@ const (
 	IgnoreName = ".ignore" // NanoBSD's marks
 )
 
-// TopNames are these, and what a filesystem has for itself: newfs(8) makes .snap, and .sujournal where soft updates are
-// journaled; fsck(8) and mke2fs(8) make lost+found.
-var TopNames = map[string]bool{MetaName: true, IgnoreName: true, ".snap": true, ".sujournal": true, "lost+found": true}
+// TopNames are these two names and those that a filesystem makes for itself: newfs(8) makes .snap, and
+// .sujournal if soft updates are journaled; fsck(8) and mke2fs(8) make lost+found.
+var TopNames = map[string]bool{
+	MetaName:     true,
+	IgnoreName:   true,
+	".snap":      true,
+	".sujournal": true,
+	"lost+found": true,
+}
 
-// ScanOptions say how much a scan looks at; the zero value reads everything.
+// ScanOptions say how much a scan reads. The zero value reads everything.
 type ScanOptions struct {
-	// Prev is an earlier scan of the same root: content is read again only where the file's stamp moved.
+	// Prev is an earlier scan of the same root. Content is read again only if the file's stamp changed.
 	Prev *Tree
-	// Dirty are the directories to look at, of which Prev tells the rest; nil is all of them. Needs Prev.
+	// Dirty lists the directories to read; everything else is taken from Prev, which must be set. Nil means
+	// all.
 	Dirty map[string]bool
-	// Rehash reads every file, stamp or not.
+	// Rehash reads every file, even if its stamp did not change.
 	Rehash bool
-	// StillXattrs reads the extended attributes of what is looked at, stamp or not: of filesystems where a change of
-	// them moves no time (dirfd.Space).
+	// StillXattrs reads extended attributes even if the stamp did not change. It is for filesystems where a
+	// change of an attribute changes no time (dirfd.Space).
 	StillXattrs bool
-	// NoContent reads no file at all: digests stay zero.
+	// NoContent reads no file. All digests are zero.
 	NoContent bool
-	// MaxFile is the size in bytes above which content is not read; 0 is no bound.
+	// MaxFile is the size in bytes above which content is not read; 0 means no bound.
 	MaxFile int64
-	// Ignore leaves a path out, and all below it. It must depend on its arguments alone, and be the one that Prev was made with.
+	// Ignore leaves out a path and all below it. Its result must depend on its arguments alone, and Prev must
+	// have been made with the same function.
 	Ignore func(path string, kind dirfd.Kind) bool
-	// Whole takes in what is the store's, NanoBSD's and a filesystem's own at the top.
+	// Whole includes TopNames in the scan.
 	Whole bool
-	// Names is a tree whose path strings are used again where they are the same, to save memory.
+	// Names is a tree whose path strings are reused to save memory.
 	Names *Tree
-	// Now is the clock that stamps are compared with; nil is time.Now.
+	// Now is the clock to compare stamps with; nil means time.Now.
 	Now func() time.Time
 }
 
-// Scan looks at the tree below root; where it finds all as Prev says, it returns Prev. Changes that are made meanwhile are seen or not, but never half:
-// a file that moved on while it was read is Unread.
-// A single name that cannot be read is Unread; an error means that the tree as a whole could not be looked at.
+// Scan reads the tree below root. If nothing changed since Prev, it returns Prev itself. A change made during
+// the scan is seen as a whole or not at all: a file that changed while it was read is Unread. A name that
+// cannot be read is Unread too. An error means that the tree as a whole could not be read.
 func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 	self, err := root.Self()
 	if err != nil {
@@ -91,8 +100,8 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 		s.tree.Entries = entriesFor(len(o.Prev.Entries) + 16)
 		s.tree.NoXattrs = o.Prev.NoXattrs
 	}
-	if o.Prev == nil { // all is to be read: by all cores
-		s.hands = newHands()
+	if o.Prev == nil { // everything is read, so all cores help
+		s.semaphore = newSemaphore()
 	}
 	s.tree.Root.stamp.fresh = s.tree.Root.fresh(s.began)
 	all, unmoved := o.Dirty == nil, o.Prev != nil && o.Prev.Root.still(&s.tree.Root)
@@ -108,17 +117,19 @@ func Scan(ctx context.Context, root *dirfd.Dir, o ScanOptions) (*Tree, error) {
 	s.tree.boundXattrs()
 	if o.Prev.same(s.tree) {
 		giveBack(s.tree.Entries)
-		return o.Prev, nil // what was computed from it still holds, and an idle daemon keeps one tree and not two
+		// results computed from Prev stay valid, and an idle daemon keeps one tree, not two
+		return o.Prev, nil
 	}
 	return s.tree, nil
 }
 
-// arrays are those of scans of which nothing remained but that all is as before.
+// arrays holds the entry arrays of scans that returned Prev, for reuse.
 var arrays sync.Pool
 
 func entriesFor(n int) []Entry {
 	r, ok := arrays.Get().(*[]Entry)
-	if ok && cap(*r) >= n && cap(*r) <= n+n/4+64 { // a much larger one would be kept with a small tree
+	// a much larger array would stay allocated for a small tree
+	if ok && cap(*r) >= n && cap(*r) <= n+n/4+64 {
 		return (*r)[:0]
 	}
 	return make([]Entry, 0, n)
@@ -131,18 +142,19 @@ func giveBack(r []Entry) {
 
 type scanner struct {
 	ScanOptions
-	ctx      context.Context
-	tree     *Tree
-	began    int64
-	hands    hands
-	branches []*branch
-	wait     sync.WaitGroup
+	ctx       context.Context
+	tree      *Tree
+	began     int64
+	semaphore semaphore
+	subscans  []*subscan
+	wait      sync.WaitGroup
 
-	at int // where in Prev the next name is likely to be: both go in the same order
+	at int // index in Prev where the next name is probably found, because both are in the same order
 }
 
-// dir adds what is in the directory at path: all of it, or where nothing dirty lies in it, what the scan before found.
-// unmoved says that the directory is as the scan before saw it, by its own stamp: then so are the names in it.
+// dir adds what is in the directory at path. If all is false, it reads only what is dirty and takes the rest
+// from the earlier scan. unmoved says that the directory's own stamp did not change, so its names did not
+// either.
 func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all, unmoved bool) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
@@ -165,11 +177,12 @@ func (s *scanner) dir(d *dirfd.Dir, path string, depth int, all, unmoved bool) e
 	return nil
 }
 
-// listed reports whether the scan will know all names in a directory. One that moved and is not looked at must not bear its new stamp
-// as if it had been: the next scan would take its names for known.
+// listed reports whether the scan reads all names of a directory. A directory that changed and is not read
+// must not get its new stamp, because the next scan would then trust the old names.
 func (s *scanner) listed(path string, all, unmoved bool) bool { return all || unmoved || s.Dirty[path] }
 
-// names lists a directory; where it did not move, from the scan before, unless that could not look at all there was.
+// names lists a directory. If the directory did not change, the names come from the earlier scan, unless that
+// scan skipped something.
 func (s *scanner) names(d *dirfd.Dir, path string, unmoved bool) ([]string, error) {
 	if !unmoved || s.Rehash || len(s.Prev.Skipped) > 0 {
 		return d.Names()
@@ -185,7 +198,7 @@ func (s *scanner) names(d *dirfd.Dir, path string, unmoved bool) ([]string, erro
 	return names, nil
 }
 
-// known takes the directory's own names from the scan before and goes down only to what is dirty.
+// known takes the directory's own names from the earlier scan and descends only to what is dirty.
 func (s *scanner) known(d *dirfd.Dir, path string, depth int) error {
 	below := s.Prev.Below(path)
 	for i := 0; i < len(below); {
@@ -224,13 +237,13 @@ func (s *scanner) keepSkipped(path string) {
 	}
 }
 
-// name looks at one name of the open directory at path.
+// name adds one name of the open directory at path.
 func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) error {
 	path, prev := s.prev(dir, name)
 	st, err := d.Stat(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // gone between the listing and the look
+			return nil // removed since the directory was listed
 		}
 		return s.trouble(path, err)
 	}
@@ -248,7 +261,7 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) erro
 			s.tree.Entries = append(s.tree.Entries, e)
 			return nil
 		}
-		// A directory that is new, or another of the same name, is dirty all through.
+		// If the directory is new, or has another inode, everything in it is read.
 		all = all || prev == nil || prev.Kind != dirfd.KindDir || prev.stamp.ino != e.stamp.ino
 		return s.subdir(d, name, e, prev, depth, all)
 	case dirfd.KindSymlink:
@@ -269,7 +282,7 @@ func (s *scanner) name(d *dirfd.Dir, dir, name string, depth int, all bool) erro
 	return nil
 }
 
-// prev is the path of a name and what the scan before found there, or nil.
+// prev returns the path of a name and its entry in the earlier scan, or nil.
 func (s *scanner) prev(dir, name string) (string, *Entry) {
 	if s.Prev != nil && s.at < len(s.Prev.Entries) {
 		if e := &s.Prev.Entries[s.at]; isName(e.Path, dir, name) {
@@ -293,7 +306,7 @@ func (s *scanner) prev(dir, name string) (string, *Entry) {
 	return s.Prev.Entries[i].Path, &s.Prev.Entries[i]
 }
 
-// isName reports whether path is that of a name in dir.
+// isName reports whether path is the path of name in dir.
 func isName(path, dir, name string) bool {
 	if dir == "" {
 		return path == name
@@ -337,16 +350,15 @@ func (s *scanner) subdir(d *dirfd.Dir, name string, e Entry, prev *Entry, depth 
 		e.stamp.fresh = true
 	}
 	s.tree.Entries = append(s.tree.Entries, e)
-	if depth < branchDepth && s.hands.take() {
-		s.fork(sub, e.Path, depth+1)
+	if depth < subscanDepth && s.semaphore.tryAcquire() {
+		s.startSubscan(sub, e.Path, depth+1)
 		return nil
 	}
 	defer sub.Close()
 	return s.dir(sub, e.Path, depth+1, all, unmoved)
 }
 
-// xattrs reads the attributes of an open file or directory. Those that can't be read are no reason to leave
-// out what it holds.
+// xattrs reads the attributes of an open file or directory. If some can't be read, the content is still kept.
 func (s *scanner) xattrs(f interface{ Xattrs() ([]dirfd.Xattr, error) }, e *Entry) {
 	x, err := f.Xattrs()
 	e.Xattrs = PackXattrs(x)
@@ -357,8 +369,8 @@ func (s *scanner) xattrs(f interface{ Xattrs() ([]dirfd.Xattr, error) }, e *Entr
 	}
 }
 
-// readXattrs reads the attributes of a file whose contents are known. One that went, or cannot be opened, keeps what it
-// had: the next scan sees what it is.
+// readXattrs reads the attributes of a file whose content is known. If the file is gone or can't be opened,
+// the attributes stay as they are; the next scan decides.
 func (s *scanner) readXattrs(d *dirfd.Dir, name string, e *Entry) {
 	f, err := d.OpenFile(name)
 	if err != nil {
@@ -369,7 +381,7 @@ func (s *scanner) readXattrs(d *dirfd.Dir, name string, e *Entry) {
 	s.xattrs(f, e)
 }
 
-// WhyUnlisted says why not all attributes are known. The path is told by whoever tells the reason.
+// WhyUnlisted says why some attributes are not known. It leaves out the path, because the caller prints it.
 func WhyUnlisted(err error) string {
 	var at *fs.PathError
 	if errors.As(err, &at) {
@@ -381,7 +393,8 @@ func WhyUnlisted(err error) string {
 	return "its extended attributes can't all be read: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
-// gone swallows the error of a name that went, or became something else, after it was listed: the next scan sees what it is.
+// gone drops an error that means that a name was removed or replaced after it was listed. The next scan sees
+// the result.
 func (s *scanner) gone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || NotSame(err) {
 		return nil
@@ -389,13 +402,14 @@ func (s *scanner) gone(err error) error {
 	return err
 }
 
-// NotSame reports whether an error says that a name is no longer what it was a moment ago:
-// a link where a directory or file was (EMLINK on FreeBSD), a fifo where a file was.
+// NotSame reports whether an error means that a name is not what it was a moment ago: a link in place of a
+// directory or file (EMLINK on FreeBSD), a fifo in place of a file.
 func NotSame(err error) bool {
-	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EMLINK) || errors.Is(err, dirfd.ErrNotRegular)
+	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EMLINK) ||
+		errors.Is(err, dirfd.ErrNotRegular)
 }
 
-// trouble passes on an error for the root, and keeps any other to its own path.
+// trouble returns an error of the root. Any other error is recorded for its own path.
 func (s *scanner) trouble(path string, err error) error {
 	if path == "" || s.ctx.Err() != nil {
 		return err
@@ -408,7 +422,8 @@ func (s *scanner) skip(path string, why Reason) {
 	s.tree.Skipped = append(s.tree.Skipped, Skipped{path, why})
 }
 
-// file fills in the content's digest, from the scan before where the stamp allows. False means that the name is gone.
+// file sets the content's digest, taken from the earlier scan if the stamp allows. It returns false if the
+// name is gone.
 func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 	switch {
 	case s.MaxFile > 0 && e.Size > s.MaxFile:
@@ -433,27 +448,34 @@ func (s *scanner) file(d *dirfd.Dir, name string, e *Entry, prev *Entry) bool {
 	default:
 		e.Unread = Reason(err.Error())
 	}
-	e.stamp.fresh = e.fresh(s.began) // not by when it was read to its end: it was looked at before
+	// the time counts from the scan's start, because stat came before the read
+	e.stamp.fresh = e.fresh(s.began)
 	return true
 }
 
-// settled reports whether nothing can have changed the content between the look that made e and now.
+// settled reports whether the content is certainly the same in the earlier scan's e and the present now.
 func (e *Entry) settled(now *Entry) bool {
 	return e.Kind == dirfd.KindFile && e.Unread == "" && !e.stamp.fresh && e.Digest != (Digest{}) &&
-		e.stamp.ino == now.stamp.ino && e.stamp.ctime == now.stamp.ctime && e.MTime == now.MTime && e.Size == now.Size
+		e.stamp.ino == now.stamp.ino && e.stamp.ctime == now.stamp.ctime &&
+		e.MTime == now.MTime && e.Size == now.Size
 }
 
-// settledLink is settled for a symbolic link, whose target never changes while it is the same inode.
+// settledLink is settled for a symbolic link. The target of a link can't change while the inode stays the
+// same.
 func (e *Entry) settledLink(now *Entry) bool {
-	return e.Kind == dirfd.KindSymlink && !e.stamp.fresh && e.stamp.ino == now.stamp.ino && e.stamp.ctime == now.stamp.ctime
+	return e.Kind == dirfd.KindSymlink && !e.stamp.fresh && e.stamp.ino == now.stamp.ino &&
+		e.stamp.ctime == now.stamp.ctime
 }
 
-// still reports whether nothing can have changed in a directory's own names and attributes between the look that made e and now.
+// still reports whether a directory's own names and attributes are certainly the same in the earlier scan's e
+// and the present now.
 func (e *Entry) still(now *Entry) bool {
-	return e.Kind == dirfd.KindDir && !e.stamp.fresh && e.stamp.ino == now.stamp.ino && e.stamp.ctime == now.stamp.ctime && e.MTime == now.MTime
+	return e.Kind == dirfd.KindDir && !e.stamp.fresh && e.stamp.ino == now.stamp.ino &&
+		e.stamp.ctime == now.stamp.ctime &&
+		e.MTime == now.MTime
 }
 
-// fresh reports whether the file changed so shortly before now that a later change could bear the same time.
+// fresh reports whether the file changed so shortly before now that a later change could get the same time.
 func (e *Entry) fresh(now int64) bool {
 	limit := int64(granularity)
 	if e.stamp.ctime%int64(time.Second) == 0 {
@@ -484,14 +506,14 @@ func (s *scanner) read(d *dirfd.Dir, name string, e *Entry) error {
 	return nil
 }
 
-// Unmoved reports whether the file is still the one that the entry describes.
+// Unmoved reports whether st shows the file that the entry describes, unchanged.
 func Unmoved(e *Entry, st dirfd.Stat) bool {
 	return st.Ino == e.stamp.ino && st.Size == e.Size && st.MTime == e.MTime && st.CTime == e.stamp.ctime
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
-// Stopping is a reader that ends with a context, for files whose size somebody else chose.
+// Stopping returns a reader that stops when ctx ends. It is for files whose size cfgd does not control.
 func Stopping(ctx context.Context, r io.Reader) io.Reader { return stopping{ctx, r} }
 
 type stopping struct {
@@ -506,12 +528,13 @@ func (r stopping) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// DigestOf reads at most size bytes and one more, so that a file that grows does not hold the scan.
+// DigestOf reads at most size bytes and one more, so that a file that keeps growing does not block the scan.
 func DigestOf(r io.Reader, size int64) (Digest, error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	h := sha256.New()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.LimitReader(r, size+1)}, *buf); err != nil {
+	bounded := struct{ io.Reader }{io.LimitReader(r, size+1)}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, bounded, *buf); err != nil {
 		return Digest{}, err
 	}
 	var d Digest
@@ -519,24 +542,37 @@ func DigestOf(r io.Reader, size int64) (Digest, error) {
 	return d, nil
 }
 
-// Privileged is whether owners can be set, and so are worth comparing.
+// Privileged reports whether the process can set owners. Otherwise owners are not compared.
 var Privileged = os.Geteuid() == 0
 
 func OwnIDs() (uid, gid uint32) { return uint32(os.Geteuid()), uint32(os.Getegid()) }
 
 func EntryOf(path string, st dirfd.Stat) Entry {
-	e := Entry{Path: path, Kind: st.Kind, Mode: st.Mode, UID: st.UID, GID: st.GID, Flags: st.Flags, MTime: st.MTime}
-	if !Privileged { // what an ordinary user copies is the user's own: owners are no difference then
+	e := Entry{
+		Path:  path,
+		Kind:  st.Kind,
+		Mode:  st.Mode,
+		UID:   st.UID,
+		GID:   st.GID,
+		Flags: st.Flags,
+		MTime: st.MTime,
+	}
+	if !Privileged { // an ordinary user's copies belong to that user, so owners are no difference
 		e.UID, e.GID = OwnIDs()
 	}
 	if st.Kind == dirfd.KindFile {
 		e.Size = st.Size
 	}
-	e.stamp = stamp{ino: st.Ino, ctime: st.CTime, nlink: uint32(min(st.Nlink, 1<<31)), sparse: st.Blocks*512 < st.Size}
+	e.stamp = stamp{
+		ino:    st.Ino,
+		ctime:  st.CTime,
+		nlink:  uint32(min(st.Nlink, 1<<31)),
+		sparse: st.Blocks*512 < st.Size,
+	}
 	return e
 }
 
-// sortSkipped puts them in order and drops doubles.
+// sortSkipped sorts by path and drops duplicates.
 func sortSkipped(s []Skipped) []Skipped {
 	slices.SortFunc(s, func(a, b Skipped) int { return pathname.Compare(a.Path, b.Path) })
 	return slices.CompactFunc(s, func(a, b Skipped) bool { return a.Path == b.Path })

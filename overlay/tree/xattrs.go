@@ -9,14 +9,14 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// packedXattr is one attribute in JSON, which has no bytes that are not UTF-8.
+// packedXattr is one attribute in JSON, which can't hold bytes that are not UTF-8.
 type packedXattr struct {
 	Name  string
 	Value []byte
-	Raw   []byte `json:",omitempty"` // the name, where it is not UTF-8
+	Raw   []byte `json:",omitempty"` // the name, if it is not UTF-8
 }
 
-// PackXattrs makes one comparable string of extended attributes, "" of none.
+// PackXattrs makes one comparable string of extended attributes, "" if there are none.
 func PackXattrs(x []dirfd.Xattr) string {
 	if len(x) == 0 {
 		return ""
@@ -29,13 +29,13 @@ func PackXattrs(x []dirfd.Xattr) string {
 		}
 	}
 	b, err := json.Marshal(p)
-	if err != nil { // []byte and string always marshal
+	if err != nil { // can't happen: []byte and string always marshal
 		panic(err)
 	}
 	return string(b)
 }
 
-// UnpackXattrs is packXattrs backwards.
+// UnpackXattrs is the inverse of PackXattrs.
 func UnpackXattrs(s string) ([]dirfd.Xattr, error) {
 	if s == "" {
 		return nil, nil
@@ -54,15 +54,15 @@ func UnpackXattrs(s string) ([]dirfd.Xattr, error) {
 	return x, nil
 }
 
-// MaxXattrs bounds the attributes of all of a tree, in bytes of the manifest. A file's are bounded by
-// dirfd. An override has its own and its default's, and a conflict three more, so that the manifest stays far
-// below the size up to which it is read.
+// MaxXattrs bounds the attributes of a whole tree, in bytes of the manifest. dirfd bounds those of one file.
+// The manifest may hold them five times: for an override, its default, and three versions of a conflict. It
+// still stays far below MaxManifest.
 const MaxXattrs = 1 << 20
 
-// NotAllXattrs begins the reason for which not all attributes are saved.
+// NotAllXattrs begins the text that says why some attributes are not saved.
 const NotAllXattrs = "not all of its extended attributes are saved: "
 
-// boundXattrs leaves out the attributes of entries that are too many for the tree, in path order.
+// boundXattrs drops attributes when the tree has more than MaxXattrs bytes, in path order.
 func (t *Tree) boundXattrs() {
 	size := 0
 	for i := range t.Entries {
@@ -77,11 +77,12 @@ func (t *Tree) boundXattrs() {
 		}
 		e.Xattrs, e.Excess = "", e.Unlisted == "" || e.Excess
 		e.Unlisted = fmt.Sprintf("%sthose of all files are kept up to %d KiB", NotAllXattrs, MaxXattrs>>10)
-		e.stamp.fresh = true // to be read again: there may be room for them then
+		e.stamp.fresh = true // read again next time: there may be room then
 	}
 }
 
-// inManifest is how long attributes are as a string of JSON, in which a quote and a backslash take two bytes.
+// inManifest returns the length of packed attributes as a JSON string, where a quote and a backslash take two
+// bytes.
 func inManifest(packed string) int {
 	return len(packed) + strings.Count(packed, `"`) + strings.Count(packed, `\`)
 }
