@@ -11,19 +11,19 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Base is a target's read-only defaults, scanned. A nil Base is one that is not there.
+// Base is a target's read-only defaults and their scan. A nil Base means that there is no base.
 type Base struct {
 	ID   string
 	Tree *tree.Tree
 
 	Open func() (*dirfd.Dir, error)
-	read *sync.Map // entries by path whose content was read though the scan read none; shared by all who have this scan
+	read *sync.Map // entries read by Entry, by path; shared by all Bases of this scan
 }
 
-// NewBase is a base by its scan. It has no way to its contents until reached gives it one.
+// NewBase returns a base with its scan. Its contents can be read only after Reached.
 func NewBase(id string, t *tree.Tree) *Base { return &Base{ID: id, Tree: t, read: &sync.Map{}} }
 
-// Reached is the same base, opened by a way of the caller's.
+// Reached returns the same base, opened by the caller's function.
 func (b *Base) Reached(open func() (*dirfd.Dir, error)) *Base {
 	return &Base{ID: b.ID, Tree: b.Tree, read: b.read, Open: open}
 }
@@ -43,7 +43,7 @@ func (b *Base) Name() string {
 	return b.ID
 }
 
-// Entry returns a copy of the entry at path with its digest and attributes, nil where base has none.
+// Entry returns a copy of the entry at path with its digest and attributes, nil if base has none.
 func (b *Base) Entry(p string) (*tree.Entry, error) {
 	if b == nil {
 		return nil, nil
@@ -71,7 +71,7 @@ func (b *Base) Entry(p string) (*tree.Entry, error) {
 	return &c, nil
 }
 
-// Here returns base's entry at an entry's path where it is a file of the same content, else nil.
+// Here returns base's entry at e's path if both are files of the same content, else nil.
 func (b *Base) Here(e *tree.Entry) *tree.Entry {
 	d, err := b.Entry(e.Path)
 	if err != nil || d == nil || d.Kind != dirfd.KindFile || d.Digest != e.Digest {
@@ -80,7 +80,7 @@ func (b *Base) Here(e *tree.Entry) *tree.Entry {
 	return d
 }
 
-// fill reads what a scan without contents left out.
+// fill reads what a scan with NoContent left out.
 func (b *Base) fill(e *tree.Entry) error {
 	f, err := b.File(e.Path)
 	if err != nil {

@@ -10,27 +10,38 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// The order of a commit, and what a crash after each step leaves. "Stable" is said of what fsync(2) brought to the disk.
+// The order of a commit, and what a crash after each step leaves. "Stable" means that fsync(2) returned.
 //
-//	 1  room is counted; too little ends it with nothing done
-//	 2  content goes to tmp/, each file written, given its metadata and fsynced      crash: tmp/ is emptied, the old generation stands
-//	 3  superseded content and new defaults go to objects/, the old manifest to
-//	    generations/: tmp/, fsync, rename, fsync of the directory                     crash: an object more than needed
-//	 4  the new manifest and list of removals go to tmp/, fsynced
-//	 5  tmp/ is fsynced                                                               crash: as in 2
-//	 6  the journal goes to tmp/, fsynced, and is renamed to .cfgd/journal            crash: the journal is there, whole, or not
-//	 7  .cfgd/ is fsynced: from here on the new generation stands
-//	 8  each step: rename into place, unlink, mkdir; the manifest last                crash: the journal is followed again
-//	 9  every directory touched is fsynced, then tmp/ and .cfgd/                      crash: as in 8
-//	10  the journal is unlinked, .cfgd/ fsynced                                       crash: the journal is followed again, and finds all done
+// 	 1  count the room; too little ends the commit with nothing done
+// 	 2  write content to tmp/, set its metadata, fsync each file
+// 	        crash: the next opening empties tmp/; the old generation stands
+// 	 3  put replaced content and new defaults into objects/, the old manifest into
+// 	    generations/: write to tmp/, fsync, rename, fsync the directory
+// 	        crash: objects/ holds an object too many
+// 	 4  write the new manifest and the list of removals to tmp/, fsync them
+// 	 5  fsync tmp/
+// 	        crash: as in 2
+// 	 6  write the journal to tmp/, fsync it, rename it to .cfgd/journal
+// 	        crash: the journal is there, whole, or not there
+// 	 7  fsync .cfgd/: from here on the new generation stands
+// 	 8  do each step: rename into place, unlink, mkdir; the manifest comes last
+// 	        crash: the next opening follows the journal again
+// 	 9  fsync each directory that was touched, then tmp/ and .cfgd/
+// 	        crash: as in 8
+// 	10  unlink the journal, fsync .cfgd/
+// 	        crash: the next opening follows the journal again, and finds all done
 //
-// Each rename replaces a whole file by a whole file, so that a stock tool that copies the plain tree between 8 and 10
-// finds each file old or new.
+// Each rename replaces a whole file by a whole file. So a stock tool that copies the plain tree between
+// 8 and 10 gets each file old or new, never half.
 
-// Commit makes next the current generation. stage fills tmp and returns the steps that bring it into the plain tree;
-// old goes to the history, nil to keep none. Steps 2 to 7 can fail with nothing changed; a failure after them
-// leaves the journal, and the commit is finished at the next opening.
-func (s *Store) Commit(ctx context.Context, old, next *Manifest, stage func(tmp *dirfd.Dir) ([]Step, error)) error {
+// Commit makes next the current generation. stage fills tmp and returns the steps that bring it into the
+// plain tree. old goes to the history; nil keeps none. If a step up to 7 fails, nothing is changed. If a
+// later one fails, the journal stays, and the next opening finishes the commit.
+func (s *Store) Commit(
+	ctx context.Context,
+	old, next *Manifest,
+	stage func(tmp *dirfd.Dir) ([]Step, error),
+) error {
 	tmp, err := s.Meta.Dir(tmpDir)
 	if err != nil {
 		return err
@@ -39,7 +50,7 @@ func (s *Store) Commit(ctx context.Context, old, next *Manifest, stage func(tmp 
 	steps, err := s.prepare(ctx, tmp, old, next, stage)
 	if err != nil {
 		if _, there := s.Meta.Stat(journalFile); errors.Is(there, fs.ErrNotExist) {
-			_ = s.emptyTmp() // best effort: the next opening does it
+			_ = s.emptyTmp() // best effort: the next opening does it too
 		}
 		return err
 	}
@@ -60,8 +71,13 @@ func (s *Store) Commit(ctx context.Context, old, next *Manifest, stage func(tmp 
 	return nil
 }
 
-// prepare is steps 2 to 7.
-func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest, stage func(*dirfd.Dir) ([]Step, error)) ([]Step, error) {
+// prepare does steps 2 to 7.
+func (s *Store) prepare(
+	ctx context.Context,
+	tmp *dirfd.Dir,
+	old, next *Manifest,
+	stage func(*dirfd.Dir) ([]Step, error),
+) ([]Step, error) {
 	steps, err := stage(tmp) // 2, 3: objects
 	if err != nil {
 		return nil, err
@@ -72,7 +88,7 @@ func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest
 	if err := s.noteRefused(tmp, next, steps); err != nil {
 		return nil, err
 	}
-	if old != nil && old.Generation > 0 && old.Generation < next.Generation { // 0 is a store that is new
+	if old != nil && old.Generation > 0 && old.Generation < next.Generation { // generation 0 is a new store
 		if err := s.keepManifest(tmp, old); err != nil { // 3: generations
 			return nil, err
 		}
@@ -96,7 +112,8 @@ func (s *Store) prepare(ctx context.Context, tmp *dirfd.Dir, old, next *Manifest
 		return nil, err
 	}
 	if err := s.Meta.Sync(); err != nil { // 7
-		// Whether the journal is stable is unknown: take it back, so that an error means the old generation.
+		// It is not known whether the journal is stable. Remove it, so that an error means the old
+		// generation.
 		if back := s.endJournal(); back != nil {
 			return nil, fmt.Errorf("%w; and the journal could not be taken back: %w", err, back)
 		}
@@ -119,11 +136,14 @@ func (s *Store) stageManifest(tmp *dirfd.Dir, next *Manifest) ([]Step, error) {
 	if err := WriteSynced(tmp, RemovedFile, next.RemovedText()); err != nil {
 		return nil, err
 	}
-	return []Step{{Do: DoInstall, Path: RemovedFile, From: RemovedFile}, {Do: DoInstall, Path: ManifestFile, From: ManifestFile}}, nil
+	return []Step{
+		{Do: DoInstall, Path: RemovedFile, From: RemovedFile},
+		{Do: DoInstall, Path: ManifestFile, From: ManifestFile},
+	}, nil
 }
 
-// Save carries out a plan: it makes room, copies what live holds of it, and makes the plan's manifest the current
-// generation. An *UnsettledError names what changed while it was copied.
+// Save carries out a plan. It makes room, copies the plan's files from live, and makes the plan's manifest
+// the current generation. An *UnsettledError names the files that changed while they were copied.
 func (s *Store) Save(ctx context.Context, live *dirfd.Dir, p *Plan) error {
 	if err := s.makeRoom(ctx, p); err != nil {
 		return err
@@ -134,7 +154,7 @@ func (s *Store) Save(ctx context.Context, live *dirfd.Dir, p *Plan) error {
 	return noSpace(err)
 }
 
-// keepManifest puts the manifest of a generation that ends into generations/.
+// keepManifest copies the manifest of the generation that ends into generations/.
 func (s *Store) keepManifest(tmp *dirfd.Dir, m *Manifest) error {
 	text, err := m.readable()
 	if err != nil {
@@ -152,14 +172,15 @@ func (s *Store) keepManifest(tmp *dirfd.Dir, m *Manifest) error {
 	})
 }
 
-// Install is a commit that changes no file of the plain tree: an adoption, or a change of what is pinned or held.
+// Install is a commit that changes no file of the plain tree: an adoption, or a change of pinned or held
+// paths.
 func (s *Store) Install(ctx context.Context, old, next *Manifest) error {
 	return s.Commit(ctx, old, next, func(tmp *dirfd.Dir) ([]Step, error) {
 		return nil, s.keepDefaults(tmp, next)
 	})
 }
 
-// nextName is a fresh name in tmp.
+// nextName returns a new name in tmp.
 func (s *Store) nextName() string {
 	s.serial++
 	return strconv.Itoa(s.serial)

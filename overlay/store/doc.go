@@ -1,10 +1,12 @@
-// Package store is one cfg: the plain tree of saved files, and what .cfgd beside it knows of them.
+// Package store is one cfg: the plain tree of saved files, and the directory .cfgd beside it.
 //
-// The plain tree is the truth: stock tools copy it, and what somebody changes in it by hand is adopted when the store is
-// opened (reconcile.go). The manifest says which default each override was made against, what was removed, and which
-// conflicts are open; cfgd-store(5) describes the files. A Plan (plan.go) is a value that says what a save changes. A
-// commit (commit.go) makes it the current generation: the journal is written before the first change of the plain tree,
-// so that a crash leaves the old generation or the new one. History is kept within bounds (objects.go, room.go).
+// The plain tree is the truth. Stock tools copy it. What somebody changes in it by hand is adopted when the
+// store is opened (reconcile.go). The manifest records the default that each override was made against, the
+// removals, and the open conflicts; cfgd-store(5) describes the files. A Plan (plan.go) is a value that says
+// what a save changes. A commit (commit.go) makes it the current generation. It writes the journal before the
+// first change of the plain tree, so a crash leaves either the old generation or the new one. History is kept
+// within bounds (objects.go, room.go).
 //
-// Nothing outside of cfg is written. Names and links in cfg are not trusted: everything goes by open directories.
+// This package writes nothing outside cfg. It does not trust names and links in cfg: every access goes
+// through open directories.
 package store

@@ -9,14 +9,15 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// ErrHeld says that a save was held because it would drop most of what there is.
+// ErrHeld says that a save was held, because it would drop most of what there is.
 var ErrHeld = errors.New("held")
 
-// fewest is how many must go before the guard looks at shares: somebody who removes one file of two means it.
+// fewest is the number of paths that must go before the guard counts shares. Who removes one file of two
+// means it.
 const fewest = 3
 
-// Guard holds a plan that would drop most of the overrides, or remove most of the defaults: a live tree that is
-// unmounted, half built or overrun looks like that.
+// Guard holds a plan that would drop most of the overrides or remove most of the defaults. A live tree that
+// is unmounted, half built or damaged looks like that.
 func Guard(base, live *tree.Tree, old *Manifest, p *Plan) error {
 	overrides, dropped := 0, 0
 	for i := range old.Overrides {
@@ -41,9 +42,13 @@ func Guard(base, live *tree.Tree, old *Manifest, p *Plan) error {
 	return nil
 }
 
-// defaultsGone counts the defaults that the old manifest leaves in the saved tree, and those of them that the new one removes.
+// defaultsGone counts the defaults that the old manifest leaves in the saved tree, and how many of them the
+// new one removes.
 func defaultsGone(base *tree.Tree, old, next *Manifest) (defaults, removed int) {
-	if !slices.ContainsFunc(next.Removals, func(r tree.Removal) bool { _, was := old.Removal(r.Path); return !was }) {
+	if !slices.ContainsFunc(
+		next.Removals,
+		func(r tree.Removal) bool { _, was := old.Removal(r.Path); return !was },
+	) {
 		return 0, 0
 	}
 	before := tree.Saved(base, &tree.Tree{}, old.Removals)

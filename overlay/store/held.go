@@ -6,7 +6,8 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// Hiding lists the overrides whose default is not the one that they were made against.
+// Hiding lists the overrides that hide a changed default: the one in base is not the one they were made
+// against.
 func (s *Store) Hiding() ([]string, error) {
 	if !s.Outdated() {
 		return nil, nil
@@ -28,7 +29,7 @@ func (s *Store) Hiding() ([]string, error) {
 	return out, nil
 }
 
-// TakeHeld says that live has taken all of cfg.
+// TakeHeld records that live has taken all of cfg.
 func (s *Store) TakeHeld(ctx context.Context) error {
 	if len(s.Manifest.Held) == 0 || s.ReadOnly {
 		return nil

@@ -17,16 +17,16 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Step is one thing that a commit does to the plain tree or to .cfgd after its journal is on stable storage.
-// Every step can be done again after it was done, wholly or half.
+// Step is one change that a commit makes to the plain tree or to .cfgd after its journal is stable. Each step
+// can be repeated after it was done, wholly or half.
 type Step struct {
 	Do   string     // rm, rmdir, mkdir, put, meta, times, install
 	Path string     // below cfg; for install a file of .cfgd
-	From string     // of put and install: a name in .cfgd/tmp
-	Want tree.Entry // of put: kind, digest or link; of meta: mode, owner and time; of times: time
+	From string     // for put and install: a name in .cfgd/tmp
+	Want tree.Entry // for put: kind, digest or link; for meta: mode, owner and time; for times: time
 }
 
-// The words of steps.
+// The values of Step.Do.
 const (
 	DoRm      = "rm"      // unlink a file or link
 	DoRmdir   = "rmdir"   // remove a directory, if it is empty
@@ -40,7 +40,7 @@ const (
 type JournalHeader struct {
 	Journal int    `json:"journal"` // FormatVersion
 	Steps   int    `json:"steps"`
-	Digest  string `json:"digest"` // of the lines that follow
+	Digest  string `json:"digest"` // SHA-256 of the lines that follow
 }
 
 type journalLine struct {
@@ -68,10 +68,11 @@ func EncodeJournal(steps []Step) ([]byte, error) {
 
 var tmpName = regexp.MustCompile(`^[a-z0-9]{1,24}$`)
 
-// ParseJournal believes nothing: names of tmp are plain, paths stay below cfg, and count and digest hold.
+// ParseJournal reads a journal and checks all of it: names in tmp are plain, paths stay below cfg, count and
+// digest are right.
 func ParseJournal(b []byte) ([]Step, error) {
 	sc := bufio.NewScanner(bytes.NewReader(b))
-	sc.Buffer(nil, len(b)+1) // a line may be all there is: thousands of held paths stand in one
+	sc.Buffer(nil, len(b)+1) // one line may be as long as the text: it can list thousands of held paths
 	var h JournalHeader
 	if !sc.Scan() {
 		return nil, errors.New("journal:1: no header")
@@ -143,12 +144,12 @@ func parseStep(b []byte) (Step, error) {
 	return st, nil
 }
 
-// recover finishes a commit that was interrupted, or undoes it, and empties tmp.
+// recover finishes or undoes a commit that was interrupted, and empties tmp.
 //
-// A whole journal was brought to stable storage after all that it names, so each put finds its temporary
-// in tmp, or done. If one finds neither, the journal is not ours (forged, or the disk lied): what can be
-// done is done, the journal is kept aside, and the plain tree is adopted as it is. A torn journal was never
-// acted upon: undoing is dropping it.
+// A whole journal became stable after all that it names. So each put finds its file in tmp, or already in
+// place. If it finds neither, the journal is forged or the disk lost a write. Then the steps that can be done
+// are done, the journal is kept aside, and the plain tree is adopted as it is. A torn journal was never
+// followed, so it is only dropped.
 func (s *Store) recover() error {
 	if s.Meta == nil {
 		return nil
@@ -158,7 +159,8 @@ func (s *Store) recover() error {
 		return s.emptyTmp()
 	}
 	if s.ReadOnly {
-		s.notice("%s: a save was interrupted and cannot be finished: nothing may be written here", s.Meta.Display(journalFile))
+		s.notice("%s: a save was interrupted and cannot be finished: nothing may be written here",
+			s.Meta.Display(journalFile))
 		return nil
 	}
 	var steps []Step
@@ -177,7 +179,8 @@ func (s *Store) recover() error {
 		return fmt.Errorf("finish the interrupted save: %w", err)
 	}
 	if len(lost) > 0 {
-		s.damage("%s: names content that is not there (%s): kept aside", s.Meta.Display(journalFile), pathname.Quote(lost[0]))
+		s.damage("%s: names content that is not there (%s): kept aside", s.Meta.Display(journalFile),
+			pathname.Quote(lost[0]))
 		if err := s.putAside(journalFile); err != nil {
 			return err
 		}
@@ -190,7 +193,7 @@ func (s *Store) recover() error {
 	return s.emptyTmp()
 }
 
-// endJournal says that all of the journal is done.
+// endJournal removes the journal after all its steps are done.
 func (s *Store) endJournal() error {
 	if err := s.Meta.Unlink(journalFile); err != nil {
 		return err
@@ -198,7 +201,7 @@ func (s *Store) endJournal() error {
 	return s.Meta.Sync()
 }
 
-// emptyTmp drops what an interrupted commit left, but not what is kept as damaged.
+// emptyTmp removes what an interrupted commit left, but not what is kept as damaged.
 func (s *Store) emptyTmp() error {
 	if s.ReadOnly {
 		return nil
@@ -217,7 +220,8 @@ func (s *Store) emptyTmp() error {
 	})
 }
 
-// do performs steps and syncs every directory that they touched. It returns the paths of puts whose content is nowhere.
+// do performs steps and syncs every directory that they touched. It returns the paths of puts whose content
+// was not found.
 func (s *Store) do(steps []Step) (lost []string, err error) {
 	tmp, err := s.Meta.Dir(tmpDir)
 	if err != nil {
@@ -243,12 +247,13 @@ type performer struct {
 	store   *Store
 	tmp     *dirfd.Dir
 	touched map[string]bool // directories of the plain tree
-	made    []string        // directories made since settle
+	made    []string        // directories made since the last settle
 	lost    []string
 }
 
-// settle brings directories that were just made to stable storage, topmost first. A rename into one of them could otherwise
-// take its content out of tmp for good: soft updates keep the new name, but not the way to a directory that nothing names yet.
+// settle makes new directories stable, topmost first. Otherwise a rename into one of them could lose its
+// content for good: soft updates keep the new name, but not the path to a directory whose own name is not
+// stable yet.
 func (p *performer) settle() error {
 	for _, dir := range p.made {
 		d, err := p.store.Cfg.Walk(pathname.Parent(dir))
@@ -290,8 +295,8 @@ func (p *performer) perform(st Step) error {
 	return p.at(d, path.Base(st.Path), st)
 }
 
-// OpenUp lets an ordinary user change names in a directory of the user's own that its mode forbids; the meta
-// step that follows every change in a directory sets the mode again.
+// OpenUp lets an ordinary user change names in a directory of that user whose mode forbids it. The meta step
+// that follows every change in a directory sets the mode again.
 func OpenUp(d *dirfd.Dir) error {
 	if tree.Privileged {
 		return nil
@@ -333,8 +338,8 @@ func (p *performer) at(d *dirfd.Dir, name string, st Step) error {
 	return resetDir(sub, &st.Want)
 }
 
-// setTime gives a file or link that is in its place already another time. A file's is synced here: syncing the directory
-// does not reach it.
+// setTime sets the time of a file or link that is already in place. It syncs a file, because syncing the
+// directory does not.
 func setTime(d *dirfd.Dir, name string, e *tree.Entry) error {
 	if err := d.Utimes(name, e.MTime); err != nil || e.Kind != dirfd.KindFile {
 		return err
@@ -347,7 +352,7 @@ func setTime(d *dirfd.Dir, name string, e *tree.Entry) error {
 	return f.Sync()
 }
 
-// RemoveFile unlinks what is no directory.
+// RemoveFile unlinks a name that is not a directory.
 func RemoveFile(d *dirfd.Dir, name string) error {
 	st, err := d.Stat(name)
 	if err != nil || st.Kind == dirfd.KindDir {
@@ -356,7 +361,7 @@ func RemoveFile(d *dirfd.Dir, name string) error {
 	return d.Unlink(name)
 }
 
-// IgnoreGone passes on all errors but those that say that there was nothing left to do, or more than was known.
+// IgnoreGone drops the errors that mean that a name is gone or a directory is not empty.
 func IgnoreGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || tree.NotSame(err) {
 		return nil
@@ -364,7 +369,7 @@ func IgnoreGone(err error) error {
 	return err
 }
 
-// MakeDir makes a directory, in the place of a file if need be.
+// MakeDir makes a directory, and replaces a file of that name.
 func MakeDir(d *dirfd.Dir, name string) error {
 	st, err := d.Stat(name)
 	switch {
@@ -380,7 +385,7 @@ func MakeDir(d *dirfd.Dir, name string) error {
 	return d.Mkdir(name)
 }
 
-// put renames content into place; a directory with unknown content that stands there is kept aside.
+// put renames content into place. A directory that stands there with unknown content is kept aside.
 func (p *performer) put(d *dirfd.Dir, name string, st Step) error {
 	if _, err := p.tmp.Stat(st.From); errors.Is(err, fs.ErrNotExist) {
 		if !p.done(d, name, &st.Want) {
@@ -400,7 +405,7 @@ func (p *performer) put(d *dirfd.Dir, name string, st Step) error {
 	return p.tmp.Rename(st.From, d, name)
 }
 
-// done reports whether the put was done before: its content stands in its place.
+// done reports whether the put was done before: its content is in place.
 func (p *performer) done(d *dirfd.Dir, name string, want *tree.Entry) bool {
 	st, err := d.Stat(name)
 	if err != nil || st.Kind != want.Kind {
@@ -416,19 +421,19 @@ func (p *performer) done(d *dirfd.Dir, name string, want *tree.Entry) bool {
 	}
 	defer f.Close()
 	if st.Size > p.store.Most() {
-		return false // no save of ours
+		return false // larger than what a save puts into cfg
 	}
 	got, err := tree.DigestOf(f, st.Size)
 	return err == nil && got == want.Digest
 }
 
-// sync brings every touched directory of the plain tree and .cfgd itself to stable storage.
+// sync makes every touched directory of the plain tree, and .cfgd itself, stable.
 func (p *performer) sync() error {
 	for dir := range p.touched {
 		d, err := p.store.Cfg.Walk(dir)
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
-				continue // removed by a later step; its parent is touched as well
+				continue // removed by a later step; its parent is touched too
 			}
 			return err
 		}

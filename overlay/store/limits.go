@@ -8,18 +8,18 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// What a reader of the store refuses is never written: a store that can't be read back has lost its history.
-// So each text is read before it is put in place. The limits are these:
+// The store never writes what it would refuse to read, because a store that can't be read has lost its
+// history. So each text is parsed before it is put in place. The limits:
 //
-//	manifest, generations/N   maxManifest, and what ParseManifest checks: paths, order, times, kinds
-//	journal                   maxManifest, and what parseJournal checks
-//	removed                   maxManifest
-//	trial                     maxNote
-//	objects/HEX.gz            Store.most; what is larger is not kept for a merge
+// 	manifest, generations/N   MaxManifest, and what ParseManifest checks: paths, order, times, kinds
+// 	journal                   MaxManifest, and what ParseJournal checks
+// 	removed                   MaxManifest
+// 	trial                     maxNote
+// 	objects/HEX.gz            Store.Most; a larger file is not kept for a merge
 //
-// Attributes are bounded by dirfd for a file and by maxTreeXattrs for a tree, lengths of paths by Scan.
+// dirfd bounds the attributes of a file, tree.MaxXattrs those of a tree, tree.Scan the length of paths.
 
-// readable encodes a manifest to be written, if it can be read back.
+// readable encodes a manifest and checks that it can be read back.
 func (m *Manifest) readable() ([]byte, error) {
 	text, err := m.Encode()
 	if err != nil {
@@ -32,7 +32,7 @@ func (m *Manifest) readable() ([]byte, error) {
 	return text, err
 }
 
-// ReadableJournal is encodeJournal of what parseJournal reads.
+// ReadableJournal encodes a journal and checks that it can be read back.
 func ReadableJournal(steps []Step) ([]byte, error) {
 	text, err := EncodeJournal(steps)
 	if err != nil {
@@ -45,7 +45,7 @@ func ReadableJournal(steps []Step) ([]byte, error) {
 	return text, err
 }
 
-// Fits checks a text against the bytes up to which it is read, and names the path that takes most of them.
+// Fits returns an error if a text is longer than limit bytes. The error names the path that takes the most.
 func Fits(what string, text []byte, limit int64) error {
 	if int64(len(text)) <= limit {
 		return nil

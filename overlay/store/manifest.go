@@ -17,43 +17,46 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// FormatVersion is the number of the store's format that this program writes and knows.
+// FormatVersion is the number of the store format that this program writes and reads.
 const FormatVersion = 1
 
-// Manifest describes one generation of a store: what cfg adds, replaces and takes out, and against which base.
+// Manifest describes one generation of a store: what cfg adds, replaces and takes out, and against which
+// base.
 type Manifest struct {
 	Generation int
 	Time       time.Time
-	BaseID     string // the base that the overrides were last merged with, or first made against
-	From       string // the base before, where this generation is a merge
+	BaseID     string // the base that the overrides were first made against or last merged with
+	From       string // the base before, if this generation is a merge
 	Message    string
 
 	Overrides []Override     // in path order
 	Removals  []tree.Removal // in path order
-	Conflicts []Conflict     // that merges left and nobody resolved, in path order
-	Pins      []string       // paths that stay overrides even where they equal base, with all below them, in path order
-	// Merges are the numbers of the last generations that were merges, oldest first: each, and the one before it, are kept as long as there
-	// is room, for the way back to the base before.
+	Conflicts []Conflict     // conflicts that nobody has resolved, in path order
+	// paths that stay overrides even if they equal base, with all below them, in path order
+	Pins []string
+	// Merges are the numbers of the last generations that were merges, oldest first. Each one and the
+	// generation before it are kept as long as there is room, for the way back to the earlier base.
 	Merges []int
-	// Held are paths that were changed in the plain tree by hand and that live has not taken yet, in path order:
-	// a save leaves them alone, so that neither version is lost unseen.
+	// Held are paths that were changed by hand in the plain tree and that live has not taken yet, in path
+	// order. A save leaves them alone, so that neither version is lost unseen.
 	Held []string
-	// Refused are the names of extended attributes that the filesystem of cfg refused, by path, with NUL
-	// between them. What stands at the path in cfg has them from the override, or from base, alone.
+	// Refused are names of extended attributes that the filesystem of cfg refused, by path, joined by NUL.
+	// The files in cfg lack them; they come from the override or from base.
 	Refused map[string]string
 }
 
 // Override is a path that cfg adds or replaces.
 type Override struct {
 	tree.Entry
-	// Default is the default that it takes into account: what it replaced in base when it was made or last merged. Nil where base had
-	// nothing there or it is not known. Where a conflict is not resolved it is still the one before.
+	// Default is what the override replaced in base when it was made or last merged. It is nil if base had
+	// nothing there or it is not known. While a conflict is not resolved, it is still the earlier default.
 	Default *tree.Entry
 }
 
 // Override returns the override at path.
 func (m *Manifest) Override(path string) (*Override, bool) {
-	i, ok := slices.BinarySearchFunc(m.Overrides, path, func(o Override, p string) int { return pathname.Compare(o.Path, p) })
+	i, ok := slices.BinarySearchFunc(m.Overrides, path,
+		func(o Override, p string) int { return pathname.Compare(o.Path, p) })
 	if !ok {
 		return nil, false
 	}
@@ -62,7 +65,8 @@ func (m *Manifest) Override(path string) (*Override, bool) {
 
 // Removal returns the removal of exactly that path.
 func (m *Manifest) Removal(path string) (*tree.Removal, bool) {
-	i, ok := slices.BinarySearchFunc(m.Removals, path, func(r tree.Removal, p string) int { return pathname.Compare(r.Path, p) })
+	i, ok := slices.BinarySearchFunc(m.Removals, path,
+		func(r tree.Removal, p string) int { return pathname.Compare(r.Path, p) })
 	if !ok {
 		return nil, false
 	}
@@ -79,8 +83,8 @@ func (m *Manifest) Pinned(path string) bool {
 	return false
 }
 
-// StandsOn is the base of the generation after this one, made on base now. What was not merged with that base keeps its own, so that
-// the next populate merges it.
+// StandsOn returns the base id of the next generation, which is made on the base now. If cfg holds overrides
+// or removals, the old base id stays, so that the next populate merges them.
 func (m *Manifest) StandsOn(now string) string {
 	if m.BaseID == "" || len(m.Overrides)+len(m.Removals) == 0 {
 		return now
@@ -102,7 +106,7 @@ type Header struct {
 	From       string   `json:"from,omitempty"`
 	Message    string   `json:"message,omitempty"`
 	Entries    int      `json:"entries"`
-	Digest     string   `json:"digest"` // of all lines that follow
+	Digest     string   `json:"digest"` // SHA-256 of all lines that follow
 	Merges     []int    `json:"merges,omitempty"`
 	Pins       [][]byte `json:"pins,omitempty"`
 	Held       [][]byte `json:"held,omitempty"`
@@ -110,13 +114,13 @@ type Header struct {
 	Refused []refusedLine `json:"refused,omitempty"` // in path order
 }
 
-// refusedLine is what cfg's filesystem refused at a path.
+// refusedLine lists what cfg's filesystem refused at a path.
 type refusedLine struct {
 	pathname.JSON
-	Names []byte `json:"names"` // of attributes, with NUL between them
+	Names []byte `json:"names"` // names of attributes, joined by NUL
 }
 
-// line is every further line. A default has the same form without a path.
+// line is each further line. A default has the same form without a path.
 type line struct {
 	pathname.JSON
 	Type    string `json:"type,omitempty"` // override, removal or conflict
@@ -138,13 +142,13 @@ type line struct {
 const (
 	typeOverride = "override"
 	typeRemoval  = "removal"
-	typeConflict = "conflict" // cfg has nothing there: the default was taken
+	typeConflict = "conflict" // a conflict where cfg has nothing, because the default was taken
 
-	maxMerges   = 4        // whose generations are kept
-	MaxManifest = 32 << 20 // bytes; to read one takes about twenty times as much memory
+	maxMerges   = 4        // merges whose generations are kept
+	MaxManifest = 32 << 20 // bytes; reading one takes about twenty times as much memory
 )
 
-// Encode is the manifest as it stands in .cfgd/manifest: JSON Lines, sorted by path.
+// Encode returns the manifest as it stands in .cfgd/manifest: JSON Lines, sorted by path.
 func (m *Manifest) Encode() ([]byte, error) {
 	lines := make([]line, 0, len(m.Overrides)+len(m.Removals))
 	for i := range m.Overrides {
@@ -153,7 +157,12 @@ func (m *Manifest) Encode() ([]byte, error) {
 		lines = append(lines, *l)
 	}
 	for _, r := range m.Removals {
-		l := line{JSON: pathname.FromPath(r.Path), Type: typeRemoval, MTime: FormatNanos(r.MTime), Default: defaultLine(r.Default)}
+		l := line{
+			JSON:    pathname.FromPath(r.Path),
+			Type:    typeRemoval,
+			MTime:   FormatNanos(r.MTime),
+			Default: defaultLine(r.Default),
+		}
 		lines = append(lines, l)
 	}
 	lines = m.withConflicts(lines)
@@ -164,8 +173,16 @@ func (m *Manifest) Encode() ([]byte, error) {
 			return nil, err
 		}
 	}
-	h := Header{Format: FormatVersion, Generation: m.Generation, Time: m.Time.UTC().Format(time.RFC3339Nano), Base: m.BaseID, From: m.From,
-		Message: m.Message, Entries: len(lines), Digest: tree.Digest(sha256.Sum256(body.Bytes())).String()}
+	h := Header{
+		Format:     FormatVersion,
+		Generation: m.Generation,
+		Time:       m.Time.UTC().Format(time.RFC3339Nano),
+		Base:       m.BaseID,
+		From:       m.From,
+		Message:    m.Message,
+		Entries:    len(lines),
+		Digest:     tree.Digest(sha256.Sum256(body.Bytes())).String(),
+	}
 	h.Merges = m.Merges
 	h.Pins, h.Held = toBytes(m.Pins), toBytes(m.Held)
 	for _, path := range slices.SortedFunc(maps.Keys(m.Refused), pathname.Compare) {
@@ -220,11 +237,22 @@ func defaultLine(e *tree.Entry) *line {
 }
 
 func lineOf(e *tree.Entry) *line {
-	return &line{JSON: pathname.FromPath(e.Path), Kind: e.Kind.String(), Mode: fmt.Sprintf("%04o", e.Mode), UID: e.UID, GID: e.GID,
-		Flags: e.Flags, Size: e.Size, MTime: FormatNanos(e.MTime), Digest: e.Digest.String(), Link: []byte(e.Link), Xattrs: e.Xattrs}
+	return &line{
+		JSON:   pathname.FromPath(e.Path),
+		Kind:   e.Kind.String(),
+		Mode:   fmt.Sprintf("%04o", e.Mode),
+		UID:    e.UID,
+		GID:    e.GID,
+		Flags:  e.Flags,
+		Size:   e.Size,
+		MTime:  FormatNanos(e.MTime),
+		Digest: e.Digest.String(),
+		Link:   []byte(e.Link),
+		Xattrs: e.Xattrs,
+	}
 }
 
-// FormatNanos prints nanoseconds since 1970 as SECONDS.NANOSECONDS; "" for zero.
+// FormatNanos prints nanoseconds since 1970 as SECONDS.NANOSECONDS, "" for zero.
 func FormatNanos(n int64) string {
 	if n == 0 {
 		return ""
@@ -245,22 +273,22 @@ func ParseNanos(s string) (int64, error) {
 	b, err2 := strconv.ParseUint(string(frac), 10, 32)
 	n := a*1e9 + int64(b)
 	if !ok || len(frac) != 9 || err1 != nil || err2 != nil || FormatNanos(n) != s && n != 0 {
-		return 0, fmt.Errorf("time %q: not seconds.nanoseconds", s) // or beyond what 64 bits hold
+		return 0, fmt.Errorf("time %q: not seconds.nanoseconds", s) // or outside 64 bits
 	}
 	return n, nil
 }
 
-// ErrManifest is the error for a manifest that is torn, forged or of a newer format.
+// ErrManifest is the error for a manifest that is torn or forged.
 var ErrManifest = errors.New("damaged manifest")
 
 // ErrNewerFormat says that a newer cfgd wrote the store.
 var ErrNewerFormat = errors.New("the store was written by a newer cfgd")
 
-// ParseManifest reads Encode's form. Errors name the line; nothing in the text is believed unchecked:
-// every path stays below the root, the order is strict, and the count and digest of the first line hold.
+// ParseManifest reads the form that Encode writes. Its errors name the line. It checks everything: paths stay
+// below the root, the order is strict, and the count and digest of the first line are right.
 func ParseManifest(b []byte) (*Manifest, error) {
 	sc := bufio.NewScanner(bytes.NewReader(b))
-	sc.Buffer(nil, len(b)+1) // a line may be all there is: thousands of held paths stand in one
+	sc.Buffer(nil, len(b)+1) // one line may be as long as the text: it can list thousands of held paths
 	if !sc.Scan() {
 		return nil, manifestError(1, errors.Join(errors.New("no header"), sc.Err()))
 	}
@@ -269,7 +297,8 @@ func ParseManifest(b []byte) (*Manifest, error) {
 		return nil, manifestError(1, err)
 	}
 	if got := tree.Digest(sha256.Sum256(b[min(len(sc.Bytes())+1, len(b)):])); got.String() != h.Digest {
-		return nil, manifestError(1, errors.New("the lines do not have the digest that the header gives: torn or changed by hand"))
+		return nil, manifestError(1,
+			errors.New("the lines do not have the digest that the header gives: torn or changed by hand"))
 	}
 	n := 1
 	var last []byte
@@ -313,9 +342,11 @@ func ParseHeader(b []byte) (*Manifest, *Header, error) {
 		return nil, nil, err
 	}
 	if h.Format > FormatVersion {
-		return nil, nil, fmt.Errorf("%w: format %d, this one knows %d", ErrNewerFormat, h.Format, FormatVersion)
+		return nil, nil, fmt.Errorf("%w: format %d, this one knows %d", ErrNewerFormat, h.Format,
+			FormatVersion)
 	}
-	if len(h.Merges) > maxMerges || slices.ContainsFunc(h.Merges, func(n int) bool { return n < 1 || n > h.Generation }) {
+	if len(h.Merges) > maxMerges ||
+		slices.ContainsFunc(h.Merges, func(n int) bool { return n < 1 || n > h.Generation }) {
 		return nil, nil, fmt.Errorf("merges %v: not earlier generations", h.Merges)
 	}
 	if h.Format < 1 || h.Generation < 1 || h.Generation > 1<<40 {
@@ -325,7 +356,14 @@ func ParseHeader(b []byte) (*Manifest, *Header, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m := &Manifest{Generation: h.Generation, Time: when, BaseID: h.Base, From: h.From, Message: h.Message, Merges: h.Merges}
+	m := &Manifest{
+		Generation: h.Generation,
+		Time:       when,
+		BaseID:     h.Base,
+		From:       h.From,
+		Message:    h.Message,
+		Merges:     h.Merges,
+	}
 	if m.Pins, err = fromBytes(h.Pins); err != nil {
 		return nil, nil, err
 	}
@@ -406,9 +444,18 @@ func (m *Manifest) addLine(l *line) error {
 	return err
 }
 
-// entry checks and converts a line.
+// entry checks a line and converts it.
 func (l *line) entry(path string) (*tree.Entry, error) {
-	e := &tree.Entry{Path: path, Kind: dirfd.ParseKind(l.Kind), UID: l.UID, GID: l.GID, Flags: l.Flags, Size: l.Size, Link: string(l.Link), Xattrs: l.Xattrs}
+	e := &tree.Entry{
+		Path:   path,
+		Kind:   dirfd.ParseKind(l.Kind),
+		UID:    l.UID,
+		GID:    l.GID,
+		Flags:  l.Flags,
+		Size:   l.Size,
+		Link:   string(l.Link),
+		Xattrs: l.Xattrs,
+	}
 	mode, err := strconv.ParseUint(l.Mode, 8, 32)
 	if err != nil || mode > 0o7777 {
 		return nil, fmt.Errorf("mode %q: not four octal digits", l.Mode)
@@ -433,7 +480,7 @@ func (l *line) entry(path string) (*tree.Entry, error) {
 	return e, err
 }
 
-// RemovedText is .cfgd/removed: one path a line, quoted as C does where a name needs it.
+// RemovedText returns .cfgd/removed: one path on each line, quoted as in C if a name needs it.
 func (m *Manifest) RemovedText() []byte {
 	var b bytes.Buffer
 	for _, r := range m.Removals {
@@ -448,13 +495,13 @@ func (m *Manifest) wayBack(n int) bool {
 	return slices.Contains(m.Merges, n) || slices.Contains(m.Merges, n+1)
 }
 
-// WithMerge is Merges of the next generation, where that is one.
+// WithMerge returns Merges of the next generation if that is a merge.
 func (m *Manifest) WithMerge() []int {
 	all := append(slices.Clone(m.Merges), m.Generation+1)
 	return all[max(0, len(all)-maxMerges):]
 }
 
-// TakesOut reports whether a removal takes a path out of base: of the path itself, or of a directory above it.
+// TakesOut reports whether a removal of the path itself or of a directory above it takes it out of base.
 func (m *Manifest) TakesOut(p string) bool {
 	for ; p != ""; p = pathname.Parent(p) {
 		if _, ok := m.Removal(p); ok {

@@ -19,14 +19,15 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Objects are content by SHA-256, gzip(1)ed, so that zcat in a rescue shell reads them: .cfgd/objects/HEX.gz.
+// Objects are contents named by SHA-256 in .cfgd/objects/HEX.gz. They are gzip(1)ed, so that zcat in a rescue
+// shell can read them.
 
 const objectSuffix = ".gz"
 
-// ErrObject is the error for an object that is missing or does not have its name's content.
+// ErrObject is the error for an object that is missing or has the wrong content.
 var ErrObject = errors.New("not in the store's objects")
 
-// keepObject puts content into objects/, durably, unless it is there already.
+// keepObject puts content into objects/, synced, unless it is there already.
 func (s *Store) keepObject(tmp *dirfd.Dir, d tree.Digest, open func() (io.ReadCloser, error)) error {
 	if d == (tree.Digest{}) || s.hasObject(d) {
 		return nil
@@ -40,10 +41,11 @@ func (s *Store) keepObject(tmp *dirfd.Dir, d tree.Digest, open func() (io.ReadCl
 	if err := compressTo(tmp, name, r, d); err != nil {
 		return err
 	}
-	return s.within(objectsDir, func(o *dirfd.Dir) error { return tmp.Rename(name, o, d.String()+objectSuffix) })
+	return s.within(objectsDir,
+		func(o *dirfd.Dir) error { return tmp.Rename(name, o, d.String()+objectSuffix) })
 }
 
-// compressTo writes content, compressed, to tmp and checks that it has the digest that it is kept under.
+// compressTo writes compressed content to tmp and checks its digest.
 func compressTo(tmp *dirfd.Dir, name string, r io.Reader, want tree.Digest) error {
 	f, err := tmp.Create(name)
 	if err != nil {
@@ -77,16 +79,17 @@ func (s *Store) hasObject(d tree.Digest) bool {
 	return found
 }
 
-// Most is the size in bytes above which no content is of our saving: what says so is forged, or was saved under another max_file.
+// Most is the size in bytes above which no saved content is read. A manifest with a larger one is forged, or
+// was written under a larger max_file.
 func (s *Store) Most() int64 {
 	const usual = 64 << 20
 	return max(s.maxFile, usual)
 }
 
-// unpackers are kept for the next object: each takes 40 kB, and a merge reads hundreds of objects.
+// unpackers are reused: each takes 40 kB, and a merge reads hundreds of objects.
 var unpackers = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
-// object reads content of size bytes back and checks it.
+// object reads an object's content of size bytes and checks it.
 func (s *Store) object(d tree.Digest, size int64) (b []byte, err error) {
 	if s.Meta == nil {
 		return nil, fmt.Errorf("%s: %w", d, ErrObject)
@@ -105,7 +108,7 @@ func (s *Store) object(d tree.Digest, size int64) (b []byte, err error) {
 		if err := z.Reset(f); err != nil {
 			return err
 		}
-		b, err = io.ReadAll(io.LimitReader(z, size+1)) // no more than the manifest promises, whatever the object unpacks to
+		b, err = io.ReadAll(io.LimitReader(z, size+1)) // an object may unpack to more than the manifest says
 		return err
 	})
 	switch {
@@ -119,7 +122,7 @@ func (s *Store) object(d tree.Digest, size int64) (b []byte, err error) {
 	return b, nil
 }
 
-// keepOld keeps the content of plain files that a save is about to replace or drop.
+// keepOld puts the content of plain files that a save will replace or drop into objects/.
 func (s *Store) keepOld(tmp *dirfd.Dir, paths []string) error {
 	for _, p := range paths {
 		e, ok := s.Plain.Get(p)
@@ -134,7 +137,8 @@ func (s *Store) keepOld(tmp *dirfd.Dir, paths []string) error {
 	return s.syncObjects()
 }
 
-// keepDefaults keeps the default under every override and removal, so that a merge works when the base is gone.
+// keepDefaults puts the default under each override and removal into objects/, so that a merge works when the
+// base is gone.
 func (s *Store) keepDefaults(tmp *dirfd.Dir, m *Manifest) error {
 	var defs []*tree.Entry
 	for i := range m.Overrides {
@@ -148,7 +152,7 @@ func (s *Store) keepDefaults(tmp *dirfd.Dir, m *Manifest) error {
 			continue
 		}
 		if now, ok := s.Base.Tree.Get(e.Path); !ok || now.Kind != dirfd.KindFile {
-			continue // of another base: kept when it was this one's turn
+			continue // a default of another base: it was kept when that base was current
 		}
 		open := func() (io.ReadCloser, error) { return s.Base.File(e.Path) }
 		if err := s.keepObject(tmp, e.Digest, open); err != nil && !errors.Is(err, tree.ErrMovedOn) {
@@ -162,7 +166,7 @@ func (s *Store) syncObjects() error {
 	return s.within(objectsDir, (*dirfd.Dir).Sync)
 }
 
-// Generation reads the manifest of a generation that is kept.
+// Generation reads the manifest of a kept generation.
 func (s *Store) Generation(n int) (*Manifest, error) {
 	if n == s.Manifest.Generation {
 		return s.Manifest, nil
@@ -185,12 +189,14 @@ func (s *Store) Generation(n int) (*Manifest, error) {
 	return m, err
 }
 
-// Content reads what an override of a generation holds: from the plain tree where it still stands, else from objects.
+// Content reads the content of an override of a generation: from the plain tree if it is still there, else
+// from objects/.
 func (s *Store) Content(e *tree.Entry) ([]byte, error) {
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil
 	}
-	if p, ok := s.Plain.Get(e.Path); ok && p.Kind == dirfd.KindFile && p.Digest == e.Digest && p.Size <= s.Most() {
+	if p, ok := s.Plain.Get(e.Path); ok && p.Kind == dirfd.KindFile && p.Digest == e.Digest &&
+		p.Size <= s.Most() {
 		f, err := OpenFile(s.Cfg, e.Path)
 		if err != nil {
 			return nil, err
@@ -204,7 +210,7 @@ func (s *Store) Content(e *tree.Entry) ([]byte, error) {
 // history is what the store keeps beside the current generation.
 type history struct {
 	numbers []int // oldest first
-	bytes   int64 // of objects/ and generations/
+	bytes   int64 // bytes of objects/ and generations/
 }
 
 func (s *Store) history() (history, error) {
@@ -214,8 +220,8 @@ func (s *Store) history() (history, error) {
 		return h, err
 	}
 	h.numbers = slices.DeleteFunc(numbers, func(n int) bool { return n >= s.Manifest.Generation })
-	for _, room := range []string{objectsDir, Generations} {
-		err := s.within(room, func(d *dirfd.Dir) error {
+	for _, dir := range []string{objectsDir, Generations} {
+		err := s.within(dir, func(d *dirfd.Dir) error {
 			names, err := d.Names()
 			for _, name := range names {
 				if st, err := d.Stat(name); err == nil {
@@ -231,9 +237,9 @@ func (s *Store) history() (history, error) {
 	return h, nil
 }
 
-// Prune drops the oldest generations until their number and bytes are within bounds, or until enough says that it is.
-// The current generation and the defaults under its overrides always stay; those that are kept for the way back to an earlier base do not
-// count, and go last, for want of room alone.
+// Prune drops the oldest generations until their number and bytes are within bounds, or until enough returns
+// true. The current generation and the defaults under its overrides always stay. Generations kept for the way
+// back to an earlier base do not count. They go last, and only for lack of room.
 func (s *Store) Prune(ctx context.Context, enough func() bool) error {
 	h, err := s.history()
 	if err != nil {
@@ -242,10 +248,11 @@ func (s *Store) Prune(ctx context.Context, enough func() bool) error {
 	dropped := 0
 	for len(h.numbers) > 0 && ctx.Err() == nil {
 		loose := slices.DeleteFunc(slices.Clone(h.numbers), s.Manifest.wayBack)
-		if len(loose) < max(s.keepGenerations, 1) && (s.keepBytes == 0 || h.bytes <= s.keepBytes) && enough() {
+		if len(loose) < max(s.keepGenerations, 1) && (s.keepBytes == 0 || h.bytes <= s.keepBytes) &&
+			enough() {
 			break
 		}
-		// A few at a time: finding what objects are still in use reads every manifest that is kept.
+		// Drop a few at a time, because finding the objects in use reads every kept manifest.
 		if len(loose) == 0 {
 			loose = h.numbers
 		}
@@ -283,7 +290,7 @@ func (s *Store) dropGenerations(numbers []int) error {
 	})
 }
 
-// collect drops the objects that no kept generation refers to.
+// collect removes the objects that no kept generation refers to.
 func (s *Store) collect() error {
 	used, err := s.usedObjects()
 	if err != nil {
@@ -330,7 +337,8 @@ func (s *Store) usedObjects() (map[tree.Digest]bool, error) {
 	return used, nil
 }
 
-// refers lists every entry whose content a generation needs: overrides, the defaults under them, both sides of conflicts.
+// refers lists every entry whose content a generation needs: overrides, the defaults under them, all versions
+// of conflicts.
 func (m *Manifest) refers() []*tree.Entry {
 	var all []*tree.Entry
 	for i := range m.Overrides {
@@ -345,5 +353,5 @@ func (m *Manifest) refers() []*tree.Entry {
 	return slices.DeleteFunc(all, func(e *tree.Entry) bool { return e == nil })
 }
 
-// ReaderOf makes content that is in memory a reader to close.
+// ReaderOf returns a reader of content in memory.
 func ReaderOf(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }

@@ -9,66 +9,68 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Plan is what a save would do: a value, computed without side effects.
+// Plan says what a save would do. It is a value, computed without side effects.
 type Plan struct {
-	Changes []tree.Change // what becomes saved: live against the saved tree
-	Drops   []string      // overrides that go: released, or deleted in live
-	Times   []string      // overrides of which the time alone moved
+	Changes []tree.Change // what becomes saved: the difference between live and the saved tree
+	Drops   []string      // overrides that go, because they were released or deleted in live
+	Times   []string      // overrides of which only the time changed
 
 	Next *Manifest
 
 	Puts  []tree.Entry // entries of live to copy into cfg
 	old   []string
-	Steps []Step // all but puts, which are known when they are staged: see assemble
+	Steps []Step // all but puts, whose steps are known when they are staged: see assemble
 }
 
-// Empty reports whether there is nothing to save; times alone count only when they were asked for.
+// Empty reports whether there is nothing to save. Times alone count only if the save asked for them.
 func (p *Plan) Empty() bool {
 	return len(p.Changes) == 0 && len(p.Drops) == 0 && len(p.Puts) == 0
 }
 
-// Kept are paths of which a save leaves things as they are, and why.
+// Kept is a path that a save leaves as it is, with the reason.
 type Kept struct {
-	Path   string
-	Class  config.Class // report where the class, or the size of it or its attributes, leaves it out; the path's own where it could not be read
+	Path string
+	// report if the class or a size leaves the path out; the path's own class if it could not be read
+	Class  config.Class
 	Reason tree.Reason
 }
 
-// Planner computes a plan. It walks all paths that base, live or cfg have, in order.
+// Planner computes a plan. It walks all paths of base, live and cfg, in order.
 type Planner struct {
 	Base, Saved, Live, Plain *tree.Tree
 	Old                      *Manifest
 	Class                    func(path string) config.Class
 	Only                     func(path string) bool // paths that this save is about
-	Exclude                  map[string]bool        // paths that were not still
+	Exclude                  map[string]bool        // paths that changed during the scan or the last copy
 	Force                    bool
 	Times                    bool
-	// Taken is what live had of a held path before cfg was changed by hand, nil for nothing; false where that is not known.
+	// Taken returns what live had of a held path before somebody changed cfg by hand, nil for nothing. It
+	// returns false if that is not known.
 	Taken func(path string) (*tree.Entry, bool)
 
-	plan     *Plan
-	Kept     []Kept
-	Conflict []string
-	Pending  []string // changed in cfg by hand alone
-	xattrs   bool
-	want     map[string]*tree.Entry // what cfg is to hold, by path: entries of live or of plain
-	left     map[string]bool        // paths of which the store keeps what it has, whatever live has
-	removed  []tree.Removal
-	gone     string // a removal that covers what is below it
-	covered  bool
+	plan        *Plan
+	Kept        []Kept
+	Conflict    []string
+	Pending     []string // paths changed in cfg alone, by hand
+	xattrs      bool
+	want        map[string]*tree.Entry // what cfg will hold, by path: entries of live or of plain
+	unchanged   map[string]bool        // paths for which the store keeps what it has, whatever live has
+	removed     []tree.Removal
+	lastRemoved string // the last removal; it covers what is below it
+	covered     bool
 }
 
 // Plan computes what a save does.
 func (w *Planner) Plan() *Plan {
 	w.plan = &Plan{}
-	w.want, w.left = map[string]*tree.Entry{}, map[string]bool{}
+	w.want, w.unchanged = map[string]*tree.Entry{}, map[string]bool{}
 	w.xattrs = !w.Base.NoXattrs && !w.Live.NoXattrs
 	walkThree(w.Base, w.Saved, w.Live, w.path)
 	w.finish(w.Saved)
 	return w.plan
 }
 
-// walkThree calls f for each path that any of three trees has.
+// walkThree calls f for each path of any of the three trees, in order.
 func walkThree(base, saved, live *tree.Tree, f func(path string, base, saved, live *tree.Entry)) {
 	i, j, k := 0, 0, 0
 	for {
@@ -108,16 +110,16 @@ func one(e *tree.Entry) int {
 	return 1
 }
 
-// path decides about one path: keep what the store has of it, or make the store follow live.
+// path decides about one path: keep what the store has, or follow live.
 func (w *Planner) path(path string, base, saved, live *tree.Entry) {
 	if base != nil && base.Kind.Special() {
 		base = nil
 	}
 	if w.untouched(path, base, saved, live) {
-		return // most are: their class is not even asked for
+		return // true of most paths; their class is not even looked up
 	}
 	if why, class := w.unsaved(path, saved, live); why != "" {
-		w.left[path] = true
+		w.unchanged[path] = true
 		w.keep(path, base, live)
 		if class != "" {
 			w.Kept = append(w.Kept, Kept{path, class, why})
@@ -126,7 +128,8 @@ func (w *Planner) path(path string, base, saved, live *tree.Entry) {
 	}
 	if c, ok := Differ2(saved, live, w.xattrs); ok {
 		w.plan.Changes = append(w.plan.Changes, c)
-	} else if o, ok := w.Plain.Get(path); ok && live != nil && live.Kind != dirfd.KindDir && o.MTime != live.MTime {
+	} else if o, ok := w.Plain.Get(path); ok && live != nil && live.Kind != dirfd.KindDir &&
+		o.MTime != live.MTime {
 		w.plan.Times = append(w.plan.Times, path)
 	}
 	switch {
@@ -139,15 +142,18 @@ func (w *Planner) path(path string, base, saved, live *tree.Entry) {
 	}
 }
 
-// untouched reports whether a path that is no directory is everywhere as base has it, and cfg knows nothing of it.
+// untouched reports whether a path that is not a directory is the same everywhere as in base, and cfg has no
+// record of it.
 func (w *Planner) untouched(path string, base, saved, live *tree.Entry) bool {
-	if base == nil || saved == nil || live == nil || live.Kind == dirfd.KindDir || !Same(base, live, w.xattrs) || !Same(base, saved, w.xattrs) {
+	if base == nil || saved == nil || live == nil || live.Kind == dirfd.KindDir ||
+		!Same(base, live, w.xattrs) ||
+		!Same(base, saved, w.xattrs) {
 		return false
 	}
 	return !w.Plain.Has(path) && !w.Old.Pinned(path) && !w.Old.Holds(path)
 }
 
-// Differ2 is compare for entries of which either may be nil.
+// Differ2 is tree.CompareEntries for entries that may both be nil.
 func Differ2(a, b *tree.Entry, xattrs bool) (tree.Change, bool) {
 	if a == nil && b == nil {
 		return tree.Change{}, false
@@ -162,7 +168,8 @@ func Differ(a, b *tree.Entry, xattrs bool) bool {
 
 func Same(a, b *tree.Entry, xattrs bool) bool { return a.SameContent(b) && a.SameMeta(b, xattrs) }
 
-// unsaved says why a save leaves a path alone, "" where it does not; the class is "" where that is nothing to tell.
+// unsaved says why a save leaves a path alone, "" if it does not. The class is "" if there is nothing to
+// report.
 func (w *Planner) unsaved(path string, saved, live *tree.Entry) (tree.Reason, config.Class) {
 	switch class := w.Class(path); {
 	case class == config.Volatile || class == config.Ignore:
@@ -197,8 +204,8 @@ func (w *Planner) unsaved(path string, saved, live *tree.Entry) (tree.Reason, co
 	return "", ""
 }
 
-// KeepUnlisted names what is not wholly saved because not all of its attributes could be read. Those that are too
-// large to be saved are left out by design, as a file larger than max_file is.
+// KeepUnlisted lists the paths that are not wholly saved, because some attributes could not be read.
+// Attributes that are too large are left out by design, as a file larger than max_file is.
 func (w *Planner) KeepUnlisted(live *tree.Tree) {
 	for i := range live.Entries {
 		e := &live.Entries[i]
@@ -215,20 +222,21 @@ func (w *Planner) KeepUnlisted(live *tree.Tree) {
 	}
 }
 
-// keep carries over what the store has of a path, as far as live still has a directory for it.
+// keep carries over what the store has of a path, if live still has a directory for it.
 func (w *Planner) keep(path string, base, live *tree.Entry) {
 	if r, ok := w.Old.Removal(path); ok {
 		w.removed = append(w.removed, *r)
 		return
 	}
-	if e, ok := w.Plain.Get(path); ok && (e.Kind != dirfd.KindDir || base == nil || !e.SameMeta(base, w.xattrs)) {
+	if e, ok := w.Plain.Get(path); ok &&
+		(e.Kind != dirfd.KindDir || base == nil || !e.SameMeta(base, w.xattrs)) {
 		w.want[path] = e
 	}
 }
 
-// remove notes a removal, unless one of a directory above covers it.
+// remove records a removal, unless the removal of a directory above covers it.
 func (w *Planner) remove(path string, base *tree.Entry) {
-	if w.covered && pathname.Within(path, w.gone) {
+	if w.covered && pathname.Within(path, w.lastRemoved) {
 		return
 	}
 	r := tree.Removal{Path: path, Default: base}
@@ -245,11 +253,11 @@ func (w *Planner) remove(path string, base *tree.Entry) {
 	}
 	w.removed = append(w.removed, r)
 	if base.Kind == dirfd.KindDir {
-		w.gone, w.covered = path, true
+		w.lastRemoved, w.covered = path, true
 	}
 }
 
-// finish turns what cfg is to hold into a manifest and steps.
+// finish turns what cfg will hold into a manifest and steps.
 func (w *Planner) finish(saved *tree.Tree) {
 	w.consistent()
 	w.around()
@@ -264,7 +272,7 @@ func (w *Planner) finish(saved *tree.Tree) {
 	}
 }
 
-// consistent drops what cannot stand: what lies below a removal or below something that is no directory.
+// consistent drops what cannot be: paths below a removal, or below something that is not a directory.
 func (w *Planner) consistent() {
 	for path := range w.want {
 		for p := pathname.Parent(path); p != ""; p = pathname.Parent(p) {
@@ -287,8 +295,8 @@ func (w *Planner) consistent() {
 	})
 }
 
-// around takes in the directories around what cfg is to hold that base does not have like that: the plain tree has to hold
-// them, wanted or not, and the manifest says what the plain tree holds.
+// around adds the directories that base does not have in the same form and that the wanted paths need. The
+// plain tree has to hold them, and the manifest lists all that the plain tree holds.
 func (w *Planner) around() {
 	for path, d := range w.needed() {
 		b, ok := w.Base.Get(path)
@@ -303,7 +311,7 @@ func (w *Planner) dirInLive(p string) bool {
 	if ok {
 		return e.Kind == dirfd.KindDir
 	}
-	// Not in live: what is kept below it needs the directory that base or cfg has there.
+	// Not in live. What is kept below it needs the directory that base or cfg has there.
 	b, inBase := w.Base.Get(p)
 	_, inCfg := w.Plain.Get(p)
 	return (inBase && b.Kind == dirfd.KindDir || inCfg) && (!w.Only(p) || w.Exclude[p])
@@ -311,7 +319,13 @@ func (w *Planner) dirInLive(p string) bool {
 
 // manifest makes the manifest of the new generation.
 func (w *Planner) manifest() {
-	m := &Manifest{Pins: w.Old.Pins, Held: w.Old.Held, Conflicts: w.Old.Conflicts, Merges: w.Old.Merges, Generation: w.Old.Generation + 1}
+	m := &Manifest{
+		Pins:       w.Old.Pins,
+		Held:       w.Old.Held,
+		Conflicts:  w.Old.Conflicts,
+		Merges:     w.Old.Merges,
+		Generation: w.Old.Generation + 1,
+	}
 	for path, e := range w.want {
 		o := Override{Entry: *e}
 		o.ClearStamp()
@@ -324,7 +338,7 @@ func (w *Planner) manifest() {
 		}
 		if e, ok := w.Plain.Get(path); ok && w.want[path] == e {
 			if was, ok := w.Old.Override(path); ok {
-				o.Entry = was.Entry // flags and attributes that the plain tree cannot hold
+				o.Entry = was.Entry // with the flags and attributes that the plain tree cannot hold
 			}
 		}
 		m.Overrides = append(m.Overrides, o)
@@ -339,7 +353,7 @@ func (w *Planner) manifest() {
 	}
 }
 
-// needed are the directories that cfg must have, and the metadata that they must bear.
+// needed returns the directories that cfg must have, with their metadata.
 func (w *Planner) needed() map[string]*tree.Entry {
 	dirs := map[string]*tree.Entry{}
 	for path, e := range w.want {
@@ -356,13 +370,13 @@ func (w *Planner) needed() map[string]*tree.Entry {
 	return dirs
 }
 
-// dirEntry is a directory as live has it, or where that is not to be saved, as cfg or base has it.
+// dirEntry returns a directory as live has it. If it is not to be saved, it returns cfg's or base's.
 func (w *Planner) dirEntry(p string) *tree.Entry {
 	if e := w.want[p]; e != nil {
 		return e
 	}
 	trees := []*tree.Tree{w.Live, w.Plain, w.Base}
-	if w.left[p] {
+	if w.unchanged[p] {
 		trees = []*tree.Tree{w.Plain, w.Base, w.Live}
 	}
 	for _, t := range trees {
@@ -373,7 +387,7 @@ func (w *Planner) dirEntry(p string) *tree.Entry {
 	return &tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: 0o755}
 }
 
-// dropSteps removes from the plain tree what it is no longer to hold, deepest first.
+// dropSteps removes from the plain tree what it will no longer hold, deepest first.
 func (w *Planner) dropSteps() {
 	dirs := w.needed()
 	for i := len(w.Plain.Entries) - 1; i >= 0; i-- {
@@ -391,7 +405,7 @@ func (w *Planner) dropSteps() {
 	}
 }
 
-// putSteps makes directories and lists what is to be copied.
+// putSteps makes directories and lists what to copy.
 func (w *Planner) putSteps() {
 	dirs := w.needed()
 	for _, path := range sortedPaths(dirs) {
@@ -420,7 +434,7 @@ func (w *Planner) putSteps() {
 	}
 }
 
-// seen is a directory of live with the attributes that cfg has of it, where live can't have any.
+// seen returns a directory of live with cfg's attributes, if live's filesystem has none.
 func (w *Planner) seen(d, have *tree.Entry) *tree.Entry {
 	if !w.Live.NoXattrs {
 		return d
@@ -430,14 +444,14 @@ func (w *Planner) seen(d, have *tree.Entry) *tree.Entry {
 	return &c
 }
 
-// plainDir is a directory's entry as the plain tree can hold it.
+// plainDir returns a directory's entry as the plain tree can hold it.
 func plainDir(e *tree.Entry) *tree.Entry {
 	c := *e
 	c.Flags = 0
 	return &c
 }
 
-// sameInCfg compares metadata with what the plain tree and, for what that cannot hold, the manifest have.
+// sameInCfg compares metadata with the plain tree, and what that cannot hold with the manifest.
 func (w *Planner) sameInCfg(path string, have, e *tree.Entry) bool {
 	c := *have
 	if was, ok := w.Old.Override(path); ok {
@@ -446,7 +460,7 @@ func (w *Planner) sameInCfg(path string, have, e *tree.Entry) bool {
 	return c.SameMeta(e, w.xattrs)
 }
 
-// heldSteps forgets the held paths that live has taken, or that were forced.
+// heldSteps drops the held paths that live has taken or that were forced.
 func (w *Planner) heldSteps(saved *tree.Tree) {
 	w.plan.Next.Held = slices.DeleteFunc(slices.Clone(w.Old.Held), func(p string) bool {
 		if w.Force && w.Only(p) {
@@ -459,7 +473,7 @@ func (w *Planner) heldSteps(saved *tree.Tree) {
 	})
 }
 
-// timeSteps brings the times of live to what cfg holds already: of overrides, and of the directories around them.
+// timeSteps copies times from live to what cfg holds already: overrides, and the directories around them.
 func (w *Planner) timeSteps() {
 	put := map[string]bool{}
 	for _, e := range w.plan.Puts {
@@ -488,7 +502,7 @@ func (w *Planner) timeSteps() {
 	}
 }
 
-// touched are the directories of cfg in which the plan changes names, and so their times.
+// touched returns the directories of cfg in which the plan changes names, and so changes their times.
 func (w *Planner) touched() map[string]bool {
 	dirs := map[string]bool{}
 	for _, e := range w.plan.Puts {
@@ -511,7 +525,7 @@ func sortedPaths(m map[string]*tree.Entry) []string {
 	return out
 }
 
-// OnlyBelow is the filter of path arguments: a directory means all below it.
+// OnlyBelow returns the filter for path arguments. A directory means all below it.
 func OnlyBelow(paths []string) func(string) bool {
 	if len(paths) == 0 {
 		return func(string) bool { return true }

@@ -9,8 +9,8 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// reconcile brings manifest and plain tree together. The plain tree is the truth: where it differs from the manifest,
-// somebody changed it by hand, and it becomes a generation of its own.
+// reconcile makes the manifest agree with the plain tree. The plain tree is the truth. If it differs,
+// somebody changed it by hand, and that becomes a generation of its own.
 func (s *Store) reconcile(ctx context.Context, old *Manifest) error {
 	fresh := old == nil || old.Generation == 0
 	if fresh && old == nil {
@@ -43,7 +43,7 @@ func (s *Store) reconcile(ctx context.Context, old *Manifest) error {
 	return s.Install(ctx, rebuiltFrom(old, rebuilt), next)
 }
 
-// rebuiltFrom is the manifest to keep as history: none where the old one was damaged or never was.
+// rebuiltFrom returns the manifest to keep as history, nil if the old one was damaged or there was none.
 func rebuiltFrom(old *Manifest, rebuilt bool) *Manifest {
 	if rebuilt {
 		return nil
@@ -51,7 +51,7 @@ func rebuiltFrom(old *Manifest, rebuilt bool) *Manifest {
 	return old
 }
 
-// adopt makes the manifest that the plain tree deserves, and lists the paths in which it differs from the old one.
+// adopt makes the manifest that describes the plain tree, and lists the paths that differ from the old one.
 func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 	m := &Manifest{Pins: old.Pins, Conflicts: old.Conflicts, Merges: old.Merges, Refused: old.Refused}
 	var changed []string
@@ -99,8 +99,8 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 	return m, slices.Compact(changed), nil
 }
 
-// Structural reports whether a directory of cfg is there only to hold what is below it: base has the same, or,
-// with another base than the manifest's, has one that can be compared later.
+// Structural reports whether a directory of cfg is there only to hold what is below it. Then base has the
+// same directory; or, if the manifest is of another base, base has one that can be compared later.
 func (s *Store) Structural(e *tree.Entry, old *Manifest) bool {
 	if e.Kind != dirfd.KindDir {
 		return false
@@ -117,8 +117,9 @@ func (s *Store) Structural(e *tree.Entry, old *Manifest) bool {
 	return b.SameMeta(&c, !s.Base.Tree.NoXattrs) || old.BaseID != "" && old.BaseID != s.Base.ID
 }
 
-// sameOverride compares a manifest's entry with the plain tree. Immutable flags stand in the manifest alone, for a file
-// in cfg that has them could not be replaced; attributes stand there where cfg's filesystem has none.
+// sameOverride compares a manifest's entry with the plain tree. Immutable flags are only in the manifest,
+// because a file in cfg that has them could not be replaced. Attributes are only there if cfg's filesystem
+// has none.
 func sameOverride(m, plain *tree.Entry) bool {
 	c := *plain
 	c.Flags = m.Flags
@@ -137,8 +138,9 @@ func mergePaths(a, b []string) []string {
 	return slices.Compact(out)
 }
 
-// TakenBefore finds what the saved tree had of a held path before somebody changed it in cfg: in the newest generation that does not hold it.
-// That is what live has, unless it was changed there too.
+// TakenBefore returns a function that finds what the saved tree had of a held path before somebody changed it
+// in cfg. It looks in the newest generation that does not hold the path. Live has the same, unless it was
+// changed there too.
 func (s *Store) TakenBefore(base *tree.Tree) func(path string) (*tree.Entry, bool) {
 	kept := map[int]*Manifest{}
 	return func(path string) (*tree.Entry, bool) {

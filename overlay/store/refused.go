@@ -11,12 +11,12 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// A filesystem may refuse one attribute and take another: ZFS takes no name with a slash in it or with
-// "freebsd:" before it, UFS2 no more than fits into two blocks. What cfg's refuses stands in the manifest,
-// as flags do, which a file in cfg never has. The manifest names it as well, so that it is told from an
-// attribute that somebody removed in cfg by hand.
+// A filesystem may refuse one attribute and take another. ZFS refuses a name with a slash in it or with
+// "freebsd:" before it; UFS2 refuses more than fits into two blocks. The manifest keeps the attributes that
+// cfg's filesystem refuses, as it keeps flags, which a file in cfg never has. It also lists their names, so
+// that they are not taken for attributes that somebody removed in cfg by hand.
 
-// refuse notes what the filesystem refused of an override: names with NUL between them, "" for nothing.
+// refuse records what the filesystem refused of an override: names joined by NUL, "" for nothing.
 func (m *Manifest) refuse(path, names string) {
 	switch {
 	case names == "":
@@ -28,9 +28,8 @@ func (m *Manifest) refuse(path, names string) {
 	}
 }
 
-// complete gives an entry of the plain tree what cfg's filesystem can't hold of it: flags, and attributes
-// that it refuses or that can't be read there. They are known from the override, or of a directory that is
-// there for what lies in it from base.
+// complete adds to an entry of the plain tree what cfg's filesystem can't hold: flags, and attributes that it
+// refuses or can't read. They come from the override, or from base for a directory that only holds others.
 func (m *Manifest) complete(e, from *tree.Entry, noXattrs bool) {
 	e.Flags = from.Flags
 	switch names := m.Refused[e.Path]; {
@@ -41,11 +40,11 @@ func (m *Manifest) complete(e, from *tree.Entry, noXattrs bool) {
 	}
 }
 
-// WithXattrs adds to attributes those of others that have one of the names and are not among them.
+// WithXattrs adds to one set of packed attributes those of another that have one of the names.
 func WithXattrs(to, from string, names []string) string {
 	have, err := tree.UnpackXattrs(to)
 	more, err2 := tree.UnpackXattrs(from)
-	if errors.Join(err, err2) != nil { // a manifest with such attributes is not read
+	if errors.Join(err, err2) != nil { // can't happen: a manifest with such attributes is not read
 		return to
 	}
 	for _, x := range more {
@@ -61,8 +60,8 @@ func hasXattr(all []dirfd.Xattr, name string) bool {
 	return slices.ContainsFunc(all, func(x dirfd.Xattr) bool { return x.Name == name })
 }
 
-// noteRefused notes in the next manifest which attributes the filesystem of cfg did not take of what was
-// staged. Of what stays as it is, the note stays.
+// noteRefused records in the next manifest the attributes that cfg's filesystem refused of what was staged.
+// Records of paths that do not change stay.
 func (s *Store) noteRefused(tmp *dirfd.Dir, next *Manifest, steps []Step) error {
 	was := next.Refused
 	if s.Manifest != nil {
@@ -84,7 +83,7 @@ func (s *Store) noteRefused(tmp *dirfd.Dir, next *Manifest, steps []Step) error 
 	return nil
 }
 
-// refused are the names of the attributes that a step can't set.
+// refused returns the names of the attributes that a step can't set.
 func (s *Store) refused(tmp *dirfd.Dir, st Step) (string, error) {
 	if st.Want.Xattrs == "" {
 		return "", nil
@@ -102,7 +101,7 @@ func (s *Store) refused(tmp *dirfd.Dir, st Step) (string, error) {
 	return strings.Join(names, "\x00"), err
 }
 
-// refusedOfFile compares a staged file with what it should have.
+// refusedOfFile compares a staged file with the attributes it should have.
 func refusedOfFile(tmp *dirfd.Dir, name string, want []dirfd.Xattr) (names []string, err error) {
 	f, err := tmp.Open(name)
 	if errors.Is(err, dirfd.ErrNotRegular) {
@@ -124,8 +123,8 @@ func refusedOfFile(tmp *dirfd.Dir, name string, want []dirfd.Xattr) (names []str
 	return names, nil
 }
 
-// refusedOfDir tries the attributes on a directory of tmp: those of a directory of the plain tree are set
-// when the manifest has been written.
+// refusedOfDir tries the attributes on a directory of tmp, because a directory of the plain tree gets its own
+// only after the manifest is written.
 func (s *Store) refusedOfDir(tmp *dirfd.Dir, want []dirfd.Xattr) (names []string, err error) {
 	name := s.nextName()
 	if err := tmp.Mkdir(name); err != nil {
@@ -146,11 +145,11 @@ func (s *Store) refusedOfDir(tmp *dirfd.Dir, want []dirfd.Xattr) (names []string
 	return names, tmp.Rmdir(name)
 }
 
-// WithManifest is a plain tree with that. A directory that is there only for what lies in it has the flags of
-// base's, and the attributes that cfg's filesystem can't hold.
+// WithManifest returns a plain tree completed from the manifest. A directory that only holds others gets
+// base's flags, and the attributes that cfg's filesystem can't hold.
 func WithManifest(base, plain *tree.Tree, m *Manifest) *tree.Tree {
 	t := *plain
-	t.NoXattrs = false // the manifest has them
+	t.NoXattrs = false // the manifest has the attributes
 	t.Entries = append([]tree.Entry(nil), plain.Entries...)
 	for i := range t.Entries {
 		e := &t.Entries[i]

@@ -12,8 +12,9 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Rewrite makes cfg hold what a manifest says of it on the store's base, as a new generation, without looking at live: after a merge,
-// a resolved conflict, a pin. Contents that cfg does not hold yet are read by open.
+// Rewrite makes cfg hold what a manifest describes on the store's base, as a new generation. It does not look
+// at live. It is used after a merge, a resolved conflict or a pin. open reads the contents that cfg does not
+// hold yet.
 func (s *Store) Rewrite(ctx context.Context, m *Manifest, open Reader) error {
 	next := *m
 	next.Generation = s.Manifest.Generation + 1
@@ -25,7 +26,7 @@ func (s *Store) Rewrite(ctx context.Context, m *Manifest, open Reader) error {
 		return err
 	}
 	err = s.Commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]Step, error) {
-		if err := s.keepSides(tmp, p.Next, open); err != nil {
+		if err := s.keepVersions(tmp, p.Next, open); err != nil {
 			return nil, err
 		}
 		return s.stage(tmp, contents{open, tmp}.one, p)
@@ -36,21 +37,32 @@ func (s *Store) Rewrite(ctx context.Context, m *Manifest, open Reader) error {
 	return s.ScanPlain(ctx, s.Plain)
 }
 
-// planRewrite plans a save of a live tree that is just what the manifest says.
+// planRewrite plans the save of a live tree that equals what the manifest describes.
 func (s *Store) planRewrite(m *Manifest) (*Plan, error) {
 	plain := WithManifest(s.Base.Tree, s.Plain, s.Manifest)
 	want, err := s.Wanted(m, plain)
 	if err != nil {
 		return nil, err
 	}
-	w := &Planner{Base: s.Base.Tree, Saved: tree.Saved(s.Base.Tree, plain, s.Manifest.Removals), Live: want, Plain: plain, Old: m, Force: true, Only: OnlyBelow(nil), Class: func(string) config.Class { return config.Persist }}
+	w := &Planner{
+		Base:  s.Base.Tree,
+		Saved: tree.Saved(s.Base.Tree, plain, s.Manifest.Removals),
+		Live:  want,
+		Plain: plain,
+		Old:   m,
+		Force: true,
+		Only:  OnlyBelow(nil),
+		Class: func(string) config.Class { return config.Persist },
+	}
 	p := w.Plan()
 	p.Next.Held = m.Held
-	p.Next.Generation, p.Next.Time, p.Next.BaseID, p.Next.From, p.Next.Message = m.Generation, m.Time, m.BaseID, m.From, m.Message
+	p.Next.Generation, p.Next.Time, p.Next.Message = m.Generation, m.Time, m.Message
+	p.Next.BaseID, p.Next.From = m.BaseID, m.From
 	return p, nil
 }
 
-// Wanted is the saved tree of a manifest on the store's base. Defaults that are pinned have their digests, for they are to be saved.
+// Wanted returns the saved tree of a manifest on the store's base. Pinned defaults get their digests, because
+// they will be saved.
 func (s *Store) Wanted(m *Manifest, plain *tree.Tree) (*tree.Tree, error) {
 	t := tree.Saved(s.Base.Tree, plainOf(m, s.Base.Tree, plain), m.Removals)
 	for i := range t.Entries {
@@ -69,8 +81,9 @@ func (s *Store) Wanted(m *Manifest, plain *tree.Tree) (*tree.Tree, error) {
 	return t, nil
 }
 
-// plainOf is the plain tree of a manifest: its overrides, and around them the directories as base has them, but with the times that they
-// have in cfg; those that base no longer has stay as cfg has them.
+// plainOf returns the plain tree of a manifest: its overrides and the directories around them. Those
+// directories are as in base, but with the times that they have in cfg. A directory that base no longer has
+// stays as in cfg.
 func plainOf(m *Manifest, base, plain *tree.Tree) *tree.Tree {
 	t := &tree.Tree{NoXattrs: plain.NoXattrs}
 	around := map[string]bool{}
@@ -104,7 +117,7 @@ func dirAround(p string, base, plain *tree.Tree) tree.Entry {
 	return tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: tree.UsualDir}
 }
 
-// contents stages what is read from elsewhere than live.
+// contents stages content that does not come from live.
 type contents struct {
 	open Reader
 	tmp  *dirfd.Dir
@@ -126,13 +139,13 @@ func (c contents) one(st Step) error {
 	return err
 }
 
-// keepSides keeps what conflicts refer to.
-func (s *Store) keepSides(tmp *dirfd.Dir, m *Manifest, open Reader) error {
+// keepVersions puts the versions of conflicts into objects/.
+func (s *Store) keepVersions(tmp *dirfd.Dir, m *Manifest, open Reader) error {
 	for i := range m.Conflicts {
 		was, _ := s.Manifest.ConflictAt(m.Conflicts[i].Path)
 		for _, e := range m.Conflicts[i].entries() {
 			if was != nil && was.refers(e) {
-				continue // kept when it was new; if it is lost, the rest is not stopped for it
+				continue // it was kept when it was new; if it is lost now, the rest goes on
 			}
 			if e == nil || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.Most() {
 				continue
@@ -146,5 +159,5 @@ func (s *Store) keepSides(tmp *dirfd.Dir, m *Manifest, open Reader) error {
 	return s.syncObjects()
 }
 
-// Reader opens the content of an entry of a state.
+// Reader opens the content of an entry.
 type Reader func(e *tree.Entry) (io.ReadCloser, error)

@@ -14,8 +14,8 @@ import (
 // ErrNoSpace says that cfg's filesystem has too little room for a save.
 var ErrNoSpace = errors.New("no room")
 
-// noSpace makes the system's word for a full disk, inodes or quota an ErrNoSpace: what makeRoom counts is a bound of bytes, and
-// somebody else may have taken them since.
+// noSpace turns the system's error for a full disk, no inodes or a quota into ErrNoSpace. makeRoom counts
+// bytes only, and another program may have taken them since.
 func noSpace(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return fmt.Errorf("cfg: %w: %w", ErrNoSpace, err)
@@ -23,30 +23,32 @@ func noSpace(err error) error {
 	return err
 }
 
-// makeRoom counts what a plan will take and drops the oldest history until there is room for it.
+// makeRoom estimates what a plan takes and drops the oldest history until there is room for it.
 func (s *Store) makeRoom(ctx context.Context, p *Plan) error {
 	need, err := s.need(p)
 	if err != nil {
 		return err
 	}
 	var space dirfd.Space
-	room := func() bool {
+	enough := func() bool {
 		space, err = s.Cfg.Space()
 		return err == nil && space.Free >= need
 	}
-	if room() {
+	if enough() {
 		return nil
 	}
-	if perr := s.Prune(ctx, room); perr != nil {
+	if perr := s.Prune(ctx, enough); perr != nil {
 		return perr
 	}
-	if !room() && err == nil {
-		err = fmt.Errorf("cfg: %w: the save needs %d KiB and %d KiB are free; nothing was saved", ErrNoSpace, (need+1023)/1024, space.Free/1024)
+	if !enough() && err == nil {
+		err = fmt.Errorf("cfg: %w: the save needs %d KiB and %d KiB are free; nothing was saved", ErrNoSpace,
+			(need+1023)/1024, space.Free/1024)
 	}
 	return err
 }
 
-// need is a bound, in bytes, of what a commit writes: content, the history of what it replaces, defaults, manifests and journal.
+// need returns an upper bound, in bytes, of what a commit writes: content, the history of what it replaces,
+// defaults, manifests and journal.
 func (s *Store) need(p *Plan) (uint64, error) {
 	space, err := s.Cfg.Space()
 	if err != nil {
@@ -64,7 +66,8 @@ func (s *Store) need(p *Plan) (uint64, error) {
 		}
 	}
 	for i := range p.Next.Overrides {
-		if d := p.Next.Overrides[i].Default; d != nil && d.Digest != (tree.Digest{}) && !s.hasObject(d.Digest) {
+		if d := p.Next.Overrides[i].Default; d != nil && d.Digest != (tree.Digest{}) &&
+			!s.hasObject(d.Digest) {
 			n += round(d.Size + 64)
 		}
 	}

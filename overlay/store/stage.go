@@ -15,14 +15,15 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// UnsettledError says that files moved on between the scan and the save: they are left for the next one.
+// UnsettledError lists files that changed between the scan and the copy. They are left for the next save.
 type UnsettledError struct{ Paths []string }
 
 func (u *UnsettledError) Error() string {
 	return fmt.Sprintf("%s: %s", pathname.Quote(u.Paths[0]), tree.MovedOn)
 }
 
-// stager copies what a plan puts into cfg to tmp, several files at a time, for most of the time goes into fsync(2).
+// stager copies a plan's content to tmp, several files at a time, because most of the time is spent in
+// fsync(2).
 type stager struct {
 	tmp *dirfd.Dir
 	one func(Step) error // stages a file or a link
@@ -32,8 +33,9 @@ type stager struct {
 	failed error
 }
 
-// stage fills tmp with the plan's content and returns all steps, in the order in which they can be done:
-// what goes, deepest first; directories, topmost first; content; then times and directories' metadata, deepest first.
+// stage fills tmp with the plan's content and returns all steps in the order in which they must be done:
+// removals, deepest first; directories, topmost first; content; then times and directories' metadata, deepest
+// first.
 func (s *Store) stage(tmp *dirfd.Dir, one func(Step) error, p *Plan) ([]Step, error) {
 	g := &stager{tmp: tmp, one: one}
 	var puts, metas []Step
@@ -66,7 +68,8 @@ func (s *Store) stage(tmp *dirfd.Dir, one func(Step) error, p *Plan) ([]Step, er
 	return slices.Concat(before, puts, after, metas), nil
 }
 
-// copyAll stages files with a few workers. Files that are hard links of each other in live become links in cfg.
+// copyAll stages files with a few workers. Files that are hard links of each other in live become links in
+// cfg.
 func (g *stager) copyAll(puts []Step) error {
 	first := map[uint64]Step{}
 	var files, links []Step
@@ -119,7 +122,7 @@ func (g *stager) note(p string, err error) {
 	}
 }
 
-// fromLive stages what live holds. What is not as the scan found it is an unsettled.
+// fromLive stages files of live. A file that is not as the scan found it returns tree.ErrMovedOn.
 type fromLive struct{ live, tmp *dirfd.Dir }
 
 func (g fromLive) one(st Step) error {
@@ -170,14 +173,20 @@ func MakeLink(d *dirfd.Dir, name string, e *tree.Entry) error {
 	return d.Utimes(name, e.MTime)
 }
 
-// CopyFile makes a new file with the entry's metadata, but not chflags(1)'s flags, and returns the digest of what it copied.
-// It is on stable storage then.
+// CopyFile makes a new file with the entry's metadata except chflags(1)'s flags, syncs it, and returns the
+// digest of what it copied.
 func CopyFile(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry) (tree.Digest, error) {
 	return CopyFileBut(in, to, name, e, nil)
 }
 
-// CopyFileBut is copyFile, and says which attributes the filesystem refused.
-func CopyFileBut(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry, refused func(name string)) (tree.Digest, error) {
+// CopyFileBut is CopyFile, and calls refused with each attribute that the filesystem refused.
+func CopyFileBut(
+	in io.Reader,
+	to *dirfd.Dir,
+	name string,
+	e *tree.Entry,
+	refused func(name string),
+) (tree.Digest, error) {
 	out, err := to.Create(name)
 	if err != nil {
 		return tree.Digest{}, err
@@ -201,7 +210,8 @@ func CopyFileBut(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry, refuse
 	return got, out.Close()
 }
 
-// setFile gives a new file its owner, mode and attributes; the owner first, for chown(2) clears setuid.
+// setFile gives a new file its owner, mode and attributes. The owner comes first, because chown(2) clears
+// setuid.
 func setFile(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
 	if tree.Privileged {
 		if err := f.Chown(e.UID, e.GID); err != nil {
@@ -211,7 +221,7 @@ func setFile(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
 	return SetMode(f, e, refused)
 }
 
-// setXattrs sets attributes, and says of which the filesystem refused.
+// setXattrs sets attributes, and calls refused with each one that the filesystem refused.
 func setXattrs(packed string, set func(dirfd.Xattr) error, refused func(name string)) error {
 	x, err := tree.UnpackXattrs(packed)
 	if err != nil {
@@ -229,8 +239,8 @@ func setXattrs(packed string, set func(dirfd.Xattr) error, refused func(name str
 	return nil
 }
 
-// SetMode gives a new file that has its owner its attributes and mode. The mode comes last: the user's
-// attributes take permission to write, and an ACL moves the mode's bits.
+// SetMode gives a new file its attributes and mode; its owner must be set. The mode comes last: setting user
+// attributes needs write permission, and an ACL changes the bits of the mode.
 func SetMode(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
 	if err := setXattrs(e.Xattrs, f.SetXattr, refused); err != nil {
 		return err
@@ -238,10 +248,11 @@ func SetMode(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
 	return f.Chmod(e.Mode)
 }
 
-// SetDir gives a directory its owner, mode, attributes and time. Attributes that the entry has not are left.
+// SetDir gives a directory its owner, mode, attributes and time. It leaves attributes that the entry does not
+// have.
 func SetDir(d *dirfd.Dir, e *tree.Entry) error { return SetDirBut(d, e, nil) }
 
-// SetDirBut is setDir, and says which attributes the filesystem refused.
+// SetDirBut is SetDir, and calls refused with each attribute that the filesystem refused.
 func SetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 	if tree.Privileged {
 		if err := d.Chown("", e.UID, e.GID); err != nil {
@@ -257,17 +268,17 @@ func SetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 	return d.Chmod(e.Mode)
 }
 
-// resetDir is setDir for a directory that was there before: it loses the attributes that the entry has not. The entry
-// must come from where attributes can be seen.
+// resetDir is SetDir for a directory that was there before: it also removes the attributes that the entry
+// does not have. The entry must come from a filesystem that has attributes.
 func resetDir(d *dirfd.Dir, e *tree.Entry) error { return ResetDirBut(d, e, nil) }
 
-// ResetDirBut is resetDir, and says which attributes the filesystem refused.
+// ResetDirBut is resetDir, and calls refused with each attribute that the filesystem refused.
 func ResetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 	want, err := tree.UnpackXattrs(e.Xattrs)
 	if err != nil {
 		return err
 	}
-	have, _ := d.Xattrs() // those that can't be read are left: a save must not fail for them
+	have, _ := d.Xattrs() // attributes that can't be read stay: a save must not fail because of them
 	for _, h := range have {
 		if !slices.ContainsFunc(want, func(w dirfd.Xattr) bool { return w.Name == h.Name }) {
 			if err := d.RemoveXattr(h.Name); err != nil {

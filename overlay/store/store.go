@@ -27,32 +27,32 @@ const (
 	DamagedName  = "damaged-"
 )
 
-// Store is cfg, opened: the plain tree and what .cfgd says of it. It must be closed.
-// A Store is used by one goroutine at a time, under the target's lock.
+// Store is an open cfg: the plain tree and what .cfgd records of it. It must be closed. One goroutine at a
+// time uses a Store, under the target's lock.
 type Store struct {
 	Manifest *Manifest
 	Plain    *tree.Tree
 	// Notices say in words what was found and mended at opening.
 	Notices []string
-	// Damaged are those that tell of damage, by a bad disk or a hand in .cfgd.
+	// Damaged are the notices that mean damage, by a bad disk or by somebody who changed .cfgd.
 	Damaged []string
-	// Adopted are the paths that were changed in the plain tree behind cfgd's back and that this opening took in.
+	// Adopted are the paths that somebody changed in the plain tree by hand and that this opening took in.
 	Adopted []string
-	// ReadOnly is true where nothing can or may be written; what would be adopted is then only in memory.
+	// ReadOnly is true if nothing can or may be written. An adoption is then only in memory.
 	ReadOnly bool
-	// Ignored are NanoBSD's marks: paths for which cfg/.ignore/PATH exists.
+	// Ignored are the paths for which NanoBSD's cfg/.ignore/PATH exists.
 	Ignored map[string]bool
 
-	Before *Manifest // what .cfgd/manifest holds, where an adoption is only in memory
+	Before *Manifest // what .cfgd/manifest holds, if an adoption is only in memory
 
 	Cfg   *dirfd.Dir
-	Meta  *dirfd.Dir // nil while there is no .cfgd and none may be made
+	Meta  *dirfd.Dir // nil if there is no .cfgd and none may be made
 	Base  *Base
 	clock func() time.Time
 
-	Unmount  func() error // where cfg was mounted for this opening
-	Remember func()       // notes which store this is, where it was opened for writing
-	stat     dirfd.Stat   // of the manifest that was read
+	Unmount  func() error // set if cfg was mounted for this opening
+	Remember func()       // records which store this is; set if it was opened for writing
+	stat     dirfd.Stat   // of the manifest file that was read
 
 	keepGenerations int
 	keepBytes       int64
@@ -64,17 +64,25 @@ type Store struct {
 type Options struct {
 	ReadOnly        bool // write nothing at all
 	Base            *Base
-	Prev            *Store // an earlier opening, whose scan and manifest save work
+	Prev            *Store // an earlier opening; its scan and manifest are reused
 	KeepGenerations int
 	KeepBytes       int64
-	MaxFile         int64 // bytes; contents of larger files are not read
+	MaxFile         int64 // bytes; the content of a larger file is not read
 	Now             func() time.Time
 }
 
-// Open opens the store in cfg, whose descriptor becomes the store's. It finishes or undoes a commit that was
-// interrupted, keeps what is damaged under .cfgd/tmp/damaged-*, and adopts what changed in the plain tree as a generation.
+// Open opens the store in cfg and takes over cfg's descriptor. It finishes or undoes an interrupted commit,
+// keeps damaged files as .cfgd/tmp/damaged-*, and adopts changes of the plain tree as a generation.
 func Open(ctx context.Context, cfg *dirfd.Dir, o Options) (*Store, error) {
-	s := &Store{Cfg: cfg, Base: o.Base, clock: o.Now, ReadOnly: o.ReadOnly, keepGenerations: o.KeepGenerations, keepBytes: o.KeepBytes, maxFile: o.MaxFile}
+	s := &Store{
+		Cfg:             cfg,
+		Base:            o.Base,
+		clock:           o.Now,
+		ReadOnly:        o.ReadOnly,
+		keepGenerations: o.KeepGenerations,
+		keepBytes:       o.KeepBytes,
+		maxFile:         o.MaxFile,
+	}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
@@ -123,7 +131,7 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	if o.Prev != nil {
 		prev = o.Prev.Plain
 		if m := o.Prev.Manifest; old == nil && m != nil && m.Generation == 0 && m.BaseID == s.Base.Name() {
-			old = m // still nothing saved: the same nothing
+			old = m // still nothing saved, so the same empty manifest
 		}
 	}
 	if err := s.ScanPlain(ctx, prev); err != nil {
@@ -138,7 +146,8 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	return s.reconcile(ctx, old)
 }
 
-// allSeen refuses a plain tree of which a part could not be looked into, if overrides lie there: they must not be taken for deleted.
+// allSeen returns an error if a part of the plain tree with overrides in it could not be read. They must not
+// be taken for deleted.
 func (s *Store) allSeen(old *Manifest) error {
 	if old == nil || len(s.Plain.Skipped) == 0 {
 		return nil
@@ -151,9 +160,10 @@ func (s *Store) allSeen(old *Manifest) error {
 	return nil
 }
 
-// ScanPlain looks at the plain tree. What is neither file, directory nor link there is nothing of it.
+// ScanPlain scans the plain tree. Only files, directories and links are part of it.
 func (s *Store) ScanPlain(ctx context.Context, prev *tree.Tree) error {
-	t, err := tree.Scan(ctx, s.Cfg, tree.ScanOptions{Prev: prev, Now: s.clock, Names: s.Base.Scanned(), MaxFile: s.maxFile})
+	t, err := tree.Scan(ctx, s.Cfg,
+		tree.ScanOptions{Prev: prev, Now: s.clock, Names: s.Base.Scanned(), MaxFile: s.maxFile})
 	if err != nil {
 		return fmt.Errorf("scan cfg: %w", err)
 	}
@@ -162,8 +172,8 @@ func (s *Store) ScanPlain(ctx context.Context, prev *tree.Tree) error {
 	return nil
 }
 
-// openMeta opens .cfgd, and makes it where it is missing and may be made. What stands in its place and
-// is no directory (a link that a jail planted) is put aside.
+// openMeta opens .cfgd. It makes it if it is missing and may be made. If something else has that name (a link
+// that a jail planted), it is put aside.
 func (s *Store) openMeta() error {
 	st, err := s.Cfg.Stat(tree.MetaName)
 	switch {
@@ -182,7 +192,7 @@ func (s *Store) openMeta() error {
 			return err
 		}
 	}
-	return s.makeRooms()
+	return s.makeDirs()
 }
 
 func (s *Store) makeMeta() (err error) {
@@ -195,7 +205,7 @@ func (s *Store) makeMeta() (err error) {
 	if s.Meta, err = s.Cfg.Dir(tree.MetaName); err != nil {
 		return err
 	}
-	return s.makeRooms()
+	return s.makeDirs()
 }
 
 func (s *Store) replaceMeta(st dirfd.Stat) error {
@@ -215,8 +225,8 @@ func (s *Store) replaceMeta(st dirfd.Stat) error {
 	})
 }
 
-// makeRooms makes the directories of .cfgd that are missing.
-func (s *Store) makeRooms() error {
+// makeDirs makes the directories of .cfgd that are missing.
+func (s *Store) makeDirs() error {
 	if s.ReadOnly {
 		return nil
 	}
@@ -258,7 +268,7 @@ func (s *Store) within(name string, f func(*dirfd.Dir) error) error {
 	return f(d)
 }
 
-// damaged is a name in tmp under which something damaged is kept.
+// damaged returns a new name in tmp for something damaged.
 func (s *Store) damaged(tmp *dirfd.Dir, what string) string {
 	for n := 0; ; n++ {
 		name := fmt.Sprintf("%s%s-%s-%d", DamagedName, what, s.clock().UTC().Format("20060102T150405"), n)
@@ -268,7 +278,7 @@ func (s *Store) damaged(tmp *dirfd.Dir, what string) string {
 	}
 }
 
-// putAside keeps a damaged file of .cfgd under tmp.
+// putAside moves a damaged file of .cfgd to tmp.
 func (s *Store) putAside(name string) error {
 	if s.ReadOnly {
 		return nil
@@ -278,7 +288,7 @@ func (s *Store) putAside(name string) error {
 	})
 }
 
-// damage is a notice of something that no crash of cfgd's own leaves.
+// damage adds a notice of something that no crash of cfgd leaves behind.
 func (s *Store) damage(format string, args ...any) {
 	s.notice(format, args...)
 	s.Damaged = append(s.Damaged, s.Notices[len(s.Notices)-1])
@@ -303,7 +313,8 @@ func (s *Store) readFormat() error {
 	}
 	switch {
 	case err == nil && n > FormatVersion:
-		return fmt.Errorf("%s: %w: format %d, this one knows %d; use the newer cfgd", s.Meta.Display(FormatFile), ErrNewerFormat, n, FormatVersion)
+		return fmt.Errorf("%s: %w: format %d, this one knows %d; use the newer cfgd",
+			s.Meta.Display(FormatFile), ErrNewerFormat, n, FormatVersion)
 	case err == nil && n == FormatVersion:
 		return nil
 	}
@@ -324,7 +335,7 @@ func (s *Store) writeFormat() error {
 	return s.Meta.Sync()
 }
 
-// ReplaceFile puts a whole file of .cfgd in place: temporary, fsync, rename. The caller syncs .cfgd.
+// ReplaceFile replaces a whole file of .cfgd: write a temporary, fsync, rename. The caller syncs .cfgd.
 func (s *Store) ReplaceFile(name string, content []byte) error {
 	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
 		if err := WriteSynced(tmp, name, content); err != nil {
@@ -334,7 +345,7 @@ func (s *Store) ReplaceFile(name string, content []byte) error {
 	})
 }
 
-// WriteSynced makes a new file and brings it to stable storage.
+// WriteSynced makes a new file and syncs it.
 func WriteSynced(d *dirfd.Dir, name string, content []byte) error {
 	if err := d.RemoveAll(name); err != nil {
 		return err
@@ -353,8 +364,8 @@ func WriteSynced(d *dirfd.Dir, name string, content []byte) error {
 	return f.Close()
 }
 
-// readManifest returns the manifest, nil where there is none. A damaged one is kept aside, its removals
-// saved from the file that repeats them.
+// readManifest returns the manifest, nil if there is none. A damaged one is kept aside; its removals are read
+// from the file that repeats them.
 func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 	if s.Meta == nil {
 		return nil, nil
@@ -368,7 +379,7 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 	}
 	s.stat = st
 	if prev != nil && prev.stat == st && prev.Manifest != nil {
-		if prev.Before != nil { // what that opening adopted is in memory only
+		if prev.Before != nil { // what that opening adopted is only in memory
 			return prev.Before, nil
 		}
 		return prev.Manifest, nil
@@ -383,7 +394,7 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 	if errors.Is(err, ErrNewerFormat) {
 		return nil, fmt.Errorf("%s: %w", s.Meta.Display(""), err)
 	}
-	s.stat = dirfd.Stat{} // what is made up for it is not what stands there
+	s.stat = dirfd.Stat{} // the manifest that is rebuilt is not the file that was read
 	s.damage("%s: %v: rebuilt from the plain tree", s.Meta.Display(""), err)
 	if err := s.putAside(ManifestFile); err != nil {
 		return nil, err
@@ -391,8 +402,8 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 	return s.withoutManifest()
 }
 
-// withoutManifest is what is known when the manifest is missing or damaged but the store is not new: the number
-// of the last generation, and the removals that .cfgd/removed repeats.
+// withoutManifest returns what is known if the manifest is missing or damaged: the number of the last
+// generation, and the removals that .cfgd/removed repeats. For a new store it returns nil.
 func (s *Store) withoutManifest() (*Manifest, error) {
 	m := &Manifest{}
 	numbers, err := s.Numbers()
@@ -420,7 +431,7 @@ func (s *Store) withoutManifest() (*Manifest, error) {
 	return m, nil
 }
 
-// Numbers lists the generations that are kept, oldest first, without the current one.
+// Numbers lists the kept generations, oldest first, without the current one.
 func (s *Store) Numbers() ([]int, error) {
 	if s.Meta == nil {
 		return nil, nil
@@ -442,13 +453,13 @@ func (s *Store) Numbers() ([]int, error) {
 	return out, err
 }
 
-// readIgnored collects NanoBSD's cfg/.ignore/PATH marks.
+// readIgnored returns the paths for which NanoBSD's cfg/.ignore/PATH exists.
 func readIgnored(cfg *dirfd.Dir) (map[string]bool, error) {
-	marks := map[string]bool{}
+	ignored := map[string]bool{}
 	d, err := cfg.Dir(tree.IgnoreName)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
-			return marks, nil
+			return ignored, nil
 		}
 		return nil, err
 	}
@@ -459,10 +470,10 @@ func readIgnored(cfg *dirfd.Dir) (map[string]bool, error) {
 	}
 	for i := range t.Entries {
 		if t.Entries[i].Kind != dirfd.KindDir {
-			marks[t.Entries[i].Path] = true
+			ignored[t.Entries[i].Path] = true
 		}
 	}
-	return marks, nil
+	return ignored, nil
 }
 
 // Outdated reports whether cfg was made against another base than the store's.
