@@ -15,24 +15,25 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Taken is what it came to that a live tree was taken over.
+// Taken is the result of taking over a live tree.
 type Taken struct {
-	Already  bool          // it was cfgd's before: nothing was done
-	Merge    *merge.Result // where cfg was made against another base; nil where it was not
+	Already  bool          // cfgd had it before, so nothing was done
+	Merge    *merge.Result // the merge, if cfg was made against another base; else nil
 	Unmerged error         // why it could not be merged
-	Changes  []tree.Change // of live: removals that were applied, and what a merge changed
-	Damaged  []string      // what is wrong with the store, for which nothing of live was changed
-	Copy     bool          // a copy of the store was in live, and is gone
+	Changes  []tree.Change // in live: removals that were applied, and what a merge changed
+	Damaged  []string      // damage of the store; nothing of live was changed because of it
+	Copy     bool          // a copy of the store was in live, and was removed
 }
 
-// AdoptLive takes a live tree that something other than cfgd populated (rc.initdiskless, the paper's scripts) as populated,
-// if it is beyond doubt the tree that base and cfg make: on memory of its own where the target has that, with most of the
-// defaults and most of the overrides in place. It is how cfgd begins on a machine that is already running.
-// The error says what spoke against it, and is an ErrNotPopulated; an *EarlierError where it is the tree of an
-// earlier start.
+// AdoptLive takes over a live tree that something other than cfgd populated (rc.initdiskless, scripts), and
+// records it as populated. It is how cfgd begins on a running machine. The tree must clearly be what base and
+// cfg make: on a memory filesystem if the target has one, with most of the defaults and most of the overrides
+// in place. Otherwise the error says what is wrong; it wraps ErrNotPopulated. For the tree of an earlier
+// start it is an *EarlierError.
 //
-// On the host a copy of the store in live says that rc.initdiskless populated it, which knows nothing of removals and merges: they
-// are made up for, where live is still as it was copied, and last of all the copy goes. Cut short, it begins anew the next time.
+// On the host, a copy of the store in live means that rc.initdiskless populated live. It knows nothing of
+// removals and merges. So AdoptLive does these wherever live is still as it was copied, and removes the copy
+// last. If it is interrupted, it starts again the next time.
 func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 	unlock, err := o.lock(ctx)
 	if err != nil {
@@ -59,8 +60,10 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 		return nil, err
 	}
 	before := []*store.Manifest{s.Manifest}
-	if m, err := s.Generation(s.Manifest.Generation - 1); err == nil && (s.Manifest.From != "" || len(s.Adopted) > 0) {
-		before = append(before, m) // what live is of, if a merge was cut short just now
+	if m, err := s.Generation(s.Manifest.Generation - 1); err == nil &&
+		(s.Manifest.From != "" || len(s.Adopted) > 0) {
+		// the manifest that live was made from, if a merge was interrupted just now
+		before = append(before, m)
 	}
 	plain, taken := s.Plain, &Taken{Damaged: s.Damaged}
 	t, err := o.likely(ctx, s, live, base)
@@ -68,7 +71,8 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 		return nil, err
 	}
 	generation := before[0].Generation
-	if st, err := live.Stat(tree.MetaName); err == nil && st.Kind == dirfd.KindDir && o.Target.Host() && len(taken.Damaged) == 0 {
+	if st, err := live.Stat(tree.MetaName); err == nil && st.Kind == dirfd.KindDir && o.Target.Host() &&
+		len(taken.Damaged) == 0 {
 		if generation, err = o.makeUp(ctx, live, base, &boot{before, plain, t}, taken); err != nil {
 			return nil, err
 		}
@@ -77,11 +81,22 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 	if err != nil {
 		return nil, err
 	}
-	return taken, o.WriteRecord(&Record{Identity: id, State: Populated, BasePath: o.Target.Base, BaseID: base.ID, Generation: generation, Time: o.now().UTC(), Adopted: true, Memory: string(o.Target.Memory)})
+	return taken, o.WriteRecord(&Record{
+		Identity:   id,
+		State:      Populated,
+		BasePath:   o.Target.Base,
+		BaseID:     base.ID,
+		Generation: generation,
+		Time:       o.now().UTC(),
+		Adopted:    true,
+		Memory:     string(o.Target.Memory),
+	})
 }
 
-// likely scans a live tree, and says in an error what speaks against it.
-func (o *Overlay) likely(ctx context.Context, s *store.Store, live *dirfd.Dir, base *store.Base) (*tree.Tree, error) {
+// likely scans a live tree and returns an error that says why it is not the target's.
+func (o *Overlay) likely(
+	ctx context.Context, s *store.Store, live *dirfd.Dir, base *store.Base,
+) (*tree.Tree, error) {
 	if err := o.ownMemory(live); err != nil {
 		return nil, err
 	}
@@ -95,16 +110,19 @@ func (o *Overlay) likely(ctx context.Context, s *store.Store, live *dirfd.Dir, b
 	return t, resembles(base.Tree, t, s.Manifest)
 }
 
-// boot is what populated a live tree: the generations that cfg may have had and its plain tree, and what live is now.
+// boot is what a live tree was copied from: the generations that cfg may have had then, and its plain tree.
+// live is the tree now.
 type boot struct {
 	manifests []*store.Manifest
 	plain     *tree.Tree
 	live      *tree.Tree
 }
 
-// makeUp applies what a plain copy of base and cfg lacks: merges and removals. A path that is no longer as it was copied is somebody's
-// edit, and left alone.
-func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *store.Base, b *boot, taken *Taken) (generation int, err error) {
+// makeUp does what a plain copy of base and cfg lacks: merges and removals. A path that is no longer as it
+// was copied was edited by somebody, and is left alone.
+func (o *Overlay) makeUp(
+	ctx context.Context, live *dirfd.Dir, base *store.Base, b *boot, taken *Taken,
+) (generation int, err error) {
 	s, m, failed, err := o.mergedStore(ctx, base)
 	if err != nil {
 		return 0, err
@@ -113,7 +131,11 @@ func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *store.Base,
 	taken.Merge, taken.Unmerged = m, failed
 	copied := tree.Saved(base.Tree, b.plain, nil)
 	want := tree.Saved(base.Tree, store.WithManifest(base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
-	r := &restorer{want: want, read: func(e *tree.Entry) (io.ReadCloser, error) { return savedContent(s, base, s.Plain, e) }, touched: map[string]bool{}}
+	r := &restorer{
+		want:    want,
+		read:    func(e *tree.Entry) (io.ReadCloser, error) { return savedContent(s, base, s.Plain, e) },
+		touched: map[string]bool{},
+	}
 	ours := newOurs(append(b.manifests, s.Manifest)...)
 	for _, c := range tree.Delta(b.live, want) {
 		if ours.has(c.Path) && b.copied(copied, c) && b.live.WhySkipped(c.Path) == "" {
@@ -134,7 +156,7 @@ func (o *Overlay) makeUp(ctx context.Context, live *dirfd.Dir, base *store.Base,
 	return s.Manifest.Generation, nil
 }
 
-// copied reports whether live has at a change's path what base and cfg had there when they were copied.
+// copied reports whether live has at the path of c what base and cfg had there when they were copied.
 func (b *boot) copied(was *tree.Tree, c tree.Change) bool {
 	e, ok := was.Get(c.Path)
 	if !ok && c.Old == nil {
@@ -153,7 +175,7 @@ func (b *boot) copied(was *tree.Tree, c tree.Change) bool {
 	})
 }
 
-// ours are the paths that two generations know of, with all below removals.
+// ours is the set of paths in two generations, with all below removals.
 type ours struct {
 	paths map[string]bool
 	gone  []*store.Manifest
@@ -172,10 +194,11 @@ func newOurs(all ...*store.Manifest) *ours {
 }
 
 func (w *ours) has(path string) bool {
-	return w.paths[path] || slices.ContainsFunc(w.gone, func(m *store.Manifest) bool { return m.TakesOut(path) })
+	return w.paths[path] ||
+		slices.ContainsFunc(w.gone, func(m *store.Manifest) bool { return m.TakesOut(path) })
 }
 
-// ownMemory refuses a live tree on which no filesystem is mounted.
+// ownMemory returns an error if no filesystem is mounted on the live tree.
 func (o *Overlay) ownMemory(live *dirfd.Dir) error {
 	if o.Target.Memory == config.BackingDir {
 		return nil
@@ -187,7 +210,7 @@ func (o *Overlay) ownMemory(live *dirfd.Dir) error {
 	return err
 }
 
-// resembles compares live with what base and cfg make, by shares: more than half of each must be in place.
+// resembles compares live with what base and cfg make. More than half of each must be in place.
 func resembles(base, live *tree.Tree, m *store.Manifest) error {
 	have, all := 0, 0
 	for i := range base.Entries {
@@ -209,13 +232,14 @@ func resembles(base, live *tree.Tree, m *store.Manifest) error {
 		}
 	}
 	if 2*have < len(m.Overrides) {
-		return fmt.Errorf("%w: only %d of %d overrides are in the live tree", ErrNotPopulated, have, len(m.Overrides))
+		return fmt.Errorf("%w: only %d of %d overrides are in the live tree", ErrNotPopulated, have,
+			len(m.Overrides))
 	}
 	return nil
 }
 
-// Clear empties a live tree that is a plain directory and that cfgd populated, as unmounting empties a memory filesystem,
-// and forgets it. A tree that cfgd did not populate is left alone.
+// Clear empties a live tree that is a plain directory and that cfgd populated, as unmounting empties a memory
+// filesystem, and drops its record. It does not touch a tree that cfgd did not populate.
 func (o *Overlay) Clear(ctx context.Context) error {
 	unlock, err := o.lock(ctx)
 	if err != nil {
@@ -237,7 +261,7 @@ func (o *Overlay) Clear(ctx context.Context) error {
 	if id, err := live.Identity(); err != nil || id != r.Identity {
 		return err
 	}
-	r.State = Populating // a crash from here on leaves a tree that is not taken for a whole one
+	r.State = Populating // after a crash from here on the tree is not taken for a whole one
 	if err := o.WriteRecord(r); err != nil {
 		return err
 	}

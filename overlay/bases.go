@@ -11,13 +11,14 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Bases keeps the scans of bases, which targets on the same snapshot share. Max_file, which is a target's own, does not count in
-// them: a default is compared by its content, however large it is. It is safe for concurrent use.
+// Bases keeps the scans of bases, because targets on the same snapshot share them. A target's max_file does
+// not apply to them: a default is compared by its content, however large it is. Bases is safe for concurrent
+// use.
 type Bases struct {
 	mu     sync.Mutex // guards byPath
 	byPath map[string]*keptBase
 
-	texts sync.Map // merged texts by threeTexts: jails of one prototype have much in common
+	texts sync.Map // merged texts by threeTexts, because jails of one prototype have many in common
 }
 
 type keptBase struct {
@@ -27,7 +28,7 @@ type keptBase struct {
 	content bool
 }
 
-// NewBases makes an empty one.
+// NewBases returns an empty Bases.
 func NewBases() *Bases { return &Bases{byPath: map[string]*keptBase{}} }
 
 func (b *Bases) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*store.Base, error) {
@@ -45,7 +46,7 @@ func (b *Bases) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*
 }
 
 func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*store.Base, error) {
-	root, err := o.openGround(g)
+	root, err := o.openBase(g)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +80,7 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool)
 	return openedBy(k.base, o, g), nil
 }
 
-// openedBy is the base as one target reads it: its way there may be by a mount of its own.
+// openedBy returns the base as one target opens it, perhaps through a mount of its own.
 func openedBy(b *store.Base, o *Overlay, g BaseRef) *store.Base {
-	return b.Reached(func() (*dirfd.Dir, error) { return o.openGround(g) })
+	return b.Reached(func() (*dirfd.Dir, error) { return o.openBase(g) })
 }

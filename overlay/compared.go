@@ -6,67 +6,74 @@ import (
 	"maps"
 )
 
-// compared is what was computed from three trees and a manifest. Trees are values: as long as a look finds the same ones, and an
-// idle machine's looks do, all of it still holds.
-type compared struct {
+// diffCache holds the differences computed from three trees and a manifest. Trees are values. The cache is
+// valid while a look returns the same trees, as it does on an idle machine.
+type diffCache struct {
 	base, plain *tree.Tree
 	manifest    *store.Manifest
 
-	dressed *tree.Tree // plain, with what only the manifest can hold
-	tree    *tree.Tree // the saved tree, while somebody is at work: it is as large as base, and not kept
-	stored  []tree.Change
+	withManifestAttrs *tree.Tree // plain, with what only the manifest can hold
+	tree              *tree.Tree // the saved tree; dropped between calls, because it is as large as base
+	stored            []tree.Change
 
-	scanned, lent *tree.Tree // a live tree, and that with what it can't hold
+	scanned, completed *tree.Tree // a scan of live, and that scan with what live can't hold
 
 	live           *tree.Tree
 	local, unsaved []tree.Change
 
-	nothing *nothing
+	noChange *noChange
 }
 
-// nothing is that there was nothing to save.
-type nothing struct {
-	result  Result // without its view
-	times   bool   // times that moved alone would have been saved
+// noChange is the result of a save that had nothing to do.
+type noChange struct {
+	result  Result // without its View
+	times   bool   // the save would have saved times that changed alone
 	ignored map[string]bool
 }
 
-// compare compares base and cfg, or takes what is known of them.
-func (o *Overlay) compare(base *store.Base, s *store.Store) *compared {
-	if c := o.compared; c != nil && c.base == base.Tree && c.plain == s.Plain && c.manifest == s.Manifest {
+// compare returns the differences between base and cfg, from the cache if it is still valid.
+func (o *Overlay) compare(base *store.Base, s *store.Store) *diffCache {
+	if c := o.diffs; c != nil && c.base == base.Tree && c.plain == s.Plain && c.manifest == s.Manifest {
 		return c
 	}
-	c := &compared{base: base.Tree, plain: s.Plain, manifest: s.Manifest, dressed: store.WithManifest(base.Tree, s.Plain, s.Manifest)}
-	c.stored = lasting(tree.Delta(c.base, c.saved()))
-	o.compared = c
+	c := &diffCache{
+		base:              base.Tree,
+		plain:             s.Plain,
+		manifest:          s.Manifest,
+		withManifestAttrs: store.WithManifest(base.Tree, s.Plain, s.Manifest),
+	}
+	c.stored = clone(tree.Delta(c.base, c.saved()))
+	o.diffs = c
 	return c
 }
 
-// saved is the saved tree, made where it is not there.
-func (c *compared) saved() *tree.Tree {
+// saved returns the saved tree, and builds it if necessary.
+func (c *diffCache) saved() *tree.Tree {
 	if c.tree == nil {
-		c.tree = tree.Saved(c.base, c.dressed, c.manifest.Removals)
+		c.tree = tree.Saved(c.base, c.withManifestAttrs, c.manifest.Removals)
 	}
 	return c.tree
 }
 
-// rest ends the work: what is large and easily made again goes.
+// rest drops the saved tree at the end of a call, because it is large and easily rebuilt.
 func (o *Overlay) rest() {
-	if o.compared != nil {
-		o.compared.tree = nil
+	if o.diffs != nil {
+		o.diffs.tree = nil
 	}
 }
 
-// with compares live as well.
-func (c *compared) with(live *tree.Tree) {
+// with adds the differences of live.
+func (c *diffCache) with(live *tree.Tree) {
 	if c.live == live {
 		return
 	}
-	c.live, c.local, c.unsaved, c.nothing = live, lasting(tree.Delta(c.base, live)), lasting(tree.Delta(c.saved(), live)), nil
+	c.live, c.noChange = live, nil
+	c.local, c.unsaved = clone(tree.Delta(c.base, live)), clone(tree.Delta(c.saved(), live))
 }
 
-// lasting gives changes entries of their own: one that points into a tree keeps all of that tree in memory.
-func lasting(changes []tree.Change) []tree.Change {
+// clone gives changes their own copies of entries. An entry that points into a tree would keep all of that
+// tree in memory.
+func clone(changes []tree.Change) []tree.Change {
 	own := func(e *tree.Entry) *tree.Entry {
 		if e == nil {
 			return nil
@@ -80,19 +87,22 @@ func lasting(changes []tree.Change) []tree.Change {
 	return changes
 }
 
-// keepNothing remembers a save that found nothing to do, if it was about everything.
-func (c *compared) keepNothing(r *Result, so SaveOptions, s *store.Store) {
+// keepNoChange remembers a save of everything that had nothing to do.
+func (c *diffCache) keepNoChange(r *Result, so SaveOptions, s *store.Store) {
 	if c.live != r.View.Live || len(so.Paths) > 0 || so.Force || len(r.Unsettled) > 0 {
 		return
 	}
-	c.nothing = &nothing{result: *r, times: so.Times, ignored: s.Ignored}
-	c.nothing.result.View = nil
+	c.noChange = &noChange{result: *r, times: so.Times, ignored: s.Ignored}
+	c.noChange.result.View = nil
 }
 
-// idle returns what a save of the same trees found, where that was nothing to do; nil where it has to be planned.
-func (c *compared) idle(v *View, so SaveOptions, s *store.Store) *Result {
-	n := c.nothing
-	if n == nil || c.live != v.Live || c.manifest != s.Manifest || len(so.Paths) > 0 || so.Force || so.Times && !n.times || !maps.Equal(n.ignored, s.Ignored) {
+// unchanged returns the result of an earlier save of the same trees that had nothing to do. It returns nil if
+// the save must be planned.
+func (c *diffCache) unchanged(v *View, so SaveOptions, s *store.Store) *Result {
+	n := c.noChange
+	if n == nil || c.live != v.Live || c.manifest != s.Manifest || len(so.Paths) > 0 || so.Force ||
+		so.Times && !n.times ||
+		!maps.Equal(n.ignored, s.Ignored) {
 		return nil
 	}
 	r := n.result

@@ -18,74 +18,74 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// What stands at cfg's place may be another store than the one that live was populated from: an fstab that was
-// changed meanwhile, something that was mounted over it, a mountpoint with an empty .cfgd in it. A save there
-// would write one jail's overrides over another's. So it is remembered, beside the record of live, which store
-// was last written for it, and a store is written only if it continues that one.
+// What is at cfg's place may be another store than the one that live was populated from: the fstab was
+// changed, something was mounted over it, or it is a mountpoint with an empty .cfgd. A save there would write
+// one jail's overrides over another's. So the store that was last written is recorded beside the record of
+// live, and a store is written only if it continues that one.
 
-// ErrOtherStore says that a cfg does not continue the store that live was populated from. It is an ErrHeld.
+// ErrOtherStore says that a cfg does not continue the store that live was populated from. It wraps ErrHeld.
 var ErrOtherStore = fmt.Errorf("%w: another store", store.ErrHeld)
 
-// standing is the store that was last written for a live tree. It stands in /var/run/cfgd/store/NAME.json.
-type standing struct {
-	Live       string    `json:"live"` // the tree's identity
-	Cfg        string    `json:"cfg"`  // the identity of the store's directory
-	At         string    `json:"at"`   // what people call the store
+// lastStore is the store that was last written for a live tree, recorded in /var/run/cfgd/store/NAME.json.
+type lastStore struct {
+	Live       string    `json:"live"` // identity of the live tree
+	Cfg        string    `json:"cfg"`  // identity of the store's directory
+	At         string    `json:"at"`   // the name of the store for people
 	Generation int       `json:"generation"`
-	Time       time.Time `json:"time"` // of that generation: with its number it names it
+	Time       time.Time `json:"time"` // of that generation: number and time together identify it
 }
 
-func (o *Overlay) standingPath() string {
+func (o *Overlay) lastStorePath() string {
 	return filepath.Join(o.RunDir, "store", o.Target.Name+".json")
 }
 
-// standing reads what is remembered of the store; nil where nothing is, as of an older program, or where live
-// is not the tree that it was remembered for.
-func (o *Overlay) standing() (*standing, error) {
+// lastStore reads the record of the store. It returns nil if there is none, as after an older program, or if
+// it is of another live tree.
+func (o *Overlay) lastStore() (*lastStore, error) {
 	r, err := o.Record()
 	if err != nil || r == nil || r.State != Populated {
 		return nil, err
 	}
-	b, err := os.ReadFile(o.standingPath())
+	b, err := os.ReadFile(o.lastStorePath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var w standing
+	var w lastStore
 	if json.Unmarshal(b, &w) != nil || dirfd.PresentIdentity(w.Live) != r.Identity {
 		return nil, nil
 	}
 	return &w, nil
 }
 
-// remembersStore notes which store it was that was opened for writing.
-func (o *Overlay) remembersStore(s *store.Store) error {
+// rememberStore records which store was opened for writing.
+func (o *Overlay) rememberStore(s *store.Store) error {
 	r, err := o.Record()
 	if err != nil || r == nil || r.State != Populated || o.Known != nil || s.Meta == nil {
 		return err
 	}
 	m := s.Manifest
-	if s.Before != nil { // what was adopted is in memory only
+	if s.Before != nil { // what was adopted is only in memory
 		m = s.Before
 	}
 	cfg, err := s.Cfg.Identity()
 	if err != nil {
 		return err
 	}
-	w := standing{Live: r.Identity, Cfg: cfg, At: o.cfgName(), Generation: m.Generation, Time: m.Time}
+	w := lastStore{Live: r.Identity, Cfg: cfg, At: o.cfgName(), Generation: m.Generation, Time: m.Time}
 	b, err := json.Marshal(w)
 	if err != nil {
 		return err
 	}
-	if old, err := os.ReadFile(o.standingPath()); err == nil && string(old) == string(b)+"\n" {
+	if old, err := os.ReadFile(o.lastStorePath()); err == nil && string(old) == string(b)+"\n" {
 		return nil
 	}
-	return hostfile.WriteVolatile(o.standingPath(), append(b, '\n'), 0o600)
+	return hostfile.WriteVolatile(o.lastStorePath(), append(b, '\n'), 0o600)
 }
 
-// cfgName is what people call the present cfg: what is mounted there, or the directory.
+// cfgName returns the name of the present cfg for people: what is mounted there, or the directory.
 func (o *Overlay) cfgName() string {
 	switch {
 	case o.Target.CfgSource != "":
@@ -96,11 +96,11 @@ func (o *Overlay) cfgName() string {
 	return o.Target.Cfg
 }
 
-// continues refuses a cfg that is another store than the one remembered. The same directory is the same store,
-// whatever became of it. Another one, such as the same store mounted elsewhere or a copy of it, has to hold
-// the generation that is remembered.
+// continues refuses a cfg that is not the recorded store. The same directory is the same store, whatever
+// happened to it. Another directory, such as the same store mounted elsewhere or a copy of it, must hold the
+// recorded generation.
 func (o *Overlay) continues(cfg *dirfd.Dir) error {
-	w, err := o.standing()
+	w, err := o.lastStore()
 	if err != nil || w == nil {
 		return err
 	}
@@ -111,7 +111,8 @@ func (o *Overlay) continues(cfg *dirfd.Dir) error {
 	if err != nil || ok {
 		return err
 	}
-	is, do := o.Target.Cfg, fmt.Sprintf("mount %s there again, or cfgd save --force %s if this one is meant", w.At, o.Target.Name)
+	is, do := o.Target.Cfg, fmt.Sprintf("mount %s there again, or cfgd save --force %s if this one is meant",
+		w.At, o.Target.Name)
 	if o.CfgAt != "" {
 		is, do = o.cfgName(), "let the fstab name "+w.At+" again"
 	}
@@ -121,13 +122,14 @@ func (o *Overlay) continues(cfg *dirfd.Dir) error {
 			do += fmt.Sprintf(", or cfgd save --force %s if this one is meant", o.Target.Name)
 		}
 	}
-	return fmt.Errorf("%s: %w: %s does not hold generation %d, which was last saved for %s in %s: nothing is written to it; %s",
+	return fmt.Errorf("%s: %w: %s does not hold generation %d, which was last saved for %s in %s:"+
+		" nothing is written to it; %s",
 		o.Target.Name, ErrOtherStore, is, w.Generation, o.Target.Live, w.At, do)
 }
 
-// holdsGeneration reports whether the store in a cfg holds a generation. It reads as little as tells, and
+// holdsGeneration reports whether the store in a cfg holds a generation. It reads as little as it needs, and
 // writes nothing.
-func holdsGeneration(cfg *dirfd.Dir, w *standing) (bool, error) {
+func holdsGeneration(cfg *dirfd.Dir, w *lastStore) (bool, error) {
 	meta, err := cfg.Dir(tree.MetaName)
 	if err != nil {
 		return false, unlessAbsent(err)
@@ -144,7 +146,7 @@ func holdsGeneration(cfg *dirfd.Dir, w *standing) (bool, error) {
 	if w.Generation > 0 {
 		return isGeneration(gens, strconv.Itoa(w.Generation), w)
 	}
-	names, err := gens.Names() // nothing was saved: the store has to be as empty
+	names, err := gens.Names() // nothing was saved yet: the store must be as empty
 	if err != nil || len(names) > 0 {
 		return false, err
 	}
@@ -157,8 +159,8 @@ func holdsGeneration(cfg *dirfd.Dir, w *standing) (bool, error) {
 	return true, nil
 }
 
-// isGeneration reports whether a manifest is that of the generation, by its first line.
-func isGeneration(d *dirfd.Dir, name string, w *standing) (bool, error) {
+// isGeneration reports whether a manifest is of that generation. It reads only the first line.
+func isGeneration(d *dirfd.Dir, name string, w *lastStore) (bool, error) {
 	f, err := d.OpenFile(name)
 	if err != nil {
 		return false, unlessAbsent(err)
@@ -170,7 +172,7 @@ func isGeneration(d *dirfd.Dir, name string, w *standing) (bool, error) {
 	}
 	m, _, err := store.ParseHeader(first)
 	if err != nil {
-		return false, nil // torn, or another thing
+		return false, nil // torn, or not a manifest
 	}
 	return m.Generation == w.Generation && m.Time.Equal(w.Time), nil
 }

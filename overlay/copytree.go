@@ -10,8 +10,9 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// CopyTree copies a tree into an empty directory, with types, modes, owners, groups, flags, attributes, times and hard links, but for one
-// name at the top ("" for none), a store's .cfgd there, and what lies on other filesystems. Devices, sockets and fifos are left out.
+// CopyTree copies a tree into an empty directory, with types, modes, owners, groups, flags, attributes, times
+// and hard links. It leaves out the top name except ("" for none), the store's .cfgd at the top, other
+// filesystems, devices, sockets and fifos.
 func CopyTree(ctx context.Context, from, to, except string) error {
 	src, err := dirfd.Open(from, nil)
 	if err != nil {
@@ -26,7 +27,7 @@ func CopyTree(ctx context.Context, from, to, except string) error {
 	return CopyDir(ctx, src, dst, except)
 }
 
-// CopyDir is CopyTree for open directories, each of which is the root of its tree.
+// CopyDir is CopyTree for open directories. Each is the root of its tree.
 func CopyDir(ctx context.Context, src, dst *dirfd.Dir, except string) error {
 	if err := copyTree(ctx, src, dst, except); err != nil {
 		return fmt.Errorf("copy %s: %w", src.Display(""), err)
@@ -35,18 +36,30 @@ func CopyDir(ctx context.Context, src, dst *dirfd.Dir, except string) error {
 }
 
 func copyTree(ctx context.Context, src, dst *dirfd.Dir, except string) error {
-	t, err := tree.Scan(ctx, src, tree.ScanOptions{NoContent: true, Ignore: func(path string, _ dirfd.Kind) bool { return except != "" && pathname.Within(path, except) }})
+	t, err := tree.Scan(ctx, src, tree.ScanOptions{
+		NoContent: true,
+		Ignore: func(path string, _ dirfd.Kind) bool {
+			return except != "" && pathname.Within(path, except)
+		},
+	})
 	if err != nil {
 		return err
 	}
 	if u := t.Unseen(); len(u) > 0 {
 		return fmt.Errorf("%s: %s", src.Display(u[0].Path), u[0].Reason)
 	}
-	p := &populator{ctx: ctx, saved: tree.Saved(t, &tree.Tree{}, nil), plain: &tree.Tree{}, base: src, live: dst, whole: true}
+	p := &populator{
+		ctx:   ctx,
+		saved: tree.Saved(t, &tree.Tree{}, nil),
+		plain: &tree.Tree{},
+		base:  src,
+		live:  dst,
+		whole: true,
+	}
 	return p.run()
 }
 
-// CopyStore is CopyTree for a tree that holds a store, or may: with the store itself, so that the copy knows all that it knew.
+// CopyStore is CopyTree for a tree that may hold a store. It copies the store too, with all its history.
 func CopyStore(ctx context.Context, from, to string) error {
 	if err := CopyTree(ctx, from, to, ""); err != nil {
 		return err
@@ -81,8 +94,9 @@ func CopyStore(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// CopyName copies a file, link or directory, with all below it, to another name in another directory, with all that CopyTree keeps. What cannot be
-// copied whole is an error: a device, socket or fifo, another filesystem below it, what may not be read. It is not on stable storage yet.
+// CopyName copies a file, link or directory, with all below it, to another name in another directory. It
+// keeps all that CopyTree keeps. If something cannot be copied whole, that is an error: a device, socket or
+// fifo, another filesystem below it, what may not be read. The copy is not synced.
 func CopyName(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, newName string) error {
 	st, err := from.Stat(name)
 	if err != nil {
@@ -134,7 +148,7 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 	if err != nil {
 		return err
 	}
-	if len(t.Skipped) > 0 { // of a copy of one name nothing may be missing, what is mounted below it neither
+	if len(t.Skipped) > 0 { // a copy of one name must be complete, including what is mounted below it
 		return fmt.Errorf("%s: %s", src.Display(t.Skipped[0].Path), t.Skipped[0].Reason)
 	}
 	for i := range t.Entries {
@@ -150,15 +164,22 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 		return err
 	}
 	defer dst.Close()
-	p := &populator{ctx: ctx, saved: tree.Saved(t, &tree.Tree{}, nil), plain: &tree.Tree{}, base: src, live: dst.Rooted(),
-		whole: true}
+	p := &populator{
+		ctx:   ctx,
+		saved: tree.Saved(t, &tree.Tree{}, nil),
+		plain: &tree.Tree{},
+		base:  src,
+		live:  dst.Rooted(),
+		whole: true,
+	}
 	if err := p.run(); err != nil {
 		return err
 	}
 	return setFlags(dst, "", &t.Root)
 }
 
-// SameNames reports whether two names, files or directories with all below them, are the same in all but time.
+// SameNames reports whether two names, files or directories with all below them, are the same except for
+// times.
 func SameNames(ctx context.Context, a *dirfd.Dir, nameA string, b *dirfd.Dir, nameB string) (bool, error) {
 	var trees [2]*tree.Tree
 	for i, x := range []struct {
@@ -174,7 +195,7 @@ func SameNames(ctx context.Context, a *dirfd.Dir, nameA string, b *dirfd.Dir, na
 	return len(tree.Delta(trees[0], trees[1])) == 0, nil
 }
 
-// treeAt is a tree of what stands at one name, which is called x in it.
+// treeAt returns a tree of one name, which is called x in it.
 func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*tree.Tree, error) {
 	st, err := d.Stat(name)
 	if err != nil {
@@ -211,7 +232,7 @@ func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*tree.Tree, error) 
 	return t, err
 }
 
-// CompareTrees counts what differs between two trees, by the words of What.
+// CompareTrees counts the differences between two trees by ChangeKind.String.
 func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) {
 	var trees [2]*tree.Tree
 	for i, path := range []string{old, new} {
@@ -232,8 +253,8 @@ func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) 
 	return count, nil
 }
 
-// Reach lists the bases that cfg may have to go back to: its present one, those of the generations that are kept for the way back, and those
-// between which a conflict arose that nobody resolved.
+// Reach lists the bases that cfg may have to go back to: its present one, those of the generations kept for
+// the way back, and those of unresolved conflicts.
 func (o *Overlay) Reach(ctx context.Context) (ids []string, err error) {
 	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
 		ids = append(ids, s.Manifest.BaseID)

@@ -1,17 +1,18 @@
 // Package overlay has the verbs of a target: look, save, populate, restore, merge, resolve, rescue.
 //
-// A target has three trees: base, the read-only defaults; cfg, the store of what differs from them; live, the writable
-// tree in memory. Package tree scans and compares them, package store keeps cfg, package merge merges. An Overlay opens
-// the three of one target and does what a command or the daemon asks for. What always holds:
+// A target has three trees: base, the read-only defaults; cfg, the store of what differs from them; live, the
+// writable tree in memory. Package tree scans and compares them, package store keeps cfg, package merge
+// merges. An Overlay opens the three trees of one target and does what a command or the daemon asks for.
+// These always hold:
 //
-//   - Populate, then scan: no unsaved change. Save, clear, populate: the same tree. Times of files travel with what is
-//     saved, to the nanosecond; a time alone is no change.
+//   - Populate, then scan: no unsaved change. Save, clear, populate: the same tree. Files are saved with
+//     their times, to the nanosecond; a time alone is no change.
 //   - The store holds nothing that equals base, unless it is pinned.
 //   - A save is all or nothing.
-//   - Below a live tree or a store all access is by open directories, through package dirfd; nothing planted there
-//     leads out of it.
-//   - A live tree that this program did not populate, or that lost most of what it should hold, is never taken for
-//     "everything deleted".
+//   - All access below a live tree or a store goes through open directories of package dirfd. Nothing planted
+//     there leads out of it.
+//   - A live tree that this program did not populate, or that lost most of what it should hold, is never
+//     taken for "everything deleted".
 //
 // The package runs no command, mounts nothing and reads no configuration file.
 package overlay

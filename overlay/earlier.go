@@ -16,16 +16,16 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// A live tree of an earlier start may be seen again: it stayed mounted when its jail stopped, the next start
-// mounted the jail's root over it, and that has been unmounted since. cfg holds newer state by then. Such a
-// tree is never taken over and never saved, whoever asks: the daemon, a save, a start or a stop.
+// A live tree of an earlier start may appear again: it stayed mounted when its jail stopped, the next start
+// mounted the jail's root over it, and that was unmounted since. By then cfg holds newer state. Such a tree
+// is never taken over and never saved, by the daemon, a save, a start or a stop.
 
-// ErrEarlier says that live is such a tree. It is an ErrNotPopulated.
+// ErrEarlier says that live is such a tree. It wraps ErrNotPopulated.
 var ErrEarlier = fmt.Errorf("%w: of an earlier start", ErrNotPopulated)
 
-// EarlierError is an ErrEarlier that knows the tree.
+// EarlierError is an ErrEarlier with the tree's record.
 type EarlierError struct {
-	Record *Record // of the tree
+	Record *Record // of the earlier tree
 	words  string
 }
 
@@ -33,23 +33,30 @@ func (e *EarlierError) Error() string { return e.words }
 func (e *EarlierError) Unwrap() error { return ErrEarlier }
 
 func (o *Overlay) earlierError(r *Record, how string) *EarlierError {
-	return &EarlierError{r, fmt.Sprintf("%v: %s holds the /etc of an earlier start%s: cfg has newer state, and this is not saved;"+
-		" cfgd jail cleanup %s puts it in an archive", ErrNotPopulated, o.Target.Live, how, o.Target.Name)}
+	why := fmt.Sprintf(
+		"%v: %s holds the /etc of an earlier start%s: cfg has newer state, and this is not saved;"+
+			" cfgd jail cleanup %s puts it in an archive",
+		ErrNotPopulated,
+		o.Target.Live,
+		how,
+		o.Target.Name,
+	)
+	return &EarlierError{r, why}
 }
 
-// hiddenRecord is where the record of a hidden tree is kept: in /var/run, as the tree does not outlive the
-// machine either.
+// hiddenRecord returns the file for the record of a hidden tree. It is in /var/run, because the tree does not
+// outlive the machine's restart either.
 func (o *Overlay) hiddenRecord(identity string) string {
 	sum := sha256.Sum256([]byte(identity))
 	return filepath.Join(o.RunDir, "hidden", fmt.Sprintf("%s.%.6x.json", o.Target.Name, sum))
 }
 
-// ErrNotKept says that the record of a hidden tree could not be kept: the target's own record, which is the
-// only other one, must stay then.
+// ErrNotKept says that the record of a hidden tree could not be written. The target's own record is then the
+// only one and must stay.
 var ErrNotKept = errors.New("its record can't be kept")
 
-// KeepHidden keeps the record of a tree that is hidden, so that it is known when it is seen again. An error is
-// ErrNotKept.
+// KeepHidden writes the record of a tree that is hidden, so that it is recognized when it appears again. Its
+// error wraps ErrNotKept.
 func (o *Overlay) KeepHidden(r *Record) error {
 	b, err := json.Marshal(r)
 	if err == nil {
@@ -61,11 +68,11 @@ func (o *Overlay) KeepHidden(r *Record) error {
 	return nil
 }
 
-// DropHidden forgets a tree that was hidden.
+// DropHidden removes the record of a hidden tree.
 func (o *Overlay) DropHidden(identity string) error { return hostfile.Remove(o.hiddenRecord(identity)) }
 
-// hidden is an *EarlierError where the tree of this identity was hidden. A record of it that can't be read
-// says so by its name.
+// hidden returns an *EarlierError if the tree of this identity was hidden. If the record can't be read, the
+// error has only its name.
 func (o *Overlay) hidden(identity string) error {
 	b, err := os.ReadFile(o.hiddenRecord(identity))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -82,7 +89,7 @@ func (o *Overlay) hidden(identity string) error {
 	return o.earlierError(&r, "")
 }
 
-// Earlier is an ErrEarlier where live is the tree of an earlier start, nil where it is not or is not there.
+// Earlier returns an ErrEarlier if live is the tree of an earlier start, else nil.
 func (o *Overlay) Earlier() error {
 	if err := o.notPopulated(); errors.Is(err, ErrEarlier) {
 		return err
@@ -90,13 +97,15 @@ func (o *Overlay) Earlier() error {
 	return nil
 }
 
-// older finds out whether a live tree without a record is what an older generation made: most paths in which
-// that generation differs from the present one are as they were then, and at least one is a file with the
-// content and the time of then. Somebody who writes such a file anew gives it a time of its own, and what
-// copies cfg as it is now copies none of it. A match is kept as a hidden tree, so that all know it.
+// older finds out whether a live tree without a record was made from an older generation. It is if most paths
+// in which that generation differs from the present one are as they were then, and at least one is a file
+// with the content and the time of then. Somebody who writes such a file again gives it a new time, and a
+// copy of the present cfg holds none of these files. A match is recorded as a hidden tree.
 //
-// The host is left out: rc.initdiskless(8) populates its /etc anew at each start of the machine.
-func (o *Overlay) older(ctx context.Context, s *store.Store, live *dirfd.Dir, base *store.Base, t *tree.Tree) error {
+// The host is left out: rc.initdiskless(8) populates its /etc again at each start of the machine.
+func (o *Overlay) older(
+	ctx context.Context, s *store.Store, live *dirfd.Dir, base *store.Base, t *tree.Tree,
+) error {
 	if o.Target.Host() {
 		return nil
 	}
@@ -110,24 +119,32 @@ func (o *Overlay) older(ctx context.Context, s *store.Store, live *dirfd.Dir, ba
 		}
 		m, err := s.Generation(numbers[i])
 		if err != nil || !madeBy(base.Tree, t, m, s.Manifest) {
-			continue // one that can't be read tells nothing
+			continue // a generation that can't be read proves nothing
 		}
 		id, err := live.Identity()
 		if err != nil {
 			return err
 		}
-		r := &Record{Identity: id, State: Populated, BasePath: o.Target.Base, BaseID: base.ID, Generation: m.Generation,
-			Time: o.now().UTC(), Memory: string(o.Target.Memory)}
-		return errors.Join(o.earlierError(r, fmt.Sprintf(", as generation %d had it", m.Generation)), o.KeepHidden(r))
+		r := &Record{
+			Identity:   id,
+			State:      Populated,
+			BasePath:   o.Target.Base,
+			BaseID:     base.ID,
+			Generation: m.Generation,
+			Time:       o.now().UTC(),
+			Memory:     string(o.Target.Memory),
+		}
+		return errors.Join(o.earlierError(r, fmt.Sprintf(", as generation %d had it", m.Generation)),
+			o.KeepHidden(r))
 	}
 	return nil
 }
 
-// madeBy reports whether an older generation explains a live tree better than the present one does.
+// madeBy reports whether an older generation explains a live tree better than the present one.
 func madeBy(base, live *tree.Tree, older, now *store.Manifest) bool {
 	certain, was, all := false, 0, 0
 	for _, p := range differing(older, now) {
-		if now.Holds(p) || now.TakesOut(p) { // a plain copy of base and cfg has what was removed
+		if now.Holds(p) || now.TakesOut(p) { // a plain copy of base and cfg still has what was removed
 			continue
 		}
 		then, present := savedEntry(base, older, p), savedEntry(base, now, p)
@@ -143,7 +160,7 @@ func madeBy(base, live *tree.Tree, older, now *store.Manifest) bool {
 	return certain && 2*was > all
 }
 
-// differing are the paths that one of two generations overrides.
+// differing lists the paths that one of two generations overrides and the other does not, or differently.
 func differing(a, b *store.Manifest) []string {
 	seen := map[string]bool{}
 	var out []string
@@ -158,7 +175,7 @@ func differing(a, b *store.Manifest) []string {
 	return out
 }
 
-// savedEntry is what a generation's saved tree has at a path, nil for nothing.
+// savedEntry returns what a generation's saved tree has at a path, nil for nothing.
 func savedEntry(base *tree.Tree, m *store.Manifest, path string) *tree.Entry {
 	if o, ok := m.Override(path); ok {
 		return &o.Entry

@@ -132,7 +132,7 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c := tree.Delta(flagged, withLacks(now, p.lacks, flagged)); len(c) > 0 {
+		if c := tree.Delta(flagged, completeTree(now, p.lacks, flagged)); len(c) > 0 {
 			t.Errorf("links %v: %s", links, paths(c))
 		}
 	}
@@ -157,7 +157,7 @@ func TestAttributesOfLiveWithoutAny(t *testing.T) {
 	now.Size = 2
 	scan := &tree.Tree{Entries: []tree.Entry{dir, added, now, only}, NoXattrs: true}
 	saved := tree.Saved(base, plain, nil)
-	w := &store.Planner{Base: base, Saved: saved, Live: withLacks(scan, nil, saved), Plain: plain, Force: true, Only: store.OnlyBelow(nil),
+	w := &store.Planner{Base: base, Saved: saved, Live: completeTree(scan, nil, saved), Plain: plain, Force: true, Only: store.OnlyBelow(nil),
 		Old: m, Class: func(string) config.Class { return config.Persist }}
 	p := w.Plan()
 	if len(p.Drops) > 0 || len(p.Changes) != 2 {

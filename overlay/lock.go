@@ -10,13 +10,13 @@ import (
 	"cfgd/internal/flock"
 )
 
-// ErrLocked says that another process has been writing to the target for too long.
+// ErrLocked says that another process kept the target's lock for too long.
 var ErrLocked = errors.New("another cfgd is at work on this target")
 
-// lockPatience is more than any save or restore takes.
+// lockPatience is longer than any save or restore takes.
 const lockPatience = 30 * time.Second
 
-// Locked runs f while nobody else writes the target's cfg and live.
+// Locked runs f under the target's lock, so that nobody else writes cfg and live.
 func (o *Overlay) Locked(ctx context.Context, f func() error) error {
 	unlock, err := o.lock(ctx)
 	if err != nil {
@@ -26,7 +26,8 @@ func (o *Overlay) Locked(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// lock takes the target's lock, which one writer holds at a time. It waits for a while, or until ctx ends, and at least once looks.
+// lock takes the target's lock, which one writer holds at a time. It waits up to lockPatience or until ctx
+// ends, and tries at least once.
 func (o *Overlay) lock(ctx context.Context) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()

@@ -16,19 +16,31 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// merger makes what computes a merge of a generation with the store's base.
+// merger returns the Merger of a generation with the store's base.
 func (o *Overlay) merger(s *store.Store, m *store.Manifest) *merge.Merger {
-	return &merge.Merger{Base: s.Base, Old: m, Policy: o.policy(), Class: o.classOf(s), Read: s.Content, Tools: o.Tools, Texts: &o.Bases.texts,
-		Xattrs: !s.Plain.NoXattrs && !s.Base.Tree.NoXattrs, Max: min(s.Most(), maxMerged), Now: o.now(), Etc: o.Target.Live}
+	return &merge.Merger{
+		Base:   s.Base,
+		Old:    m,
+		Policy: o.policy(),
+		Class:  o.classOf(s),
+		Read:   s.Content,
+		Tools:  o.Tools,
+		Texts:  &o.Bases.texts,
+		Xattrs: !s.Plain.NoXattrs && !s.Base.Tree.NoXattrs,
+		Max:    min(s.Most(), maxMerged),
+		Now:    o.now(),
+		Etc:    o.Target.Live,
+	}
 }
 
-// policy is whose version is taken where both sides changed.
+// policy says whose version is taken if both were changed.
 func (o *Overlay) policy() config.OnConflict { return cmp.Or(o.Target.OnConflict, config.ConflictMine) }
 
 // maxMerged is the size in bytes above which no text is merged.
 const maxMerged = 8 << 20
 
-// mergeStore merges cfg with the store's base, as a generation of its own: all of it or nothing. Nil is that there was nothing to merge.
+// mergeStore merges cfg with the store's base as a generation of its own, all of it or nothing. It returns
+// nil if there was nothing to merge.
 func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*merge.Result, error) {
 	if !s.Outdated() {
 		return nil, nil
@@ -47,13 +59,15 @@ func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*merge.Result
 	return w.Result, s.Rewrite(ctx, w.Result.Next, w.Open)
 }
 
-// mergeWithin bounds what a merge adds to a start: a jail that fills its cfg with texts that are slow to compare starts all the same,
-// unmerged.
+// mergeWithin bounds the time that a merge adds to a start. A jail that fills its cfg with texts that are
+// slow to compare still starts, unmerged.
 const mergeWithin = 30 * time.Second
 
-// mergedStore opens the store for a populate, merged with the base. A merge that fails never fails a start: what cfg holds is then laid over the
-// new defaults as it is, and the error says so.
-func (o *Overlay) mergedStore(ctx context.Context, base *store.Base) (s *store.Store, m *merge.Result, failed error, err error) {
+// mergedStore opens the store for a populate, merged with the base. A failed merge never fails a start: cfg
+// is then laid over the new defaults as it is, and failed says why.
+func (o *Overlay) mergedStore(
+	ctx context.Context, base *store.Base,
+) (s *store.Store, m *merge.Result, failed error, err error) {
 	if s, err = o.openStore(ctx, base, false); err != nil {
 		return nil, nil, nil, err
 	}
@@ -63,7 +77,7 @@ func (o *Overlay) mergedStore(ctx context.Context, base *store.Base) (s *store.S
 	if errors.Is(failed, ErrReadOnly) {
 		return s, nil, failed, nil
 	}
-	if err := s.Close(); err != nil { // opened anew, it is the old generation or the new one
+	if err := s.Close(); err != nil { // the reopened store is the old generation or the new one
 		return nil, nil, nil, err
 	}
 	o.store = nil
@@ -76,8 +90,8 @@ func (o *Overlay) mergedStore(ctx context.Context, base *store.Base) (s *store.S
 	return s, nil, failed, nil
 }
 
-// PlanMerge computes what would become of the target on a base. Where live is populated its unsaved changes count as saved, as
-// they will be when it stops. Nothing is written.
+// PlanMerge computes what a merge with a base would do. If live is populated, its unsaved changes count as
+// saved, because stopping the target saves them. It writes nothing.
 func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*merge.Result, error) {
 	base, err := o.Bases.get(ctx, o, to, false)
 	if err != nil {
@@ -104,8 +118,8 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*merge.Result, err
 	return mg.Result, nil
 }
 
-// wouldSave is what a save would come to now: a manifest, and where its contents are. Without a manifest there is nothing unsaved, or live
-// is not populated or its base is out of reach.
+// wouldSave is what a save would do now: a manifest, and where its contents are. The manifest is nil if
+// nothing is unsaved, live is not populated, or its base can't be read.
 type wouldSave struct {
 	manifest *store.Manifest
 	live     *tree.Tree
@@ -137,7 +151,8 @@ func (o *Overlay) wouldSave(ctx context.Context) (w wouldSave, err error) {
 	return wouldSave{p.Next, v.Live, base}, nil
 }
 
-// savedOrLive reads a content that cfg holds, that live does and a save would bring there, or that is live's default.
+// savedOrLive reads the content of e from cfg, from live if a save would copy it from there, or from live's
+// default.
 func (o *Overlay) savedOrLive(s *store.Store, w wouldSave, e *tree.Entry) ([]byte, error) {
 	b, err := s.Content(e)
 	if err == nil || e.Kind != dirfd.KindFile {
@@ -162,7 +177,7 @@ func (o *Overlay) savedOrLive(s *store.Store, w wouldSave, e *tree.Entry) ([]byt
 	return io.ReadAll(io.LimitReader(f, e.Size+1))
 }
 
-// Before is the id of the base that cfg stood on before its present one, "" where that is not known.
+// Before returns the id of cfg's base before the present one, "" if it is not known.
 func (o *Overlay) Before(ctx context.Context) (id string, err error) {
 	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
 		for _, n := range slices.Backward(s.Manifest.Merges) {

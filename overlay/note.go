@@ -8,14 +8,14 @@ import (
 	"io/fs"
 )
 
-// noteTrial is the one note that a store may hold beside what is its own.
+// noteTrial is the only note that a store may hold beside its own files.
 const noteTrial = "trial"
 
 // maxNote bounds a note, in bytes.
 const maxNote = 4 << 10
 
-// Trial reads the note of a system on trial, which has to outlive a restart of a machine that has nothing but cfg to write to. The error is fs.ErrNotExist where
-// there is none.
+// Trial reads the note about a system on trial. The note must survive a restart of a machine on which only
+// cfg is writable. If there is no note, the error is fs.ErrNotExist.
 func (o *Overlay) Trial(ctx context.Context) (b []byte, err error) {
 	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
 		if s.Meta == nil {
@@ -27,7 +27,7 @@ func (o *Overlay) Trial(ctx context.Context) (b []byte, err error) {
 	return b, err
 }
 
-// WriteTrial replaces the note, durably; nil takes it away.
+// WriteTrial replaces the note and syncs it. Nil removes it.
 func (o *Overlay) WriteTrial(ctx context.Context, b []byte) error {
 	unlock, err := o.lock(ctx)
 	if err != nil {

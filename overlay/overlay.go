@@ -16,47 +16,54 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Overlay is a target's three trees, opened when they are needed and closed at once after: between two calls no
-// descriptor below any of them is open, so that they can be unmounted. It is used by one goroutine at a time.
+// Overlay opens a target's three trees when they are needed and closes them at once after. Between two calls
+// no descriptor below any of them is open, so that they can be unmounted. One goroutine at a time uses an
+// Overlay.
 type Overlay struct {
 	Target *config.Target
 	// RunDir holds locks and records: /var/run/cfgd.
 	RunDir string
-	// Bases is where scans of base are kept; targets on the same base may share it.
+	// Bases keeps scans of base. Targets on the same base may share it.
 	Bases *Bases
-	// Hook is asked before every change of live and cfg; for tests. Nil asks nobody.
+	// Hook is called before every change of live and cfg, for tests. It may be nil.
 	Hook dirfd.Hook
-	// Now is the clock; nil is time.Now.
+	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 
-	// Tools are what merges need of the system.
+	// Tools are the system's tools that merges need.
 	Tools merge.Tools
 
-	// MountCfg makes cfg reachable, and with write writable, where it is so only while it is needed, and returns what undoes that. Nil where it always is.
+	// MountCfg mounts cfg, writable if write is set, and returns the function that unmounts it. It is set if
+	// cfg is mounted only while it is needed, and nil if it is always reachable.
 	MountCfg func(ctx context.Context, write bool) (unmount func() error, err error)
 
-	// CfgAt and LiveAt are the directories where cfg and live are reached while they are not at their own
-	// places; "" where they are there. They are the host's own paths. What is at CfgAt has to hold a store
-	// already.
+	// CfgAt and LiveAt are the directories to use if cfg and live are not at their own places, else "". They
+	// are paths of the host. The directory CfgAt must hold a store already.
 	CfgAt, LiveAt string
-	// Known is taken for the target's record, nil reads it: for a live tree of an earlier start, while a
-	// later one has the record.
+	// Known replaces the target's record; nil means to read it. It is for a live tree of an earlier start
+	// while a later one has the record.
 	Known *Record
 
 	path   func(string) string // puts --root before a path of the model
-	mounts bool                // fstab mounts cfg, and does it here: with --root nothing is mounted
+	mounts bool                // fstab mounts cfg, and --root is not given
 
-	live  *tree.Tree
-	marks map[string]bool // NanoBSD's, as they were when live was scanned
-	store *store.Store    // the last opening, for its scan and manifest
-	left  *left           // where cfg is mounted on demand
+	live         *tree.Tree
+	ignoredPaths map[string]bool // the paths that NanoBSD ignores, as of the last scan of live
+	store        *store.Store    // the last opening; its scan and manifest are reused
+	last         *lastResult     // set if cfg is mounted on demand
 
-	compared *compared
+	diffs *diffCache
 }
 
-// New makes the overlay of a target of the model. Nothing is opened yet.
+// New returns the overlay of a target of the model. It opens nothing yet.
 func New(m *config.Model, t *config.Target) *Overlay {
-	return &Overlay{Target: t, RunDir: m.Path("/var/run/cfgd"), Bases: NewBases(), path: m.Path, mounts: m.Root == "" && t.CfgMount}
+	return &Overlay{
+		Target: t,
+		RunDir: m.Path("/var/run/cfgd"),
+		Bases:  NewBases(),
+		path:   m.Path,
+		mounts: m.Root == "" && t.CfgMount,
+	}
 }
 
 func (o *Overlay) now() time.Time {
@@ -78,8 +85,9 @@ func (o *Overlay) openTree(p string) (*dirfd.Dir, error) {
 	return dirfd.OpenBelow(o.path(root), rel, o.Hook)
 }
 
-// below takes the path of a tree apart. The jail's own root is the administrator's and trusted; what is below it is the
-// jail's, and no link in it is followed. A tree that lies elsewhere is the administrator's altogether.
+// below splits the path of a tree into a trusted root and the rest. The jail's own root is the
+// administrator's and trusted. What is below it is the jail's, and no link in it is followed. A tree
+// elsewhere is the administrator's altogether.
 func (o *Overlay) below(p string) (root, rel string) {
 	root = strings.TrimSuffix(o.Target.Root, "/")
 	if o.Target.Host() || root == "" || !strings.HasPrefix(p, root+"/") {
@@ -101,11 +109,12 @@ func (o *Overlay) OpenLive() (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// ErrNotMounted says that what stands at cfg's path is only the directory that fstab mounts it on.
+// ErrNotMounted says that cfg's path is only the directory that fstab mounts it on.
 var ErrNotMounted = errors.New("not mounted")
 
-// OpenCfg opens the root of cfg. The directory below a mount that is not there is not cfg: an empty one would look like a cfg
-// from which everything was deleted, and a store made in it would be hidden by the mount.
+// OpenCfg opens the root of cfg. If fstab mounts cfg and the mount is missing, the directory below it is
+// refused: an empty one would look like a cfg from which everything was deleted, and the mount would hide a
+// store made in it.
 func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
 	if o.CfgAt != "" {
 		return o.openCfgAt()
@@ -132,12 +141,11 @@ func (o *Overlay) OpenCfg() (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// ErrNoStore says that a directory that should be a cfg, and was reached by another path than its own, holds
-// no store.
+// ErrNoStore says that CfgAt holds no store.
 var ErrNoStore = errors.New("no store of cfgd in it")
 
-// openCfgAt opens cfg where it is not at its own place. The directory may as well be the mountpoint of
-// something that is not mounted: only one that holds a store is taken, and none is made.
+// openCfgAt opens cfg at CfgAt. That directory may be the mountpoint of something that is not mounted. So it
+// must hold a store already, and none is made.
 func (o *Overlay) openCfgAt() (*dirfd.Dir, error) {
 	d, err := dirfd.Open(o.CfgAt, o.Hook)
 	if err != nil {
@@ -150,15 +158,16 @@ func (o *Overlay) openCfgAt() (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// BaseRef names a base: its path, as the model says it, and its id, "" where only its digest can name it.
+// BaseRef names a base: its path in the model and its id. The id is "" if only the digest can identify the
+// base.
 type BaseRef struct{ Path, ID string }
 
-// Next is the base that the next populate takes.
+// Next returns the base that the next populate takes.
 func (o *Overlay) Next() BaseRef { return BaseRef{o.Target.Base, o.Target.BaseID} }
 
-// ground is the base that live stands on: the one that it was populated from, whatever the configuration says by now of the next
-// start. Where live is not populated it is the next one.
-func (o *Overlay) ground() (BaseRef, error) {
+// currentBase returns the base that live was populated from, whatever the configuration says of the next
+// start. If live is not populated, it returns the next one.
+func (o *Overlay) currentBase() (BaseRef, error) {
 	r, err := o.Record()
 	if err != nil || r == nil || r.BasePath == "" || r.State != Populated {
 		return o.Next(), err
@@ -176,13 +185,13 @@ func (o *Overlay) ground() (BaseRef, error) {
 	}
 	g := BaseRef{r.BasePath, r.BaseID}
 	if g.Path == o.Target.Base && o.Target.BaseID == "" {
-		g.ID = "" // a tree may change in place: its digest tells
+		g.ID = "" // a plain tree may change in place; its digest shows it
 	}
 	return g, nil
 }
 
-// openGround opens the root of a base.
-func (o *Overlay) openGround(g BaseRef) (*dirfd.Dir, error) {
+// openBase opens the root of a base.
+func (o *Overlay) openBase(g BaseRef) (*dirfd.Dir, error) {
 	d, err := OpenSnapshot(o.path(g.Path))
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
@@ -190,22 +199,22 @@ func (o *Overlay) openGround(g BaseRef) (*dirfd.Dir, error) {
 	return d, nil
 }
 
-// base scans the base that live stands on, or takes the scan that is kept.
+// base returns the scan of live's current base, from the cache if it is valid.
 func (o *Overlay) base(ctx context.Context) (*store.Base, error) {
-	g, err := o.ground()
+	g, err := o.currentBase()
 	if err != nil {
 		return nil, err
 	}
 	return o.Bases.get(ctx, o, g, true)
 }
 
-// openStore opens cfg's store. The caller holds the lock unless it only reads, and closes the store. What is
-// written has to continue the store that live was populated from.
+// openStore opens cfg's store. The caller closes it, and holds the lock unless it only reads. A store that is
+// opened for writing must continue the one that live was populated from.
 func (o *Overlay) openStore(ctx context.Context, base *store.Base, readOnly bool) (*store.Store, error) {
 	return o.openAny(ctx, base, readOnly, !readOnly)
 }
 
-// openAny opens cfg's store, whichever it is unless known: then only the one that live was populated from.
+// openAny opens cfg's store. If known is set, it must be the one that live was populated from.
 func (o *Overlay) openAny(ctx context.Context, base *store.Base, readOnly, known bool) (*store.Store, error) {
 	unmount := func() error { return nil }
 	if o.MountCfg != nil {
@@ -224,20 +233,27 @@ func (o *Overlay) openAny(ctx context.Context, base *store.Base, readOnly, known
 			return nil, errors.Join(err, unmount())
 		}
 	}
-	s, err := store.Open(ctx, cfg, store.Options{ReadOnly: readOnly, Base: base, Prev: o.store, KeepGenerations: o.Target.KeepGenerations,
-		KeepBytes: o.Target.KeepBytes, MaxFile: o.Target.MaxFile, Now: o.Now})
+	s, err := store.Open(ctx, cfg, store.Options{
+		ReadOnly:        readOnly,
+		Base:            base,
+		Prev:            o.store,
+		KeepGenerations: o.Target.KeepGenerations,
+		KeepBytes:       o.Target.KeepBytes,
+		MaxFile:         o.Target.MaxFile,
+		Now:             o.Now,
+	})
 	if err != nil {
 		return nil, errors.Join(err, unmount())
 	}
 	s.Unmount = unmount
 	if !readOnly {
-		s.Remember = func() { _ = o.remembersStore(s) } // without it the store is taken as it is
+		s.Remember = func() { _ = o.rememberStore(s) } // without the record, any store is accepted
 	}
 	o.store = s
 	return s, nil
 }
 
-// classOf is the class of a path, with NanoBSD's .ignore marks.
+// classOf returns the class of a path. What NanoBSD's cfg/.ignore lists is of class ignore.
 func (o *Overlay) classOf(s *store.Store) func(string) config.Class {
 	return func(path string) config.Class {
 		if s != nil && s.Ignored[path] {
@@ -248,61 +264,65 @@ func (o *Overlay) classOf(s *store.Store) func(string) config.Class {
 	}
 }
 
-// LookOptions say how closely Look looks.
+// LookOptions say how much Look reads.
 type LookOptions struct {
-	Dirty  map[string]bool // directories of live to look at; nil is all
-	Rehash bool            // read all contents of live anew
-	// Lock takes the target's lock and writes: an interrupted save is finished and what changed in cfg by hand is adopted.
+	Dirty  map[string]bool // directories of live to read; nil means all
+	Rehash bool            // read all contents of live again
+	// Lock takes the target's lock and writes: it finishes an interrupted save, and adopts what was changed
+	// in cfg by hand.
 	Lock bool
 }
 
 // View is what a look found: three trees and the differences between them.
 type View struct {
-	Time    time.Time // when the look began: what was saved by then is in the trees
+	Time    time.Time // when the look began: the trees hold what was saved by then
 	Base    *store.Base
-	Live    *tree.Tree // nil while live is not populated
+	Live    *tree.Tree // nil if live is not populated
 	Plain   *tree.Tree
 	Current *store.Manifest
 
-	Local   []tree.Change // live against base; against the saved tree's base while live is not populated
+	Local   []tree.Change // live against base; if live is not populated, empty
 	Unsaved []tree.Change // live against the saved tree
 	Stored  []tree.Change // the saved tree against base
 
-	// NotPopulated says why there is no live tree, nil where there is one.
+	// NotPopulated says why there is no live tree. It is nil if there is one.
 	NotPopulated error
 	Notices      []string
 	Adopted      []string
 	Free         uint64 // bytes left in cfg's filesystem
-	ReadOnly     bool   // cfg's
+	ReadOnly     bool   // cfg is read-only
 
-	class    func(string) config.Class
-	marks    map[string]bool
-	compared *compared
+	class        func(string) config.Class
+	ignoredPaths map[string]bool
+	diffs        *diffCache
 }
 
-// Class is the class of a path.
+// Class returns the class of a path.
 func (v *View) Class(path string) config.Class { return v.class(path) }
 
-// SavedTree makes the saved tree: what the next start will produce.
+// SavedTree returns the saved tree: what the next start will produce.
 func (v *View) SavedTree() *tree.Tree {
-	if v.compared.plain == v.Plain && v.compared.manifest == v.Current {
-		return v.compared.saved()
+	if v.diffs.plain == v.Plain && v.diffs.manifest == v.Current {
+		return v.diffs.saved()
 	}
 	return tree.Saved(v.Base.Tree, v.plain(), v.Current.Removals)
 }
 
-// Unmerged is the base that cfg was made against, where that is another than live's and the two were not merged; else "".
+// Unmerged returns the id of the base that cfg was made against, if live has another base and the two were
+// not merged; else "".
 func (v *View) Unmerged() string {
-	if m := v.Current; v.NotPopulated == nil && m != nil && m.Generation > 0 && m.BaseID != v.Base.ID && len(m.Overrides)+len(m.Removals) > 0 {
+	if m := v.Current; v.NotPopulated == nil && m != nil && m.Generation > 0 && m.BaseID != v.Base.ID &&
+		len(m.Overrides)+len(m.Removals) > 0 {
 		return m.BaseID
 	}
 	return ""
 }
 
-// Held reports whether a path was changed in cfg by hand and live has not taken it.
+// Held reports whether a path was changed in cfg by hand and live has not taken it yet.
 func (v *View) Held(path string) bool { return v.Current != nil && v.Current.Holds(path) }
 
-// Look scans base, cfg and live and compares them. A live tree that is not there or not populated is no error, but View.NotPopulated.
+// Look scans base, cfg and live and compares them. If there is no live tree, that is not an error: it sets
+// View.NotPopulated.
 func (o *Overlay) Look(ctx context.Context, lo LookOptions) (*View, error) {
 	if lo.Lock {
 		unlock, err := o.lock(ctx)
@@ -330,22 +350,32 @@ func (o *Overlay) look(ctx context.Context, lo LookOptions) (*View, error) {
 
 // view makes a View of an open store.
 func (o *Overlay) view(ctx context.Context, base *store.Base, s *store.Store, lo LookOptions) (*View, error) {
-	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, Notices: s.Notices, Adopted: s.Adopted, ReadOnly: s.ReadOnly, class: o.classOf(s), marks: s.Ignored}
+	v := &View{
+		Time:         o.now(),
+		Base:         base,
+		Plain:        s.Plain,
+		Current:      s.Manifest,
+		Notices:      s.Notices,
+		Adopted:      s.Adopted,
+		ReadOnly:     s.ReadOnly,
+		class:        o.classOf(s),
+		ignoredPaths: s.Ignored,
+	}
 	if space, err := s.Cfg.Space(); err == nil {
 		v.Free = space.Free
 	}
-	v.compared = o.compare(base, s)
-	v.Stored = v.compared.stored
+	v.diffs = o.compare(base, s)
+	v.Stored = v.diffs.stored
 	if err := o.lookLive(ctx, v, lo); err != nil {
 		return nil, err
 	}
 	return v, nil
 }
 
-// plain is the plain tree with what only the manifest can hold: immutable flags, attributes.
+// plain returns the plain tree with what only the manifest can hold: immutable flags, attributes.
 func (v *View) plain() *tree.Tree {
-	if v.compared.plain == v.Plain && v.compared.manifest == v.Current {
-		return v.compared.dressed
+	if v.diffs.plain == v.Plain && v.diffs.manifest == v.Current {
+		return v.diffs.withManifestAttrs
 	}
 	return store.WithManifest(v.Base.Tree, v.Plain, v.Current)
 }
@@ -372,25 +402,33 @@ func (o *Overlay) lookLive(ctx context.Context, v *View, lo LookOptions) error {
 }
 
 func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo LookOptions, l []lack) error {
-	if !maps.Equal(o.marks, v.marks) {
-		o.live, o.marks = nil, v.marks
+	if !maps.Equal(o.ignoredPaths, v.ignoredPaths) {
+		o.live, o.ignoredPaths = nil, v.ignoredPaths
 	}
 	space, err := live.Space()
 	if err != nil {
 		return err
 	}
-	t, err := tree.Scan(ctx, live, tree.ScanOptions{Prev: o.live, Dirty: lo.Dirty, Rehash: lo.Rehash, StillXattrs: space.StillXattrs, MaxFile: o.Target.MaxFile,
-		Names: v.Base.Tree, Now: o.Now, Ignore: o.ignored(v.class)})
+	t, err := tree.Scan(ctx, live, tree.ScanOptions{
+		Prev:        o.live,
+		Dirty:       lo.Dirty,
+		Rehash:      lo.Rehash,
+		StillXattrs: space.StillXattrs,
+		MaxFile:     o.Target.MaxFile,
+		Names:       v.Base.Tree,
+		Now:         o.Now,
+		Ignore:      o.ignored(v.class),
+	})
 	if err != nil {
 		return fmt.Errorf("scan live: %w", err)
 	}
-	o.live, v.Live = t, v.compared.lend(t, l)
-	v.compared.with(v.Live)
-	v.Local, v.Unsaved = v.compared.local, v.compared.unsaved
+	o.live, v.Live = t, v.diffs.withLacks(t, l)
+	v.diffs.with(v.Live)
+	v.Local, v.Unsaved = v.diffs.local, v.diffs.unsaved
 	return nil
 }
 
-// ignored leaves out what is class ignore, but not a whole directory of that name pattern.
+// ignored leaves out files of class ignore, but not a whole directory that the pattern matches.
 func (o *Overlay) ignored(class func(string) config.Class) func(string, dirfd.Kind) bool {
 	return func(path string, kind dirfd.Kind) bool {
 		return kind != dirfd.KindDir && class(path) == config.Ignore

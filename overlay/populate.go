@@ -24,21 +24,23 @@ type Population struct {
 	BaseID     string
 	OldBaseID  string // the base that the overrides were made against
 	Generation int
-	// Merge is what became of cfg, where it was made against another base; nil where it was not, or where that failed.
+	// Merge is the result of the merge, if cfg was made against another base. It is nil if there was no merge
+	// or it failed.
 	Merge *merge.Result
-	// Unmerged says why cfg was laid over other defaults than it was made against as it is; nil where it was not.
+	// Unmerged says why cfg was laid unmerged over other defaults than it was made against. It is nil if it
+	// was not.
 	Unmerged error
-	// Hiding are overrides whose default then differs from the one that they were made against: the saved file hides the change.
+	// Hiding lists overrides that hide a changed default: the default is not the one they were made against.
 	Hiding  []string
 	Notices []string
 	Adopted []string
 }
 
-// ErrNotEmpty says that a live tree that should be populated holds something that cfgd did not put there.
+// ErrNotEmpty says that a live tree that is to be populated holds something that cfgd did not put there.
 var ErrNotEmpty = errors.New("not empty")
 
-// Populate fills the empty live tree from base and cfg. What it was called before is forgotten: the record says
-// populating until all is there. memory is what holds the tree, for the record.
+// Populate fills the empty live tree from base and cfg. It replaces the tree's old record; the new one says
+// populating until all is there. memory names what holds the tree, for the record.
 func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Population, error) {
 	unlock, err := o.lock(ctx)
 	if err != nil {
@@ -62,7 +64,13 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 		return nil, err
 	}
 	defer s.Close()
-	p, err := o.populate(ctx, s, live, &Record{BasePath: o.Target.Base, BaseID: base.ID, Generation: s.Manifest.Generation, Memory: memory, Device: device})
+	p, err := o.populate(ctx, s, live, &Record{
+		BasePath:   o.Target.Base,
+		BaseID:     base.ID,
+		Generation: s.Manifest.Generation,
+		Memory:     memory,
+		Device:     device,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -70,16 +78,20 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 	return p, nil
 }
 
-func (o *Overlay) populate(ctx context.Context, s *store.Store, live *dirfd.Dir, r *Record) (*Population, error) {
+func (o *Overlay) populate(
+	ctx context.Context, s *store.Store, live *dirfd.Dir, r *Record,
+) (*Population, error) {
 	id, err := live.Identity()
 	if err != nil {
 		return nil, err
 	}
 	r.Identity, r.State, r.Time = id, Populating, o.now().UTC()
-	if err := errors.Join(o.WriteRecord(r), o.DropHidden(id)); err != nil { // a directory may have been an earlier start's
+	// the directory may have been hidden as an earlier start's
+	if err := errors.Join(o.WriteRecord(r), o.DropHidden(id)); err != nil {
 		return nil, err
 	}
-	saved := tree.Saved(s.Base.Tree, store.WithManifest(s.Base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
+	saved := tree.Saved(s.Base.Tree, store.WithManifest(s.Base.Tree, s.Plain, s.Manifest),
+		s.Manifest.Removals)
 	p := &populator{ctx: ctx, saved: saved, plain: s.Plain, live: live, cfg: s.Cfg}
 	if p.base, err = s.Base.Open(); err != nil {
 		return nil, err
@@ -92,7 +104,14 @@ func (o *Overlay) populate(ctx context.Context, s *store.Store, live *dirfd.Dir,
 	if err := o.WriteRecord(r); err != nil {
 		return nil, err
 	}
-	out := &Population{Entries: len(saved.Entries), BaseID: s.Base.ID, OldBaseID: s.Manifest.BaseID, Generation: s.Manifest.Generation, Notices: s.Notices, Adopted: s.Adopted}
+	out := &Population{
+		Entries:    len(saved.Entries),
+		BaseID:     s.Base.ID,
+		OldBaseID:  s.Manifest.BaseID,
+		Generation: s.Manifest.Generation,
+		Notices:    s.Notices,
+		Adopted:    s.Adopted,
+	}
 	if n := len(p.lacks); n > 0 {
 		path, _ := p.lacks[0].Name()
 		words := "%s: its filesystem can't hold all flags and attributes of what is saved:" +
@@ -106,38 +125,39 @@ func (o *Overlay) populate(ctx context.Context, s *store.Store, live *dirfd.Dir,
 	return out, s.TakeHeld(ctx)
 }
 
-// populator copies a saved tree to an empty directory: directories first, topmost first; files, a directory's at a time,
-// by a few workers; hard links; at last the directories' metadata, deepest first, for what is made in them moves their times.
-// Flags of chflags(1) come after all that they would forbid: a file's after its links, a directory's after what is in it.
+// populator copies a saved tree to an empty directory, in this order: directories, topmost first; files, by a
+// few workers, each one directory at a time; hard links; then the directories' metadata, deepest first,
+// because files made in them change their times. Flags of chflags(1) come after all that they forbid: a
+// file's after its links, a directory's after its files.
 type populator struct {
 	ctx             context.Context
 	saved, plain    *tree.Tree
 	base, cfg, live *dirfd.Dir
 
 	whole  bool                 // attributes that can't be read are an error
-	early  bool                 // rooms set their directories' metadata themselves
-	linked map[*tree.Entry]bool // files that get another name later, and their flags then
+	early  bool                 // workers set the directories' metadata themselves
+	linked map[*tree.Entry]bool // files that get another name later, and their flags after that
 
 	mu    sync.Mutex // guards first and lacks
 	first error
 	lacks []lack // what live's filesystem can't hold
 }
 
-// room is a directory's share of the work: the entries directly in it.
-type room struct {
+// dirFiles is one piece of work: the files directly in a directory.
+type dirFiles struct {
 	path    string
 	entries []*tree.Entry
 
 	self *tree.Entry // the directory; nil for the root
-	// What new files in it get as their owners without being told, once that is known.
+	// The owners that new files in the directory get by themselves, once known.
 	uid, gid uint32
 	known    bool
 }
 
-// weight is how much work the room is, in bytes to copy: to make a file takes about as long as to copy so many.
-func (r *room) weight() int64 {
-	const making = 32 << 10
-	n := int64(len(r.entries)) * making
+// weight estimates the work in bytes to copy. Making a file costs as much as copying perFile bytes.
+func (r *dirFiles) weight() int64 {
+	const perFile = 32 << 10
+	n := int64(len(r.entries)) * perFile
 	for _, e := range r.entries {
 		n += e.Size
 	}
@@ -150,16 +170,17 @@ func (p *populator) run() error {
 			return fmt.Errorf("%s: %s", p.base.Display(e.Path), e.Unlisted)
 		}
 	}
-	rooms, links, err := p.makeDirs()
+	dirs, links, err := p.makeDirs()
 	if err != nil {
 		return err
 	}
-	p.early = tree.Privileged && len(links) == 0 // nothing is made in a room after it is done, and its mode stops nobody
+	// nothing is made in a directory after its files are done, and root ignores its mode
+	p.early = tree.Privileged && len(links) == 0
 	p.linked = map[*tree.Entry]bool{}
 	for _, l := range links {
 		p.linked[l[0]] = true
 	}
-	p.copyRooms(rooms)
+	p.copyFiles(dirs)
 	if p.first != nil {
 		return p.first
 	}
@@ -169,10 +190,11 @@ func (p *populator) run() error {
 	return p.finishDirs()
 }
 
-// makeDirs makes all directories and sorts the rest into rooms; links are files whose first name another entry is.
-func (p *populator) makeDirs() (rooms []*room, links [][2]*tree.Entry, err error) {
-	byPath := map[string]*room{"": {}}
-	rooms = append(rooms, byPath[""])
+// makeDirs makes all directories and sorts the rest by directory. links are pairs of an entry and the file
+// whose inode it shares.
+func (p *populator) makeDirs() (dirs []*dirFiles, links [][2]*tree.Entry, err error) {
+	byPath := map[string]*dirFiles{"": {}}
+	dirs = append(dirs, byPath[""])
 	first := map[source]*tree.Entry{}
 	parents := &trail{root: p.live}
 	defer parents.close()
@@ -183,8 +205,8 @@ func (p *populator) makeDirs() (rooms []*room, links [][2]*tree.Entry, err error
 			if err := parents.mkdir(e.Path); err != nil {
 				return nil, nil, err
 			}
-			r := &room{path: e.Path, self: e}
-			byPath[e.Path], rooms = r, append(rooms, r)
+			r := &dirFiles{path: e.Path, self: e}
+			byPath[e.Path], dirs = r, append(dirs, r)
 			continue
 		case e.Kind == dirfd.KindFile && e.Nlink() > 1:
 			src := source{p.fromCfg(e), e.Ino()}
@@ -200,10 +222,10 @@ func (p *populator) makeDirs() (rooms []*room, links [][2]*tree.Entry, err error
 		}
 		r.entries = append(r.entries, e)
 	}
-	return rooms, links, nil
+	return dirs, links, nil
 }
 
-// source is a file of base or cfg by its inode.
+// source identifies a file of base or cfg by its inode.
 type source struct {
 	cfg bool
 	ino uint64
@@ -211,13 +233,13 @@ type source struct {
 
 func (p *populator) fromCfg(e *tree.Entry) bool { return p.plain.Has(e.Path) }
 
-// trail keeps the directories above the last one that was made open: the next one is mostly near.
+// trail keeps the directories above the last one that was made open, because the next one is mostly near.
 type trail struct {
 	root *dirfd.Dir
 	open []*dirfd.Dir
 }
 
-// mkdir makes a directory, and leaves it open.
+// mkdir makes a directory and leaves it open.
 func (t *trail) mkdir(name string) error {
 	for len(t.open) > 0 && !pathname.Within(name, t.last().Path()) {
 		t.last().Close()
@@ -251,21 +273,21 @@ func (t *trail) close() {
 	}
 }
 
-func (p *populator) copyRooms(rooms []*room) {
-	// The largest rooms first, so that no worker is left with one at the end.
-	slices.SortStableFunc(rooms, func(a, b *room) int { return cmp.Compare(b.weight(), a.weight()) })
-	work := make(chan *room)
+func (p *populator) copyFiles(dirs []*dirFiles) {
+	// The largest first, so that no worker is left alone with a large one at the end.
+	slices.SortStableFunc(dirs, func(a, b *dirFiles) int { return cmp.Compare(b.weight(), a.weight()) })
+	work := make(chan *dirFiles)
 	var wg sync.WaitGroup
 	for range min(max(runtime.NumCPU(), 2), 8) {
 		wg.Go(func() {
 			for r := range work {
-				if err := p.copyRoom(r); err != nil {
+				if err := p.copyDirFiles(r); err != nil {
 					p.fail(err)
 				}
 			}
 		})
 	}
-	for _, r := range rooms {
+	for _, r := range dirs {
 		if len(r.entries) > 0 || p.early {
 			work <- r
 		}
@@ -288,13 +310,13 @@ func (p *populator) failed() bool {
 	return p.first != nil || p.ctx.Err() != nil
 }
 
-func (p *populator) copyRoom(r *room) error {
+func (p *populator) copyDirFiles(r *dirFiles) error {
 	to, err := p.live.Walk(r.path)
 	if err != nil {
 		return err
 	}
 	defer to.Close()
-	var base, cfg *dirfd.Dir // opened when the first entry of each needs it
+	var base, cfg *dirfd.Dir // opened when the first entry needs it
 	defer func() { base.Close(); cfg.Close() }()
 	for _, e := range r.entries {
 		if p.failed() {
@@ -319,7 +341,7 @@ func (p *populator) copyRoom(r *room) error {
 	return nil
 }
 
-func (p *populator) copy(from, to *dirfd.Dir, r *room, e *tree.Entry) error {
+func (p *populator) copy(from, to *dirfd.Dir, r *dirFiles, e *tree.Entry) error {
 	name := path.Base(e.Path)
 	if e.Kind == dirfd.KindSymlink {
 		if err := store.MakeLink(to, name, e); err != nil {
@@ -374,7 +396,7 @@ func (p *populator) copy(from, to *dirfd.Dir, r *room, e *tree.Entry) error {
 	return out.Close()
 }
 
-// setFlags gives something new the entry's flags.
+// setFlags gives a new name the entry's flags.
 func setFlags(d *dirfd.Dir, name string, e *tree.Entry) error {
 	if e.Flags == 0 {
 		return nil
@@ -382,8 +404,8 @@ func setFlags(d *dirfd.Dir, name string, e *tree.Entry) error {
 	return d.SetFlags(name, e.Flags)
 }
 
-// own gives a new file in the room its owner, unless it has it.
-func (r *room) own(f *dirfd.File, e *tree.Entry) error {
+// own gives a new file its owner, unless it has it already.
+func (r *dirFiles) own(f *dirfd.File, e *tree.Entry) error {
 	if !tree.Privileged {
 		return nil
 	}
@@ -400,8 +422,8 @@ func (r *room) own(f *dirfd.File, e *tree.Entry) error {
 	return f.Chown(e.UID, e.GID)
 }
 
-// xattrs reads the attributes of a default, which a scan that reads no content does not know. Those that
-// can't be read keep nothing from starting.
+// xattrs reads the attributes of a default, because a scan with NoContent does not know them. Attributes that
+// can't be read do not stop a start.
 func (p *populator) xattrs(in *dirfd.File) (string, error) {
 	if p.saved.NoXattrs {
 		return "", nil
@@ -437,7 +459,7 @@ func (p *populator) link(links [][2]*tree.Entry) error {
 	return nil
 }
 
-// flagLinked gives a file its flags when it has all its names.
+// flagLinked gives a file its flags after it has all its names.
 func (p *populator) flagLinked(e *tree.Entry) error {
 	if e.Flags == 0 {
 		return nil
@@ -484,9 +506,9 @@ func (p *populator) finishDir(d *dirfd.Dir, e *tree.Entry) error {
 	return p.note(lacks, d, "", e)
 }
 
-// note keeps what the live filesystem refused of an entry that has all that it can have.
+// note records what the live filesystem refused of an entry that has everything else.
 func (p *populator) note(l lack, d *dirfd.Dir, name string, e *tree.Entry) error {
-	later := p.linked[e] // flagLinked sets its flags, and sees what became of them
+	later := p.linked[e] // flagLinked sets its flags and notes the result
 	if len(l.Names) == 0 && (e.Flags == 0 || later) {
 		return nil
 	}

@@ -6,66 +6,72 @@ import (
 	"context"
 )
 
-// left is what the last save left as it was, so that a look can tell that there is nothing more to save.
-type left struct {
-	result Result // without its view
+// lastResult is what the last save left unsaved, so that Quiet can tell that there is nothing more to save.
+type lastResult struct {
+	result Result // without its View
 	free   uint64
-	paths  map[string]leftover
+	paths  map[string]unsavedChange
 }
 
-// leftover is a change that is not saved: by its class, or because cfg was changed by hand as well.
-type leftover struct {
+// unsavedChange is a change that the last save left out, because of its class or because cfg was changed by
+// hand too.
+type unsavedChange struct {
 	what  tree.ChangeKind
-	stamp tree.Stamp // zero for what is gone
+	stamp tree.Stamp // zero if the path is gone
 }
 
-func leftoverOf(c tree.Change) leftover {
-	l := leftover{what: c.What}
+func unsavedChangeOf(c tree.Change) unsavedChange {
+	l := unsavedChange{what: c.What}
 	if c.New != nil {
 		l.stamp = c.New.Stamp()
 	}
 	return l
 }
 
-// remember keeps what a save left. What only waits to be still, or was not asked for, is not left; nor is what could not be read,
-// for nothing but another try tells when it can be.
+// remember keeps the result of a save for Quiet. It keeps nothing if the save left out what is not yet still,
+// was given paths, or could not read something: then only another save can tell.
 func (o *Overlay) remember(r *Result, so SaveOptions) {
-	o.left = nil
+	o.last = nil
 	if o.MountCfg == nil || len(r.Unsettled) > 0 || len(so.Paths) > 0 {
 		return
 	}
-	keep := &left{result: Result{Generation: r.Generation, Kept: r.Kept, Conflicts: r.Conflicts, Pending: r.Pending}, free: r.View.Free, paths: map[string]leftover{}}
+	keep := &lastResult{
+		result: Result{Generation: r.Generation, Kept: r.Kept, Conflicts: r.Conflicts, Pending: r.Pending},
+		free:   r.View.Free,
+		paths:  map[string]unsavedChange{},
+	}
 	for _, c := range r.View.Unsaved {
-		if c.New != nil && c.New.Unread != "" && c.New.Unread != tree.TooLarge && c.New.Unread != tree.TooDeep {
+		if c.New != nil && c.New.Unread != "" && c.New.Unread != tree.TooLarge &&
+			c.New.Unread != tree.TooDeep {
 			return
 		}
 		if !r.View.hidden(c.Path) {
-			keep.paths[c.Path] = leftoverOf(c)
+			keep.paths[c.Path] = unsavedChangeOf(c)
 		}
 	}
-	o.left = keep
+	o.last = keep
 }
 
-// sameLeft reports whether just that is unsaved which the last save left: neither more nor less.
-func (o *Overlay) sameLeft(v *View) bool {
+// sameUnsaved reports whether the same changes are unsaved as after the last save.
+func (o *Overlay) sameUnsaved(v *View) bool {
 	n := 0
 	for _, c := range v.Unsaved {
 		if v.hidden(c.Path) {
 			continue
 		}
-		if was, ok := o.left.paths[c.Path]; !ok || was != leftoverOf(c) {
+		if was, ok := o.last.paths[c.Path]; !ok || was != unsavedChangeOf(c) {
 			return false
 		}
 		n++
 	}
-	return n == len(o.left.paths)
+	return n == len(o.last.paths)
 }
 
-// Quiet looks at live without opening cfg, with what is remembered of the store. It returns what Save would where there is nothing
-// to save that the last save did not leave, and nil whenever that is not certain. Where cfg is mounted on demand, it spares an idle
-// machine the mounts.
+// Quiet scans live without opening cfg and compares it with the remembered store. If nothing is unsaved
+// except what the last save left out, it returns what Save would return. It returns nil whenever that is not
+// certain. If cfg is mounted on demand, this saves an idle machine the mounts.
 func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) *Result {
-	if o.MountCfg == nil || o.store == nil || o.live == nil || o.left == nil {
+	if o.MountCfg == nil || o.store == nil || o.live == nil || o.last == nil {
 		return nil
 	}
 	base, err := o.base(ctx)
@@ -73,21 +79,31 @@ func (o *Overlay) Quiet(ctx context.Context, lo LookOptions) *Result {
 		return nil
 	}
 	s := *o.store
-	v := &View{Time: o.now(), Base: base, Plain: s.Plain, Current: s.Manifest, Free: o.left.free, ReadOnly: s.ReadOnly, class: o.classOf(&s), marks: s.Ignored}
-	v.compared = o.compare(base, &s)
-	v.Stored = v.compared.stored
+	v := &View{
+		Time:         o.now(),
+		Base:         base,
+		Plain:        s.Plain,
+		Current:      s.Manifest,
+		Free:         o.last.free,
+		ReadOnly:     s.ReadOnly,
+		class:        o.classOf(&s),
+		ignoredPaths: s.Ignored,
+	}
+	v.diffs = o.compare(base, &s)
+	v.Stored = v.diffs.stored
 	if err := o.lookLive(ctx, v, lo); err != nil || v.NotPopulated != nil {
 		return nil
 	}
-	if !o.sameLeft(v) {
+	if !o.sameUnsaved(v) {
 		return nil
 	}
-	r := o.left.result
+	r := o.last.result
 	r.View = v
 	return &r
 }
 
-// sameBase reports whether the remembered store was opened on this base, or on an earlier scan of it that found the same.
+// sameBase reports whether the remembered store was opened on this base or on an earlier scan of it that
+// found the same.
 func (o *Overlay) sameBase(base *store.Base) bool {
 	was := o.store.Base
 	if was != nil && was.Tree == base.Tree && was.ID == base.ID {
@@ -101,4 +117,4 @@ func (o *Overlay) sameBase(base *store.Base) bool {
 }
 
 // Forget drops what is remembered of live and cfg, so that the next look reads everything.
-func (o *Overlay) Forget() { o.live, o.store, o.left, o.compared = nil, nil, nil, nil }
+func (o *Overlay) Forget() { o.live, o.store, o.last, o.diffs = nil, nil, nil, nil }

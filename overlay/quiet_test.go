@@ -73,12 +73,12 @@ func TestQuietDoesNotRestOnWhatCouldNotBeRead(t *testing.T) {
 	e.Unread = "input/output error"
 	r.View.Unsaved = []tree.Change{{Path: "rc.conf", What: tree.Modified, New: &e}}
 	b.o.remember(r, SaveOptions{})
-	if b.o.left != nil {
+	if b.o.last != nil {
 		t.Error("remembered as left")
 	}
 	e.Unread = tree.TooLarge
 	b.o.remember(r, SaveOptions{})
-	if b.o.left == nil {
+	if b.o.last == nil {
 		t.Error("what is too large is not remembered")
 	}
 }

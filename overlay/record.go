@@ -13,22 +13,24 @@ import (
 	"cfgd/internal/hostfile"
 )
 
-// Record says which live tree cfgd populated. It stands in /var/run/cfgd/live/NAME.json, which a restart of
-// the machine clears, and names the filesystem, so that neither an unmounted tree nor a new one is mistaken for it.
+// Record says which live tree cfgd populated. It is /var/run/cfgd/live/NAME.json, which a restart of the
+// machine clears. It names the filesystem, so that neither an unmounted tree nor a new one is mistaken for
+// it.
 type Record struct {
 	Identity   string    `json:"identity"` // dirfd.Dir.Identity of the live root
 	State      string    `json:"state"`    // populating or populated
-	BasePath   string    `json:"basePath"` // as the configuration had it
+	BasePath   string    `json:"basePath"` // from the configuration
 	BaseID     string    `json:"base"`
 	Generation int       `json:"generation"`
 	Time       time.Time `json:"time"`
-	Adopted    bool      `json:"adopted,omitempty"` // populated by something else, and found to be what base and cfg make
-	Memory     string    `json:"memory,omitempty"`  // md3, tmpfs or dir
-	Device     string    `json:"device,omitempty"`
-	Lacks      []lack    `json:"lacks,omitempty"` // what live can't hold of what it was populated from
+	// populated by something else, and taken over by AdoptLive
+	Adopted bool   `json:"adopted,omitempty"`
+	Memory  string `json:"memory,omitempty"` // md3, tmpfs or dir
+	Device  string `json:"device,omitempty"`
+	Lacks   []lack `json:"lacks,omitempty"` // what live can't hold of what it was populated from
 }
 
-// The states of a Record.
+// The values of Record.State.
 const (
 	Populating = "populating"
 	Populated  = "populated"
@@ -38,7 +40,7 @@ func (o *Overlay) recordPath() string {
 	return filepath.Join(o.RunDir, "live", o.Target.Name+".json")
 }
 
-// Record reads the target's record; nil where there is none, or none that can be read.
+// Record reads the target's record. It is nil if there is none that can be read.
 func (o *Overlay) Record() (*Record, error) {
 	if o.Known != nil {
 		return o.Known, nil
@@ -52,9 +54,11 @@ func (o *Overlay) Record() (*Record, error) {
 	}
 	var r Record
 	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, fmt.Errorf("%s: %w; remove the file and run cfgd jail init %s", o.recordPath(), err, o.Target.Name)
+		return nil, fmt.Errorf("%s: %w; remove the file and run cfgd jail init %s", o.recordPath(), err,
+			o.Target.Name)
 	}
-	r.Identity = dirfd.PresentIdentity(r.Identity) // of a machine that was running when cfgd was replaced
+	// also of a machine that was running when cfgd was replaced
+	r.Identity = dirfd.PresentIdentity(r.Identity)
 	return &r, nil
 }
 
@@ -67,7 +71,7 @@ func (o *Overlay) WriteRecord(r *Record) error {
 	return hostfile.WriteVolatile(o.recordPath(), append(b, '\n'), 0o600)
 }
 
-// DropRecord forgets the live tree.
+// DropRecord removes the target's record.
 func (o *Overlay) DropRecord() error {
 	err := os.Remove(o.recordPath())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -76,11 +80,12 @@ func (o *Overlay) DropRecord() error {
 	return err
 }
 
-// ErrNotPopulated says that there is no live tree that cfgd populated: there is nothing to save, whatever is missing in it.
+// ErrNotPopulated says that there is no live tree that cfgd populated. Then nothing is saved, whatever is
+// missing in the tree.
 var ErrNotPopulated = errors.New("not populated")
 
-// populated finds out whether the open live tree is the one that cfgd populated. One of an earlier start is an
-// *EarlierError.
+// populated returns the record if the open live tree is the one that cfgd populated. For a tree of an earlier
+// start the error is an *EarlierError.
 func (o *Overlay) populated(live *dirfd.Dir) (*Record, error) {
 	r, err := o.Record()
 	if err != nil {
@@ -99,7 +104,8 @@ func (o *Overlay) populated(live *dirfd.Dir) (*Record, error) {
 	case r == nil:
 		return nil, fmt.Errorf("%w by cfgd since the machine started", ErrNotPopulated)
 	case r.Identity != id:
-		return nil, fmt.Errorf("%w: %s is not the filesystem that was populated (unmounted, or mounted anew)", ErrNotPopulated, o.Target.Live)
+		return nil, fmt.Errorf("%w: %s is not the filesystem that was populated (unmounted, or mounted anew)",
+			ErrNotPopulated, o.Target.Live)
 	case r.State != Populated:
 		return nil, fmt.Errorf("%w: cfgd was interrupted while it populated the tree", ErrNotPopulated)
 	}

@@ -16,16 +16,18 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// RescueRemoved is the member of a rescue archive that lists the defaults that live had removed, a path a line, quoted as in .cfgd/removed.
+// RescueRemoved is the member of a rescue archive that lists the defaults that live had removed: one path on
+// each line, quoted as in .cfgd/removed.
 const RescueRemoved = ".cfgd-removed"
 
-// RescueLeft is the member that lists what the archive leaves out as a save would: what is larger than max_file, or no file, directory or
-// link; a path and the reason a line.
+// RescueLeft is the member that lists what the archive leaves out, as a save would: files larger than
+// max_file, and what is no file, directory or link. Each line has a path and the reason.
 const RescueLeft = ".cfgd-left-out"
 
-// Rescue writes to w, as a tar(5) archive, all of live that differs from base, and all of live where base cannot be read. It needs
-// no cfg: it is for a live tree that has to go while it cannot be saved. It returns how many entries are in the archive; whatever
-// could not be read is left out and named in the error, which then comes with an archive of the rest.
+// Rescue writes to w, as a tar(5) archive, all of live that differs from base, or all of live if base can't
+// be read. It needs no cfg: it is for a live tree that must go and can't be saved. It returns the number of
+// entries in the archive. What could not be read is left out and named in the error; the archive of the rest
+// is complete.
 func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 	live, err := o.OpenLive()
 	if err != nil {
@@ -55,7 +57,7 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 			continue
 		}
 		if c.New == nil && t.WhySkipped(c.Path) != "" {
-			continue // it was not seen, and so is not known to be gone
+			continue // not seen, and so perhaps not gone
 		}
 		if err := a.add(c); err != nil {
 			return a.n, err
@@ -64,11 +66,11 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 	return a.end()
 }
 
-// archive is a tar archive being written.
+// archive is a tar archive while it is written.
 type archive struct {
 	w       *tar.Writer
 	live    *dirfd.Dir
-	seen    bool // live can have attributes
+	seen    bool // live's filesystem has attributes
 	bytes   int64
 	n       int
 	removed strings.Builder
@@ -76,7 +78,7 @@ type archive struct {
 	missed  []error
 }
 
-// add writes one changed path. Only the writer's errors stop it.
+// add writes one changed path. Only an error of the writer stops it.
 func (a *archive) add(c tree.Change) error {
 	if c.New == nil {
 		a.removed.WriteString(pathname.Quote(c.Path) + "\n")
@@ -117,7 +119,7 @@ func (a *archive) add(c tree.Change) error {
 	return a.write(h, content)
 }
 
-// content reads a file whole, so that the header's size is right even of one that grows meanwhile.
+// content reads a whole file first, so that the size in the header is right even if the file grows meanwhile.
 func (a *archive) content(e *tree.Entry) ([]byte, error) {
 	if e.Kind != dirfd.KindFile {
 		return nil, nil
@@ -140,7 +142,8 @@ func (a *archive) write(h *tar.Header, content []byte) error {
 
 // end writes the lists and closes the archive.
 func (a *archive) end() (int, error) {
-	for name, list := range map[string]string{RescueRemoved: a.removed.String(), RescueLeft: a.left.String()} {
+	lists := map[string]string{RescueRemoved: a.removed.String(), RescueLeft: a.left.String()}
+	for name, list := range lists {
 		if list == "" {
 			continue
 		}
@@ -155,9 +158,17 @@ func (a *archive) end() (int, error) {
 	return a.n, errors.Join(a.missed...)
 }
 
-// tarHeader is an entry's header, and the names of the attributes that it has no room for.
+// tarHeader returns an entry's header, and the names of the attributes that did not fit into it.
 func tarHeader(e *tree.Entry, size int, seen bool) (h *tar.Header, over []string, err error) {
-	h = &tar.Header{Typeflag: tar.TypeReg, Name: e.Path, Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID), Size: int64(size), ModTime: time.Unix(0, e.MTime)}
+	h = &tar.Header{
+		Typeflag: tar.TypeReg,
+		Name:     e.Path,
+		Mode:     int64(e.Mode),
+		Uid:      int(e.UID),
+		Gid:      int(e.GID),
+		Size:     int64(size),
+		ModTime:  time.Unix(0, e.MTime),
+	}
 	switch e.Kind {
 	case dirfd.KindDir:
 		h.Typeflag, h.Name = tar.TypeDir, e.Path+"/"

@@ -16,28 +16,28 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// The records of pax(1) by which tar(1) of FreeBSD knows flags and attributes; GNU's knows the attributes.
-// What can't be a record like that, a name with an equals sign or an empty value, has libarchive's form, in
-// which both are encoded.
+// Names of pax(1) records in which FreeBSD's tar(1) finds flags and attributes; GNU tar finds the attributes.
+// A name with an equals sign or an empty value can't be such a record. It gets libarchive's form, which
+// encodes both name and value.
 const (
 	flagsRecord   = "SCHILY.fflags"
 	xattrRecord   = "SCHILY.xattr."
 	encodedRecord = "LIBARCHIVE.xattr."
 )
 
-// An entry without attributes has a comment of pax(1) that says so: an older cfgd left out attributes whether
-// there were any or not. No tar(1) minds it.
+// An entry without attributes gets a pax(1) comment that says so. An older cfgd left attributes out of every
+// entry, so that no record would not mean no attributes. No tar(1) minds the comment.
 const (
 	commentRecord = "comment"
 	noXattrs      = "no extended attributes"
 )
 
-// maxRecords bounds the records of one header in bytes. archive/tar takes up to 1 MiB, a long name or link
-// with it.
+// maxRecords bounds the records of one header, in bytes. archive/tar takes up to 1 MiB, long names and links
+// included.
 const maxRecords = 512 << 10
 
-// records are what a header of tar(5) has no field for; nil for none. Attributes that have no room in it are
-// left out: their names are over. seen says that the entry's attributes are known.
+// records returns what a tar(5) header has no field for, nil if there is nothing. over lists the names of
+// attributes that did not fit. seen says that the entry's attributes are known.
 func records(e *tree.Entry, seen bool) (r map[string]string, over []string, err error) {
 	x, err := tree.UnpackXattrs(e.Xattrs)
 	if err != nil {
@@ -70,15 +70,16 @@ func records(e *tree.Entry, seen bool) (r map[string]string, over []string, err 
 	return r, over, nil
 }
 
-// dress gives an entry what a header's records say. What is no attribute that a file can have here is left
-// out, and each is told of.
-func dress(e *tree.Entry, h *tar.Header) (left []string) {
+// setFromRecords sets an entry's flags and attributes from a header's records. omitted lists the attributes
+// that a file can't have here.
+func setFromRecords(e *tree.Entry, h *tar.Header) (omitted []string) {
 	e.Flags = dirfd.ParseFlags(h.PAXRecords[flagsRecord])
 	var x []dirfd.Xattr
-	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) { // the same of two by one name each time
+	// sorted, so that of two records for one name the same one is taken each time
+	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
 		a, ok, err := xattrOf(key, h.PAXRecords[key])
 		if err != nil {
-			left = append(left, fmt.Sprintf("%s: %v", pathname.Quote(key), err))
+			omitted = append(omitted, fmt.Sprintf("%s: %v", pathname.Quote(key), err))
 		} else if ok {
 			x = append(x, a)
 		}
@@ -87,13 +88,13 @@ func dress(e *tree.Entry, h *tar.Header) (left []string) {
 	x = slices.CompactFunc(x, func(a, b dirfd.Xattr) bool { return a.Name == b.Name })
 	x, over := dirfd.FitXattrs(x)
 	for _, name := range over {
-		left = append(left, pathname.Quote(name)+": too large")
+		omitted = append(omitted, pathname.Quote(name)+": too large")
 	}
 	e.Xattrs = tree.PackXattrs(x)
-	return left
+	return omitted
 }
 
-// xattrOf reads a record that is an attribute.
+// xattrOf reads a record that is an attribute. ok is false if it is another record.
 func xattrOf(key, value string) (x dirfd.Xattr, ok bool, err error) {
 	name, plain := strings.CutPrefix(key, xattrRecord)
 	encoded, other := strings.CutPrefix(key, encodedRecord)

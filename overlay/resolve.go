@@ -18,13 +18,13 @@ import (
 // ErrNoConflict says that a path has no conflict to resolve.
 var ErrNoConflict = errors.New("no conflict")
 
-// Choice is how a conflict is resolved.
+// Choice says how a conflict is resolved.
 type Choice struct {
-	Take    config.OnConflict // mine or theirs; "" is what live has now, or cfg where live is not populated
-	Content []byte            // not nil: this content, whatever Take says
+	Take    config.OnConflict // mine or theirs; "" means live's version, or cfg's if live is not populated
+	Content []byte            // if not nil, this content, whatever Take says
 }
 
-// Conflicts lists the conflicts that merges left and nobody resolved.
+// Conflicts lists the conflicts that nobody has resolved.
 func (v *View) Conflicts() []store.Conflict {
 	if v.Current == nil {
 		return nil
@@ -32,7 +32,7 @@ func (v *View) Conflicts() []store.Conflict {
 	return v.Current.Conflicts
 }
 
-// Resolve settles conflicts, in live and cfg, as one generation. Each path must have one.
+// Resolve settles conflicts in live and cfg as one generation. Each path must have a conflict.
 func (o *Overlay) Resolve(ctx context.Context, paths []string, how Choice) (*Restored, error) {
 	words := string(how.Take)
 	if how.Take == "" || how.Content != nil {
@@ -43,7 +43,7 @@ func (o *Overlay) Resolve(ctx context.Context, paths []string, how Choice) (*Res
 			return nil, err
 		}
 	}
-	return o.rewrite(ctx, paths, func(a *amend) error {
+	return o.rewrite(ctx, paths, func(a *edit) error {
 		for _, path := range paths {
 			if err := a.resolve(path, how); err != nil {
 				return err
@@ -54,7 +54,7 @@ func (o *Overlay) Resolve(ctx context.Context, paths []string, how Choice) (*Res
 	})
 }
 
-// saveFirst saves what is unsaved of live before it is replaced, so that it can be gone back to.
+// saveFirst saves unsaved changes of live before they are replaced, so that they can be restored.
 func (o *Overlay) saveFirst(ctx context.Context, paths []string, message string) error {
 	if o.notPopulated() != nil {
 		return nil
@@ -64,12 +64,13 @@ func (o *Overlay) saveFirst(ctx context.Context, paths []string, message string)
 		return err
 	}
 	if left := append(append([]string(nil), r.Conflicts...), r.Unsettled...); len(left) > 0 {
-		return fmt.Errorf("%s: %s could not be saved before: settle that first (cfgd status %s)", o.Target.Name, listed(left), o.Target.Name)
+		return fmt.Errorf("%s: %s could not be saved before: settle that first (cfgd status %s)",
+			o.Target.Name, listed(left), o.Target.Name)
 	}
 	return nil
 }
 
-// listed names a few paths.
+// listed returns the first few paths in words.
 func listed(paths []string) string {
 	if len(paths) > 3 {
 		return fmt.Sprintf("%s and %d more", pathname.Quote(paths[0]), len(paths)-1)
@@ -84,9 +85,9 @@ func listed(paths []string) string {
 	return text
 }
 
-// Pin makes paths overrides that stay even where they equal base, or with off no longer.
+// Pin makes paths overrides that stay even if they equal base. With off it ends that.
 func (o *Overlay) Pin(ctx context.Context, paths []string, off bool) (*Restored, error) {
-	return o.rewrite(ctx, nil, func(a *amend) error {
+	return o.rewrite(ctx, nil, func(a *edit) error {
 		word := "pinned"
 		if off {
 			word = "unpinned"
@@ -101,18 +102,18 @@ func (o *Overlay) Pin(ctx context.Context, paths []string, off bool) (*Restored,
 	})
 }
 
-// ConflictText is both versions of a conflict with markers between them, of which the one that was taken is as it is now: it may have been
-// edited since. It is an error where they are no text.
+// ConflictText returns both versions of a conflict with markers between them. The taken version is as it is
+// now, because it may have been edited since. It is an error if they are not text.
 func (o *Overlay) ConflictText(ctx context.Context, path string) (text []byte, err error) {
 	err = o.opened(ctx, true, func(s *store.Store, v *View) error {
-		a := &amend{o: o, s: s, v: v, next: s.Manifest}
+		a := &edit{o: o, s: s, v: v, next: s.Manifest}
 		text, err = a.text(path)
 		return err
 	})
 	return text, err
 }
 
-func (a *amend) text(path string) ([]byte, error) {
+func (a *edit) text(path string) ([]byte, error) {
 	c, ok := a.next.ConflictAt(path)
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", pathname.Quote(path), ErrNoConflict)
@@ -142,8 +143,8 @@ func (a *amend) text(path string) ([]byte, error) {
 	return merged.Content, nil
 }
 
-// bytes is all that an entry holds.
-func (a *amend) bytes(e *tree.Entry) ([]byte, error) {
+// bytes returns the content of an entry.
+func (a *edit) bytes(e *tree.Entry) ([]byte, error) {
 	r, err := a.open(e)
 	if err != nil {
 		return nil, err
@@ -152,10 +153,10 @@ func (a *amend) bytes(e *tree.Entry) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, e.Size+1))
 }
 
-// Reject makes a conflict of a path that the last merge brought together, and returns what it had come to: something that needs all of etc
-// in place does not take it.
+// Reject turns the last merge of a path into a conflict, and returns the merged content. It is used if a
+// checker that needs all of etc in place refuses that content.
 func (o *Overlay) Reject(ctx context.Context, path, why string) (merged []byte, err error) {
-	_, err = o.rewrite(ctx, []string{path}, func(a *amend) error {
+	_, err = o.rewrite(ctx, []string{path}, func(a *edit) error {
 		a.next.Message = fmt.Sprintf("rejected the merge of %s", pathname.Quote(path))
 		merged, err = a.reject(path, why)
 		return err
@@ -163,8 +164,8 @@ func (o *Overlay) Reject(ctx context.Context, path, why string) (merged []byte, 
 	return merged, err
 }
 
-// reject takes one of the two sides of a merge again: what the generation before it had, or the default.
-func (a *amend) reject(path, why string) ([]byte, error) {
+// reject takes one of the two merged versions again: that of the generation before, or the default.
+func (a *edit) reject(path, why string) ([]byte, error) {
 	m := a.s.Manifest
 	now, ok := m.Override(path)
 	if !ok || len(m.Merges) == 0 {
@@ -184,8 +185,19 @@ func (a *amend) reject(path, why string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := store.Conflict{Path: path, From: then.BaseID, To: m.BaseID, Taken: a.o.policy(), Why: why, Old: mine.Default, Mine: &mine.Entry, Theirs: theirs, Text: &now.Entry}
-	i, _ := slices.BinarySearchFunc(a.next.Conflicts, path, func(c store.Conflict, p string) int { return pathname.Compare(c.Path, p) })
+	c := store.Conflict{
+		Path:   path,
+		From:   then.BaseID,
+		To:     m.BaseID,
+		Taken:  a.o.policy(),
+		Why:    why,
+		Old:    mine.Default,
+		Mine:   &mine.Entry,
+		Theirs: theirs,
+		Text:   &now.Entry,
+	}
+	i, _ := slices.BinarySearchFunc(a.next.Conflicts, path,
+		func(c store.Conflict, p string) int { return pathname.Compare(c.Path, p) })
 	a.next.Conflicts = slices.Insert(a.next.Conflicts, i, c)
 	take := c.Mine
 	if c.Taken == config.ConflictTheirs {
@@ -195,13 +207,13 @@ func (a *amend) reject(path, why string) ([]byte, error) {
 		return nil, err
 	}
 	if o, ok := a.next.Override(path); ok {
-		o.Default = mine.Default // still to be settled
+		o.Default = mine.Default // still to be resolved
 	}
 	return b, nil
 }
 
-// amend is a manifest in the making, with what its entries hold.
-type amend struct {
+// edit is a new manifest in the making, with the contents that cfg does not have yet.
+type edit struct {
 	o     *Overlay
 	s     *store.Store
 	v     *View
@@ -209,24 +221,31 @@ type amend struct {
 	fresh map[tree.Digest][]byte
 }
 
-// rewrite changes what cfg holds by a change of its manifest, and live with it below the paths: live first, for a crash between the two
-// then leaves what the next save brings to cfg.
-func (o *Overlay) rewrite(ctx context.Context, paths []string, change func(*amend) error) (done *Restored, err error) {
+// rewrite edits the manifest and makes cfg follow it, and live below the paths. Live comes first: after a
+// crash between the two, the next save brings live's state to cfg.
+func (o *Overlay) rewrite(
+	ctx context.Context, paths []string, change func(*edit) error,
+) (done *Restored, err error) {
 	err = o.atWork(ctx, func(s *store.Store, v *View) error {
-		done, err = o.amend(ctx, s, v, paths, change)
+		done, err = o.edit(ctx, s, v, paths, change)
 		return err
 	})
 	return done, err
 }
 
-func (o *Overlay) amend(ctx context.Context, s *store.Store, v *View, paths []string, change func(*amend) error) (*Restored, error) {
+func (o *Overlay) edit(
+	ctx context.Context, s *store.Store, v *View, paths []string, change func(*edit) error,
+) (*Restored, error) {
 	if s.ReadOnly {
 		return nil, fmt.Errorf("%s: cfg %s: %w", o.Target.Name, o.Target.Cfg, ErrReadOnly)
 	}
 	next := *s.Manifest
-	next.Overrides, next.Removals, next.Conflicts, next.Pins = slices.Clone(next.Overrides), slices.Clone(next.Removals), slices.Clone(next.Conflicts), slices.Clone(next.Pins)
+	next.Overrides, next.Removals, next.Conflicts, next.Pins = slices.Clone(next.Overrides), slices.Clone(
+		next.Removals), slices.Clone(
+		next.Conflicts,
+	), slices.Clone(next.Pins)
 	next.From, next.Time, next.BaseID = "", o.now().UTC(), s.Manifest.StandsOn(v.Base.ID)
-	a := &amend{o: o, s: s, v: v, next: &next, fresh: map[tree.Digest][]byte{}}
+	a := &edit{o: o, s: s, v: v, next: &next, fresh: map[tree.Digest][]byte{}}
 	if err := change(a); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
@@ -244,8 +263,8 @@ func (o *Overlay) amend(ctx context.Context, s *store.Store, v *View, paths []st
 	return done, nil
 }
 
-// live makes the paths in live what the new manifest says of them.
-func (a *amend) live(ctx context.Context, paths []string) ([]tree.Change, error) {
+// live makes the paths in live what the new manifest says.
+func (a *edit) live(ctx context.Context, paths []string) ([]tree.Change, error) {
 	want, err := a.s.Wanted(a.next, store.WithManifest(a.s.Base.Tree, a.s.Plain, a.s.Manifest))
 	if err != nil {
 		return nil, err
@@ -260,8 +279,8 @@ func (a *amend) live(ctx context.Context, paths []string) ([]tree.Change, error)
 	return r.changes, r.run(ctx, live)
 }
 
-// open reads an entry of the new manifest, or of base.
-func (a *amend) open(e *tree.Entry) (io.ReadCloser, error) {
+// open reads the content of an entry of the new manifest or of base.
+func (a *edit) open(e *tree.Entry) (io.ReadCloser, error) {
 	if b, ok := a.fresh[e.Digest]; ok {
 		return store.ReaderOf(b), nil
 	}
@@ -269,8 +288,8 @@ func (a *amend) open(e *tree.Entry) (io.ReadCloser, error) {
 	return store.ReaderOf(b), err
 }
 
-// set makes the path what an entry says: an override, nothing where that is the default, a removal for nil.
-func (a *amend) set(path string, e *tree.Entry) error {
+// set makes the path what the entry says: an override, nothing if it equals the default, a removal for nil.
+func (a *edit) set(path string, e *tree.Entry) error {
 	def, err := a.v.Base.Entry(path)
 	if err != nil {
 		return err
@@ -278,22 +297,25 @@ func (a *amend) set(path string, e *tree.Entry) error {
 	n := a.next
 	n.Overrides = slices.DeleteFunc(n.Overrides, func(o store.Override) bool { return o.Path == path })
 	n.Removals = slices.DeleteFunc(n.Removals, func(r tree.Removal) bool { return r.Path == path })
+	xattrs := e != nil && e.Kind == dirfd.KindFile && !a.v.Base.Tree.NoXattrs && !a.s.Plain.NoXattrs
 	switch {
 	case e == nil && def == nil:
 	case e == nil:
-		n.Removals = tree.CompactRemovals(append(n.Removals, tree.Removal{Path: path, MTime: a.o.now().UnixNano(), Default: def}))
-	case def != nil && store.Same(def, e, e.Kind == dirfd.KindFile && !a.v.Base.Tree.NoXattrs && !a.s.Plain.NoXattrs) && !n.Pinned(path):
+		n.Removals = tree.CompactRemovals(
+			append(n.Removals, tree.Removal{Path: path, MTime: a.o.now().UnixNano(), Default: def}))
+	case def != nil && store.Same(def, e, xattrs) && !n.Pinned(path):
 	default:
 		x := *e
 		x.Path = path
 		x.ClearStamp()
 		n.Overrides = append(n.Overrides, store.Override{Entry: x, Default: def})
-		slices.SortFunc(n.Overrides, func(x, y store.Override) int { return pathname.Compare(x.Path, y.Path) })
+		slices.SortFunc(n.Overrides,
+			func(x, y store.Override) int { return pathname.Compare(x.Path, y.Path) })
 	}
 	return nil
 }
 
-func (a *amend) resolve(path string, how Choice) error {
+func (a *edit) resolve(path string, how Choice) error {
 	c, ok := a.next.ConflictAt(path)
 	if !ok {
 		return fmt.Errorf("%s: %w; cfgd resolve --list shows them", pathname.Quote(path), ErrNoConflict)
@@ -305,17 +327,19 @@ func (a *amend) resolve(path string, how Choice) error {
 	if c.Mine != nil && c.Mine.Kind == dirfd.KindDir && (want == nil || want.Kind != dirfd.KindDir) {
 		a.dropBelow(path)
 	}
-	a.next.Conflicts = slices.DeleteFunc(a.next.Conflicts, func(x store.Conflict) bool { return x.Path == path })
+	a.next.Conflicts = slices.DeleteFunc(a.next.Conflicts,
+		func(x store.Conflict) bool { return x.Path == path })
 	return a.set(path, want)
 }
 
 // dropBelow drops the overrides below a directory that goes.
-func (a *amend) dropBelow(path string) {
-	a.next.Overrides = slices.DeleteFunc(a.next.Overrides, func(o store.Override) bool { return pathname.Within(o.Path, path) })
+func (a *edit) dropBelow(path string) {
+	a.next.Overrides = slices.DeleteFunc(a.next.Overrides,
+		func(o store.Override) bool { return pathname.Within(o.Path, path) })
 }
 
-// chosen is the entry that a choice comes to.
-func (a *amend) chosen(c *store.Conflict, how Choice) (*tree.Entry, error) {
+// chosen returns the entry for a choice.
+func (a *edit) chosen(c *store.Conflict, how Choice) (*tree.Entry, error) {
 	now, err := a.present(c.Path)
 	switch {
 	case err != nil:
@@ -326,7 +350,8 @@ func (a *amend) chosen(c *store.Conflict, how Choice) (*tree.Entry, error) {
 			like = c.Mine
 		}
 		if like == nil || like.Kind != dirfd.KindFile {
-			return nil, fmt.Errorf("%s is no file: take one of the two with --mine or --theirs", pathname.Quote(c.Path))
+			return nil, fmt.Errorf("%s is no file: take one of the two with --mine or --theirs",
+				pathname.Quote(c.Path))
 		}
 		e := *like
 		e.Size, e.Digest, e.MTime = int64(len(how.Content)), tree.SumOf(how.Content), a.o.now().UnixNano()
@@ -334,15 +359,15 @@ func (a *amend) chosen(c *store.Conflict, how Choice) (*tree.Entry, error) {
 		a.fresh[e.Digest] = how.Content
 		return &e, nil
 	case how.Take == "" || how.Take == c.Taken:
-		return now, nil // with what was edited since
+		return now, nil // with the edits made since
 	case how.Take == config.ConflictMine:
 		return c.Mine, nil
 	}
 	return c.Theirs, nil
 }
 
-// present is what live has, or what is saved where live is not populated.
-func (a *amend) present(path string) (*tree.Entry, error) {
+// present returns what live has, or what is saved if live is not populated.
+func (a *edit) present(path string) (*tree.Entry, error) {
 	tree := a.v.Live
 	if a.v.NotPopulated != nil {
 		tree = a.v.SavedTree()
@@ -357,7 +382,7 @@ func (a *amend) present(path string) (*tree.Entry, error) {
 	return e, nil
 }
 
-func (a *amend) pin(path string, off bool) error {
+func (a *edit) pin(path string, off bool) error {
 	i, there := slices.BinarySearchFunc(a.next.Pins, path, pathname.Compare)
 	switch {
 	case off && !there:
@@ -372,27 +397,29 @@ func (a *amend) pin(path string, off bool) error {
 	return nil
 }
 
-// Rollback makes generation n the saved and the live state, as a new generation. One that was made against another base is merged with
-// this one first. What is unsaved is saved before, so that it can be gone back to as well.
+// Rollback makes generation n the saved and the live state, as a new generation. If n was made against
+// another base, it is merged with the present base first. Unsaved changes are saved before, so that they can
+// be restored too.
 func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *merge.Result, error) {
 	if err := o.saveFirst(ctx, nil, fmt.Sprintf("before the rollback to generation %d", n)); err != nil {
 		return nil, nil, err
 	}
 	var merged *merge.Result
-	done, err := o.rewrite(ctx, []string{""}, func(a *amend) error {
+	done, err := o.rewrite(ctx, []string{""}, func(a *edit) error {
 		then, err := a.s.Generation(n)
 		if err != nil {
-			return fmt.Errorf("generation %d is not kept: cfgd log %s lists those that are: %w", n, o.Target.Name, err)
+			return fmt.Errorf("generation %d is not kept: cfgd log %s lists those that are: %w", n,
+				o.Target.Name, err)
 		}
-		merged, err = a.become(ctx, then)
+		merged, err = a.revertTo(ctx, then)
 		a.next.Message = fmt.Sprintf("rolled back to generation %d", n)
 		return err
 	})
 	return done, merged, err
 }
 
-// become makes the new manifest what an earlier generation was, merged where that stood on another base.
-func (a *amend) become(ctx context.Context, then *store.Manifest) (*merge.Result, error) {
+// revertTo makes the new manifest equal to an earlier generation, merged if that had another base.
+func (a *edit) revertTo(ctx context.Context, then *store.Manifest) (*merge.Result, error) {
 	next := *then
 	next.From, next.Time, next.Held = "", a.o.now().UTC(), nil
 	now := a.s.Manifest
@@ -406,7 +433,7 @@ func (a *amend) become(ctx context.Context, then *store.Manifest) (*merge.Result
 		next = *w.Result.Next
 	}
 	next.BaseID, next.Merges = a.v.Base.ID, now.Merges
-	if now.BaseID != next.BaseID { // it was not merged with this base yet
+	if now.BaseID != next.BaseID { // cfg was not merged with this base yet
 		next.From, next.Merges = now.BaseID, now.WithMerge()
 	}
 	*a.next = next

@@ -16,10 +16,11 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// From names a state that live paths are put back to: the saved tree (the zero value), base, or a generation.
+// From names the state that live paths are restored from: the saved tree (the zero value), base, or a
+// generation.
 type From struct {
 	Base       bool
-	Generation int // 0 is none
+	Generation int // 0 means none
 }
 
 // ParseFrom reads the command line's saved, base or N.
@@ -39,15 +40,17 @@ func ParseFrom(s string) (From, error) {
 
 // Restored is what a restore did.
 type Restored struct {
-	Changes    []tree.Change // live before against live after
+	Changes    []tree.Change // from live before to live after
 	Generation int
 	Released   []string
-	Left       []store.Kept // what could not be put back: extended attributes
+	Left       []store.Kept // extended attributes that could not be restored
 }
 
-// Restore puts live paths, and all below them, back to a state. From base or a generation it is saved as a new generation.
-// Each file is replaced whole, by a rename.
-func (o *Overlay) Restore(ctx context.Context, from From, paths []string, message string) (done *Restored, err error) {
+// Restore puts live paths, and all below them, back to a state. If that is base or a generation, the result
+// is saved as a new generation. Each file is replaced whole, by a rename.
+func (o *Overlay) Restore(
+	ctx context.Context, from From, paths []string, message string,
+) (done *Restored, err error) {
 	err = o.atWork(ctx, func(s *store.Store, v *View) error {
 		if v.NotPopulated != nil {
 			return v.NotPopulated
@@ -58,7 +61,7 @@ func (o *Overlay) Restore(ctx context.Context, from From, paths []string, messag
 	return done, err
 }
 
-// atWork runs f under the target's lock, with its store open for writing and a view of the three trees.
+// atWork runs f under the target's lock, with the store open for writing and a view of the three trees.
 func (o *Overlay) atWork(ctx context.Context, f func(*store.Store, *View) error) error {
 	unlock, err := o.lock(ctx)
 	if err != nil {
@@ -87,7 +90,9 @@ func (o *Overlay) opened(ctx context.Context, readOnly bool, f func(*store.Store
 	return f(s, v)
 }
 
-func (o *Overlay) restore(ctx context.Context, s *store.Store, v *View, from From, paths []string, message string) (*Restored, error) {
+func (o *Overlay) restore(
+	ctx context.Context, s *store.Store, v *View, from From, paths []string, message string,
+) (*Restored, error) {
 	want, read, err := o.state(s, v, from)
 	if err != nil {
 		return nil, err
@@ -105,7 +110,7 @@ func (o *Overlay) restore(ctx context.Context, s *store.Store, v *View, from Fro
 	if err := r.run(ctx, live); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	done := &Restored{Changes: r.changes, Generation: s.Manifest.Generation, Left: r.left}
+	done := &Restored{Changes: r.changes, Generation: s.Manifest.Generation, Left: r.omitted}
 	if v, err = o.view(ctx, v.Base, s, LookOptions{}); err != nil {
 		return done, err
 	}
@@ -121,7 +126,7 @@ func (o *Overlay) restore(ctx context.Context, s *store.Store, v *View, from Fro
 	return done, err
 }
 
-// known refuses a path that neither state nor live has: a slip of the fingers must not look like success.
+// known refuses a path that neither want nor live has, because a mistyped path must not look like success.
 func known(paths []string, want, live *tree.Tree) error {
 	for _, p := range paths {
 		if p == "" {
@@ -134,7 +139,7 @@ func known(paths []string, want, live *tree.Tree) error {
 	return nil
 }
 
-// state is the tree that From names, and how its contents are read.
+// state returns the tree that From names, and the function that reads its contents.
 func (o *Overlay) state(s *store.Store, v *View, from From) (*tree.Tree, store.Reader, error) {
 	fromBase := func(e *tree.Entry) (io.ReadCloser, error) { return v.Base.File(e.Path) }
 	if from.Base {
@@ -144,7 +149,8 @@ func (o *Overlay) state(s *store.Store, v *View, from From) (*tree.Tree, store.R
 	if from.Generation != 0 {
 		var err error
 		if m, err = s.Generation(from.Generation); err != nil {
-			return nil, nil, fmt.Errorf("generation %d is not kept: cfgd log %s lists those that are: %w", from.Generation, o.Target.Name, err)
+			return nil, nil, fmt.Errorf("generation %d is not kept: cfgd log %s lists those that are: %w",
+				from.Generation, o.Target.Name, err)
 		}
 		if plain, err = treeOf(m, v.Base.Tree); err != nil {
 			return nil, nil, err
@@ -154,7 +160,7 @@ func (o *Overlay) state(s *store.Store, v *View, from From) (*tree.Tree, store.R
 	return tree.Saved(v.Base.Tree, plain, m.Removals), read, nil
 }
 
-// savedContent reads what base with a plain tree over it has at a path.
+// savedContent reads the content of e from the plain tree, or from base if the plain tree does not have it.
 func savedContent(s *store.Store, base *store.Base, plain *tree.Tree, e *tree.Entry) (io.ReadCloser, error) {
 	if !plain.Has(e.Path) {
 		return base.File(e.Path)
@@ -163,7 +169,8 @@ func savedContent(s *store.Store, base *store.Base, plain *tree.Tree, e *tree.En
 	return store.ReaderOf(b), err
 }
 
-// treeOf is the plain tree of a generation: its overrides, and the directories around them as base has them.
+// treeOf returns the plain tree of a generation: its overrides, and the directories around them as base has
+// them.
 func treeOf(m *store.Manifest, base *tree.Tree) (*tree.Tree, error) {
 	t := &tree.Tree{}
 	dirs := map[string]bool{}
@@ -193,25 +200,26 @@ type restorer struct {
 	changes []tree.Change
 	touched map[string]bool
 	serial  int
-	left    []store.Kept // attributes that live's filesystem refused
+	omitted []store.Kept // attributes that live's filesystem refused
 }
 
-// refused notes the attributes of a path that live's filesystem can't hold. They keep nothing from being put
-// back.
+// refused returns the function that records the attributes of a path that live's filesystem can't hold. They
+// do not stop a restore.
 func (r *restorer) refused(path string) func(name string) {
 	return func(name string) {
 		why := "live's filesystem refuses its extended attribute " + pathname.Quote(name)
-		r.left = append(r.left, store.Kept{Path: path, Class: config.Report, Reason: tree.Reason(why)})
+		r.omitted = append(r.omitted, store.Kept{Path: path, Class: config.Report, Reason: tree.Reason(why)})
 	}
 }
 
-// choose lists what differs below the paths, and the directories above them that are missing.
+// choose lists what differs below the paths, and the missing directories above them.
 func (r *restorer) choose(v *View, paths []string) {
 	only := store.OnlyBelow(paths)
 	above := map[string]bool{}
 	all := tree.Delta(v.Live, r.want)
 	for _, c := range all {
-		if v.hidden(c.Path) || v.Live.WhySkipped(c.Path) != "" || c.Old != nil && c.Old.Kind.Special() && c.New == nil {
+		if v.hidden(c.Path) || v.Live.WhySkipped(c.Path) != "" ||
+			c.Old != nil && c.Old.Kind.Special() && c.New == nil {
 			continue
 		}
 		if only(c.Path) {
@@ -229,7 +237,8 @@ func (r *restorer) choose(v *View, paths []string) {
 	slices.SortFunc(r.changes, func(a, b tree.Change) int { return pathname.Compare(a.Path, b.Path) })
 }
 
-// run deletes, deepest first; makes directories and files, topmost first; and sets directories, deepest first.
+// run deletes, deepest first; makes directories and files, topmost first; and sets directories, deepest
+// first.
 func (r *restorer) run(ctx context.Context, live *dirfd.Dir) error {
 	if err := r.ready(ctx); err != nil {
 		return err
@@ -255,7 +264,7 @@ func (r *restorer) run(ctx context.Context, live *dirfd.Dir) error {
 	return r.finish(live)
 }
 
-// ready sees that every content is there to be put back, before the first thing is taken away.
+// ready checks that every content can be read before the first thing is removed.
 func (r *restorer) ready(ctx context.Context) error {
 	for _, c := range r.changes {
 		if err := ctx.Err(); err != nil {
@@ -312,7 +321,7 @@ func (r *restorer) make(live *dirfd.Dir, c tree.Change) error {
 		return err
 	}
 	if err := r.put(d, tmp, c.New); err != nil {
-		_ = d.RemoveAll(tmp) // the error that counts is the first
+		_ = d.RemoveAll(tmp) // the first error is the one that counts
 		return err
 	}
 	if err := d.Rename(tmp, d, name); err != nil {
@@ -337,7 +346,7 @@ func (r *restorer) put(d *dirfd.Dir, tmp string, e *tree.Entry) error {
 	return err
 }
 
-// finish gives touched directories the metadata and time that the wanted state has for them.
+// finish gives touched directories the metadata and time of the wanted state.
 func (r *restorer) finish(live *dirfd.Dir) error {
 	var dirs []string
 	for p := range r.touched {
@@ -356,7 +365,7 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 		if err != nil {
 			return store.IgnoreGone(err)
 		}
-		err = r.dress(d, p, e)
+		err = r.setDir(d, p, e)
 		d.Close()
 		if err != nil {
 			return err
@@ -365,13 +374,13 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 	return nil
 }
 
-// dress gives a directory that was touched what the wanted state has for it, its flags last.
-func (r *restorer) dress(d *dirfd.Dir, path string, e *tree.Entry) error {
-	if path == "" { // of the root no flags and attributes are kept
+// setDir gives a touched directory the metadata of the wanted state, its flags last.
+func (r *restorer) setDir(d *dirfd.Dir, path string, e *tree.Entry) error {
+	if path == "" { // flags and attributes of the root are not kept
 		return store.SetDir(d, e)
 	}
 	set := store.ResetDirBut
-	if r.want.NoXattrs { // what is wanted was not seen
+	if r.want.NoXattrs { // the wanted attributes are not known
 		set = store.SetDirBut
 	}
 	if err := set(d, e, r.refused(path)); err != nil {
@@ -383,13 +392,13 @@ func (r *restorer) dress(d *dirfd.Dir, path string, e *tree.Entry) error {
 	return d.SetFlags("", e.Flags)
 }
 
-// Generation is a state that the store keeps, and what it changed in the saved tree.
+// Generation is a state that the store keeps, with what it changed in the saved tree.
 type Generation struct {
 	*store.Manifest
 	Changes []GenerationChange
-	// Before is false where the generation before is no longer kept, so that Changes are all that cfg held.
+	// Before is false if the generation before is no longer kept. Then Changes lists all that cfg held.
 	Before bool
-	// Damaged says why nothing but its number is known, nil where it can be read.
+	// Damaged says why only the number is known. It is nil if the generation can be read.
 	Damaged error
 }
 
@@ -397,12 +406,12 @@ type Generation struct {
 type GenerationChange struct {
 	Path string
 	What tree.ChangeKind
-	Old  *tree.Entry // nil where added
-	New  *tree.Entry // nil where deleted
+	Old  *tree.Entry // nil if added
+	New  *tree.Entry // nil if deleted
 	Note string      // released, removal
 }
 
-// Log lists the generations that are kept, newest first.
+// Log lists the kept generations, newest first.
 func (o *Overlay) Log(ctx context.Context) ([]Generation, error) {
 	var out []Generation
 	err := o.reading(ctx, func(s *store.Store, _ *store.Base) error {
@@ -418,10 +427,15 @@ func (o *Overlay) Log(ctx context.Context) ([]Generation, error) {
 		for _, n := range numbers {
 			m, err := s.Generation(n)
 			if err != nil {
-				out = append(out, Generation{Manifest: &store.Manifest{Generation: n}, Damaged: err}) // no reason to hide the rest
+				// one that can't be read must not hide the others
+				out = append(out, Generation{Manifest: &store.Manifest{Generation: n}, Damaged: err})
 				continue
 			}
-			out = append(out, Generation{Manifest: m, Changes: generationChanges(prev, m), Before: prev != nil && prev.Generation == n-1 || n == 1})
+			out = append(out, Generation{
+				Manifest: m,
+				Changes:  generationChanges(prev, m),
+				Before:   prev != nil && prev.Generation == n-1 || n == 1,
+			})
 			prev = m
 		}
 		slices.Reverse(out)
@@ -430,7 +444,7 @@ func (o *Overlay) Log(ctx context.Context) ([]Generation, error) {
 	return out, err
 }
 
-// reading opens the store without writing and runs f.
+// reading opens the store read-only and runs f.
 func (o *Overlay) reading(ctx context.Context, f func(s *store.Store, base *store.Base) error) error {
 	base, err := o.base(ctx)
 	if err != nil {
@@ -444,7 +458,7 @@ func (o *Overlay) reading(ctx context.Context, f func(s *store.Store, base *stor
 	return f(s, base)
 }
 
-// generationChanges compares two manifests: what became of each path in the saved tree.
+// generationChanges compares two manifests: how each path changed in the saved tree.
 func generationChanges(old, new *store.Manifest) []GenerationChange {
 	if old == nil {
 		old = &store.Manifest{}
@@ -493,7 +507,7 @@ func generationChanges(old, new *store.Manifest) []GenerationChange {
 	return out
 }
 
-// Content reads an entry that generation n, or one before it, held: an override's content or a default's.
+// Content reads the content of an entry of a kept generation, of an override or a default.
 func (o *Overlay) Content(ctx context.Context, e *tree.Entry) (b []byte, err error) {
 	err = o.reading(ctx, func(s *store.Store, base *store.Base) error {
 		b, err = s.Content(e)
@@ -507,7 +521,8 @@ func (o *Overlay) Content(ctx context.Context, e *tree.Entry) (b []byte, err err
 	return b, err
 }
 
-// Show returns a path as generation n had it, with its content; nil where that generation had taken it out or never had it.
+// Show returns a path as generation n had it, with its content. The entry is nil if that generation had
+// removed it or never had it.
 func (o *Overlay) Show(ctx context.Context, n int, p string) (e *tree.Entry, b []byte, err error) {
 	err = o.reading(ctx, func(s *store.Store, base *store.Base) error {
 		m, err := s.Generation(n)
@@ -533,7 +548,8 @@ func (o *Overlay) Show(ctx context.Context, n int, p string) (e *tree.Entry, b [
 	return e, b, err
 }
 
-// Read returns the content of an entry of one of a view's trees: live, saved or base. At most limit bytes are read.
+// Read returns the content of an entry of one of a view's trees: live, saved or base. It reads at most limit
+// bytes.
 func (o *Overlay) Read(v *View, e *tree.Entry, side string, limit int64) ([]byte, error) {
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil

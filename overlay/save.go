@@ -15,35 +15,36 @@ import (
 
 // SaveOptions say what a save is about.
 type SaveOptions struct {
-	Paths   []string        // and all below them; nil is everything
-	Force   bool            // save what the guard holds, and over what was changed in cfg by hand
-	DryRun  bool            // compute and change nothing
+	Paths   []string        // and all below them; nil means everything
+	Force   bool            // save what the guard holds, and overwrite what was changed in cfg by hand
+	DryRun  bool            // compute only, and change nothing
 	Message string          // kept with the generation
-	Times   bool            // save times that moved alone
-	Dirty   map[string]bool // directories of live to look at; nil is all
+	Times   bool            // save times that changed alone
+	Dirty   map[string]bool // directories of live to read; nil means all
 	Rehash  bool
-	// Still, if not nil, says whether a changed entry has been still for long enough; what has not is left for later.
+	// Still, if not nil, says whether a changed entry has not changed for long enough. Others are left for
+	// later.
 	Still func(tree.Change) bool
 }
 
-// Result is what a save did, or with DryRun would do.
+// Result is what a save did, or what it would do with DryRun.
 type Result struct {
 	View       *View
-	Generation int // the current generation after it
+	Generation int // the current generation after the save
 	Saved      []tree.Change
-	Released   []string     // overrides that went because live equals base again
-	Times      int          // overrides of which the time alone was saved
-	Kept       []store.Kept // what is not saved by its class or nature
-	Conflicts  []string     // changed in cfg by hand and in live: left alone
-	Pending    []string     // changed in cfg by hand, and not in live, which takes them at the next populate: left alone
+	Released   []string     // overrides dropped because live equals base again
+	Times      int          // number of overrides of which only the time was saved
+	Kept       []store.Kept // what is not saved because of its class or kind
+	Conflicts  []string     // changed by hand in cfg, and in live too: left alone
+	Pending    []string     // changed by hand in cfg alone: left alone until the next populate takes them
 	Unsettled  []string     // not still: left for the next save
 }
 
 // ErrReadOnly says that cfg cannot be written.
 var ErrReadOnly = errors.New("read-only")
 
-// Save writes the unsaved changes of live through to cfg as one generation, and returns when they are on stable storage.
-// ErrNotPopulated, ErrHeld, ErrReadOnly, ErrNoSpace and ErrLocked say why nothing was saved.
+// Save writes the unsaved changes of live to cfg as one generation, and returns when they are on stable
+// storage. ErrNotPopulated, ErrHeld, ErrReadOnly, ErrNoSpace and ErrLocked say why nothing was saved.
 func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
 	if !so.DryRun {
 		unlock, err := o.lock(ctx)
@@ -75,8 +76,8 @@ func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
 	return o.save(ctx, s, v, so)
 }
 
-// notPopulated says why there is no live tree to save, nil where there is one, before anything else is opened: the cfg and the
-// base of a jail that is down need not be there either.
+// notPopulated says why there is no live tree to save, nil if there is one. It is asked before anything else
+// is opened, because cfg and base of a jail that is down may be missing too.
 func (o *Overlay) notPopulated() error {
 	live, err := o.OpenLive()
 	if err != nil {
@@ -90,7 +91,7 @@ func (o *Overlay) notPopulated() error {
 	return err
 }
 
-// stored is what can be told of a target that is down: what its store holds, nil where that cannot be reached now.
+// stored returns what is known of a target that is down: what its store holds, nil if that can't be read now.
 func (o *Overlay) stored(ctx context.Context) *Result {
 	v, err := o.look(ctx, LookOptions{})
 	if err != nil {
@@ -99,10 +100,10 @@ func (o *Overlay) stored(ctx context.Context) *Result {
 	return &Result{View: v, Generation: v.Current.Generation}
 }
 
-// maxTries bounds how often a save is planned anew because files moved on while they were copied.
+// maxTries bounds how often a save is planned again because files changed while they were copied.
 const maxTries = 20
 
-// save plans and commits, leaving out what is not still.
+// save plans and commits, without what is not still.
 func (o *Overlay) save(ctx context.Context, s *store.Store, v *View, so SaveOptions) (*Result, error) {
 	live, err := o.OpenLive()
 	if err != nil {
@@ -115,7 +116,7 @@ func (o *Overlay) save(ctx context.Context, s *store.Store, v *View, so SaveOpti
 			exclude[c.Path] = true
 		}
 	}
-	if r := v.compared.idle(v, so, s); r != nil && len(exclude) == 0 {
+	if r := v.diffs.unchanged(v, so, s); r != nil && len(exclude) == 0 {
 		return r, nil
 	}
 	for range maxTries {
@@ -123,7 +124,7 @@ func (o *Overlay) save(ctx context.Context, s *store.Store, v *View, so SaveOpti
 		if p.Empty() && len(p.Times) == 0 {
 			o.remember(r, so)
 			if len(p.Next.Held) == len(s.Manifest.Held) {
-				v.compared.keepNothing(r, so, s)
+				v.diffs.keepNoChange(r, so, s)
 			}
 			return r, o.refreshHeld(ctx, s, p, so)
 		}
@@ -145,15 +146,34 @@ func (o *Overlay) save(ctx context.Context, s *store.Store, v *View, so SaveOpti
 	return nil, fmt.Errorf("%s: the tree changes faster than it can be saved", o.Target.Name)
 }
 
-func (o *Overlay) plan(s *store.Store, v *View, so SaveOptions, exclude map[string]bool) (*Result, *store.Plan) {
+func (o *Overlay) plan(
+	s *store.Store, v *View, so SaveOptions, exclude map[string]bool,
+) (*Result, *store.Plan) {
 	saved := v.SavedTree()
-	w := &store.Planner{Base: v.Base.Tree, Saved: saved, Live: v.Live.WithSavedXattrs(saved), Plain: v.plain(),
-		Old: s.Manifest, Class: v.class, Only: store.OnlyBelow(so.Paths), Exclude: exclude, Force: so.Force, Times: so.Times,
-		Taken: s.TakenBefore(v.Base.Tree)}
+	w := &store.Planner{
+		Base:    v.Base.Tree,
+		Saved:   saved,
+		Live:    v.Live.WithSavedXattrs(saved),
+		Plain:   v.plain(),
+		Old:     s.Manifest,
+		Class:   v.class,
+		Only:    store.OnlyBelow(so.Paths),
+		Exclude: exclude,
+		Force:   so.Force,
+		Times:   so.Times,
+		Taken:   s.TakenBefore(v.Base.Tree),
+	}
 	p := w.Plan()
 	w.KeepUnlisted(v.Live)
 	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), s.Manifest.StandsOn(v.Base.ID), so.Message
-	r := &Result{View: v, Generation: s.Manifest.Generation, Saved: p.Changes, Kept: w.Kept, Conflicts: w.Conflict, Pending: w.Pending}
+	r := &Result{
+		View:       v,
+		Generation: s.Manifest.Generation,
+		Saved:      p.Changes,
+		Kept:       w.Kept,
+		Conflicts:  w.Conflict,
+		Pending:    w.Pending,
+	}
 	r.Unsettled = slices.SortedFunc(maps.Keys(exclude), pathname.Compare)
 	for _, path := range p.Drops {
 		if e, ok := v.Live.Get(path); ok && e != nil {
@@ -169,12 +189,15 @@ func (o *Overlay) guard(v *View, s *store.Store, p *store.Plan, so SaveOptions) 
 		return nil
 	}
 	if err := store.Guard(v.Base.Tree, v.Live, s.Manifest, p); err != nil {
-		return fmt.Errorf("%s: save %w; if that is meant, cfgd save --force %s", o.Target.Name, err, o.Target.Name)
+		return fmt.Errorf("%s: save %w; if that is meant, cfgd save --force %s", o.Target.Name, err,
+			o.Target.Name)
 	}
 	return nil
 }
 
-func (o *Overlay) commit(ctx context.Context, s *store.Store, live *dirfd.Dir, v *View, p *store.Plan, so SaveOptions) error {
+func (o *Overlay) commit(
+	ctx context.Context, s *store.Store, live *dirfd.Dir, v *View, p *store.Plan, so SaveOptions,
+) error {
 	if err := o.guard(v, s, p, so); err != nil {
 		return err
 	}
@@ -187,13 +210,13 @@ func (o *Overlay) commit(ctx context.Context, s *store.Store, live *dirfd.Dir, v
 	return nil
 }
 
-// after finishes a save that was committed: history within its bounds, the view as it is now.
+// after finishes a committed save: it prunes history and takes a new view.
 func (o *Overlay) after(r *Result, s *store.Store, v *View, p *store.Plan, err error) (*Result, error) {
 	if err != nil {
 		return r, err
 	}
 	r.Generation = s.Manifest.Generation
-	ctx := context.Background() // what is saved is saved: pruning is not what a cancelled caller waits for
+	ctx := context.Background() // the save is done; a caller that cancels does not wait for pruning to fail
 	if err := s.Prune(ctx, func() bool { return true }); err != nil {
 		v.Notices = append(v.Notices, fmt.Sprintf("drop old generations: %v", err))
 	}
@@ -201,13 +224,13 @@ func (o *Overlay) after(r *Result, s *store.Store, v *View, p *store.Plan, err e
 		return r, err
 	}
 	v.Plain, v.Current = s.Plain, s.Manifest
-	v.compared = o.compare(v.Base, s)
-	v.compared.with(v.Live)
-	v.Stored, v.Unsaved = v.compared.stored, v.compared.unsaved
+	v.diffs = o.compare(v.Base, s)
+	v.diffs.with(v.Live)
+	v.Stored, v.Unsaved = v.diffs.stored, v.diffs.unsaved
 	return r, nil
 }
 
-// refreshHeld forgets held paths that live has taken, where nothing else is to be saved.
+// refreshHeld drops held paths that live has taken, if there is nothing else to save.
 func (o *Overlay) refreshHeld(ctx context.Context, s *store.Store, p *store.Plan, so SaveOptions) error {
 	if so.DryRun || s.ReadOnly || len(p.Next.Held) == len(s.Manifest.Held) {
 		return nil

@@ -12,11 +12,12 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// baseMount is where a jail's fstab mounts its base, below its root.
+// baseMount is where a jail's fstab mounts its base, below the jail's root.
 const baseMount = "conf/base/etc"
 
-// OpenSnapshot opens the root of a base: a prototype's snapshot, or another tree of the administrator's. A snapshot's path may be one that the system will
-// not enter (ELOOP) for as long as a jail's mount of it stands. Then that mount is it, if the system's table of mounts says that it is of this snapshot.
+// OpenSnapshot opens the root of a base: a prototype's snapshot, or another tree of the administrator's. The
+// system may refuse to enter a snapshot (ELOOP) while a jail's mount of it stands. Then OpenSnapshot opens
+// that mount, if the table of mounts says that it is of this snapshot.
 func OpenSnapshot(name string) (*dirfd.Dir, error) {
 	d, err := dirfd.Open(name, nil)
 	if !errors.Is(err, unix.ELOOP) {
@@ -39,7 +40,7 @@ func OpenSnapshot(name string) (*dirfd.Dir, error) {
 	return nil, err
 }
 
-// StatSnapshot sees that a snapshot's path is a directory, or one that the system does not enter but has mounted.
+// StatSnapshot checks that a snapshot's path is a directory, or a mounted one that the system does not enter.
 func StatSnapshot(name string) error {
 	st, err := os.Stat(name)
 	switch {
@@ -51,8 +52,9 @@ func StatSnapshot(name string) error {
 	return err
 }
 
-// mountsOf are the directories on which a snapshot is the topmost mount. nullfs(5) tells the path that it was mounted from; a bind mount of Linux the
-// snapshot's own name: that of the dataset which is mounted on the tree, and the snapshot's.
+// mountsOf lists the directories on which a snapshot is the topmost mount. nullfs(5) shows the path that it
+// was mounted from. A bind mount on Linux shows the snapshot's own name: the dataset that is mounted on the
+// tree, and the snapshot.
 func mountsOf(name string) []string {
 	all, err := mountinfo.GetMounts(nil)
 	if err != nil {

@@ -10,18 +10,19 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// State is what stands at a target's live path, without a look at what is in it.
+// State says what is at a target's live path, without reading the tree.
 type State struct {
-	Record *Record // nil where cfgd remembers nothing
-	// Populated says that the tree is the one of the record, whole.
+	Record *Record // nil if there is no record
+	// Populated says that the tree is the recorded one, and complete.
 	Populated bool
-	// Interrupted says that it is the one of the record, and that cfgd was stopped while it filled or emptied it.
+	// Interrupted says that the tree is the recorded one, and that cfgd was stopped while it filled or
+	// emptied it.
 	Interrupted bool
-	Missing     bool // there is no directory at all
-	Empty       bool // there is nothing in it
+	Missing     bool // there is no directory
+	Empty       bool // the directory is empty
 }
 
-// State looks at the live path and at the record of it.
+// State reads the live path and its record.
 func (o *Overlay) State() (State, error) {
 	var s State
 	live, err := o.OpenLive()
@@ -52,9 +53,9 @@ func (o *Overlay) State() (State, error) {
 	return s, nil
 }
 
-// MakeDirs makes the directories of live and cfg where they are missing, as a start would mount them: for machines
-// that are plain directories, where nothing is mounted. Nothing is followed below the jail's root, which is made too.
-// It returns those that were not there.
+// MakeDirs makes the missing directories of live and cfg, as a start would mount them. It is for machines
+// that are plain directories, where nothing is mounted. It follows no link below the jail's root, which is
+// made too. It returns the directories that it made.
 func (o *Overlay) MakeDirs() (made []string, err error) {
 	for _, p := range []string{o.Target.Live, o.Target.Cfg} {
 		if d, err := o.openTree(p); err == nil {
@@ -90,7 +91,7 @@ func (o *Overlay) makeTree(p string) error {
 	return nil
 }
 
-// subdir opens the directory name, which is made if it is missing.
+// subdir opens the directory name, and makes it if it is missing.
 func subdir(d *dirfd.Dir, name string) (*dirfd.Dir, error) {
 	sub, err := d.Dir(name)
 	if !errors.Is(err, fs.ErrNotExist) {

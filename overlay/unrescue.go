@@ -16,13 +16,13 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// maxArchive is the size in bytes of all contents of an archive that is brought back: it is held in memory.
+// maxArchive bounds the contents of an archive to bring back, in bytes: they are held in memory.
 const maxArchive = 256 << 20
 
-// Unrescue brings back into live what an archive of Rescue holds, and saves it as a generation. What the
-// archive lists as removed is removed. Nothing in it is believed: names stay below live, and kinds are file,
-// directory and symbolic link. All of it is read and checked before anything is written. An attribute that
-// can't be one is left out, and told of in Restored.Left.
+// Unrescue brings the content of an archive of Rescue back into live, and saves it as a generation. It
+// removes what the archive lists as removed. It checks all of the archive before it writes anything: names
+// stay below live, and kinds are file, directory and symbolic link. An attribute that can't be set is left
+// out and listed in Restored.Left.
 func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (done *Restored, err error) {
 	x := &extract{contents: map[tree.Digest][]byte{}, only: []string{}, unknown: map[string]bool{}}
 	if err := x.read(r); err != nil {
@@ -38,11 +38,13 @@ func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (do
 	return done, err
 }
 
-func (o *Overlay) unrescue(ctx context.Context, s *store.Store, v *View, x *extract, message string) (*Restored, error) {
+func (o *Overlay) unrescue(
+	ctx context.Context, s *store.Store, v *View, x *extract, message string,
+) (*Restored, error) {
 	if err := x.addParents(v.Live); err != nil {
 		return nil, fmt.Errorf("archive: %w; nothing was changed", err)
 	}
-	rs := &restorer{want: x.over(v.Live), read: x.open, touched: map[string]bool{}, left: x.left}
+	rs := &restorer{want: x.over(v.Live), read: x.open, touched: map[string]bool{}, omitted: x.omitted}
 	rs.choose(v, x.only)
 	live, err := o.OpenLive()
 	if err != nil {
@@ -55,7 +57,7 @@ func (o *Overlay) unrescue(ctx context.Context, s *store.Store, v *View, x *extr
 	if err := rs.run(ctx, live); err != nil {
 		return nil, fmt.Errorf("bring back: %w", err)
 	}
-	done := &Restored{Changes: rs.changes, Generation: s.Manifest.Generation, Left: rs.left}
+	done := &Restored{Changes: rs.changes, Generation: s.Manifest.Generation, Left: rs.omitted}
 	if v, err = o.view(ctx, v.Base, s, LookOptions{}); err != nil {
 		return done, err
 	}
@@ -70,12 +72,12 @@ func (o *Overlay) unrescue(ctx context.Context, s *store.Store, v *View, x *extr
 type extract struct {
 	entries  []tree.Entry
 	removed  []string
-	only     []string // all paths that it is about
+	only     []string // all paths of the archive
 	contents map[tree.Digest][]byte
 	bytes    int64
-	left     []store.Kept    // attributes that can't be brought back
-	unknown  map[string]bool // entries that say nothing of attributes
-	marked   bool            // entries without attributes say so
+	omitted  []store.Kept    // attributes that can't be brought back
+	unknown  map[string]bool // entries whose attributes the archive does not know
+	marked   bool            // the archive marks entries without attributes
 }
 
 func (x *extract) read(r io.Reader) error {
@@ -102,7 +104,7 @@ func (x *extract) read(r io.Reader) error {
 	return x.check()
 }
 
-// check sorts the entries and sees that they can be a tree.
+// check sorts the entries and checks that they can be a tree.
 func (x *extract) check() error {
 	slices.SortStableFunc(x.entries, func(a, b tree.Entry) int { return pathname.Compare(a.Path, b.Path) })
 	slices.SortFunc(x.removed, pathname.Compare)
@@ -127,7 +129,7 @@ func (x *extract) check() error {
 	return nil
 }
 
-// addParents adds the directories that neither the archive nor live has: the archive may be of another base,
+// addParents adds the directories that neither the archive nor live has. The archive may be of another base,
 // which had them.
 func (x *extract) addParents(live *tree.Tree) error {
 	known := map[string]bool{}
@@ -139,9 +141,11 @@ func (x *extract) addParents(live *tree.Tree) error {
 		for p := pathname.Parent(e.Path); p != "" && !known[p]; p = pathname.Parent(p) {
 			known[p] = true
 			if have, ok := live.Get(p); ok && have.Kind != dirfd.KindDir {
-				return fmt.Errorf("%s: %s is a %s in live", pathname.Quote(e.Path), pathname.Quote(p), have.Kind)
+				return fmt.Errorf("%s: %s is a %s in live", pathname.Quote(e.Path), pathname.Quote(p),
+					have.Kind)
 			} else if !ok {
-				d := tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: tree.UsualDir, UID: uid, GID: gid, MTime: e.MTime}
+				d := tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: tree.UsualDir, UID: uid, GID: gid,
+					MTime: e.MTime}
 				x.entries = append(x.entries, d)
 				x.only = append(x.only, p)
 			}
@@ -151,7 +155,7 @@ func (x *extract) addParents(live *tree.Tree) error {
 	return nil
 }
 
-// fits sees that live has room for what is to be put back, each file beside the one that it replaces.
+// fits checks that live has room for what is to be put back, with each file beside the one it replaces.
 func (r *restorer) fits(live *dirfd.Dir) error {
 	space, err := live.Space()
 	if err != nil {
@@ -167,7 +171,7 @@ func (r *restorer) fits(live *dirfd.Dir) error {
 	var need, most int64
 	for _, c := range r.changes {
 		if c.New == nil || c.What == tree.Type {
-			need -= size(c.Old) // taken away before all else
+			need -= size(c.Old) // removed before anything is written
 		}
 	}
 	for _, c := range r.changes {
@@ -204,12 +208,22 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 		}
 		return nil
 	}
-	e := tree.Entry{Path: strings.TrimSuffix(h.Name, "/"), Mode: uint32(h.Mode) & 0o7777, UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.UnixNano()}
+	e := tree.Entry{
+		Path:  strings.TrimSuffix(h.Name, "/"),
+		Mode:  uint32(h.Mode) & 0o7777,
+		UID:   uint32(h.Uid),
+		GID:   uint32(h.Gid),
+		MTime: h.ModTime.UnixNano(),
+	}
 	if err := pathname.Valid(e.Path); err != nil {
 		return err
 	}
 	if top, _, _ := strings.Cut(e.Path, "/"); tree.TopNames[top] {
-		x.left = append(x.left, store.Kept{Path: e.Path, Class: config.Report, Reason: tree.Reason(top + " is no part of what is saved")})
+		x.omitted = append(x.omitted, store.Kept{
+			Path:   e.Path,
+			Class:  config.Report,
+			Reason: tree.Reason(top + " is no part of what is saved"),
+		})
 		return nil
 	}
 	switch h.Typeflag {
@@ -226,8 +240,12 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 	if !tree.Privileged {
 		e.UID, e.GID = tree.OwnIDs()
 	}
-	for _, why := range dress(&e, h) {
-		x.left = append(x.left, store.Kept{Path: e.Path, Class: config.Report, Reason: tree.Reason("the archive's extended attribute " + why)})
+	for _, why := range setFromRecords(&e, h) {
+		x.omitted = append(x.omitted, store.Kept{
+			Path:   e.Path,
+			Class:  config.Report,
+			Reason: tree.Reason("the archive's extended attribute " + why),
+		})
 	}
 	none := h.PAXRecords[commentRecord] == noXattrs
 	x.marked = x.marked || none
@@ -236,10 +254,10 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 	return nil
 }
 
-// over is live with the archive's entries laid over it, and without what it removed.
+// over returns live with the archive's entries laid over it and its removals taken out.
 func (x *extract) over(live *tree.Tree) *tree.Tree {
-	// An archive of an older program knows no attributes, one of today not all of a file of which they
-	// could not be read: those of live stay then.
+	// An older program's archive knows no attributes, and a present one not all of a file whose attributes
+	// could not be read. Then live's attributes stay.
 	known := slices.ContainsFunc(x.entries, func(e tree.Entry) bool { return e.Xattrs != "" })
 	entries := slices.Clone(x.entries)
 	for i := range entries {

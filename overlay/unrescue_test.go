@@ -76,7 +76,7 @@ func TestRescueRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got tree.Entry
-		if err := dress(&got, read); len(err) > 0 || got.Flags != want.Flags || got.Xattrs != want.Xattrs {
+		if err := setFromRecords(&got, read); len(err) > 0 || got.Flags != want.Flags || got.Xattrs != want.Xattrs {
 			t.Fatalf("%x %s, %v\nwant %x %s", got.Flags, got.Xattrs, err, want.Flags, want.Xattrs)
 		}
 	})
@@ -91,7 +91,7 @@ func TestRescueRecordsBelieveNothing(t *testing.T) {
 	} {
 		var e tree.Entry
 		h := &tar.Header{PAXRecords: map[string]string{key: value, "SCHILY.xattr.user.ok": "1", "SCHILY.fflags": "archive,door"}}
-		left := dress(&e, h)
+		left := setFromRecords(&e, h)
 		if len(left) != 1 || e.Flags != 0 || e.Xattrs != tree.PackXattrs([]dirfd.Xattr{{Name: "user.ok", Value: []byte("1")}}) {
 			t.Errorf("%s: %+v, %q", key, e, left)
 		}

@@ -14,8 +14,8 @@ type XattrChange struct {
 	What tree.ChangeKind // Added, Modified or Deleted
 }
 
-// XattrChanges are the attributes in which a change's sides differ, by name: of a path that came all that it
-// has, of one that went none, nor where a tree's filesystem holds none.
+// XattrChanges lists the attributes that a change changed, by name. An added path lists all that it has. A
+// deleted path lists none, and neither does a tree whose filesystem has no attributes.
 func (v *View) XattrChanges(c tree.Change) (all []XattrChange) {
 	if c.New == nil || v.Base.Tree.NoXattrs || v.Live != nil && v.Live.NoXattrs {
 		return nil
@@ -25,7 +25,7 @@ func (v *View) XattrChanges(c tree.Change) (all []XattrChange) {
 	if c.Old != nil && err == nil {
 		was, err = tree.UnpackXattrs(c.Old.Xattrs)
 	}
-	if err != nil { // a scan gives none of which that is so
+	if err != nil { // can't happen in the result of a scan
 		return nil
 	}
 	old := map[string]string{}

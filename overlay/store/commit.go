@@ -38,9 +38,7 @@ import (
 // plain tree. old goes to the history; nil keeps none. If a step up to 7 fails, nothing is changed. If a
 // later one fails, the journal stays, and the next opening finishes the commit.
 func (s *Store) Commit(
-	ctx context.Context,
-	old, next *Manifest,
-	stage func(tmp *dirfd.Dir) ([]Step, error),
+	ctx context.Context, old, next *Manifest, stage func(tmp *dirfd.Dir) ([]Step, error),
 ) error {
 	tmp, err := s.Meta.Dir(tmpDir)
 	if err != nil {
@@ -73,10 +71,7 @@ func (s *Store) Commit(
 
 // prepare does steps 2 to 7.
 func (s *Store) prepare(
-	ctx context.Context,
-	tmp *dirfd.Dir,
-	old, next *Manifest,
-	stage func(*dirfd.Dir) ([]Step, error),
+	ctx context.Context, tmp *dirfd.Dir, old, next *Manifest, stage func(*dirfd.Dir) ([]Step, error),
 ) ([]Step, error) {
 	steps, err := stage(tmp) // 2, 3: objects
 	if err != nil {

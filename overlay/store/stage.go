@@ -181,11 +181,7 @@ func CopyFile(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry) (tree.Dig
 
 // CopyFileBut is CopyFile, and calls refused with each attribute that the filesystem refused.
 func CopyFileBut(
-	in io.Reader,
-	to *dirfd.Dir,
-	name string,
-	e *tree.Entry,
-	refused func(name string),
+	in io.Reader, to *dirfd.Dir, name string, e *tree.Entry, refused func(name string),
 ) (tree.Digest, error) {
 	out, err := to.Create(name)
 	if err != nil {
