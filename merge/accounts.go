@@ -11,25 +11,36 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// accountForm is how the lines of an account file are made up: fields between colons.
+// accountForm describes the lines of an account file: fields between colons.
 type accountForm struct {
-	noun    string   // what an entry is
-	fields  []string // their names; entries are told apart by the first
-	members int      // the field that is a list, 0 for none
-	needed  string   // the entry without which nobody gets in to repair the rest
+	noun    string   // what an entry is called
+	fields  []string // names of the fields; the first identifies an entry
+	members int      // index of the field that is a list, 0 for none
+	needed  string   // the entry without which nobody can log in to repair the rest
 }
 
-// The fields that all forms have in the same place: one is never shown, the other is a number that two names should not share.
+// Fields with the same index in all forms. The password is never shown. The number should not be shared by
+// two names.
 const (
 	fieldPassword = 1
 	fieldNumber   = 2
 )
 
-// accountForms are master.passwd(5), passwd(5) and group(5), by path below etc.
+// accountForms are master.passwd(5), passwd(5) and group(5), by their paths below etc.
 var accountForms = map[string]*accountForm{
-	"master.passwd": {"user", []string{"name", "password", "uid", "gid", "class", "change", "expire", "gecos", "home", "shell"}, 0, "root"},
-	"passwd":        {"user", []string{"name", "password", "uid", "gid", "gecos", "home", "shell"}, 0, "root"},
-	"group":         {"group", []string{"name", "password", "gid", "members"}, 3, "wheel"},
+	"master.passwd": {
+		"user",
+		[]string{"name", "password", "uid", "gid", "class", "change", "expire", "gecos", "home", "shell"},
+		0,
+		"root",
+	},
+	"passwd": {
+		"user",
+		[]string{"name", "password", "uid", "gid", "gecos", "home", "shell"},
+		0,
+		"root",
+	},
+	"group": {"group", []string{"name", "password", "gid", "members"}, 3, "wheel"},
 }
 
 // The bounds of an account file that is merged, in bytes and lines.
@@ -38,16 +49,19 @@ const (
 	maxAccountLines = 200_000
 )
 
-// Accounts merges master.passwd(5), passwd(5) or group(5), by entry and field; path is below etc, and ok is false for another file.
+// Accounts merges master.passwd(5), passwd(5) or group(5), by entry and field. path is below etc; ok is false
+// for any other file.
 //
-// A field that one side changed is taken from it; one that both changed, and differently, is a conflict. Members of a group are
-// merged one by one. Deletions of both sides hold, but what one side deleted and the other changed stays as mine has it, root and
-// wheel stay, and Notes say so. A uid or gid that theirs gives to one name and mine to another is a conflict: nobody comes to share
-// a number by a merge. So is a name that a version has twice, if all three versions differ in it.
+// If one side changed a field, its value is taken. If both changed it differently, that is a conflict.
+// Members of a group are merged one by one. A deletion by either side holds. But if one side deleted an entry
+// and the other changed it, mine's version stays; root and wheel always stay; Notes say so. It is a conflict
+// if theirs gives a uid or gid to one name and mine gives it to another: no merge makes two names share a
+// number. A name that occurs twice in one version is a conflict if all three versions of it differ.
 //
-// The order is mine's, and what theirs adds stands behind the entry that it stands behind there, before NIS lines that end the
-// file. Comments, NIS lines and what is no entry are lines that are there or not. Every line of mine is in the result that theirs
-// neither changed nor deleted. Notes name fields and values, but no password.
+// The order is mine's. What theirs adds comes after the entry that it follows in theirs, and before NIS lines
+// at the end of the file. Comments, NIS lines and other lines that are no entries are kept or dropped as a
+// whole. Every line of mine that theirs neither changed nor deleted is in the result. Notes name fields and
+// values, but no password.
 //
 // The errors are ErrBinary and ErrTooLarge.
 func Accounts(path string, old, mine, theirs []byte, names Names) (m Merged, ok bool, err error) {
@@ -78,42 +92,43 @@ func mergeable(text []byte) error {
 	return nil
 }
 
-// accounts is a merge of account files on its way.
+// accounts is the state of one merge of account files.
 type accounts struct {
 	*accountForm
 	names             Names
 	by                map[accountKey]*account
-	all               []*account // in the order of mine, then of theirs
+	all               []*account // in the order of mine, then those that only theirs has
 	old, mine, theirs roll
 }
 
-// roll is a version of a file, line by line.
+// roll is one version of a file, line by line.
 type roll struct {
 	lines []*account
-	tail  int  // where the NIS lines begin that end the file: behind all lines if none do
-	crlf  bool // all lines end in it; a CR at the end of some is part of their text
-	open  bool // the last line has no end
+	tail  int  // index of the NIS lines at the end of the file; the number of lines if there are none
+	crlf  bool // all lines end in CRLF; if only some do, CR is part of their text
+	open  bool // the last line has no newline
 }
 
-// accountKey tells a line from others in any version: an entry by its name, another line by its text and how many of its like stand above.
+// accountKey identifies a line in any version: an entry by its name, another line by its text and the number
+// of equal lines above it.
 type accountKey struct {
 	entry bool
 	text  string
 	nth   int
 }
 
-// account is an entry or another line in three versions, and what becomes of it.
+// account is an entry or another line in three versions, and its result.
 type account struct {
 	accountKey
-	old, mine, theirs []string // its lines: more than one only where a name is not unique
-	at                int      // the last of them in mine
-	stands            []string // what it is in the result,
+	old, mine, theirs []string // its lines; more than one only if a name is not unique
+	at                int      // index in mine of the last of them
+	stands            []string // its lines in the result,
 	clash             *clash   // unless there is a conflict
 	note              string
-	written           int // how many of its lines had their turn
+	written           int // how many of its lines were handled so far
 }
 
-// clash is what stands between markers.
+// clash holds the lines between conflict markers.
 type clash struct{ mine, old, theirs []string }
 
 func newAccounts(f *accountForm, old, mine, theirs []byte, names Names) *accounts {
@@ -124,11 +139,14 @@ func newAccounts(f *accountForm, old, mine, theirs []byte, names Names) *account
 	return a
 }
 
-// read gives each line to the account that it is a version of.
+// read assigns each line to its account.
 func (a *accounts) read(version []byte, give func(x *account, line string, i int)) roll {
 	text := string(version)
 	n := strings.Count(text, "\n")
-	r := roll{crlf: n > 0 && strings.Count(text, "\r\n") == n, open: text != "" && !strings.HasSuffix(text, "\n")}
+	r := roll{
+		crlf: n > 0 && strings.Count(text, "\r\n") == n,
+		open: text != "" && !strings.HasSuffix(text, "\n"),
+	}
 	seen := map[accountKey]int{}
 	for l := range strings.Lines(text) {
 		if end := strings.TrimSuffix(l, "\n"); r.crlf && end != l {
@@ -149,7 +167,7 @@ func (a *accounts) read(version []byte, give func(x *account, line string, i int
 	return r
 }
 
-// key finds out what a line is. That $FreeBSD$ tags of comments differ makes no difference.
+// key returns the key of a line. $FreeBSD$ tags in comments are ignored.
 func (f *accountForm) key(line string) accountKey {
 	name, _, _ := strings.Cut(line, ":")
 	switch {
@@ -163,7 +181,7 @@ func (f *accountForm) key(line string) accountKey {
 	return accountKey{text: line}
 }
 
-// isRemark tells comments and blank lines as pwd_mkdb(8) does.
+// isRemark recognizes comments and blank lines as pwd_mkdb(8) does.
 func isRemark(line string) bool {
 	line = strings.TrimLeft(line, " \t")
 	return line == "" || line[0] == '#'
@@ -190,7 +208,8 @@ func (a *accounts) account(k accountKey) *account {
 	return x
 }
 
-// merged decides on each line, then on numbers, which needs all those decisions, and writes.
+// merged decides about each line, then about numbers, which depend on all those decisions, and writes the
+// result.
 func (a *accounts) merged() Merged {
 	for _, x := range a.all {
 		if x.entry {
@@ -212,7 +231,7 @@ func (a *accounts) merged() Merged {
 	return m
 }
 
-// stand decides on a line that is no entry. If all have it, tags are theirs'.
+// stand decides about a line that is no entry. If all versions have it, theirs' tags are taken.
 func (x *account) stand() {
 	old, mine, theirs := len(x.old) > 0, len(x.mine) > 0, len(x.theirs) > 0
 	switch {
@@ -243,7 +262,7 @@ func (a *accounts) decide(x *account) {
 	}
 }
 
-// ambiguous is an entry of which nobody knows which line became which.
+// ambiguous reports that an entry occurs more than once, so that nobody knows which line became which.
 func (x *account) ambiguous() bool { return max(len(x.old), len(x.mine), len(x.theirs)) > 1 }
 
 // whole makes all lines of an entry a conflict.
@@ -251,7 +270,8 @@ func (x *account) whole(note string) {
 	x.clash, x.note = &clash{x.mine, x.old, x.theirs}, note
 }
 
-// byField merges an entry that mine and theirs have once. taken is who has the number that theirs gives it.
+// byField merges an entry that mine and theirs have once. taken is the name that has the number that theirs
+// gives to this entry, "" for none.
 func (a *accounts) byField(x *account, taken string) {
 	known := len(x.old) > 0
 	o, m, t := make([]string, len(a.fields)), strings.Split(x.mine[0], ":"), strings.Split(x.theirs[0], ":")
@@ -276,14 +296,18 @@ func (a *accounts) byField(x *account, taken string) {
 		x.stands = []string{strings.Join(m, ":")}
 		return
 	}
-	x.clash, x.note = &clash{mine: []string{strings.Join(m, ":")}, theirs: []string{strings.Join(t, ":")}}, strings.Join(both, "; ")
+	x.clash, x.note = &clash{
+		mine:   []string{strings.Join(m, ":")},
+		theirs: []string{strings.Join(t, ":")},
+	}, strings.Join(both, "; ")
 	if known {
 		x.clash.old = []string{strings.Join(o, ":")}
 	}
 }
 
 func (a *accounts) takenNote(number, by string) string {
-	return fmt.Sprintf("%s %s is taken by %s: ", a.fields[fieldNumber], pathname.Quote(number), pathname.Quote(by))
+	return fmt.Sprintf("%s %s is taken by %s: ", a.fields[fieldNumber], pathname.Quote(number),
+		pathname.Quote(by))
 }
 
 func (f *accountForm) field(i int, known bool, old, mine, theirs string) (v string, agreed bool) {
@@ -298,7 +322,8 @@ func (f *accountForm) field(i int, known bool, old, mine, theirs string) (v stri
 	return "", false
 }
 
-// mergeMembers merges lists between commas: what a side added is there, what a side took out is not. It starts from mine.
+// mergeMembers merges comma-separated lists. It starts with mine, adds what theirs added and drops what
+// theirs dropped.
 func mergeMembers(old, mine, theirs string) string {
 	o, m, t := membersOf(old), membersOf(mine), membersOf(theirs)
 	var out []string
@@ -316,7 +341,7 @@ func mergeMembers(old, mine, theirs string) string {
 		}
 	}
 	if !changed {
-		return mine // as it was written
+		return mine // unchanged, byte for byte
 	}
 	return strings.Join(out, ",")
 }
@@ -331,8 +356,9 @@ func membersOf(list string) map[string]bool {
 	return set
 }
 
-// numbers refuses what would make two names share a number of which mine gave it to the one and theirs to the other. A name that is
-// refused keeps mine's number, which may be one that theirs gave away meanwhile: hence the queue.
+// numbers prevents two names from sharing a number that mine gave to one and theirs to the other. The name
+// that is refused keeps mine's number. Theirs may have given that number to a third name meanwhile, so there
+// is a queue.
 func (a *accounts) numbers() {
 	taken, given := map[string]*account{}, map[string][]*account{}
 	var queue []string
@@ -352,7 +378,7 @@ func (a *accounts) numbers() {
 	}
 }
 
-// claims tells the numbers that an entry has in the result from mine alone, and those from theirs alone.
+// claims reports the numbers that an entry takes in the result from mine alone, and those from theirs alone.
 func (a *accounts) claims(x *account, mine, theirs func(number string, x *account)) {
 	if !x.entry || slices.Equal(x.mine, x.theirs) {
 		return
@@ -381,7 +407,7 @@ func numbersOf(lines []string) map[string]bool {
 	return set
 }
 
-// refuse leaves an entry its number, or leaves it out if theirs adds it.
+// refuse leaves an entry the number it has in mine. If theirs adds the entry, refuse leaves it out.
 func (a *accounts) refuse(x *account, number, by string) {
 	switch {
 	case len(x.mine) == 0:
@@ -393,7 +419,7 @@ func (a *accounts) refuse(x *account, number, by string) {
 	}
 }
 
-// content writes mine's lines, and behind each what theirs adds there.
+// content writes mine's lines, and after each one what theirs adds there.
 func (a *accounts) content() []byte {
 	added := a.added()
 	out := added[0]
@@ -409,7 +435,7 @@ func (a *accounts) content() []byte {
 		eol = "\r\n"
 	}
 	text := strings.Join(out, eol)
-	if !a.open() || strings.HasPrefix(out[len(out)-1], ">>>>>>>") { // a marker stands on a line of its own
+	if !a.open() || strings.HasPrefix(out[len(out)-1], ">>>>>>>") { // a marker needs a line of its own
 		text += eol
 	}
 	return []byte(text)
@@ -422,22 +448,23 @@ func (a *accounts) crlf() bool {
 	return a.mine.crlf
 }
 
-// open says whether the last line is without an end: as in mine, unless theirs alone mended it.
+// open reports whether the last line has no newline: as in mine, unless theirs alone added one.
 func (a *accounts) open() bool { return a.mine.open && (!a.old.open || a.theirs.open) }
 
-// added goes through theirs and finds places for what mine has not: element i+1 stands behind line i of mine.
+// added finds places for the lines of theirs that mine does not have. Element i+1 of the result follows line
+// i of mine.
 func (a *accounts) added() [][]string {
 	added := make([][]string, len(a.mine.lines)+1)
 	above := entriesAbove(a.mine.lines)
-	at := 0 // in added
+	at := 0 // index in added
 	for i, x := range a.theirs.lines {
 		if i == a.theirs.tail {
-			at = max(at, a.mine.tail) // below what mine has added at the end
+			at = max(at, a.mine.tail) // after what mine has added at the end
 		}
 		place := x.at + 1
 		switch {
 		case len(x.mine) > 0:
-			// Like stands with like: a comment is followed only as far as no entry comes between.
+			// Entries follow entries. A comment is followed only if no entry comes between.
 			if x.entry || place > at && above[place] == above[at] {
 				at = place
 			}
@@ -451,7 +478,7 @@ func (a *accounts) added() [][]string {
 	return added
 }
 
-// entriesAbove counts the entries among the first i lines, for each i.
+// entriesAbove counts, for each i, the entries among the first i lines.
 func entriesAbove(lines []*account) []int {
 	above := make([]int, len(lines)+1)
 	for i, x := range lines {
@@ -463,7 +490,7 @@ func entriesAbove(lines []*account) []int {
 	return above
 }
 
-// turn is what stands in the result where the next of an account's lines stands in a version, which has so many of them.
+// turn returns what to write for the next one of an account's lines, of which a version has the given number.
 func (a *accounts) turn(x *account, lines int) []string {
 	i := x.written
 	x.written++
@@ -479,20 +506,21 @@ func (a *accounts) turn(x *account, lines int) []string {
 }
 
 func (a *accounts) marked(c *clash) []string {
-	return slices.Concat([]string{marker("<", a.names.Mine)}, c.mine, []string{marker("|", a.names.Old)}, c.old,
-		[]string{marker("=", "")}, c.theirs, []string{marker(">", a.names.Theirs)})
+	return slices.Concat([]string{marker("<", a.names.Mine)}, c.mine, []string{marker("|", a.names.Old)},
+		c.old, []string{marker("=", "")}, c.theirs, []string{marker(">", a.names.Theirs)})
 }
 
 func marker(sign, label string) string {
 	return strings.TrimSuffix(strings.Repeat(sign, 7)+" "+label, " ")
 }
 
-// maxAccountLine is what a line may have in bytes: LINE_MAX, without room for an end that pwd_mkdb leaves.
+// maxAccountLine is the longest line in bytes: LINE_MAX, less the line end and NUL that pwd_mkdb adds.
 const maxAccountLine = 2046
 
-// Passwd makes passwd(5) of master.passwd(5), byte for byte as pwd_mkdb -p does: without passwords, class and times, and with numbers
-// as it reads them. Comments and blank lines stay, NIS lines are entries that need no numbers. What pwd_mkdb refuses is an error,
-// with the line and without its text (pwd_mkdb.c, pw_scan.c). NUL is ErrBinary.
+// Passwd makes passwd(5) from master.passwd(5), byte for byte as pwd_mkdb -p does: without passwords, class
+// and times, and with numbers as pwd_mkdb reads them. Comments and blank lines stay. NIS lines are entries
+// that need no numbers. What pwd_mkdb refuses is an error that names the line without its text (pwd_mkdb.c,
+// pw_scan.c). A NUL is ErrBinary.
 func Passwd(master []byte) ([]byte, error) {
 	if bytes.IndexByte(master, 0) >= 0 {
 		return nil, fmt.Errorf("master.passwd: %w", ErrBinary)
@@ -535,12 +563,12 @@ func passwdLine(line string) (string, error) {
 	return strings.Join([]string{f[0], "*", f[2], f[3], f[7], f[8], f[9]}, ":"), nil
 }
 
-// accountNumber is a uid or gid as strtoul(3) reads it.
+// accountNumber reads a uid or gid as strtoul(3) does.
 func accountNumber(text string) (string, error) {
 	digits := strings.TrimPrefix(strings.TrimLeft(text, " \t\n\v\f\r"), "+")
 	n, err := strconv.ParseUint(digits, 10, 32)
 	if err != nil {
-		return "", errors.New("no number of 32 bits") // what stands there instead may be a password
+		return "", errors.New("no number of 32 bits") // without the text: it may be a password
 	}
 	return strconv.FormatUint(n, 10), nil
 }

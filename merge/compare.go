@@ -7,33 +7,38 @@ import (
 	"github.com/sergi/go-diff/diffmatchpatch"
 )
 
-// ErrTooLarge is the error for texts that have too many lines, or too many different ones, to compare in bounded time.
+// ErrTooLarge is the error for texts with too many lines, or too many different lines, to compare in bounded
+// time.
 var ErrTooLarge = errors.New("too large for a line diff")
 
-// maxLines bounds the lines of both texts: go-diff numbers them with code points, of which there are 1,112,064.
+// maxLines bounds the lines of both texts together, because go-diff numbers them with code points, of which
+// there are 1,112,064.
 const maxLines = 1_000_000
 
-// edit is one place where two texts differ: lines b0 to b1 of the new one stand for lines a0 to a1 of the old one.
+// edit is one place where two texts differ: lines b0 to b1 of the new text replace lines a0 to a1 of the old
+// one.
 type edit struct{ a0, a1, b0, b1 int }
 
-// marks has a true for each changed line. Lines before the first and behind the last count as unchanged.
-type marks []bool
+// changedLines has true for each changed line. Lines before the first and after the last count as unchanged.
+type changedLines []bool
 
-func (m marks) at(i int) bool { return i >= 0 && i < len(m) && m[i] }
+func (m changedLines) at(i int) bool { return i >= 0 && i < len(m) && m[i] }
 
-// compare finds the edits that GNU diff would find, given as many lines of context: equal ends are trimmed, lines that only
-// confuse are put aside, a shortest edit script is found for the others, and its edits are slid to where people expect them.
+// compare finds the edits that GNU diff finds with as many lines of context. It trims equal ends, discards
+// confusing lines, finds a shortest edit script for the others, and slides its edits to where people expect
+// them.
 //
-// Of go-diff only the numbering of lines is used. Its edit scripts are as short, but where several are, they are others than GNU's:
-// on random texts with many differences about one in two, on edited configuration files two or three in a hundred.
+// Of go-diff it uses only the numbering of lines. go-diff's edit scripts are as short, but often differ from
+// GNU's if there are several: for one in two of random texts with many differences, for two or three in a
+// hundred of edited configuration files.
 func compare(old, new []byte, context int) ([]edit, error) {
 	skipped, old, new := trim(old, new, context)
 	if bytes.Count(old, newline)+bytes.Count(new, newline) > maxLines {
 		return nil, ErrTooLarge
 	}
 	a, b, _ := diffmatchpatch.New().DiffLinesToRunes(string(old), string(new))
-	inA, inB := make(marks, len(a)), make(marks, len(b))
-	s := newScript(telling(a, b, inA), telling(b, a, inB))
+	inA, inB := make(changedLines, len(a)), make(changedLines, len(b))
+	s := newScript(discardConfusing(a, b, inA), discardConfusing(b, a, inB))
 	if err := s.run(inA, inB); err != nil {
 		return nil, err
 	}
@@ -42,8 +47,9 @@ func compare(old, new []byte, context int) ([]edit, error) {
 	return editsOf(inA, inB, bytes.Count(skipped, newline)), nil
 }
 
-// editsOf reads edits off the marks of both sides, whose unchanged lines correspond. Above them stand more lines.
-func editsOf(a, b marks, above int) []edit {
+// editsOf makes edits from the changed lines of both sides; the unchanged lines correspond to each other.
+// above is the number of trimmed lines before the first.
+func editsOf(a, b changedLines, above int) []edit {
 	var edits []edit
 	for i, j := 0, 0; i < len(a) || j < len(b); i, j = i+1, j+1 {
 		i0, j0 := i, j

@@ -2,66 +2,68 @@ package merge
 
 import "slices"
 
-// sequence is the lines of one side that a script is found for: their numbers, and where each stood.
+// sequence holds the lines of one side that take part in the search: their numbers, and the index of each.
 type sequence struct {
 	lines []rune
 	from  []int
 }
 
-// fate is what becomes of a line before a script is looked for.
-type fate byte
+// discardState says what happens to a line before the search, as the discarded array of GNU diff does.
+type discardState byte
 
 const (
-	kept     fate = iota
-	dropped       // the other side has none like it: it is changed, whatever else is
-	doubtful      // the other side has many like it: it would tie together what does not belong together
+	kept        discardState = iota
+	discarded                // the other side has no equal line: it is changed in any case
+	provisional              // the other side has many equal lines: a match may be wrong
 )
 
-// telling puts aside the lines that tell nothing about which lines correspond, and marks them as changed. It is what GNU diff
-// does (discard_confusing_lines in its analyze.c); as it decides between scripts of equal length, and at times for a longer one that
-// reads better, equal output needs equal rules, down to the numbers.
-func telling(lines, other []rune, changed marks) sequence {
-	fates := judge(lines, other)
-	for i := 0; i < len(fates); i++ {
-		switch fates[i] {
-		case doubtful: // not within a run of dropped lines
-			fates[i] = kept
-		case dropped:
-			run := dropRun(fates[i:])
-			reconsider(run)
+// discardConfusing drops the lines that do not help to find which lines correspond, and changedLines them as
+// changed. GNU diff does the same (discard_confusing_lines in its analyze.c). This decides between scripts of
+// equal length, and sometimes for a longer one that reads better. So equal output needs the same rules, down
+// to the numbers.
+func discardConfusing(lines, other []rune, changed changedLines) sequence {
+	states := classify(lines, other)
+	for i := 0; i < len(states); i++ {
+		switch states[i] {
+		case provisional: // not within a run of discarded lines
+			states[i] = kept
+		case discarded:
+			run := discardRun(states[i:])
+			cancelProvisional(run)
 			i += len(run) - 1
 		}
 	}
 	var s sequence
-	for i, f := range fates {
-		if f == kept {
+	for i, state := range states {
+		if state == kept {
 			s.lines, s.from = append(s.lines, lines[i]), append(s.from, i)
 		}
-		changed[i] = f != kept
+		changed[i] = state != kept
 	}
 	return s
 }
 
-// judge decides by how many lines of the other side are equal. Many is more than 5, growing with the root of the length.
-func judge(lines, other []rune) []fate {
+// classify decides by the number of equal lines on the other side. Many means more than 5, or more for long
+// texts, by the square root of the length.
+func classify(lines, other []rune) []discardState {
 	count := map[rune]int{}
 	for _, l := range other {
 		count[l]++
 	}
 	many := 5 * root(len(lines)/64)
-	fates := make([]fate, len(lines))
+	states := make([]discardState, len(lines))
 	for i, l := range lines {
 		switch n := count[l]; {
 		case n == 0:
-			fates[i] = dropped
+			states[i] = discarded
 		case n > many:
-			fates[i] = doubtful
+			states[i] = provisional
 		}
 	}
-	return fates
+	return states
 }
 
-// root is the square root of n, rounded down to a power of two, and at least 1.
+// root returns the square root of n, rounded down to a power of two, and at least 1.
 func root(n int) int {
 	r := 1
 	for n >>= 2; n > 0; n >>= 2 {
@@ -70,24 +72,26 @@ func root(n int) int {
 	return r
 }
 
-// dropRun is the run of lines at the start of fates that are not kept, up to the last dropped one; doubtful ones behind are kept.
-func dropRun(fates []fate) []fate {
-	end := slices.Index(fates, kept)
+// discardRun returns the run at the start of states that are not kept, up to the last discarded one.
+// Provisional ones after that become kept.
+func discardRun(states []discardState) []discardState {
+	end := slices.Index(states, kept)
 	if end < 0 {
-		end = len(fates)
+		end = len(states)
 	}
-	for fates[end-1] == doubtful {
+	for states[end-1] == provisional {
 		end--
-		fates[end] = kept
+		states[end] = kept
 	}
-	return fates[:end]
+	return states[:end]
 }
 
-// reconsider keeps doubtful lines of a run where they are too many of it, too many in a row, or too near to its ends.
-func reconsider(run []fate) {
+// cancelProvisional keeps the provisional lines of a run if they are too many of it, too many in a row, or
+// too near its ends.
+func cancelProvisional(run []discardState) {
 	doubts := 0
-	for _, f := range run {
-		if f == doubtful {
+	for _, state := range run {
+		if state == provisional {
 			doubts++
 		}
 	}
@@ -95,7 +99,7 @@ func reconsider(run []fate) {
 		return
 	}
 	if 4*doubts > len(run) {
-		keepDoubtful(run)
+		keepProvisional(run)
 		return
 	}
 	keepRows(run, root(len(run)/4)+1)
@@ -105,35 +109,36 @@ func reconsider(run []fate) {
 	slices.Reverse(run)
 }
 
-// keepDoubtful keeps all doubtful lines.
-func keepDoubtful(run []fate) {
-	for i, f := range run {
-		if f == doubtful {
+// keepProvisional keeps all provisional lines.
+func keepProvisional(run []discardState) {
+	for i, state := range run {
+		if state == provisional {
 			run[i] = kept
 		}
 	}
 }
 
-// keepRows keeps the doubtful lines of which least or more stand in a row.
-func keepRows(run []fate, least int) {
+// keepRows keeps the provisional lines that stand in rows of least or more.
+func keepRows(run []discardState, least int) {
 	for i := 0; i < len(run); i++ {
 		end := i
-		for end < len(run) && run[end] == doubtful {
+		for end < len(run) && run[end] == provisional {
 			end++
 		}
 		if end-i >= least {
-			keepDoubtful(run[i:end])
+			keepProvisional(run[i:end])
 		}
 		i = end
 	}
 }
 
-// keepStart keeps the doubtful lines before the third dropped one in a row, or before the first dropped one behind eight lines.
-func keepStart(run []fate) {
+// keepStart keeps the provisional lines before the third discarded one in a row, or before the first
+// discarded one after eight lines.
+func keepStart(run []discardState) {
 	row := 0
 	for i := 0; i < len(run) && row < 3; i++ {
 		switch {
-		case run[i] != dropped:
+		case run[i] != discarded:
 			run[i], row = kept, 0
 		case i >= 8:
 			return

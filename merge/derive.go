@@ -9,14 +9,15 @@ import (
 	"cfgd/overlay/store"
 )
 
-// derive brings the files that are made of others into line with what became of those: passwd, which cfgd makes itself, and the
-// databases, which the system's own programs make. Where such a program is missing the old database is kept, and that is said.
+// derive updates the files that are made from other files: passwd, which cfgd makes itself, and the
+// databases, which the system's programs make. If a program is missing, the old database stays, and a note
+// says so.
 func (w *Merger) derive() error {
 	for _, p := range Products {
 		u := w.at(p.Source)
 		switch {
 		case u == nil || u.Verdict == VerdictKept || u.Verdict == VerdictGone:
-			continue // nobody changed what they are made of
+			continue // nobody changed the source
 		case u.Override == nil:
 			w.follow(p)
 			continue
@@ -29,7 +30,7 @@ func (w *Merger) derive() error {
 	return nil
 }
 
-// at is the outcome of a path, nil where there is none.
+// at returns the outcome of a path, nil if there is none.
 func (w *Merger) at(path string) *Outcome {
 	i := slices.IndexFunc(w.Result.Outcomes, func(u Outcome) bool { return u.Path == path })
 	if i < 0 {
@@ -38,11 +39,15 @@ func (w *Merger) at(path string) *Outcome {
 	return &w.Result.Outcomes[i]
 }
 
-// follow releases the products of a source that is the default now.
+// follow drops the overrides of a source's products, because the source is the default now.
 func (w *Merger) follow(p Product) {
 	for _, path := range p.Makes {
 		if u := w.at(path); u != nil && u.Override != nil && w.Base.Tree.Has(path) && !w.Old.Pinned(path) {
-			*u = Outcome{Path: path, Verdict: VerdictEqual, Notes: []string{"made of " + p.Source + ", which is the default now"}}
+			*u = Outcome{
+				Path:    path,
+				Verdict: VerdictEqual,
+				Notes:   []string{"made of " + p.Source + ", which is the default now"},
+			}
 		}
 	}
 }
@@ -83,13 +88,13 @@ func (w *Merger) remake(u *Outcome, p Product) error {
 		}
 	}
 	if len(missed) > 0 {
-		at := w.at(p.Source) // product may have moved it
+		at := w.at(p.Source) // product may have moved the slice's elements
 		at.note("%s kept as they are: %s", strings.Join(missed, " and "), p.Missing(err, w.Etc))
 	}
 	return nil
 }
 
-// announce says of products that they will be made.
+// announce notes that products will be made.
 func (w *Merger) announce(p Product) {
 	for _, path := range p.Makes {
 		if u := w.at(path); u != nil {
@@ -98,7 +103,7 @@ func (w *Merger) announce(p Product) {
 	}
 }
 
-// product takes a file that was made anew.
+// product adds a file that was made anew to the outcomes.
 func (w *Merger) product(path, source string, content []byte) error {
 	theirs, err := w.Base.Entry(path)
 	if err != nil {
@@ -118,7 +123,12 @@ func (w *Merger) product(path, source string, content []byte) error {
 		u = &w.Result.Outcomes[len(w.Result.Outcomes)-1]
 	}
 	e := w.made(path, content, like)
-	*u = Outcome{Path: path, Verdict: VerdictMerged, Override: &store.Override{Entry: e, Default: theirs}, Notes: []string{"made of " + source}}
+	*u = Outcome{
+		Path:     path,
+		Verdict:  VerdictMerged,
+		Override: &store.Override{Entry: e, Default: theirs},
+		Notes:    []string{"made of " + source},
+	}
 	if theirs != nil && w.same(&e, theirs) {
 		w.equal(u, &e, theirs)
 	}

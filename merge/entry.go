@@ -11,23 +11,23 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Versions are the three versions of a path: the default that was, what cfg has, and the default that is. Nil means that
-// nothing is there.
+// Versions are the three versions of a path: the old default, what cfg has, and the new default. Nil means
+// that nothing is there.
 type Versions struct{ Old, Mine, Theirs *tree.Entry }
 
-// entryMerge is what three versions come to: content, mode, owner, flags and attributes each on its own. Where both sides changed one of
-// them, differently, the two results differ in it.
+// entryMerge is the result of merging three versions: content, mode, owner, flags and attributes, each by
+// itself. If both sides changed one of them differently, mine and theirs differ in it.
 type entryMerge struct {
 	mine, theirs tree.Entry
-	clash        []string // what both changed
-	places       int      // of the content, in a text
-	rejected     string   // by a checker, though both sides pass it
-	text         []byte   // with markers
-	tags         bool     // nothing changed but $FreeBSD$ tags
+	clash        []string // what both changed, in words
+	places       int      // number of conflicts in a text
+	rejected     string   // what a checker says against the merged text, if it accepts both sides
+	text         []byte   // the text with conflict markers
+	tags         bool     // only $FreeBSD$ tags changed
 	notes        []string
 }
 
-// why says in words what cannot be brought together.
+// why says in words why the versions could not be merged.
 func (b *entryMerge) why() string {
 	switch {
 	case b.rejected != "":
@@ -40,7 +40,7 @@ func (b *entryMerge) why() string {
 	return "both changed " + strings.Join(b.clash, ", ")
 }
 
-// pick merges a value that is taken whole: mine and theirs are equal but for a clash.
+// pick merges a value that can't be divided. The results are equal unless there is a clash.
 func pick[T comparable](known bool, old, mine, theirs T) (m, t T, clash bool) {
 	switch {
 	case mine == theirs, known && theirs == old:
@@ -51,7 +51,7 @@ func pick[T comparable](known bool, old, mine, theirs T) (m, t T, clash bool) {
 	return mine, theirs, true
 }
 
-// mergeEntry brings three versions together. Neither mine nor theirs is nil.
+// mergeEntry merges three versions. Neither mine nor theirs is nil.
 func (w *Merger) mergeEntry(path string, s Versions) (*entryMerge, error) {
 	b := &entryMerge{mine: *s.Mine, theirs: *s.Theirs}
 	if s.Mine.Kind != s.Theirs.Kind || s.Old != nil && s.Old.Kind != s.Mine.Kind {
@@ -65,7 +65,8 @@ func (w *Merger) mergeEntry(path string, s Versions) (*entryMerge, error) {
 	return b, nil
 }
 
-// whole takes a version as it is, where one of them is another kind of file: content and metadata belong together then.
+// whole takes one version as it is, because another is a different kind of file: content and metadata belong
+// together then.
 func (w *Merger) whole(s Versions, b *entryMerge) {
 	switch {
 	case s.Old != nil && w.same(s.Old, s.Mine):
@@ -77,7 +78,7 @@ func (w *Merger) whole(s Versions, b *entryMerge) {
 	}
 }
 
-// metadata merges each of mode, owner, flags and attributes.
+// metadata merges mode, owner, flags and attributes, each by itself.
 func (w *Merger) metadata(s Versions, b *entryMerge) {
 	known, old := s.Old != nil, &tree.Entry{}
 	if known {
@@ -107,12 +108,12 @@ func (w *Merger) metadata(s Versions, b *entryMerge) {
 	}
 }
 
-// takeContent gives an entry another's content.
+// takeContent gives e the content of another entry.
 func takeContent(e, from *tree.Entry) {
 	e.Size, e.MTime, e.Digest, e.Link, e.Unread = from.Size, from.MTime, from.Digest, from.Link, from.Unread
 }
 
-// contents merges what the three hold.
+// contents merges the three contents.
 func (w *Merger) contents(path string, s Versions, b *entryMerge) error {
 	switch {
 	case s.Mine.SameContent(s.Theirs), s.Old != nil && s.Old.SameContent(s.Theirs):
@@ -125,13 +126,14 @@ func (w *Merger) contents(path string, s Versions, b *entryMerge) error {
 		b.clash = append(b.clash, "where the link points")
 		return nil
 	case w.Class(path) == config.Derived:
-		takeContent(&b.theirs, s.Mine) // it is made of another file: see derive
+		takeContent(&b.theirs, s.Mine) // it is made from another file: see derive
 		return nil
 	}
 	m, err := w.text(path, s, b)
 	switch {
 	case errors.Is(err, ErrNoText):
-		b.clash = append(b.clash, "the contents ("+strings.TrimPrefix(err.Error(), ErrNoText.Error()+": ")+")")
+		b.clash = append(b.clash,
+			"the contents ("+strings.TrimPrefix(err.Error(), ErrNoText.Error()+": ")+")")
 		return nil
 	case err != nil || m == nil:
 		return err
@@ -144,17 +146,23 @@ func (w *Merger) contents(path string, s Versions, b *entryMerge) error {
 	return w.checked(path, s, b, m.Content)
 }
 
-// textVersions names a merge of texts: whoever has the same three gets the same.
+// textVersions is the key of a merged text: the same three versions give the same result.
 type textVersions struct {
 	path              string
-	from, to          string // base ids, which stand in markers
+	from, to          string // base ids, for the markers
 	old, mine, theirs tree.Digest
 }
 
-// text merges by lines, or account files by entry and field. Nil is that one side's content is taken as it is, for the other
-// changed no more than $FreeBSD$ tags.
+// text merges by lines, or account files by entry and field. It returns nil if one side's content was taken
+// as it is, because the other changed only $FreeBSD$ tags.
 func (w *Merger) text(path string, s Versions, b *entryMerge) (*Merged, error) {
-	key := textVersions{path: path, from: w.Old.BaseID, to: w.Base.ID, mine: s.Mine.Digest, theirs: s.Theirs.Digest}
+	key := textVersions{
+		path:   path,
+		from:   w.Old.BaseID,
+		to:     w.Base.ID,
+		mine:   s.Mine.Digest,
+		theirs: s.Theirs.Digest,
+	}
 	if s.Old != nil {
 		key.old = s.Old.Digest
 	}
@@ -202,18 +210,25 @@ func Contents(path string, old, mine, theirs []byte, names Names) (*Merged, erro
 	return &m, err
 }
 
-// sealed reports whether a text is one that lines of another make worthless: a key or certificate in PEM's form (RFC 7468).
+// sealed reports whether a text must not be merged by lines, because it is a key or certificate in PEM form
+// (RFC 7468).
 func sealed(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("-----BEGIN ")) || bytes.Contains(text, []byte("\n-----BEGIN "))
 }
 
 // Read reads the three contents, each of at most max bytes.
-func (s Versions) Read(max int64, content func(*tree.Entry) ([]byte, error)) (old, mine, theirs []byte, err error) {
+func (s Versions) Read(
+	max int64, content func(*tree.Entry) ([]byte, error),
+) (old, mine, theirs []byte, err error) {
 	for _, side := range []struct {
 		e    *tree.Entry
 		to   *[]byte
 		what string
-	}{{s.Old, &old, "the old default is no longer kept"}, {s.Mine, &mine, "the saved file cannot be read"}, {s.Theirs, &theirs, "the default cannot be read"}} {
+	}{
+		{s.Old, &old, "the old default is no longer kept"},
+		{s.Mine, &mine, "the saved file cannot be read"},
+		{s.Theirs, &theirs, "the default cannot be read"},
+	} {
 		if side.e == nil {
 			continue
 		}
@@ -230,7 +245,7 @@ func (s Versions) Read(max int64, content func(*tree.Entry) ([]byte, error)) (ol
 	return old, mine, theirs, nil
 }
 
-// checked takes a merged content, unless a checker rejects it that both sides pass.
+// checked takes a merged content, unless a checker rejects it and accepts both sides.
 func (w *Merger) checked(path string, s Versions, b *entryMerge, content []byte) error {
 	problem, err := w.rejects(path, s, b, content)
 	if err != nil {
@@ -246,7 +261,7 @@ func (w *Merger) checked(path string, s Versions, b *entryMerge, content []byte)
 	return nil
 }
 
-// rejects says what a checker has against a merged content that it has against neither side's.
+// rejects returns what a checker says against a merged content, "" if it says something against a side too.
 func (w *Merger) rejects(path string, s Versions, b *entryMerge, content []byte) (string, error) {
 	if w.Tools.Check == nil {
 		return "", nil
@@ -264,7 +279,7 @@ func (w *Merger) rejects(path string, s Versions, b *entryMerge, content []byte)
 			return "", err
 		}
 		if before, _ := w.Tools.Check(w.ctx, path, side); before != "" {
-			return "", nil // no worse than it was
+			return "", nil // the merge made it no worse
 		}
 	}
 	return problem, nil

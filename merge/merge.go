@@ -1,30 +1,32 @@
-// Package merge brings two versions together that were made of a third, and shows what two versions differ in.
+// Package merge merges two versions that were made from a third, and shows how two versions differ.
 //
 // It has three layers. Text merges by lines, and Accounts merges account files by entry and field (three.go,
-// accounts.go). A Merger merges the entries of a generation of cfg with another base: content, mode, owner, flags and
-// attributes each on its own (outcome.go, entry.go), with what a way back to an earlier base brings along (prior.go) and
-// the databases that are made of merged files (derive.go). Write shows two versions as a unified diff (write.go).
+// accounts.go). A Merger merges the entries of a generation of cfg with another base: content, mode, owner,
+// flags and attributes, each by itself (outcome.go, entry.go). It also restores what belonged to an earlier
+// base (prior.go), and makes the databases of merged files anew (derive.go). Write shows two versions as a
+// unified diff (write.go).
 //
-// A merge takes what one side alone changed, to the byte. What both sides changed differently is a conflict, and no line
-// of either is lost. The regions are those of GNU diff3. A key or certificate is never merged by lines.
+// A merge takes what only one side changed, byte for byte. What both sides changed differently is a conflict,
+// and no line of either is lost. The regions are those of GNU diff3. A key or certificate is never merged by
+// lines.
 //
-// A diff does, with patch -E -p1 or git apply on a copy of the old tree, just what it says. (Without -E FreeBSD's patch
-// leaves an empty file for one that was deleted.) What the format cannot hold stands in lines that begin with "#", which
-// both programs skip. The hunks are those of GNU diff -u, byte for byte. Nothing of a secret's content, neither a line
-// nor a size nor a digest, is in the output. patch(1) puts no directory where a file or a symlink was, and git apply
-// refuses paths with a component ".git".
+// A diff does exactly what it says when patch -E -p1 or git apply applies it to a copy of the old tree.
+// (Without -E FreeBSD's patch leaves an empty file in place of a deleted one.) What the format cannot express
+// is in lines that begin with "#", which both programs skip. The hunks are those of GNU diff -u, byte for
+// byte. The output holds nothing of a secret's content: no line, size or digest. Two limits remain: patch(1)
+// puts no directory where a file or a symlink was, and git apply refuses paths with a component ".git".
 //
-// Everything is computed in memory, within bounds of time and memory, and equal input gives equal output on every
-// machine. Contents come through functions that the caller gives. The package writes no file and runs no command; the
+// All work is done in memory, within bounds of time and memory. Equal input gives equal output on every
+// machine. The caller's functions read the contents. The package writes no file and runs no command; the
 // caller's Tools run checkers.
 package merge
 
 import "bytes"
 
-// Kind is the type of a file in a word: one of the constants, or what else it is, such as "fifo".
+// Kind is the type of a file in a word: one of the constants, or another such as "fifo".
 type Kind string
 
-// The kinds whose changes a diff can hold, and directories.
+// The kinds whose changes a diff can express, and directories.
 const (
 	File    Kind = "file"
 	Symlink Kind = "symlink"
@@ -33,28 +35,28 @@ const (
 
 // Side is one side of a comparison.
 type Side struct {
-	Label   string // what stands before the path in headers: "base", "saved", "live"
-	Exists  bool   // if not, all but Label is ignored
+	Label   string // what is put before the path in headers: "base", "saved", "live"
+	Exists  bool   // if false, all but Label is ignored
 	Kind    Kind
 	Mode    uint32 // permission bits, 07777
-	Owner   string // user and group as they are to be shown, "root:wheel" or "0:0"; "" where nobody knows
-	Flags   string // of chflags(1), "" or as "schg"
-	Content []byte // of a file; the target of a symlink
-	Omitted string // why Content is not there, "larger than 4m"; "" where it is
-	Size    int64  // of an omitted content, in bytes
-	Digest  string // of the content, as it is to be shown; it decides what is equal where a content is omitted
+	Owner   string // user and group as they are shown, "root:wheel" or "0:0"; "" if not known
+	Flags   string // as chflags(1) prints them, such as "schg", or ""
+	Content []byte // of a file; for a symlink its target
+	Omitted string // why Content is missing, such as "larger than 4m"; "" if it is not
+	Size    int64  // bytes, if Content is omitted
+	Digest  string // of the content, as it is shown; if a content is omitted, digests decide what is equal
 }
 
 // Change is a path whose two sides differ.
 type Change struct {
 	Target, Path string
 	Unsaved      bool // a restart would lose it
-	Secret       bool // its contents are not for the reader's eyes
+	Secret       bool // its contents must not be shown
 	Old, New     Side
-	Notes        []string // more to be said in # lines; the caller answers for their words
+	Notes        []string // more "#" lines; the caller must keep secrets out of them
 }
 
-// same reports whether two sides have equal contents, as far as that is known.
+// same reports whether two sides have equal contents, as far as is known.
 func same(a, b Side) bool {
 	switch {
 	case a.Omitted == "" && b.Omitted == "":
@@ -65,7 +67,8 @@ func same(a, b Side) bool {
 	return a.Digest == b.Digest
 }
 
-// Binary reports whether a content is not text: a NUL is among its first 8000 bytes, as git and GNU diff have it.
+// Binary reports whether a content is not text. Like git and GNU diff, it looks for a NUL in the first 8000
+// bytes.
 func Binary(content []byte) bool {
 	return bytes.IndexByte(content[:min(len(content), 8000)], 0) >= 0
 }

@@ -17,27 +17,27 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Verdict is what a merge comes to for one override or removal, in the words of --json.
+// Verdict is the result of a merge for one override or removal, in the words of --json.
 type Verdict string
 
 // The verdicts.
 const (
 	VerdictKept     Verdict = "kept"     // the default did not change
-	VerdictMerged   Verdict = "merged"   // both changed, and it could be brought together
-	VerdictEqual    Verdict = "equal"    // the same as the new default: the override goes, unless it is pinned
-	VerdictConflict Verdict = "conflict" // both changed, and differently
-	VerdictGone     Verdict = "gone"     // the default went, the override stays
+	VerdictMerged   Verdict = "merged"   // both changed, and were merged
+	VerdictEqual    Verdict = "equal"    // equals the new default: the override goes, unless it is pinned
+	VerdictConflict Verdict = "conflict" // both changed, differently
+	VerdictGone     Verdict = "gone"     // the default is gone, the override stays
 	VerdictRemoved  Verdict = "removed"  // the default changed, the removal stays
-	VerdictBoth     Verdict = "both"     // both added it, and differently: a conflict too
+	VerdictBoth     Verdict = "both"     // both added it, differently: a conflict too
 )
 
 // Outcome is what a merge does with one path.
 type Outcome struct {
 	Path    string
 	Verdict Verdict
-	Notes   []string // what a reader should know of it, without a secret; for what nobody needs to hear of there are none
+	Notes   []string // what a reader should know, without secrets; empty if there is nothing to tell
 
-	Override *store.Override // what cfg holds afterwards, nil where nothing
+	Override *store.Override // what cfg holds afterwards, nil for nothing
 	removal  *tree.Removal
 	conflict *store.Conflict
 }
@@ -49,16 +49,17 @@ func (u *Outcome) note(format string, args ...any) {
 	u.Notes = append(u.Notes, fmt.Sprintf(format, args...))
 }
 
-// Result is what becomes of a generation of cfg on another base. It is a value: to compute it writes nothing.
+// Result is what a merge makes of a generation of cfg on another base. It is a value; computing it writes
+// nothing.
 type Result struct {
 	From, To   string // base ids
-	Generation int    // that it starts from
-	Paired     int    // the generation on the same base that it brings back, 0 where it was never on that base
+	Generation int    // the generation that was merged
+	Paired     int    // the earlier generation on the new base that is restored, 0 if there is none
 	Outcomes   []Outcome
-	Commands   []string // what runs for it: programs that make databases of merged files
+	Commands   []string // programs that make databases of merged files
 
 	Next *store.Manifest
-	Made map[tree.Digest][]byte // contents that it made
+	Made map[tree.Digest][]byte // contents that the merge made
 }
 
 // Conflicts counts the outcomes that are conflicts.
@@ -72,10 +73,10 @@ func (m *Result) Conflicts() int {
 	return n
 }
 
-// ErrPlanned is MergeTools.Derive's answer to a plan: the command will run when the plan is carried out.
+// ErrPlanned is what Tools.Derive returns for a plan: the command runs when the plan is carried out.
 var ErrPlanned = errors.New("planned")
 
-// Merged lists the files whose contents were brought together.
+// Merged lists the files whose contents were merged.
 func (m *Result) Merged() []string {
 	var paths []string
 	for i := range m.Outcomes {
@@ -87,40 +88,49 @@ func (m *Result) Merged() []string {
 	return paths
 }
 
-// Tools are what a merge needs of the system. Each may be nil: it is then said what was not done.
+// Tools are what a merge needs of the system. Each may be nil; the notes then say what was not done.
 type Tools struct {
-	// Check tells what a checker says against a content, "" for nothing; skipped is why it was not asked.
+	// Check returns what a checker says against a content, "" for nothing. skipped says why the checker did
+	// not run.
 	Check func(ctx context.Context, path string, content []byte) (problem, skipped string)
-	// Derive makes the files that are made of another: pwd.db of master.passwd. The command is what runs, or with ErrPlanned would. An
-	// exec.ErrNotFound says that the system has no program for it.
-	Derive func(ctx context.Context, source string, content []byte) (made map[string][]byte, command string, err error)
+	// Derive makes the files that are made from another, such as pwd.db from master.passwd. command is what
+	// runs, or with ErrPlanned what will run. exec.ErrNotFound means that the system has no such program.
+	Derive func(
+		ctx context.Context, source string, content []byte,
+	) (made map[string][]byte, command string, err error)
 }
 
-// Merger computes a Merge.
+// Merger computes a Result.
 type Merger struct {
 	ctx    context.Context
-	Base   *store.Base // the new one
+	Base   *store.Base // the new base
 	Old    *store.Manifest
 	Policy config.OnConflict
 	Class  func(path string) config.Class
-	Read   func(e *tree.Entry) ([]byte, error) // what cfg or an earlier generation holds, by path and digest
+	// reads what cfg or an earlier generation holds, by path and digest
+	Read   func(e *tree.Entry) ([]byte, error)
 	Tools  Tools
-	Texts  *sync.Map // of Bases
+	Texts  *sync.Map // merged texts, shared by the targets of a Bases
 	Xattrs bool
 	Max    int64 // bytes; larger contents are not merged
 	Now    time.Time
-	Etc    string // live's path, for what is said of it
+	Etc    string // live's path, for notes
 
-	Prior *PriorBase // nil where cfg was never on this base
+	Prior *PriorBase // nil if cfg was never on this base
 
-	mu     sync.Mutex // guards out.fresh while outcomes are computed
+	mu     sync.Mutex // guards Result.Made while outcomes are computed
 	Result *Result
 }
 
-// Run computes the outcome of every override and removal, and the manifest that they make.
+// Run computes the outcome of every override and removal, and the manifest that results.
 func (w *Merger) Run(ctx context.Context) error {
 	w.ctx = ctx
-	w.Result = &Result{From: w.Old.BaseID, To: w.Base.ID, Generation: w.Old.Generation, Made: map[tree.Digest][]byte{}}
+	w.Result = &Result{
+		From:       w.Old.BaseID,
+		To:         w.Base.ID,
+		Generation: w.Old.Generation,
+		Made:       map[tree.Digest][]byte{},
+	}
 	if w.Prior != nil {
 		w.Result.Paired = w.Prior.then.Generation
 	}
@@ -130,12 +140,12 @@ func (w *Merger) Run(ctx context.Context) error {
 	if err := w.derive(); err != nil {
 		return err
 	}
-	w.ways()
+	w.blockedDirs()
 	w.manifest()
 	return nil
 }
 
-// outcomes computes the outcome of each path, by a few workers: most of the time goes into reading.
+// outcomes computes the outcome of each path with a few workers, because most of the time is spent reading.
 func (w *Merger) outcomes(paths []string) error {
 	all, errs := make([]*Outcome, len(paths)), make([]error, len(paths))
 	work := make(chan int)
@@ -165,7 +175,7 @@ func (w *Merger) outcomes(paths []string) error {
 	return nil
 }
 
-// paths are all that the merge is about, in order.
+// paths returns all paths that the merge is about, in order.
 func (w *Merger) paths() []string {
 	var all []string
 	add := func(m *store.Manifest) {
@@ -182,20 +192,20 @@ func (w *Merger) paths() []string {
 	add(w.Old)
 	if w.Prior != nil {
 		add(w.Prior.then)
-		add(w.Prior.left)
+		add(w.Prior.leaving)
 	}
 	slices.SortFunc(all, pathname.Compare)
 	return slices.Compact(all)
 }
 
-// outcome decides about one path; nil is that there is nothing to do and nothing to tell.
+// outcome decides about one path. Nil means that there is nothing to do and nothing to tell.
 func (w *Merger) outcome(path string) (*Outcome, error) {
 	theirs, err := w.Base.Entry(path)
 	if err != nil {
 		return nil, err
 	}
 	if w.Prior != nil {
-		return w.paired(path, theirs)
+		return w.fromPrior(path, theirs)
 	}
 	o, _ := w.Old.Override(path)
 	r, _ := w.Old.Removal(path)
@@ -204,9 +214,10 @@ func (w *Merger) outcome(path string) (*Outcome, error) {
 	case r != nil:
 		return w.removal(r, theirs), nil
 	case o != nil:
-		return w.three(path, Versions{o.Default, &o.Entry, theirs}, o, w.Policy)
-	case c != nil && c.Mine != nil: // the default was taken, and is still the default
-		return w.three(path, Versions{c.Old, c.Mine, theirs}, &store.Override{Entry: *c.Mine, Default: c.Old}, c.Taken)
+		return w.mergeVersions(path, Versions{o.Default, &o.Entry, theirs}, o, w.Policy)
+	case c != nil && c.Mine != nil: // the default was taken, and has not changed
+		return w.mergeVersions(path, Versions{c.Old, c.Mine, theirs},
+			&store.Override{Entry: *c.Mine, Default: c.Old}, c.Taken)
 	}
 	return nil, nil
 }
@@ -225,8 +236,10 @@ func (w *Merger) removal(r *tree.Removal, theirs *tree.Entry) *Outcome {
 	return u
 }
 
-// three decides about an override by the three versions of it. as is what cfg holds now.
-func (w *Merger) three(path string, s Versions, as *store.Override, policy config.OnConflict) (*Outcome, error) {
+// mergeVersions decides about an override by its three versions. as is what cfg holds now.
+func (w *Merger) mergeVersions(
+	path string, s Versions, as *store.Override, policy config.OnConflict,
+) (*Outcome, error) {
 	u := &Outcome{Path: path, Verdict: VerdictKept, Override: as}
 	switch {
 	case s.Theirs == nil && s.Old == nil:
@@ -248,11 +261,11 @@ func (w *Merger) three(path string, s Versions, as *store.Override, policy confi
 	if err != nil {
 		return nil, err
 	}
-	w.blended(u, s, b, policy)
+	w.fromEntryMerge(u, s, b, policy)
 	return u, nil
 }
 
-// equal releases an override that is what the default is by now, unless it is pinned.
+// equal drops an override that equals the new default, unless it is pinned.
 func (w *Merger) equal(u *Outcome, mine, theirs *tree.Entry) {
 	u.Verdict, u.Override = VerdictEqual, nil
 	if w.Old.Pinned(u.Path) {
@@ -261,8 +274,8 @@ func (w *Merger) equal(u *Outcome, mine, theirs *tree.Entry) {
 	}
 }
 
-// blended turns what the three versions came to into the outcome.
-func (w *Merger) blended(u *Outcome, s Versions, b *entryMerge, policy config.OnConflict) {
+// fromEntryMerge turns a merge of three versions into the outcome.
+func (w *Merger) fromEntryMerge(u *Outcome, s Versions, b *entryMerge, policy config.OnConflict) {
 	u.Notes = append(u.Notes, b.notes...)
 	if len(b.clash) == 0 {
 		switch {
@@ -280,7 +293,7 @@ func (w *Merger) blended(u *Outcome, s Versions, b *entryMerge, policy config.On
 		u.Verdict = VerdictBoth
 	}
 	if s.Mine.Kind == dirfd.KindDir && s.Theirs.Kind != dirfd.KindDir && w.holds(u.Path) {
-		policy = config.ConflictMine // what is saved below it has no other place
+		policy = config.ConflictMine // what is saved below the directory has no other place
 	}
 	u.conflict = w.conflict(u.Path, s, b, policy)
 	u.note("%s; %s", u.conflict.Why, taken(policy))
@@ -301,7 +314,16 @@ func taken(policy config.OnConflict) string {
 }
 
 func (w *Merger) conflict(path string, s Versions, b *entryMerge, policy config.OnConflict) *store.Conflict {
-	c := &store.Conflict{Path: path, From: w.Old.BaseID, To: w.Base.ID, Taken: policy, Why: b.why(), Old: s.Old, Mine: &b.mine, Theirs: &b.theirs}
+	c := &store.Conflict{
+		Path:   path,
+		From:   w.Old.BaseID,
+		To:     w.Base.ID,
+		Taken:  policy,
+		Why:    b.why(),
+		Old:    s.Old,
+		Mine:   &b.mine,
+		Theirs: &b.theirs,
+	}
 	if b.text != nil {
 		e := w.made(path, b.text, s.Mine)
 		c.Text = &e
@@ -309,7 +331,7 @@ func (w *Merger) conflict(path string, s Versions, b *entryMerge, policy config.
 	return c
 }
 
-// made is a file of new content with another's metadata.
+// made returns a file of new content with the metadata of like.
 func (w *Merger) made(path string, content []byte, like *tree.Entry) tree.Entry {
 	e := *like
 	e.Path, e.Kind, e.Link, e.Unread = path, dirfd.KindFile, "", ""
@@ -331,13 +353,15 @@ func (w *Merger) holds(dir string) bool {
 	return false
 }
 
-// same compares two versions in all but time. Attributes count for files: of other defaults they were not read.
+// same compares two versions in all but time. Attributes count for files only, because those of other
+// defaults were not read.
 func (w *Merger) same(a, b *tree.Entry) bool {
 	return store.Same(a, b, w.Xattrs && a.Kind == dirfd.KindFile && b.Kind == dirfd.KindFile)
 }
 
-// ways names the defaults that lie in the way of directories of cfg: what was a directory, or nothing, is a file now.
-func (w *Merger) ways() {
+// blockedDirs finds the defaults that are in the way of directories of cfg: what was a directory, or nothing,
+// is a file now.
+func (w *Merger) blockedDirs() {
 	seen := map[string]bool{}
 	for i := range w.Result.Outcomes {
 		u := &w.Result.Outcomes[i]
@@ -350,28 +374,44 @@ func (w *Merger) ways() {
 		for p := pathname.Parent(u.Path); p != "" && !seen[p]; p = pathname.Parent(p) {
 			seen[p] = true
 			if e, ok := w.Base.Tree.Get(p); ok && e.Kind != dirfd.KindDir && !e.Kind.Special() {
-				w.Result.Outcomes = append(w.Result.Outcomes, w.inTheWay(p, e))
+				w.Result.Outcomes = append(w.Result.Outcomes, w.blockedDir(p, e))
 			}
 		}
 	}
-	slices.SortStableFunc(w.Result.Outcomes, func(a, b Outcome) int { return pathname.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(w.Result.Outcomes,
+		func(a, b Outcome) int { return pathname.Compare(a.Path, b.Path) })
 }
 
-// inTheWay is the conflict of a directory of cfg with a default that is none. What is below the directory has no other place.
-func (w *Merger) inTheWay(path string, theirs *tree.Entry) Outcome {
-	dir := tree.Entry{Path: path, Kind: dirfd.KindDir, Mode: tree.UsualDir, UID: theirs.UID, GID: theirs.GID, MTime: w.Now.UnixNano()}
+// blockedDir returns the conflict between a directory of cfg and a default of another kind. What is below the
+// directory has no other place.
+func (w *Merger) blockedDir(path string, theirs *tree.Entry) Outcome {
+	dir := tree.Entry{
+		Path:  path,
+		Kind:  dirfd.KindDir,
+		Mode:  tree.UsualDir,
+		UID:   theirs.UID,
+		GID:   theirs.GID,
+		MTime: w.Now.UnixNano(),
+	}
 	t, err := w.Base.Entry(path)
 	if err != nil || t == nil {
 		t = theirs
 	}
 	u := Outcome{Path: path, Verdict: VerdictConflict, Override: &store.Override{Entry: dir, Default: nil}}
-	u.conflict = &store.Conflict{Path: path, From: w.Old.BaseID, To: w.Base.ID, Taken: config.ConflictMine, Mine: &dir, Theirs: t,
-		Why: fmt.Sprintf("a directory with saved files here, a %s in the new default", t.Kind)}
+	u.conflict = &store.Conflict{
+		Path:   path,
+		From:   w.Old.BaseID,
+		To:     w.Base.ID,
+		Taken:  config.ConflictMine,
+		Mine:   &dir,
+		Theirs: t,
+		Why:    fmt.Sprintf("a directory with saved files here, a %s in the new default", t.Kind),
+	}
 	u.note("%s; the directory stays", u.conflict.Why)
 	return u
 }
 
-// manifest makes the manifest that the outcomes come to.
+// manifest makes the manifest from the outcomes.
 func (w *Merger) manifest() {
 	m := &store.Manifest{BaseID: w.Base.ID, From: w.Old.BaseID, Pins: w.Old.Pins, Time: w.Now.UTC(),
 		Message: fmt.Sprintf("merged from %s to %s", w.Old.BaseID, w.Base.ID)}
@@ -393,7 +433,7 @@ func (w *Merger) manifest() {
 	w.Result.Next = m
 }
 
-// content opens what the merge made, or what cfg, an earlier generation or base holds.
+// content reads a content from the merge, cfg, an earlier generation or base.
 func (w *Merger) content(e *tree.Entry) ([]byte, error) {
 	w.mu.Lock()
 	b, ok := w.Result.Made[e.Digest]
@@ -411,16 +451,16 @@ func (w *Merger) content(e *tree.Entry) ([]byte, error) {
 	return nil, err
 }
 
-// Open is content for those who read.
+// Open is content as a reader.
 func (w *Merger) Open(e *tree.Entry) (io.ReadCloser, error) {
 	b, err := w.content(e)
 	return store.ReaderOf(b), err
 }
 
-// NamesOf are the labels in a text with markers, of a merge from one base to another.
+// NamesOf returns the labels for markers of a merge from one base to another.
 func NamesOf(from, to string) Names {
 	return Names{Mine: "saved", Old: "default of " + from, Theirs: "default of " + to}
 }
 
-// ErrNoText says that contents are nothing to be merged by lines.
+// ErrNoText is the error for contents that cannot be merged by lines.
 var ErrNoText = errors.New("no text")

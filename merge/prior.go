@@ -9,16 +9,18 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// PriorBase is cfg as it was when it last stood on the base that it returns to: what belongs to that base comes back, with what was
-// changed since brought along, by the same three-way merge the other way round.
+// PriorBase is cfg as it was when it last was on the base that it returns to. What belonged to that base is
+// restored. What was changed since is merged into it, by the same three-way merge in the other direction.
 type PriorBase struct {
 	then *store.Manifest // the last generation on that base
-	left *store.Manifest // the one after it, which the merge with another base made: what was changed since differs from it
+	// the generation after it, which the merge with another base made; later changes differ from it
+	leaving *store.Manifest
 
 	generation func(n int) (*store.Manifest, error)
 }
 
-// PriorBaseOf finds the generations that belong to a base; nil where cfg was never on it, or where that is no longer kept.
+// PriorBaseOf finds the generations that belong to a base. It returns nil if cfg was never on it, or they are
+// no longer kept.
 func PriorBaseOf(s *store.Store, baseID string) *PriorBase {
 	if baseID == s.Manifest.BaseID {
 		return nil
@@ -26,18 +28,18 @@ func PriorBaseOf(s *store.Store, baseID string) *PriorBase {
 	for _, n := range slices.Backward(s.Manifest.Merges) {
 		then, err := s.Generation(n - 1)
 		if err != nil || then.BaseID != baseID {
-			continue // dropped or damaged: it is merged like a base that is new
+			continue // pruned or damaged: the base is merged like a new one
 		}
-		left, err := s.Generation(n)
+		leaving, err := s.Generation(n)
 		if err != nil {
 			continue
 		}
-		return &PriorBase{then, left, s.Generation}
+		return &PriorBase{then, leaving, s.Generation}
 	}
 	return nil
 }
 
-// state is what a generation has of a path: an override, a removal, or nothing, which is the default.
+// state is what a generation has of a path: an override, a removal, or neither, which means the default.
 type state struct {
 	override *store.Override
 	removal  *tree.Removal
@@ -58,10 +60,10 @@ func (w *Merger) sameState(a, b state) bool {
 	return w.same(&a.override.Entry, &b.override.Entry)
 }
 
-// mergedAway reports whether it was a merge that dropped an override since, and nobody's wish.
+// mergedAway reports whether an override was dropped by a merge since, and not by a person.
 func (p *PriorBase) mergedAway(path string, until *store.Manifest) bool {
 	after := until
-	for n := until.Generation - 1; n >= p.left.Generation; n-- {
+	for n := until.Generation - 1; n >= p.leaving.Generation; n-- {
 		m, err := p.generation(n)
 		if err != nil {
 			return false
@@ -71,14 +73,14 @@ func (p *PriorBase) mergedAway(path string, until *store.Manifest) bool {
 		}
 		after = m
 	}
-	return true // the merge that left the base did it
+	return true // dropped by the merge that left the base
 }
 
-// paired decides about a path of a base that cfg was on before.
-func (w *Merger) paired(path string, def *tree.Entry) (*Outcome, error) {
-	then, left, now := stateOf(w.Prior.then, path), stateOf(w.Prior.left, path), stateOf(w.Old, path)
+// fromPrior decides about a path when cfg returns to a base.
+func (w *Merger) fromPrior(path string, def *tree.Entry) (*Outcome, error) {
+	then, leaving, now := stateOf(w.Prior.then, path), stateOf(w.Prior.leaving, path), stateOf(w.Old, path)
 	switch {
-	case w.sameState(now, left), now.isDefault() && w.Prior.mergedAway(path, w.Old):
+	case w.sameState(now, leaving), now.isDefault() && w.Prior.mergedAway(path, w.Old):
 		return w.revert(path, then, now), nil
 	case now.isDefault():
 		return w.released(path, then), nil
@@ -86,14 +88,18 @@ func (w *Merger) paired(path string, def *tree.Entry) (*Outcome, error) {
 		if def == nil {
 			return nil, nil
 		}
-		u := &Outcome{Path: path, Verdict: VerdictRemoved, removal: &tree.Removal{Path: path, MTime: now.removal.MTime, Default: def}}
+		u := &Outcome{
+			Path:    path,
+			Verdict: VerdictRemoved,
+			removal: &tree.Removal{Path: path, MTime: now.removal.MTime, Default: def},
+		}
 		u.note("removed since; it stays removed")
 		return u, nil
 	}
-	return w.since(path, def, then, left, now)
+	return w.mergeSince(path, def, then, leaving, now)
 }
 
-// revert brings back what belonged to the base.
+// revert restores what belonged to the base.
 func (w *Merger) revert(path string, then, now state) *Outcome {
 	u := &Outcome{Path: path, Verdict: VerdictKept, Override: then.override, removal: then.removal}
 	if c, ok := w.Prior.then.ConflictAt(path); ok {
@@ -116,7 +122,7 @@ func (w *Merger) revert(path string, then, now state) *Outcome {
 	return u
 }
 
-// released leaves the default to a path of which somebody dropped the override since.
+// released keeps the default for a path whose override somebody dropped since.
 func (w *Merger) released(path string, then state) *Outcome {
 	if then.isDefault() {
 		return nil
@@ -126,12 +132,12 @@ func (w *Merger) released(path string, then state) *Outcome {
 	return u
 }
 
-// since merges what was changed since the base was left with what belongs to it.
-func (w *Merger) since(path string, def *tree.Entry, then, left, now state) (*Outcome, error) {
+// mergeSince merges what was changed since the base was left with what belonged to it.
+func (w *Merger) mergeSince(path string, def *tree.Entry, then, leaving, now state) (*Outcome, error) {
 	old, theirs := now.override.Default, def
-	if left.override != nil {
-		old = &left.override.Entry
-	} else if left.removal != nil {
+	if leaving.override != nil {
+		old = &leaving.override.Entry
+	} else if leaving.removal != nil {
 		old = nil
 	}
 	switch {
@@ -140,12 +146,14 @@ func (w *Merger) since(path string, def *tree.Entry, then, left, now state) (*Ou
 	case then.removal != nil:
 		theirs = nil
 	}
-	u, err := w.three(path, Versions{old, &now.override.Entry, theirs}, &store.Override{Entry: now.override.Entry, Default: def}, w.Policy)
+	u, err := w.mergeVersions(path, Versions{old, &now.override.Entry, theirs},
+		&store.Override{Entry: now.override.Entry, Default: def}, w.Policy)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case u.Verdict == VerdictEqual, u.conflict != nil && u.conflict.Taken == config.ConflictTheirs && w.isThen(u.conflict.Theirs, theirs):
+	case u.Verdict == VerdictEqual,
+		u.conflict != nil && u.conflict.Taken == config.ConflictTheirs && w.isThen(u.conflict.Theirs, theirs):
 		u.Override, u.removal = then.override, then.removal
 	case u.conflict == nil && u.Override != nil:
 		u.Override = &store.Override{Entry: u.Override.Entry, Default: def}
@@ -154,7 +162,8 @@ func (w *Merger) since(path string, def *tree.Entry, then, left, now state) (*Ou
 		}
 	}
 	if u.Verdict == VerdictMerged {
-		u.Notes = append(u.Notes, fmt.Sprintf("with what was changed since generation %d", w.Prior.then.Generation))
+		u.Notes = append(u.Notes,
+			fmt.Sprintf("with what was changed since generation %d", w.Prior.then.Generation))
 	}
 	return u, nil
 }

@@ -2,43 +2,44 @@ package merge
 
 import "math"
 
-// script finds a shortest edit script between two sequences: E. W. Myers, "An O(ND) difference algorithm and its variations",
-// Algorithmica 1 (1986), in the variant of its section 4b that needs linear space: search from both ends at once, and where
-// the two searches meet divide the problem. Among scripts of equal length the order of the search decides, from the highest diagonal
-// to the lowest, as in GNU diff; beyond a cost it divides where it has come farthest, as GNU diff does (diffseq.h in gnulib).
+// script finds a shortest edit script between two sequences: E. W. Myers, "An O(ND) difference algorithm and
+// its variations", Algorithmica 1 (1986), in the variant of its section 4b that needs linear space. It
+// searches from both ends at once and divides the problem where the two searches meet. Among scripts of equal
+// length the order of the search decides, from the highest diagonal to the lowest, as in GNU diff. Above a
+// certain cost it divides where a search has come farthest, as GNU diff does (diffseq.h in gnulib).
 //
-// Diagonal d holds the points x, y with x-y = d, of x lines of a and y lines of b behind us.
+// Diagonal d holds the points x, y with x-y = d, where x lines of a and y lines of b are done.
 type script struct {
-	a, b        sequence
-	forth, back frontier
-	patience    int // the cost of a division at which the shortest is given up for a good one
-	steps       int // what is left to do before the whole is too large
+	a, b         sequence
+	forth, back  frontier
+	tooExpensive int // the cost of a division above which a good script will do instead of a shortest one
+	steps        int // steps left before the whole is too large
 }
 
-// maxSteps bounds the work of one comparison: a few seconds at most, where two texts of 40,000 lines with a thousand
-// different ones among them take less than one.
+// maxSteps bounds the work of one comparison to a few seconds. Two texts of 40,000 lines with a thousand
+// different lines take less than one second.
 const maxSteps = 1 << 29
 
-// minPatience is GNU diff's: less costly divisions are always the best.
-const minPatience = 4096
+// minTooExpensive is GNU diff's: cheaper divisions are always the best ones.
+const minTooExpensive = 4096
 
 func newScript(a, b sequence) *script {
 	n := len(a.lines) + len(b.lines) + 3
 	return &script{
 		a: a, b: b,
-		forth:    frontier{x: make([]int, n), zero: len(b.lines) + 1, beyond: -1},
-		back:     frontier{x: make([]int, n), zero: len(b.lines) + 1, beyond: math.MaxInt},
-		patience: max(minPatience, 2*root(n)),
-		steps:    maxSteps,
+		forth:        frontier{x: make([]int, n), zero: len(b.lines) + 1, beyond: -1},
+		back:         frontier{x: make([]int, n), zero: len(b.lines) + 1, beyond: math.MaxInt},
+		tooExpensive: max(minTooExpensive, 2*root(n)),
+		steps:        maxSteps,
 	}
 }
 
-// frontier is how far a search has come on each of its diagonals, lo to hi by twos.
+// frontier is how far a search has come on each of its diagonals, from lo to hi in steps of two.
 type frontier struct {
 	x      []int // by diagonal + zero
 	zero   int
 	lo, hi int
-	beyond int // what stands on the diagonals next to the outermost
+	beyond int // the value on the diagonals next to the outermost
 }
 
 func (f *frontier) at(d int) *int { return &f.x[d+f.zero] }
@@ -48,7 +49,7 @@ func (f *frontier) start(d, x int) {
 	*f.at(d) = x
 }
 
-// widen takes in the next diagonal on either side; at the border of the area it takes back one instead.
+// widen adds the next diagonal on either side. At the border of the area it drops one instead.
 func (f *frontier) widen(area area) {
 	if f.lo--; f.lo >= area.x0-area.y1 {
 		*f.at(f.lo - 1) = f.beyond
@@ -64,16 +65,16 @@ func (f *frontier) widen(area area) {
 
 func (f *frontier) holds(d int) bool { return f.lo <= d && d <= f.hi }
 
-// area is a part of the problem: lines x0 to x1 of a against y0 to y1 of b.
+// area is a part of the problem: lines x0 to x1 of a and y0 to y1 of b.
 type area struct{ x0, x1, y0, y1 int }
 
-// run marks what a script deletes and inserts. The error is ErrTooLarge.
-func (s *script) run(deleted, inserted marks) error {
+// run changedLines what a script deletes and inserts. Its error is ErrTooLarge.
+func (s *script) run(deleted, inserted changedLines) error {
 	return s.solve(area{0, len(s.a.lines), 0, len(s.b.lines)}, false, deleted, inserted)
 }
 
-// solve does one area; minimal says that only a shortest script will do.
-func (s *script) solve(r area, minimal bool, deleted, inserted marks) error {
+// solve does one area. If minimal is set, it finds a shortest script.
+func (s *script) solve(r area, minimal bool, deleted, inserted changedLines) error {
 	s.shrink(&r)
 	if r.x0 == r.x1 || r.y0 == r.y1 {
 		for _, i := range s.a.from[r.x0:r.x1] {
@@ -94,7 +95,7 @@ func (s *script) solve(r area, minimal bool, deleted, inserted marks) error {
 	return s.solve(area{at.x, r.x1, at.y, r.y1}, at.bestBehind, deleted, inserted)
 }
 
-// shrink takes from an area the lines in common at both ends.
+// shrink removes the common lines at both ends of an area.
 func (s *script) shrink(r *area) {
 	for r.x0 < r.x1 && r.y0 < r.y1 && s.equal(r.x0, r.y0) {
 		r.x0++
@@ -108,14 +109,14 @@ func (s *script) shrink(r *area) {
 
 func (s *script) equal(x, y int) bool { return s.a.lines[x] == s.b.lines[y] }
 
-// division is a point that a script goes through, and which of its halves are known to be no more costly than was spent to find it.
+// division is a point on a script, and which of its halves are known to cost no more than finding it did.
 type division struct {
 	x, y                   int
 	bestBefore, bestBehind bool
 }
 
-// divide finds a point on a shortest script through an area, or gives up. The searches start on diagonals an even number apart
-// or an odd one, which says which of them will meet the other.
+// divide finds a point on a shortest script through an area, or gives up. The start diagonals of the two
+// searches are an even or an odd number apart; that decides which search meets the other.
 func (s *script) divide(r area, minimal bool) division {
 	s.forth.start(r.x0-r.y0, r.x0)
 	s.back.start(r.x1-r.y1, r.x1)
@@ -129,14 +130,15 @@ func (s *script) divide(r area, minimal bool) division {
 		if x, y, met := s.retreat(r, !odd); met {
 			return division{x, y, true, true}
 		}
-		if !minimal && cost >= s.patience {
+		if !minimal && cost >= s.tooExpensive {
 			return s.giveUp(r)
 		}
 	}
 	return division{}
 }
 
-// advance goes one edit further forwards, and along equal lines, on each diagonal, until it meets the other search if it can.
+// advance goes one edit further forwards on each diagonal, and along equal lines. If can is set, it stops
+// where it meets the other search.
 func (s *script) advance(r area, can bool) (x, y int, met bool) {
 	f := &s.forth
 	for d := f.hi; d >= f.lo; d -= 2 {
@@ -170,8 +172,8 @@ func (s *script) retreat(r area, can bool) (x, y int, met bool) {
 	return 0, 0, false
 }
 
-// giveUp divides an area where one of the searches has come farthest. What lies on its side of that point is known to be
-// done at no more cost than was spent, so a shortest script for it is worth looking for.
+// giveUp divides an area where one of the searches has come farthest. The part on that search's side is known
+// to cost no more than was spent, so a shortest script is found for it.
 func (s *script) giveUp(r area) division {
 	fx, fy := s.forth.farthest(func(d, x int) (int, int) {
 		x = min(x, r.x1, r.y1+d)
@@ -187,7 +189,8 @@ func (s *script) giveUp(r area) division {
 	return division{bx, by, false, true}
 }
 
-// farthest is the point of a frontier, held within an area by inside, where x+y is most in a direction.
+// farthest returns the point of a frontier with the largest x+y in a direction. inside keeps points within an
+// area.
 func (f *frontier) farthest(inside func(d, x int) (int, int), direction int) (bestX, bestY int) {
 	best := math.MinInt
 	for d := f.hi; d >= f.lo; d -= 2 {

@@ -9,7 +9,7 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// section writes what git has for a file: its headers, and the hunks if there are any.
+// section writes git's headers for a file, and its hunks if there are any.
 func (p *patch) section(old, new Side, hunks []byte) {
 	w := &p.sections
 	fmt.Fprintf(w, "diff --git %s %s\n", p.gitName(old), p.gitName(new))
@@ -20,9 +20,10 @@ func (p *patch) section(old, new Side, hunks []byte) {
 	}
 }
 
-// extended writes git's extended headers. The line with the blobs' ids is there where tools need it: GNU patch deletes an
-// empty file only by the id of an empty blob, and changes a symlink only by the mode that stands behind the ids. Elsewhere it is
-// not, for GNU patch would take the mode in it for an order, and make a file of mode 0600 readable for all.
+// extended writes git's extended headers. The line with the blobs' ids is written only if a tool needs it:
+// GNU patch deletes an empty file only by the id of an empty blob, and changes a symlink only by the mode
+// after the ids. Elsewhere it is left out, because GNU patch would set the mode in it and make a file of mode
+// 0600 readable for all.
 func (p *patch) extended(old, new Side) {
 	w := &p.sections
 	switch {
@@ -37,7 +38,7 @@ func (p *patch) extended(old, new Side) {
 	}
 }
 
-// blob is the id of a content as git abbreviates it; of what does not exist it is zeros.
+// blob returns the id of a content as git abbreviates it, zeros if the side does not exist.
 func blob(s Side) string {
 	if !s.Exists {
 		return "0000000"
@@ -48,11 +49,12 @@ func blob(s Side) string {
 	return fmt.Sprintf("%x", h.Sum(nil))[:7]
 }
 
-// gitName is a name in the first header line, quoted where it holds a blank: GNU patch could not tell where it ends.
+// gitName returns a name for the first header line. It is quoted if it holds a blank, because GNU patch could
+// not tell where it ends.
 func (p *patch) gitName(s Side) string { return quote(s.Label+"/"+p.Path, " ") }
 
-// name is a name in the lines before the hunks. A TAB ends one that holds a blank, as in git's and GNU diff's own output,
-// and one that ends with a blank is quoted, for GNU patch would leave that out.
+// name returns a name for the lines before the hunks. A TAB ends a name that holds a blank, as in the output
+// of git and GNU diff. A name that ends with a blank is quoted, because GNU patch would drop the blank.
 func (p *patch) name(s Side) string {
 	if !s.Exists {
 		return "/dev/null"
@@ -67,7 +69,7 @@ func (p *patch) name(s Side) string {
 	return quote(name, "")
 }
 
-// quote quotes a name that has to be, or that holds one of the given characters.
+// quote quotes a name if it must be, or if it holds one of the given characters.
 func quote(name, special string) string {
 	quoted := pathname.Quote(name)
 	if quoted == name && special != "" && strings.ContainsAny(name, special) {
@@ -76,7 +78,7 @@ func quote(name, special string) string {
 	return quoted
 }
 
-// printable maps what a terminal must not be sent to U+FFFD.
+// printable maps what must not be sent to a terminal to U+FFFD.
 func printable(r rune) rune {
 	if unicode.IsPrint(r) {
 		return r

@@ -1,19 +1,20 @@
 package merge
 
-// slider goes through the runs of changed lines on one side of a comparison. Where the line before a run equals its last one, or
-// the line behind it its first, the run may as well stand a line earlier or later; of these places slider chooses the one that
-// GNU diff chooses (shift_boundaries in its analyze.c).
+// slider goes through the runs of changed lines on one side of a comparison. If the line before a run equals
+// the run's last one, or the line after it equals its first one, the run may be moved by a line. Of the
+// possible places slider takes the one that GNU diff takes (shift_boundaries in its analyze.c).
 type slider struct {
 	lines      []rune
-	own, other marks
+	own, other changedLines
 	start, end int // the run
 	across     int // the line of the other side that corresponds to end
-	meeting    int // the last end so far at which the other side has a run just before across; len(lines) if none
+	meeting    int // the last end at which the other side has a run just before across; len(lines) if none
 }
 
-// slide moves each run as far back as it goes, joining runs that it comes upon, then as far forward, and then back to where
-// the other side has a run at the same place, if there is one: a replacement reads better than a deletion and an insertion.
-func slide(lines []rune, own, other marks) {
+// slide moves each run as far back as possible and joins it with the runs it meets. Then it moves it as far
+// forward as possible, and then back to where the other side has a run at the same place, if there is one: a
+// replacement reads better than a deletion and an insertion.
+func slide(lines []rune, own, other changedLines) {
 	s := slider{lines: lines, own: own, other: other}
 	for s.next() {
 		for size := 0; size != s.end-s.start; {
@@ -41,7 +42,7 @@ func (s *slider) next() bool {
 	return s.start < s.end
 }
 
-// skipAcross goes over changed lines of the other side.
+// skipAcross skips changed lines of the other side.
 func (s *slider) skipAcross() {
 	for s.other.at(s.across) {
 		s.across++
@@ -57,7 +58,7 @@ func (s *slider) stepBack() {
 	}
 }
 
-// backward moves the run back as far as it goes; runs before it become part of it.
+// backward moves the run as far back as possible. Runs before it become part of it.
 func (s *slider) backward() {
 	for s.start > 0 && s.lines[s.start-1] == s.lines[s.end-1] {
 		s.stepBack()
@@ -71,7 +72,7 @@ func (s *slider) backward() {
 	}
 }
 
-// forward moves the run forward as far as it goes; runs behind it become part of it.
+// forward moves the run as far forward as possible. Runs after it become part of it.
 func (s *slider) forward() {
 	for s.end < len(s.lines) && s.lines[s.start] == s.lines[s.end] {
 		s.own[s.start], s.own[s.end] = false, true

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// Syntaxes are checks of files that no program of the system checks, by the names that checkers use. Each returns what is wrong, with
-// the line, or nil.
+// Syntaxes check files for which the system has no checking program, by the names that checkers use. Each
+// returns what is wrong, with the line, or nil.
 var Syntaxes = map[string]func(content []byte) error{"crontab": crontab, "syslog.conf": syslogConf}
 
-// eachLine calls check for the lines that are neither blank nor a comment, as they stand, with their newlines.
+// eachLine calls check for the lines that are neither blank nor a comment, with their newlines.
 func eachLine(content []byte, check func(line string) error) error {
 	for n, l := range lines(content) {
 		if text := bytes.TrimSpace(l); len(text) == 0 || text[0] == '#' {
@@ -30,10 +30,17 @@ var timeFields = []struct {
 	name  string
 	least int
 	most  int
-	names string // three letters each, for the values from least on
-}{{"minute", 0, 59, ""}, {"hour", 0, 23, ""}, {"day of month", 1, 31, ""}, {"month", 1, 12, "janfebmaraprmayjunjulaugsepoctnovdec"}, {"day of week", 0, 7, "sunmontuewedthufrisat"}}
+	names string // three letters each, for the values from least up
+}{
+	{"minute", 0, 59, ""},
+	{"hour", 0, 23, ""},
+	{"day of month", 1, 31, ""},
+	{"month", 1, 12, "janfebmaraprmayjunjulaugsepoctnovdec"},
+	{"day of week", 0, 7, "sunmontuewedthufrisat"},
+}
 
-// crontab checks the system's form of crontab(5): NAME=value, or five fields of time or @WORD, a user and a command.
+// crontab checks the system's form of crontab(5): NAME=value; or five time fields or @WORD, then a user and a
+// command.
 func crontab(content []byte) error {
 	return eachLine(content, func(line string) error {
 		text := strings.TrimSpace(line)
@@ -52,7 +59,7 @@ func crontab(content []byte) error {
 	})
 }
 
-// timedLine checks five fields of time, a user and a command.
+// timedLine checks five time fields, a user and a command.
 func timedLine(f []string) error {
 	if len(f) < len(timeFields)+2 {
 		return fmt.Errorf("%d fields where there ought to be five of time, a user and a command", len(f))
@@ -67,13 +74,22 @@ func timedLine(f []string) error {
 	return nil
 }
 
-// atLine checks @daily, @every_minute or @SECONDS in the place of the five fields.
+// atLine checks @daily, @every_minute or @SECONDS in place of the five fields.
 func atLine(f []string) error {
 	if len(f) < 3 {
 		return fmt.Errorf("no user and command behind %s", f[0])
 	}
 	switch word := f[0][1:]; word {
-	case "reboot", "yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly", "every_minute", "every_second":
+	case "reboot",
+		"yearly",
+		"annually",
+		"monthly",
+		"weekly",
+		"daily",
+		"midnight",
+		"hourly",
+		"every_minute",
+		"every_second":
 		return nil
 	default:
 		if _, err := strconv.ParseUint(word, 10, 32); err != nil {
@@ -83,7 +99,7 @@ func atLine(f []string) error {
 	return nil
 }
 
-// timePart checks *, N, N-M and /STEP behind them.
+// timePart checks *, N or N-M, and /STEP after them.
 func timePart(part string, least, most int, names string) bool {
 	span, step, stepped := strings.Cut(part, "/")
 	if n, err := strconv.Atoi(step); stepped && (err != nil || n < 1) {
@@ -112,7 +128,8 @@ func timeValue(text string, least int, names string) (int, bool) {
 	return least + i/3, len(text) == 3 && i >= 0 && i%3 == 0
 }
 
-// syslogConf checks syslog.conf(5): a selector and an action apart by blanks, or a line that begins with !, + or - or is an include.
+// syslogConf checks syslog.conf(5): a selector and an action separated by blanks, or a line that begins with
+// !, + or -, or an include.
 func syslogConf(content []byte) error {
 	return eachLine(content, func(line string) error {
 		text := strings.TrimSpace(line)
@@ -137,6 +154,7 @@ func syslogConf(content []byte) error {
 
 func plainUser(a string) bool {
 	return strings.IndexFunc(a, func(r rune) bool {
-		return r > 0x7f || !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-,. ", r)
+		return r > 0x7f ||
+			!strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-,. ", r)
 	}) < 0
 }

@@ -13,23 +13,24 @@ var ErrBinary = errors.New("not text")
 // Names are the labels of the three versions in markers.
 type Names struct{ Mine, Old, Theirs string }
 
-// Merged is what a three-way merge came to.
+// Merged is the result of a three-way merge.
 type Merged struct {
-	Content   []byte   // with markers where Conflicts is not 0; it may be one of the contents that were merged
-	Conflicts int      // places that both sides changed, and differently
-	Notes     []string // what a reader should know of it, a line each; of account files with values of fields, but no password
+	Content   []byte   // with markers if Conflicts is not 0; it may be one of the merged contents
+	Conflicts int      // places that both sides changed, differently
+	Notes     []string // one line each, for a reader; of account files with values of fields, but no password
 }
 
-// Text merges by lines what two sides made of old: it is diff3 -m -A, as GNU has it, without conflicts over the same change.
-// Where one side changed lines they are taken from it, where both did the same, once. Where both did, and differently, or
-// where no unchanged line stands between their changes, is a conflict: markers show what each side has, and what old had.
+// Text merges by lines what two sides made of old, as GNU diff3 -m -A does. The same change by both sides is
+// no conflict. If one side changed lines, its lines are taken; if both made the same change, it is taken
+// once. If both changed them differently, or no unchanged line separates their changes, that is a conflict:
+// markers show what each side has, and what old had.
 //
-// Bytes are kept as they are, and a last line without its line break is another line than one with it; only before a marker
-// is one added. Markers end as the first line does, in LF or CRLF.
+// Bytes are kept as they are. A last line without a newline differs from one with it; a newline is added only
+// before a marker. Markers end as the first line does, in LF or CRLF.
 //
-// Lines that differ only in $FreeBSD$ tags are equal: what a release puts there is nobody's change. Of lines that are equal to
-// old's on both sides theirs are taken, as those of the newer release. A side that differs from old in tags alone has no
-// say: the other side is returned whole.
+// Lines that differ only in $FreeBSD$ tags are equal, because nobody but a release changes those. If both
+// sides' lines equal old's, theirs are taken, because they are of the newer release. If a side differs from
+// old in tags alone, the other side is returned whole.
 //
 // The errors are ErrBinary and ErrTooLarge.
 func Text(old, mine, theirs []byte, names Names) (Merged, error) {
@@ -52,21 +53,22 @@ func Text(old, mine, theirs []byte, names Names) (Merged, error) {
 	return Merged{Content: m.out.Bytes(), Conflicts: m.conflicts}, nil
 }
 
-// tag is a keyword that the FreeBSD project's Subversion filled in with a file's path, revision, date and author.
+// tag is a keyword that the FreeBSD project's Subversion expanded with a file's path, revision, date and
+// author.
 var tag = regexp.MustCompile(`\$FreeBSD:[^$\n]*\$`)
 
-// untagged is a text with its tags as they were before anything filled them in.
+// untagged returns a text with its tags unexpanded.
 func untagged(text []byte) []byte {
-	if !bytes.Contains(text, []byte("$FreeBSD:")) { // as in every release since
+	if !bytes.Contains(text, []byte("$FreeBSD:")) { // true of every release since Subversion
 		return text
 	}
 	return tag.ReplaceAllLiteral(text, []byte("$FreeBSD$"))
 }
 
-// SameButTags reports whether two contents differ at most in what their $FreeBSD$ tags hold.
+// SameButTags reports whether two contents differ only in the text of their $FreeBSD$ tags, or not at all.
 func SameButTags(a, b []byte) bool { return bytes.Equal(untagged(a), untagged(b)) }
 
-// threeWay is a merge on its way to text.
+// threeWay is the state of one merge of texts.
 type threeWay struct {
 	old, mine, theirs version
 	names             Names
@@ -88,11 +90,12 @@ func newThreeWay(old, mine, theirs []byte, names Names) (*threeWay, error) {
 	return m, nil
 }
 
-// horizon is diff3's, as a context for compare: the lines at equal ends that take part in the comparison.
+// horizon is diff3's --horizon-lines: how many lines of the equal ends take part in the comparison. compare
+// calls it context.
 const horizon = 100
 
-// editsFrom is the edits that lead from old to a side. Like diff3's they are found from the side to old: of several
-// shortest scripts GNU diff chooses not always the same one in both directions.
+// editsFrom returns the edits that lead from old to a side. Like diff3, it compares side with old: of several
+// shortest scripts GNU diff does not always take the same one in both directions.
 func editsFrom(old, side []byte) ([]edit, error) {
 	edits, err := compare(untagged(side), untagged(old), horizon)
 	for i, e := range edits {
@@ -101,7 +104,7 @@ func editsFrom(old, side []byte) ([]edit, error) {
 	return edits, err
 }
 
-// lineEnd is how the first line ends, in the first of the texts where one does.
+// lineEnd returns the end of the first line, of the first text that has one.
 func lineEnd(texts ...[]byte) string {
 	for _, t := range texts {
 		if line, _, ended := bytes.Cut(t, newline); ended {
@@ -114,8 +117,8 @@ func lineEnd(texts ...[]byte) string {
 	return "\n"
 }
 
-// run goes through the three from region to region. A region is lines that the edits of one side or both stand for, with no
-// line between them that both sides left alone.
+// run goes through the three texts from region to region. A region is the lines that edits of one or both
+// sides replace, with no line in it that both sides left alone.
 func (m *threeWay) run() {
 	for {
 		from := min(m.mine.unchanged(m.old), m.theirs.unchanged(m.old))
@@ -130,7 +133,7 @@ func (m *threeWay) run() {
 	}
 }
 
-// reach passes the edits of a region as far as it is known to go in old, and returns where it ends.
+// reach passes the edits of a region that ends at line to of old or later, and returns where it ends.
 func (m *threeWay) reach(to int) int {
 	for {
 		further := m.theirs.reach(m.mine.reach(to))
@@ -141,7 +144,8 @@ func (m *threeWay) reach(to int) int {
 	}
 }
 
-// region decides by what the lines are, not by the edits: both sides may have made the same of it in different ways.
+// region decides by the lines, not by the edits, because both sides may have made the same lines in different
+// ways.
 func (m *threeWay) region(old, mine, theirs excerpt) {
 	switch {
 	case mine.same(theirs), mine.same(old):
@@ -171,7 +175,7 @@ func (m *threeWay) marker(sign, label string) {
 	m.out.WriteString(sign + m.eol)
 }
 
-// part writes lines before a marker, which has to begin a line.
+// part writes lines before a marker. A marker must begin a line.
 func (m *threeWay) part(x excerpt) {
 	m.take(x)
 	if n := len(x.lines); n > 0 && !bytes.HasSuffix(x.lines[n-1], newline) {
@@ -185,22 +189,22 @@ func (m *threeWay) take(x excerpt) {
 	}
 }
 
-// excerpt is lines as they are, and as they are compared.
+// excerpt holds lines as they are, and as they are compared.
 type excerpt struct{ lines, plain [][]byte }
 
 func excerptOf(text []byte) excerpt { return excerpt{lines(text), lines(untagged(text))} }
 
 func (x excerpt) same(y excerpt) bool { return slices.EqualFunc(x.plain, y.plain, bytes.Equal) }
 
-// version is one of the three being gone through.
+// version is one of the three texts while the merge goes through it.
 type version struct {
 	excerpt
-	done  int    // lines behind us
-	edits []edit // what leads to it from old, ahead of us
-	more  int    // how many lines it has more than old, edits aside
+	done  int    // number of lines done
+	edits []edit // edits from old to this version that are not done
+	more  int    // how many more lines than old it has so far
 }
 
-// unchanged is the line of old up to which a version has no further edit.
+// unchanged returns the line of old up to which a version has no further edit.
 func (v *version) unchanged(old version) int {
 	if len(v.edits) == 0 {
 		return len(old.lines)
@@ -208,7 +212,7 @@ func (v *version) unchanged(old version) int {
 	return v.edits[0].a0
 }
 
-// reach passes the edits that overlap or touch what ends at a line of old, and returns where they end there.
+// reach passes the edits that overlap or touch what ends at a line of old, and returns where they end in old.
 func (v *version) reach(to int) int {
 	for len(v.edits) > 0 && v.edits[0].a0 <= to {
 		e := v.edits[0]
@@ -217,7 +221,8 @@ func (v *version) reach(to int) int {
 	return to
 }
 
-// until takes the lines that stand for those of old before a line that no edit ahead of us is above.
+// until takes the version's lines that correspond to old's lines before the given one. All edits before it
+// must be done.
 func (v *version) until(line int) excerpt {
 	from := v.done
 	v.done = line + v.more

@@ -2,8 +2,9 @@ package merge
 
 import "bytes"
 
-// trim takes from two texts the lines that they begin and end with in common, but for context lines on either side.
-// GNU diff does the same before it compares, and what it compares decides which of several shortest ways it finds.
+// trim removes the common lines at the beginning and end of two texts, except context lines on either side.
+// GNU diff does the same before it compares, and what it compares decides which of several shortest scripts
+// it finds.
 func trim(old, new []byte, context int) (skipped, a, b []byte) {
 	n := lineStart(old, commonPrefix(old, new), context)
 	skipped, a, b = old[:n], old[n:], new[n:]
@@ -30,7 +31,7 @@ func commonSuffix(a, b []byte) int {
 	return n
 }
 
-// unaligned is 1 where a suffix of n bytes does not begin a line in both texts.
+// unaligned returns 1 if a suffix of n bytes does not begin a line in both texts, else 0.
 func unaligned(a, b []byte, n int) int {
 	for _, t := range [][]byte{a, b} {
 		if before := t[:len(t)-n]; len(before) > 0 && before[len(before)-1] != '\n' {
@@ -40,7 +41,7 @@ func unaligned(a, b []byte, n int) int {
 	return 0
 }
 
-// lineStart goes back from n to the start of a line, and then over more lines.
+// lineStart goes back from n to the start of its line, and then over more lines.
 func lineStart(text []byte, n, more int) int {
 	n = bytes.LastIndexByte(text[:n], '\n') + 1
 	for ; more > 0 && n > 0; more-- {
@@ -49,7 +50,7 @@ func lineStart(text []byte, n, more int) int {
 	return n
 }
 
-// afterLine is a text without its first line.
+// afterLine returns a text without its first line.
 func afterLine(text []byte) []byte {
 	i := bytes.IndexByte(text, '\n')
 	if i < 0 {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Unified returns the hunks that lead from old to new, with context unchanged lines around each: what GNU diff -u prints after
-// its two lines of names. Equal contents have none. The error is ErrTooLarge.
+// Unified returns the hunks that lead from old to new, with context unchanged lines around each: what GNU
+// diff -u prints after its two lines of names. For equal contents it returns none. Its error is ErrTooLarge.
 func Unified(old, new []byte, context int) ([]byte, error) {
 	h := hunks{old: lines(old), new: lines(new), context: max(0, context)}
 	edits, err := compare(old, new, h.context)
@@ -23,7 +23,7 @@ func Unified(old, new []byte, context int) ([]byte, error) {
 
 var newline = []byte("\n")
 
-// lines cuts a text behind each line break; the last line may lack one.
+// lines cuts a text after each newline. The last line may lack one.
 func lines(text []byte) [][]byte {
 	l := bytes.SplitAfter(text, newline)
 	if len(l[len(l)-1]) == 0 {
@@ -32,14 +32,15 @@ func lines(text []byte) [][]byte {
 	return l
 }
 
-// hunks is a unified diff being written.
+// hunks is a unified diff while it is written.
 type hunks struct {
 	old, new [][]byte
 	context  int
 	out      bytes.Buffer
 }
 
-// together counts the first edits that share a hunk: those between which no more unchanged lines stand than both their contexts hold.
+// together counts the first edits that share a hunk. Between two of them there are no more unchanged lines
+// than both contexts hold.
 func (h *hunks) together(edits []edit) int {
 	n := 1
 	for n < len(edits) && edits[n].a0-edits[n-1].a1 <= 2*h.context {
@@ -64,8 +65,8 @@ func (h *hunks) write(edits []edit) {
 	h.lines(' ', h.old[at:a1])
 }
 
-// span is how a hunk's header tells lines: the first, counted from 1, and how many unless it is one. No lines are
-// told by the line before them.
+// span formats a range for a hunk's header: the first line, counted from 1, and the number of lines unless it
+// is 1. An empty range names the line before it.
 func span(from, to int) string {
 	switch to - from {
 	case 0:

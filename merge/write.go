@@ -9,8 +9,8 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// Write writes a change in git's format (git-diff(1), "Generating patch text with -p"), with context lines around each
-// difference:
+// Write writes a change in git's format (git-diff(1), "Generating patch text with -p"), with context lines
+// around each difference:
 //
 //	# vhost1 rc.conf (unsaved)
 //	# mode 0644 -> 0640
@@ -19,9 +19,9 @@ import (
 //	+++ live/rc.conf
 //	@@ -1,3 +1,3 @@
 //
-// All "#" lines stand before the first header, so that none is taken for a part of a hunk. A change of type is a deletion and
-// an addition. Contents that cannot be shown have a "#" line and no section that would make an empty file of them.
-// The only errors are the writer's.
+// All "#" lines come before the first header, so that none is taken for a part of a hunk. A change of type is
+// written as a deletion and an addition. Contents that can't be shown have a "#" line. They have no section,
+// because that would make an empty file of them. The only errors are the writer's.
 func Write(w io.Writer, c Change, context int) error {
 	p := patch{Change: c, context: context}
 	p.contents()
@@ -43,16 +43,16 @@ func Write(w io.Writer, c Change, context int) error {
 	return err
 }
 
-// patch is a change on its way to text: remarks for people, sections for tools.
+// patch is a change while it is written: remarks for people, sections for tools.
 type patch struct {
 	Change
 	context  int
 	remarks  []string
 	sections bytes.Buffer
-	created  bool // a section makes the new file, and sets its mode as far as git's go
+	created  bool // a section makes the new file and sets its mode, as far as git knows modes
 }
 
-// contents says how types and contents differ.
+// contents writes how types and contents differ.
 func (p *patch) contents() {
 	old, new := p.Old, p.New
 	switch {
@@ -70,7 +70,7 @@ func (p *patch) contents() {
 	}
 }
 
-// modify shows two files, or two symlinks.
+// modify writes the difference of two files or two symlinks.
 func (p *patch) modify(old, new Side) {
 	var hunks []byte
 	if !same(old, new) {
@@ -87,7 +87,7 @@ func (p *patch) modify(old, new Side) {
 	}
 }
 
-// differ is the remark for two contents that are not shown.
+// differ returns the remark for two contents that are not shown.
 func (p *patch) differ(why string) string {
 	switch {
 	case p.Secret:
@@ -98,17 +98,17 @@ func (p *patch) differ(why string) string {
 	return fmt.Sprintf("contents differ (%s): %s -> %s", why, p.Old.measure(), p.New.measure())
 }
 
-// appear shows a path that was not there, or was of another type. Where no section deletes what stands in its way, none can add it:
-// git apply would refuse the whole patch.
+// appear writes a path that was not there, or was of another type. If no section deletes what is in its way,
+// none can add it: git apply would refuse the whole patch.
 func (p *patch) appear(new Side) { p.oneSided(Side{Label: p.Old.Label}, new, new, "added") }
 
-// disappear shows a path that is no longer there, or of another type.
+// disappear writes the deletion of a path that is gone, or of another type now.
 func (p *patch) disappear(old Side) { p.oneSided(old, Side{Label: p.New.Label}, old, "deleted") }
 
-// oneSided shows the side that is there, s, as all added or all deleted.
+// oneSided writes the existing side s as all added or all deleted.
 func (p *patch) oneSided(old, new, s Side, word string) {
 	if s.Kind != File && s.Kind != Symlink {
-		if p.Old.Exists != p.New.Exists { // otherwise the types have been told
+		if p.Old.Exists != p.New.Exists { // else the types are in a remark already
 			p.say("%s %s", s.Kind, word)
 		}
 		return
@@ -132,7 +132,7 @@ func (p *patch) oneSided(old, new, s Side, word string) {
 	}
 }
 
-// hidden says why the contents of the given sides are not shown, if so.
+// hidden says why the contents of the given sides are not shown, "" if they are.
 func (p *patch) hidden(sides ...Side) string {
 	if p.Secret {
 		return "secret"
@@ -150,10 +150,10 @@ func (p *patch) hidden(sides ...Side) string {
 	return ""
 }
 
-// tooLarge is what is said of ErrTooLarge.
+// tooLarge is the remark for ErrTooLarge.
 const tooLarge = "too large for a line diff"
 
-// hunks are the differences of two contents, or why there are none.
+// hunks returns the differences of two contents, or why there are none.
 func (p *patch) hunks(old, new Side) (hunks []byte, why string) {
 	hunks, err := Unified(old.Content, new.Content, p.context)
 	if err != nil {
@@ -162,7 +162,7 @@ func (p *patch) hunks(old, new Side) (hunks []byte, why string) {
 	return hunks, ""
 }
 
-// measure is what is told of a content that is not shown.
+// measure returns what is said of a content that is not shown.
 func (s Side) measure() string {
 	size := int64(len(s.Content))
 	if s.Omitted != "" {
@@ -174,7 +174,7 @@ func (s Side) measure() string {
 	return fmt.Sprintf("%d bytes, %s", size, s.Digest)
 }
 
-// attributes says what else changed, unless a section says it.
+// attributes writes what else changed, unless a section says it.
 func (p *patch) attributes() {
 	old, new := p.Old, p.New
 	if !new.Exists {
@@ -195,10 +195,10 @@ func (p *patch) attributes() {
 	}
 }
 
-// usualOwner has the owners of which nothing is said: who applies a patch to an /etc is root.
+// usualOwner has the owners that are not mentioned, because root applies a patch to an /etc.
 var usualOwner = map[string]bool{"": true, "root:wheel": true, "root:root": true, "0:0": true}
 
-// mode says the exact modes, where git's two do not. Those of symlinks mean nothing.
+// mode writes the exact modes if git's two can't express them. Modes of symlinks mean nothing.
 func (p *patch) mode(old, new Side) {
 	switch {
 	case new.Kind == Symlink:
@@ -211,10 +211,10 @@ func (p *patch) mode(old, new Side) {
 	}
 }
 
-// exact reports whether git's mode of a file is all of its mode.
+// exact reports whether git's mode says all of a file's mode.
 func exact(s Side) bool { return s.Mode == 0o644 || s.Mode == 0o755 }
 
-// gitMode is the mode of a file or a symlink as git has it.
+// gitMode returns the mode of a file or a symlink as git writes it.
 func gitMode(s Side) string {
 	switch {
 	case s.Kind == Symlink:
@@ -232,8 +232,8 @@ func orNone(flags string) string {
 	return flags
 }
 
-// say adds a remark. What comes from a tree may hold anything: a line break begins a remark of its own, and what else
-// is not printable, such as what commands a terminal, is replaced.
+// say adds a remark. Text from a tree may hold anything: after a line break a new remark begins, and what is
+// not printable, such as a terminal's control sequence, is replaced.
 func (p *patch) say(format string, args ...any) {
 	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
 		p.remarks = append(p.remarks, strings.Map(printable, line))

@@ -281,7 +281,7 @@ type View struct {
 	Plain   *tree.Tree
 	Current *store.Manifest
 
-	Local   []tree.Change // live against base; if live is not populated, empty
+	Local   []tree.Change // live against base
 	Unsaved []tree.Change // live against the saved tree
 	Stored  []tree.Change // the saved tree against base
 

@@ -216,7 +216,7 @@ func (o *Overlay) after(r *Result, s *store.Store, v *View, p *store.Plan, err e
 		return r, err
 	}
 	r.Generation = s.Manifest.Generation
-	ctx := context.Background() // the save is done; a caller that cancels does not wait for pruning to fail
+	ctx := context.Background() // the save is done: a cancelled caller still gets its result
 	if err := s.Prune(ctx, func() bool { return true }); err != nil {
 		v.Notices = append(v.Notices, fmt.Sprintf("drop old generations: %v", err))
 	}

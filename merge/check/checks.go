@@ -17,15 +17,16 @@ import (
 	"cfgd/merge"
 )
 
-// Checkers asks checkers about merged files. What they read may be a jail's and hostile: none of it is run, and a program of the system
-// that reads it does so as nobody, in a clean environment, within a time. What they say of a secret is not repeated.
+// Checkers runs checkers on merged files. The files may be a jail's and hostile: they are never executed. A
+// program of the system that reads them runs as nobody, in a clean environment, with a time limit. Its
+// messages about a secret are not repeated.
 type Checkers struct {
 	Checkers *config.Checkers
 	Classes  *config.Classes
-	Run      run.Runner // nil runs no command, and says nothing of that: with --root
+	Run      run.Runner // nil runs no command and reports nothing: with --root
 }
 
-// Check is one of merge.Tools.
+// Check implements merge.Tools.Check.
 func (k *Checkers) Check(ctx context.Context, path string, content []byte) (problem, skipped string) {
 	c, ok := k.Checkers.Of(path)
 	if !ok || isShell(c) && foreign(content) {
@@ -46,24 +47,25 @@ func (k *Checkers) Check(ctx context.Context, path string, content []byte) (prob
 	return Discreet(c, secret, problem), skipped
 }
 
-// Discreet is what may be told of a problem: what checkers say of a file they often quote from it.
+// Discreet returns what may be shown of a problem. Checkers often quote the file.
 func Discreet(c config.Checker, secret bool, problem string) string {
 	if problem == "" || !secret {
 		return problem
 	}
-	return cmp.Or(c.Syntax, strings.Join(c.Command, " ")) + ": what it says is not shown, for the file is a secret"
+	return cmp.Or(c.Syntax, strings.Join(c.Command, " ")) +
+		": what it says is not shown, for the file is a secret"
 }
 
 func syntax(c config.Checker, content []byte) string {
 	if err := merge.Syntaxes[c.Syntax](content); err != nil {
-		return told(c.Syntax + ": " + err.Error())
+		return firstLine(c.Syntax + ": " + err.Error())
 	}
 	return ""
 }
 
 func isShell(c config.Checker) bool { return len(c.Command) > 0 && path.Base(c.Command[0]) == "sh" }
 
-// foreign reports whether a file says that another program than sh(1) reads it.
+// foreign reports whether a file's first line names another interpreter than sh(1).
 func foreign(content []byte) bool {
 	first, _, _ := bytes.Cut(content, []byte("\n"))
 	interpreter, isScript := bytes.CutPrefix(first, []byte("#!"))
@@ -71,11 +73,11 @@ func foreign(content []byte) bool {
 	return isScript && (len(words) == 0 || path.Base(string(words[0])) != "sh")
 }
 
-// most is how much is told of what a checker says, in bytes.
+// most is how many bytes are shown of a checker's message.
 const most = 200
 
-// told is the beginning of what a checker says, in one line.
-func told(said string) string {
+// firstLine returns the beginning of a checker's message, in one line.
+func firstLine(said string) string {
 	said = strings.TrimSpace(said)
 	if len(said) > most {
 		said = said[:most] + "…"
@@ -83,11 +85,13 @@ func told(said string) string {
 	return pathname.Plain(strings.ReplaceAll(said, "\n", "; "))
 }
 
-func (k *Checkers) ask(ctx context.Context, c config.Checker, name string, content []byte) (problem, skipped string) {
+func (k *Checkers) ask(
+	ctx context.Context, c config.Checker, name string, content []byte,
+) (problem, skipped string) {
 	cmd := run.Cmd{Unprivileged: true}
 	words := c.Words("")
 	if c.Stdin {
-		cmd.Stdin, cmd.From = append([]byte{}, content...), name // never nil, which would be no input
+		cmd.Stdin, cmd.From = append([]byte{}, content...), name // never nil, because nil means no input
 	} else {
 		file, remove, err := privateCopy(name, content)
 		if err != nil {
@@ -100,8 +104,8 @@ func (k *Checkers) ask(ctx context.Context, c config.Checker, name string, conte
 	return Hear(ctx, k.Run, cmd, c)
 }
 
-// privateCopy makes a file that a checker can be given by name, in a directory that only it can enter: a name in a directory that others
-// can write could come to be another file.
+// privateCopy makes a file that a checker gets by name. Its directory is closed to others, who could
+// otherwise replace the file.
 func privateCopy(name string, content []byte) (file string, remove func(), err error) {
 	dir, err := os.MkdirTemp("", "cfgd-check-")
 	if err != nil {
@@ -118,14 +122,14 @@ func privateCopy(name string, content []byte) (file string, remove func(), err e
 	return file, remove, err
 }
 
-// notExecuted and notFound are the exit statuses by which env(1) and sh(1) say that they could not run a program. Others as large are a
-// program's own: sshd(8) ends with 255 on a bad sshd_config.
+// notExecuted and notFound are the exit statuses by which env(1) and sh(1) say that they could not run a
+// program. Higher ones are a program's own: sshd(8) ends with 255 on a bad sshd_config.
 const (
 	notExecuted = 126
 	notFound    = 127
 )
 
-// Hear runs a checker and says what it has against a file.
+// Hear runs a checker and returns what it says against a file.
 func Hear(ctx context.Context, r run.Runner, cmd run.Cmd, c config.Checker) (problem, skipped string) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -137,14 +141,16 @@ func Hear(ctx context.Context, r run.Runner, cmd run.Cmd, c config.Checker) (pro
 		return "", ""
 	case ctx.Err() != nil:
 		return "", c.Command[0] + " takes too long"
-	case errors.Is(err, exec.ErrNotFound), errors.As(err, &exit) && (exit.ExitCode() == notExecuted || exit.ExitCode() == notFound):
+	case errors.Is(err, exec.ErrNotFound),
+		errors.As(err, &exit) && (exit.ExitCode() == notExecuted || exit.ExitCode() == notFound):
 		return "", c.Command[0] + " is not installed"
-	case errors.As(err, &failed) && cmd.Name == "jail" && strings.HasPrefix(failed.Stderr, "jail: "): // it ends with 1 for all
-		return "", told(failed.Stderr)
+	// jail(8) ends with 1 for every error
+	case errors.As(err, &failed) && cmd.Name == "jail" && strings.HasPrefix(failed.Stderr, "jail: "):
+		return "", firstLine(failed.Stderr)
 	case errors.As(err, &failed) && errors.As(err, &exit) && exit.Exited():
-		return strings.Join(c.Command, " ") + ": " + told(failed.Stderr), ""
-	case exit != nil: // by a signal, such as a parser whose stack a file that is nested too deep has used up
+		return strings.Join(c.Command, " ") + ": " + firstLine(failed.Stderr), ""
+	case exit != nil: // by a signal, such as a parser that ran out of stack because a file is nested too deep
 		return "", c.Command[0] + ": " + exit.String()
 	}
-	return "", told(err.Error())
+	return "", firstLine(err.Error())
 }

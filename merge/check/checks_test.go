@@ -48,7 +48,7 @@ func TestCheckShell(t *testing.T) {
 	}
 }
 
-// answers is a runner that has one answer.
+// answers is a runner that always gives one answer.
 type answers struct {
 	err error
 	cmd run.Cmd
@@ -84,7 +84,7 @@ func TestCheckSkips(t *testing.T) {
 	}
 }
 
-// A parser that ends by a signal decides nothing: a file nested deeply enough uses up its stack.
+// A parser that ends by a signal decides nothing, because a deeply nested file uses up its stack.
 func TestCheckerThatCrashes(t *testing.T) {
 	t.Parallel()
 	killed := exec.Command("sh", "-c", "kill -SEGV $$").Run()
@@ -94,7 +94,7 @@ func TestCheckerThatCrashes(t *testing.T) {
 	}
 }
 
-// exits is a program that said this and ended with that status.
+// exits is a program that prints this and ends with that status.
 func exits(status, said string) *answers {
 	return &answers{err: &run.Error{Stderr: said, Err: exec.Command("sh", "-c", "exit "+status).Run()}}
 }
@@ -112,7 +112,7 @@ func TestExitStatusOfAChecker(t *testing.T) {
 	}
 }
 
-// configured are the checkers and classes of a cfgd.toml.
+// configured returns the checkers and classes of a cfgd.toml.
 func configured(t *testing.T, text string) *Checkers {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "cfgd.toml")
@@ -126,7 +126,8 @@ func configured(t *testing.T, text string) *Checkers {
 	return &Checkers{Checkers: m.Checkers, Classes: m.Classes}
 }
 
-// A parser of the host's that wants a file by its name gets a copy that nobody else can reach, and that is gone afterwards.
+// A host's parser that wants a file by its name gets a copy that nobody else can reach, and that is removed
+// afterwards.
 func TestPrivateCopy(t *testing.T) {
 	t.Parallel()
 	k := configured(t, "[[checker]]\nmatch = \"local/a.conf\"\ncommand = [\"grep\", \"-q\", \"good\", \"FILE\"]\nwhere = \"host\"\n")
@@ -150,7 +151,7 @@ func TestPrivateCopy(t *testing.T) {
 	}
 }
 
-// What a checker quotes from a secret is not told, and no copy of one is made.
+// What a checker quotes from a secret is not shown, and a secret is not copied.
 func TestCheckedSecrets(t *testing.T) {
 	t.Parallel()
 	k := configured(t, `

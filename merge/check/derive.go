@@ -14,18 +14,23 @@ import (
 	"cfgd/merge"
 )
 
-// Deriver makes the databases that are made of other files, with the system's own programs, in a directory apart: what they read is the
-// jail's, and they write nowhere near it.
+// Deriver makes the databases that are made from other files, with the system's programs, in a directory
+// apart. What the programs read is the jail's, and they write nowhere near it.
 type Deriver struct {
 	Run run.Runner
-	Dir string                    // the directory, of this target alone and the same each time, so that a plan can name it: /var/run/cfgd/derive/vhost1
-	Dry bool                      // only say what will run
+	// of this target alone and always the same, so that a plan can name it: /var/run/cfgd/derive/vhost1
+	Dir string
+	Dry bool                      // only return what will run
 	Has func(program string) bool // run.Has
 }
 
-// Derive makes what is made of a source. The command is told even where its program is missing, which is an exec.ErrNotFound.
-func (d *Deriver) Derive(ctx context.Context, source string, content []byte) (made map[string][]byte, command string, err error) {
-	i := slices.IndexFunc(merge.Products, func(p merge.Product) bool { return p.Source == source && len(p.Command) > 0 })
+// Derive makes what is made from a source. It returns the command even if its program is missing; the error
+// is then exec.ErrNotFound.
+func (d *Deriver) Derive(
+	ctx context.Context, source string, content []byte,
+) (made map[string][]byte, command string, err error) {
+	i := slices.IndexFunc(merge.Products,
+		func(p merge.Product) bool { return p.Source == source && len(p.Command) > 0 })
 	if i < 0 {
 		return nil, "", exec.ErrNotFound
 	}
@@ -40,7 +45,7 @@ func (d *Deriver) Derive(ctx context.Context, source string, content []byte) (ma
 	if d.Dry {
 		return nil, cmd.String(), merge.ErrPlanned
 	}
-	if err := os.RemoveAll(d.Dir); err != nil { // of a run that was killed
+	if err := os.RemoveAll(d.Dir); err != nil { // of an earlier run that was killed
 		return nil, cmd.String(), err
 	}
 	if err := os.MkdirAll(d.Dir, 0o700); err != nil {
@@ -50,7 +55,9 @@ func (d *Deriver) Derive(ctx context.Context, source string, content []byte) (ma
 	return made, cmd.String(), errors.Join(err, os.RemoveAll(d.Dir))
 }
 
-func (d *Deriver) inDir(ctx context.Context, p merge.Product, cmd run.Cmd, content []byte) (map[string][]byte, error) {
+func (d *Deriver) inDir(
+	ctx context.Context, p merge.Product, cmd run.Cmd, content []byte,
+) (map[string][]byte, error) {
 	if err := os.WriteFile(filepath.Join(d.Dir, filepath.Base(p.Source)), content, 0o600); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 	"cfgd/merge"
 )
 
-// maker is a runner that leaves files, as pwd_mkdb(8) does.
+// maker is a runner that makes files, as pwd_mkdb(8) does.
 type maker struct {
 	dir  string
 	ran  []string

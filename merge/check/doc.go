@@ -1,5 +1,5 @@
-// Package check asks checkers about merged files, and makes the databases that are made of account files.
+// Package check runs checkers on merged files, and makes the databases that are made from account files.
 //
-// A file may be a jail's and hostile. None of it is run. A program of the system that reads it does so as nobody, in a
-// clean environment, within a time. What a checker says of a secret is not repeated.
+// A file may be a jail's and hostile. It is never executed. A program of the system that reads it runs as
+// nobody, in a clean environment, with a time limit. A checker's messages about a secret are not repeated.
 package check

@@ -237,9 +237,9 @@ func (s *Store) history() (history, error) {
 	return h, nil
 }
 
-// Prune drops the oldest generations until their number and bytes are within bounds, or until enough returns
-// true. The current generation and the defaults under its overrides always stay. Generations kept for the way
-// back to an earlier base do not count. They go last, and only for lack of room.
+// Prune drops the oldest generations until their number and bytes are within bounds and enough returns true.
+// The current generation and the defaults under its overrides always stay. Generations kept for the way back
+// to an earlier base do not count. They go last, and only if nothing else is left to drop.
 func (s *Store) Prune(ctx context.Context, enough func() bool) error {
 	h, err := s.history()
 	if err != nil {
