@@ -15,16 +15,57 @@ import (
 	"pgregory.net/rapid"
 )
 
-// files is files and symlinks by path. Directories are what the paths need.
+// files holds files and symlinks by path. Directories are implied.
 type files map[string]Side
 
-// names are all that a name can be, some of them in directories; none is a directory of another.
-var names = []string{"rc.conf", "with blank", " blanks ", "tab\there", "new\nline", `quo"te`, `back\slash`, "gr\xfcn", "grün", "-n", "#hash", "# x (unsaved)", "trailing ",
-	"dev/null", "d/deep/file", "d/deep/with blank", "d 2/b/x", "\x01\x7f", "'single'", "a -> b", "$HOME", "*"}
+// names has every form of a name, some of them in directories. None is a directory of another.
+var names = []string{
+	"rc.conf",
+	"with blank",
+	" blanks ",
+	"tab\there",
+	"new\nline",
+	`quo"te`,
+	`back\slash`,
+	"gr\xfcn",
+	"grün",
+	"-n",
+	"#hash",
+	"# x (unsaved)",
+	"trailing ",
+	"dev/null",
+	"d/deep/file",
+	"d/deep/with blank",
+	"d 2/b/x",
+	"\x01\x7f",
+	"'single'",
+	"a -> b",
+	"$HOME",
+	"*",
+}
 
-// contents look like parts of a diff, or have an odd end, and repeat so that old and new have lines in common.
-var contentLine = rapid.SampledFrom([]string{"a=1\n", "b=2\n", "\n", "# vhost1 x\n", "--- a/x\n", "+++ b/x\n", "@@ -1 +1 @@\n", "diff --git a/x b/x\n",
-	"\\ No newline at end of file\n", "dos\r\n", "\r\n", " \t\n", "gr\xfcn\n", "-\n", "+\n", "deleted file mode 100644\n", "Index: x\n", "\f\n"})
+// contentLine draws lines that look like parts of a diff, or have an odd end. They repeat, so that old and
+// new have lines in common.
+var contentLine = rapid.SampledFrom([]string{
+	"a=1\n",
+	"b=2\n",
+	"\n",
+	"# vhost1 x\n",
+	"--- a/x\n",
+	"+++ b/x\n",
+	"@@ -1 +1 @@\n",
+	"diff --git a/x b/x\n",
+	"\\ No newline at end of file\n",
+	"dos\r\n",
+	"\r\n",
+	" \t\n",
+	"gr\xfcn\n",
+	"-\n",
+	"+\n",
+	"deleted file mode 100644\n",
+	"Index: x\n",
+	"\f\n",
+})
 
 var content = rapid.Custom(func(t *rapid.T) string {
 	s := strings.Join(rapid.SliceOfN(contentLine, 0, 12).Draw(t, "lines"), "")
@@ -39,9 +80,11 @@ var content = rapid.Custom(func(t *rapid.T) string {
 
 var anything = rapid.Custom(func(t *rapid.T) Side {
 	if rapid.IntRange(0, 3).Draw(t, "symlink") == 0 {
-		return link(rapid.SampledFrom([]string{"x", "/dev/null", "../with blank", "gr\xfcn", "-n"}).Draw(t, "target"))
+		return link(
+			rapid.SampledFrom([]string{"x", "/dev/null", "../with blank", "gr\xfcn", "-n"}).Draw(t, "target"))
 	}
-	return file(rapid.SampledFrom([]uint32{0o644, 0o755, 0o600, 0o700}).Draw(t, "mode"), content.Draw(t, "content"))
+	return file(rapid.SampledFrom([]uint32{0o644, 0o755, 0o600, 0o700}).Draw(t, "mode"),
+		content.Draw(t, "content"))
 })
 
 func trees(t *rapid.T) (old, new files) {
@@ -54,7 +97,7 @@ func trees(t *rapid.T) (old, new files) {
 		if there != 1 {
 			new[name] = anything.Draw(t, "new")
 		}
-		if there == 2 { // the same, apart from its mode
+		if there == 2 { // the same except for its mode
 			s := old[name]
 			s.Mode = new[name].Mode
 			new[name] = s
@@ -63,7 +106,7 @@ func trees(t *rapid.T) (old, new files) {
 	return old, new
 }
 
-// diff is the changes of a tree one behind the other, with others in between that only people can read.
+// diff returns the changes of a tree, with others in between that only people can read.
 func diff(t rapid.TB, old, new files) []byte {
 	both := maps.Clone(old)
 	maps.Copy(both, new)
@@ -82,7 +125,8 @@ func diff(t rapid.TB, old, new files) []byte {
 	return out.Bytes()
 }
 
-// shown is the tree that results where only what a diff can hold is done: binary contents stay as they were.
+// shown returns the tree that results if only what a diff can express is done: binary contents stay as they
+// were.
 func shown(old, new files) files {
 	result := files{}
 	for path, s := range new {
@@ -94,7 +138,7 @@ func shown(old, new files) files {
 		case was.Exists && was.Kind == s.Kind:
 			result[path] = s
 		case bin(was):
-			result[path] = was // what does not go is not replaced
+			result[path] = was // what is not deleted is not replaced
 		case !bin(s):
 			result[path] = s
 		}
@@ -126,8 +170,8 @@ func build(t rapid.TB, dir string, tr files) {
 	}
 }
 
-// look describes the files of a files, modes as git has them.
-func look(t rapid.TB, dir string) map[string]string {
+// readFiles describes the files of a directory, with modes as git has them.
+func readFiles(t rapid.TB, dir string) map[string]string {
 	found := map[string]string{}
 	err := filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -154,7 +198,7 @@ func look(t rapid.TB, dir string) map[string]string {
 	return found
 }
 
-func (tr files) look() map[string]string {
+func (tr files) describe() map[string]string {
 	found := map[string]string{}
 	for path, s := range tr {
 		found[path] = gitMode(s) + " " + string(s.Content)
@@ -162,18 +206,24 @@ func (tr files) look() map[string]string {
 	return found
 }
 
-// tool runs a program on a files, with nothing of the user's around it.
+// tool runs a program in a directory, without the user's environment.
 func tool(dir string, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
 	home := filepath.Dir(dir)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
-		"GIT_CEILING_DIRECTORIES=" + home}
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=" + home,
+		"LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1",
+		"GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_CEILING_DIRECTORIES=" + home,
+	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-// applied applies a diff to a copy of the old files, and expects the new one.
+// applied applies a diff to a copy of the old files, and expects the new ones.
 func applied(t *testing.T, args ...string) {
 	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
@@ -188,11 +238,12 @@ func applied(t *testing.T, args ...string) {
 		build(t, work, old)
 		d := diff(t, old, new)
 		write(t, patch, d)
-		want, sections := shown(old, new).look(), bytes.Contains(d, []byte("\ndiff --git "))
-		if out, err := tool(work, args[0], append(args[1:], patch)...); sections && (err != nil || out != "") {
+		want, sections := shown(old, new).describe(), bytes.Contains(d, []byte("\ndiff --git "))
+		if out, err := tool(work, args[0], append(args[1:], patch)...); sections &&
+			(err != nil || out != "") {
 			t.Fatalf("%v: %v\n%s\n%s", args, err, out, d)
 		}
-		if got := look(t, work); !maps.Equal(got, want) {
+		if got := readFiles(t, work); !maps.Equal(got, want) {
 			t.Fatalf("%v gives\n%q\nwant\n%q\n%s", args, got, want, d)
 		}
 	})

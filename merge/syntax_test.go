@@ -23,10 +23,16 @@ PATH = /etc:/bin:/sbin
 		t.Error(err)
 	}
 	for line, says := range map[string]string{
-		"60 * * * * root x": `minute "60"`, "* * 0 * * root x": `day of month "0"`, "* * * * root x": "6 fields", "* 5-3 * * * root x": `hour "5-3"`, "*/0 * * * * root x": `minute "*/0"`,
-		"* * * foo * root x": `month "foo"`, "@sometimes root x": "no time", "@daily root": "no user and command", "a b": "2 fields", "<<<<<<< saved x y z": "5 fields", "=======": "1 fields", "= x": "2 fields",
+		"60 * * * * root x": `minute "60"`, "* * 0 * * root x": `day of month "0"`,
+		"* * * * root x": "6 fields", "* 5-3 * * * root x": `hour "5-3"`,
+		"*/0 * * * * root x": `minute "*/0"`,
+		"* * * foo * root x": `month "foo"`, "@sometimes root x": "no time",
+		"@daily root": "no user and command", "a b": "2 fields", "<<<<<<< saved x y z": "5 fields",
+		"=======": "1 fields", "= x": "2 fields",
 	} {
-		if err := crontab([]byte(good + line + "\n")); err == nil || !strings.Contains(err.Error(), "line 11: ") || !strings.Contains(err.Error(), says) {
+		if err := crontab([]byte(good + line + "\n")); err == nil ||
+			!strings.Contains(err.Error(), "line 11: ") ||
+			!strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v", line, err)
 		}
 	}
@@ -50,26 +56,32 @@ include						/etc/syslog.d
 	if err := syslogConf([]byte(good)); err != nil {
 		t.Error(err)
 	}
-	for line, says := range map[string]string{"security.*": "no action", "security /var/log/x": "not FACILITY.LEVEL", "*.* {x}": "neither a file", "======= x": "not FACILITY.LEVEL"} {
-		if err := syslogConf([]byte(good + line + "\n")); err == nil || !strings.Contains(err.Error(), "line 13: ") || !strings.Contains(err.Error(), says) {
+	for line, says := range map[string]string{"security.*": "no action",
+		"security /var/log/x": "not FACILITY.LEVEL", "*.* {x}": "neither a file",
+		"======= x": "not FACILITY.LEVEL"} {
+		if err := syslogConf([]byte(good + line + "\n")); err == nil ||
+			!strings.Contains(err.Error(), "line 13: ") ||
+			!strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v", line, err)
 		}
 	}
 }
 
-// cron(8) leaves out a last line that has no newline; a comment may do without.
+// cron(8) ignores a last line that has no newline. A comment may lack one.
 func TestCrontabsLastLine(t *testing.T) {
 	t.Parallel()
 	for text, says := range map[string]string{
-		"": "", "# x": "", "A=b\n#": "", "A=b\n  ": "", "* * * * * root x": "line 1: no newline", "A=b\nC=d": "line 2: no newline",
+		"": "", "# x": "", "A=b\n#": "", "A=b\n  ": "", "* * * * * root x": "line 1: no newline",
+		"A=b\nC=d": "line 2: no newline",
 	} {
-		if err := crontab([]byte(text)); (err == nil) != (says == "") || err != nil && !strings.HasPrefix(err.Error(), says) {
+		if err := crontab([]byte(text)); (err == nil) != (says == "") ||
+			err != nil && !strings.HasPrefix(err.Error(), says) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
 
-// FuzzSyntax: a check answers on any content, and names a line that is there.
+// FuzzSyntax expects an answer on any content, and that the line it names exists.
 func FuzzSyntax(f *testing.F) {
 	f.Add([]byte("* * * * * root x\n@1 a b\n"))
 	f.Add([]byte("*.* /x\n+\n"))
@@ -79,7 +91,8 @@ func FuzzSyntax(f *testing.F) {
 			if err == nil {
 				continue
 			}
-			if _, scan := fmt.Sscanf(err.Error(), "line %d: ", &n); scan != nil || n < 1 || n > len(lines(b)) {
+			if _, scan := fmt.Sscanf(err.Error(), "line %d: ", &n); scan != nil || n < 1 ||
+				n > len(lines(b)) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// paragraphs are what the configuration texts of these tests are made of; they have lines in common, as such files do.
+// paragraphs make up the configuration texts of these tests. They have lines in common, as such files do.
 var paragraphs = []string{
 	"#\n# This is the default configuration. Do not edit it.\n#\n",
 	"\n# Network\nhostname=\"host\"\nifconfig_em0=\"DHCP\"\ndefaultrouter=\"10.0.0.1\"\n",
@@ -27,11 +27,12 @@ var paragraphs = []string{
 	"\n# The next lines are examples.\n#\n#local_unbound_enable=\"YES\"\n#\n# K\xf6ln\n",
 }
 
-// administer draws what people do to a file at a line of it.
+// administer draws what people do to a file at one of its lines.
 func administer(t *rapid.T, text []string, at int) []string {
 	at = max(0, min(at, len(text)))
 	gone := min(len(text), at+rapid.IntRange(1, 3).Draw(t, "gone"))
-	option := fmt.Sprintf("option%d=\"%d\"\n", rapid.IntRange(0, 3).Draw(t, "option"), rapid.IntRange(0, 3).Draw(t, "value"))
+	option := fmt.Sprintf("option%d=\"%d\"\n", rapid.IntRange(0, 3).Draw(t, "option"),
+		rapid.IntRange(0, 3).Draw(t, "value"))
 	switch rapid.SampledFrom([]string{"set", "replace", "delete", "comment out", "add"}).Draw(t, "what") {
 	case "set":
 		return spliced(text, at, at, option)
@@ -45,13 +46,14 @@ func administer(t *rapid.T, text []string, at int) []string {
 	return spliced(text, at, at, rapid.SampledFrom(paragraphs).Draw(t, "paragraph"))
 }
 
-// spliced is a text with others in place of some of its lines.
+// spliced returns a text with some of its lines replaced.
 func spliced(text []string, from, to int, others string) []string {
 	from, to = min(from, len(text)), min(to, len(text))
 	return slices.Concat(text[:from], slices.Collect(strings.Lines(others)), text[to:])
 }
 
-// administered draws what two people make of a configuration file. Where one works the other works too, or near it, or does the same.
+// administered draws what two people make of a configuration file. Where one works, the other works too, or
+// nearby, or does the same.
 var administered = rapid.Custom(func(t *rapid.T) threeTexts {
 	chosen := rapid.SliceOfN(rapid.SampledFrom(paragraphs), 1, 20).Draw(t, "paragraphs")
 	old := slices.Collect(strings.Lines(strings.Join(chosen, "")))
@@ -64,7 +66,8 @@ var administered = rapid.Custom(func(t *rapid.T) threeTexts {
 		case "theirs":
 			theirs = administer(t, theirs, at)
 		case "near":
-			mine, theirs = administer(t, mine, at), administer(t, theirs, at+rapid.IntRange(-4, 4).Draw(t, "near"))
+			mine, theirs = administer(t, mine, at), administer(t, theirs,
+				at+rapid.IntRange(-4, 4).Draw(t, "near"))
 		case "same":
 			p := rapid.SampledFrom(paragraphs).Draw(t, "paragraph")
 			mine, theirs = spliced(mine, at, at, p), spliced(theirs, at, at, p)
@@ -88,7 +91,7 @@ var confusables = func() (all []*rapid.Generator[threeTexts]) {
 	return all
 }()
 
-// ended draws how three texts end: some without a last line break, some with DOS's line breaks.
+// ended draws how three texts end: some without a last newline, some with CRLF.
 func ended(t *rapid.T, old, mine, theirs []string) threeTexts {
 	x := threeTexts{joined(t, old), joined(t, mine), joined(t, theirs)}
 	if rapid.IntRange(0, 7).Draw(t, "dos") == 0 {
@@ -97,7 +100,8 @@ func ended(t *rapid.T, old, mine, theirs []string) threeTexts {
 	return x
 }
 
-// examples are n triples, a tenth of them in short tests, the same ones in every run: half are configuration texts, half confusable.
+// examples returns n triples, a tenth of them in short tests, the same in every run. Half are configuration
+// texts, half confusable ones.
 func examples(first, n int) []threeTexts {
 	if testing.Short() {
 		n /= 10
@@ -130,7 +134,7 @@ func layOut(t *testing.T, x []threeTexts) (dir string) {
 	return dir
 }
 
-// toolsMerge is what a tool made of an example, and the status that it exited with.
+// toolsMerge is a tool's output for an example, and its exit status.
 type toolsMerge struct {
 	content []byte
 	status  int
@@ -139,7 +143,11 @@ type toolsMerge struct {
 // mergedBy runs a tool on n examples that are laid out, all in one shell.
 func mergedBy(t *testing.T, dir string, n int, command string) []toolsMerge {
 	out, err := tool(dir, "sh", "-c", fmt.Sprintf(
-		"i=0; while [ $i -lt %d ]; do %s -L MINE -L OLD -L THEIRS mine/$i old/$i theirs/$i >out/$i 2>/dev/null; echo $?; i=$((i+1)); done", n, command))
+		"i=0; while [ $i -lt %d ]; do %s -L MINE -L OLD -L THEIRS mine/$i old/$i theirs/$i >out/$i "+
+			"2>/dev/null; echo $?; i=$((i+1)); done",
+		n,
+		command,
+	))
 	if err != nil {
 		t.Fatal(err, out)
 	}
@@ -155,7 +163,7 @@ func mergedBy(t *testing.T, dir string, n int, command string) []toolsMerge {
 	return results
 }
 
-// merges is ours of the examples.
+// merges returns our merges of the examples.
 func merges(t *testing.T, x []threeTexts) []Merged {
 	m := make([]Merged, len(x))
 	conflicts := 0
@@ -170,9 +178,9 @@ func merges(t *testing.T, x []threeTexts) []Merged {
 	return m
 }
 
-// The tests below compare whole outputs, with all that stands in conflicts. Of them is exempt how lines end beside a marker, for which
-// TestText has examples. diff3 puts a marker behind a last line that lacks its line break, on that same line, and ends markers in LF;
-// git ends them in LF too where one of the three has no line that ends.
+// The tests below compare whole outputs, conflicts included. Line ends beside a marker are exempt; TestText
+// has examples for them. If a last line has no newline, diff3 puts a marker on that same line. diff3 ends
+// markers in LF; git does so too if one of the three has no line that ends.
 var (
 	markerShown  = `(<<<<<<< MINE|\|\|\|\|\|\|\| OLD|=======|>>>>>>> THEIRS)`
 	beforeMarker = regexp.MustCompile(`\r?\n` + markerShown)
@@ -188,8 +196,8 @@ var (
 	sameChange = regexp.MustCompile(`(?s)<<<<<<< OLD\n.*?=======\n(.*?)>>>>>>> THEIRS\n`)
 )
 
-// TestThreeIsGNU leaves out, for diff3 -E, what old has in our conflicts, and resolves in what diff3 -A writes the conflicts over the
-// same change, which have no MINE.
+// TestThreeIsGNU compares with diff3. For diff3 -E it drops old's lines from our conflicts. In the output of
+// diff3 -A it resolves the conflicts over the same change, which have no MINE.
 func TestThreeIsGNU(t *testing.T) {
 	gnu(t, "diff3")
 	asItIs := func(text []byte) []byte { return text }
@@ -205,7 +213,11 @@ func TestThreeIsGNU(t *testing.T) {
 			x := examples(i*1_000_000, 1000)
 			gnus := mergedBy(t, layOut(t, x), len(x), "diff3 -a -m "+c.option)
 			for i, m := range merges(t, x) {
-				if got, want := exempted(c.ours(m.Content)), exempted(c.theirs(gnus[i].content)); !bytes.Equal(got, want) {
+				if got, want := exempted(c.ours(m.Content)),
+					exempted(c.theirs(gnus[i].content)); !bytes.Equal(
+					got,
+					want,
+				) {
 					t.Errorf("%s\nmerged to\n%s\ndiff3 %s has\n%s", x[i], got, c.option, want)
 				}
 				if c.option == "-E" && (m.Conflicts > 0) != (gnus[i].status == 1) {
@@ -216,10 +228,11 @@ func TestThreeIsGNU(t *testing.T) {
 	}
 }
 
-// TestThreeIsGit gives the merge the edits that git finds, with which it has to do what git does. By our own edits it does
-// in all but one of a hundred examples, where git aligns lines otherwise than GNU diff.
+// TestThreeIsGit gives the merge the edits that git finds; then it must do what git does. With our own edits
+// it does so in all but one of a hundred examples, in which git aligns lines otherwise than GNU diff.
 //
-// Exempt are conflicts that show the same on both sides: git merge-file --diff3 has them where the sides came to it by other edits.
+// Conflicts that show the same on both sides are exempt: git merge-file --diff3 writes them if the sides came
+// to it by different edits.
 func TestThreeIsGit(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("no git here")
@@ -232,19 +245,28 @@ func TestThreeIsGit(t *testing.T) {
 	others := 0
 	for i, m := range merges(t, x) {
 		want := resolveAlike(gits[i].content)
-		if got := resolveAlike(byEdits(t, x[i], mine[i], theirs[i])); !bytes.Equal(exempted(got), exempted(want)) {
+		if got := resolveAlike(byEdits(t, x[i], mine[i], theirs[i])); !bytes.Equal(
+			exempted(got),
+			exempted(want),
+		) {
 			t.Errorf("%s\nmerged by git's edits to\n%s\ngit has\n%s", x[i], got, want)
 		}
-		if clean := !conflictShown.Match(want); clean != (m.Conflicts == 0) || clean && !bytes.Equal(m.Content, want) {
+		if clean := !conflictShown.Match(want); clean != (m.Conflicts == 0) ||
+			clean && !bytes.Equal(m.Content, want) {
 			others++
 		}
 	}
 	if others > len(x)/40 {
-		t.Errorf("of %d examples %d are merged otherwise than by git, which is more than its other alignments explain", len(x), others)
+		t.Errorf(
+			"of %d examples %d are merged otherwise than by git, which is more than its other alignments "+
+				"explain",
+			len(x),
+			others,
+		)
 	}
 }
 
-// byEdits merges by edits that are not our own.
+// byEdits merges with edits that are not our own.
 func byEdits(t *testing.T, x threeTexts, mine, theirs []edit) []byte {
 	m, err := newThreeWay(x.old, x.mine, x.theirs, threeNames)
 	if err != nil {
@@ -255,7 +277,9 @@ func byEdits(t *testing.T, x threeTexts, mine, theirs []edit) []byte {
 	return m.out.Bytes()
 }
 
-var conflictShown = regexp.MustCompile(`(?s)<<<<<<< MINE\r?\n(.*?)\|\|\|\|\|\|\| OLD\r?\n.*?=======\r?\n(.*?)>>>>>>> THEIRS\r?\n`)
+var conflictShown = regexp.MustCompile(
+	`(?s)<<<<<<< MINE\r?\n(.*?)\|\|\|\|\|\|\| OLD\r?\n.*?=======\r?\n(.*?)>>>>>>> THEIRS\r?\n`,
+)
 
 // resolveAlike resolves conflicts that show the same on both sides.
 func resolveAlike(text []byte) []byte {
@@ -267,10 +291,12 @@ func resolveAlike(text []byte) []byte {
 	})
 }
 
-// gitEdits are the edits that git merge-file finds, by example; of a side that is as old there are none. With a line of
-// context git diff compares whole texts, as git merge-file does; without, it would leave out equal ends.
+// gitEdits returns the edits that git merge-file finds, by example. A side that equals old has none. With a
+// line of context git diff compares whole texts, as git merge-file does; without, it would leave out equal
+// ends.
 func gitEdits(t *testing.T, dir, side string) map[int][]edit {
-	out, err := tool(dir, "sh", "-c", "git diff --no-index --no-indent-heuristic -a -U1 old "+side+"; [ $? -le 1 ]")
+	out, err := tool(dir, "sh", "-c",
+		"git diff --no-index --no-indent-heuristic -a -U1 old "+side+"; [ $? -le 1 ]")
 	if err != nil {
 		t.Fatal(err, out)
 	}
@@ -287,10 +313,10 @@ func gitEdits(t *testing.T, dir, side string) map[int][]edit {
 	return edits
 }
 
-// editsOfHunks reads edits off the lines of a unified diff.
+// editsOfHunks makes edits from the lines of a unified diff.
 func editsOfHunks(t *testing.T, hunks string) []edit {
 	var edits []edit
-	var at edit // where we are, if nothing is changed there
+	var at edit // the place of the next change
 	for line := range strings.Lines(hunks) {
 		switch line[0] {
 		case '@':
@@ -308,7 +334,7 @@ func editsOfHunks(t *testing.T, hunks string) []edit {
 	return edits
 }
 
-// withEdit adds an edit, or puts it in place of the one that it continues.
+// withEdit adds an edit, or extends the last one if it continues that.
 func withEdit(edits []edit, e edit) []edit {
 	switch n := len(edits); {
 	case e.a0 == e.a1 && e.b0 == e.b1:

@@ -22,7 +22,7 @@ func (x threeTexts) each(f func([]byte) []byte) threeTexts {
 	return threeTexts{f(x.old), f(x.mine), f(x.theirs)}
 }
 
-// mirrored has the sides changed about.
+// mirrored returns the texts with mine and theirs exchanged.
 func (x threeTexts) mirrored() threeTexts { return threeTexts{x.old, x.theirs, x.mine} }
 
 var threeNames = Names{Mine: "MINE", Old: "OLD", Theirs: "THEIRS"}
@@ -35,67 +35,261 @@ func (x threeTexts) merged(t rapid.TB) Merged {
 	return m
 }
 
-// threeExamples are merges by name. A slash is a line break.
+// threeExamples are merges by name. A slash stands for a newline.
 var threeExamples = map[string]struct {
 	old, mine, theirs string
 	want              string
 	conflicts         int
 }{
-	"one side":                 {"a/b/c/", "a/B/c/", "a/b/c/", "a/B/c/", 0},
-	"far from each other":      {"a/b/c/d/", "A/b/c/d/", "a/b/c/D/", "A/b/c/D/", 0},
-	"a line between":           {"a/b/c/", "A/b/c/", "a/b/C/", "A/b/C/", 0},
-	"next to each other":       {"a/b/", "A/b/", "a/B/", "<<<<<<< MINE/A/b/||||||| OLD/a/b/=======/a/B/>>>>>>> THEIRS/", 1},
-	"the same line":            {"a/b/c/", "a/x/c/", "a/y/c/", "a/<<<<<<< MINE/x/||||||| OLD/b/=======/y/>>>>>>> THEIRS/c/", 1},
-	"the same change":          {"a/b/c/", "a/x/c/", "a/x/c/", "a/x/c/", 0},
-	"the same and another":     {"a/b/c/d/", "x/b/c/d/", "x/b/c/D/", "x/b/c/D/", 0},
-	"the same and more":        {"a/b/", "a/x/b/", "a/x/y/b/", "a/<<<<<<< MINE/x/||||||| OLD/=======/x/y/>>>>>>> THEIRS/b/", 1},
-	"added at the same place":  {"a/b/", "a/x/b/", "a/y/b/", "a/<<<<<<< MINE/x/||||||| OLD/=======/y/>>>>>>> THEIRS/b/", 1},
-	"added around a line":      {"a/b/", "x/a/b/", "a/y/b/", "x/a/y/b/", 0},
-	"added next to a change":   {"a/b/c/", "a/x/b/c/", "a/B/c/", "a/<<<<<<< MINE/x/b/||||||| OLD/b/=======/B/>>>>>>> THEIRS/c/", 1},
-	"added at both ends":       {"a/", "x/a/", "a/y/", "x/a/y/", 0},
-	"deleted and changed":      {"a/b/c/", "a/c/", "a/B/c/", "a/<<<<<<< MINE/||||||| OLD/b/=======/B/>>>>>>> THEIRS/c/", 1},
-	"deleted by both":          {"a/b/c/", "a/c/", "a/c/", "a/c/", 0},
-	"deleted overlapping":      {"a/b/c/d/e/", "a/d/e/", "a/b/e/", "a/<<<<<<< MINE/d/||||||| OLD/b/c/d/=======/b/>>>>>>> THEIRS/e/", 1},
-	"one change spans two":     {"a/b/c/d/e/", "A/b/C/d/e/", "x/e/", "<<<<<<< MINE/A/b/C/d/||||||| OLD/a/b/c/d/=======/x/>>>>>>> THEIRS/e/", 1},
-	"two conflicts":            {"a/b/c/", "A/b/C/", "x/b/y/", "<<<<<<< MINE/A/||||||| OLD/a/=======/x/>>>>>>> THEIRS/b/<<<<<<< MINE/C/||||||| OLD/c/=======/y/>>>>>>> THEIRS/", 2},
-	"a conflict and a change":  {"a/b/c/d/", "A/b/c/d/", "x/b/c/D/", "<<<<<<< MINE/A/||||||| OLD/a/=======/x/>>>>>>> THEIRS/b/c/D/", 1},
-	"emptied and changed":      {"a/b/", "", "a/B/", "<<<<<<< MINE/||||||| OLD/a/b/=======/a/B/>>>>>>> THEIRS/", 1},
+	"one side":            {"a/b/c/", "a/B/c/", "a/b/c/", "a/B/c/", 0},
+	"far from each other": {"a/b/c/d/", "A/b/c/d/", "a/b/c/D/", "A/b/c/D/", 0},
+	"a line between":      {"a/b/c/", "A/b/c/", "a/b/C/", "A/b/C/", 0},
+	"next to each other": {
+		"a/b/",
+		"A/b/",
+		"a/B/",
+		"<<<<<<< MINE/A/b/||||||| OLD/a/b/=======/a/B/>>>>>>> THEIRS/",
+		1,
+	},
+	"the same line": {
+		"a/b/c/",
+		"a/x/c/",
+		"a/y/c/",
+		"a/<<<<<<< MINE/x/||||||| OLD/b/=======/y/>>>>>>> THEIRS/c/",
+		1,
+	},
+	"the same change":      {"a/b/c/", "a/x/c/", "a/x/c/", "a/x/c/", 0},
+	"the same and another": {"a/b/c/d/", "x/b/c/d/", "x/b/c/D/", "x/b/c/D/", 0},
+	"the same and more": {
+		"a/b/",
+		"a/x/b/",
+		"a/x/y/b/",
+		"a/<<<<<<< MINE/x/||||||| OLD/=======/x/y/>>>>>>> THEIRS/b/",
+		1,
+	},
+	"added at the same place": {
+		"a/b/",
+		"a/x/b/",
+		"a/y/b/",
+		"a/<<<<<<< MINE/x/||||||| OLD/=======/y/>>>>>>> THEIRS/b/",
+		1,
+	},
+	"added around a line": {"a/b/", "x/a/b/", "a/y/b/", "x/a/y/b/", 0},
+	"added next to a change": {
+		"a/b/c/",
+		"a/x/b/c/",
+		"a/B/c/",
+		"a/<<<<<<< MINE/x/b/||||||| OLD/b/=======/B/>>>>>>> THEIRS/c/",
+		1,
+	},
+	"added at both ends": {"a/", "x/a/", "a/y/", "x/a/y/", 0},
+	"deleted and changed": {
+		"a/b/c/",
+		"a/c/",
+		"a/B/c/",
+		"a/<<<<<<< MINE/||||||| OLD/b/=======/B/>>>>>>> THEIRS/c/",
+		1,
+	},
+	"deleted by both": {"a/b/c/", "a/c/", "a/c/", "a/c/", 0},
+	"deleted overlapping": {
+		"a/b/c/d/e/",
+		"a/d/e/",
+		"a/b/e/",
+		"a/<<<<<<< MINE/d/||||||| OLD/b/c/d/=======/b/>>>>>>> THEIRS/e/",
+		1,
+	},
+	"one change spans two": {
+		"a/b/c/d/e/",
+		"A/b/C/d/e/",
+		"x/e/",
+		"<<<<<<< MINE/A/b/C/d/||||||| OLD/a/b/c/d/=======/x/>>>>>>> THEIRS/e/",
+		1,
+	},
+	"two conflicts": {
+		"a/b/c/",
+		"A/b/C/",
+		"x/b/y/",
+		"<<<<<<< MINE/A/||||||| OLD/a/=======/x/>>>>>>> THEIRS/b/<<<<<<< MINE/C/||||||| " +
+			"OLD/c/=======/y/>>>>>>> THEIRS/",
+		2,
+	},
+	"a conflict and a change": {
+		"a/b/c/d/",
+		"A/b/c/d/",
+		"x/b/c/D/",
+		"<<<<<<< MINE/A/||||||| OLD/a/=======/x/>>>>>>> THEIRS/b/c/D/",
+		1,
+	},
+	"emptied and changed": {
+		"a/b/",
+		"",
+		"a/B/",
+		"<<<<<<< MINE/||||||| OLD/a/b/=======/a/B/>>>>>>> THEIRS/",
+		1,
+	},
 	"emptied":                  {"a/b/", "", "a/b/", "", 0},
 	"no old version":           {"", "a/", "b/", "<<<<<<< MINE/a/||||||| OLD/=======/b/>>>>>>> THEIRS/", 1},
 	"no old version, the same": {"", "a/", "a/", "a/", 0},
 	"nothing at all":           {"", "", "", "", 0},
 
-	"latin-1":                      {"gr\xfcn/b/c/", "gr\xfcn/b/\xff/", "gr\xfcn\xe4/b/c/", "gr\xfcn\xe4/b/\xff/", 0},
-	"latin-1 is not UTF-8":         {"a/", "gr\xfcn/", "grün/", "<<<<<<< MINE/gr\xfcn/||||||| OLD/a/=======/grün/>>>>>>> THEIRS/", 1},
-	"DOS":                          {"a\r/b\r/c\r/", "A\r/b\r/c\r/", "a\r/b\r/C\r/", "A\r/b\r/C\r/", 0},
-	"DOS conflict":                 {"a\r/b\r/", "A\r/b\r/", "x\r/b\r/", "<<<<<<< MINE\r/A\r/||||||| OLD\r/a\r/=======\r/x\r/>>>>>>> THEIRS\r/b\r/", 1},
-	"DOS conflict in mine emptied": {"a\r/b\r/", "", "x\r/b\r/", "<<<<<<< MINE\r/||||||| OLD\r/a\r/b\r/=======\r/x\r/b\r/>>>>>>> THEIRS\r/", 1},
-	"from DOS to Unix":             {"a\r/b\r/c\r/", "a/b/c/", "a\r/b\r/c\r/d\r/", "<<<<<<< MINE/a/b/c/||||||| OLD/a\r/b\r/c\r/=======/a\r/b\r/c\r/d\r/>>>>>>> THEIRS/", 1},
-	"one line of DOS":              {"a/b\r/c/", "A/b\r/c/", "a/b\r/C/", "A/b\r/C/", 0},
+	"latin-1": {
+		"gr\xfcn/b/c/",
+		"gr\xfcn/b/\xff/",
+		"gr\xfcn\xe4/b/c/",
+		"gr\xfcn\xe4/b/\xff/",
+		0,
+	},
+	"latin-1 is not UTF-8": {
+		"a/",
+		"gr\xfcn/",
+		"grün/",
+		"<<<<<<< MINE/gr\xfcn/||||||| OLD/a/=======/grün/>>>>>>> THEIRS/",
+		1,
+	},
+	"DOS": {"a\r/b\r/c\r/", "A\r/b\r/c\r/", "a\r/b\r/C\r/", "A\r/b\r/C\r/", 0},
+	"DOS conflict": {
+		"a\r/b\r/",
+		"A\r/b\r/",
+		"x\r/b\r/",
+		"<<<<<<< MINE\r/A\r/||||||| OLD\r/a\r/=======\r/x\r/>>>>>>> THEIRS\r/b\r/",
+		1,
+	},
+	"DOS conflict in mine emptied": {
+		"a\r/b\r/",
+		"",
+		"x\r/b\r/",
+		"<<<<<<< MINE\r/||||||| OLD\r/a\r/b\r/=======\r/x\r/b\r/>>>>>>> THEIRS\r/",
+		1,
+	},
+	"from DOS to Unix": {
+		"a\r/b\r/c\r/",
+		"a/b/c/",
+		"a\r/b\r/c\r/d\r/",
+		"<<<<<<< MINE/a/b/c/||||||| OLD/a\r/b\r/c\r/=======/a\r/b\r/c\r/d\r/>>>>>>> THEIRS/",
+		1,
+	},
+	"one line of DOS": {"a/b\r/c/", "A/b\r/c/", "a/b\r/C/", "A/b\r/C/", 0},
 
-	"no last line break":               {"a/b/c", "A/b/c", "a/b/c", "A/b/c", 0},
-	"no last line break, both":         {"a/b/c/d", "A/b/c/d", "a/b/C/d", "A/b/C/d", 0},
-	"a last line break added":          {"a/b/c", "A/b/c", "a/b/c/", "A/b/c/", 0},
-	"a last line break lost":           {"a/b/c/", "A/b/c/", "a/b/c", "A/b/c", 0},
-	"appended behind none":             {"a/b/c", "A/b/c", "a/b/c/d", "A/b/c/d", 0},
-	"a line break and a change":        {"a/b", "a/b/", "a/B", "a/<<<<<<< MINE/b/||||||| OLD/b/=======/B/>>>>>>> THEIRS/", 1},
-	"a conflict in all without":        {"a", "b", "c", "<<<<<<< MINE/b/||||||| OLD/a/=======/c/>>>>>>> THEIRS/", 1},
-	"a conflict in DOS without":        {"a\r/b", "a\r/B", "a\r/x", "a\r/<<<<<<< MINE\r/B\r/||||||| OLD\r/b\r/=======\r/x\r/>>>>>>> THEIRS\r/", 1},
+	"no last line break":       {"a/b/c", "A/b/c", "a/b/c", "A/b/c", 0},
+	"no last line break, both": {"a/b/c/d", "A/b/c/d", "a/b/C/d", "A/b/C/d", 0},
+	"a last line break added":  {"a/b/c", "A/b/c", "a/b/c/", "A/b/c/", 0},
+	"a last line break lost":   {"a/b/c/", "A/b/c/", "a/b/c", "A/b/c", 0},
+	"appended behind none":     {"a/b/c", "A/b/c", "a/b/c/d", "A/b/c/d", 0},
+	"a line break and a change": {
+		"a/b",
+		"a/b/",
+		"a/B",
+		"a/<<<<<<< MINE/b/||||||| OLD/b/=======/B/>>>>>>> THEIRS/",
+		1,
+	},
+	"a conflict in all without": {
+		"a",
+		"b",
+		"c",
+		"<<<<<<< MINE/b/||||||| OLD/a/=======/c/>>>>>>> THEIRS/",
+		1,
+	},
+	"a conflict in DOS without": {
+		"a\r/b",
+		"a\r/B",
+		"a\r/x",
+		"a\r/<<<<<<< MINE\r/B\r/||||||| OLD\r/b\r/=======\r/x\r/>>>>>>> THEIRS\r/",
+		1,
+	},
 	"a line that is no marker's place": {"a/b/c", "a/b/x", "A/b/c", "A/b/x", 0},
 
-	"tags: theirs is newer":            {"# $FreeBSD: rc 1 $/a/b/c/", "# $FreeBSD: rc 1 $/a/b/C/", "# $FreeBSD: rc 2 $/A/b/c/", "# $FreeBSD: rc 2 $/A/b/C/", 0},
-	"tags: theirs is bare":             {"# $FreeBSD: rc 1 $/a/b/c/", "# $FreeBSD: rc 1 $/a/b/C/", "# $FreeBSD$/A/b/c/", "# $FreeBSD$/A/b/C/", 0},
-	"tags: next to mine":               {"# $FreeBSD: rc 1 $/a/b/c/", "# $FreeBSD: rc 1 $/A/b/c/", "# $FreeBSD: rc 2 $/a/b/C/", "# $FreeBSD: rc 2 $/A/b/C/", 0},
-	"tags: theirs is nothing else":     {"# $FreeBSD: rc 1 $/a/b/", "# $FreeBSD: rc 1 $/A/b/", "# $FreeBSD: rc 2 $/a/b/", "# $FreeBSD: rc 1 $/A/b/", 0},
-	"tags: mine is nothing else":       {"# $FreeBSD: rc 1 $/a/b/", "# $FreeBSD: rc 3 $/a/b/", "# $FreeBSD: rc 2 $/A/b/", "# $FreeBSD: rc 2 $/A/b/", 0},
-	"tags: all are nothing else":       {"# $FreeBSD: rc 1 $/a/", "# $FreeBSD: rc 3 $/a/", "# $FreeBSD: rc 2 $/a/", "# $FreeBSD: rc 2 $/a/", 0},
-	"tags: the same change":            {"# $FreeBSD: rc 1 $/a/b/", "# $FreeBSD: rc 1 $/A/b/", "# $FreeBSD: rc 2 $/A/b/", "# $FreeBSD: rc 2 $/A/b/", 0},
-	"tags: in the same change":         {"a/b/c/", "a/# $FreeBSD: rc 1 $/b/c/", "a/# $FreeBSD: rc 2 $/b/C/", "a/# $FreeBSD: rc 2 $/b/C/", 0},
-	"tags: their line changed":         {"# $FreeBSD: rc 1 $/a/b/", "# mine $FreeBSD: rc 1 $/a/b/", "# $FreeBSD: rc 2 $/a/B/", "# mine $FreeBSD: rc 1 $/a/B/", 0},
-	"tags: two in a line":              {"$FreeBSD: 1 $ $FreeBSD: 1 $/a/b/", "$FreeBSD$ $FreeBSD: 2 $/a/B/", "$FreeBSD: 3 $ $FreeBSD: 3 $/A/b/", "$FreeBSD: 3 $ $FreeBSD: 3 $/<<<<<<< MINE/a/B/||||||| OLD/a/b/=======/A/b/>>>>>>> THEIRS/", 1},
-	"tags: a conflict shows them":      {"# $FreeBSD: rc 1 $ a/", "# $FreeBSD: rc 1 $ b/", "# $FreeBSD: rc 2 $ c/", "<<<<<<< MINE/# $FreeBSD: rc 1 $ b/||||||| OLD/# $FreeBSD: rc 1 $ a/=======/# $FreeBSD: rc 2 $ c/>>>>>>> THEIRS/", 1},
-	"tags: what looks like one":        {"$FreeBSD: 1/a/", "$FreeBSD: 2/a/", "$FreeBSD: 3/a/", "<<<<<<< MINE/$FreeBSD: 2/||||||| OLD/$FreeBSD: 1/=======/$FreeBSD: 3/>>>>>>> THEIRS/a/", 1},
-	"tags: DOS and no last line break": {"a\r/b\r/$FreeBSD: 1 $", "A\r/b\r/$FreeBSD: 1 $", "a\r/b\r/$FreeBSD: 2 $", "A\r/b\r/$FreeBSD: 1 $", 0},
+	"tags: theirs is newer": {
+		"# $FreeBSD: rc 1 $/a/b/c/",
+		"# $FreeBSD: rc 1 $/a/b/C/",
+		"# $FreeBSD: rc 2 $/A/b/c/",
+		"# $FreeBSD: rc 2 $/A/b/C/",
+		0,
+	},
+	"tags: theirs is bare": {
+		"# $FreeBSD: rc 1 $/a/b/c/",
+		"# $FreeBSD: rc 1 $/a/b/C/",
+		"# $FreeBSD$/A/b/c/",
+		"# $FreeBSD$/A/b/C/",
+		0,
+	},
+	"tags: next to mine": {
+		"# $FreeBSD: rc 1 $/a/b/c/",
+		"# $FreeBSD: rc 1 $/A/b/c/",
+		"# $FreeBSD: rc 2 $/a/b/C/",
+		"# $FreeBSD: rc 2 $/A/b/C/",
+		0,
+	},
+	"tags: theirs is nothing else": {
+		"# $FreeBSD: rc 1 $/a/b/",
+		"# $FreeBSD: rc 1 $/A/b/",
+		"# $FreeBSD: rc 2 $/a/b/",
+		"# $FreeBSD: rc 1 $/A/b/",
+		0,
+	},
+	"tags: mine is nothing else": {
+		"# $FreeBSD: rc 1 $/a/b/",
+		"# $FreeBSD: rc 3 $/a/b/",
+		"# $FreeBSD: rc 2 $/A/b/",
+		"# $FreeBSD: rc 2 $/A/b/",
+		0,
+	},
+	"tags: all are nothing else": {
+		"# $FreeBSD: rc 1 $/a/",
+		"# $FreeBSD: rc 3 $/a/",
+		"# $FreeBSD: rc 2 $/a/",
+		"# $FreeBSD: rc 2 $/a/",
+		0,
+	},
+	"tags: the same change": {
+		"# $FreeBSD: rc 1 $/a/b/",
+		"# $FreeBSD: rc 1 $/A/b/",
+		"# $FreeBSD: rc 2 $/A/b/",
+		"# $FreeBSD: rc 2 $/A/b/",
+		0,
+	},
+	"tags: in the same change": {
+		"a/b/c/",
+		"a/# $FreeBSD: rc 1 $/b/c/",
+		"a/# $FreeBSD: rc 2 $/b/C/",
+		"a/# $FreeBSD: rc 2 $/b/C/",
+		0,
+	},
+	"tags: their line changed": {
+		"# $FreeBSD: rc 1 $/a/b/",
+		"# mine $FreeBSD: rc 1 $/a/b/",
+		"# $FreeBSD: rc 2 $/a/B/",
+		"# mine $FreeBSD: rc 1 $/a/B/",
+		0,
+	},
+	"tags: two in a line": {
+		"$FreeBSD: 1 $ $FreeBSD: 1 $/a/b/",
+		"$FreeBSD$ $FreeBSD: 2 $/a/B/",
+		"$FreeBSD: 3 $ $FreeBSD: 3 $/A/b/",
+		"$FreeBSD: 3 $ $FreeBSD: 3 $/<<<<<<< MINE/a/B/||||||| OLD/a/b/=======/A/b/>>>>>>> THEIRS/",
+		1,
+	},
+	"tags: a conflict shows them": {
+		"# $FreeBSD: rc 1 $ a/",
+		"# $FreeBSD: rc 1 $ b/",
+		"# $FreeBSD: rc 2 $ c/",
+		"<<<<<<< MINE/# $FreeBSD: rc 1 $ b/||||||| OLD/# $FreeBSD: rc 1 $ a/=======/# $FreeBSD: rc 2 $ " +
+			"c/>>>>>>> THEIRS/",
+		1,
+	},
+	"tags: what looks like one": {
+		"$FreeBSD: 1/a/",
+		"$FreeBSD: 2/a/",
+		"$FreeBSD: 3/a/",
+		"<<<<<<< MINE/$FreeBSD: 2/||||||| OLD/$FreeBSD: 1/=======/$FreeBSD: 3/>>>>>>> THEIRS/a/",
+		1,
+	},
+	"tags: DOS and no last line break": {
+		"a\r/b\r/$FreeBSD: 1 $",
+		"A\r/b\r/$FreeBSD: 1 $",
+		"a\r/b\r/$FreeBSD: 2 $",
+		"A\r/b\r/$FreeBSD: 1 $",
+		0,
+	},
 }
 
 func TestText(t *testing.T) {
@@ -103,7 +297,8 @@ func TestText(t *testing.T) {
 	for name, c := range threeExamples {
 		x := threeTexts{text(c.old), text(c.mine), text(c.theirs)}
 		m := x.merged(t)
-		if got := strings.ReplaceAll(string(m.Content), "\n", "/"); got != c.want || m.Conflicts != c.conflicts {
+		if got := strings.ReplaceAll(string(m.Content), "\n", "/"); got != c.want ||
+			m.Conflicts != c.conflicts {
 			t.Errorf("%s: %d conflicts in\n%q\nwant %d in\n%q", name, m.Conflicts, got, c.conflicts, c.want)
 		}
 	}
@@ -111,8 +306,9 @@ func TestText(t *testing.T) {
 
 func TestTextLabels(t *testing.T) {
 	for names, want := range map[Names]string{
-		{}:                                       "<<<<<<<\nb\n|||||||\na\n=======\nc\n>>>>>>>\n",
-		{"saved", "14.1-RELEASE", "new default"}: "<<<<<<< saved\nb\n||||||| 14.1-RELEASE\na\n=======\nc\n>>>>>>> new default\n",
+		{}: "<<<<<<<\nb\n|||||||\na\n=======\nc\n>>>>>>>\n",
+		{"saved", "14.1-RELEASE",
+			"new default"}: "<<<<<<< saved\nb\n||||||| 14.1-RELEASE\na\n=======\nc\n>>>>>>> new default\n",
 	} {
 		m, err := Text([]byte("a\n"), []byte("b\n"), []byte("c\n"), names)
 		if err != nil || string(m.Content) != want {
@@ -144,7 +340,8 @@ func TestTextErrors(t *testing.T) {
 	}
 }
 
-// TestTextLarge merges changes at both ends of what is long for a configuration file, with many different lines between.
+// TestTextLarge merges changes at both ends of a text that is long for a configuration file, with many
+// different lines between.
 func TestTextLarge(t *testing.T) {
 	var old, theirs bytes.Buffer
 	for i := range 40_000 {
@@ -153,7 +350,8 @@ func TestTextLarge(t *testing.T) {
 	}
 	mine := append([]byte("first\n"), old.Bytes()...)
 	m := threeTexts{old.Bytes(), mine, theirs.Bytes()}.merged(t)
-	if want := append([]byte("first\n"), theirs.Bytes()...); m.Conflicts != 0 || !bytes.Equal(m.Content, want) {
+	if want := append([]byte("first\n"), theirs.Bytes()...); m.Conflicts != 0 ||
+		!bytes.Equal(m.Content, want) {
 		t.Errorf("%d conflicts in %d bytes, want none in %d", m.Conflicts, len(m.Content), len(want))
 	}
 }
@@ -175,20 +373,22 @@ func TestTextSameButTags(t *testing.T) {
 		{"# $FreeBSD 1 $\n", "# $FreeBSD 2 $\n", false},
 		{"# $OpenBSD: 1 $\n", "# $OpenBSD: 2 $\n", false},
 	} {
-		if SameButTags([]byte(c.a), []byte(c.b)) != c.want || SameButTags([]byte(c.b), []byte(c.a)) != c.want {
+		if SameButTags([]byte(c.a), []byte(c.b)) != c.want ||
+			SameButTags([]byte(c.b), []byte(c.a)) != c.want {
 			t.Errorf("%q and %q: want %v", c.a, c.b, c.want)
 		}
 	}
 }
 
 // anyThree draws configuration texts and confusable ones.
-var anyThree = rapid.OneOf(append([]*rapid.Generator[threeTexts]{administered, administered}, confusables...)...)
+var anyThree = rapid.OneOf(
+	append([]*rapid.Generator[threeTexts]{administered, administered}, confusables...)...)
 
 func TestThreeIdentities(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { identities(t, anyThree.Draw(t, "three")) })
 }
 
-// identities are what holds of merges in which not all differ.
+// identities checks merges in which not all versions differ.
 func identities(t rapid.TB, x threeTexts) {
 	for _, c := range []struct {
 		threeTexts
@@ -223,7 +423,7 @@ func choose(merged []byte, version int) []byte {
 	return out
 }
 
-// TestThreeMirrored changes the sides about: the merge is the same one, but for the order in conflicts.
+// TestThreeMirrored exchanges the sides: the merge is the same except for the order in conflicts.
 func TestThreeMirrored(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := anyThree.Draw(t, "three")
@@ -232,17 +432,21 @@ func TestThreeMirrored(t *testing.T) {
 			t.Fatalf("%s\n%d conflicts, mirrored %d", x, m.Conflicts, n.Conflicts)
 		}
 		for version := range 3 {
-			if a, b := choose(m.Content, version), choose(n.Content, 2-version); !bytes.Equal(unended(a), unended(b)) {
+			if a, b := choose(m.Content, version), choose(n.Content, 2-version); !bytes.Equal(
+				unended(a),
+				unended(b),
+			) {
 				t.Fatalf("%s\nversion %d is\n%s\nmirrored\n%s", x, version, a, b)
 			}
 		}
 	})
 }
 
-// unended leaves out a last line break: a conflict may have got one that no version has.
+// unended removes a last newline, because a conflict may have added one that no version has.
 func unended(text []byte) []byte { return bytes.TrimRight(text, "\r\n") }
 
-// TestThreeKeepsAdditions looks for every line that one side alone has, in what a reader who decides for that side gets.
+// TestThreeKeepsAdditions takes the decision for one side in each conflict, and looks for every line that
+// this side alone has.
 func TestThreeKeepsAdditions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := anyThree.Draw(t, "three")
@@ -272,7 +476,7 @@ func TestThreeKeepsAdditions(t *testing.T) {
 	})
 }
 
-// TestThreeRegions puts texts together of regions with a line of their own between, whose merge is known.
+// TestThreeRegions joins regions whose merges are known, with a unique line between them.
 func TestThreeRegions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var x threeTexts
@@ -304,8 +508,8 @@ func TestThreeRegions(t *testing.T) {
 	})
 }
 
-// knownRegion draws a region in which no version has a line in common with another unless it is equal, and what a merge
-// has for each version chosen; nil if it is a conflict.
+// knownRegion draws a region in which versions have a line in common only if they are equal. chosen is what a
+// merge has for each version; nil if it is a conflict.
 func knownRegion(t *rapid.T, number int) (old, mine, theirs string, chosen []string) {
 	part := func(version string) string {
 		var s string
@@ -326,7 +530,7 @@ func knownRegion(t *rapid.T, number int) (old, mine, theirs string, chosen []str
 	return old, mine, theirs, chosen
 }
 
-// TestThreeTags fills in tags: apart from what stands in them the merge is that of bare ones.
+// TestThreeTags adds tags: apart from their text the merge is the same as with unexpanded ones.
 func TestThreeTags(t *testing.T) {
 	bare := []byte("# $FreeBSD$")
 	rapid.Check(t, func(t *rapid.T) {
@@ -343,7 +547,8 @@ func TestThreeTags(t *testing.T) {
 		})
 		m, want := filled.merged(t), x.merged(t)
 		if m.Conflicts != want.Conflicts || !SameButTags(m.Content, want.Content) {
-			t.Fatalf("%s\nmerges to %d conflicts in\n%s\nbare to %d in\n%s", filled, m.Conflicts, m.Content, want.Conflicts, want.Content)
+			t.Fatalf("%s\nmerges to %d conflicts in\n%s\nbare to %d in\n%s", filled, m.Conflicts, m.Content,
+				want.Conflicts, want.Content)
 		}
 	})
 }

@@ -14,15 +14,16 @@ import (
 	"pgregory.net/rapid"
 )
 
-// gnu skips a test where the system's tool is missing or is not GNU's, as on FreeBSD.
+// gnu skips a test if the system's tool is missing or is not GNU's, as on FreeBSD.
 func gnu(t *testing.T, tool string) {
 	t.Helper()
-	if out, err := exec.Command(tool, "--version").Output(); err != nil || !bytes.Contains(out, []byte("GNU")) {
+	if out, err := exec.Command(tool, "--version").Output(); err != nil ||
+		!bytes.Contains(out, []byte("GNU")) {
 		t.Skipf("no GNU %s here", tool)
 	}
 }
 
-// gnuHunks is what diff -u prints after its two lines of names.
+// gnuHunks returns what diff -u prints after its two lines of names.
 func gnuHunks(t rapid.TB, dir string, old, new []byte, context int) []byte {
 	write(t, filepath.Join(dir, "old"), old)
 	write(t, filepath.Join(dir, "new"), new)
@@ -44,8 +45,8 @@ func write(t rapid.TB, name string, content []byte) {
 	}
 }
 
-// kindsOfLine are distributions of lines: the number that a random line is made of is less than the first of them, or,
-// once in a while, than the second.
+// kindsOfLine are distributions of lines. A random line is made from a number below the first value or, once
+// in a while, below the second.
 var kindsOfLine = [][2]int{{1, 2}, {2, 2}, {2, 30}, {5, 5}, {5, 300}, {20, 20}, {200, 200}, {3, 1000}}
 
 func randomLines(kinds [2]int, most int) *rapid.Generator[[]string] {
@@ -58,7 +59,7 @@ func randomLines(kinds [2]int, most int) *rapid.Generator[[]string] {
 	return rapid.SliceOfN(line, 0, most)
 }
 
-// edited draws a text that was made from another by deleting, inserting and replacing a few lines.
+// edited draws a text made from another by deleting, inserting and replacing a few lines.
 func edited(t *rapid.T, lines []string, kinds [2]int) []string {
 	for range rapid.IntRange(0, 6).Draw(t, "edits") {
 		from := rapid.IntRange(0, len(lines)).Draw(t, "from")
@@ -69,7 +70,7 @@ func edited(t *rapid.T, lines []string, kinds [2]int) []string {
 	return lines
 }
 
-// joined is a text of lines, whose last one may be without its line break.
+// joined returns a text of lines. The last one may lack its newline.
 func joined(t *rapid.T, lines []string) []byte {
 	s := strings.Join(lines, "")
 	if rapid.IntRange(0, 3).Draw(t, "cut") == 0 {
@@ -115,7 +116,8 @@ func TestUnifiedGivesUpAsGNU(t *testing.T) {
 		t.Error("not what diff -u prints")
 	}
 	if shorter := minimal(t, old, new); shorter >= bytes.Count(got, newline) {
-		t.Errorf("diff --minimal has no shorter script than this one of %d lines: nothing was given up", shorter)
+		t.Errorf("diff --minimal has no shorter script than this one of %d lines: nothing was given up",
+			shorter)
 	}
 }
 
@@ -123,11 +125,12 @@ func minimal(t *testing.T, old, new []byte) int {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "old"), old)
 	write(t, filepath.Join(dir, "new"), new)
-	out, _ := exec.Command("diff", "--minimal", "-u", filepath.Join(dir, "old"), filepath.Join(dir, "new")).Output()
+	out, _ := exec.Command("diff", "--minimal", "-u", filepath.Join(dir, "old"), filepath.Join(dir, "new")).
+		Output()
 	return bytes.Count(out, newline) - 2
 }
 
-// scrambled is a text of n lines, of some kinds, in an order without pattern that is always the same.
+// scrambled returns a text of n lines of some kinds, in an order without pattern that is always the same.
 func scrambled(n, kinds, seed int) []byte {
 	var b bytes.Buffer
 	x := uint64(seed)
@@ -140,7 +143,8 @@ func scrambled(n, kinds, seed int) []byte {
 
 func TestUnifiedTooLarge(t *testing.T) {
 	for name, pair := range map[string][2][]byte{
-		"too many lines":       {bytes.Repeat([]byte("a\n"), maxLines/2), bytes.Repeat([]byte("b\n"), maxLines/2+1)},
+		"too many lines": {bytes.Repeat([]byte("a\n"), maxLines/2),
+			bytes.Repeat([]byte("b\n"), maxLines/2+1)},
 		"too many differences": {scrambled(400_000, 2, 1), scrambled(400_000, 2, 2)},
 	} {
 		if hunks, err := Unified(pair[0], pair[1], 3); !errors.Is(err, ErrTooLarge) || hunks != nil {
@@ -148,7 +152,8 @@ func TestUnifiedTooLarge(t *testing.T) {
 		}
 	}
 	most := bytes.Repeat([]byte("a\n"), maxLines)
-	if hunks, err := Unified(most, append(most[:len(most):len(most)], "b\n"...), 3); err != nil || len(hunks) == 0 {
+	if hunks, err := Unified(most, append(most[:len(most):len(most)], "b\n"...), 3); err != nil ||
+		len(hunks) == 0 {
 		t.Errorf("a line behind many equal ones: %d bytes of hunks, %v", len(hunks), err)
 	}
 }
@@ -173,7 +178,8 @@ func TestUnifiedManyLines(t *testing.T) {
 }
 
 func FuzzUnified(f *testing.F) {
-	for _, s := range [][2]string{{"", ""}, {"", "a\n"}, {"a", "a\n"}, {"a\nb\nc\n", "a\nc\nb"}, {"a\r\n", "a\n"}, {"\\ a\n", "-- b\n"}, {"\x00\xff\n", "\xfe"}} {
+	for _, s := range [][2]string{{"", ""}, {"", "a\n"}, {"a", "a\n"}, {"a\nb\nc\n", "a\nc\nb"},
+		{"a\r\n", "a\n"}, {"\\ a\n", "-- b\n"}, {"\x00\xff\n", "\xfe"}} {
 		f.Add([]byte(s[0]), []byte(s[1]), 3)
 	}
 	f.Fuzz(func(t *testing.T, old, new []byte, context int) {
@@ -225,7 +231,7 @@ func apply(t *testing.T, old, hunks []byte) []byte {
 	return out.Bytes()
 }
 
-// hunkStart is the number of old lines before a hunk.
+// hunkStart returns the number of old lines before a hunk.
 func hunkStart(t *testing.T, header []byte) int {
 	old := strings.Split(strings.Fields(string(header))[1], ",")
 	n, err := strconv.Atoi(strings.TrimPrefix(old[0], "-"))

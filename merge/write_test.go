@@ -15,7 +15,14 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func file(mode uint32, content string) Side {
-	return Side{Exists: true, Kind: File, Mode: mode, Owner: "root:wheel", Content: []byte(content), Digest: "sha256 " + strings.Repeat("0", 4)}
+	return Side{
+		Exists:  true,
+		Kind:    File,
+		Mode:    mode,
+		Owner:   "root:wheel",
+		Content: []byte(content),
+		Digest:  "sha256 " + strings.Repeat("0", 4),
+	}
 }
 
 func link(target string) Side {
@@ -36,7 +43,7 @@ func (s Side) omitted(why string, size int64, digest string) Side {
 	return s
 }
 
-// change is a change of vhost1, live against base.
+// change returns a change of vhost1, live against base.
 func change(path string, old, new Side, more ...func(*Change)) Change {
 	c := Change{Target: "vhost1", Path: path, Old: old, New: new}
 	c.Old.Label, c.New.Label = "base", "live"
@@ -51,9 +58,10 @@ func secret(c *Change)  { c.Secret = true }
 
 func notes(n ...string) func(*Change) { return func(c *Change) { c.Notes = n } }
 
-// changes has each kind of change; its name is that of the golden file.
+// changes has each kind of change. Its name is that of the golden file.
 var changes = map[string]Change{
-	"modified":        change("rc.conf", file(0o644, "a=1\nb=2\nc=3\nd=4\ne=5\n"), file(0o644, "a=1\nb=2\nc=3\nd=40\ne=5\n")),
+	"modified": change("rc.conf", file(0o644, "a=1\nb=2\nc=3\nd=4\ne=5\n"),
+		file(0o644, "a=1\nb=2\nc=3\nd=40\ne=5\n")),
 	"unsaved":         change("rc.conf", file(0o644, "a=1\n"), file(0o644, "a=2\n"), unsaved),
 	"no-last-newline": change("motd", file(0o644, "old"), file(0o644, "new\n")),
 	"crlf":            change("dos.conf", file(0o644, "a\r\nb\r\n"), file(0o644, "a\r\nc\r\n")),
@@ -66,9 +74,11 @@ var changes = map[string]Change{
 	"mode-git":        change("rc.local", file(0o644, "x\n"), file(0o755, "x\n")),
 	"mode-exact":      change("rc.conf", file(0o600, "x\n"), file(0o640, "x\n")),
 	"mode-both":       change("rc.local", file(0o600, "x\n"), file(0o755, "y\n")),
-	"owner-flags":     change("rc.conf", file(0o644, "x\n"), file(0o644, "x\n").owned("www:www", "schg,nodump")),
-	"flags-gone":      change("rc.conf", file(0o644, "x\n").owned("root:wheel", "schg"), file(0o644, "y\n")),
-	"symlink":         change("localtime", link("/usr/share/zoneinfo/UTC"), link("/usr/share/zoneinfo/Europe/Berlin")),
+	"owner-flags": change("rc.conf", file(0o644, "x\n"),
+		file(0o644, "x\n").owned("www:www", "schg,nodump")),
+	"flags-gone": change("rc.conf", file(0o644, "x\n").owned("root:wheel", "schg"), file(0o644, "y\n")),
+	"symlink": change("localtime", link("/usr/share/zoneinfo/UTC"),
+		link("/usr/share/zoneinfo/Europe/Berlin")),
 	"symlink-added":   change("localtime", Side{}, link("/usr/share/zoneinfo/UTC")),
 	"symlink-deleted": change("localtime", link("/usr/share/zoneinfo/UTC"), Side{}),
 	"file-to-symlink": change("localtime", file(0o444, "UTC0\n"), link("../UTC")),
@@ -86,9 +96,11 @@ var changes = map[string]Change{
 		special(File, 0o644).omitted("larger than 4m", 5<<20, "sha256 ffff")),
 	"omitted-same": change("big", special(File, 0o600).omitted("larger than 4m", 5<<20, "sha256 ffff"),
 		special(File, 0o640).omitted("larger than 4m", 5<<20, "sha256 ffff")),
-	"omitted-added":  change("big", Side{}, special(File, 0o644).omitted("larger than 4m", 5<<20, "")),
-	"too-large":      change("list", file(0o644, strings.Repeat("a\n", maxLines/2)), file(0o644, strings.Repeat("b\n", maxLines/2+1))),
-	"secret":         change("master.passwd", file(0o600, "root:hash\n"), file(0o755, "root:other\n"), secret, unsaved),
+	"omitted-added": change("big", Side{}, special(File, 0o644).omitted("larger than 4m", 5<<20, "")),
+	"too-large": change("list", file(0o644, strings.Repeat("a\n", maxLines/2)),
+		file(0o644, strings.Repeat("b\n", maxLines/2+1))),
+	"secret": change("master.passwd", file(0o600, "root:hash\n"), file(0o755, "root:other\n"), secret,
+		unsaved),
 	"secret-mode":    change("master.passwd", file(0o600, "root:hash\n"), file(0o640, "root:hash\n"), secret),
 	"secret-added":   change("ssh/key", Side{}, file(0o600, "key\n"), secret),
 	"secret-deleted": change("ssh/key", file(0o600, "key\n"), Side{}, secret),
@@ -96,7 +108,8 @@ var changes = map[string]Change{
 	"blank":          change("with blank", file(0o644, "x\n"), file(0o755, "y\n")),
 	"quoted":         change("a\nb \"q\" gr\xfcn", file(0o644, "x\n"), file(0o644, "y\n")),
 	"utf8":           change("grün", file(0o644, "x\n"), file(0o644, "y\n")),
-	"notes":          change("rc.conf", file(0o644, "x\n"), file(0o644, "y\n"), notes("class derived", "two\nlines, \x1b[31mred")),
+	"notes": change("rc.conf", file(0o644, "x\n"), file(0o644, "y\n"),
+		notes("class derived", "two\nlines, \x1b[31mred")),
 }
 
 func text(t rapid.TB, c Change) string {
@@ -124,7 +137,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// TestEveryGoldenIsTested finds files that no longer belong to a change.
+// TestEveryGoldenIsTested finds golden files that belong to no change.
 func TestEveryGoldenIsTested(t *testing.T) {
 	goldens, err := filepath.Glob("testdata/*.diff")
 	if err != nil {
@@ -139,9 +152,11 @@ func TestEveryGoldenIsTested(t *testing.T) {
 
 func TestWriteContext(t *testing.T) {
 	old, new := file(0o644, "1\n2\n3\n4\n5\n"), file(0o644, "1\n2\nx\n4\n5\n")
-	for context, want := range map[int]string{-1: "@@ -3 +3 @@\n-3\n+x\n", 0: "@@ -3 +3 @@\n-3\n+x\n", 1: "@@ -2,3 +2,3 @@\n 2\n-3\n+x\n 4\n"} {
+	for context, want := range map[int]string{-1: "@@ -3 +3 @@\n-3\n+x\n", 0: "@@ -3 +3 @@\n-3\n+x\n",
+		1: "@@ -2,3 +2,3 @@\n 2\n-3\n+x\n 4\n"} {
 		var b bytes.Buffer
-		if err := Write(&b, change("f", old, new), context); err != nil || !strings.HasSuffix(b.String(), "+++ live/f\n"+want) {
+		if err := Write(&b, change("f", old, new), context); err != nil ||
+			!strings.HasSuffix(b.String(), "+++ live/f\n"+want) {
 			t.Errorf("with context %d: %v\n%s", context, err, b.String())
 		}
 	}
@@ -159,7 +174,8 @@ func TestWriteReturnsTheWritersError(t *testing.T) {
 	}
 }
 
-// TestSecretsStaySecret compares the output for two contents of a secret that differ in every way: it must be the same.
+// TestSecretsStaySecret compares the output for two contents of a secret that differ in every way. It must be
+// the same.
 func TestSecretsStaySecret(t *testing.T) {
 	sides := rapid.Custom(func(t *rapid.T) Side {
 		s := Side{Exists: rapid.Bool().Draw(t, "exists")}
@@ -185,7 +201,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	})
 }
 
-// keep gives a side a content, or only its measure.
+// keep gives a side a content, or only its size and digest.
 func keep(t *rapid.T, s Side, content string) Side {
 	s.Digest = "digest of " + content
 	if s.Content = []byte(content); rapid.Bool().Draw(t, "omitted") {
@@ -194,7 +210,7 @@ func keep(t *rapid.T, s Side, content string) Side {
 	return s
 }
 
-// TestRemarksStayRemarks plants line breaks and escape sequences wherever a name or a word comes from a tree.
+// TestRemarksStayRemarks puts line breaks and escape sequences wherever a name or a word comes from a tree.
 func TestRemarksStayRemarks(t *testing.T) {
 	evil := "x\n--- a/f\n+++ b/f\n@@ -1 +1 @@\n\x1b]0;title\a"
 	new := file(0o600, "x\n").owned(evil, evil)

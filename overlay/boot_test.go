@@ -13,7 +13,7 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// hostBox is a host whose /etc rc.initdiskless makes.
+// hostBox is a host whose /etc is made by rc.initdiskless.
 type hostBox struct{ *box }
 
 func newHostBox(t *testing.T) *hostBox {
@@ -21,7 +21,8 @@ func newHostBox(t *testing.T) *hostBox {
 		t.Skip("no cp here")
 	}
 	b := &hostBox{newBoxIn(t, memDir(t), etc)}
-	b.write("base/rc.conf", "hostname=\"image\"\nsyslogd_flags=\"-s\"\n#\nntpd_enable=\"NO\"\n#\nsshd_enable=\"NO\"\n")
+	b.write("base/rc.conf",
+		"hostname=\"image\"\nsyslogd_flags=\"-s\"\n#\nntpd_enable=\"NO\"\n#\nsshd_enable=\"NO\"\n")
 	b.boot()
 	b.adopt()
 	return b
@@ -33,14 +34,15 @@ func (b *hostBox) overlay() *Overlay {
 	return o
 }
 
-// boot is a start of the machine: its memory is empty, the defaults are copied and then all of cfg.
+// boot starts the machine: memory is empty, then the defaults are copied, then all of cfg.
 func (b *hostBox) boot() {
 	b.Helper()
 	b.must(os.RemoveAll(b.path("run")))
 	b.must(os.RemoveAll(b.path("jail/etc")))
 	b.must(os.Mkdir(b.path("jail/etc"), 0o755))
 	for _, from := range []string{"base", "jail/cfg"} {
-		if out, err := exec.Command("cp", "-Rp", b.path(from)+"/.", b.path("jail/etc")).CombinedOutput(); err != nil {
+		if out, err := exec.Command("cp", "-Rp", b.path(from)+"/.",
+			b.path("jail/etc")).CombinedOutput(); err != nil {
 			b.Fatalf("cp: %v: %s", err, out)
 		}
 	}
@@ -64,7 +66,7 @@ func (b *hostBox) unsaved() string {
 	return paths(v.Unsaved)
 }
 
-// edited is a host with an override, a removal and a file of its own, saved.
+// editedHost returns a host with an override, a removal and a file of its own, all saved.
 func editedHost(t *testing.T) *hostBox {
 	b := newHostBox(t)
 	b.edit("rc.conf", strings.Replace(b.read("base/rc.conf"), `sshd_enable="NO"`, `sshd_enable="YES"`, 1))
@@ -90,7 +92,8 @@ func TestBootAppliesRemovals(t *testing.T) {
 		t.Fatal("the start knows of removals: this tests nothing")
 	}
 	taken := b.adopt()
-	if !taken.Copy || taken.Merge != nil || taken.Unmerged != nil || paths(taken.Changes) != "D issue, D local/nginx, D local/nginx/mime.types, D local/nginx/nginx.conf" {
+	if !taken.Copy || taken.Merge != nil || taken.Unmerged != nil ||
+		paths(taken.Changes) != "D issue, D local/nginx, D local/nginx/mime.types, D local/nginx/nginx.conf" {
 		t.Errorf("%+v, %s", taken, paths(taken.Changes))
 	}
 	b.same(before, b.shape("jail/etc"))
@@ -105,7 +108,8 @@ func TestBootAppliesRemovals(t *testing.T) {
 	b.same(before, b.shape("jail/etc"))
 }
 
-// Another image is merged with at its first start, and the one before finds its own overrides again, with what was changed since.
+// Another image is merged with at its first start. The image before it gets its own overrides back, together
+// with what was changed since.
 func TestBootMerges(t *testing.T) {
 	t.Parallel()
 	b := editedHost(t)
@@ -121,7 +125,9 @@ func TestBootMerges(t *testing.T) {
 	if got := b.read("jail/etc/rc.conf"); got != want || b.read("jail/cfg/rc.conf") != want {
 		t.Errorf("merged: %s", got)
 	}
-	if b.read("jail/etc/hosts") != "127.0.0.1 localhost new\n" || b.read("jail/etc/issue") != "(absent)" || b.read("jail/etc/own") != "own\n" || b.unsaved() != "" {
+	if b.read("jail/etc/hosts") != "127.0.0.1 localhost new\n" || b.read("jail/etc/issue") != "(absent)" ||
+		b.read("jail/etc/own") != "own\n" ||
+		b.unsaved() != "" {
 		t.Errorf("unsaved: %s", b.unsaved())
 	}
 	b.edit("rc.conf", strings.Replace(want, `ntpd_enable="NO"`, `ntpd_enable="YES"`, 1))
@@ -133,12 +139,13 @@ func TestBootMerges(t *testing.T) {
 		t.Errorf("back: %+v", taken)
 	}
 	want = "hostname=\"image\"\nsyslogd_flags=\"-s\"\n#\nntpd_enable=\"YES\"\n#\nsshd_enable=\"YES\"\n"
-	if got := b.read("jail/etc/rc.conf"); got != want || b.unsaved() != "" || b.read("jail/etc/issue") != "(absent)" {
+	if got := b.read("jail/etc/rc.conf"); got != want || b.unsaved() != "" ||
+		b.read("jail/etc/issue") != "(absent)" {
 		t.Errorf("back: %s, unsaved %s", got, b.unsaved())
 	}
 }
 
-// What was edited between the start and the taking over is somebody's edit, and stays.
+// An edit made between the start and the adoption stays.
 func TestBootSparesEdits(t *testing.T) {
 	t.Parallel()
 	b := editedHost(t)
@@ -152,7 +159,8 @@ func TestBootSparesEdits(t *testing.T) {
 	b.edit("issue", "mine\n")
 	b.edit("own", "own, edited\n")
 	b.adopt()
-	for p, want := range map[string]string{"rc.conf": "mine=1\n", "issue": "mine\n", "own": "own, edited\n", "local/nginx/nginx.conf": "(absent)", ".cfgd/manifest": "(absent)"} {
+	for p, want := range map[string]string{"rc.conf": "mine=1\n", "issue": "mine\n", "own": "own, edited\n",
+		"local/nginx/nginx.conf": "(absent)", ".cfgd/manifest": "(absent)"} {
 		if got := b.read("jail/etc/" + p); got != want {
 			t.Errorf("%s: %q", p, got)
 		}
@@ -174,11 +182,14 @@ func TestBootOnADamagedStore(t *testing.T) {
 	b.same(before, b.shape("jail/etc"))
 }
 
-// Cut short anywhere, by an error or a crash, it is done by the next one.
+// If an adoption is cut short anywhere, by an error or a crash, the next one completes it.
 func TestBootCutShort(t *testing.T) {
 	t.Parallel()
 	b := editedHost(t)
-	b.write("base/rc.conf", strings.Replace(b.read("base/rc.conf"), `syslogd_flags="-s"`, `syslogd_flags="-ss"`, 1))
+	b.write(
+		"base/rc.conf",
+		strings.Replace(b.read("base/rc.conf"), `syslogd_flags="-s"`, `syslogd_flags="-ss"`, 1),
+	)
 	saved := b.path("saved")
 	if out, err := exec.Command("cp", "-Rp", b.path("jail/cfg"), saved).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
@@ -201,7 +212,7 @@ func TestBootCutShort(t *testing.T) {
 		b.o = b.overlay()
 		b.adopt()
 		got := b.shape("jail/etc")
-		for p, words := range got { // times are those of the merge
+		for p, words := range got { // these times are those of the merge
 			_, content, _ := strings.Cut(words, "Z")
 			got[p] = words[:6] + content
 		}

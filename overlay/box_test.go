@@ -23,18 +23,18 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// box is a target in a directory of its own: base, cfg, live and run.
+// box is a target in its own directory: base, cfg, live and run.
 type box struct {
 	testing.TB
 	dir    string
 	o      *Overlay
 	on     string // the path of the base, "" for /base
 	tools  merge.Tools
-	policy config.OnConflict // "" is mine
+	policy config.OnConflict // "" means mine
 
 	clock sync.Mutex // guards now
 	now   time.Time
-	lent  string // the directory of another box, whose bases stand for its own
+	lent  string // the directory of another box whose bases are used
 }
 
 func newBox(t testing.TB, base map[string]string) *box { return newBoxIn(t, t.TempDir(), base) }
@@ -61,9 +61,16 @@ func newBoxIn(t testing.TB, dir string, base map[string]string) *box {
 	return b
 }
 
-// overlay is a new Overlay, as a new process would make it.
+// overlay returns a new Overlay, as a new process would make it.
 func (b *box) overlay() *Overlay {
-	tg := &config.Target{Name: "vhost1", Root: "/jail", Base: cmp.Or(b.on, "/base"), BaseID: "proto/etc@1", Cfg: "/jail/cfg", Live: "/jail/etc"}
+	tg := &config.Target{
+		Name:   "vhost1",
+		Root:   "/jail",
+		Base:   cmp.Or(b.on, "/base"),
+		BaseID: "proto/etc@1",
+		Cfg:    "/jail/cfg",
+		Live:   "/jail/etc",
+	}
 	tg.MaxFile, tg.KeepGenerations, tg.KeepBytes, tg.Memory = 1<<20, 100, 16<<20, config.BackingDir
 	tg.Classes, tg.OnConflict = testClasses(b), cmp.Or(b.policy, config.ConflictMine)
 	if b.on != "" {
@@ -81,7 +88,7 @@ func (b *box) overlay() *Overlay {
 		}
 	}
 	o.Tools = b.tools
-	// The real clock, which the files' times are of, but never twice the same time.
+	// The real clock, because the files' times come from it, but never the same time twice.
 	o.Now = func() time.Time {
 		b.clock.Lock()
 		defer b.clock.Unlock()
@@ -110,7 +117,7 @@ func (b *box) write(p, content string) {
 	b.must(os.WriteFile(b.path(p), []byte(content), 0o644))
 }
 
-// edit writes a file of live; live("rc.conf") etc. name it.
+// edit writes a file of live, such as rc.conf.
 func (b *box) edit(p, content string) { b.Helper(); b.write("jail/etc/"+p, content) }
 
 func (b *box) remove(p string) { b.Helper(); b.must(os.RemoveAll(b.path("jail/etc/" + p))) }
@@ -130,7 +137,7 @@ func (b *box) save() *Result {
 	return r
 }
 
-// settled checks that the store says of itself what its plain tree says: whoever opens it next finds nothing to mend or adopt.
+// settled checks that the manifest describes the plain tree: the next opening has nothing to mend or adopt.
 func (b *box) settled() {
 	b.Helper()
 	v, err := b.overlay().Look(context.Background(), LookOptions{})
@@ -140,7 +147,7 @@ func (b *box) settled() {
 	}
 }
 
-// restart is what a stop and a start of the jail leave of live: what the saved tree says.
+// restart stops and starts the jail: live is then the saved tree.
 func (b *box) restart() {
 	b.Helper()
 	b.must(b.o.Clear(context.Background()))
@@ -165,7 +172,7 @@ func (b *box) read(p string) string {
 	return string(c)
 }
 
-// shape lists a tree in words: all that a restart must keep.
+// shape lists all of a tree that a restart must keep, in words.
 func (b *box) shape(p string) map[string]string {
 	b.Helper()
 	out := map[string]string{}
@@ -223,8 +230,10 @@ func paths(changes []tree.Change) string {
 }
 
 var etc = map[string]string{
-	"rc.conf": "hostname=\"proto\"\n", "issue": "welcome\n", "hosts": "127.0.0.1 localhost\n", "ssh/sshd_config": "Port 22\n",
-	"local/nginx/nginx.conf": "worker_processes 1;\n", "local/nginx/mime.types": "text/html html;\n", "periodic/daily/100.clean": "#!/bin/sh\n",
+	"rc.conf": "hostname=\"proto\"\n", "issue": "welcome\n", "hosts": "127.0.0.1 localhost\n",
+	"ssh/sshd_config":        "Port 22\n",
+	"local/nginx/nginx.conf": "worker_processes 1;\n", "local/nginx/mime.types": "text/html html;\n",
+	"periodic/daily/100.clean": "#!/bin/sh\n",
 }
 
 var _ = dirfd.KindFile

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// elsewhere has an overlay reach cfg at another directory.
+// elsewhere returns an overlay that reaches cfg at another directory.
 func (b *box) elsewhere(dir string) *Overlay {
 	b.o.Forget()
 	b.o = b.overlay()
@@ -30,7 +30,7 @@ func (b *box) other(dir string, n int) {
 	b.must(os.Rename(x.path("jail/cfg"), b.path(dir)))
 }
 
-// A store is written only if it continues the one that live was populated from, or last saved to.
+// A store is written only if it continues the one that live was populated from or last saved to.
 func TestStoreContinues(t *testing.T) {
 	t.Parallel()
 	nothing := func(*box) {}
@@ -39,23 +39,33 @@ func TestStoreContinues(t *testing.T) {
 		spoil func(b *box)
 		other bool
 	}{
-		"the same, moved":              {3, func(b *box) { b.must(os.Rename(b.path("jail/cfg"), b.path("at"))) }, false},
-		"a copy":                       {3, func(b *box) { b.carry("jail/cfg", "at") }, false},
-		"a copy, edited by hand":       {3, func(b *box) { b.carry("jail/cfg", "at"); b.write("at/own", "by hand\n") }, false},
-		"a copy, and nothing saved":    {0, func(b *box) { b.carry("jail/cfg", "at") }, false},
-		"another's":                    {3, func(b *box) { b.other("at", 3) }, true},
-		"another's, longer":            {3, func(b *box) { b.other("at", 7) }, true},
-		"another's, shorter":           {3, func(b *box) { b.other("at", 1) }, true},
-		"another's, of nothing":        {0, func(b *box) { b.other("at", 2) }, true},
-		"an empty .cfgd":               {3, func(b *box) { b.must(os.MkdirAll(b.path("at/.cfgd"), 0o700)) }, true},
-		"an empty .cfgd, and nothing":  {0, func(b *box) { b.must(os.MkdirAll(b.path("at/.cfgd"), 0o700)) }, true},
-		"the manifest is torn":         {3, func(b *box) { b.carry("jail/cfg", "at"); b.must(os.Truncate(b.path("at/.cfgd/manifest"), 9)) }, true},
-		"a copy of before":             {3, func(b *box) { b.must(os.Rename(b.path("copy1"), b.path("at"))) }, true},
-		"another's, without a record":  {3, func(b *box) { b.other("at", 3); b.must(os.Remove(b.o.lastStorePath())) }, false},
-		"another's, a damaged record":  {3, func(b *box) { b.other("at", 3); b.must(os.Truncate(b.o.lastStorePath(), 1)) }, false},
-		"a copy, older than its edits": {3, func(b *box) { b.carry("jail/cfg", "at"); b.edit("hosts", "edited\n") }, false},
-		"no store":                     {3, func(b *box) { b.must(os.Mkdir(b.path("at"), 0o755)) }, true},
-		"its own":                      {3, nothing, false},
+		"the same, moved": {3,
+			func(b *box) { b.must(os.Rename(b.path("jail/cfg"), b.path("at"))) }, false},
+		"a copy": {3, func(b *box) { b.carry("jail/cfg", "at") }, false},
+		"a copy, edited by hand": {3,
+			func(b *box) { b.carry("jail/cfg", "at"); b.write("at/own", "by hand\n") }, false},
+		"a copy, and nothing saved": {0, func(b *box) { b.carry("jail/cfg", "at") }, false},
+		"another's":                 {3, func(b *box) { b.other("at", 3) }, true},
+		"another's, longer":         {3, func(b *box) { b.other("at", 7) }, true},
+		"another's, shorter":        {3, func(b *box) { b.other("at", 1) }, true},
+		"another's, of nothing":     {0, func(b *box) { b.other("at", 2) }, true},
+		"an empty .cfgd": {3, func(b *box) { b.must(os.MkdirAll(b.path("at/.cfgd"), 0o700)) },
+			true},
+		"an empty .cfgd, and nothing": {0, func(b *box) { b.must(os.MkdirAll(b.path("at/.cfgd"), 0o700)) },
+			true},
+		"the manifest is torn": {3,
+			func(b *box) { b.carry("jail/cfg", "at"); b.must(os.Truncate(b.path("at/.cfgd/manifest"), 9)) },
+			true},
+		"a copy of before": {3, func(b *box) { b.must(os.Rename(b.path("copy1"), b.path("at"))) },
+			true},
+		"another's, without a record": {3,
+			func(b *box) { b.other("at", 3); b.must(os.Remove(b.o.lastStorePath())) }, false},
+		"another's, a damaged record": {3,
+			func(b *box) { b.other("at", 3); b.must(os.Truncate(b.o.lastStorePath(), 1)) }, false},
+		"a copy, older than its edits": {3,
+			func(b *box) { b.carry("jail/cfg", "at"); b.edit("hosts", "edited\n") }, false},
+		"no store": {3, func(b *box) { b.must(os.Mkdir(b.path("at"), 0o755)) }, true},
+		"its own":  {3, nothing, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -100,7 +110,7 @@ func TestStoreContinues(t *testing.T) {
 	}
 }
 
-// At cfg's own place another filesystem is not written either, until told.
+// Another filesystem at cfg's own place is not written either, unless forced.
 func TestOtherStoreInItsPlace(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 2} {
@@ -120,16 +130,17 @@ func TestOtherStoreInItsPlace(t *testing.T) {
 		if names, err := os.ReadDir(b.path("jail/cfg")); err != nil || len(names) > 0 {
 			t.Errorf("%d: written: %v, %v", n, names, err)
 		}
-		if _, err := b.o.Save(context.Background(), SaveOptions{Force: true}); err != nil || b.read("jail/cfg/hosts") != "edited\n" {
+		if _, err := b.o.Save(context.Background(), SaveOptions{Force: true}); err != nil ||
+			b.read("jail/cfg/hosts") != "edited\n" {
 			t.Errorf("%d: forced: %v", n, err)
 		}
 		b.edit("hosts", "edited again\n")
-		b.save() // what was forced is the store from now on
+		b.save() // from now on the store is the one that was forced
 	}
 }
 
-// Whatever a store goes through while live stands, it stays the one that live may be saved to, also where it
-// is reached by a copy of each moment.
+// Whatever happens to a store while live is in use, live may still be saved to it, and to a copy of it made
+// at any moment.
 func TestStoreContinuesThrough(t *testing.T) {
 	t.Parallel()
 	b := newBoxIn(t, memDir(t), etc)

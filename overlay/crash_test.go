@@ -24,10 +24,10 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// The tests of this file record what a commit does, replay every prefix of it on a model of a disk that loses power,
-// and let a fresh store open what is left.
+// The tests of this file record what a commit does, replay every prefix of it on a model of a disk that loses
+// power, and let a new store open what is left.
 
-// recorder is a Hook that remembers the changes that it is asked about.
+// recorder is a Hook that records the changes.
 type recorder struct {
 	mu  sync.Mutex // guards ops
 	ops []dirfd.Op
@@ -41,7 +41,7 @@ func (r *recorder) hook(op dirfd.Op) error {
 	return nil
 }
 
-// recorded runs f with an overlay that was opened anew and returns the changes that it made.
+// recorded runs f with a new overlay and returns the changes that it made.
 func (b *box) recorded(f func()) []dirfd.Op {
 	b.Helper()
 	var r recorder
@@ -52,7 +52,8 @@ func (b *box) recorded(f func()) []dirfd.Op {
 	return r.ops
 }
 
-// fresh is an overlay that remembers nothing of live and cfg, as a new process; base is kept to save time.
+// fresh returns an overlay that remembers nothing of live and cfg, as a new process. It keeps the scans of
+// base to save time.
 func (b *box) fresh() *Overlay {
 	o := b.overlay()
 	o.Target.Rescan = 24 * time.Hour
@@ -75,7 +76,7 @@ func (a *attrs) clone() attrs {
 	return c
 }
 
-// node is a file, directory or link of the model: what a running system sees, and what is on the platter.
+// node is a file, directory or link of the model: what a running system sees, and what is on the disk.
 type node struct {
 	kind     dirfd.Kind
 	link     string
@@ -87,7 +88,7 @@ type node struct {
 	unstable bool // content
 }
 
-// rename and its like, as one change of one or two directories that is never half on the disk.
+// dirChange is a rename or the like: a change of one or two directories that is never half on the disk.
 type dirChange []struct {
 	dir  *node
 	name string
@@ -111,7 +112,7 @@ func newDir() *node {
 	return n
 }
 
-// readDisk takes a directory as it is for a model of which all is durable.
+// readDisk reads a directory into a model in which everything is on the disk.
 func readDisk(t testing.TB, name string) *disk {
 	t.Helper()
 	root := newDir()
@@ -168,7 +169,7 @@ func (d *disk) parent(path string) (*node, string) {
 	return d.find(pathname.Parent(path)), filepath.Base(path)
 }
 
-// set changes names now, and leaves it to a sync to bring that to the disk.
+// set changes names now. A later sync brings the change to the disk.
 func (d *disk) set(c dirChange) {
 	for _, s := range c {
 		if s.to == nil {
@@ -226,7 +227,8 @@ func (d *disk) apply(t testing.TB, op dirfd.Op) {
 		d.written, d.half = n, int(op.Off)+len(op.Data)/2
 		n.unsynced, n.unstable = true, true
 	case "truncate":
-		n.now.content = append(n.now.content, make([]byte, max(0, int(op.Off)-len(n.now.content)))...)[:op.Off]
+		n.now.content = append(n.now.content,
+			make([]byte, max(0, int(op.Off)-len(n.now.content)))...)[:op.Off]
 		n.unsynced, n.unstable = true, true
 	case "chmod":
 		n.now.mode, n.unsynced = op.Mode, true
@@ -253,8 +255,8 @@ func (d *disk) apply(t testing.TB, op dirfd.Op) {
 	}
 }
 
-// syncDir brings the changes of a directory's names to the disk, and with them all that they cannot be without:
-// the other half of a rename, and what was done before to the same names.
+// syncDir brings the changes of a directory's names to the disk, and all that belong to them: the other half
+// of a rename, and earlier changes of the same names.
 func (d *disk) syncDir(dir *node) {
 	type place struct {
 		dir  *node
@@ -285,7 +287,7 @@ func (d *disk) syncDir(dir *node) {
 	d.pending = left
 	dir.kept, dir.unsynced = dir.now.clone(), false
 	for _, n := range dir.onDisk {
-		if n.kind == dirfd.KindSymlink { // no call syncs a link; its inode goes with the directory's journal
+		if n.kind == dirfd.KindSymlink { // no call syncs a link; its inode is written with the directory
 			n.kept, n.unsynced = n.now.clone(), false
 		}
 	}
@@ -299,7 +301,7 @@ func setName(names map[string]*node, name string, to *node) {
 	}
 }
 
-// image is what a disk holds after the power went.
+// image is what a disk holds after a power cut.
 type image struct {
 	kind     dirfd.Kind
 	link     string
@@ -307,12 +309,13 @@ type image struct {
 	children map[string]*image
 }
 
-// dropped: nothing that was not synced is there.
+// dropped loses everything that was not synced.
 func (d *disk) dropped() *image {
-	return picture(d.root, func(n *node) map[string]*node { return n.onDisk }, func(n *node) attrs { return n.kept })
+	return picture(d.root, func(n *node) map[string]*node { return n.onDisk },
+		func(n *node) attrs { return n.kept })
 }
 
-// torn: everything is there, but the last write stopped in its middle.
+// torn keeps everything, but the last write stopped halfway.
 func (d *disk) torn() *image {
 	return picture(d.root, func(n *node) map[string]*node { return n.names }, func(n *node) attrs {
 		a := n.now.clone()
@@ -323,7 +326,8 @@ func (d *disk) torn() *image {
 	})
 }
 
-// shuffled: a prefix or any subset of the pending changes of names arrived, and what was not synced of files is old, new, cut or zeroed.
+// shuffled keeps a prefix or any subset of the pending name changes. What was not synced of files is old,
+// new, cut or zeroed.
 func (d *disk) shuffled(rnd *rand.Rand) *image {
 	names := map[*node]map[string]*node{}
 	of := func(n *node) map[string]*node {
@@ -375,15 +379,16 @@ func picture(n *node, names func(*node) map[string]*node, state func(*node) attr
 	return m
 }
 
-// text is all of an image, to tell images apart.
+// text writes all of an image, to compare images.
 func (m *image) text(b *strings.Builder, name string) {
-	fmt.Fprintf(b, "%q %s %q %q %o %d %d %d %q\n", name, m.kind, m.link, m.attrs.content, m.attrs.mode, m.attrs.uid, m.attrs.gid, m.attrs.mtime, m.attrs.xattrs)
+	fmt.Fprintf(b, "%q %s %q %q %o %d %d %d %q\n", name, m.kind, m.link, m.attrs.content, m.attrs.mode,
+		m.attrs.uid, m.attrs.gid, m.attrs.mtime, m.attrs.xattrs)
 	for _, c := range slices.Sorted(maps.Keys(m.children)) {
 		m.children[c].text(b, name+"/"+c)
 	}
 }
 
-// write makes the image real.
+// write makes the image's files in a directory.
 func (m *image) write(t testing.TB, full string) {
 	t.Helper()
 	must := func(err error) {
@@ -416,7 +421,8 @@ func (m *image) write(t testing.TB, full string) {
 	must(unix.UtimesNanoAt(unix.AT_FDCWD, full, ts, unix.AT_SYMLINK_NOFOLLOW))
 }
 
-// plainFiles lists what a stock tool finds in an image: files and links with content and permissions, directories by name.
+// plainFiles lists what a stock tool finds in an image: files and links with content and permissions,
+// directories by name.
 func (m *image) plainFiles() map[string]string {
 	out := map[string]string{}
 	var walk func(m *image, path string)
@@ -431,7 +437,8 @@ func (m *image) plainFiles() map[string]string {
 			case c.kind == dirfd.KindSymlink:
 				out[p] = "link " + c.link
 			default:
-				out[p] = fmt.Sprintf("file %o %d:%d %d %q", c.attrs.mode, c.attrs.uid, c.attrs.gid, c.attrs.mtime, c.attrs.content)
+				out[p] = fmt.Sprintf("file %o %d:%d %d %q", c.attrs.mode, c.attrs.uid, c.attrs.gid,
+					c.attrs.mtime, c.attrs.content)
 			}
 		}
 	}
@@ -439,7 +446,7 @@ func (m *image) plainFiles() map[string]string {
 	return out
 }
 
-// savedState is the saved tree in words, and the generation that it is.
+// savedState returns the saved tree in words, with its generation.
 func (b *box) savedState(lock bool) (string, *View) {
 	b.Helper()
 	o := b.fresh()
@@ -452,7 +459,8 @@ func (b *box) savedState(lock bool) (string, *View) {
 	saved := v.SavedTree()
 	for i := range saved.Entries {
 		e := &saved.Entries[i]
-		fmt.Fprintf(&s, "%q %s %o %d:%d %s %q %s", e.Path, e.Kind, e.Mode, e.UID, e.GID, e.Digest, e.Link, e.Xattrs)
+		fmt.Fprintf(&s, "%q %s %o %d:%d %s %q %s", e.Path, e.Kind, e.Mode, e.UID, e.GID, e.Digest, e.Link,
+			e.Xattrs)
 		if e.Kind != dirfd.KindDir && v.Plain.Has(e.Path) {
 			fmt.Fprintf(&s, " %d", e.MTime)
 		}
@@ -461,7 +469,7 @@ func (b *box) savedState(lock bool) (string, *View) {
 	return s.String(), v
 }
 
-// crash is one recorded commit: the disk that it began with, what it did, and what may be found after.
+// crash is one recorded commit: the disk at its beginning, what it did, and what may be found afterwards.
 type crash struct {
 	*testing.T
 	box      *box // in which images are opened
@@ -475,7 +483,8 @@ type crash struct {
 	mendable           bool // the reopening may adopt
 }
 
-// recordCrash prepares a box and records act. old is the state before it, unless act finishes what was begun before.
+// recordCrash prepares a box and records act. old is the state before it, unless act finishes what was begun
+// before.
 func recordCrash(t *testing.T, prepare, act func(b *box)) *crash {
 	b := newBoxIn(t, memDir(t), etc)
 	b.populate()
@@ -537,7 +546,14 @@ func (c *crash) open(n int, how string, m *image) {
 	m.write(c, b.path("jail/cfg"))
 	got, v := b.savedState(true)
 	if got != c.new && (got != c.old || last) {
-		c.Errorf("%s: neither old nor new (or new and not there):\nagainst old:\n%s\nagainst new:\n%s\nnotices: %q", where, lineDiff(c.old, got), lineDiff(c.new, got), v.Notices)
+		c.Errorf(
+			"%s: neither old nor new (or new and not there):\n"+
+				"against old:\n%s\nagainst new:\n%s\nnotices: %q",
+			where,
+			lineDiff(c.old, got),
+			lineDiff(c.new, got),
+			v.Notices,
+		)
 	}
 	if !c.mendable && len(v.Adopted) > 0 {
 		c.Errorf("%s: adopted %q", where, v.Adopted)
@@ -575,13 +591,15 @@ func (c *crash) wholeFiles(where string, got map[string]string) {
 	for p := range all {
 		was, is := c.oldPlain[p], c.newPlain[p]
 		mayMiss := was == "" || is == "" || was == "dir" || is == "dir"
-		if g := got[p]; g != was && g != is && !(g == "" && mayMiss) && !(g == "dir") && !c.onlyTime(g, was, is) {
+		if g := got[p]; g != was && g != is && !(g == "" && mayMiss) && !(g == "dir") &&
+			!c.onlyTime(g, was, is) {
 			c.Errorf("%s: plain %q is %q, was %q, is to be %q", where, p, g, was, is)
 		}
 	}
 }
 
-// onlyTime allows a plain file another time than the old or the new one: a step sets the time of a file that stays.
+// onlyTime allows a plain file to have another time than the old or the new one, because a step sets the time
+// of a file that stays.
 func (c *crash) onlyTime(got string, others ...string) bool {
 	for _, o := range others {
 		a, b := strings.SplitN(got, " ", 5), strings.SplitN(o, " ", 5)
@@ -649,7 +667,7 @@ func TestCrashDuringFirstSave(t *testing.T) {
 	recordCrash(t, func(*box) {}, firstSaves2).everywhere(shuffles())
 }
 
-// firstSaves2 is one save into a store that has not been written before.
+// firstSaves2 is one save into a store that was never written before.
 func firstSaves2(b *box) {
 	b.edit("rc.conf", "one\n")
 	b.edit("new/dir/file", "x\n")
@@ -703,7 +721,7 @@ func TestCrashWhileAStoreIsFirstAdopted(t *testing.T) {
 	c.everywhere(shuffles())
 }
 
-// newDefaults stops a jail that has overrides and gives it a base on which they come to every verdict.
+// newDefaults stops a jail that has overrides and gives it a base that leads to every verdict.
 func newDefaults(b *box) {
 	firstSaves(b)
 	b.edit("removed", "r\n")
@@ -727,7 +745,7 @@ func newDefaults(b *box) {
 	b.o = b.overlay()
 }
 
-// mergeNow is what a populate does of a merge.
+// mergeNow merges as a populate does.
 func mergeNow(o *Overlay) error {
 	ctx := context.Background()
 	unlock, err := o.lock(ctx)
@@ -755,7 +773,7 @@ func TestCrashDuringMerge(t *testing.T) {
 	c.everywhere(shuffles())
 }
 
-// Settling a conflict, a pin, a rollback over a change of the base: each is a generation like any other.
+// A resolved conflict, a pin, and a rollback across a change of the base are generations like any other.
 func TestCrashDuringAmendments(t *testing.T) {
 	t.Parallel()
 	merged := func(b *box) {
@@ -771,7 +789,11 @@ func TestCrashDuringAmendments(t *testing.T) {
 			_, err := o.Resolve(t.Context(), []string{"ssh/sshd_config"}, Choice{Content: []byte("both\n")})
 			return err
 		},
-		"pin":      func(o *Overlay) error { _, err := o.Pin(t.Context(), []string{"local/nginx"}, false); return err },
+		"pin": func(o *Overlay) error {
+			_,
+				err := o.Pin(t.Context(), []string{"local/nginx"}, false)
+			return err
+		},
 		"rollback": func(o *Overlay) error { _, _, err := o.Rollback(t.Context(), 1); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -785,12 +807,14 @@ func TestCrashDuringAmendments(t *testing.T) {
 	}
 }
 
-// A crash while an interrupted save is being finished must not matter either.
+// A crash while an interrupted save is being finished does no harm either.
 func TestCrashDuringRecovery(t *testing.T) {
 	t.Parallel()
 	c := recordCrash(t, firstSaves, manyChanges)
-	journalled := slices.IndexFunc(c.ops, func(op dirfd.Op) bool { return op.Kind == "rename" && op.To == ".cfgd/journal" }) + 2
-	ended := slices.IndexFunc(c.ops, func(op dirfd.Op) bool { return op.Kind == "unlink" && op.Path == ".cfgd/journal" })
+	journalled := slices.IndexFunc(c.ops,
+		func(op dirfd.Op) bool { return op.Kind == "rename" && op.To == ".cfgd/journal" }) + 2
+	ended := slices.IndexFunc(c.ops,
+		func(op dirfd.Op) bool { return op.Kind == "unlink" && op.Path == ".cfgd/journal" })
 	if journalled < 2 || ended < journalled {
 		t.Fatalf("no journal in %d operations", len(c.ops))
 	}
@@ -807,7 +831,15 @@ func TestCrashDuringRecovery(t *testing.T) {
 		begin.write(t, first)
 		b.must(os.RemoveAll(b.path("jail/cfg")))
 		begin.write(t, b.path("jail/cfg"))
-		r := &crash{T: t, box: b, old: c.new, new: c.new, seen: map[[32]byte]bool{}, oldPlain: c.oldPlain, newPlain: c.newPlain}
+		r := &crash{
+			T:        t,
+			box:      b,
+			old:      c.new,
+			new:      c.new,
+			seen:     map[[32]byte]bool{},
+			oldPlain: c.oldPlain,
+			newPlain: c.newPlain,
+		}
 		r.start = func() *disk { return readDisk(t, first) }
 		r.ops = b.recorded(func() {
 			if _, err := b.o.Look(context.Background(), LookOptions{Lock: true}); err != nil {

@@ -2,5 +2,5 @@ package overlay
 
 import "golang.org/x/sys/unix"
 
-// device is a device's number as mknod(2) takes it here.
+// device returns a device number as FreeBSD's mknod(2) takes it.
 func device(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }

@@ -18,7 +18,7 @@ func (b *box) carry(from, to string) {
 	}
 }
 
-// strange puts another directory in live's place, and forgets what was populated.
+// strange puts another directory in live's place and drops the record.
 func (b *box) strange(tree string) {
 	b.Helper()
 	b.must(os.RemoveAll(b.path("jail/etc")))
@@ -27,16 +27,20 @@ func (b *box) strange(tree string) {
 	b.o = b.overlay()
 }
 
-// isEarlier checks that nobody takes live over or saves it, and that each says why.
+// isEarlier checks that nobody takes over live or saves it, and that each error says why.
 func (b *box) isEarlier(what string) {
 	b.Helper()
 	before := b.shape("jail/cfg")
 	for range 2 {
 		var e *EarlierError
-		if _, err := b.o.AdoptLive(context.Background()); !errors.As(err, &e) || !errors.Is(err, ErrNotPopulated) {
+		if _, err := b.o.AdoptLive(context.Background()); !errors.As(err, &e) ||
+			!errors.Is(err, ErrNotPopulated) {
 			b.Errorf("%s: adopted: %v", what, err)
 		}
-		if _, err := b.o.Save(context.Background(), SaveOptions{Force: true, Times: true}); !errors.As(err, &e) {
+		if _, err := b.o.Save(context.Background(), SaveOptions{Force: true, Times: true}); !errors.As(
+			err,
+			&e,
+		) {
 			b.Errorf("%s: saved: %v", what, err)
 		}
 		if err := b.o.Earlier(); !errors.As(err, &e) || e.Record.Identity == "" {
@@ -47,8 +51,8 @@ func (b *box) isEarlier(what string) {
 	b.same(before, b.shape("jail/cfg"))
 }
 
-// generationTrees is a target with generations that each change a file anew and add one; tree N is a copy of live
-// after generation N.
+// generationTrees returns a target with generations that each rewrite a file and add one. Tree N is a copy of
+// live after generation N.
 func generationTrees(t *testing.T, n int) *box {
 	b := newBoxIn(t, memDir(t), etc)
 	b.populate()
@@ -63,7 +67,7 @@ func generationTrees(t *testing.T, n int) *box {
 	return b
 }
 
-// Every tree of an older generation is known, and the one of the present generation is taken over.
+// Every tree of an older generation is recognized, and the one of the present generation is taken over.
 func TestTreesOfOlderGenerations(t *testing.T) {
 	t.Parallel()
 	const n = 5
@@ -78,8 +82,8 @@ func TestTreesOfOlderGenerations(t *testing.T) {
 	}
 }
 
-// What was edited in an old tree does not hide that it is old; what was edited in the present one, or put back
-// by hand, does not make it old.
+// Edits in an old tree do not hide that it is old. Edits in the present one, or files put back by hand, do
+// not make it old.
 func TestOldAndEdited(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -87,12 +91,15 @@ func TestOldAndEdited(t *testing.T) {
 		edit func(b *box)
 		old  bool
 	}{
-		"old, and edited":        {"tree2", func(b *box) { b.edit("hosts", "edited\n"); b.remove("new1") }, true},
-		"old, and edited alike":  {"tree2", func(b *box) { b.edit("new3", "new\n") }, true},
-		"edited":                 {"tree4", func(b *box) { b.edit("rc.conf", "edited\n"); b.edit("more", "more\n") }, false},
-		"put back by hand":       {"tree4", func(b *box) { b.edit("rc.conf", "generation 3\n") }, false},
-		"the last file removed":  {"tree4", func(b *box) { b.remove("new4") }, false},
-		"all of the last undone": {"tree4", func(b *box) { b.edit("rc.conf", "generation 3\n"); b.remove("new4") }, false},
+		"old, and edited": {"tree2", func(b *box) { b.edit("hosts", "edited\n"); b.remove("new1") },
+			true},
+		"old, and edited alike": {"tree2", func(b *box) { b.edit("new3", "new\n") }, true},
+		"edited": {"tree4",
+			func(b *box) { b.edit("rc.conf", "edited\n"); b.edit("more", "more\n") }, false},
+		"put back by hand":      {"tree4", func(b *box) { b.edit("rc.conf", "generation 3\n") }, false},
+		"the last file removed": {"tree4", func(b *box) { b.remove("new4") }, false},
+		"all of the last undone": {"tree4",
+			func(b *box) { b.edit("rc.conf", "generation 3\n"); b.remove("new4") }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -115,7 +122,7 @@ func TestOldAndEdited(t *testing.T) {
 	}
 }
 
-// A stock tool that copies base and cfg brings back what was removed: that is no old tree.
+// A stock tool that copies base and cfg brings back what was removed. That is not an old tree.
 func TestPlainCopyIsNotOld(t *testing.T) {
 	t.Parallel()
 	b := generationTrees(t, 2)
@@ -124,7 +131,8 @@ func TestPlainCopyIsNotOld(t *testing.T) {
 	b.save()
 	b.carry("base", "plain")
 	b.must(os.Chmod(b.path("plain"), 0o755))
-	if out, err := exec.Command("cp", "-Rp", b.path("jail/cfg")+"/.", b.path("plain")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", "-Rp", b.path("jail/cfg")+"/.",
+		b.path("plain")).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
 	b.must(os.RemoveAll(b.path("plain/.cfgd")))
@@ -134,8 +142,8 @@ func TestPlainCopyIsNotOld(t *testing.T) {
 	}
 }
 
-// A tree that was hidden is known by its identity, whatever is in it, also where its record can't be read; a
-// directory that is populated anew is an old tree no more.
+// A tree that was hidden is recognized by its identity, whatever is in it, even if its record can't be read.
+// A directory that is populated again is no longer an old tree.
 func TestHiddenIsKnown(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(file string) error{

@@ -14,7 +14,7 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// failing is a Hook that fails the call number at, and with always all after it.
+// failing is a Hook that fails call number at, and if always is set, all later ones too.
 type failing struct {
 	at     int
 	err    error
@@ -34,14 +34,14 @@ func (f *failing) hook(dirfd.Op) error {
 	return nil
 }
 
-// reset makes cfg what it was before the recorded changes.
+// reset makes cfg as it was before the recorded changes.
 func (c *crash) reset(m *image, b *box) {
 	c.Helper()
 	b.must(os.RemoveAll(b.path("jail/cfg")))
 	m.write(c, b.path("jail/cfg"))
 }
 
-// faults fails every call of act in every way, and checks what is found after it and what act does then.
+// faults fails every call of act in every way, and checks the result and what act does the next time.
 func (c *crash) faults(b *box, start *image, act func(o *Overlay) error) {
 	stride := 1
 	if testing.Short() {
@@ -59,7 +59,8 @@ func (c *crash) faults(b *box, start *image, act func(o *Overlay) error) {
 					c.Logf("%v, always %v: %d calls", errno, always, at)
 					break
 				}
-				c.afterFault(fmt.Sprintf("%v at call %d, always %v: %v", errno, at, always, err), b, o, err, act)
+				c.afterFault(fmt.Sprintf("%v at call %d, always %v: %v", errno, at, always, err), b, o, err,
+					act)
 			}
 		}
 	}
@@ -74,7 +75,8 @@ func (c *crash) afterFault(where string, b *box, o *Overlay, err error, act func
 	keep := readDisk(c, b.path("jail/cfg")).torn()
 	got, v := b.savedState(true)
 	if got != c.new && (got != c.old || err == nil) {
-		c.Errorf("%s: neither old nor new:\nagainst old:\n%s\nagainst new:\n%s", where, lineDiff(c.old, got), lineDiff(c.new, got))
+		c.Errorf("%s: neither old nor new:\nagainst old:\n%s\nagainst new:\n%s", where, lineDiff(c.old, got),
+			lineDiff(c.new, got))
 	}
 	if len(v.Adopted) > 0 && !c.mendable {
 		c.Errorf("%s: adopted %q", where, v.Adopted)
@@ -89,7 +91,7 @@ func (c *crash) afterFault(where string, b *box, o *Overlay, err error, act func
 	}
 }
 
-// liveBox is a crash whose box has the live tree that its act saved.
+// liveBox returns a crash whose box has the live tree that its act saved.
 func liveBox(t *testing.T, prepare, change func(b *box)) (*crash, *box, *image) {
 	b := newBoxIn(t, memDir(t), etc)
 	b.populate()
@@ -137,8 +139,10 @@ func TestFaultsDuringMerge(t *testing.T) {
 func TestFaultsDuringRecovery(t *testing.T) {
 	t.Parallel()
 	c := recordCrash(t, firstSaves, manyChanges)
-	ended := slices.IndexFunc(c.ops, func(op dirfd.Op) bool { return op.Kind == "unlink" && op.Path == ".cfgd/journal" })
-	journalled := slices.IndexFunc(c.ops, func(op dirfd.Op) bool { return op.Kind == "rename" && op.To == ".cfgd/journal" }) + 2
+	ended := slices.IndexFunc(c.ops,
+		func(op dirfd.Op) bool { return op.Kind == "unlink" && op.Path == ".cfgd/journal" })
+	journalled := slices.IndexFunc(c.ops,
+		func(op dirfd.Op) bool { return op.Kind == "rename" && op.To == ".cfgd/journal" }) + 2
 	c.old = c.new
 	for _, at := range []int{journalled, (journalled + ended) / 2, ended} {
 		d := c.start()

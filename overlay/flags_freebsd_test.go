@@ -10,7 +10,7 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// flag sets flags in live, or skips where they can't be set or the filesystem has none.
+// flag sets flags in live. It skips the test if they can't be set or the filesystem has none.
 func (b *box) flag(t *testing.T, p string, flags uint32) {
 	t.Helper()
 	d, name := b.above(t, p)
@@ -40,13 +40,14 @@ func (b *box) flagged(t *testing.T, want map[string]uint32) {
 		st, err := d.Stat(name)
 		d.Close()
 		if err != nil || st.Flags != flags {
-			t.Errorf("%s has flags %q, want %q, %v", p, dirfd.FlagNames(st.Flags), dirfd.FlagNames(flags), err)
+			t.Errorf("%s has flags %q, want %q, %v", p, dirfd.FlagNames(st.Flags), dirfd.FlagNames(flags),
+				err)
 		}
 	}
 }
 
-// Flags of files with two names, of links and of directories are saved, stand again after a start, and go when they are
-// taken away: the start of a jail with an immutable file in it is a start like any other.
+// Flags of files with two names, of links and of directories are saved, are set again after a start, and go
+// when they are removed. A jail with an immutable file starts like any other.
 func TestFlagsTravel(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []struct {
@@ -56,7 +57,7 @@ func TestFlagsTravel(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBox(t, etc)
-			t.Cleanup(func() { // the system's own removal fails
+			t.Cleanup(func() { // the testing package's own removal would fail
 				if err := dirfd.RemoveTree(b.path("jail"), nil); err != nil {
 					t.Error(err)
 				}
@@ -67,8 +68,15 @@ func TestFlagsTravel(t *testing.T) {
 			b.must(os.Link(b.path("jail/etc/one"), b.path("jail/etc/other/two")))
 			b.must(os.Symlink("one", b.path("jail/etc/other/link")))
 			b.edit("other/plain", "x\n")
-			want := map[string]uint32{"one": kind.file, "other/two": kind.file, "other/link": kind.file, "rc.conf": kind.file,
-				"other": kind.closed, "ssh": kind.closed, "other/plain": 0}
+			want := map[string]uint32{
+				"one":         kind.file,
+				"other/two":   kind.file,
+				"other/link":  kind.file,
+				"rc.conf":     kind.file,
+				"other":       kind.closed,
+				"ssh":         kind.closed,
+				"other/plain": 0,
+			}
 			for _, p := range []string{"one", "other/link", "rc.conf", "other", "ssh"} {
 				b.flag(t, p, want[p])
 			}
@@ -80,8 +88,9 @@ func TestFlagsTravel(t *testing.T) {
 					t.Errorf("unsaved %s", paths(v.Unsaved))
 				}
 			}
-			// A restore works within and past them.
-			if _, err := b.o.Restore(context.Background(), From{Base: true}, []string{"rc.conf", "ssh", "other/plain"}, ""); err != nil {
+			// A restore works below and on them.
+			if _, err := b.o.Restore(context.Background(), From{Base: true},
+				[]string{"rc.conf", "ssh", "other/plain"}, ""); err != nil {
 				t.Fatal(err)
 			}
 			want["rc.conf"], want["ssh"] = 0, 0

@@ -23,8 +23,7 @@ const (
 	schg, uchg = 0x20000, 0x2
 )
 
-// flagging is a hook that remembers changes in their order, and refuses a link to a file that has flags, as
-// FreeBSD does.
+// flagging is a hook that records changes in order. Like FreeBSD, it refuses a link to a file that has flags.
 type flagging struct {
 	mu    sync.Mutex
 	ops   []string
@@ -39,13 +38,15 @@ func (f *flagging) hook(op dirfd.Op) error {
 	switch {
 	case op.Kind == "flags":
 		f.flags[op.Path] = op.Mode
-	case f.flags[op.Path] != 0, op.Kind != "chmod" && op.Kind != "utimes" && op.Kind != "chown" && f.flags[up] != 0:
+	case f.flags[op.Path] != 0,
+		op.Kind != "chmod" && op.Kind != "utimes" && op.Kind != "chown" && f.flags[up] != 0:
 		return fmt.Errorf("%w: %s of %s, which has flags", unix.EPERM, op.Kind, op.Path)
 	}
 	return nil
 }
 
-// flaggedDir is a temporary directory in which flags may be set: the system's own removal stops at them.
+// flaggedDir returns a temporary directory in which flags may be set, although the testing package could not
+// remove files with flags.
 func flaggedDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -62,15 +63,15 @@ func flaggedDir(t *testing.T) string {
 	return dir
 }
 
-// flaggedTree is a directory with files, hard links, symbolic links and directories, and a scan of it in
-// which some have flags.
+// flaggedTree makes a directory with files, hard links, symbolic links and directories, and returns a scan of
+// it in which some have flags.
 func flaggedTree(t *testing.T) (dir string, flagged *tree.Tree) {
 	t.Helper()
 	dir = t.TempDir()
 	at := func(p string) string { return filepath.Join(dir, p) }
 	err := errors.Join(os.MkdirAll(at("d/e"), 0o755), os.WriteFile(at("d/one"), []byte("1"), 0o644),
-		os.Link(at("d/one"), at("d/e/two")), os.Link(at("d/one"), at("three")), os.WriteFile(at("d/alone"), nil, 0o644),
-		os.Symlink("one", at("d/link")))
+		os.Link(at("d/one"), at("d/e/two")), os.Link(at("d/one"), at("three")),
+		os.WriteFile(at("d/alone"), nil, 0o644), os.Symlink("one", at("d/link")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,8 +94,8 @@ func flaggedTree(t *testing.T) (dir string, flagged *tree.Tree) {
 	return dir, flagged
 }
 
-// Flags are the last thing that a file, a link or a directory gets: a file's come after its links, a
-// directory's after all that is made and set in it. Each has them in the end.
+// Flags are set last: a file's after its links, a directory's after all that is made in it. At the end each
+// name has its flags.
 func TestPopulateSetsFlagsLast(t *testing.T) {
 	t.Parallel()
 	for _, links := range []bool{true, false} {
@@ -116,7 +117,13 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer live.Close()
-		p := &populator{ctx: context.Background(), saved: flagged, plain: &tree.Tree{}, base: base, live: live}
+		p := &populator{
+			ctx:   context.Background(),
+			saved: flagged,
+			plain: &tree.Tree{},
+			base:  base,
+			live:  live,
+		}
 		if err := p.run(); err != nil {
 			t.Errorf("links %v: %v\n%s", links, err, strings.Join(f.ops, "\n"))
 			continue
@@ -138,8 +145,7 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 	}
 }
 
-// A directory of cfg that is there for what lies in it has base's flags, unless cfg says something else of
-// it.
+// A directory of cfg that only holds others has base's flags, unless cfg says otherwise.
 func TestFlagsOfStructuralDirectories(t *testing.T) {
 	t.Parallel()
 	_, base := flaggedTree(t)
@@ -147,9 +153,12 @@ func TestFlagsOfStructuralDirectories(t *testing.T) {
 	plain := &tree.Tree{Entries: []tree.Entry{
 		tree.EntryOf("d", own), tree.EntryOf("d/e", own), {Path: "d/e/new", Kind: dirfd.KindFile},
 	}}
-	m := &store.Manifest{Overrides: []store.Override{{Entry: tree.Entry{Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}}}}
+	m := &store.Manifest{
+		Overrides: []store.Override{{Entry: tree.Entry{Path: "d/e", Kind: dirfd.KindDir, Mode: 0o755}}},
+	}
 	saved := tree.Saved(base, store.WithManifest(base, plain, m), nil)
-	for path, want := range map[string]uint32{"d": schg, "d/e": 0, "d/e/new": 0, "d/one": uchg, "d/alone": schg} {
+	for path, want := range map[string]uint32{"d": schg, "d/e": 0, "d/e/new": 0, "d/one": uchg,
+		"d/alone": schg} {
 		if e, ok := saved.Get(path); !ok || e.Flags != want {
 			t.Errorf("%s: %+v", path, e)
 		}
@@ -189,7 +198,11 @@ func TestRestoreSetsFlagsOfDirectories(t *testing.T) {
 		}
 	}
 	for i, op := range f.ops {
-		if op == "flags d" && slices.ContainsFunc(f.ops[i:], func(later string) bool { return strings.HasPrefix(later, "create d/") }) {
+		if op == "flags d" &&
+			slices.ContainsFunc(
+				f.ops[i:],
+				func(later string) bool { return strings.HasPrefix(later, "create d/") },
+			) {
 			t.Errorf("d is immutable before all is made in it: %q", f.ops)
 		}
 	}

@@ -28,13 +28,37 @@ func validEntry(t *testing.T, e *tree.Entry) {
 }
 
 func someManifest() *store.Manifest {
-	e := tree.Entry{Path: "a/b", Kind: dirfd.KindFile, Mode: 0o4755, Size: 3, MTime: -1, Digest: sha256.Sum256([]byte("abc"))}
-	l := tree.Entry{Path: "gr\xfcn", Kind: dirfd.KindSymlink, Mode: 0o777, Link: "\xff\n", MTime: 1_700_000_000_123_456_789}
-	return &store.Manifest{Generation: 3, Time: time.Unix(1_700_000_000, 5).UTC(), BaseID: "x", Message: "why\n", Overrides: []store.Override{{Entry: e, Default: &e}, {Entry: l, Default: nil}},
-		Removals: []tree.Removal{{Path: "z\n", MTime: 7}, {Path: "z~", Default: &tree.Entry{Path: "z~", Kind: dirfd.KindDir, Mode: 0o755}}}, Pins: []string{"a/b"}, Held: []string{"q\xff"}}
+	e := tree.Entry{
+		Path:   "a/b",
+		Kind:   dirfd.KindFile,
+		Mode:   0o4755,
+		Size:   3,
+		MTime:  -1,
+		Digest: sha256.Sum256([]byte("abc")),
+	}
+	l := tree.Entry{
+		Path:  "gr\xfcn",
+		Kind:  dirfd.KindSymlink,
+		Mode:  0o777,
+		Link:  "\xff\n",
+		MTime: 1_700_000_000_123_456_789,
+	}
+	return &store.Manifest{
+		Generation: 3,
+		Time:       time.Unix(1_700_000_000, 5).UTC(),
+		BaseID:     "x",
+		Message:    "why\n",
+		Overrides:  []store.Override{{Entry: e, Default: &e}, {Entry: l, Default: nil}},
+		Removals: []tree.Removal{
+			{Path: "z\n", MTime: 7},
+			{Path: "z~", Default: &tree.Entry{Path: "z~", Kind: dirfd.KindDir, Mode: 0o755}},
+		},
+		Pins: []string{"a/b"},
+		Held: []string{"q\xff"},
+	}
 }
 
-// redigest gives a changed text the digest that its header should have, so that the fuzzer gets past it.
+// redigest puts the right digest into the header of a changed text, so that the fuzzer gets past that check.
 func redigest(text []byte) []byte {
 	head, body, ok := strings.Cut(string(text), "\n")
 	var h map[string]any
@@ -56,7 +80,12 @@ func FuzzManifest(f *testing.F) {
 	}
 	f.Add(text)
 	f.Add(text[:len(text)/2])
-	f.Add([]byte(`{"format":1,"generation":1,"time":"2026-01-01T00:00:00Z","base":"","entries":1,"digest":""}` + "\n" + `{"path":"../x","type":"removal"}` + "\n"))
+	f.Add(
+		[]byte(
+			`{"format":1,"generation":1,"time":"2026-01-01T00:00:00Z","base":"","entries":1,"digest":""}` +
+				"\n" + `{"path":"../x","type":"removal"}` + "\n",
+		),
+	)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, b := range [][]byte{text, redigest(text)} {
 			m, err := store.ParseManifest(b)
@@ -98,10 +127,27 @@ func FuzzManifest(f *testing.F) {
 }
 
 func FuzzJournal(f *testing.F) {
-	e := tree.Entry{Path: "a/b", Kind: dirfd.KindFile, Mode: 0o644, Size: 3, Digest: sha256.Sum256([]byte("abc"))}
+	e := tree.Entry{
+		Path:   "a/b",
+		Kind:   dirfd.KindFile,
+		Mode:   0o644,
+		Size:   3,
+		Digest: sha256.Sum256([]byte("abc")),
+	}
 	d := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
-	text, err := store.EncodeJournal([]store.Step{{Do: store.DoRm, Path: "x"}, {Do: store.DoRmdir, Path: "y"}, {Do: store.DoMkdir, Path: "d"}, {Do: store.DoPut, Path: "a/b", From: "1", Want: e},
-		{Do: store.DoTimes, Path: "a/b", Want: e}, {Do: store.DoMeta, Path: "d", Want: d}, {Do: store.DoInstall, Path: store.ManifestFile, From: store.ManifestFile}})
+	text, err := store.EncodeJournal([]store.Step{
+		{Do: store.DoRm, Path: "x"},
+		{Do: store.DoRmdir, Path: "y"},
+		{Do: store.DoMkdir, Path: "d"},
+		{Do: store.DoPut, Path: "a/b", From: "1", Want: e},
+		{
+			Do:   store.DoTimes,
+			Path: "a/b",
+			Want: e,
+		},
+		{Do: store.DoMeta, Path: "d", Want: d},
+		{Do: store.DoInstall, Path: store.ManifestFile, From: store.ManifestFile},
+	})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -110,7 +156,12 @@ func FuzzJournal(f *testing.F) {
 	}
 	f.Add(text)
 	f.Add(text[:len(text)-3])
-	f.Add([]byte(`{"journal":1,"steps":1,"digest":""}` + "\n" + `{"do":"put","from":"../1","path":"../x","kind":"file","mode":"0644"}` + "\n"))
+	f.Add(
+		[]byte(
+			`{"journal":1,"steps":1,"digest":""}` + "\n" +
+				`{"do":"put","from":"../1","path":"../x","kind":"file","mode":"0644"}` + "\n",
+		),
+	)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, b := range [][]byte{text, redigest(text)} {
 			steps, err := store.ParseJournal(b)
@@ -125,7 +176,8 @@ func FuzzJournal(f *testing.F) {
 				} else if err := pathname.Valid(st.Path); err != nil {
 					t.Errorf("accepted: %v", err)
 				}
-				if strings.ContainsAny(st.From, "/.\x00") || st.From == "" && (st.Do == store.DoPut || st.Do == store.DoInstall) {
+				if strings.ContainsAny(st.From, "/.\x00") ||
+					st.From == "" && (st.Do == store.DoPut || st.Do == store.DoInstall) {
 					t.Errorf("%s from %q", st.Do, st.From)
 				}
 				if st.Want.Path != "" {

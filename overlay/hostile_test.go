@@ -29,10 +29,11 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// secret is what no save, populate or restore may carry from outside the target's trees.
+// secret is a content outside the target's trees that no save, populate or restore may copy.
 const secret = "do not copy this\n"
 
-// hostileBox is a populated box with a sentinel tree beside the jail, and its shape.
+// hostileBox returns a populated box with a sentinel tree beside the jail, and a check that the sentinel tree
+// is unchanged.
 func hostileBox(t *testing.T) (*box, func()) {
 	b := newBox(t, etc)
 	b.write("host/rc.conf", secret)
@@ -52,7 +53,7 @@ func hostileBox(t *testing.T) (*box, func()) {
 	}
 }
 
-// nowhere checks that the secret was copied to no file of a tree.
+// nowhere checks that no file of a tree holds the secret.
 func (b *box) nowhere(tree string) {
 	b.Helper()
 	b.must(filepath.WalkDir(b.path(tree), func(full string, d fs.DirEntry, err error) error {
@@ -62,7 +63,7 @@ func (b *box) nowhere(tree string) {
 		c, err := os.ReadFile(full)
 		if z, zerr := gzip.NewReader(bytes.NewReader(c)); zerr == nil {
 			var plain bytes.Buffer
-			_, _ = plain.ReadFrom(z) // what can be read of it counts
+			_, _ = plain.ReadFrom(z) // whatever can be read of it counts
 			c = plain.Bytes()
 		}
 		if strings.Contains(string(c), secret) {
@@ -101,17 +102,20 @@ func TestLinkToTheHostIsALink(t *testing.T) {
 	}
 	b.edit("hosts", "x\n")
 	b.save()
-	if _, err := b.o.Restore(context.Background(), From{Base: true}, []string{"rc.conf", "local/nginx", "all"}, ""); err != nil {
+	if _, err := b.o.Restore(context.Background(), From{Base: true},
+		[]string{"rc.conf", "local/nginx", "all"}, ""); err != nil {
 		t.Error(err)
 	}
-	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/local/nginx/nginx.conf"); got != etc["rc.conf"]+etc["local/nginx/nginx.conf"] {
+	if got := b.read("jail/etc/rc.conf") +
+		b.read("jail/etc/local/nginx/nginx.conf"); got != etc["rc.conf"]+etc["local/nginx/nginx.conf"] {
 		t.Errorf("restored %q", got)
 	}
 	b.must(b.o.Clear(context.Background()))
 	check()
 }
 
-// The jail's root swaps a directory of live for a link to the host's, as fast as it can, while all is at work.
+// The jail's root swaps a directory of live for a link to the host's, as fast as possible, while everything
+// runs.
 func TestDirectorySwappedForLink(t *testing.T) {
 	t.Parallel()
 	b, check := hostileBox(t)
@@ -124,7 +128,7 @@ func TestDirectorySwappedForLink(t *testing.T) {
 		for ; !stop.Load(); swaps++ {
 			if os.Rename(real, aside) == nil && os.Rename(link, real) == nil {
 				runtime.Gosched()
-				_ = os.Rename(real, link) // fails where a restore was there first
+				_ = os.Rename(real, link) // fails if a restore was faster
 			}
 			_ = os.Rename(aside, real)
 		}
@@ -134,12 +138,14 @@ func TestDirectorySwappedForLink(t *testing.T) {
 	worked := 0
 	for i := range 300 {
 		_ = os.WriteFile(filepath.Join(b.path("jail/etc"), "hosts"), fmt.Append(nil, i), 0o644)
-		_ = os.WriteFile(filepath.Join(aside, "mime.types"), fmt.Append(nil, i), 0o644) // not through the link
+		// not through the link
+		_ = os.WriteFile(filepath.Join(aside, "mime.types"), fmt.Append(nil, i), 0o644)
 		if _, err := b.o.Save(ctx, SaveOptions{Force: true}); err == nil {
 			worked++
 		}
 		if i%10 == 0 {
-			_, _ = b.o.Restore(ctx, From{Base: true}, []string{"local"}, "") // may fail: it must only not go astray
+			// may fail, but must not follow the link
+			_, _ = b.o.Restore(ctx, From{Base: true}, []string{"local"}, "")
 		}
 	}
 	stop.Store(true)
@@ -149,14 +155,15 @@ func TestDirectorySwappedForLink(t *testing.T) {
 	check()
 }
 
-// The same at the worst instant: between the scan of live and the copy, by the hook of the first temporary.
+// The same swap at the worst moment: between the scan of live and the copy, in the hook of the first
+// temporary file.
 func TestSwapBetweenScanAndCopy(t *testing.T) {
 	t.Parallel()
 	b, check := hostileBox(t)
 	b.edit("local/nginx/mime.types", "changed\n")
 	b.edit("rc.conf", "changed\n")
 	swapped := false
-	var mu sync.Mutex // a save copies by several goroutines
+	var mu sync.Mutex // a save copies with several goroutines
 	b.o.Hook = func(op dirfd.Op) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -181,7 +188,7 @@ func TestSwapBetweenScanAndCopy(t *testing.T) {
 	check()
 }
 
-// And in cfg, whose directories the jail's root may swap as well, before every change of a save.
+// The jail's root may swap directories of cfg too, before every change of a save.
 func TestSwapInCfg(t *testing.T) {
 	t.Parallel()
 	for at := 1; ; at += 3 {
@@ -193,7 +200,7 @@ func TestSwapInCfg(t *testing.T) {
 		b.edit("local/nginx/sub/new", "two\n")
 		b.remove("local/nginx/new")
 		calls := 0
-		var mu sync.Mutex // a save copies by several goroutines
+		var mu sync.Mutex // a save copies with several goroutines
 		b.o.Hook = func(dirfd.Op) error {
 			mu.Lock()
 			defer mu.Unlock()
@@ -203,7 +210,7 @@ func TestSwapInCfg(t *testing.T) {
 			}
 			return nil
 		}
-		_, _ = b.o.Save(context.Background(), SaveOptions{}) // may fail: it must only not go astray
+		_, _ = b.o.Save(context.Background(), SaveOptions{}) // may fail, but must not follow the link
 		b.o = b.overlay()
 		if _, err := b.o.Look(context.Background(), LookOptions{Lock: true}); err != nil {
 			t.Errorf("call %d: %v", at, err)
@@ -227,7 +234,8 @@ func TestSpecialFilesAreNeverOpened(t *testing.T) {
 	}
 	defer l.Close()
 	names := []string{"fifo", "hosts", "socket"}
-	if os.Geteuid() == 0 && unix.Mknod(b.path("jail/etc/device"), unix.S_IFCHR|0o600, device(1, 5)) == nil { // /dev/zero has no end
+	// /dev/zero has no end
+	if os.Geteuid() == 0 && unix.Mknod(b.path("jail/etc/device"), unix.S_IFCHR|0o600, device(1, 5)) == nil {
 		names = append(names, "device")
 	}
 	b.edit("rc.conf", "one\n")
@@ -238,7 +246,7 @@ func TestSpecialFilesAreNeverOpened(t *testing.T) {
 	if got := b.read("jail/cfg/rc.conf"); got != "one\n" {
 		t.Errorf("beside them, rc.conf: %q", got)
 	}
-	// In cfg they are no overrides, and hold nobody up.
+	// In cfg they are not overrides, and block nothing.
 	b.must(unix.Mkfifo(b.path("jail/cfg/fifo"), 0o644))
 	b.must(unix.Mkfifo(b.path("jail/cfg/.cfgd/tmp/1"), 0o644))
 	b.restart()
@@ -259,7 +267,8 @@ func TestSpecialFilesAreNeverOpened(t *testing.T) {
 
 func TestMetaIsALink(t *testing.T) {
 	t.Parallel()
-	for _, what := range []string{".cfgd", ".cfgd/tmp", ".cfgd/objects", ".cfgd/generations", ".cfgd/manifest", ".cfgd/removed", ".cfgd/journal", ".cfgd/format"} {
+	for _, what := range []string{".cfgd", ".cfgd/tmp", ".cfgd/objects", ".cfgd/generations",
+		".cfgd/manifest", ".cfgd/removed", ".cfgd/journal", ".cfgd/format"} {
 		b, check := hostileBox(t)
 		b.edit("rc.conf", "one\n")
 		b.save()
@@ -287,12 +296,16 @@ func TestMetaIsALink(t *testing.T) {
 func (b *box) forgeJournal(lines ...string) {
 	b.Helper()
 	body := strings.Join(lines, "\n") + "\n"
-	h, err := json.Marshal(store.JournalHeader{Journal: store.FormatVersion, Steps: len(lines), Digest: tree.Digest(sha256.Sum256([]byte(body))).String()})
+	h, err := json.Marshal(store.JournalHeader{
+		Journal: store.FormatVersion,
+		Steps:   len(lines),
+		Digest:  tree.Digest(sha256.Sum256([]byte(body))).String(),
+	})
 	b.must(err)
 	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/journal"), []byte(string(h)+"\n"+body), 0o600))
 }
 
-// damagedParts are the names under which damaged parts of the store were kept.
+// damagedParts lists the names under which damaged parts of the store were kept.
 func (b *box) damagedParts() []string {
 	b.Helper()
 	entries, err := os.ReadDir(b.path("jail/cfg/.cfgd/tmp"))
@@ -307,7 +320,8 @@ func (b *box) damagedParts() []string {
 	return out
 }
 
-const good = `,"kind":"file","mode":"0644","digest":"` + "2c8b08da5ce60398e1f19af0e5dccc744df274b826abe585eaba68c525434806" + `"`
+const good = `,"kind":"file","mode":"0644","digest":"` +
+	"2c8b08da5ce60398e1f19af0e5dccc744df274b826abe585eaba68c525434806" + `"`
 
 func TestForgedJournal(t *testing.T) {
 	t.Parallel()
@@ -358,7 +372,8 @@ func TestForgedJournal(t *testing.T) {
 	}
 }
 
-// Steps through a link that was planted in cfg lead nowhere, and a directory's mode cannot be had through one.
+// Journal steps do not follow a link that was planted in cfg, and do not change a directory's mode through
+// one.
 func TestForgedJournalThroughLinks(t *testing.T) {
 	t.Parallel()
 	b, check := hostileBox(t)
@@ -367,10 +382,16 @@ func TestForgedJournalThroughLinks(t *testing.T) {
 	b.must(os.Symlink(b.path("host"), b.path("jail/cfg/out")))
 	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/tmp/1"), []byte("forged\n"), 0o600))
 	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/tmp/2"), []byte("forged\n"), 0o600))
-	b.forgeJournal(`{"do":"rm","path":"out/rc.conf"}`, `{"do":"rmdir","path":"out/empty"}`, `{"do":"mkdir","path":"out/made","kind":"dir","mode":"0755"}`,
-		`{"do":"put","from":"1","path":"out/rc.conf"`+good+`}`, `{"do":"put","from":"2","path":"out/sub/new"`+good+`}`,
-		`{"do":"times","path":"out/rc.conf","kind":"file","mode":"0644","mtime":"1.000000000"}`, `{"do":"meta","path":"out","kind":"dir","mode":"0777"}`,
-		`{"do":"meta","path":"out/sub","kind":"dir","mode":"0777"}`)
+	b.forgeJournal(
+		`{"do":"rm","path":"out/rc.conf"}`,
+		`{"do":"rmdir","path":"out/empty"}`,
+		`{"do":"mkdir","path":"out/made","kind":"dir","mode":"0755"}`,
+		`{"do":"put","from":"1","path":"out/rc.conf"`+good+`}`,
+		`{"do":"put","from":"2","path":"out/sub/new"`+good+`}`,
+		`{"do":"times","path":"out/rc.conf","kind":"file","mode":"0644","mtime":"1.000000000"}`,
+		`{"do":"meta","path":"out","kind":"dir","mode":"0777"}`,
+		`{"do":"meta","path":"out/sub","kind":"dir","mode":"0777"}`,
+	)
 	b.o = b.overlay()
 	if _, err := b.o.Look(context.Background(), LookOptions{Lock: true}); err != nil {
 		t.Error(err)
@@ -385,7 +406,13 @@ func (b *box) forgeManifest(change func(h *store.Header), lines ...string) {
 	for _, l := range lines {
 		body += l + "\n"
 	}
-	h := store.Header{Format: store.FormatVersion, Generation: 7, Time: "2026-01-01T00:00:00Z", Base: "proto/etc@1", Entries: len(lines)}
+	h := store.Header{
+		Format:     store.FormatVersion,
+		Generation: 7,
+		Time:       "2026-01-01T00:00:00Z",
+		Base:       "proto/etc@1",
+		Entries:    len(lines),
+	}
 	h.Digest = tree.Digest(sha256.Sum256([]byte(body))).String()
 	if change != nil {
 		change(&h)
@@ -409,33 +436,36 @@ func TestForgedManifest(t *testing.T) {
 		change func(*store.Header)
 		lines  []string
 	}{
-		"up":             {nil, []string{override("../../../host/rc.conf")}},
-		"up in removal":  {nil, []string{removal("../host/rc.conf")}},
-		"absolute":       {nil, []string{override("/etc/passwd")}},
-		"the store's":    {nil, []string{removal(".cfgd/format")}},
-		"the store":      {nil, []string{removal(".cfgd")}},
-		"empty":          {nil, []string{removal("")}},
-		"dot":            {nil, []string{removal("a/./b")}},
-		"long":           {nil, []string{removal(strings.Repeat("x", 256))}},
-		"NUL":            {nil, []string{`{"path":"a\u0000b","type":"removal"}`}},
-		"double":         {nil, []string{override("rc.conf"), override("rc.conf")}},
-		"both":           {nil, []string{override("rc.conf"), removal("rc.conf")}},
-		"unsorted":       {nil, []string{removal("b"), removal("a")}},
-		"two names":      {nil, []string{`{"path":"rc.conf","pathBytes":"Li4veA==","type":"removal"}`}},
-		"device":         {nil, []string{`{"path":"x","type":"override","kind":"device","mode":"0644"}`}},
-		"mode":           {nil, []string{`{"path":"x","type":"override","kind":"file","mode":"777777"}`}},
-		"size":           {nil, []string{`{"path":"x","type":"override","kind":"file","mode":"0644","size":-1}`}},
-		"type":           {nil, []string{`{"path":"x","type":"order"}`}},
-		"digest":         {func(h *store.Header) { h.Digest = strings.Repeat("0", 64) }, []string{removal("hosts")}},
-		"no digest":      {func(h *store.Header) { h.Digest = "" }, nil},
-		"count":          {func(h *store.Header) { h.Entries = 2 }, []string{removal("hosts")}},
-		"format 0":       {func(h *store.Header) { h.Format = 0 }, nil},
-		"generation":     {func(h *store.Header) { h.Generation = -1 }, nil},
-		"huge":           {func(h *store.Header) { h.Generation = 1 << 62 }, nil},
-		"time":           {func(h *store.Header) { h.Time = "yesterday" }, nil},
-		"pins":           {func(h *store.Header) { h.Pins = [][]byte{[]byte("../x")} }, nil},
-		"held":           {func(h *store.Header) { h.Held = [][]byte{[]byte("/x")} }, nil},
-		"default's kind": {nil, []string{strings.TrimSuffix(removal("hosts"), "}") + `,"default":{"kind":"fifo","mode":"0644"}}`}},
+		"up":            {nil, []string{override("../../../host/rc.conf")}},
+		"up in removal": {nil, []string{removal("../host/rc.conf")}},
+		"absolute":      {nil, []string{override("/etc/passwd")}},
+		"the store's":   {nil, []string{removal(".cfgd/format")}},
+		"the store":     {nil, []string{removal(".cfgd")}},
+		"empty":         {nil, []string{removal("")}},
+		"dot":           {nil, []string{removal("a/./b")}},
+		"long":          {nil, []string{removal(strings.Repeat("x", 256))}},
+		"NUL":           {nil, []string{`{"path":"a\u0000b","type":"removal"}`}},
+		"double":        {nil, []string{override("rc.conf"), override("rc.conf")}},
+		"both":          {nil, []string{override("rc.conf"), removal("rc.conf")}},
+		"unsorted":      {nil, []string{removal("b"), removal("a")}},
+		"two names":     {nil, []string{`{"path":"rc.conf","pathBytes":"Li4veA==","type":"removal"}`}},
+		"device":        {nil, []string{`{"path":"x","type":"override","kind":"device","mode":"0644"}`}},
+		"mode":          {nil, []string{`{"path":"x","type":"override","kind":"file","mode":"777777"}`}},
+		"size": {nil, []string{
+			`{"path":"x","type":"override","kind":"file","mode":"0644","size":-1}`}},
+		"type": {nil, []string{`{"path":"x","type":"order"}`}},
+		"digest": {func(h *store.Header) { h.Digest = strings.Repeat("0", 64) },
+			[]string{removal("hosts")}},
+		"no digest":  {func(h *store.Header) { h.Digest = "" }, nil},
+		"count":      {func(h *store.Header) { h.Entries = 2 }, []string{removal("hosts")}},
+		"format 0":   {func(h *store.Header) { h.Format = 0 }, nil},
+		"generation": {func(h *store.Header) { h.Generation = -1 }, nil},
+		"huge":       {func(h *store.Header) { h.Generation = 1 << 62 }, nil},
+		"time":       {func(h *store.Header) { h.Time = "yesterday" }, nil},
+		"pins":       {func(h *store.Header) { h.Pins = [][]byte{[]byte("../x")} }, nil},
+		"held":       {func(h *store.Header) { h.Held = [][]byte{[]byte("/x")} }, nil},
+		"default's kind": {nil, []string{strings.TrimSuffix(removal("hosts"), "}") +
+			`,"default":{"kind":"fifo","mode":"0644"}}`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, check := hostileBox(t)
@@ -447,11 +477,13 @@ func TestForgedManifest(t *testing.T) {
 			b.o = b.overlay()
 			v, err := b.o.Look(context.Background(), LookOptions{Lock: true})
 			b.must(err)
-			if d := b.damagedParts(); len(d) != 1 || !strings.Contains(d[0], "manifest") || len(v.Notices) != 1 {
+			if d := b.damagedParts(); len(d) != 1 || !strings.Contains(d[0], "manifest") ||
+				len(v.Notices) != 1 {
 				t.Errorf("kept aside %q, notices %q", d, v.Notices)
 			}
 			b.restart()
-			if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/issue") + b.read("jail/etc/hosts"); got != "one\n(absent)"+etc["hosts"] {
+			if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/issue") +
+				b.read("jail/etc/hosts"); got != "one\n(absent)"+etc["hosts"] {
 				t.Errorf("live: %q", got)
 			}
 			check()
@@ -459,7 +491,8 @@ func TestForgedManifest(t *testing.T) {
 	}
 }
 
-// Removals are the manifest's to make up; a tree of them is never more than the target's.
+// Removals that were lost with the manifest come from the file that repeats them. A tree of them is never
+// more than the target's.
 func TestTornManifestAndRemoved(t *testing.T) {
 	t.Parallel()
 	b, check := hostileBox(t)
@@ -467,7 +500,10 @@ func TestTornManifestAndRemoved(t *testing.T) {
 	b.remove("issue")
 	b.save()
 	whole := b.read("jail/cfg/.cfgd/manifest")
-	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/removed"), []byte("issue\n../../host/rc.conf\n/etc\n.cfgd\n\"\\q\"\nnowhere\n"), 0o600))
+	b.must(
+		os.WriteFile(b.path("jail/cfg/.cfgd/removed"),
+			[]byte("issue\n../../host/rc.conf\n/etc\n.cfgd\n\"\\q\"\nnowhere\n"), 0o600),
+	)
 	for n := 0; n < len(whole); n += 1 + n/7 {
 		b.must(os.RemoveAll(b.path("jail/cfg/.cfgd/generations")))
 		b.must(os.WriteFile(b.path("jail/cfg/.cfgd/manifest"), []byte(whole[:n]), 0o600))
@@ -505,11 +541,13 @@ func TestDamagedObjects(t *testing.T) {
 	var m0, m1 runtime.MemStats
 	runtime.ReadMemStats(&m0)
 	for what, content := range map[string]string{
-		"other content": zip([]byte("two\n"), 1), "longer": zip([]byte("one\none\n"), 1), "no gzip": "one\n", "empty": "", "cut": zip([]byte("one\n"), 1)[:8],
+		"other content": zip([]byte("two\n"), 1), "longer": zip([]byte("one\none\n"), 1), "no gzip": "one\n",
+		"empty": "", "cut": zip([]byte("one\n"), 1)[:8],
 		"a bomb": zip(make([]byte, 1<<20), 512),
 	} {
 		b.must(os.WriteFile(b.path(name), []byte(content), 0o600))
-		if _, err := b.o.Restore(context.Background(), From{Generation: 1}, []string{"rc.conf"}, ""); err == nil {
+		if _, err := b.o.Restore(context.Background(), From{Generation: 1}, []string{"rc.conf"},
+			""); err == nil {
 			t.Errorf("%s: restored from a damaged object", what)
 		}
 		if _, c, err := b.o.Show(context.Background(), 1, "rc.conf"); err == nil {
@@ -531,11 +569,12 @@ func TestDamagedObjects(t *testing.T) {
 	} {
 		b.must(os.RemoveAll(b.path(name)))
 		b.must(plant())
-		if _, err := b.o.Restore(context.Background(), From{Generation: 1}, []string{"rc.conf"}, ""); err == nil {
+		if _, err := b.o.Restore(context.Background(), From{Generation: 1}, []string{"rc.conf"},
+			""); err == nil {
 			t.Error("restored from what is no object")
 		}
 	}
-	b.edit("rc.conf", "three\n") // nothing of that keeps a save
+	b.edit("rc.conf", "three\n") // none of that prevents a save
 	b.save()
 	check()
 }
@@ -554,10 +593,14 @@ func TestNewerFormatIsRefused(t *testing.T) {
 		before := b.shape("jail/cfg")
 		b.edit("rc.conf", "two\n")
 		b.o = b.overlay()
-		if _, err := b.o.Save(context.Background(), SaveOptions{}); !errors.Is(err, store.ErrNewerFormat) || !strings.Contains(err.Error(), "newer") {
+		if _, err := b.o.Save(context.Background(), SaveOptions{}); !errors.Is(err, store.ErrNewerFormat) ||
+			!strings.Contains(err.Error(), "newer") {
 			t.Errorf("%s: %v", what, err)
 		}
-		if _, err := b.o.Look(context.Background(), LookOptions{Lock: true}); !errors.Is(err, store.ErrNewerFormat) {
+		if _, err := b.o.Look(context.Background(), LookOptions{Lock: true}); !errors.Is(
+			err,
+			store.ErrNewerFormat,
+		) {
 			t.Errorf("%s: look: %v", what, err)
 		}
 		b.same(before, b.shape("jail/cfg"))
@@ -575,7 +618,8 @@ func TestGarbageFormat(t *testing.T) {
 		b.edit("hosts", "two\n")
 		b.o = b.overlay()
 		b.save()
-		if d := b.damagedParts(); len(d) != 1 || b.read("jail/cfg/.cfgd/format") != "1\n" || b.read("jail/cfg/rc.conf") != "one\n" {
+		if d := b.damagedParts(); len(d) != 1 || b.read("jail/cfg/.cfgd/format") != "1\n" ||
+			b.read("jail/cfg/rc.conf") != "one\n" {
 			t.Errorf("%.20q: kept aside %q, format %q", garbage, d, b.read("jail/cfg/.cfgd/format"))
 		}
 		check()
@@ -598,7 +642,9 @@ func TestDeepDirectories(t *testing.T) {
 	unix.Close(fd)
 	b.edit("rc.conf", "one\n")
 	r := b.save()
-	if !slices.ContainsFunc(r.Kept, func(k store.Kept) bool { return strings.Contains(string(k.Reason), "too deep") }) || b.read("jail/cfg/rc.conf") != "one\n" {
+	if !slices.ContainsFunc(r.Kept,
+		func(k store.Kept) bool { return strings.Contains(string(k.Reason), "too deep") }) ||
+		b.read("jail/cfg/rc.conf") != "one\n" {
 		t.Errorf("kept %v", r.Kept)
 	}
 	b.restart() // clears them all
@@ -610,8 +656,10 @@ func TestDeepDirectories(t *testing.T) {
 
 // oddNames are names as a jail may have them.
 var oddNames = []string{
-	" ", "a b", "new\nline", "tab\there", "quo\"te", "back\\slash", "gr\xfcn", "\xff\xfe", "\xef\xbf\xbd", "grün", "日本", "-rf", "~x!", "a.b.", "...", "..a", strings.Repeat("n", 255),
-	"\x01\x7f", "cfgd", ".hidden", "*", "?[]", "percent%20", "trailing ", "\u202ertl", ".ignored", ".cfgd.x/y",
+	" ", "a b", "new\nline", "tab\there", "quo\"te", "back\\slash", "gr\xfcn", "\xff\xfe", "\xef\xbf\xbd",
+	"grün", "日本", "-rf", "~x!", "a.b.", "...", "..a", strings.Repeat("n", 255),
+	"\x01\x7f", "cfgd", ".hidden", "*", "?[]", "percent%20", "trailing ", "\u202ertl", ".ignored",
+	".cfgd.x/y",
 }
 
 func TestOddNames(t *testing.T) {
@@ -672,7 +720,8 @@ func TestUnreadableDirectoryIsNoDeletion(t *testing.T) {
 	b.edit("rc.conf", "one\n")
 	r := b.save()
 	b.kept(r, "local/nginx/mime.types", "permission")
-	if got := b.read("jail/cfg/local/nginx/mime.types") + b.read("jail/cfg/secret") + b.read("jail/cfg/.cfgd/removed") + b.read("jail/cfg/rc.conf"); got != "one\none\none\n" {
+	if got := b.read("jail/cfg/local/nginx/mime.types") + b.read("jail/cfg/secret") +
+		b.read("jail/cfg/.cfgd/removed") + b.read("jail/cfg/rc.conf"); got != "one\none\none\n" {
 		t.Errorf("cfg: %q", got)
 	}
 	b.must(os.Chmod(b.path("jail/etc/local/nginx"), 0o755))

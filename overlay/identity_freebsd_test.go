@@ -2,7 +2,8 @@ package overlay
 
 import "testing"
 
-// A live tree stays populated when the program is replaced by this one: older records have the birth time at their end.
+// A live tree stays populated when this program replaces an older one, whose records have the birth time at
+// their end.
 func TestRecordOfOlderProgram(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)

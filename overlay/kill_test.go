@@ -23,13 +23,13 @@ import (
 
 const killDir, killSeed = "CFGD_TEST_KILL_DIR", "CFGD_TEST_KILL_SEED"
 
-// version is the content of a file that tells its sequence number and whether it is whole.
+// version returns the content of a file with its sequence number and a check that it is whole.
 func version(rnd *rand.Rand, seq int) string {
 	body := fmt.Sprintf("%d\n%s", seq, strings.Repeat("x", rnd.IntN(30_000)))
 	return fmt.Sprintf("%x\n%s", sha256.Sum256([]byte(body)), body)
 }
 
-// sequence is version backwards; 0 for what is torn.
+// sequence returns the sequence number of a version, 0 if it is torn.
 func sequence(content string) int {
 	sum, body, _ := strings.Cut(content, "\n")
 	n := 0
@@ -42,14 +42,15 @@ func sequence(content string) int {
 	return n
 }
 
-// report is what the child says before each save, and again after it.
+// report is what the child writes before each save, and again after it.
 type report struct {
 	Saved      bool
 	Generation int
-	Files      map[string]int // of live, other than defaults: the sequence number, -1 where a default is gone
+	Files      map[string]int // sequence numbers of live's files other than defaults; -1 if a default is gone
 }
 
-// overrides lists the files of a tree that carry a sequence number, and with torn the ones that should and do not.
+// overridesOf lists the files of a tree that carry a sequence number. torn lists those that should and do
+// not.
 func overridesOf(dir string) (map[string]int, error) {
 	files := map[string]int{}
 	for p := range etc {
@@ -79,7 +80,7 @@ func overridesOf(dir string) (map[string]int, error) {
 	return files, err
 }
 
-// TestKillChild is the process that is killed: it edits and saves until then.
+// TestKillChild is the process that is killed. It edits and saves until then.
 func TestKillChild(t *testing.T) {
 	dir := os.Getenv(killDir)
 	if dir == "" {
@@ -91,7 +92,17 @@ func TestKillChild(t *testing.T) {
 	b := &box{TB: t, dir: dir, now: time.Now()}
 	b.o = b.overlay()
 	b.restart()
-	names := []string{"rc.conf", "hosts", "issue", "a", "b/c", "b/d", "deep/er/still/e", "local/nginx/nginx.conf", "ssh/sshd_config"}
+	names := []string{
+		"rc.conf",
+		"hosts",
+		"issue",
+		"a",
+		"b/c",
+		"b/d",
+		"deep/er/still/e",
+		"local/nginx/nginx.conf",
+		"ssh/sshd_config",
+	}
 	say := json.NewEncoder(os.Stdout)
 	seq := int(seed) * 10_000
 	for {
@@ -152,7 +163,7 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// killed runs the child, kills it after a while and returns what it said.
+// killed runs the child, kills it after a while and returns its reports.
 func (b *box) killed(seed int, after time.Duration) []report {
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestKillChild$")
 	cmd.Env = append(os.Environ(), killDir+"="+b.dir, fmt.Sprintf("%s=%d", killSeed, seed))
@@ -176,7 +187,7 @@ func (b *box) killed(seed int, after time.Duration) []report {
 	return said
 }
 
-// checkKilled checks the store against what was last saved, and what was perhaps being saved.
+// checkKilled checks the store against the last finished save and the saves that may have been in progress.
 func (b *box) checkKilled(round int, last *report, tries []report) {
 	b.Helper()
 	plain, err := overridesOf(b.path("jail/cfg"))
@@ -190,7 +201,8 @@ func (b *box) checkKilled(round int, last *report, tries []report) {
 	v, err := b.o.Look(context.Background(), LookOptions{Lock: true})
 	b.must(err)
 	if v.Current.Generation < last.Generation {
-		b.Errorf("round %d: generation %d, and %d was reported as saved", round, v.Current.Generation, last.Generation)
+		b.Errorf("round %d: generation %d, and %d was reported as saved", round, v.Current.Generation,
+			last.Generation)
 	}
 	if len(v.Adopted) > 0 {
 		b.Errorf("round %d: adopted %q", round, v.Adopted)

@@ -16,9 +16,8 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// What a live filesystem refuses when it is populated, of base and of cfg, is no edit: nothing is unsaved,
-// nothing is written, and an edit of such a file loses none of it. A later start on another filesystem has
-// all.
+// What a live filesystem refuses when it is populated is no edit: nothing is unsaved, nothing is written, and
+// an edit of such a file loses none of it. A later start on another filesystem has all of it.
 func TestAttributesThatLiveRefuses(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -79,7 +78,7 @@ func TestAttributesThatLiveRefuses(t *testing.T) {
 	b.must(os.Chmod(b.path("jail/etc/ssh"), 0o700))
 	b.save()
 	idle("after an edit")
-	// A file of the same name is another file, and has what it has.
+	// A new file of the same name is another file, and has only its own attributes.
 	full := b.path("jail/etc/mine/file")
 	b.must(errors.Join(os.WriteFile(full+".new", []byte("new\n"), 0o644), os.Rename(full+".new", full)))
 	b.save()
@@ -104,7 +103,7 @@ func TestAttributesThatLiveRefuses(t *testing.T) {
 	idle("at the end")
 }
 
-// The same of flags that a live filesystem lacks: Linux lacks them all.
+// The same for flags that a live filesystem does not have. Linux has none of them.
 func TestFlagsThatLiveLacks(t *testing.T) {
 	t.Parallel()
 	for _, links := range []bool{true, false} {
@@ -124,7 +123,13 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = live.Clear(); live.Close() })
-		p := &populator{ctx: context.Background(), saved: flagged, plain: &tree.Tree{}, base: base, live: live}
+		p := &populator{
+			ctx:   context.Background(),
+			saved: flagged,
+			plain: &tree.Tree{},
+			base:  base,
+			live:  live,
+		}
 		if err := p.run(); err != nil {
 			t.Skipf("flags that can't be set: %v", err)
 		}
@@ -138,13 +143,21 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 	}
 }
 
-// Where live's filesystem has no attributes at all, what was saved of them stays: for a file that differs in nothing
-// else from the default, for one that was edited, and for a directory. What is new has none.
+// If live's filesystem has no attributes at all, saved ones stay: of a file that differs from the default in
+// nothing else, of an edited file, and of a directory. A new file has none.
 func TestAttributesOfLiveWithoutAny(t *testing.T) {
 	t.Parallel()
 	attr := tree.PackXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
 	dir := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
-	only, edited := tree.Entry{Path: "d/only", Kind: dirfd.KindFile, Size: 1}, tree.Entry{Path: "d/edited", Kind: dirfd.KindFile, Size: 1}
+	only, edited := tree.Entry{
+		Path: "d/only",
+		Kind: dirfd.KindFile,
+		Size: 1,
+	}, tree.Entry{
+		Path: "d/edited",
+		Kind: dirfd.KindFile,
+		Size: 1,
+	}
 	added := tree.Entry{Path: "d/added", Kind: dirfd.KindFile, Size: 3}
 	base := &tree.Tree{Entries: []tree.Entry{dir, edited, only}}
 	plain := &tree.Tree{Entries: slices.Clone(base.Entries)}
@@ -157,8 +170,16 @@ func TestAttributesOfLiveWithoutAny(t *testing.T) {
 	now.Size = 2
 	scan := &tree.Tree{Entries: []tree.Entry{dir, added, now, only}, NoXattrs: true}
 	saved := tree.Saved(base, plain, nil)
-	w := &store.Planner{Base: base, Saved: saved, Live: completeTree(scan, nil, saved), Plain: plain, Force: true, Only: store.OnlyBelow(nil),
-		Old: m, Class: func(string) config.Class { return config.Persist }}
+	w := &store.Planner{
+		Base:  base,
+		Saved: saved,
+		Live:  completeTree(scan, nil, saved),
+		Plain: plain,
+		Force: true,
+		Only:  store.OnlyBelow(nil),
+		Old:   m,
+		Class: func(string) config.Class { return config.Persist },
+	}
 	p := w.Plan()
 	if len(p.Drops) > 0 || len(p.Changes) != 2 {
 		t.Errorf("dropped %v, changes %s", p.Drops, paths(p.Changes))

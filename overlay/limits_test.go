@@ -20,8 +20,8 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// What a reader of the store refuses its writer refuses first: with an error that says what, with the old
-// generation in place, and with nothing left behind in tmp.
+// What a reader of the store would refuse, its writer refuses first: with an error that says what, with the
+// old generation in place, and with nothing left in tmp.
 func TestWritersKeepReadersLimits(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -37,7 +37,8 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 		want   string
 	}{
 		"attributes": {func(m *store.Manifest) []store.Step {
-			m.Overrides[0].Xattrs = tree.PackXattrs([]dirfd.Xattr{{Name: "user.a", Value: make([]byte, store.MaxManifest)}})
+			m.Overrides[0].Xattrs = tree.PackXattrs([]dirfd.Xattr{{Name: "user.a",
+				Value: make([]byte, store.MaxManifest)}})
 			return nil
 		}, "about rc.conf"},
 		"long path": {func(m *store.Manifest) []store.Step {
@@ -48,23 +49,37 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 			m.Overrides = append(m.Overrides, file("x"+strings.Repeat("x", 255)))
 			return nil
 		}, "more than 255"},
-		"the store's own": {func(m *store.Manifest) []store.Step { m.Overrides = append(m.Overrides, file(".cfgd/log")); return nil }, "store's own"},
+		"the store's own": {func(m *store.Manifest) []store.Step {
+			m.Overrides = append(m.Overrides,
+				file(".cfgd/log"))
+			return nil
+		}, "store's own"},
 		"twice": {func(m *store.Manifest) []store.Step {
 			m.Removals = append(m.Removals, tree.Removal{Path: "rc.conf"})
 			return nil
 		}, "not sorted"},
-		"generation": {func(m *store.Manifest) []store.Step { m.Generation = 1<<40 + 1; return nil }, "out of range"},
-		"merges":     {func(m *store.Manifest) []store.Step { m.Merges = []int{1, 1, 1, 1, 1}; return nil }, "not earlier generations"},
-		"held":       {func(m *store.Manifest) []store.Step { m.Held = []string{"/abs"}; return nil }, "absolute"},
-		"pins":       {func(m *store.Manifest) []store.Step { m.Pins = []string{"../x"}; return nil }, "component"},
-		"kind":       {func(m *store.Manifest) []store.Step { m.Overrides[0].Kind = dirfd.KindFifo; return nil }, "not file, dir or symlink"},
+		"generation": {func(m *store.Manifest) []store.Step { m.Generation = 1<<40 + 1; return nil },
+			"out of range"},
+		"merges": {func(m *store.Manifest) []store.Step { m.Merges = []int{1, 1, 1, 1, 1}; return nil },
+			"not earlier generations"},
+		"held": {func(m *store.Manifest) []store.Step { m.Held = []string{"/abs"}; return nil },
+			"absolute"},
+		"pins": {func(m *store.Manifest) []store.Step { m.Pins = []string{"../x"}; return nil },
+			"component"},
+		"kind": {func(m *store.Manifest) []store.Step { m.Overrides[0].Kind = dirfd.KindFifo; return nil },
+			"not file, dir or symlink"},
 		"conflict": {func(m *store.Manifest) []store.Step {
 			m.Conflicts = []store.Conflict{{Path: "rc.conf", Taken: "both"}}
 			return nil
 		}, "neither mine nor theirs"},
-		"journal, path": {func(*store.Manifest) []store.Step { return []store.Step{{Do: store.DoRm, Path: "../x"}} }, "component"},
+		"journal, path": {func(*store.Manifest) []store.Step {
+			return []store.Step{{Do: store.DoRm,
+				Path: "../x"}}
+		}, "component"},
 		"journal, size": {func(*store.Manifest) []store.Step {
-			return []store.Step{{Do: store.DoMeta, Path: "hosts", Want: tree.Entry{Path: "hosts", Kind: dirfd.KindDir, Link: strings.Repeat("l", store.MaxManifest)}}}
+			return []store.Step{{Do: store.DoMeta, Path: "hosts",
+				Want: tree.Entry{Path: "hosts", Kind: dirfd.KindDir,
+					Link: strings.Repeat("l", store.MaxManifest)}}}
 		}, "about hosts"},
 	} {
 		err := b.o.atWork(t.Context(), func(s *store.Store, _ *View) error {
@@ -89,7 +104,8 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 		}
 		b.settled()
 	}
-	if err := b.o.WriteTrial(t.Context(), make([]byte, maxNote+1)); err == nil || !strings.Contains(err.Error(), "note") {
+	if err := b.o.WriteTrial(t.Context(), make([]byte, maxNote+1)); err == nil ||
+		!strings.Contains(err.Error(), "note") {
 		t.Errorf("a note that is too long: %v", err)
 	}
 	b.must(b.o.WriteTrial(t.Context(), make([]byte, maxNote)))
@@ -100,22 +116,24 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 	b.save()
 }
 
-// Every time that a file can bear is read back.
+// Every time that a file can have is read back.
 func TestTimesOfManifest(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int64{0, 1, -1, 1e9, -1e9, 1e9 - 1, 1 - 1e9, (1 << 33) * 1e9, (1<<33)*1e9 + 1e9, -(1<<33)*1e9 - 1, math.MaxInt64, math.MinInt64, math.MinInt64 + 1} {
+	for _, n := range []int64{0, 1, -1, 1e9, -1e9, 1e9 - 1, 1 - 1e9, (1 << 33) * 1e9, (1<<33)*1e9 + 1e9,
+		-(1<<33)*1e9 - 1, math.MaxInt64, math.MinInt64, math.MinInt64 + 1} {
 		if got, err := store.ParseNanos(store.FormatNanos(n)); err != nil || got != n {
 			t.Errorf("%d: %s is read as %d, %v", n, store.FormatNanos(n), got, err)
 		}
 	}
-	for _, s := range []string{"9223372036.854775808", "-9223372037.145224191", "99999999999.000000000", "1.0", "01.000000000", "1.1000000000", "+1.000000000", "-0.000000001"} {
+	for _, s := range []string{"9223372036.854775808", "-9223372037.145224191", "99999999999.000000000",
+		"1.0", "01.000000000", "1.1000000000", "+1.000000000", "-0.000000001"} {
 		if n, err := store.ParseNanos(s); err == nil {
 			t.Errorf("%s is read as %d", s, n)
 		}
 	}
 }
 
-// A path that no manifest takes is named, and what lies elsewhere is saved.
+// A path that no manifest can hold is named, and everything else is saved.
 func TestPathsTooLong(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -167,8 +185,8 @@ func setLarge(t *testing.T, full, name, value string) {
 	}
 }
 
-// Attributes that are larger than what is kept are left out of a save and told of, as a file larger than
-// max_file is. What fits is saved, and so is all else; the history stays.
+// Attributes that are larger than what is kept are left out of a save and listed, as a file larger than
+// max_file is. Those that fit are saved, and so is everything else; the history stays.
 func TestAttributesTooLarge(t *testing.T) {
 	t.Parallel()
 	b := memBox(t)
@@ -225,7 +243,8 @@ func TestAttributesTooLarge(t *testing.T) {
 	}
 }
 
-// An archive is made of a file whatever attributes it has, and comes back with those that it could take.
+// A file goes into an archive whatever attributes it has, and comes back with those that the archive could
+// take.
 func TestRescueOfLargeAttributes(t *testing.T) {
 	t.Parallel()
 	b := memBox(t)
@@ -245,20 +264,29 @@ func TestRescueOfLargeAttributes(t *testing.T) {
 	b.restart()
 	r, err := b.o.Unrescue(t.Context(), &archive, "")
 	b.must(err)
-	if size, _ := unix.Getxattr(hosts, "user.k00", nil); size != 60000 || len(r.Changes) != 2 || b.read("jail/etc/rc.conf") != "edited\n" {
+	if size, _ := unix.Getxattr(hosts, "user.k00", nil); size != 60000 || len(r.Changes) != 2 ||
+		b.read("jail/etc/rc.conf") != "edited\n" {
 		t.Errorf("%d bytes, %s", size, paths(r.Changes))
 	}
 }
 
-// Whatever attributes an entry has, archive/tar takes its header, and what it has no room for is named.
+// Whatever attributes an entry has, archive/tar accepts its header, and what did not fit is named.
 func TestRecordsFit(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 1, 60000} {
 		var x []dirfd.Xattr
 		for i := range 40 {
-			x = append(x, dirfd.Xattr{Name: fmt.Sprintf("user.%02d%s", i, strings.Repeat("=", 250)), Value: make([]byte, size)})
+			x = append(x, dirfd.Xattr{
+				Name:  fmt.Sprintf("user.%02d%s", i, strings.Repeat("=", 250)),
+				Value: make([]byte, size),
+			})
 		}
-		e := tree.Entry{Path: strings.Repeat("p/", 1000) + "x", Kind: dirfd.KindSymlink, Link: strings.Repeat("l", 4000), Xattrs: tree.PackXattrs(x)}
+		e := tree.Entry{
+			Path:   strings.Repeat("p/", 1000) + "x",
+			Kind:   dirfd.KindSymlink,
+			Link:   strings.Repeat("l", 4000),
+			Xattrs: tree.PackXattrs(x),
+		}
 		h, over, err := tarHeader(&e, 0, true)
 		if err != nil || (size > 1) != (len(over) > 0) {
 			t.Fatalf("%d: %q, %v", size, over, err)
@@ -317,26 +345,31 @@ func TestUnrescueChecksFirst(t *testing.T) {
 		members []member
 		want    string
 	}{
-		"twice":                {[]member{reg("q", "1"), reg("q", "2")}, "q: in it more than once"},
-		"three times":          {[]member{reg("q", "1"), link("q", "rc.conf"), reg("q", "2")}, "q: in it more than once"},
-		"dir and file":         {[]member{dir("q/"), reg("q", "2")}, "q: in it more than once"},
-		"below a file":         {[]member{reg("f/x", "1"), reg("f", "2")}, "f/x: below a file"},
-		"below a link":         {[]member{link("f", "/tmp"), reg("f/x", "1")}, "f/x: below a symlink"},
-		"deep below a link":    {[]member{link("f", "/tmp"), reg("f/x/y/z", "1")}, "f/x/y/z: below a symlink"},
+		"twice": {[]member{reg("q", "1"), reg("q", "2")}, "q: in it more than once"},
+		"three times": {[]member{reg("q", "1"), link("q", "rc.conf"), reg("q", "2")},
+			"q: in it more than once"},
+		"dir and file": {[]member{dir("q/"), reg("q", "2")}, "q: in it more than once"},
+		"below a file": {[]member{reg("f/x", "1"), reg("f", "2")}, "f/x: below a file"},
+		"below a link": {[]member{link("f", "/tmp"), reg("f/x", "1")}, "f/x: below a symlink"},
+		"deep below a link": {[]member{link("f", "/tmp"), reg("f/x/y/z", "1")},
+			"f/x/y/z: below a symlink"},
 		"below a file of live": {[]member{reg("rc.conf/x", "1")}, "rc.conf is a file in live"},
-		"removed and there":    {[]member{reg("hosts", "1"), reg(RescueRemoved, "hosts\n")}, "hosts: listed as removed"},
-		"below what is gone":   {[]member{reg("ssh/x", "1"), reg(RescueRemoved, "ssh\n")}, "ssh/x: listed as removed"},
-		"removed root":         {[]member{reg(RescueRemoved, ".\n")}, "component"},
-		"list is a link":       {[]member{link(RescueRemoved, "hosts")}, "a list that is no file"},
-		"device":               {[]member{reg("a", "1"), {"z", tar.TypeChar, "", nil}}, "z: neither file"},
-		"the store's own":      {[]member{reg("a", "1"), reg(".cfgd/log", "1")}, "store's own"},
-		"upwards":              {[]member{reg("a", "1"), reg("../up", "1")}, "component"},
+		"removed and there": {[]member{reg("hosts", "1"), reg(RescueRemoved, "hosts\n")},
+			"hosts: listed as removed"},
+		"below what is gone": {[]member{reg("ssh/x", "1"), reg(RescueRemoved, "ssh\n")},
+			"ssh/x: listed as removed"},
+		"removed root":    {[]member{reg(RescueRemoved, ".\n")}, "component"},
+		"list is a link":  {[]member{link(RescueRemoved, "hosts")}, "a list that is no file"},
+		"device":          {[]member{reg("a", "1"), {"z", tar.TypeChar, "", nil}}, "z: neither file"},
+		"the store's own": {[]member{reg("a", "1"), reg(".cfgd/log", "1")}, "store's own"},
+		"upwards":         {[]member{reg("a", "1"), reg("../up", "1")}, "component"},
 	} {
 		b := newBox(t, etc)
 		b.populate()
 		before := b.shape("jail/etc")
-		// What comes before the fault would be written if nothing were checked.
-		_, err := b.o.Unrescue(t.Context(), archiveOf(t, append([]member{reg("aaa", "first\n")}, c.members...)...), "")
+		// The members before the fault would be written if nothing were checked first.
+		_, err := b.o.Unrescue(t.Context(),
+			archiveOf(t, append([]member{reg("aaa", "first\n")}, c.members...)...), "")
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}
@@ -347,7 +380,7 @@ func TestUnrescueChecksFirst(t *testing.T) {
 	}
 }
 
-// A directory that another base had is made for what was in it.
+// A directory that only another base had is made for the files in it.
 func TestUnrescueMakesParents(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -360,7 +393,7 @@ func TestUnrescueMakesParents(t *testing.T) {
 	b.settled()
 }
 
-// What a save never looks at is not brought back, and is named.
+// Names that a save never reads are not brought back, and are listed.
 func TestUnrescueLeavesTopNames(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -380,7 +413,7 @@ func TestUnrescueLeavesTopNames(t *testing.T) {
 	b.same(before, b.shape("jail/etc"))
 }
 
-// An attribute that can't be set stops nothing, and is named; nor is it said of the others.
+// An attribute that can't be set stops nothing and is listed. The others are not listed.
 func TestUnrescueNamesAttributes(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -392,29 +425,50 @@ func TestUnrescueNamesAttributes(t *testing.T) {
 		return nil
 	}
 	b.populate()
-	r, err := b.o.Unrescue(t.Context(), archiveOf(t,
-		member{"w", tar.TypeReg, "w\n", map[string]string{"SCHILY.xattr.user.ok": "1", "SCHILY.xattr.user.refused": "2", "SCHILY.xattr.user.": "3", "LIBARCHIVE.xattr.user.bad%zz": "Mg=="}},
-		member{"d/", tar.TypeDir, "", map[string]string{"SCHILY.xattr.user.refused": "2", "SCHILY.xattr.user.ok": "1"}},
-		member{"w2", tar.TypeReg, "w2\n", nil}), "")
+	r, err := b.o.Unrescue(t.Context(), archiveOf(
+		t,
+		member{
+			"w",
+			tar.TypeReg,
+			"w\n",
+			map[string]string{
+				"SCHILY.xattr.user.ok":         "1",
+				"SCHILY.xattr.user.refused":    "2",
+				"SCHILY.xattr.user.":           "3",
+				"LIBARCHIVE.xattr.user.bad%zz": "Mg==",
+			},
+		},
+		member{
+			"d/",
+			tar.TypeDir,
+			"",
+			map[string]string{"SCHILY.xattr.user.refused": "2", "SCHILY.xattr.user.ok": "1"},
+		},
+		member{"w2", tar.TypeReg, "w2\n", nil},
+	), "")
 	b.must(err)
 	var left []string
 	for _, k := range r.Left {
 		left = append(left, k.Path+" "+string(k.Reason))
 	}
 	all := strings.Join(left, "\n")
-	for _, want := range []string{"w live's filesystem refuses its extended attribute user.refused", "d live's filesystem refuses its extended attribute user.refused",
-		"w the archive's extended attribute SCHILY.xattr.user.: ", "w the archive's extended attribute LIBARCHIVE.xattr.user.bad%zz: "} {
+	for _, want := range []string{"w live's filesystem refuses its extended attribute user.refused",
+		"d live's filesystem refuses its extended attribute user.refused",
+		"w the archive's extended attribute SCHILY.xattr.user.: ",
+		"w the archive's extended attribute LIBARCHIVE.xattr.user.bad%zz: "} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not among\n%s", want, all)
 		}
 	}
-	if len(left) != 4 || getXattr(b.path("jail/etc/w"), "user.ok") != "1" || getXattr(b.path("jail/etc/d"), "user.ok") != "1" || b.read("jail/etc/w2") != "w2\n" {
+	if len(left) != 4 || getXattr(b.path("jail/etc/w"), "user.ok") != "1" ||
+		getXattr(b.path("jail/etc/d"), "user.ok") != "1" ||
+		b.read("jail/etc/w2") != "w2\n" {
 		t.Errorf("%s\n%s", all, paths(r.Changes))
 	}
 }
 
-// An attribute that was removed is removed again by the archive, though nothing else is in it; an archive
-// that says nothing of attributes leaves them.
+// An attribute that was removed is removed again by the archive, even if the archive says nothing else. An
+// archive that knows no attributes leaves them.
 func TestUnrescueRemovesAttributes(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -429,25 +483,31 @@ func TestUnrescueRemovesAttributes(t *testing.T) {
 		t.Fatalf("%d, %v", n, err)
 	}
 	b.restart()
-	_, err := b.o.Unrescue(t.Context(), archiveOf(t, member{"hosts", tar.TypeReg, "plain\n", nil}, member{"ssh/", tar.TypeDir, "", nil}), "")
+	_, err := b.o.Unrescue(t.Context(),
+		archiveOf(t, member{"hosts", tar.TypeReg, "plain\n", nil}, member{"ssh/", tar.TypeDir, "", nil}), "")
 	b.must(err)
 	if getXattr(hosts, "user.file")+getXattr(ssh, "user.dir") != "xx" {
 		t.Error("an archive without attributes removed some")
 	}
 	r, err := b.o.Unrescue(t.Context(), &archive, "")
 	b.must(err)
-	if got := getXattr(hosts, "user.file") + getXattr(ssh, "user.dir"); got != "(none)(none)" || len(b.look().Unsaved) > 0 {
+	if got := getXattr(hosts, "user.file") + getXattr(ssh, "user.dir"); got != "(none)(none)" ||
+		len(b.look().Unsaved) > 0 {
 		t.Errorf("%s; %s", got, paths(r.Changes))
 	}
 	b.settled()
 }
 
-// A live tree that has no room is left as it is.
+// A live tree without room for the archive is left as it is.
 func TestUnrescueNeedsRoom(t *testing.T) {
 	t.Parallel()
 	r := &restorer{}
 	for i := range 3 {
-		r.changes = append(r.changes, tree.Change{Path: fmt.Sprint(i), What: tree.Added, New: &tree.Entry{Kind: dirfd.KindFile, Size: 1 << 60}})
+		r.changes = append(r.changes, tree.Change{
+			Path: fmt.Sprint(i),
+			What: tree.Added,
+			New:  &tree.Entry{Kind: dirfd.KindFile, Size: 1 << 60},
+		})
 	}
 	d, err := dirfd.Open(t.TempDir(), nil)
 	if err != nil {
@@ -457,7 +517,7 @@ func TestUnrescueNeedsRoom(t *testing.T) {
 	if err := r.fits(d); err == nil || !strings.Contains(err.Error(), "no room") {
 		t.Errorf("%v", err)
 	}
-	for i := range r.changes { // each takes the place of one as large
+	for i := range r.changes { // each replaces one of the same size
 		r.changes[i].Old, r.changes[i].What = r.changes[i].New, tree.Type
 	}
 	if err := r.fits(d); err != nil {
@@ -465,7 +525,7 @@ func TestUnrescueNeedsRoom(t *testing.T) {
 	}
 }
 
-// A diff tells which attributes differ.
+// A diff shows which attributes differ.
 func TestXattrChanges(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -487,14 +547,15 @@ func TestXattrChanges(t *testing.T) {
 			got = append(got, c.What.Letter()+" "+c.Path+" "+x.What.Letter()+" "+x.Name)
 		}
 	}
-	want := "P hosts D user.goes, P hosts M user.moves, P hosts A user.new, A new A user.first, P ssh A user.dir"
+	want := "P hosts D user.goes, P hosts M user.moves, P hosts A user.new, A new A user.first, P ssh A " +
+		"user.dir"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("%q", got)
 	}
 }
 
-// Where a change of attributes moves no time of the file, they are read of all that is looked at; elsewhere the stamp
-// tells.
+// On a filesystem where a change of attributes changes no time, a scan reads attributes each time. On others
+// it relies on the stamp.
 func TestAttributesThatMoveNoTime(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, map[string]string{"hosts": "one\n", "dir/file": "two\n"})
@@ -507,7 +568,7 @@ func TestAttributesThatMoveNoTime(t *testing.T) {
 	settled := func() time.Time { return time.Now().Add(time.Hour) } // nothing was changed just now
 	full, err := tree.Scan(t.Context(), root, tree.ScanOptions{Now: settled})
 	b.must(err)
-	before := *full // a scan from before the attributes were set, on a filesystem where that moved no time
+	before := *full // a scan from before the attributes were set, on a filesystem where that changes no time
 	before.Entries = slices.Clone(full.Entries)
 	for i := range before.Entries {
 		before.Entries[i].Xattrs = ""
@@ -516,8 +577,10 @@ func TestAttributesThatMoveNoTime(t *testing.T) {
 		still bool
 		dirty map[string]bool
 		want  int
-	}{{false, nil, 0}, {true, nil, 2}, {true, map[string]bool{"": true}, 2}, {true, map[string]bool{"dir": true}, 1}} {
-		now, err := tree.Scan(t.Context(), root, tree.ScanOptions{Now: settled, Prev: &before, Dirty: c.dirty, StillXattrs: c.still})
+	}{{false, nil, 0}, {true, nil, 2}, {true, map[string]bool{"": true}, 2},
+		{true, map[string]bool{"dir": true}, 1}} {
+		now, err := tree.Scan(t.Context(), root,
+			tree.ScanOptions{Now: settled, Prev: &before, Dirty: c.dirty, StillXattrs: c.still})
 		b.must(err)
 		if got := tree.Delta(&before, now); len(got) != c.want {
 			t.Errorf("%+v: %s", c, paths(got))

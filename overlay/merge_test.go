@@ -34,7 +34,7 @@ func (b *box) upgrade(base string) *Population {
 	return p
 }
 
-// text is lines of a file, numbered, but for those that are given.
+// text returns n numbered lines, some of them replaced.
 func text(n int, instead map[int]string) string {
 	var s strings.Builder
 	for i := 1; i <= n; i++ {
@@ -47,7 +47,7 @@ func text(n int, instead map[int]string) string {
 	return s.String()
 }
 
-// verdicts are the outcomes in words.
+// verdicts returns the outcomes in words.
 func verdicts(m *merge.Result) map[string]merge.Verdict {
 	out := map[string]merge.Verdict{}
 	for _, u := range m.Outcomes {
@@ -59,12 +59,16 @@ func verdicts(m *merge.Result) map[string]merge.Verdict {
 // The whole table of outcomes in one upgrade.
 func TestUpgrade(t *testing.T) {
 	b := newBox(t, map[string]string{
-		"kept": "a\n", "merged": text(20, nil), "equal": "old\n", "conflict": text(20, nil), "gone": "x\n", "rm-same": "r\n", "rm-changed": "r\n", "rm-gone": "r\n",
-		"pinned": "old\n", "mode": text(3, nil), "binary": "\x00a", "untouched": "1\n", "typed": "t\n", "d/below": "b\n",
+		"kept": "a\n", "merged": text(20, nil), "equal": "old\n", "conflict": text(20, nil), "gone": "x\n",
+		"rm-same": "r\n", "rm-changed": "r\n", "rm-gone": "r\n",
+		"pinned": "old\n", "mode": text(3, nil), "binary": "\x00a", "untouched": "1\n", "typed": "t\n",
+		"d/below": "b\n",
 	})
 	for p, content := range map[string]string{
-		"kept": "a\n", "merged": text(20, map[int]string{2: "option_2=\"default\"\n"}), "equal": "new\n", "conflict": text(20, map[int]string{5: "option_5=\"theirs\"\n"}),
-		"rm-same": "r\n", "rm-changed": "R\n", "pinned": "new\n", "mode": text(3, nil), "binary": "\x00b", "untouched": "2\n", "both": "theirs\n", "both-same": "same\n",
+		"kept": "a\n", "merged": text(20, map[int]string{2: "option_2=\"default\"\n"}), "equal": "new\n",
+		"conflict": text(20, map[int]string{5: "option_5=\"theirs\"\n"}),
+		"rm-same":  "r\n", "rm-changed": "R\n", "pinned": "new\n", "mode": text(3, nil), "binary": "\x00b",
+		"untouched": "2\n", "both": "theirs\n", "both-same": "same\n",
 		"new": "n\n", "d/below": "b\n", "way": "a file now\n",
 	} {
 		b.write("base2/"+p, content)
@@ -73,8 +77,11 @@ func TestUpgrade(t *testing.T) {
 	b.must(os.Chmod(b.path("base2/mode"), 0o600))
 	b.populate()
 	for p, content := range map[string]string{
-		"kept": "mine\n", "merged": text(20, map[int]string{19: "option_19=\"mine\"\n"}), "equal": "new\n", "conflict": text(20, map[int]string{5: "option_5=\"mine\"\n"}),
-		"gone": "mine\n", "pinned": "new\n", "mode": text(3, map[int]string{1: "mine\n"}), "binary": "\x00c", "both": "mine\n", "both-same": "same\n", "own": "own\n",
+		"kept": "mine\n", "merged": text(20, map[int]string{19: "option_19=\"mine\"\n"}), "equal": "new\n",
+		"conflict": text(20, map[int]string{5: "option_5=\"mine\"\n"}),
+		"gone":     "mine\n", "pinned": "new\n", "mode": text(3, map[int]string{1: "mine\n"}),
+		"binary": "\x00c",
+		"both":   "mine\n", "both-same": "same\n", "own": "own\n",
 		"typed": "mine\n", "way/file": "in a directory\n",
 	} {
 		b.edit(p, content)
@@ -88,8 +95,12 @@ func TestUpgrade(t *testing.T) {
 	}
 	p := b.upgrade("/base2")
 	want := map[string]merge.Verdict{
-		"kept": merge.VerdictKept, "merged": merge.VerdictMerged, "equal": merge.VerdictEqual, "conflict": merge.VerdictConflict, "gone": merge.VerdictGone, "rm-same": merge.VerdictKept, "rm-changed": merge.VerdictRemoved,
-		"rm-gone": merge.VerdictEqual, "pinned": merge.VerdictEqual, "mode": merge.VerdictMerged, "binary": merge.VerdictConflict, "both": merge.VerdictBoth, "both-same": merge.VerdictEqual, "own": merge.VerdictKept,
+		"kept": merge.VerdictKept, "merged": merge.VerdictMerged, "equal": merge.VerdictEqual,
+		"conflict": merge.VerdictConflict, "gone": merge.VerdictGone, "rm-same": merge.VerdictKept,
+		"rm-changed": merge.VerdictRemoved,
+		"rm-gone":    merge.VerdictEqual, "pinned": merge.VerdictEqual, "mode": merge.VerdictMerged,
+		"binary": merge.VerdictConflict, "both": merge.VerdictBoth, "both-same": merge.VerdictEqual,
+		"own":   merge.VerdictKept,
 		"typed": merge.VerdictConflict, "way": merge.VerdictBoth, "way/file": merge.VerdictKept,
 	}
 	got := verdicts(p.Merge)
@@ -103,8 +114,12 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("more: %v", got)
 	}
 	b.holds(map[string]string{
-		"kept": "mine\n", "merged": text(20, map[int]string{2: "option_2=\"default\"\n", 19: "option_19=\"mine\"\n"}), "equal": "new\n",
-		"conflict": text(20, map[int]string{5: "option_5=\"mine\"\n"}), "gone": "mine\n", "both": "mine\n", "untouched": "2\n", "new": "n\n", "binary": "\x00c",
+		"kept": "mine\n", "merged": text(20,
+			map[int]string{2: "option_2=\"default\"\n", 19: "option_19=\"mine\"\n"}), "equal": "new\n",
+		"conflict": text(
+			20,
+			map[int]string{5: "option_5=\"mine\"\n"},
+		), "gone": "mine\n", "both": "mine\n", "untouched": "2\n", "new": "n\n", "binary": "\x00c",
 		"typed": "mine\n", "way/file": "in a directory\n", "own": "own\n",
 	})
 	for _, path := range []string{"rm-same", "rm-changed", "rm-gone"} {
@@ -141,7 +156,8 @@ func (b *box) holds(files map[string]string) {
 	}
 }
 
-// An upgrade, an edit, a downgrade: neither the edit nor the old form is lost; and up again.
+// After an upgrade, an edit and a downgrade neither the edit nor the old form is lost; and so after another
+// upgrade.
 func TestThereAndBack(t *testing.T) {
 	b := newBox(t, map[string]string{"rc.conf": text(20, nil), "equal": "old\n", "sshd": text(20, nil)})
 	b.write("base2/rc.conf", text(20, map[int]string{10: "option_10=\"default\"\n"}))
@@ -159,7 +175,14 @@ func TestThereAndBack(t *testing.T) {
 		t.Errorf("there and back without an edit: %s", lineDiff(before, after))
 	}
 	b.upgrade("/base2")
-	b.edit("rc.conf", text(20, map[int]string{2: "option_2=\"mine\"\n", 10: "option_10=\"default\"\n", 18: "option_18=\"later\"\n"}))
+	b.edit(
+		"rc.conf",
+		text(20, map[int]string{
+			2:  "option_2=\"mine\"\n",
+			10: "option_10=\"default\"\n",
+			18: "option_18=\"later\"\n",
+		}),
+	)
 	b.edit("new", "later\n")
 	b.remove("sshd")
 	b.save()
@@ -167,19 +190,33 @@ func TestThereAndBack(t *testing.T) {
 	if p.Merge.Paired == 0 || p.Merge.Conflicts() > 0 {
 		t.Errorf("%+v", p.Merge)
 	}
-	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "option_2=\"mine\"\n", 18: "option_18=\"later\"\n"}), "new": "later\n", "equal": "new\n", "sshd": "(absent)"})
+	b.holds(map[string]string{
+		"rc.conf": text(20, map[int]string{2: "option_2=\"mine\"\n", 18: "option_18=\"later\"\n"}),
+		"new":     "later\n",
+		"equal":   "new\n",
+		"sshd":    "(absent)",
+	})
 	b.upgrade("/base2")
-	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "option_2=\"mine\"\n", 10: "option_10=\"default\"\n", 18: "option_18=\"later\"\n"}), "new": "later\n", "sshd": "(absent)"})
+	b.holds(map[string]string{
+		"rc.conf": text(20, map[int]string{
+			2:  "option_2=\"mine\"\n",
+			10: "option_10=\"default\"\n",
+			18: "option_18=\"later\"\n",
+		}),
+		"new":  "later\n",
+		"sshd": "(absent)",
+	})
 }
 
-// tree prints a directory's paths, modes, times of files and contents, but for .cfgd.
+// tree prints a directory's paths, modes, times of files and contents, without .cfgd.
 func (b *box) tree(dir string) string {
 	b.Helper()
 	v, err := b.overlay().Look(context.Background(), LookOptions{})
 	b.must(err)
 	var s strings.Builder
 	for _, e := range v.Plain.Entries {
-		fmt.Fprintf(&s, "%s %s %o %d %d %s %s\n", e.Path, e.Kind, e.Mode, e.Size, fileTime(&e), e.Digest, e.Link)
+		fmt.Fprintf(&s, "%s %s %o %d %d %s %s\n", e.Path, e.Kind, e.Mode, e.Size, fileTime(&e), e.Digest,
+			e.Link)
 	}
 	return s.String()
 }
@@ -214,20 +251,29 @@ func TestResolve(t *testing.T) {
 			t.Run(fmt.Sprint(policy, c.how), func(t *testing.T) {
 				b := newBox(t, map[string]string{"rc.conf": text(9, nil), "other": "o\n"})
 				b.conflicted(policy)
-				taken := map[config.OnConflict]string{config.ConflictMine: mine, config.ConflictTheirs: theirs}[policy]
+				taken := map[config.OnConflict]string{config.ConflictMine: mine,
+					config.ConflictTheirs: theirs}[policy]
 				b.holds(map[string]string{"rc.conf": taken})
 				cs := b.look().Conflicts()
 				if len(cs) != 1 || cs[0].Taken != policy || cs[0].Text == nil {
 					t.Fatalf("%+v", cs)
 				}
 				marked, err := b.o.Content(t.Context(), cs[0].Text)
-				if err != nil || !strings.Contains(string(marked), "<<<<<<< saved\nmine\n||||||| default of proto/etc@1\noption_5=\"NO\"\n=======\ntheirs\n>>>>>>> default of proto/etc@2\n") {
+				if err != nil ||
+					!strings.Contains(
+						string(marked),
+						"<<<<<<< saved\nmine\n||||||| default of proto/etc@1\noption_5=\"NO\"\n=======\n"+
+							"theirs\n>>>>>>> default of proto/etc@2\n",
+					) {
 					t.Errorf("%v\n%s", err, marked)
 				}
 				if c.edit != "" {
 					b.edit("rc.conf", c.edit)
 				}
-				if _, err := b.o.Resolve(t.Context(), []string{"other"}, c.how); !errors.Is(err, ErrNoConflict) {
+				if _, err := b.o.Resolve(t.Context(), []string{"other"}, c.how); !errors.Is(
+					err,
+					ErrNoConflict,
+				) {
 					t.Errorf("no conflict: %v", err)
 				}
 				r, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, c.how)
@@ -250,7 +296,8 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// A conflict that nobody resolved is still one on the next base, and against the default that mine was made from.
+// A conflict that nobody resolved stays a conflict on the next base, against the default that mine was made
+// from.
 func TestConflictStaysUntilResolved(t *testing.T) {
 	for _, policy := range []config.OnConflict{config.ConflictMine, config.ConflictTheirs} {
 		b := newBox(t, map[string]string{"rc.conf": text(9, nil)})
@@ -261,11 +308,12 @@ func TestConflictStaysUntilResolved(t *testing.T) {
 		if len(cs) != 1 || p.Merge.Conflicts() != 1 || cs[0].Taken != policy {
 			t.Fatalf("%s: %+v", policy, cs)
 		}
-		if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, Choice{Take: config.ConflictMine}); err != nil {
+		if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"},
+			Choice{Take: config.ConflictMine}); err != nil {
 			t.Fatal(err)
 		}
 		b.holds(map[string]string{"rc.conf": text(9, map[int]string{5: "mine\n"})})
-		// Settled against base3: another base that changes elsewhere merges.
+		// Resolved against base3: a base that changes other places merges.
 		b.write("base4/rc.conf", text(9, map[int]string{1: "first\n", 5: "theirs\n", 9: "more\n"}))
 		if p := b.upgrade("/base4"); p.Merge.Conflicts() != 0 {
 			t.Errorf("%+v", p.Merge.Outcomes)
@@ -321,26 +369,36 @@ func TestRollback(t *testing.T) {
 	if err != nil || m != nil {
 		t.Fatal(m, err)
 	}
-	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "first\n"}), "new": "(absent)", "gone": "g\n", "unsaved": "(absent)"})
+	b.holds(map[string]string{
+		"rc.conf": text(20, map[int]string{2: "first\n"}),
+		"new":     "(absent)",
+		"gone":    "g\n",
+		"unsaved": "(absent)",
+	})
 	if v := b.look(); len(v.Unsaved) > 0 || v.Current.Generation != r.Generation {
 		t.Errorf("%v, %d", v.Unsaved, v.Current.Generation)
 	}
 	b.settled()
-	// To before the rollback, and over a change of the base.
+	// Back to before the rollback, and across a change of the base.
 	b.write("base2/rc.conf", text(20, map[int]string{15: "default\n"}))
 	b.upgrade("/base2")
 	_, m, err = b.o.Rollback(t.Context(), r.Generation-1)
 	if err != nil || m == nil || m.To != "proto/etc@2" {
 		t.Fatal(m, err)
 	}
-	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "second\n", 15: "default\n"}), "new": "n\n", "unsaved": "u\n"})
-	if _, _, err := b.o.Rollback(t.Context(), 999); err == nil || !strings.Contains(err.Error(), "generation 999 is not kept") {
+	b.holds(map[string]string{
+		"rc.conf": text(20, map[int]string{2: "second\n", 15: "default\n"}),
+		"new":     "n\n",
+		"unsaved": "u\n",
+	})
+	if _, _, err := b.o.Rollback(t.Context(), 999); err == nil ||
+		!strings.Contains(err.Error(), "generation 999 is not kept") {
 		t.Error(err)
 	}
 	b.settled()
 }
 
-// What is planned is what is done, and planning writes nothing.
+// What a plan says is what is done, and planning writes nothing.
 func TestPlanOnARunningJail(t *testing.T) {
 	b := newBox(t, map[string]string{"rc.conf": text(20, nil), "x": "x\n"})
 	b.write("base2/rc.conf", text(20, map[int]string{2: "default\n"}))
@@ -350,7 +408,8 @@ func TestPlanOnARunningJail(t *testing.T) {
 	before := b.tree("jail/cfg")
 	m, err := b.o.PlanMerge(t.Context(), BaseRef{"/base2", "proto/etc@2"})
 	b.must(err)
-	if got := verdicts(m); got["rc.conf"] != merge.VerdictMerged || got["x"] != merge.VerdictGone || len(got) != 2 {
+	if got := verdicts(m); got["rc.conf"] != merge.VerdictMerged || got["x"] != merge.VerdictGone ||
+		len(got) != 2 {
 		t.Errorf("%v", got)
 	}
 	if after := b.tree("jail/cfg"); after != before || b.look().Current.Generation != 0 {
@@ -358,12 +417,15 @@ func TestPlanOnARunningJail(t *testing.T) {
 	}
 	same, err := b.o.PlanMerge(t.Context(), b.o.Next())
 	b.must(err)
-	if slices.ContainsFunc(same.Outcomes, func(u merge.Outcome) bool { return u.Verdict != merge.VerdictKept }) {
+	if slices.ContainsFunc(
+		same.Outcomes,
+		func(u merge.Outcome) bool { return u.Verdict != merge.VerdictKept },
+	) {
 		t.Errorf("on the same base: %v", verdicts(same))
 	}
 }
 
-// The way back stays open however many generations come after the upgrade.
+// The way back stays open, however many generations follow the upgrade.
 func TestWayBackIsKept(t *testing.T) {
 	b := newBox(t, map[string]string{"rc.conf": text(20, nil), "equal": "old\n"})
 	b.write("base2/rc.conf", text(20, map[int]string{10: "default\n"}))
@@ -388,7 +450,7 @@ func TestWayBackIsKept(t *testing.T) {
 	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "edit 9\n"}), "equal": "new\n"})
 }
 
-// What lines of another make worthless is not merged by lines.
+// A key or certificate is not merged by lines.
 func TestKeysAreNotMerged(t *testing.T) {
 	pem := func(instead map[int]string) string {
 		return "-----BEGIN CERTIFICATE-----\n" + text(20, instead) + "-----END CERTIFICATE-----\n"
@@ -406,7 +468,8 @@ func TestKeysAreNotMerged(t *testing.T) {
 }
 
 const (
-	masterOld = "root:*:0:0::0:0:Charlie &:/root:/bin/csh\nwww:*:80:80::0:0:Web:/nonexistent:/usr/sbin/nologin\n"
+	masterOld = "root:*:0:0::0:0:Charlie &:/root:/bin/csh\n" +
+		"www:*:80:80::0:0:Web:/nonexistent:/usr/sbin/nologin\n"
 	passwdOld = "root:*:0:0:Charlie &:/root:/bin/csh\nwww:*:80:80:Web:/nonexistent:/usr/sbin/nologin\n"
 	dbus      = "dbus:*:556:556::0:0:D-BUS:/nonexistent:/usr/sbin/nologin\n"
 )
@@ -415,9 +478,16 @@ func account(password string) string {
 	return strings.Replace(masterOld, "root:*:", "root:"+password+":", 1)
 }
 
-// Accounts merge by entry; passwd follows master.passwd; the databases are made anew, or that they were not is said, with the command.
+// Accounts merge by entry, passwd follows master.passwd, and the databases are made anew. If they can't be, a
+// note names the command.
 func TestAccountsFollow(t *testing.T) {
-	base := map[string]string{"master.passwd": masterOld, "passwd": passwdOld, "pwd.db": "\x00old", "spwd.db": "\x00old", "login.conf": "default:\\\n\t:x:\n"}
+	base := map[string]string{
+		"master.passwd": masterOld,
+		"passwd":        passwdOld,
+		"pwd.db":        "\x00old",
+		"spwd.db":       "\x00old",
+		"login.conf":    "default:\\\n\t:x:\n",
+	}
 	for _, tools := range []bool{true, false} {
 		b := newBox(t, base)
 		for p, content := range base {
@@ -428,25 +498,39 @@ func TestAccountsFollow(t *testing.T) {
 		b.write("base2/pwd.db", "\x00new")
 		b.write("base2/spwd.db", "\x00new")
 		if tools {
-			b.tools.Derive = func(_ context.Context, source string, content []byte) (map[string][]byte, string, error) {
+			b.tools.Derive = func(_ context.Context, source string, content []byte) (map[string][]byte,
+				string, error) {
 				if source != "master.passwd" || string(content) != account("HASH")+dbus {
 					return nil, "", fmt.Errorf("%s: %s", source, content)
 				}
-				return map[string][]byte{"pwd.db": []byte("\x00merged"), "spwd.db": []byte("\x00merged secret")}, "pwd_mkdb -p -d DIR DIR/master.passwd", nil
+				return map[string][]byte{
+					"pwd.db":  []byte("\x00merged"),
+					"spwd.db": []byte("\x00merged secret"),
+				}, "pwd_mkdb -p -d DIR DIR/master.passwd", nil
 			}
 		}
 		b.o = b.overlay()
 		b.populate()
-		for p, content := range map[string]string{"master.passwd": account("HASH"), "pwd.db": "\x00mine", "spwd.db": "\x00mine"} {
+		for p, content := range map[string]string{"master.passwd": account("HASH"), "pwd.db": "\x00mine",
+			"spwd.db": "\x00mine"} {
 			b.edit(p, content)
 		}
 		b.must(os.Chmod(b.path("jail/etc/spwd.db"), 0o600))
 		b.save()
 		p := b.upgrade("/base2")
-		want := map[string]string{"master.passwd": account("HASH") + dbus, "passwd": b.read("base2/passwd"), "pwd.db": "\x00merged", "spwd.db": "\x00merged secret"}
+		want := map[string]string{
+			"master.passwd": account("HASH") + dbus,
+			"passwd":        b.read("base2/passwd"),
+			"pwd.db":        "\x00merged",
+			"spwd.db":       "\x00merged secret",
+		}
 		if !tools {
 			want["pwd.db"], want["spwd.db"] = "\x00mine", "\x00mine"
-			if notes := fmt.Sprint(p.Merge.Outcomes); !strings.Contains(notes, "pwd.db and spwd.db kept as they are: no program here makes them; run pwd_mkdb -p -d /jail/etc /jail/etc/master.passwd") {
+			if notes := fmt.Sprint(p.Merge.Outcomes); !strings.Contains(
+				notes,
+				"pwd.db and spwd.db kept as they are: no program here makes them; run pwd_mkdb -p -d "+
+					"/jail/etc /jail/etc/master.passwd",
+			) {
 				t.Error(notes)
 			}
 		} else if !slices.Equal(p.Merge.Commands, []string{"pwd_mkdb -p -d DIR DIR/master.passwd"}) {
@@ -465,7 +549,8 @@ func TestAccountsFollow(t *testing.T) {
 	}
 }
 
-// A merged text that its checker rejects while it passes both sides is a conflict; one that neither side passes is no worse than it was.
+// A merged text is a conflict if its checker rejects it and accepts both sides. A text whose sides are
+// rejected too is no worse than before.
 func TestRejected(t *testing.T) {
 	open, shut := map[int]string{2: "if true; then\n"}, map[int]string{9: "fi\n"}
 	b := newBox(t, map[string]string{"rc.conf": text(10, nil), "other": text(10, nil)})
@@ -487,18 +572,22 @@ func TestRejected(t *testing.T) {
 	b.edit("other", text(10, open))
 	b.save()
 	p := b.upgrade("/base2")
-	if got := verdicts(p.Merge); got["rc.conf"] != merge.VerdictConflict || got["other"] != merge.VerdictMerged {
+	if got := verdicts(p.Merge); got["rc.conf"] != merge.VerdictConflict ||
+		got["other"] != merge.VerdictMerged {
 		t.Errorf("%v", got)
 	}
 	cs := b.look().Conflicts()
 	if len(cs) != 1 || cs[0].Why != "the merged text is rejected: sh -n: line 9: bad" || cs[0].Text == nil {
 		t.Errorf("%+v", cs)
 	}
-	b.holds(map[string]string{"rc.conf": text(10, open), "other": text(10, map[int]string{2: open[2], 9: shut[9]})})
+	b.holds(map[string]string{
+		"rc.conf": text(10, open),
+		"other":   text(10, map[int]string{2: open[2], 9: shut[9]}),
+	})
 }
 
-// A merge that cannot be written keeps no jail from starting: the overrides lie over the new defaults as they are, that is said, and the next
-// start merges.
+// A merge that cannot be written does not prevent a start: the overrides are laid over the new defaults as
+// they are, the result says so, and the next start merges.
 func TestUnmergedStart(t *testing.T) {
 	b := newBox(t, map[string]string{"rc.conf": text(20, nil)})
 	b.write("base2/rc.conf", text(20, map[int]string{10: "default\n"}))
@@ -515,7 +604,8 @@ func TestUnmergedStart(t *testing.T) {
 		return nil
 	}
 	p, err := b.o.Populate(t.Context(), "dir", "")
-	if err != nil || p.Merge != nil || !errors.Is(p.Unmerged, unix.EIO) || !slices.Equal(p.Hiding, []string{"rc.conf"}) {
+	if err != nil || p.Merge != nil || !errors.Is(p.Unmerged, unix.EIO) ||
+		!slices.Equal(p.Hiding, []string{"rc.conf"}) {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	b.o.Hook = nil
@@ -526,14 +616,17 @@ func TestUnmergedStart(t *testing.T) {
 		t.Errorf("%q", v.Unmerged())
 	}
 	b.restart()
-	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "mine\n", 10: "default\n"}), "other": "saved meanwhile\n"})
+	b.holds(map[string]string{
+		"rc.conf": text(20, map[int]string{2: "mine\n", 10: "default\n"}),
+		"other":   "saved meanwhile\n",
+	})
 	if v := b.look(); v.Unmerged() != "" {
 		t.Errorf("%q", v.Unmerged())
 	}
 }
 
-// What was edited after a merge is not lost in settling it: the text to decide on has it, the side that was taken is it, and taking the other
-// one leaves it in a generation.
+// Edits made after a merge are not lost when its conflict is resolved. The text to decide on has them, the
+// taken side is the edited one, and the other choice leaves them in a generation.
 func TestResolveKeepsLaterEdits(t *testing.T) {
 	later := text(9, map[int]string{1: "later\n", 5: "mine\n"})
 	for _, c := range []struct {
@@ -547,7 +640,9 @@ func TestResolveKeepsLaterEdits(t *testing.T) {
 		b.conflicted(config.ConflictMine)
 		b.edit("rc.conf", later)
 		marked, err := b.o.ConflictText(t.Context(), "rc.conf")
-		if err != nil || !strings.HasPrefix(string(marked), "later\n") || !strings.Contains(string(marked), "<<<<<<< saved\nmine\n||||||| ") || strings.Count(string(marked), "<<<<<<<") != 1 {
+		if err != nil || !strings.HasPrefix(string(marked), "later\n") ||
+			!strings.Contains(string(marked), "<<<<<<< saved\nmine\n||||||| ") ||
+			strings.Count(string(marked), "<<<<<<<") != 1 {
 			t.Errorf("%v\n%s", err, marked)
 		}
 		if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, c.how); err != nil {
@@ -564,7 +659,7 @@ func TestResolveKeepsLaterEdits(t *testing.T) {
 	}
 }
 
-// A version of a conflict that is lost stops nothing else.
+// If one version of a conflict is lost, that stops nothing else.
 func TestLostSideOfAConflict(t *testing.T) {
 	b := newBox(t, map[string]string{"rc.conf": text(9, nil), "other": "o\n"})
 	b.conflicted(config.ConflictMine)
@@ -575,7 +670,9 @@ func TestLostSideOfAConflict(t *testing.T) {
 	if _, err := b.o.Pin(t.Context(), []string{"other"}, false); err != nil {
 		t.Errorf("pin: %v", err)
 	}
-	if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, Choice{Take: config.ConflictTheirs}); err == nil || !strings.Contains(err.Error(), "rc.conf") {
+	if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"},
+		Choice{Take: config.ConflictTheirs}); err == nil ||
+		!strings.Contains(err.Error(), "rc.conf") {
 		t.Errorf("theirs: %v", err)
 	}
 	if _, err := b.o.Resolve(t.Context(), []string{"rc.conf"}, Choice{}); err != nil {
@@ -583,7 +680,7 @@ func TestLostSideOfAConflict(t *testing.T) {
 	}
 }
 
-// fileTime is the time of a file; that of a directory moves with what is in it.
+// fileTime returns the time of a file. The time of a directory changes with what is in it, so it is 0.
 func fileTime(e *tree.Entry) int64 {
 	if e.Kind == dirfd.KindFile {
 		return e.MTime

@@ -18,11 +18,12 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// newRelease makes base2 of base by random edits, as a release that changes anything.
+// newRelease makes base2 from base by random edits.
 func (m *machine) newRelease(edits map[string]func(*rapid.T), n int) {
 	m.populate()
 	m.random(edits, n)
-	if out, err := exec.Command("cp", "-a", m.path("jail/etc"), m.path("base2")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", "-a", m.path("jail/etc"),
+		m.path("base2")).CombinedOutput(); err != nil {
 		m.Fatal(string(out))
 	}
 	m.restart(m.rt)
@@ -34,8 +35,8 @@ func (m *machine) random(edits map[string]func(*rapid.T), n int) {
 	}
 }
 
-// Whatever the release and the edits: what is planned is what happens; after it nothing is unsaved, and what was released is the default;
-// the way back restores cfg to the byte.
+// Whatever the release and the edits are: what is planned happens; afterwards nothing is unsaved, and what
+// was released is the default; the way back restores cfg to the byte.
 func TestRandomUpgrades(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp("/dev/shm", "cfgd-rapid")
@@ -47,14 +48,25 @@ func TestRandomUpgrades(t *testing.T) {
 		}
 		defer os.RemoveAll(dir)
 		m := &machine{box: newBoxIn(rapidTB{t, rt}, dir, etc), rt: rt}
-		edits := map[string]func(*rapid.T){"create": m.create, "write": m.write, "write lines": m.writeLines, "remove": m.remove, "mkdir": m.mkdir, "rename": m.rename,
-			"symlink": m.symlink, "chmod": m.chmod}
+		edits := map[string]func(*rapid.T){
+			"create":      m.create,
+			"write":       m.write,
+			"write lines": m.writeLines,
+			"remove":      m.remove,
+			"mkdir":       m.mkdir,
+			"rename":      m.rename,
+			"symlink":     m.symlink,
+			"chmod":       m.chmod,
+		}
 		m.newRelease(edits, rapid.IntRange(0, 12).Draw(rt, "changes of the release"))
 		m.random(edits, rapid.IntRange(1, 12).Draw(rt, "edits"))
 		if _, err := m.o.Save(rt.Context(), SaveOptions{Force: true}); err != nil {
 			rt.Fatal(err)
 		}
-		m.upgradeAsPlanned(rapid.SampledFrom([]config.OnConflict{config.ConflictMine, config.ConflictTheirs}).Draw(rt, "policy"))
+		m.upgradeAsPlanned(
+			rapid.SampledFrom([]config.OnConflict{config.ConflictMine, config.ConflictTheirs}).
+				Draw(rt, "policy"),
+		)
 	})
 }
 
@@ -64,7 +76,18 @@ func (m *machine) writeLines(*rapid.T) {
 	name := rapid.SampledFrom([]string{"rc.conf", "hosts"}).Draw(m.rt, "text")
 	full := m.path("jail/etc/" + name)
 	if m.clearWay(full) {
-		m.must(os.WriteFile(full, []byte(text(12, map[int]string{n: fmt.Sprintf("changed %d\n", rapid.IntRange(0, 3).Draw(m.rt, "to"))})), 0o644))
+		m.must(
+			os.WriteFile(
+				full,
+				[]byte(
+					text(
+						12,
+						map[int]string{n: fmt.Sprintf("changed %d\n", rapid.IntRange(0, 3).Draw(m.rt, "to"))},
+					),
+				),
+				0o644,
+			),
+		)
 	}
 }
 
@@ -96,12 +119,14 @@ func (m *machine) upgradeAsPlanned(policy config.OnConflict) {
 	}
 	m.upgrade("")
 	if after := m.tree("jail/cfg"); after != before {
-		m.Errorf("there and back: %s\n%v\n%v", lineDiff(before, after), p.Merge.Outcomes, m.look().Current.Message)
+		m.Errorf("there and back: %s\n%v\n%v", lineDiff(before, after), p.Merge.Outcomes,
+			m.look().Current.Message)
 	}
 }
 
-// An upgrade, edits, a downgrade: what was not edited is as it was before, and what the two bases do not differ in is as it was edited.
-// What was edited to be the newer default has no override any more, so that the older default is there again.
+// After an upgrade, edits and a downgrade: what was not edited is as before, and where the two bases are
+// equal, what was edited is as it was edited. What was edited to equal the newer default has no override any
+// more, so the older default is back.
 func TestRandomDowngrades(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp("/dev/shm", "cfgd-rapid")
@@ -113,7 +138,14 @@ func TestRandomDowngrades(t *testing.T) {
 		}
 		defer os.RemoveAll(dir)
 		m := &machine{box: newBoxIn(rapidTB{t, rt}, dir, etc), rt: rt}
-		edits := map[string]func(*rapid.T){"create": m.create, "write": m.write, "write lines": m.writeLines, "remove": m.remove, "symlink": m.symlink, "chmod": m.chmod}
+		edits := map[string]func(*rapid.T){
+			"create":      m.create,
+			"write":       m.write,
+			"write lines": m.writeLines,
+			"remove":      m.remove,
+			"symlink":     m.symlink,
+			"chmod":       m.chmod,
+		}
 		m.newRelease(edits, rapid.IntRange(0, 8).Draw(rt, "changes of the release"))
 		m.random(edits, rapid.IntRange(1, 8).Draw(rt, "edits"))
 		first := m.stopped()
@@ -126,7 +158,7 @@ func TestRandomDowngrades(t *testing.T) {
 	})
 }
 
-// stopped saves all and returns what live is then.
+// stopped saves everything and returns the live tree of that moment.
 func (m *machine) stopped() *tree.Tree {
 	if _, err := m.o.Save(m.Context(), SaveOptions{Force: true}); err != nil {
 		m.Fatal(err)
@@ -168,7 +200,7 @@ func (m *machine) compareFour(first, upgraded, edited, last, newer *tree.Tree) {
 		want := c
 		if n, _ := newer.Get(p); store.Differ(b, c, false) && !store.Differ(n, c, false) {
 			if want, _ = older.Get(p); c != nil && c.Kind == dirfd.KindDir {
-				continue // it stays for what is below it
+				continue // it stays because of what is below it
 			}
 		}
 		if !store.Differ(a, b, false) && store.Differ(want, d, false) {

@@ -19,7 +19,7 @@ import (
 
 const inNamespace = "CFGD_TEST_NAMESPACE"
 
-// namespaced runs the test again in a mount namespace of its own, and reports whether this is that run.
+// namespaced runs the test again in its own mount namespace, and reports whether this is that run.
 func namespaced(t *testing.T) bool {
 	if os.Getenv(inNamespace) != "" {
 		return true
@@ -68,11 +68,11 @@ func TestFullCfg(t *testing.T) {
 	want := b.shape("jail/etc")
 	b.restart()
 	got := b.shape("jail/etc")
-	delete(want, ".") // the store has no room for the root's own time
+	delete(want, ".") // the store does not keep the root's own time
 	delete(got, ".")
 	b.same(want, got)
 
-	// History gives way to what is to be saved, for as long as there is any.
+	// Old history is dropped to make room for a save, as long as there is any.
 	for i := range uint64(20) {
 		b.edit("big", noise(10+i, 45<<10))
 		b.save()
@@ -82,7 +82,7 @@ func TestFullCfg(t *testing.T) {
 	}
 }
 
-// Room in bytes is no room in inodes: the kernel says so in the middle of the save.
+// There may be room in bytes and none in inodes: the kernel reports it in the middle of the save.
 func TestCfgOutOfInodes(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -117,14 +117,15 @@ func TestReadOnlyCfg(t *testing.T) {
 	b.o = b.overlay()
 	v := b.look()
 	if !v.ReadOnly || v.Current.Generation != 2 || paths(v.Unsaved) != "M hosts, M issue" {
-		t.Errorf("read-only %v, generation %d, unsaved %s", v.ReadOnly, v.Current.Generation, paths(v.Unsaved))
+		t.Errorf("read-only %v, generation %d, unsaved %s", v.ReadOnly, v.Current.Generation,
+			paths(v.Unsaved))
 	}
 	b.saveFails(ErrReadOnly, "read-only")
 	b.restart()
 	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/hosts"); got != "one\nby hand\n" {
 		t.Errorf("populated from a read-only cfg: %q", got)
 	}
-	// A cfg without a store, read-only, is still what live is populated from.
+	// Live can still be populated from a cfg that has no store and is read-only.
 	b.must(b.o.Clear(context.Background()))
 	b.must(unix.Mount("", b.path("jail/cfg"), "", unix.MS_REMOUNT, "size=1m"))
 	b.must(os.RemoveAll(filepath.Join(b.path("jail/cfg"), tree.MetaName)))
@@ -138,7 +139,7 @@ func TestReadOnlyCfg(t *testing.T) {
 	b.saveFails(ErrReadOnly, "read-only")
 }
 
-// What cannot be looked into is not gone.
+// What cannot be read is not deleted.
 func TestOtherFilesystemIsNoDeletion(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -164,7 +165,8 @@ func TestOtherFilesystemIsNoDeletion(t *testing.T) {
 // device is a device's number as mknod(2) takes it here.
 func device(major, minor uint32) int { return int(unix.Mkdev(major, minor)) }
 
-// A part of cfg that cannot be looked into (another filesystem is mounted there; an I/O error looks the same) is not taken for deleted.
+// A part of cfg that cannot be read (another filesystem is mounted there; an I/O error looks the same) is not
+// taken for deleted.
 func TestHiddenPartOfCfgIsNotDeleted(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -184,7 +186,7 @@ func TestHiddenPartOfCfgIsNotDeleted(t *testing.T) {
 	}
 }
 
-// noise is content that does not compress.
+// noise returns content that does not compress.
 func noise(seed uint64, n int) string {
 	b := make([]byte, n)
 	var key [32]byte
@@ -202,7 +204,8 @@ func (b *box) saveFails(want error, word string) {
 	}
 	after := b.shape("jail/cfg")
 	for _, m := range []map[string]string{before, after} {
-		for _, p := range []string{".cfgd", ".cfgd/tmp", ".cfgd/objects", ".cfgd/generations"} { // their times may move
+		// their times may change
+		for _, p := range []string{".cfgd", ".cfgd/tmp", ".cfgd/objects", ".cfgd/generations"} {
 			delete(m, p)
 		}
 	}

@@ -29,7 +29,8 @@ func TestEditDeleteReleaseAcrossRestarts(t *testing.T) {
 	b.edit("local/new/app.conf", "x\n")
 	b.remove("hosts")
 	b.remove("local/nginx")
-	if got := paths(b.look().Visible(b.look().Unsaved)); got != "D hosts, A local/new/app.conf, D local/nginx/mime.types, D local/nginx/nginx.conf, M rc.conf" {
+	if got := paths(b.look().Visible(b.look().Unsaved)); got != "D hosts, A local/new/app.conf, D "+
+		"local/nginx/mime.types, D local/nginx/nginx.conf, M rc.conf" {
 		t.Errorf("unsaved: %s", got)
 	}
 	if r := b.save(); r.Generation != 1 || len(r.View.Unsaved) != 0 {
@@ -55,7 +56,8 @@ func TestEditDeleteReleaseAcrossRestarts(t *testing.T) {
 	}
 	want = b.shape("jail/etc")
 	b.restart()
-	for _, p := range []string{"rc.conf", "hosts", "ssh", "."} { // their times are base's again: a time alone is no change
+	// their times are base's again, because a time alone is no change
+	for _, p := range []string{"rc.conf", "hosts", "ssh", "."} {
 		delete(want, p)
 	}
 	got := b.shape("jail/etc")
@@ -78,14 +80,16 @@ func TestRestore(t *testing.T) {
 	if _, err := b.o.Restore(ctx, From{Generation: 1}, []string{"rc.conf", "ssh"}, ""); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/ssh/sshd_config") + b.read("jail/cfg/rc.conf"); got != "one\nPort 22\none\n" {
+	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/ssh/sshd_config") +
+		b.read("jail/cfg/rc.conf"); got != "one\nPort 22\none\n" {
 		t.Errorf("from generation 1: %q", got)
 	}
 	r, err := b.o.Restore(ctx, From{Base: true}, []string{"rc.conf", "local"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/local/extra") + b.read("jail/cfg/rc.conf"); got != etc["rc.conf"]+"(absent)(absent)" {
+	if got := b.read("jail/etc/rc.conf") + b.read("jail/etc/local/extra") +
+		b.read("jail/cfg/rc.conf"); got != etc["rc.conf"]+"(absent)(absent)" {
 		t.Errorf("from base: %q", got)
 	}
 	if len(r.Released) != 1 || len(b.look().Unsaved) != 0 {
@@ -160,7 +164,8 @@ func TestHandEditedCfgIsAdoptedAndNotOverwritten(t *testing.T) {
 	}
 }
 
-// The fstab of a running jail may name the next snapshot already: live is still compared with what it was populated from.
+// The fstab of a running jail may already name the next snapshot. Live is still compared with the base it was
+// populated from.
 func TestLiveStandsOnTheBaseItWasPopulatedFrom(t *testing.T) {
 	b := newBox(t, etc)
 	b.populate()
@@ -169,7 +174,8 @@ func TestLiveStandsOnTheBaseItWasPopulatedFrom(t *testing.T) {
 		b.write("base2/"+p, text+"# of the next release\n")
 	}
 	b.o.Target.Base, b.o.Target.BaseID = "/base2", "proto/etc@2"
-	if r, err := b.o.Save(context.Background(), SaveOptions{}); err != nil || len(r.Saved) != 1 || r.View.Base.ID != "proto/etc@1" {
+	if r, err := b.o.Save(context.Background(), SaveOptions{}); err != nil || len(r.Saved) != 1 ||
+		r.View.Base.ID != "proto/etc@1" {
 		t.Fatalf("saved %s against %s, %v", paths(r.Saved), r.View.Base.ID, err)
 	}
 	b.must(b.o.Clear(context.Background()))
@@ -180,7 +186,8 @@ func TestLiveStandsOnTheBaseItWasPopulatedFrom(t *testing.T) {
 	}
 }
 
-// A look at one directory must not make another, which moved meanwhile, look as if it had been listed.
+// A scan of one directory must not give another directory, which changed meanwhile, its new stamp: its names
+// were not listed.
 func TestPartialScanBelievesNoStampOfWhatItDidNotList(t *testing.T) {
 	b := newBox(t, etc)
 	later := func() time.Time { return time.Now().Add(time.Hour) } // nothing is fresh
@@ -223,14 +230,15 @@ func TestFilesystemsOwnNames(t *testing.T) {
 	}
 	b.populate()
 	b.edit("rc.conf", "edited\n")
-	b.edit("local/.sujournal", "a person's\n") // below the top a name is a name
+	b.edit("local/.sujournal", "a person's\n") // below the top the name means nothing special
 	r := b.save()
 	if got := paths(r.View.Stored); got != "A local/.sujournal, M rc.conf" {
 		t.Errorf("stored %s", got)
 	}
 	b.restart()
 	for _, name := range []string{".snap/1", ".sujournal", "lost+found/#1"} {
-		if live, cfg := b.read("jail/etc/"+name), b.read("jail/cfg/"+name); live != "(absent)" || cfg != "the filesystem's\n" {
+		if live, cfg := b.read("jail/etc/"+name), b.read("jail/cfg/"+name); live != "(absent)" ||
+			cfg != "the filesystem's\n" {
 			t.Errorf("%s: live %q, cfg %q", name, live, cfg)
 		}
 	}

@@ -25,16 +25,29 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// machine is a box that rapid does random things to.
+// machine is a box to which rapid does random things.
 type machine struct {
 	*box
 	rt     *rapid.T
 	byHand bool // something in cfg was written over by hand
 }
 
-var componentNames = []string{"a", "b", "c.conf", "d e", "gr\xfcn", "new\nline", "ssh", "local", "nginx", "rc.conf", "hosts", "periodic"}
+var componentNames = []string{
+	"a",
+	"b",
+	"c.conf",
+	"d e",
+	"gr\xfcn",
+	"new\nline",
+	"ssh",
+	"local",
+	"nginx",
+	"rc.conf",
+	"hosts",
+	"periodic",
+}
 
-// name is a path of live, mostly of few components so that they meet.
+// name draws a path of live, mostly with few components, so that paths meet.
 func (m *machine) name() string {
 	if rapid.IntRange(0, 2).Draw(m.rt, "kind of name") == 0 {
 		return rapid.SampledFrom(slices.Sorted(maps.Keys(etc))).Draw(m.rt, "default")
@@ -44,7 +57,7 @@ func (m *machine) name() string {
 
 func (m *machine) full() string { return m.path("jail/etc/" + m.name()) }
 
-// some is a path that live has, "" where it has none.
+// some draws a path that live has, "" if it has none.
 func (m *machine) some() string {
 	var all []string
 	m.must(filepath.WalkDir(m.path("jail/etc"), func(full string, _ fs.DirEntry, err error) error {
@@ -59,7 +72,8 @@ func (m *machine) some() string {
 	return rapid.SampledFrom(all).Draw(m.rt, "path")
 }
 
-// clearWay makes room for a new name: directories above it, nothing at it. False where that cannot be.
+// clearWay prepares a new name: it makes the directories above it and removes what is there. It returns false
+// if that fails.
 func (m *machine) clearWay(full string) bool {
 	return os.MkdirAll(filepath.Dir(full), 0o755) == nil && os.RemoveAll(full) == nil
 }
@@ -108,36 +122,44 @@ func (m *machine) remove(*rapid.T) {
 
 func (m *machine) mkdir(*rapid.T) {
 	if full := m.full(); m.clearWay(full) {
-		m.must(os.Mkdir(full, os.FileMode(rapid.SampledFrom([]uint32{0o755, 0o700, 0o711}).Draw(m.rt, "mode"))))
+		m.must(
+			os.Mkdir(full, os.FileMode(rapid.SampledFrom([]uint32{0o755, 0o700, 0o711}).Draw(m.rt, "mode"))))
 	}
 }
 
 func (m *machine) rename(*rapid.T) {
 	from, to := m.some(), m.full()
 	if from != "" && os.MkdirAll(filepath.Dir(to), 0o755) == nil {
-		_ = os.Rename(from, to) // into itself, over a full directory: not all can be
+		_ = os.Rename(from, to) // not every rename is possible: into itself, over a full directory
 	}
 }
 
 func (m *machine) symlink(*rapid.T) {
 	if full := m.full(); m.clearWay(full) {
-		m.must(os.Symlink(rapid.SampledFrom([]string{"rc.conf", "../..", "/etc/passwd", "gone\n", "gr\xfcn"}).Draw(m.rt, "target"), full))
+		m.must(
+			os.Symlink(
+				rapid.SampledFrom([]string{"rc.conf", "../..", "/etc/passwd", "gone\n", "gr\xfcn"}).
+					Draw(m.rt, "target"),
+				full,
+			),
+		)
 	}
 }
 
 func (m *machine) link(*rapid.T) {
 	from, to := m.some(), m.full()
 	if st, err := os.Lstat(from); err == nil && st.Mode().IsRegular() && from != to && m.clearWay(to) {
-		_ = os.Link(from, to) // from may have been in the way
+		_ = os.Link(from, to) // from may have been removed to clear the way
 	}
 }
 
 func (m *machine) chmod(*rapid.T) {
 	full := m.some()
 	if st, err := os.Lstat(full); err == nil && st.Mode()&fs.ModeSymlink == 0 {
-		mode := rapid.SampledFrom([]uint32{0o644, 0o755, 0o600, 0o4755, 0o2711, 0o1777, 0o400, 0o700}).Draw(m.rt, "mode")
+		mode := rapid.SampledFrom([]uint32{0o644, 0o755, 0o600, 0o4755, 0o2711, 0o1777, 0o400, 0o700}).
+			Draw(m.rt, "mode")
 		if !tree.Privileged {
-			mode |= 0o700 // or its owner could not look into it again
+			mode |= 0o700 // else its owner could not read it again
 		}
 		m.must(unix.Chmod(full, mode))
 	}
@@ -145,7 +167,8 @@ func (m *machine) chmod(*rapid.T) {
 
 func (m *machine) chown(*rapid.T) {
 	if full := m.some(); full != "" && tree.Privileged {
-		m.must(os.Lchown(full, rapid.IntRange(0, 3).Draw(m.rt, "uid"), rapid.IntRange(0, 3).Draw(m.rt, "gid")))
+		m.must(
+			os.Lchown(full, rapid.IntRange(0, 3).Draw(m.rt, "uid"), rapid.IntRange(0, 3).Draw(m.rt, "gid")))
 	}
 }
 
@@ -187,7 +210,7 @@ func (m *machine) saveTimes(times bool) {
 	m.stored()
 }
 
-// stored checks what the store says of itself against what it holds.
+// stored checks the manifest against what the store holds.
 func (m *machine) stored() {
 	v, err := m.overlay().Look(context.Background(), LookOptions{})
 	m.must(err)
@@ -213,7 +236,8 @@ func (m *machine) stored() {
 	}
 	for _, r := range man.Removals {
 		if !v.Base.Tree.Has(r.Path) || v.SavedTree().Has(r.Path) {
-			m.rt.Fatalf("removal of %q: in base %v, saved %v", r.Path, v.Base.Tree.Has(r.Path), v.SavedTree().Has(r.Path))
+			m.rt.Fatalf("removal of %q: in base %v, saved %v", r.Path, v.Base.Tree.Has(r.Path),
+				v.SavedTree().Has(r.Path))
 		}
 	}
 	for _, c := range tree.Delta(v.Base.Tree, v.SavedTree()) {
@@ -237,7 +261,7 @@ func (m *machine) stored() {
 	}
 }
 
-// normal is a manifest without what only a scan knows, and with nil for empty.
+// normal returns a manifest without what only a scan knows, and with nil for empty lists.
 func normal(m *store.Manifest) store.Manifest {
 	c := store.Manifest{Generation: m.Generation, BaseID: m.BaseID, Message: m.Message}
 	plain := func(e tree.Entry) tree.Entry { e.ClearStamp(); return e }
@@ -260,7 +284,7 @@ func normal(m *store.Manifest) store.Manifest {
 	return c
 }
 
-// underFile reports whether a path of base is hidden by an override above it that is no directory.
+// underFile reports whether an override that is not a directory hides a path of base below it.
 func underFile(m *store.Manifest, p string) bool {
 	for p = pathname.Parent(p); p != ""; p = pathname.Parent(p) {
 		if o, ok := m.Override(p); ok && o.Kind != dirfd.KindDir {
@@ -278,8 +302,8 @@ func (m *machine) restart(*rapid.T) {
 	m.box.restart()
 	got := m.shape("jail/etc")
 	for p := range want {
-		// Times are kept of what cfg holds; a default that was only touched has base's again, and so has the
-		// root.
+		// The times of what cfg holds are kept. A default that was only touched has base's time again, and so
+		// has the root.
 		if e, ok := v.Live.Get(p); p == "." || ok && (e.Kind == dirfd.KindDir || !v.Plain.Has(p)) {
 			want[p], got[p] = withoutTime(want[p]), withoutTime(got[p])
 		}
@@ -328,7 +352,7 @@ func (m *machine) restore(*rapid.T) {
 	}
 	_, err = m.o.Restore(ctx, from, []string{""}, "restored")
 	if errors.Is(err, store.ErrObject) && m.byHand && from.Generation != 0 {
-		return // who writes over a file of cfg by hand takes it from the generation that held it
+		return // what was overwritten in cfg by hand can be restored from the generation that held it
 	}
 	if err != nil {
 		m.rt.Fatalf("restore %+v: %v", from, err)
@@ -351,7 +375,7 @@ func (m *machine) restore(*rapid.T) {
 	m.stored()
 }
 
-// TB of a machine is rapid's, so that failures shrink.
+// rapidTB is the testing.TB of a machine. It fails through rapid, so that failures shrink.
 type rapidTB struct {
 	testing.TB
 	rt *rapid.T
@@ -374,9 +398,12 @@ func TestRandomEdits(t *testing.T) {
 		m := &machine{box: newBoxIn(rapidTB{t, rt}, dir, etc), rt: rt}
 		m.populate()
 		rt.Repeat(map[string]func(*rapid.T){
-			"create": m.create, "write": m.write, "sparse": m.sparse, "remove": m.remove, "mkdir": m.mkdir, "rename": m.rename, "symlink": m.symlink,
-			"link": m.link, "chmod": m.chmod, "chown": m.chown, "touch": m.touch, "put back": m.putBack, "create again": m.create, "write again": m.write,
-			"admin edit": m.adminEdit, "save": m.save, "restart": m.restart, "stop": m.stop, "restore": m.restore,
+			"create": m.create, "write": m.write, "sparse": m.sparse, "remove": m.remove, "mkdir": m.mkdir,
+			"rename": m.rename, "symlink": m.symlink,
+			"link": m.link, "chmod": m.chmod, "chown": m.chown, "touch": m.touch, "put back": m.putBack,
+			"create again": m.create, "write again": m.write,
+			"admin edit": m.adminEdit, "save": m.save, "restart": m.restart, "stop": m.stop,
+			"restore": m.restore,
 		})
 		m.restart(rt)
 	})
@@ -441,7 +468,8 @@ func TestAttributesTravel(t *testing.T) {
 		if v := b.look(); len(v.Unsaved) != 0 {
 			t.Errorf("unsaved %s", paths(v.Unsaved))
 		}
-		if got := getXattr(f("rc.conf"), "user.one") + getXattr(f("ssh"), "user.dir") + getXattr(f("new"), "user.new"); got != "12\x00\xff" {
+		if got := getXattr(f("rc.conf"), "user.one") + getXattr(f("ssh"), "user.dir") +
+			getXattr(f("new"), "user.new"); got != "12\x00\xff" {
 			t.Errorf("after a restart: %q", got)
 		}
 	}
@@ -451,7 +479,8 @@ func TestAttributesTravel(t *testing.T) {
 	b.must(unix.Removexattr(f("ssh"), "user.dir"))
 	b.save()
 	b.restart()
-	if got := getXattr(f("new"), "user.other") + getXattr(f("new"), "user.new") + getXattr(f("ssh"), "user.dir"); got != "o(none)(none)" {
+	if got := getXattr(f("new"), "user.other") + getXattr(f("new"), "user.new") +
+		getXattr(f("ssh"), "user.dir"); got != "o(none)(none)" {
 		t.Errorf("after they were removed: %q", got)
 	}
 	b.must(unix.Removexattr(f("hosts"), "user.default"))
@@ -462,7 +491,7 @@ func TestAttributesTravel(t *testing.T) {
 	}
 }
 
-// A directory that stays in cfg for what lies in it loses there and in live the attributes that were removed.
+// A directory that only holds others in cfg loses removed attributes both there and in live.
 func TestRemovedAttributesOfDirectories(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -474,7 +503,8 @@ func TestRemovedAttributesOfDirectories(t *testing.T) {
 	b.save()
 	b.must(unix.Removexattr(ssh, "user.one"))
 	b.save()
-	if got := getXattr(b.path("jail/cfg/ssh"), "user.one") + getXattr(b.path("jail/cfg/ssh"), "user.two"); got != "(none)2" {
+	if got := getXattr(b.path("jail/cfg/ssh"), "user.one") +
+		getXattr(b.path("jail/cfg/ssh"), "user.two"); got != "(none)2" {
 		t.Errorf("in cfg: %q", got)
 	}
 	for range 2 {
@@ -494,7 +524,7 @@ func TestRemovedAttributesOfDirectories(t *testing.T) {
 	}
 }
 
-// A live tree that can hold no attributes takes none from cfg, whatever else of a directory is saved.
+// A live tree without attributes removes none from cfg, whatever else of a directory is saved.
 func TestLiveWithoutAttributes(t *testing.T) {
 	t.Parallel()
 	for _, without := range []bool{true, false} {
@@ -502,9 +532,22 @@ func TestLiveWithoutAttributes(t *testing.T) {
 		base := &tree.Tree{Entries: []tree.Entry{dir}}
 		dir.Xattrs = tree.PackXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
 		plain := &tree.Tree{Entries: []tree.Entry{dir}}
-		live := &tree.Tree{Entries: []tree.Entry{{Path: "d", Kind: dirfd.KindDir, Mode: 0o700}}, NoXattrs: without}
-		w := &store.Planner{Base: base, Saved: tree.Saved(base, plain, nil), Live: live, Plain: plain, Force: true, Only: store.OnlyBelow(nil),
-			Old: &store.Manifest{Overrides: []store.Override{{Entry: dir}}}, Class: func(string) config.Class { return config.Persist }}
+		live := &tree.Tree{
+			Entries:  []tree.Entry{{Path: "d", Kind: dirfd.KindDir, Mode: 0o700}},
+			NoXattrs: without,
+		}
+		w := &store.Planner{
+			Base:  base,
+			Saved: tree.Saved(base, plain, nil),
+			Live:  live,
+			Plain: plain,
+			Force: true,
+			Only:  store.OnlyBelow(nil),
+			Old: &store.Manifest{
+				Overrides: []store.Override{{Entry: dir}},
+			},
+			Class: func(string) config.Class { return config.Persist },
+		}
 		p := w.Plan()
 		want := ""
 		if without {
@@ -516,7 +559,7 @@ func TestLiveWithoutAttributes(t *testing.T) {
 	}
 }
 
-// Names and values of attributes are bytes, on their way through the manifest too.
+// Names and values of attributes are bytes, and the manifest keeps them so.
 func TestPackXattrs(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -548,7 +591,8 @@ func TestFidelity(t *testing.T) {
 	b.must(os.MkdirAll(f("empty/inner"), 0o755))
 	b.must(unix.Chmod(f("empty"), 0o1777))
 	b.edit("old", "from before 1970\n")
-	for p, ns := range map[string]int64{"old": -86400_000_000_001, "setuid": 1_600_000_000_000_000_001, "empty": 1_500_000_000_999_999_999} {
+	for p, ns := range map[string]int64{"old": -86400_000_000_001, "setuid": 1_600_000_000_000_000_001,
+		"empty": 1_500_000_000_999_999_999} {
 		ts := unix.NsecToTimespec(ns)
 		b.must(unix.UtimesNanoAt(unix.AT_FDCWD, f(p), []unix.Timespec{ts, ts}, 0))
 	}
@@ -567,7 +611,7 @@ func TestFidelity(t *testing.T) {
 	want := b.shape("jail/etc")
 	b.restart()
 	got := b.shape("jail/etc")
-	delete(want, ".") // the store has no room for the root's own time
+	delete(want, ".") // the store does not keep the root's own time
 	delete(got, ".")
 	b.same(want, got)
 	var one, two, hole unix.Stat_t

@@ -11,7 +11,10 @@ import (
 
 // onDemand makes the box's cfg one that is mounted only while a save needs it.
 func (b *box) onDemand() {
-	b.o.MountCfg = func(context.Context, bool) (func() error, error) { return func() error { return nil }, nil }
+	b.o.MountCfg = func(context.Context, bool) (func() error, error) {
+		return func() error { return nil },
+			nil
+	}
 }
 
 func (b *box) quiet() *Result { return b.o.Quiet(context.Background(), LookOptions{}) }
@@ -39,7 +42,7 @@ func TestQuietOnlyWhereNothingIsToSave(t *testing.T) {
 	}
 }
 
-// What cfg has by hand, and live takes later, is not held for ever: the next edit is no conflict.
+// A change made by hand in cfg that live takes later is not held for ever: the next edit is no conflict.
 func TestQuietForgetsWhatLiveHasTaken(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -62,7 +65,7 @@ func TestQuietForgetsWhatLiveHasTaken(t *testing.T) {
 	}
 }
 
-// A file that could not be read is tried again at every look: nothing else tells when it can be.
+// A file that could not be read is tried again at every look, because nothing else shows when it can be.
 func TestQuietDoesNotRestOnWhatCouldNotBeRead(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -92,7 +95,7 @@ func mustGet(t *testing.T, tree *tree.Tree, path string) *tree.Entry {
 	return e
 }
 
-// A look that may not write adopts in memory alone: the next save adopts on disk, and loses no generation.
+// A look that may not write adopts only in memory. The next save adopts on disk and loses no generation.
 func TestAdoptionInMemoryIsNotTakenForTheStore(t *testing.T) {
 	t.Parallel()
 	for name, look := range map[string]func(b *box){
@@ -113,20 +116,22 @@ func TestAdoptionInMemoryIsNotTakenForTheStore(t *testing.T) {
 		b.write("jail/cfg/issue", "by hand\n")
 		look(b)
 		if r := b.save(); len(r.Conflicts) != 0 || len(r.View.Adopted) != 1 || r.Generation != 3 {
-			t.Errorf("%s: adopted %q, conflicts %q, generation %d", name, r.View.Adopted, r.Conflicts, r.Generation)
+			t.Errorf("%s: adopted %q, conflicts %q, generation %d", name, r.View.Adopted, r.Conflicts,
+				r.Generation)
 		}
 		log, err := b.overlay().Log(context.Background())
 		b.must(err)
 		if len(log) != 3 {
 			t.Errorf("%s: %d generations are kept", name, len(log))
 		}
-		if _, c, err := b.overlay().Show(context.Background(), 2, "rc.conf"); err != nil || string(c) != "two\n" {
+		if _, c, err := b.overlay().Show(context.Background(), 2, "rc.conf"); err != nil ||
+			string(c) != "two\n" {
 			t.Errorf("%s: generation 2: %q, %v", name, c, err)
 		}
 	}
 }
 
-// Targets with another max_file share the scan of a base, which is not of it.
+// Targets with different max_file share the scan of a base, because max_file does not apply to it.
 func TestBaseIsComparedByContentWhateverMaxFileOthersHave(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, map[string]string{"big": strings.Repeat("x", 2000), "rc.conf": "a\n"})
@@ -135,7 +140,7 @@ func TestBaseIsComparedByContentWhateverMaxFileOthersHave(t *testing.T) {
 	small.Target.MaxFile, small.Bases = 1000, b.o.Bases
 	_, err := small.Look(context.Background(), LookOptions{})
 	b.must(err)
-	b.edit("big", strings.Repeat("x", 2000)) // equal, with another time
+	b.edit("big", strings.Repeat("x", 2000)) // equal to the default, with another time
 	if r := b.save(); len(r.Saved) != 0 {
 		t.Errorf("saved what equals base: %s", paths(r.Saved))
 	}
@@ -148,7 +153,7 @@ func TestBaseIsComparedByContentWhateverMaxFileOthersHave(t *testing.T) {
 	}
 }
 
-// What cannot all be put back is not begun: the daemon would save the half of it.
+// A restore that cannot restore everything does not begin. Otherwise the daemon would save half of it.
 func TestRestoreChangesNothingUnlessAllIsThere(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -159,7 +164,8 @@ func TestRestoreChangesNothingUnlessAllIsThere(t *testing.T) {
 	b.edit("local/new", "precious\n")
 	b.save()
 	b.must(os.RemoveAll(b.path("jail/cfg/.cfgd/objects")))
-	if _, err := b.o.Restore(context.Background(), From{Generation: 1}, []string{"local"}, ""); err == nil || !strings.Contains(err.Error(), "nothing was changed") {
+	if _, err := b.o.Restore(context.Background(), From{Generation: 1}, []string{"local"}, ""); err == nil ||
+		!strings.Contains(err.Error(), "nothing was changed") {
 		t.Errorf("%v", err)
 	}
 	if got := b.read("jail/etc/local/new") + b.read("jail/etc/local/a"); got != "precious\ntwo\n" {
@@ -167,7 +173,7 @@ func TestRestoreChangesNothingUnlessAllIsThere(t *testing.T) {
 	}
 }
 
-// What a jail puts into its cfg, or forges there, takes neither time nor memory.
+// What a jail puts into its cfg, or forges there, costs neither time nor memory.
 func TestHugeContentsInCfg(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -175,7 +181,7 @@ func TestHugeContentsInCfg(t *testing.T) {
 	b.edit("rc.conf", "one\n")
 	b.save()
 	b.must(os.WriteFile(b.path("jail/cfg/big"), nil, 0o644))
-	b.must(os.Truncate(b.path("jail/cfg/big"), 1<<40)) // to read it takes an hour
+	b.must(os.Truncate(b.path("jail/cfg/big"), 1<<40)) // reading it would take an hour
 	b.edit("rc.conf", "two\n")
 	if r := b.save(); len(r.Saved) != 1 {
 		t.Errorf("saved %s", paths(r.Saved))
@@ -186,7 +192,8 @@ func TestHugeContentsInCfg(t *testing.T) {
 	text, err := m.Encode()
 	b.must(err)
 	b.write("jail/cfg/.cfgd/generations/1", string(text))
-	if _, _, err := b.overlay().Show(context.Background(), 1, "rc.conf"); err == nil || !strings.Contains(err.Error(), "more than a save keeps") {
+	if _, _, err := b.overlay().Show(context.Background(), 1, "rc.conf"); err == nil ||
+		!strings.Contains(err.Error(), "more than a save keeps") {
 		t.Errorf("a forged size: %v", err)
 	}
 }
@@ -216,7 +223,8 @@ func TestRescueLeavesOutWhatIsNeverSaved(t *testing.T) {
 	b.must(os.Truncate(b.path("jail/etc/big"), 1<<40))
 	var out strings.Builder
 	n, err := b.o.Rescue(context.Background(), &out)
-	if err != nil || n != 1 || !strings.Contains(out.String(), "big "+string(tree.TooLarge)) || out.Len() > 1<<20 {
+	if err != nil || n != 1 || !strings.Contains(out.String(), "big "+string(tree.TooLarge)) ||
+		out.Len() > 1<<20 {
 		t.Errorf("%d entries, %d bytes, %v", n, out.Len(), err)
 	}
 }

@@ -5,18 +5,22 @@ import (
 	"testing"
 )
 
-// A record that an older program wrote on FreeBSD is read in the form of today.
+// A record that an older program wrote on FreeBSD is read in its present form.
 func TestRecordOfOlderForm(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
-	b.must(b.o.WriteRecord(&Record{Identity: "-5c3f1a2b.7d001122/2.1234567/1764296193.123456", State: Populated}))
-	if r, err := b.o.Record(); err != nil || r.Identity != "a3c0e5d5.7d001122/2.1234567" || r.State != Populated {
+	b.must(
+		b.o.WriteRecord(
+			&Record{Identity: "-5c3f1a2b.7d001122/2.1234567/1764296193.123456", State: Populated}),
+	)
+	if r, err := b.o.Record(); err != nil || r.Identity != "a3c0e5d5.7d001122/2.1234567" ||
+		r.State != Populated {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
 
-// A record that does not say which live tree it is of, as an older program wrote it for an ordinary user of FreeBSD, is
-// no reason to lose that tree: it is taken over, with what was not saved in it.
+// An older program's record for an ordinary user of FreeBSD does not say which live tree it is of. That tree
+// is not lost: it is taken over, with its unsaved changes.
 func TestRecordOfNoDevice(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -36,7 +40,8 @@ func TestRecordOfNoDevice(t *testing.T) {
 	if taken.Already || len(taken.Changes) > 0 {
 		t.Errorf("%+v", taken)
 	}
-	if s := b.save(); len(s.Saved) != 1 || s.Saved[0].Path != "hosts" || b.read("jail/cfg/hosts") != "unsaved\n" {
+	if s := b.save(); len(s.Saved) != 1 || s.Saved[0].Path != "hosts" ||
+		b.read("jail/cfg/hosts") != "unsaved\n" {
 		t.Errorf("saved %s", paths(s.Saved))
 	}
 }

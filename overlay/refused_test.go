@@ -17,9 +17,9 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// A filesystem of cfg that refuses one attribute, or all, loses none: what is saved counts as saved, is not
-// saved again, and is there after a start. That is so of files, of directories that are saved, and of those
-// that are in cfg for what lies in them.
+// If cfg's filesystem refuses one attribute or all, none is lost: what is saved counts as saved, is not saved
+// again, and is there after a start. This is true of files, of saved directories, and of directories that
+// only hold others.
 func TestAttributesThatCfgRefuses(t *testing.T) {
 	t.Parallel()
 	const slash, plain = "user.a/b", "user.plain"
@@ -86,7 +86,7 @@ func TestAttributesThatCfgRefuses(t *testing.T) {
 			want["periodic"] = [2]string{"base", "base"}
 			start()
 			idle("after a start")
-			b.edit("periodic/daily/100.clean", "mine\n") // periodic is in cfg for this
+			b.edit("periodic/daily/100.clean", "mine\n") // so that periodic is in cfg
 			b.edit("new/one", "1\n")
 			for _, p := range []string{"hosts", "ssh", "new", "new/one"} {
 				set(p, "1", "2")
@@ -103,7 +103,7 @@ func TestAttributesThatCfgRefuses(t *testing.T) {
 			set("ssh", "other", "2")
 			save()
 			idle("changed")
-			// Somebody edits the file in cfg, in place, and another beside it.
+			// Somebody edits the file in cfg in place, and another file beside it.
 			b.write("jail/cfg/hosts", "by hand\n")
 			b.write("jail/cfg/other", "by hand\n")
 			b.must(b.o.Clear(t.Context()))
@@ -138,7 +138,8 @@ func TestAttributeRemovedInCfg(t *testing.T) {
 	}
 }
 
-// What cfg's filesystem has no flag for is no different from what it has: a file in cfg never has flags.
+// Flags that cfg's filesystem does not have are kept like those it has, because a file in cfg never has
+// flags.
 func TestFlagsStandInTheManifest(t *testing.T) {
 	t.Parallel()
 	file := func(p string, content string, flags uint32) tree.Entry {
@@ -147,12 +148,21 @@ func TestFlagsStandInTheManifest(t *testing.T) {
 	}
 	const uappnd, uunlnk = 0x4, 0x10
 	for _, flags := range []uint32{uchg, uappnd, uunlnk, schg, schg | uchg} {
-		base := &tree.Tree{Entries: []tree.Entry{file("a", "1", 0), {Path: "d", Kind: dirfd.KindDir, Mode: 0o755}}}
+		base := &tree.Tree{
+			Entries: []tree.Entry{file("a", "1", 0), {Path: "d", Kind: dirfd.KindDir, Mode: 0o755}},
+		}
 		dir := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755, Flags: flags}
 		live := &tree.Tree{Entries: []tree.Entry{file("a", "1", flags), dir, file("d/b", "2", flags)}}
 		plan := func(plain *tree.Tree, m *store.Manifest) *store.Plan {
-			w := &store.Planner{Base: base, Saved: tree.Saved(base, plain, m.Removals), Live: live, Plain: plain, Old: m,
-				Only: store.OnlyBelow(nil), Class: func(string) config.Class { return config.Persist }}
+			w := &store.Planner{
+				Base:  base,
+				Saved: tree.Saved(base, plain, m.Removals),
+				Live:  live,
+				Plain: plain,
+				Old:   m,
+				Only:  store.OnlyBelow(nil),
+				Class: func(string) config.Class { return config.Persist },
+			}
 			return w.Plan()
 		}
 		first := plan(&tree.Tree{}, &store.Manifest{})
@@ -182,7 +192,7 @@ func TestFlagsStandInTheManifest(t *testing.T) {
 	}
 }
 
-// crowd gives a file or directory more attributes than can be listed, where a filesystem lets it.
+// crowd gives a file or directory more attributes than can be listed, if the filesystem allows it.
 func crowd(t *testing.T, full string) {
 	t.Helper()
 	for i := range 300 {
@@ -196,9 +206,9 @@ func crowd(t *testing.T, full string) {
 	}
 }
 
-// What is below a directory of which the attributes can't be listed is saved like all else, and so is all
-// else of the directory, and of a file like it. The attributes that are saved stay. It is named, and counts
-// as unsaved; an archive has all of it but the attributes, and names those.
+// If the attributes of a directory can't be listed, what is below it is saved, and so is all else of the
+// directory, and of such a file. Attributes that were saved stay. The path is listed and counts as unsaved.
+// An archive has all of it except the attributes, and lists those.
 func TestAttributesThatCanNotBeListed(t *testing.T) {
 	t.Parallel()
 	b := newBoxIn(t, memDir(t), etc)
@@ -220,7 +230,8 @@ func TestAttributesThatCanNotBeListed(t *testing.T) {
 		var kept []string
 		for _, k := range r.Kept {
 			kept = append(kept, k.Path)
-			if !strings.Contains(string(k.Reason), "attributes can't all be read") || k.Class == config.Report {
+			if !strings.Contains(string(k.Reason), "attributes can't all be read") ||
+				k.Class == config.Report {
 				t.Errorf("%+v", k)
 			}
 		}
@@ -272,7 +283,7 @@ func TestAttributesThatCanNotBeListed(t *testing.T) {
 	}
 }
 
-// The same in cfg keeps no save and no start from being done.
+// The same in cfg prevents no save and no start.
 func TestAttributesInCfgThatCanNotBeListed(t *testing.T) {
 	t.Parallel()
 	b := newBoxIn(t, memDir(t), etc)
@@ -295,14 +306,14 @@ func TestAttributesInCfgThatCanNotBeListed(t *testing.T) {
 	}
 }
 
-// A directory that can't be read, or that is too deep, is named, counts as unsaved, and lets no archive
-// count as whole: what is in it is nowhere else.
+// A directory that can't be read or is too deep is listed, counts as unsaved, and makes an archive
+// incomplete, because what is in it is nowhere else.
 func TestDirectoryThatCanNotBeRead(t *testing.T) {
 	t.Parallel()
 	deep := "deep" + strings.Repeat("/d", tree.MaxDepth+1)
 	for _, p := range []string{"shut", deep} {
 		if p == "shut" && tree.Privileged {
-			continue // modes stop nobody
+			continue // root ignores modes
 		}
 		b := newBox(t, etc)
 		b.populate()

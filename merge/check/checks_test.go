@@ -30,8 +30,10 @@ func TestCheckShell(t *testing.T) {
 		{"rc.d/x", "#! /bin/sh -e\nif true; then\n", "sh -n: "},
 		{"rc.d/x", "#!/usr/local/bin/python\nif x:\n\t(\n", ""},
 		{"rc.d/x", "#!/usr/local/bin/perl -w /bin/sh \n(\n", ""},
-		{"rc.conf", "set +n\ntouch " + mark + "\n`touch " + mark + "`\ncat <<E\n$(touch " + mark + ")\nE\ntrap 'touch " + mark + "' 0\n", ""},
-		{"rc.conf", "alias a='touch " + mark + ";'\na\n: ${x:=$(touch " + mark + ")}\neval touch " + mark + "\n. /etc/profile\nexec touch " + mark + "\n", ""},
+		{"rc.conf", "set +n\ntouch " + mark + "\n`touch " + mark + "`\ncat <<E\n$(touch " + mark +
+			")\nE\ntrap 'touch " + mark + "' 0\n", ""},
+		{"rc.conf", "alias a='touch " + mark + ";'\na\n: ${x:=$(touch " + mark + ")}\neval touch " + mark +
+			"\n. /etc/profile\nexec touch " + mark + "\n", ""},
 		{"periodic.conf", "if\n", "sh -n: "},
 		{"crontab", "61 * * * * root x\n", `crontab: line 1: minute "61"`},
 		{"crontab", "#!/usr/bin/true\n61 * * * * root x\n", `crontab: line 2: minute "61"`},
@@ -39,7 +41,9 @@ func TestCheckShell(t *testing.T) {
 		{"hosts", "(((\n", ""},
 	} {
 		problem, skipped := k.Check(t.Context(), c.path, []byte(c.content))
-		if (problem == "") != (c.problem == "") || !strings.Contains(problem, c.problem) || skipped != "" || strings.Contains(problem, "\n") || len(problem) > 1000 {
+		if (problem == "") != (c.problem == "") || !strings.Contains(problem, c.problem) || skipped != "" ||
+			strings.Contains(problem, "\n") ||
+			len(problem) > 1000 {
 			t.Errorf("%s %.100q: %.1000q, %q", c.path, c.content, problem, skipped)
 		}
 	}
@@ -67,10 +71,13 @@ func TestCheckSkips(t *testing.T) {
 	t.Parallel()
 	a := &answers{err: exec.ErrNotFound}
 	k := &Checkers{Run: a}
-	if p, s := k.Check(t.Context(), "rc.conf", []byte("x")); p != "" || s != "sh is not installed" || !a.cmd.Unprivileged || a.cmd.String() != "sh -n < rc.conf" {
+	if p, s := k.Check(t.Context(), "rc.conf", []byte("x")); p != "" || s != "sh is not installed" ||
+		!a.cmd.Unprivileged ||
+		a.cmd.String() != "sh -n < rc.conf" {
 		t.Errorf("%q, %q, %v", p, s, a.cmd)
 	}
-	if p, s := k.Check(t.Context(), "ssh/sshd_config", nil); p != "" || s != "sshd -t -f FILE has to be run where the file stands" {
+	if p, s := k.Check(t.Context(), "ssh/sshd_config", nil); p != "" ||
+		s != "sshd -t -f FILE has to be run where the file stands" {
 		t.Errorf("%q, %q", p, s)
 	}
 	if p, s := (&Checkers{}).Check(t.Context(), "rc.conf", nil); p != "" || s != "" {
@@ -89,7 +96,8 @@ func TestCheckerThatCrashes(t *testing.T) {
 	t.Parallel()
 	killed := exec.Command("sh", "-c", "kill -SEGV $$").Run()
 	k := &Checkers{Run: &answers{err: &run.Error{Stderr: strings.Repeat("x", 1<<20), Err: killed}}}
-	if p, s := k.Check(t.Context(), "rc.conf", []byte("x")); p != "" || s != "sh: signal: segmentation fault" && s != "sh: signal: segmentation fault (core dumped)" {
+	if p, s := k.Check(t.Context(), "rc.conf", []byte("x")); p != "" ||
+		s != "sh: signal: segmentation fault" && s != "sh: signal: segmentation fault (core dumped)" {
 		t.Errorf("%q, %q", p, s)
 	}
 }
@@ -103,7 +111,8 @@ func exits(status, said string) *answers {
 func TestExitStatusOfAChecker(t *testing.T) {
 	t.Parallel()
 	for status, says := range map[string]string{
-		"1": "sh -n: bad; worse|", "2": "sh -n: bad; worse|", "255": "sh -n: bad; worse|", "128": "sh -n: bad; worse|", "126": "|sh is not installed", "127": "|sh is not installed",
+		"1": "sh -n: bad; worse|", "2": "sh -n: bad; worse|", "255": "sh -n: bad; worse|",
+		"128": "sh -n: bad; worse|", "126": "|sh is not installed", "127": "|sh is not installed",
 	} {
 		k := &Checkers{Run: exits(status, "bad\nworse\n")}
 		if p, s := k.Check(t.Context(), "rc.conf", []byte("x")); p+"|"+s != says {
@@ -130,13 +139,20 @@ func configured(t *testing.T, text string) *Checkers {
 // afterwards.
 func TestPrivateCopy(t *testing.T) {
 	t.Parallel()
-	k := configured(t, "[[checker]]\nmatch = \"local/a.conf\"\ncommand = [\"grep\", \"-q\", \"good\", \"FILE\"]\nwhere = \"host\"\n")
+	k := configured(
+		t,
+		"[[checker]]\nmatch = \"local/a.conf\"\ncommand = [\"grep\", \"-q\", \"good\", \"FILE\"]\nwhere = "+
+			"\"host\"\n",
+	)
 	seen := ""
 	k.Run = machinetest.Runner(func(ctx context.Context, c run.Cmd) (string, error) {
 		seen = c.Args[2]
 		file, err := os.Stat(seen)
 		dir, derr := os.Stat(filepath.Dir(seen))
-		if err != nil || derr != nil || file.Mode() != 0o400 || dir.Mode().Perm() != 0o700 || filepath.Base(seen) != "a.conf" || !c.Unprivileged || c.Stdin != nil {
+		if err != nil || derr != nil || file.Mode() != 0o400 || dir.Mode().Perm() != 0o700 ||
+			filepath.Base(seen) != "a.conf" ||
+			!c.Unprivileged ||
+			c.Stdin != nil {
 			t.Errorf("%v, %v, %v", file, dir, c)
 		}
 		return run.System{}.Run(ctx, c)
@@ -166,7 +182,9 @@ where = "host"
 	k.Run = exits("2", "line 1: hunter2")
 	const hidden = ": what it says is not shown, for the file is a secret"
 	for path, says := range map[string]string{
-		"rc.conf": "sh -n" + hidden + "|", "crontab": "crontab" + hidden + "|", "local/tls.key": "|keycheck FILE wants a copy, and of a secret there is none", "profile": "sh -n: line 1: hunter2|",
+		"rc.conf": "sh -n" + hidden + "|", "crontab": "crontab" + hidden + "|",
+		"local/tls.key": "|keycheck FILE wants a copy, and of a secret there is none",
+		"profile":       "sh -n: line 1: hunter2|",
 	} {
 		if p, s := k.Check(t.Context(), path, []byte("hunter2\n")); p+"|"+s != says {
 			t.Errorf("%s: %q, %q", path, p, s)

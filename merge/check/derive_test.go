@@ -50,7 +50,8 @@ func TestDerive(t *testing.T) {
 		t.Errorf("%q", command)
 	}
 	m.err = errors.New("line 3: corrupted")
-	if _, _, err := d.Derive(t.Context(), "master.passwd", nil); err == nil || !strings.Contains(err.Error(), "corrupted") {
+	if _, _, err := d.Derive(t.Context(), "master.passwd", nil); err == nil ||
+		!strings.Contains(err.Error(), "corrupted") {
 		t.Error(err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
@@ -62,7 +63,8 @@ func TestDerivePlannedOrMissing(t *testing.T) {
 	t.Parallel()
 	m := &maker{}
 	d := &Deriver{Run: m, Dir: "/run/derive", Dry: true, Has: func(string) bool { return true }}
-	if _, command, err := d.Derive(t.Context(), "master.passwd", nil); !errors.Is(err, merge.ErrPlanned) || command == "" {
+	if _, command, err := d.Derive(t.Context(), "master.passwd", nil); !errors.Is(err, merge.ErrPlanned) ||
+		command == "" {
 		t.Errorf("%q, %v", command, err)
 	}
 	d.Has = func(string) bool { return false }
