@@ -77,15 +77,20 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 			return nil, err
 		}
 	}
+	return taken, o.recordAdoption(live, base.ID, generation)
+}
+
+// recordAdoption writes the record of a live tree that was taken over.
+func (o *Overlay) recordAdoption(live *dirfd.Dir, baseID string, generation int) error {
 	id, err := live.Identity()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return taken, o.WriteRecord(&Record{
+	return o.WriteRecord(&Record{
 		Identity:   id,
 		State:      Populated,
 		BasePath:   o.Target.Base,
-		BaseID:     base.ID,
+		BaseID:     baseID,
 		Generation: generation,
 		Time:       o.now().UTC(),
 		Adopted:    true,
@@ -195,7 +200,7 @@ func newOurs(all ...*store.Manifest) *ours {
 
 func (w *ours) has(path string) bool {
 	return w.paths[path] ||
-		slices.ContainsFunc(w.gone, func(m *store.Manifest) bool { return m.TakesOut(path) })
+		slices.ContainsFunc(w.gone, func(m *store.Manifest) bool { return m.Removes(path) })
 }
 
 // ownMemory returns an error if no filesystem is mounted on the live tree.
@@ -214,7 +219,7 @@ func (o *Overlay) ownMemory(live *dirfd.Dir) error {
 func resembles(base, live *tree.Tree, m *store.Manifest) error {
 	have, all := 0, 0
 	for i := range base.Entries {
-		if m.TakesOut(base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
+		if m.Removes(base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
 			continue
 		}
 		all++

@@ -82,5 +82,5 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool)
 
 // openedBy returns the base as one target opens it, perhaps through a mount of its own.
 func openedBy(b *store.Base, o *Overlay, g BaseRef) *store.Base {
-	return b.Reached(func() (*dirfd.Dir, error) { return o.openBase(g) })
+	return b.OpenedBy(func() (*dirfd.Dir, error) { return o.openBase(g) })
 }

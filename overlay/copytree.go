@@ -131,7 +131,7 @@ func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *tree.Entry) error {
 		return err
 	}
 	e.Xattrs = tree.PackXattrs(x)
-	if _, err := store.CopyFile(in, to, e.Path, e); err != nil {
+	if _, err := store.CopyFile(in, to, e.Path, e, nil); err != nil {
 		return err
 	}
 	return setFlags(to, e.Path, e)

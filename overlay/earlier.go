@@ -144,7 +144,7 @@ func (o *Overlay) older(
 func madeBy(base, live *tree.Tree, older, now *store.Manifest) bool {
 	certain, was, all := false, 0, 0
 	for _, p := range differing(older, now) {
-		if now.Holds(p) || now.TakesOut(p) { // a plain copy of base and cfg still has what was removed
+		if now.Holds(p) || now.Removes(p) { // a plain copy of base and cfg still has what was removed
 			continue
 		}
 		then, present := savedEntry(base, older, p), savedEntry(base, now, p)
@@ -180,7 +180,7 @@ func savedEntry(base *tree.Tree, m *store.Manifest, path string) *tree.Entry {
 	if o, ok := m.Override(path); ok {
 		return &o.Entry
 	}
-	if m.TakesOut(path) {
+	if m.Removes(path) {
 		return nil
 	}
 	e, _ := base.Get(path)

@@ -112,17 +112,22 @@ func (o *Overlay) populate(
 		Notices:    s.Notices,
 		Adopted:    s.Adopted,
 	}
-	if n := len(p.lacks); n > 0 {
-		path, _ := p.lacks[0].Name()
-		words := "%s: its filesystem can't hold all flags and attributes of what is saved:" +
-			" %d paths lack some, such as %s; they stay saved"
-		out.Notices = append(out.Notices, fmt.Sprintf(words, o.Target.Live, n, pathname.Quote(path)))
+	if len(p.lacks) > 0 {
+		out.Notices = append(out.Notices, o.lacksNotice(p.lacks))
 	}
 	out.Hiding, err = s.Hiding()
 	if err != nil {
 		return nil, err
 	}
 	return out, s.TakeHeld(ctx)
+}
+
+// lacksNotice says what live's filesystem can't hold.
+func (o *Overlay) lacksNotice(lacks []lack) string {
+	path, _ := lacks[0].Name()
+	return fmt.Sprintf("%s: its filesystem can't hold all flags and attributes of what is saved:"+
+		" %d paths lack some, such as %s; they stay saved",
+		o.Target.Live, len(lacks), pathname.Quote(path))
 }
 
 // populator copies a saved tree to an empty directory, in this order: directories, topmost first; files, by a
@@ -342,16 +347,10 @@ func (p *populator) copyDirFiles(r *dirFiles) error {
 }
 
 func (p *populator) copy(from, to *dirfd.Dir, r *dirFiles, e *tree.Entry) error {
-	name := path.Base(e.Path)
 	if e.Kind == dirfd.KindSymlink {
-		if err := store.MakeLink(to, name, e); err != nil {
-			return err
-		}
-		if err := setFlags(to, name, e); err != nil {
-			return err
-		}
-		return p.note(lack{}, to, name, e)
+		return p.copyLink(to, e)
 	}
+	name := path.Base(e.Path)
 	open := from.OpenPlain
 	if p.fromCfg(e) {
 		open = from.OpenFile
@@ -394,6 +393,17 @@ func (p *populator) copy(from, to *dirfd.Dir, r *dirFiles, e *tree.Entry) error 
 		return err
 	}
 	return out.Close()
+}
+
+func (p *populator) copyLink(to *dirfd.Dir, e *tree.Entry) error {
+	name := path.Base(e.Path)
+	if err := store.MakeLink(to, name, e); err != nil {
+		return err
+	}
+	if err := setFlags(to, name, e); err != nil {
+		return err
+	}
+	return p.note(lack{}, to, name, e)
 }
 
 // setFlags gives a new name the entry's flags.
@@ -492,12 +502,12 @@ func (p *populator) finishDirs() error {
 		}
 	}
 	root := p.saved.Root
-	return store.SetDir(p.live, &root)
+	return store.SetDir(p.live, &root, nil)
 }
 
 func (p *populator) finishDir(d *dirfd.Dir, e *tree.Entry) error {
 	var lacks lack
-	if err := store.SetDirBut(d, e, lacks.refused); err != nil {
+	if err := store.SetDir(d, e, lacks.refused); err != nil {
 		return err
 	}
 	if err := setFlags(d, "", e); err != nil {

@@ -242,7 +242,7 @@ func (m *machine) stored() {
 	}
 	for _, c := range tree.Delta(v.Base.Tree, v.SavedTree()) {
 		_, over := man.Override(c.Path)
-		if told := over || c.What == tree.Deleted && (man.TakesOut(c.Path) || underFile(man, c.Path)); !told {
+		if told := over || c.What == tree.Deleted && (man.Removes(c.Path) || underFile(man, c.Path)); !told {
 			m.rt.Fatalf("%s %q: not in the manifest", c.What, c.Path)
 		}
 	}

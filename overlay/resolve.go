@@ -166,6 +166,28 @@ func (o *Overlay) Reject(ctx context.Context, path, why string) (merged []byte, 
 
 // reject takes one of the two merged versions again: that of the generation before, or the default.
 func (a *edit) reject(path, why string) ([]byte, error) {
+	c, err := a.conflictOf(path, why)
+	if err != nil {
+		return nil, err
+	}
+	merged, err := a.s.Content(c.Text)
+	if err != nil {
+		return nil, err
+	}
+	i, _ := slices.BinarySearchFunc(a.next.Conflicts, path,
+		func(c store.Conflict, p string) int { return pathname.Compare(c.Path, p) })
+	a.next.Conflicts = slices.Insert(a.next.Conflicts, i, *c)
+	if err := a.set(path, c.TakenEntry()); err != nil {
+		return nil, err
+	}
+	if o, ok := a.next.Override(path); ok {
+		o.Default = c.Old // still to be resolved
+	}
+	return merged, nil
+}
+
+// conflictOf returns the conflict that stands for the last merge of a path. Its text is the merged one.
+func (a *edit) conflictOf(path, why string) (*store.Conflict, error) {
 	m := a.s.Manifest
 	now, ok := m.Override(path)
 	if !ok || len(m.Merges) == 0 {
@@ -179,13 +201,9 @@ func (a *edit) reject(path, why string) ([]byte, error) {
 	mine, ok := then.Override(path)
 	theirs, err := a.v.Base.Entry(path)
 	if err != nil || !ok || theirs == nil {
-		return nil, errors.Join(err, fmt.Errorf("%s: its two sides are not known", pathname.Quote(path)))
+		return nil, errors.Join(err, fmt.Errorf("%s: its two versions are not known", pathname.Quote(path)))
 	}
-	b, err := a.s.Content(&now.Entry)
-	if err != nil {
-		return nil, err
-	}
-	c := store.Conflict{
+	return &store.Conflict{
 		Path:   path,
 		From:   then.BaseID,
 		To:     m.BaseID,
@@ -195,21 +213,7 @@ func (a *edit) reject(path, why string) ([]byte, error) {
 		Mine:   &mine.Entry,
 		Theirs: theirs,
 		Text:   &now.Entry,
-	}
-	i, _ := slices.BinarySearchFunc(a.next.Conflicts, path,
-		func(c store.Conflict, p string) int { return pathname.Compare(c.Path, p) })
-	a.next.Conflicts = slices.Insert(a.next.Conflicts, i, c)
-	take := c.Mine
-	if c.Taken == config.ConflictTheirs {
-		take = c.Theirs
-	}
-	if err := a.set(path, take); err != nil {
-		return nil, err
-	}
-	if o, ok := a.next.Override(path); ok {
-		o.Default = mine.Default // still to be resolved
-	}
-	return b, nil
+	}, nil
 }
 
 // edit is a new manifest in the making, with the contents that cfg does not have yet.

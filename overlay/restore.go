@@ -339,7 +339,7 @@ func (r *restorer) put(d *dirfd.Dir, tmp string, e *tree.Entry) error {
 		return err
 	}
 	defer in.Close()
-	got, err := store.CopyFileBut(in, d, tmp, e, r.refused(e.Path))
+	got, err := store.CopyFile(in, d, tmp, e, r.refused(e.Path))
 	if err == nil && got != e.Digest && e.Unread == "" {
 		err = fmt.Errorf("its content is not what was recorded")
 	}
@@ -377,11 +377,11 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 // setDir gives a touched directory the metadata of the wanted state, its flags last.
 func (r *restorer) setDir(d *dirfd.Dir, path string, e *tree.Entry) error {
 	if path == "" { // flags and attributes of the root are not kept
-		return store.SetDir(d, e)
+		return store.SetDir(d, e, nil)
 	}
-	set := store.ResetDirBut
+	set := store.ResetDir
 	if r.want.NoXattrs { // the wanted attributes are not known
-		set = store.SetDirBut
+		set = store.SetDir
 	}
 	if err := set(d, e, r.refused(path)); err != nil {
 		return err
@@ -482,10 +482,10 @@ func generationChanges(old, new *store.Manifest) []GenerationChange {
 			continue
 		}
 		after, note := was.Default, "released"
-		if new.TakesOut(was.Path) {
+		if new.Removes(was.Path) {
 			after, note = nil, "removal"
 		}
-		if c, ok := store.Differ2(&was.Entry, after, true); ok {
+		if c, ok := store.Compare(&was.Entry, after, true); ok {
 			out = append(out, GenerationChange{c.Path, c.What, c.Old, c.New, note})
 		}
 	}
@@ -536,7 +536,7 @@ func (o *Overlay) Show(ctx context.Context, n int, p string) (e *tree.Entry, b [
 			}
 			return err
 		}
-		if m.TakesOut(p) || base == nil {
+		if m.Removes(p) || base == nil {
 			return nil
 		}
 		if e, err = base.Entry(p); err != nil || e == nil || e.Kind != dirfd.KindFile {

@@ -196,17 +196,7 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 	case RescueLeft:
 		return nil
 	case RescueRemoved:
-		for text := range strings.SplitSeq(strings.TrimSuffix(string(b), "\n"), "\n") {
-			path, err := pathname.Unquote(text)
-			if err == nil {
-				err = pathname.Valid(path)
-			}
-			if err != nil {
-				return fmt.Errorf("%q: %w", text, err)
-			}
-			x.removed = append(x.removed, path)
-		}
-		return nil
+		return x.readRemoved(string(b))
 	}
 	e := tree.Entry{
 		Path:  strings.TrimSuffix(h.Name, "/"),
@@ -219,11 +209,7 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 		return err
 	}
 	if top, _, _ := strings.Cut(e.Path, "/"); tree.TopNames[top] {
-		x.omitted = append(x.omitted, store.Kept{
-			Path:   e.Path,
-			Class:  config.Report,
-			Reason: tree.Reason(top + " is no part of what is saved"),
-		})
+		x.omit(e.Path, top+" is no part of what is saved")
 		return nil
 	}
 	switch h.Typeflag {
@@ -241,17 +227,33 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 		e.UID, e.GID = tree.OwnIDs()
 	}
 	for _, why := range setFromRecords(&e, h) {
-		x.omitted = append(x.omitted, store.Kept{
-			Path:   e.Path,
-			Class:  config.Report,
-			Reason: tree.Reason("the archive's extended attribute " + why),
-		})
+		x.omit(e.Path, "the archive's extended attribute "+why)
 	}
 	none := h.PAXRecords[commentRecord] == noXattrs
 	x.marked = x.marked || none
 	x.unknown[e.Path] = e.Xattrs == "" && !none
 	x.entries = append(x.entries, e)
 	return nil
+}
+
+// readRemoved reads the list of removed defaults.
+func (x *extract) readRemoved(list string) error {
+	for text := range strings.SplitSeq(strings.TrimSuffix(list, "\n"), "\n") {
+		path, err := pathname.Unquote(text)
+		if err == nil {
+			err = pathname.Valid(path)
+		}
+		if err != nil {
+			return fmt.Errorf("%q: %w", text, err)
+		}
+		x.removed = append(x.removed, path)
+	}
+	return nil
+}
+
+// omit records something of a path that can't be brought back.
+func (x *extract) omit(path, why string) {
+	x.omitted = append(x.omitted, store.Kept{Path: path, Class: config.Report, Reason: tree.Reason(why)})
 }
 
 // over returns live with the archive's entries laid over it and its removals taken out.

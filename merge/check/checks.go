@@ -53,7 +53,7 @@ func Discreet(c config.Checker, secret bool, problem string) string {
 		return problem
 	}
 	return cmp.Or(c.Syntax, strings.Join(c.Command, " ")) +
-		": what it says is not shown, for the file is a secret"
+		": what it says is not shown, because the file is a secret"
 }
 
 func syntax(c config.Checker, content []byte) string {

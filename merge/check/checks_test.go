@@ -180,7 +180,7 @@ command = ["keycheck", "FILE"]
 where = "host"
 `)
 	k.Run = exits("2", "line 1: hunter2")
-	const hidden = ": what it says is not shown, for the file is a secret"
+	const hidden = ": what it says is not shown, because the file is a secret"
 	for path, says := range map[string]string{
 		"rc.conf": "sh -n" + hidden + "|", "crontab": "crontab" + hidden + "|",
 		"local/tls.key": "|keycheck FILE wants a copy, and of a secret there is none",

@@ -20,14 +20,15 @@ type Base struct {
 	read *sync.Map // entries read by Entry, by path; shared by all Bases of this scan
 }
 
-// NewBase returns a base with its scan. Its contents can be read only after Reached.
+// NewBase returns a base with its scan. Its contents can be read only after OpenedBy.
 func NewBase(id string, t *tree.Tree) *Base { return &Base{ID: id, Tree: t, read: &sync.Map{}} }
 
-// Reached returns the same base, opened by the caller's function.
-func (b *Base) Reached(open func() (*dirfd.Dir, error)) *Base {
+// OpenedBy returns the same base, opened by the caller's function.
+func (b *Base) OpenedBy(open func() (*dirfd.Dir, error)) *Base {
 	return &Base{ID: b.ID, Tree: b.Tree, read: b.read, Open: open}
 }
 
+// Scanned returns the base's tree, nil for no base.
 func (b *Base) Scanned() *tree.Tree {
 	if b == nil {
 		return nil
@@ -35,7 +36,7 @@ func (b *Base) Scanned() *tree.Tree {
 	return b.Tree
 }
 
-// Name is the base's name, "" for none.
+// Name returns the base's id, "" for none.
 func (b *Base) Name() string {
 	if b == nil {
 		return ""

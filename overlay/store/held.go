@@ -22,7 +22,7 @@ func (s *Store) Hiding() ([]string, error) {
 		if m.Kind == dirfd.KindDir && now != nil && now.Kind == dirfd.KindDir {
 			continue
 		}
-		if _, differs := Differ2(m.Default, now, false); differs {
+		if _, differs := Compare(m.Default, now, false); differs {
 			out = append(out, m.Path)
 		}
 	}

@@ -37,6 +37,7 @@ const (
 	DoInstall = "install" // rename from tmp to manifest or removed
 )
 
+// JournalHeader is the first line of a journal.
 type JournalHeader struct {
 	Journal int    `json:"journal"` // FormatVersion
 	Steps   int    `json:"steps"`
@@ -49,6 +50,7 @@ type journalLine struct {
 	line
 }
 
+// EncodeJournal returns a journal: JSON Lines, a header and one line for each step.
 func EncodeJournal(steps []Step) ([]byte, error) {
 	var body, out bytes.Buffer
 	for _, st := range steps {
@@ -333,9 +335,9 @@ func (p *performer) at(d *dirfd.Dir, name string, st Step) error {
 	}
 	defer sub.Close()
 	if p.store.Plain != nil && p.store.Plain.NoXattrs {
-		return SetDir(sub, &st.Want)
+		return SetDir(sub, &st.Want, nil)
 	}
-	return resetDir(sub, &st.Want)
+	return ResetDir(sub, &st.Want, nil)
 }
 
 // setTime sets the time of a file or link that is already in place. It syncs a file, because syncing the

@@ -92,6 +92,7 @@ func (m *Manifest) StandsOn(now string) string {
 	return m.BaseID
 }
 
+// Holds reports whether a path is held.
 func (m *Manifest) Holds(path string) bool {
 	_, ok := slices.BinarySearchFunc(m.Held, path, pathname.Compare)
 	return ok
@@ -264,6 +265,7 @@ func FormatNanos(n int64) string {
 	return fmt.Sprintf("%d.%09d", sec, frac)
 }
 
+// ParseNanos reads the form that FormatNanos writes.
 func ParseNanos(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
@@ -336,6 +338,7 @@ func manifestError(n int, err error) error {
 	return fmt.Errorf("manifest:%d: %w: %w", n, ErrManifest, err)
 }
 
+// ParseHeader reads the first line of a manifest, and returns the fields that are in it.
 func ParseHeader(b []byte) (*Manifest, *Header, error) {
 	var h Header
 	if err := json.Unmarshal(b, &h); err != nil {
@@ -501,8 +504,8 @@ func (m *Manifest) WithMerge() []int {
 	return all[max(0, len(all)-maxMerges):]
 }
 
-// TakesOut reports whether a removal of the path itself or of a directory above it takes it out of base.
-func (m *Manifest) TakesOut(p string) bool {
+// Removes reports whether a removal of the path itself or of a directory above it takes it out of base.
+func (m *Manifest) Removes(p string) bool {
 	for ; p != ""; p = pathname.Parent(p) {
 		if _, ok := m.Removal(p); ok {
 			return true

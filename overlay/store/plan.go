@@ -126,7 +126,7 @@ func (w *Planner) path(path string, base, saved, live *tree.Entry) {
 		}
 		return
 	}
-	if c, ok := Differ2(saved, live, w.xattrs); ok {
+	if c, ok := Compare(saved, live, w.xattrs); ok {
 		w.plan.Changes = append(w.plan.Changes, c)
 	} else if o, ok := w.Plain.Get(path); ok && live != nil && live.Kind != dirfd.KindDir &&
 		o.MTime != live.MTime {
@@ -153,19 +153,21 @@ func (w *Planner) untouched(path string, base, saved, live *tree.Entry) bool {
 	return !w.Plain.Has(path) && !w.Old.Pinned(path) && !w.Old.Holds(path)
 }
 
-// Differ2 is tree.CompareEntries for entries that may both be nil.
-func Differ2(a, b *tree.Entry, xattrs bool) (tree.Change, bool) {
+// Compare is tree.CompareEntries for entries that may both be nil.
+func Compare(a, b *tree.Entry, xattrs bool) (tree.Change, bool) {
 	if a == nil && b == nil {
 		return tree.Change{}, false
 	}
 	return tree.CompareEntries(a, b, xattrs)
 }
 
+// Differ reports whether two entries differ. Either or both may be nil.
 func Differ(a, b *tree.Entry, xattrs bool) bool {
-	_, d := Differ2(a, b, xattrs)
+	_, d := Compare(a, b, xattrs)
 	return d
 }
 
+// Same reports whether content and metadata are equal.
 func Same(a, b *tree.Entry, xattrs bool) bool { return a.SameContent(b) && a.SameMeta(b, xattrs) }
 
 // unsaved says why a save leaves a path alone, "" if it does not. The class is "" if there is nothing to
@@ -468,7 +470,7 @@ func (w *Planner) heldSteps(saved *tree.Tree) {
 		}
 		s, _ := saved.Get(p)
 		l, _ := w.Live.Get(p)
-		_, differs := Differ2(s, l, w.xattrs)
+		_, differs := Compare(s, l, w.xattrs)
 		return !differs
 	})
 }

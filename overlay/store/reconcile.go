@@ -126,6 +126,7 @@ func sameOverride(m, plain *tree.Entry) bool {
 	return m.SameContent(&c) && m.SameMeta(&c, false)
 }
 
+// PlainEntry returns an entry as the plain tree can hold it: without flags.
 func PlainEntry(e *tree.Entry) tree.Entry {
 	c := *e
 	c.Flags = 0
@@ -159,7 +160,7 @@ func (s *Store) TakenBefore(base *tree.Tree) func(path string) (*tree.Entry, boo
 			if o, ok := m.Override(path); ok {
 				return &o.Entry, true
 			}
-			if m.TakesOut(path) {
+			if m.Removes(path) {
 				return nil, true
 			}
 			e, _ := base.Get(path)

@@ -132,7 +132,7 @@ func (c contents) one(st Step) error {
 		return err
 	}
 	defer in.Close()
-	got, err := CopyFile(in, c.tmp, st.From, &st.Want)
+	got, err := CopyFile(in, c.tmp, st.From, &st.Want, nil)
 	if err == nil && got != st.Want.Digest {
 		err = fmt.Errorf("its content is not what was recorded")
 	}

@@ -143,7 +143,7 @@ func (g fromLive) one(st Step) error {
 	if now, err := in.Stat(); err != nil || !tree.Unmoved(&st.Want, now) {
 		return &UnsettledError{[]string{st.Path}}
 	}
-	got, err := CopyFile(in, g.tmp, st.From, &st.Want)
+	got, err := CopyFile(in, g.tmp, st.From, &st.Want, nil)
 	if err != nil {
 		return err
 	}
@@ -174,13 +174,8 @@ func MakeLink(d *dirfd.Dir, name string, e *tree.Entry) error {
 }
 
 // CopyFile makes a new file with the entry's metadata except chflags(1)'s flags, syncs it, and returns the
-// digest of what it copied.
-func CopyFile(in io.Reader, to *dirfd.Dir, name string, e *tree.Entry) (tree.Digest, error) {
-	return CopyFileBut(in, to, name, e, nil)
-}
-
-// CopyFileBut is CopyFile, and calls refused with each attribute that the filesystem refused.
-func CopyFileBut(
+// digest of what it copied. It calls refused, unless nil, with each attribute that the filesystem refused.
+func CopyFile(
 	in io.Reader, to *dirfd.Dir, name string, e *tree.Entry, refused func(name string),
 ) (tree.Digest, error) {
 	out, err := to.Create(name)
@@ -245,11 +240,8 @@ func SetMode(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
 }
 
 // SetDir gives a directory its owner, mode, attributes and time. It leaves attributes that the entry does not
-// have.
-func SetDir(d *dirfd.Dir, e *tree.Entry) error { return SetDirBut(d, e, nil) }
-
-// SetDirBut is SetDir, and calls refused with each attribute that the filesystem refused.
-func SetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
+// have. It calls refused, unless nil, with each attribute that the filesystem refused.
+func SetDir(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 	if tree.Privileged {
 		if err := d.Chown("", e.UID, e.GID); err != nil {
 			return err
@@ -264,12 +256,9 @@ func SetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 	return d.Chmod(e.Mode)
 }
 
-// resetDir is SetDir for a directory that was there before: it also removes the attributes that the entry
+// ResetDir is SetDir for a directory that was there before: it also removes the attributes that the entry
 // does not have. The entry must come from a filesystem that has attributes.
-func resetDir(d *dirfd.Dir, e *tree.Entry) error { return ResetDirBut(d, e, nil) }
-
-// ResetDirBut is resetDir, and calls refused with each attribute that the filesystem refused.
-func ResetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
+func ResetDir(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 	want, err := tree.UnpackXattrs(e.Xattrs)
 	if err != nil {
 		return err
@@ -282,5 +271,5 @@ func ResetDirBut(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
 			}
 		}
 	}
-	return SetDirBut(d, e, refused)
+	return SetDir(d, e, refused)
 }

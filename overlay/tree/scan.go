@@ -545,8 +545,10 @@ func DigestOf(r io.Reader, size int64) (Digest, error) {
 // Privileged reports whether the process can set owners. Otherwise owners are not compared.
 var Privileged = os.Geteuid() == 0
 
+// OwnIDs returns the user and group of the process.
 func OwnIDs() (uid, gid uint32) { return uint32(os.Geteuid()), uint32(os.Getegid()) }
 
+// EntryOf returns the entry for a stat, without content and attributes.
 func EntryOf(path string, st dirfd.Stat) Entry {
 	e := Entry{
 		Path:  path,
