@@ -98,11 +98,11 @@ type accounts struct {
 	names             Names
 	by                map[accountKey]*account
 	all               []*account // in the order of mine, then those that only theirs has
-	old, mine, theirs roll
+	old, mine, theirs fileLines
 }
 
-// roll is one version of a file, line by line.
-type roll struct {
+// fileLines is one version of a file, line by line.
+type fileLines struct {
 	lines []*account
 	tail  int  // index of the NIS lines at the end of the file; the number of lines if there are none
 	crlf  bool // all lines end in CRLF; if only some do, CR is part of their text
@@ -122,7 +122,7 @@ type account struct {
 	accountKey
 	old, mine, theirs []string // its lines; more than one only if a name is not unique
 	at                int      // index in mine of the last of them
-	stands            []string // its lines in the result,
+	result            []string // its lines in the result,
 	clash             *clash   // unless there is a conflict
 	note              string
 	written           int // how many of its lines were handled so far
@@ -140,10 +140,10 @@ func newAccounts(f *accountForm, old, mine, theirs []byte, names Names) *account
 }
 
 // read assigns each line to its account.
-func (a *accounts) read(version []byte, give func(x *account, line string, i int)) roll {
+func (a *accounts) read(version []byte, give func(x *account, line string, i int)) fileLines {
 	text := string(version)
 	n := strings.Count(text, "\n")
-	r := roll{
+	r := fileLines{
 		crlf: n > 0 && strings.Count(text, "\r\n") == n,
 		open: text != "" && !strings.HasSuffix(text, "\n"),
 	}
@@ -215,7 +215,7 @@ func (a *accounts) merged() Merged {
 		if x.entry {
 			a.decide(x)
 		} else {
-			x.stand()
+			x.mergeLine()
 		}
 	}
 	a.numbers()
@@ -231,14 +231,14 @@ func (a *accounts) merged() Merged {
 	return m
 }
 
-// stand decides about a line that is no entry. If all versions have it, theirs' tags are taken.
-func (x *account) stand() {
+// mergeLine decides about a line that is no entry. If all versions have it, theirs' tags are taken.
+func (x *account) mergeLine() {
 	old, mine, theirs := len(x.old) > 0, len(x.mine) > 0, len(x.theirs) > 0
 	switch {
 	case theirs && (mine || !old):
-		x.stands = x.theirs
+		x.result = x.theirs
 	case mine && !old:
-		x.stands = x.mine
+		x.result = x.mine
 	}
 }
 
@@ -246,17 +246,17 @@ func (a *accounts) decide(x *account) {
 	gone := len(x.theirs) == 0
 	switch {
 	case slices.Equal(x.mine, x.theirs), slices.Equal(x.old, x.theirs):
-		x.stands = x.mine
+		x.result = x.mine
 	case gone && slices.Equal(x.old, x.mine) && x.text == a.needed:
-		x.stands, x.note = x.mine, "gone from the new default, and kept"
+		x.result, x.note = x.mine, "gone from the new default, and kept"
 	case slices.Equal(x.old, x.mine):
-		x.stands = x.theirs
+		x.result = x.theirs
 	case gone:
-		x.stands, x.note = x.mine, "gone from the new default, and kept: it was changed here"
+		x.result, x.note = x.mine, "gone from the new default, and kept: it was changed here"
 	case len(x.mine) == 0:
 		x.note = "deleted here and changed in the new default: it stays deleted"
 	case x.ambiguous():
-		x.whole("a name that is there more than once, changed on both sides")
+		x.conflict("a name that is there more than once, changed on both sides")
 	default:
 		a.byField(x, "")
 	}
@@ -265,8 +265,8 @@ func (a *accounts) decide(x *account) {
 // ambiguous reports that an entry occurs more than once, so that nobody knows which line became which.
 func (x *account) ambiguous() bool { return max(len(x.old), len(x.mine), len(x.theirs)) > 1 }
 
-// whole makes all lines of an entry a conflict.
-func (x *account) whole(note string) {
+// conflict makes all lines of an entry a conflict.
+func (x *account) conflict(note string) {
 	x.clash, x.note = &clash{x.mine, x.old, x.theirs}, note
 }
 
@@ -293,7 +293,7 @@ func (a *accounts) byField(x *account, taken string) {
 		}
 	}
 	if len(both) == 0 {
-		x.stands = []string{strings.Join(m, ":")}
+		x.result = []string{strings.Join(m, ":")}
 		return
 	}
 	x.clash, x.note = &clash{
@@ -383,7 +383,7 @@ func (a *accounts) claims(x *account, mine, theirs func(number string, x *accoun
 	if !x.entry || slices.Equal(x.mine, x.theirs) {
 		return
 	}
-	here, there, result := numbersOf(x.mine), numbersOf(x.theirs), x.stands
+	here, there, result := numbersOf(x.mine), numbersOf(x.theirs), x.result
 	if x.clash != nil {
 		result = x.clash.mine
 	}
@@ -411,9 +411,9 @@ func numbersOf(lines []string) map[string]bool {
 func (a *accounts) refuse(x *account, number, by string) {
 	switch {
 	case len(x.mine) == 0:
-		x.whole(a.takenNote(number, by) + "not added")
+		x.conflict(a.takenNote(number, by) + "not added")
 	case x.ambiguous():
-		x.whole(a.takenNote(number, by) + "not changed")
+		x.conflict(a.takenNote(number, by) + "not changed")
 	default:
 		a.byField(x, by)
 	}
@@ -424,7 +424,7 @@ func (a *accounts) content() []byte {
 	added := a.added()
 	out := added[0]
 	for i, x := range a.mine.lines {
-		out = append(out, a.turn(x, len(x.mine))...)
+		out = append(out, a.nextLines(x, len(x.mine))...)
 		out = append(out, added[i+1]...)
 	}
 	if len(out) == 0 {
@@ -470,9 +470,9 @@ func (a *accounts) added() [][]string {
 			}
 		case x.entry:
 			place = min(at, a.mine.tail)
-			added[place] = append(added[place], a.turn(x, len(x.theirs))...)
+			added[place] = append(added[place], a.nextLines(x, len(x.theirs))...)
 		default:
-			added[at] = append(added[at], a.turn(x, len(x.theirs))...)
+			added[at] = append(added[at], a.nextLines(x, len(x.theirs))...)
 		}
 	}
 	return added
@@ -490,19 +490,20 @@ func entriesAbove(lines []*account) []int {
 	return above
 }
 
-// turn returns what to write for the next one of an account's lines, of which a version has the given number.
-func (a *accounts) turn(x *account, lines int) []string {
+// nextLines returns what to write for the next one of an account's lines, of which a version has the given
+// number.
+func (a *accounts) nextLines(x *account, lines int) []string {
 	i := x.written
 	x.written++
 	switch {
 	case x.clash != nil && i == 0:
 		return a.marked(x.clash)
-	case x.clash != nil || i >= len(x.stands):
+	case x.clash != nil || i >= len(x.result):
 		return nil
 	case i == lines-1:
-		return x.stands[i:]
+		return x.result[i:]
 	}
-	return x.stands[i : i+1]
+	return x.result[i : i+1]
 }
 
 func (a *accounts) marked(c *clash) []string {

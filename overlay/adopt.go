@@ -66,14 +66,14 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 		before = append(before, m)
 	}
 	plain, taken := s.Plain, &Taken{Damaged: s.Damaged}
-	t, err := o.likely(ctx, s, live, base)
+	t, err := o.checkLikely(ctx, s, live, base)
 	if err := errors.Join(err, s.Close()); err != nil {
 		return nil, err
 	}
 	generation := before[0].Generation
 	if st, err := live.Stat(tree.MetaName); err == nil && st.Kind == dirfd.KindDir && o.Target.Host() &&
 		len(taken.Damaged) == 0 {
-		if generation, err = o.makeUp(ctx, live, base, &boot{before, plain, t}, taken); err != nil {
+		if generation, err = o.finishCopy(ctx, live, base, &copySource{before, plain, t}, taken); err != nil {
 			return nil, err
 		}
 	}
@@ -98,8 +98,8 @@ func (o *Overlay) recordAdoption(live *dirfd.Dir, baseID string, generation int)
 	})
 }
 
-// likely scans a live tree and returns an error that says why it is not the target's.
-func (o *Overlay) likely(
+// checkLikely scans a live tree and returns an error that says why it is not the target's.
+func (o *Overlay) checkLikely(
 	ctx context.Context, s *store.Store, live *dirfd.Dir, base *store.Base,
 ) (*tree.Tree, error) {
 	if err := o.ownMemory(live); err != nil {
@@ -115,18 +115,18 @@ func (o *Overlay) likely(
 	return t, resembles(base.Tree, t, s.Manifest)
 }
 
-// boot is what a live tree was copied from: the generations that cfg may have had then, and its plain tree.
-// live is the tree now.
-type boot struct {
+// copySource is what a live tree was copied from: the generations that cfg may have had then, and its plain
+// tree. live is the tree now.
+type copySource struct {
 	manifests []*store.Manifest
 	plain     *tree.Tree
 	live      *tree.Tree
 }
 
-// makeUp does what a plain copy of base and cfg lacks: merges and removals. A path that is no longer as it
-// was copied was edited by somebody, and is left alone.
-func (o *Overlay) makeUp(
-	ctx context.Context, live *dirfd.Dir, base *store.Base, b *boot, taken *Taken,
+// finishCopy does what a plain copy of base and cfg lacks: merges and removals. A path that is no longer as
+// it was copied was edited by somebody, and is left alone.
+func (o *Overlay) finishCopy(
+	ctx context.Context, live *dirfd.Dir, base *store.Base, b *copySource, taken *Taken,
 ) (generation int, err error) {
 	s, m, failed, err := o.mergedStore(ctx, base)
 	if err != nil {
@@ -141,7 +141,7 @@ func (o *Overlay) makeUp(
 		read:    func(e *tree.Entry) (io.ReadCloser, error) { return savedContent(s, base, s.Plain, e) },
 		touched: map[string]bool{},
 	}
-	ours := newOurs(append(b.manifests, s.Manifest)...)
+	ours := newSavedPaths(append(b.manifests, s.Manifest)...)
 	for _, c := range tree.Delta(b.live, want) {
 		if ours.has(c.Path) && b.copied(copied, c) && b.live.WhySkipped(c.Path) == "" {
 			r.changes = append(r.changes, c)
@@ -162,7 +162,7 @@ func (o *Overlay) makeUp(
 }
 
 // copied reports whether live has at the path of c what base and cfg had there when they were copied.
-func (b *boot) copied(was *tree.Tree, c tree.Change) bool {
+func (b *copySource) copied(was *tree.Tree, c tree.Change) bool {
 	e, ok := was.Get(c.Path)
 	if !ok && c.Old == nil {
 		return true
@@ -180,14 +180,14 @@ func (b *boot) copied(was *tree.Tree, c tree.Change) bool {
 	})
 }
 
-// ours is the set of paths in two generations, with all below removals.
-type ours struct {
+// savedPaths is the set of paths in two generations, with all below removals.
+type savedPaths struct {
 	paths map[string]bool
 	gone  []*store.Manifest
 }
 
-func newOurs(all ...*store.Manifest) *ours {
-	w := &ours{map[string]bool{}, all}
+func newSavedPaths(all ...*store.Manifest) *savedPaths {
+	w := &savedPaths{map[string]bool{}, all}
 	for _, m := range all {
 		for i := range m.Overrides {
 			for p := m.Overrides[i].Path; p != ""; p = pathname.Parent(p) {
@@ -198,7 +198,7 @@ func newOurs(all ...*store.Manifest) *ours {
 	return w
 }
 
-func (w *ours) has(path string) bool {
+func (w *savedPaths) has(path string) bool {
 	return w.paths[path] ||
 		slices.ContainsFunc(w.gone, func(m *store.Manifest) bool { return m.Removes(path) })
 }

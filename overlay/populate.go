@@ -526,11 +526,11 @@ func (p *populator) note(l lack, d *dirfd.Dir, name string, e *tree.Entry) error
 }
 
 func (p *populator) noteNow(l lack, d *dirfd.Dir, name string, e *tree.Entry, flagged bool) error {
-	look := d.Self
+	stat := d.Self
 	if name != "" {
-		look = func() (dirfd.Stat, error) { return d.Stat(name) }
+		stat = func() (dirfd.Stat, error) { return d.Stat(name) }
 	}
-	st, err := look()
+	st, err := stat()
 	if err != nil {
 		return err
 	}

@@ -550,14 +550,14 @@ func (o *Overlay) Show(ctx context.Context, n int, p string) (e *tree.Entry, b [
 
 // Read returns the content of an entry of one of a view's trees: live, saved or base. It reads at most limit
 // bytes.
-func (o *Overlay) Read(v *View, e *tree.Entry, side string, limit int64) ([]byte, error) {
+func (o *Overlay) Read(v *View, e *tree.Entry, which string, limit int64) ([]byte, error) {
 	if e.Kind == dirfd.KindSymlink {
 		return []byte(e.Link), nil
 	}
 	open := v.Base.Open
-	if side == "live" {
+	if which == "live" {
 		open = o.OpenLive
-	} else if side == "saved" && v.Plain.Has(e.Path) {
+	} else if which == "saved" && v.Plain.Has(e.Path) {
 		open = o.OpenCfg
 	}
 	root, err := open()
