@@ -8,16 +8,18 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Bounds of the pauses between tries of a target that fails. The last is short enough for an administrator who has mended the
-// cause and waits, and long enough for a hundred targets that fail at once.
+// Bounds of the pauses between tries of a target that fails. The last is short enough for an
+// administrator who has mended the cause and waits, and long enough for a hundred targets that fail at
+// once.
 const (
 	firstPause = time.Second
 	lastPause  = 5 * time.Second
 )
 
-// agenda decides when a target is looked at next, at what, and which changes are still. It is pure: it is told all times. now is
-// the time since the target's start, by a clock that only goes forward; wall is the clock that files are stamped by, in
-// nanoseconds since 1970, which may be set. Wall is believed only while it goes evenly with now.
+// agenda decides when a target is looked at next, at what, and which changes are still. It is pure: it is
+// told all times. now is the time since the target's start, by a clock that only goes forward; wall is
+// the clock that files are stamped by, in nanoseconds since 1970, which may be set. Wall is believed only
+// while it goes evenly with now.
 type agenda struct {
 	config.Settings // Settle, MaxWait, Rescan, Rehash
 
@@ -27,8 +29,9 @@ type agenda struct {
 	wait   map[string]waiting
 	before map[string]waiting // wait, as it was when the look at hand began
 
-	// What was still, by its stamp: what nevertheless is not saved (a conflict, a save that fails) is so for good, and is not
-	// waited for again and again. Kept until a look at everything no longer asks for it.
+	// What was still, by its stamp: what nevertheless is not saved (a conflict, a save that fails) is so
+	// for good, and is not waited for again and again. Kept until a look at everything no longer asks for
+	// it.
 	rested, was map[string]tree.Stamp
 
 	phase              float64
@@ -42,16 +45,26 @@ type agenda struct {
 	evenFrom time.Duration // the wall clock was not set since
 }
 
-// waiting is a change that was not still: its stamp, since when it is known to have it, and since when it waits.
+// waiting is a change that was not still: its stamp, since when it is known to have it, and since when it
+// waits.
 type waiting struct {
 	stamp tree.Stamp
 	since time.Duration
 	first time.Duration // never for one that was saved in motion, and has not been seen to move since
 }
 
-// newAgenda begins with a whole look at once. phase, from 0 to 1, keeps targets that start together from scanning together ever after.
+// newAgenda begins with a whole look at once. phase, from 0 to 1, keeps targets that start together from
+// scanning together ever after.
 func newAgenda(s config.Settings, phase float64) *agenda {
-	return &agenda{Settings: s, phase: phase, whole: true, wait: map[string]waiting{}, rested: map[string]tree.Stamp{}, nextScan: never, nextHash: scale(s.Rehash, phase)}
+	return &agenda{
+		Settings: s,
+		phase:    phase,
+		whole:    true,
+		wait:     map[string]waiting{},
+		rested:   map[string]tree.Stamp{},
+		nextScan: never,
+		nextHash: scale(s.Rehash, phase),
+	}
 }
 
 func scale(d time.Duration, by float64) time.Duration { return time.Duration(float64(d) * by) }
@@ -109,10 +122,12 @@ func (a *agenda) begin(now time.Duration, wall int64, whole bool) look {
 	return l
 }
 
-// maxUneven is by how much the wall clock may stray from an even pace between two looks: more is a clock that was set.
+// maxUneven is by how much the wall clock may stray from an even pace between two looks: more is a clock
+// that was set.
 const maxUneven = 50 * time.Millisecond
 
-// observe notices that the wall clock was set: ages of files by it mean nothing until what changed before then is still anyway.
+// observe notices that the wall clock was set: ages of files by it mean nothing until what changed before
+// then is still anyway.
 func (a *agenda) observe(now time.Duration, wall int64) {
 	ahead := wall - int64(now)
 	if a.seen && time.Duration(ahead-a.ahead).Abs() > maxUneven {
@@ -121,7 +136,8 @@ func (a *agenda) observe(now time.Duration, wall int64) {
 	a.seen, a.ahead = true, ahead
 }
 
-// changed is what a look found different: a path, its stamp, and when it was changed by the wall clock. Gone is one that was deleted.
+// changed is what a look found different: a path, its stamp, and when it was changed by the wall clock.
+// Gone is one that was deleted.
 type changed struct {
 	path  string
 	gone  bool
@@ -129,7 +145,8 @@ type changed struct {
 	ctime int64
 }
 
-// still decides whether a change has rested for settle, or has waited for max_wait. It is asked of every change of the look at hand.
+// still decides whether a change has rested for settle, or has waited for max_wait. It is asked of every
+// change of the look at hand.
 func (a *agenda) still(now time.Duration, wall int64, c changed) bool {
 	a.observe(now, wall)
 	m, marked := a.at.of(c.path, c.gone)
@@ -162,7 +179,8 @@ func (a *agenda) still(now time.Duration, wall int64, c changed) bool {
 	return false
 }
 
-// since is the last time at which a change that was not seen before can have been made: by its event, by its time, or else now.
+// since is the last time at which a change that was not seen before can have been made: by its event, by
+// its time, or else now.
 func (a *agenda) since(now time.Duration, wall int64, c changed, m span, marked bool) time.Duration {
 	age := time.Duration(wall - c.ctime)
 	if c.ctime%int64(time.Second) == 0 {
@@ -209,8 +227,9 @@ func (a *agenda) done(l look, period time.Duration) {
 	}
 }
 
-// pause follows a look that took from began to now: as long again, but no longer than max_wait. While more changes than a look can
-// deal with in a settle window, a look takes in what came during the one before it, and half of the time is left to those who make the changes.
+// pause follows a look that took from began to now: as long again, but no longer than max_wait. While
+// more changes than a look can deal with in a settle window, a look takes in what came during the one
+// before it, and half of the time is left to those who make the changes.
 func (a *agenda) pause(began, now time.Duration) { a.rest = now + min(now-began, a.MaxWait) }
 
 // failed ends one that did not: everything is looked at again, after a pause that grows.

@@ -146,20 +146,24 @@ func (w *sim) late() {
 	}
 }
 
-// Whatever happens and when, heard or not, with a clock that is set once: nothing is saved before it is still unless it has
-// waited for max_wait, and nothing waits longer than that, or where no event told, than that and the next scan.
+// Whatever happens and when, heard or not, with a clock that is set once: nothing is saved before it is
+// still unless it has waited for max_wait, and nothing waits longer than that, or where no event told,
+// than that and the next scan.
 func TestNothingIsSavedTooEarlyOrTooLate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		millis := func(name string, lo, hi int) time.Duration {
 			return time.Duration(rapid.IntRange(lo, hi).Draw(t, name)) * ms
 		}
-		w := newSim(t, settings(millis("settle", 1, 1000), millis("max_wait", 1, 10000), millis("rescan", 100, 60000)))
+		w := newSim(t, settings(millis("settle", 1, 1000), millis("max_wait", 1, 10000),
+			millis("rescan", 100, 60000)))
 		set := rapid.IntRange(0, 60).Draw(t, "clock is set at")
 		for i := range rapid.IntRange(1, 60).Draw(t, "steps") {
 			w.until(w.at + millis("pause", 0, rapid.SampledFrom([]int{10, 300, 3000}).Draw(t, "pace")))
 			if i == set {
-				w.ahead += rapid.SampledFrom([]time.Duration{-time.Hour, -sec, -100 * ms, 100 * ms, sec, time.Hour}).Draw(t, "by")
+				w.ahead += rapid.SampledFrom(
+					[]time.Duration{-time.Hour, -sec, -100 * ms, 100 * ms, sec, time.Hour},
+				).Draw(t, "by")
 			}
 			path := rapid.SampledFrom([]string{"a", "b", "d/a", "d/b", "d/e/a"}).Draw(t, "path")
 			switch rapid.SampledFrom([]string{"heard", "heard", "unheard", "lost", "gone"}).Draw(t, "what") {
@@ -203,15 +207,28 @@ func TestWhenThingsAreSaved(t *testing.T) {
 		want   []string
 		looks  int
 	}{
-		"a quiet file after settle, with one look":     {[]write{{sec, "a"}}, []string{"1.5s a"}, 1},
-		"writes of one edit":                           {every(sec, sec+100*ms, 10*ms, "a"), []string{"1.59s a"}, 1},
-		"one window, one look":                         {[]write{{sec, "a"}, {sec + 400*ms, "d/b"}}, []string{"1.9s a", "1.9s d/b"}, 1},
-		"two windows, two looks":                       {[]write{{sec, "a"}, {sec + 600*ms, "d/b"}}, []string{"1.5s a", "2.1s d/b"}, 2},
-		"a file that never rests":                      {every(sec, 14*sec, 100*ms, "log"), []string{"6s log", "11s log", "14.4s log"}, 3},
-		"a quiet one beside it":                        {append(every(sec, 5*sec, 100*ms, "log"), write{2050 * ms, "a"}), []string{"2.55s a", "5.4s log"}, 2},
-		"a deletion":                                   {[]write{{sec, "-d/a"}}, []string{"1.5s d/a"}, 1},
-		"unheard: the scan, at a look its age tells":   {[]write{{sec, "~a"}}, []string{"1m0s a"}, 1},
-		"unheard and just changed: settle after it":    {[]write{{time.Minute - 100*ms, "~a"}}, []string{"1m0.4s a"}, 2},
+		"a quiet file after settle, with one look": {[]write{{sec, "a"}}, []string{"1.5s a"}, 1},
+		"writes of one edit": {
+			every(sec, sec+100*ms, 10*ms, "a"), []string{"1.59s a"}, 1,
+		},
+		"one window, one look": {
+			[]write{{sec, "a"}, {sec + 400*ms, "d/b"}}, []string{"1.9s a", "1.9s d/b"}, 1,
+		},
+		"two windows, two looks": {
+			[]write{{sec, "a"}, {sec + 600*ms, "d/b"}}, []string{"1.5s a", "2.1s d/b"}, 2,
+		},
+		"a file that never rests": {
+			every(sec, 14*sec, 100*ms, "log"), []string{"6s log", "11s log", "14.4s log"}, 3,
+		},
+		"a quiet one beside it": {
+			append(every(sec, 5*sec, 100*ms, "log"), write{2050 * ms, "a"}), []string{"2.55s a", "5.4s log"},
+			2,
+		},
+		"a deletion": {[]write{{sec, "-d/a"}}, []string{"1.5s d/a"}, 1},
+		"unheard: the scan, at a look its age tells": {[]write{{sec, "~a"}}, []string{"1m0s a"}, 1},
+		"unheard and just changed: settle after it": {
+			[]write{{time.Minute - 100*ms, "~a"}}, []string{"1m0.4s a"}, 2,
+		},
 		"a deletion unheard: settle after it was seen": {[]write{{sec, "~-a"}}, []string{"1m0.5s a"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -235,7 +252,8 @@ func TestWhenThingsAreSaved(t *testing.T) {
 				}
 				w.until(w.next())
 			}
-			if got, want := fmt.Sprint(sortedSaves(w.saves)), fmt.Sprint(c.want); got != want || w.looks != c.looks {
+			if got, want := fmt.Sprint(sortedSaves(w.saves)), fmt.Sprint(c.want); got != want ||
+				w.looks != c.looks {
 				t.Errorf("saved %s with %d looks, want %s with %d", got, w.looks, want, c.looks)
 			}
 		})
@@ -253,7 +271,8 @@ func TestIdleLooksAtThePaceOfRescan(t *testing.T) {
 	}
 }
 
-// Changes that are not saved although they are still, of files from the future: they are not waited for again and again.
+// Changes that are not saved although they are still, of files from the future: they are not waited for
+// again and again.
 func TestWhatIsNeverSavedCostsNoLooks(t *testing.T) {
 	t.Parallel()
 	a := newAgenda(settings(500*ms, 5*sec, time.Minute), 1)
@@ -322,11 +341,19 @@ func (w *sim) anyDirty() bool {
 	return false
 }
 
-// A look that takes long is followed by a pause as long, within max_wait, unless a look at everything is asked for.
+// A look that takes long is followed by a pause as long, within max_wait, unless a look at everything is
+// asked for.
 func TestPauseAfterALook(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ took, want time.Duration }{{0, 500 * ms}, {100 * ms, 500 * ms}, {2 * sec, 2 * sec}, {time.Minute, 5 * sec}} {
-		a := newAgenda(config.Settings{Settle: 500 * ms, MaxWait: 5 * sec, Rescan: time.Hour, Rehash: 2 * time.Hour}, 0.5)
+	for _, c := range []struct{ took, want time.Duration }{
+		{0, 500 * ms}, {100 * ms, 500 * ms}, {2 * sec, 2 * sec}, {time.Minute, 5 * sec},
+	} {
+		a := newAgenda(config.Settings{
+			Settle:  500 * ms,
+			MaxWait: 5 * sec,
+			Rescan:  time.Hour,
+			Rehash:  2 * time.Hour,
+		}, 0.5)
 		l := a.begin(0, 0, false)
 		a.done(l, time.Hour)
 		a.pause(0, c.took)

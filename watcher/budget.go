@@ -2,8 +2,8 @@ package watcher
 
 import "sync"
 
-// budget shares out among the targets what the system allows of watches (inotify) or descriptors (kqueue), and counts those who
-// share. It is safe for concurrent use.
+// budget shares out among the targets what the system allows of watches (inotify) or descriptors
+// (kqueue), and counts those who share. It is safe for concurrent use.
 type budget struct {
 	mu    sync.Mutex // guards the rest
 	left  int

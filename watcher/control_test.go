@@ -23,15 +23,18 @@ func TestBadRequests(t *testing.T) {
 		status             int
 		words              string
 	}{
-		"no JSON":        {"POST", "/v1/flush", "flush j0", 400, "offset"},
-		"nothing":        {"POST", "/v1/flush", "", 400, "EOF"},
-		"cut off":        {"POST", "/v1/flush", `{"target":"j0`, 400, "EOF"},
-		"no target":      {"POST", "/v1/detach", `{}`, 400, "no target"},
-		"null":           {"POST", "/v1/detach", `null`, 400, "no target"},
-		"unknown key":    {"POST", "/v1/flush", `{"target":"j0","fource":true}`, 400, "fource"},
-		"wrong type":     {"POST", "/v1/flush", `{"target":["j0"]}`, 400, "target"},
-		"two objects":    {"POST", "/v1/flush", `{"target":"j0"}{"target":"j0"}`, 400, "follows"},
-		"too large":      {"POST", "/v1/flush", `{"target":"` + strings.Repeat("x", maxRequest) + `"}`, 400, "larger than 1048576 bytes"},
+		"no JSON":     {"POST", "/v1/flush", "flush j0", 400, "offset"},
+		"nothing":     {"POST", "/v1/flush", "", 400, "EOF"},
+		"cut off":     {"POST", "/v1/flush", `{"target":"j0`, 400, "EOF"},
+		"no target":   {"POST", "/v1/detach", `{}`, 400, "no target"},
+		"null":        {"POST", "/v1/detach", `null`, 400, "no target"},
+		"unknown key": {"POST", "/v1/flush", `{"target":"j0","fource":true}`, 400, "fource"},
+		"wrong type":  {"POST", "/v1/flush", `{"target":["j0"]}`, 400, "target"},
+		"two objects": {"POST", "/v1/flush", `{"target":"j0"}{"target":"j0"}`, 400, "follows"},
+		"too large": {
+			"POST", "/v1/flush", `{"target":"` + strings.Repeat("x", maxRequest) + `"}`, 400,
+			"larger than 1048576 bytes",
+		},
 		"unknown target": {"POST", "/v1/flush", `{"target":"j1"}`, 404, "j1"},
 		"path outside":   {"POST", "/v1/flush", `{"target":"j0","paths":["../cfg"]}`, 409, ".."},
 		"wrong method":   {"GET", "/v1/flush", "", 404, "GET"},
@@ -48,7 +51,8 @@ func TestBadRequests(t *testing.T) {
 			if err := json.Unmarshal(b, &reply); err != nil {
 				t.Fatalf("%q: %v", b, err)
 			}
-			if resp.StatusCode != r.status || !strings.Contains(reply.Error, r.words) || reply.Code == "" || reply.Version != 1 {
+			if resp.StatusCode != r.status || !strings.Contains(reply.Error, r.words) || reply.Code == "" ||
+				reply.Version != 1 {
 				t.Errorf("%d %+v", resp.StatusCode, reply)
 			}
 		})
@@ -58,13 +62,19 @@ func TestBadRequests(t *testing.T) {
 // Only root and the daemon's own user are let in, whatever the socket's mode.
 func TestOthersAreKeptOut(t *testing.T) {
 	t.Parallel()
-	for uid, want := range map[any]int{uint32(0): 200, uint32(os.Geteuid()): 200, uint32(12345): 403, nil: 403} {
+	for uid, want := range map[any]int{
+		uint32(0):            200,
+		uint32(os.Geteuid()): 200,
+		uint32(12345):        403,
+		nil:                  403,
+	} {
 		ctx := context.Background()
 		if uid != nil {
 			ctx = context.WithValue(ctx, uidKey{}, uid)
 		}
 		w := httptest.NewRecorder()
-		allowed(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/v1/status", nil))
+		allowed(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).
+			ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/v1/status", nil))
 		if w.Code != want {
 			t.Errorf("user %v: %d, want %d", uid, w.Code, want)
 		}

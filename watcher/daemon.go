@@ -98,13 +98,17 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err == nil {
 		err = <-served
 	}
-	_ = os.Remove(filepath.Join(runDir, control.SocketPath)) // a client then hears "no daemon" and not "refused"
+	// a client then hears "no daemon" and not "refused"
+	_ = os.Remove(filepath.Join(runDir, control.SocketPath))
 	return errors.Join(err, stopped)
 }
 
 func (d *Daemon) init() {
-	d.bases, d.budget, d.running, d.ending = overlay.NewBases(), newBudget(), map[string]*runningTarget{}, map[string]*target{}
-	d.counts = newMetrics(d.Version, func() []control.Status { return d.statuses(context.Background(), false, nil) })
+	d.bases, d.budget = overlay.NewBases(), newBudget()
+	d.running, d.ending = map[string]*runningTarget{}, map[string]*target{}
+	d.counts = newMetrics(d.Version, func() []control.Status {
+		return d.statuses(context.Background(), false, nil)
+	})
 }
 
 // wait handles signals until the end.
@@ -136,8 +140,8 @@ func (d *Daemon) ready(ctx context.Context) {
 	close(d.Ready)
 }
 
-// passing is how long the lock of a daemon that was killed may outlive it: a command that it was just starting has the lock's
-// descriptor too until its exec(2).
+// passing is how long the lock of a daemon that was killed may outlive it: a command that it was just
+// starting has the lock's descriptor too until its exec(2).
 const passing = 2 * time.Second
 
 // onlyOne holds the daemon's own lock for as long as the process lives.
@@ -196,13 +200,17 @@ func (d *Daemon) apply(ctx context.Context, m *config.Model) {
 	}
 }
 
-// unclear keeps a target in a model that has an error where it was: what somebody mistyped about a jail does not end its saves.
+// unclear keeps a target in a model that has an error where it was: what somebody mistyped about a jail
+// does not end its saves.
 func (d *Daemon) unclear(m *config.Model, t *config.Target) *config.Target {
 	for _, p := range m.Errors() {
 		if p.Target == t.Name {
-			d.Log.Error().Str("target", t.Name).Msg("configuration refused; the target's old one stays: " + p.String())
+			d.Log.Error().Str("target", t.Name).Msg("configuration refused; the target's old one stays: " +
+				p.String())
 			m.Targets = append(slices.Clone(m.Targets), t)
-			slices.SortStableFunc(m.Targets, func(a, b *config.Target) int { return strings.Compare(a.Name, b.Name) })
+			slices.SortStableFunc(m.Targets, func(a, b *config.Target) int {
+				return strings.Compare(a.Name, b.Name)
+			})
 			return t
 		}
 	}
@@ -211,8 +219,10 @@ func (d *Daemon) unclear(m *config.Model, t *config.Target) *config.Target {
 
 // sameTarget reports whether nothing changed that a running target goes by.
 func sameTarget(a, b *config.Target) bool {
-	return a.Root == b.Root && a.Base == b.Base && a.BaseID == b.BaseID && a.Cfg == b.Cfg && a.Live == b.Live &&
-		a.CfgMount == b.CfgMount && a.CfgNoauto == b.CfgNoauto && a.CfgReadOnly == b.CfgReadOnly && a.Settings == b.Settings && a.Classes.Equal(b.Classes)
+	return a.Root == b.Root && a.Base == b.Base && a.BaseID == b.BaseID && a.Cfg == b.Cfg &&
+		a.Live == b.Live &&
+		a.CfgMount == b.CfgMount && a.CfgNoauto == b.CfgNoauto && a.CfgReadOnly == b.CfgReadOnly &&
+		a.Settings == b.Settings && a.Classes.Equal(b.Classes)
 }
 
 // start runs a target, after the one that bore its name before has ended: one goroutine owns the trees.
@@ -239,7 +249,8 @@ func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *
 	return r
 }
 
-// stopAll lets every target save for the last time, and returns when all have, or when the time for it is over.
+// stopAll lets every target save for the last time, and returns when all have, or when the time for it is
+// over.
 func (d *Daemon) stopAll() error {
 	d.mu.Lock()
 	for name, r := range d.running {
@@ -296,7 +307,8 @@ func (d *Daemon) targets(names []string) []*target {
 	return list
 }
 
-// statuses are those of the targets; with look each is looked at first, side by side, as far as it comes to that before ctx ends.
+// statuses are those of the targets; with look each is looked at first, side by side, as far as it comes
+// to that before ctx ends.
 func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []control.Status {
 	list := d.targets(names)
 	out := make([]control.Status, len(list))
@@ -315,7 +327,8 @@ func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []cont
 // info writes every target's state to the log.
 func (d *Daemon) info() {
 	for _, s := range d.statuses(context.Background(), false, nil) {
-		e := d.Log.Info().Str("target", s.Name).Str("base", s.Base).Int("generation", s.Generation).Int("local", s.Local).
+		e := d.Log.Info().Str("target", s.Name).Str("base", s.Base).Int("generation", s.Generation).
+			Int("local", s.Local).
 			Int("unsaved", s.Unsaved).Str("watch", s.Watch).Str("problem", s.Problem)
 		if s.SavedAsOf != nil {
 			e = e.Time("savedAsOf", *s.SavedAsOf)

@@ -43,7 +43,8 @@ func TestEditsAreSaved(t *testing.T) {
 	}
 }
 
-// Directories that are filled at once, moved, and made anew: no file in them is missed, long before the next scan.
+// Directories that are filled at once, moved, and made anew: no file in them is missed, long before the
+// next scan.
 func TestNewDirectoriesAreFollowed(t *testing.T) {
 	t.Parallel()
 	followed(t, newMachine(t, 1))
@@ -168,7 +169,9 @@ func letsGo(t *testing.T, m *machine) {
 	m.must(c.Attach(ctx, "j0"))
 	m.await("j0", "saved", func(s control.Status) bool { return s.Generation == 2 })
 	m.write("j0/etc/rc.conf", "3\n")
-	m.await("j0", "watched again", func(s control.Status) bool { return s.Generation == 3 && s.Watch == events })
+	m.await("j0", "watched again", func(s control.Status) bool {
+		return s.Generation == 3 && s.Watch == events
+	})
 }
 
 func TestFlush(t *testing.T) {
@@ -197,7 +200,8 @@ func TestFlush(t *testing.T) {
 	if list, err := c.Status(ctx, false); err != nil || !list[0].Held || !list[0].Watched {
 		t.Errorf("status %+v, %v", list, err)
 	}
-	if r, err := c.Flush(ctx, control.Request{Target: "j0", Force: true}); err != nil || len(r.Saved) != len(etc) {
+	if r, err := c.Flush(ctx, control.Request{Target: "j0", Force: true}); err != nil ||
+		len(r.Saved) != len(etc) {
 		t.Errorf("forced: %+v, %v", r, err)
 	}
 	if m.log.count("held") != 1 {

@@ -22,8 +22,8 @@ type diary struct {
 // maxNotices bounds what is remembered of them.
 const maxNotices = 100
 
-// stuckAfter is how long a look may take before status says so. A look waits for another cfgd that holds the target's lock, and
-// for filesystems that hang, as long as it takes.
+// stuckAfter is how long a look may take before status says so. A look waits for another cfgd that holds
+// the target's lock, and for filesystems that hang, as long as it takes.
 const stuckAfter = 10 * time.Second
 
 // report keeps the status and logs what is new in it.
@@ -53,7 +53,8 @@ func (t *target) report(l look, r *overlay.Result, err error) {
 
 func (t *target) logSaved(r *overlay.Result) {
 	if len(r.Saved) > 0 || len(r.Released) > 0 {
-		t.log.Info().Int("generation", r.Generation).Int("paths", len(r.Saved)).Int("released", len(r.Released)).Msg("saved")
+		t.log.Info().Int("generation", r.Generation).Int("paths", len(r.Saved)).
+			Int("released", len(r.Released)).Msg("saved")
 	}
 }
 
@@ -86,7 +87,10 @@ func (t *target) logProblem(kind string, s control.Status) {
 }
 
 // kinds are the problems whose words change from try to try, such as by how much room is missing.
-var kinds = []error{overlay.ErrEarlier, overlay.ErrNotPopulated, store.ErrHeld, overlay.ErrReadOnly, store.ErrNoSpace, overlay.ErrLocked}
+var kinds = []error{
+	overlay.ErrEarlier, overlay.ErrNotPopulated, store.ErrHeld, overlay.ErrReadOnly, store.ErrNoSpace,
+	overlay.ErrLocked,
+}
 
 // kind tells one problem from another, "" for none.
 func kind(err error) string {
@@ -134,18 +138,21 @@ func (t *target) lastStatus() control.Status {
 	return t.status
 }
 
-// Status is what the last look found, and whether the one after it is stuck. It is safe to call from anywhere.
+// Status is what the last look found, and whether the one after it is stuck. It is safe to call from
+// anywhere.
 func (t *target) Status() control.Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.status
 	if took := time.Since(t.busy); !t.busy.IsZero() && took > stuckAfter {
-		s.Problem = fmt.Sprintf("a look or save has been at work for %s: another cfgd holds the lock of the target, or a filesystem hangs", took.Round(time.Second))
+		s.Problem = fmt.Sprintf("a look or save has been at work for %s: another cfgd holds the lock of "+
+			"the target, or a filesystem hangs", took.Round(time.Second))
 	}
 	return s
 }
 
-// lookNow is the status after a look at everything, or what is known without one where the target does not come to it in time.
+// lookNow is the status after a look at everything, or what is known without one where the target does
+// not come to it in time.
 func (t *target) lookNow(ctx context.Context) control.Status {
 	err := t.call(ctx, func(ctx context.Context) {
 		if !t.detached {

@@ -31,7 +31,8 @@ func TestGrove(t *testing.T) {
 				gone := map[string]int{}
 				g.cut(p, func(q string, v int) {
 					for above := q; above != p; {
-						if above = pathname.Parent(above); want[above] != 0 && gone[above] == 0 && pathname.Within(above, p) {
+						if above = pathname.Parent(above); want[above] != 0 && gone[above] == 0 &&
+							pathname.Within(above, p) {
 							t.Errorf("%s comes before %s", q, above)
 						}
 					}

@@ -11,7 +11,9 @@ func sortedWrites(w []write) []write {
 }
 
 func sortedSaves(s []saved) []saved {
-	return slices.SortedFunc(slices.Values(s), func(a, b saved) int { return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.path, b.path)) })
+	return slices.SortedFunc(slices.Values(s), func(a, b saved) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.path, b.path))
+	})
 }
 
 func cut(s, prefix string) (string, bool) { return strings.CutPrefix(s, prefix) }

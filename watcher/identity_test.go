@@ -84,7 +84,11 @@ var strangerOps = []struct {
 	{"attach", func(s *stranger) { s.ask(s.d.attach, control.Request{}) }},
 	{"detach", func(s *stranger) { s.ask(s.d.detach, control.Request{}) }},
 	{"flush", func(s *stranger) { s.ask(s.d.flush, control.Request{}) }},
-	{"flush of a path", func(s *stranger) { s.ask(s.d.flush, control.Request{Paths: []string{"hosts"}, Force: true}) }},
+	{
+		"flush of a path", func(s *stranger) {
+			s.ask(s.d.flush, control.Request{Paths: []string{"hosts"}, Force: true})
+		},
+	},
 	{"status", func(s *stranger) { s.d.statuses(s.ctx, true, nil) }},
 	{"reload", (*stranger).reload},
 	{"metrics", func(s *stranger) {

@@ -18,7 +18,9 @@ func TestLateRequestIsNotDone(t *testing.T) {
 		t.Error("done")
 		return control.Reply{}, nil
 	}
-	status, reply := act(t.Context(), tg, control.Request{Target: "vhost1", Until: time.Now().Add(-time.Second)}, do)
+	status, reply := act(t.Context(), tg, control.Request{
+		Target: "vhost1", Until: time.Now().Add(-time.Second),
+	}, do)
 	if status != http.StatusConflict || !strings.Contains(reply.Error, "not done") {
 		t.Errorf("%d %+v", status, reply)
 	}

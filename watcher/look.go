@@ -14,8 +14,9 @@ import (
 // rearms bounds how often one look follows a tree that grows directories while it is looked at.
 const rearms = 8
 
-// look scans and saves what is still, and watches what it found. Directories that were not watched while they were listed are
-// looked at once more: what was made in them meanwhile is found now, and what is made from now on is heard.
+// look scans and saves what is still, and watches what it found. Directories that were not watched while
+// they were listed are looked at once more: what was made in them meanwhile is found now, and what is
+// made from now on is heard.
 func (t *target) look(ctx context.Context) {
 	r, err := t.save(ctx, overlay.SaveOptions{}, false)
 	for n := 0; err == nil && t.rearm(r); n++ {
@@ -30,7 +31,8 @@ func (t *target) look(ctx context.Context) {
 // flush saves all, still or not, or with paths what is below them.
 func (t *target) flush(ctx context.Context, so overlay.SaveOptions) (*overlay.Result, error) {
 	if t.detached && !t.reattach() {
-		return nil, fmt.Errorf("%w: the daemon has let go of it; cfgd jail init %s attaches it", overlay.ErrNotPopulated, t.cfg.Name)
+		return nil, fmt.Errorf("%w: the daemon has let go of it; cfgd jail init %s attaches it",
+			overlay.ErrNotPopulated, t.cfg.Name)
 	}
 	so.Times = true
 	r, err := t.save(ctx, so, true)
@@ -94,7 +96,8 @@ func (t *target) done(l look, r *overlay.Result) {
 	for _, p := range r.Unsettled {
 		t.agenda.moved(t.now(), p)
 	}
-	if l.whole() && len(r.Saved)+len(r.Released) == 0 { // what there was to save says nothing of the next scan
+	if l.whole() && len(r.Saved)+len(r.Released) == 0 {
+		// what there was to save says nothing of the next scan
 		t.scanTook = t.now() - l.began
 	}
 	t.agenda.done(l, t.period())
@@ -106,7 +109,8 @@ func (t *target) still(c tree.Change) bool {
 	if c.New != nil && (c.New.Kind.Special() || c.New.Unread != "") {
 		return true
 	}
-	if class, _ := t.cfg.Classes.Of(c.Path); class == config.Report || class == config.Ignore || class == config.Volatile {
+	if class, _ := t.cfg.Classes.Of(c.Path); class == config.Report || class == config.Ignore ||
+		class == config.Volatile {
 		return true
 	}
 	q := changed{path: c.Path, gone: c.New == nil}
@@ -122,8 +126,8 @@ const scanShare = 200
 // shortScan is the shortest period of a scan-only target.
 const shortScan = time.Second
 
-// period is the time between two scans: the configured one where events tell of changes, else as short as the share of
-// a core for scanning allows.
+// period is the time between two scans: the configured one where events tell of changes, else as short as
+// the share of a core for scanning allows.
 func (t *target) period() time.Duration {
 	if t.src != nil {
 		return t.cfg.Rescan
@@ -147,7 +151,8 @@ func (t *target) adopt(ctx context.Context) bool {
 		return errors.Is(err, overlay.ErrEarlier)
 	}
 	if taken.Merge != nil {
-		t.log.Info().Str("from", taken.Merge.From).Str("to", taken.Merge.To).Int("conflicts", taken.Merge.Conflicts()).Msg("merged with the defaults of another image")
+		t.log.Info().Str("from", taken.Merge.From).Str("to", taken.Merge.To).
+			Int("conflicts", taken.Merge.Conflicts()).Msg("merged with the defaults of another image")
 	}
 	if taken.Unmerged != nil {
 		t.log.Warn().Err(taken.Unmerged).Msg("not merged with the defaults of another image")
@@ -162,7 +167,8 @@ const anew = 10
 // rewatch is the time after which watching is tried again where it could not be had.
 const rewatch = 10 * time.Minute
 
-// rearm watches what the look found. It reports whether directories are among it that were not watched before.
+// rearm watches what the look found. It reports whether directories are among it that were not watched
+// before.
 func (t *target) rearm(r *overlay.Result) bool {
 	live := r.View.Live
 	if live == nil || t.cfg.Watch == config.WatchScan || t.now() < t.noWatch {

@@ -58,7 +58,13 @@ func (s *safeBuffer) String() string {
 // patience ends a test that waits in vain.
 const patience = 30 * time.Second
 
-var etc = map[string]string{"rc.conf": "hostname=proto\n", "hosts": "127.0.0.1 localhost\n", "motd.template": "hello\n", "ssh/sshd_config": "Port 22\n", "ssh/moduli": "1\n"}
+var etc = map[string]string{
+	"rc.conf":         "hostname=proto\n",
+	"hosts":           "127.0.0.1 localhost\n",
+	"motd.template":   "hello\n",
+	"ssh/sshd_config": "Port 22\n",
+	"ssh/moduli":      "1\n",
+}
 
 // newMachine has populated jails j0, j1, … with quick settings.
 func newMachine(t testing.TB, jails int) *machine {
@@ -67,7 +73,13 @@ func newMachine(t testing.TB, jails int) *machine {
 		dir = t.TempDir()
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	m := &machine{TB: t, dir: dir, looks: make(chan control.Status, 1<<16), last: map[string]control.Status{}, model: &config.Model{Root: dir}}
+	m := &machine{
+		TB:    t,
+		dir:   dir,
+		looks: make(chan control.Status, 1<<16),
+		last:  map[string]control.Status{},
+		model: &config.Model{Root: dir},
+	}
 	for p, text := range etc {
 		m.write("base/"+p, text)
 	}
@@ -83,8 +95,16 @@ func newMachine(t testing.TB, jails int) *machine {
 }
 
 func (m *machine) target(name string) *config.Target {
-	tg := &config.Target{Name: name, Root: "/" + name, Base: "/base", BaseID: "proto/etc@1", Cfg: "/" + name + "/cfg", Live: "/" + name + "/etc"}
-	tg.Settings = config.Settings{Settle: 20 * ms, MaxWait: 500 * ms, Rescan: time.Minute, Rehash: time.Hour, Memory: config.BackingDir,
+	tg := &config.Target{
+		Name:   name,
+		Root:   "/" + name,
+		Base:   "/base",
+		BaseID: "proto/etc@1",
+		Cfg:    "/" + name + "/cfg",
+		Live:   "/" + name + "/etc",
+	}
+	tg.Settings = config.Settings{Settle: 20 * ms, MaxWait: 500 * ms, Rescan: time.Minute, Rehash: time.Hour,
+		Memory:  config.BackingDir,
 		MaxFile: 1 << 20, KeepGenerations: 100, KeepBytes: 64 << 20, Watch: config.WatchAuto}
 	tg.Classes = builtIn(m)
 	for _, d := range []string{"etc", "cfg"} {
@@ -123,7 +143,8 @@ func (m *machine) populate(tg *config.Target) {
 	m.must(err)
 }
 
-// run runs the daemon until stop, which the end of the test does too, and returns when every target was looked at.
+// run runs the daemon until stop, which the end of the test does too, and returns when every target was
+// looked at.
 func (m *machine) run() (stop func() error) {
 	m.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

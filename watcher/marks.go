@@ -10,14 +10,14 @@ import (
 // maxMarks bounds how many paths are told apart between two looks. Above it all is looked at.
 const maxMarks = 4096
 
-// marks are what a source heard since they were last taken: hints, in bounded memory. All times are since the target's start,
-// by a clock that only goes forward.
+// marks are what a source heard since they were last taken: hints, in bounded memory. All times are since
+// the target's start, by a clock that only goes forward.
 type marks struct {
 	paths map[string]span
 	dirs  map[string]bool // to be listed: where names may have come or gone, or files changed
 
-	// The last time when a path came that was not among them: what is changed in one go is told by that from what is
-	// changed all the time.
+	// The last time when a path came that was not among them: what is changed in one go is told by that
+	// from what is changed all the time.
 	newest time.Duration
 	// Since when anything may have changed: events were lost.
 	lost  time.Duration
@@ -94,8 +94,9 @@ func (m *marks) of(path string, gone bool) (span, bool) {
 	return s, ok
 }
 
-// ripe is when a look finds something still: the first path is, and no other has come since for as long. What comes in one settle
-// window is looked at together; a path that never rests, or new ones without end, hold up the others no longer than two windows.
+// ripe is when a look finds something still: the first path is, and no other has come since for as long.
+// What comes in one settle window is looked at together; a path that never rests, or new ones without
+// end, hold up the others no longer than two windows.
 func (m *marks) ripe(settle, maxWait time.Duration) time.Duration {
 	first, quiet := never, never
 	for _, s := range m.paths {

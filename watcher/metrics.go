@@ -15,8 +15,8 @@ import (
 	"cfgd/watcher/control"
 )
 
-// metrics are what the daemon counts, and what it tells of its targets, in Prometheus' forms. Names of targets are all that labels hold: no
-// path and no content ever stands there.
+// metrics are what the daemon counts, and what it tells of its targets, in Prometheus' forms. Names of
+// targets are all that labels hold: no path and no content ever stands there.
 type metrics struct {
 	registry *prometheus.Registry
 	scans    *prometheus.HistogramVec // seconds of looks that saved nothing, by target
@@ -28,12 +28,21 @@ func newMetrics(version string, statuses func() []control.Status) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		scans: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "cfgd_scan_duration_seconds",
-			Help: "Time of a look at a target that found nothing to save.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 8)}, []string{"target"}),
+			Help:    "Time of a look at a target that found nothing to save.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8)}, []string{"target"}),
 		saves: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "cfgd_save_duration_seconds",
-			Help: "Time of a look at a target that saved something, until that was on stable storage.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 8)}, []string{"target"}),
-		errors: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "cfgd_errors_total", Help: "Looks at a target that failed, by kind of error."}, []string{"target", "kind"}),
+			Help:    "Time of a look at a target that saved something, until that was on stable storage.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8)}, []string{"target"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cfgd_errors_total",
+			Help: "Looks at a target that failed, by kind of error.",
+		}, []string{"target", "kind"}),
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "cfgd_build_info", Help: "Always 1; the label has the version.", ConstLabels: prometheus.Labels{"version": version}})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "cfgd_build_info",
+		Help:        "Always 1; the label has the version.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
 	build.Set(1)
 	m.registry.MustRegister(m.scans, m.saves, m.errors, build, targetGauges{statuses})
 	return m
@@ -69,8 +78,10 @@ var errorKinds = []struct {
 	err  error
 	kind string
 }{
-	{store.ErrHeld, "held"}, {overlay.ErrReadOnly, "read_only"}, {unix.EROFS, "read_only"}, {store.ErrNoSpace, "no_space"}, {unix.ENOSPC, "no_space"},
-	{unix.EDQUOT, "no_space"}, {overlay.ErrLocked, "locked"}, {overlay.ErrNotMounted, "not_mounted"}, {fs.ErrNotExist, "missing"},
+	{store.ErrHeld, "held"}, {overlay.ErrReadOnly, "read_only"}, {unix.EROFS, "read_only"},
+	{store.ErrNoSpace, "no_space"}, {unix.ENOSPC, "no_space"},
+	{unix.EDQUOT, "no_space"}, {overlay.ErrLocked, "locked"}, {overlay.ErrNotMounted, "not_mounted"},
+	{fs.ErrNotExist, "missing"},
 	{fs.ErrPermission, "permission"}, {unix.EIO, "io"},
 }
 
@@ -110,24 +121,35 @@ func truth(f func(*control.Status) bool) func(*control.Status, time.Time) (float
 }
 
 var gauges = []targetGauge{
-	gauge("unsaved_changes", "Paths that a restart would lose.", number(func(s *control.Status) int { return s.Unsaved })),
-	gauge("local_changes", "Paths that differ from the defaults.", number(func(s *control.Status) int { return s.Local })),
-	gauge("conflicts", "Paths that were changed on two sides, and that somebody has to settle.", number(func(s *control.Status) int { return s.Conflicts })),
-	gauge("generation", "Number of the last generation.", number(func(s *control.Status) int { return s.Generation })),
-	gauge("cfg_free_bytes", "Room left in the filesystem of cfg.", number(func(s *control.Status) uint64 { return s.Room })),
-	gauge("populated", "1 where the target's /etc is up.", truth(func(s *control.Status) bool { return s.Populated })),
-	gauge("watched", "1 where changes are looked for.", truth(func(s *control.Status) bool { return s.Watched })),
-	gauge("held", "1 where a save is held until cfgd save --force.", truth(func(s *control.Status) bool { return s.Held })),
-	gauge("saved_timestamp_seconds", "When the last look began that found all saved on stable storage.", func(s *control.Status, _ time.Time) (float64, bool) {
-		if s.SavedAsOf == nil {
-			return 0, false
-		}
-		return float64(s.SavedAsOf.UnixMilli()) / 1000, true
-	}),
+	gauge("unsaved_changes", "Paths that a restart would lose.",
+		number(func(s *control.Status) int { return s.Unsaved })),
+	gauge("local_changes", "Paths that differ from the defaults.",
+		number(func(s *control.Status) int { return s.Local })),
+	gauge("conflicts", "Paths that were changed on two sides, and that somebody has to settle.",
+		number(func(s *control.Status) int { return s.Conflicts })),
+	gauge("generation", "Number of the last generation.",
+		number(func(s *control.Status) int { return s.Generation })),
+	gauge("cfg_free_bytes", "Room left in the filesystem of cfg.",
+		number(func(s *control.Status) uint64 { return s.Room })),
+	gauge("populated", "1 where the target's /etc is up.",
+		truth(func(s *control.Status) bool { return s.Populated })),
+	gauge("watched", "1 where changes are looked for.", truth(func(s *control.Status) bool {
+		return s.Watched
+	})),
+	gauge("held", "1 where a save is held until cfgd save --force.",
+		truth(func(s *control.Status) bool { return s.Held })),
+	gauge("saved_timestamp_seconds", "When the last look began that found all saved on stable storage.",
+		func(s *control.Status, _ time.Time) (float64, bool) {
+			if s.SavedAsOf == nil {
+				return 0, false
+			}
+			return float64(s.SavedAsOf.UnixMilli()) / 1000, true
+		}),
 	gauge("behind_seconds", "For how long something has not been saved; 0 where all is.", behind),
 }
 
-// behind is the age of what is not saved: since when that has been so is not known any better than by the last time when all was.
+// behind is the age of what is not saved: since when that has been so is not known any better than by the
+// last time when all was.
 func behind(s *control.Status, now time.Time) (float64, bool) {
 	if !s.Populated || s.Unsaved == 0 && s.Problem == "" {
 		return 0, true

@@ -39,9 +39,12 @@ func TestMetrics(t *testing.T) {
 	m.write("j0/etc/secret\nname", "1\n")
 	m.saved("j0", 2)
 	text := m.metrics()
-	for _, want := range []string{`cfgd_build_info{version="v1.2.3"} 1`, `cfgd_target_local_changes{target="j0"} 2`, `cfgd_target_local_changes{target="j1"} 0`,
-		`cfgd_target_unsaved_changes{target="j0"} 0`, `cfgd_target_behind_seconds{target="j0"} 0`, `cfgd_target_populated{target="j1"} 1`,
-		`cfgd_target_generation{target="j1"} 0`, `cfgd_scan_duration_seconds_count{target="j1"} `, `cfgd_save_duration_seconds_count{target="j0"} `,
+	for _, want := range []string{`cfgd_build_info{version="v1.2.3"} 1`,
+		`cfgd_target_local_changes{target="j0"} 2`, `cfgd_target_local_changes{target="j1"} 0`,
+		`cfgd_target_unsaved_changes{target="j0"} 0`, `cfgd_target_behind_seconds{target="j0"} 0`,
+		`cfgd_target_populated{target="j1"} 1`,
+		`cfgd_target_generation{target="j1"} 0`, `cfgd_scan_duration_seconds_count{target="j1"} `,
+		`cfgd_save_duration_seconds_count{target="j0"} `,
 		`cfgd_target_saved_timestamp_seconds{target="j0"} 1.`, `cfgd_target_cfg_free_bytes{target="j0"} `} {
 		if !strings.Contains(text, "\n"+want) {
 			t.Errorf("%s is missing in\n%s", want, text)
@@ -61,7 +64,8 @@ func TestMetrics(t *testing.T) {
 	m.write("j0/etc/rc.conf", "hostname=again\n")
 	m.await("j0", "in trouble", func(s control.Status) bool { return s.Problem != "" })
 	text = m.metrics()
-	if !strings.Contains(text, `cfgd_errors_total{kind="missing",target="j0"} `) || strings.Contains(text, `cfgd_target_behind_seconds{target="j0"} 0`+"\n") {
+	if !strings.Contains(text, `cfgd_errors_total{kind="missing",target="j0"} `) ||
+		strings.Contains(text, `cfgd_target_behind_seconds{target="j0"} 0`+"\n") {
 		t.Errorf("%s", text)
 	}
 }
@@ -78,14 +82,23 @@ func TestMetricsForget(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].GetName() != "cfgd_build_info" {
 		t.Errorf("%v, %v", all, err)
 	}
-	for want, err := range map[string]error{"no_space": fmt.Errorf("x: %w", unix.ENOSPC), "held": store.ErrHeld, "other": io.ErrUnexpectedEOF, "read_only": overlay.ErrReadOnly} {
+	for want, err := range map[string]error{
+		"no_space":  fmt.Errorf("x: %w", unix.ENOSPC),
+		"held":      store.ErrHeld,
+		"other":     io.ErrUnexpectedEOF,
+		"read_only": overlay.ErrReadOnly,
+	} {
 		if got := errorKind(err); got != want {
 			t.Errorf("%v: %s", err, got)
 		}
 	}
 	now := time.Now()
 	old := now.Add(-time.Hour)
-	for want, s := range map[string]control.Status{"3600 true": {Populated: true, Unsaved: 1, SavedAsOf: &old}, "0 true": {SavedAsOf: &old, Unsaved: 3}, "0 false": {Populated: true, Problem: "x"}} {
+	for want, s := range map[string]control.Status{
+		"3600 true": {Populated: true, Unsaved: 1, SavedAsOf: &old},
+		"0 true":    {SavedAsOf: &old, Unsaved: 3},
+		"0 false":   {Populated: true, Problem: "x"},
+	} {
 		v, ok := behind(&s, now)
 		if got := fmt.Sprint(v, ok); got != want {
 			t.Errorf("%+v: %s", s, got)
@@ -111,7 +124,9 @@ func TestAlertRules(t *testing.T) {
 		if !ok {
 			continue
 		}
-		for _, word := range strings.FieldsFunc(expr, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') }) {
+		for _, word := range strings.FieldsFunc(expr, func(r rune) bool {
+			return r != '_' && (r < 'a' || r > 'z')
+		}) {
 			if strings.HasPrefix(word, "cfgd_") {
 				if n++; !known[word] {
 					t.Errorf("%s: no such metric", word)

@@ -26,7 +26,9 @@ func TestOutlived(t *testing.T) {
 		"a start":              {[]error{gone, gone, gone, nil, nil, nil, nil, nil, nil}, 0},
 		"left":                 {[]error{nil, gone, gone, gone, gone}, 1},
 		"left, and tried once": {[]error{gone, gone, gone, gone, gone, gone, gone, gone, gone, gone}, 1},
-		"another error":        {[]error{gone, overlay.ErrLocked, gone, overlay.ErrLocked, gone, down, gone, gone}, 0},
+		"another error": {
+			[]error{gone, overlay.ErrLocked, gone, overlay.ErrLocked, gone, down, gone, gone}, 0,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

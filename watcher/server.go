@@ -21,8 +21,9 @@ import (
 
 const (
 	maxRequest = 1 << 20
-	// answerWithin bounds a request that the daemon answers from its targets' goroutines, lookWithin one for which an older answer
-	// is there, so that a target that is stuck does not keep back the others' answers.
+	// answerWithin bounds a request that the daemon answers from its targets' goroutines, lookWithin one
+	// for which an older answer is there, so that a target that is stuck does not keep back the others'
+	// answers.
 	answerWithin = 30 * time.Second
 	lookWithin   = 5 * time.Second
 )
@@ -32,9 +33,9 @@ type uidKey struct{}
 // nursery is where the socket is made, a name shorter than its own, for sun_path is short.
 const nursery = ".s"
 
-// listen makes the control socket in the place of one that nobody listens at; the caller holds the daemon's lock. The order: make
-// it in a directory that nobody else may enter; set its mode; move it to its place. So it never stands there with another mode,
-// and a client finds the old one or the new one.
+// listen makes the control socket in the place of one that nobody listens at; the caller holds the
+// daemon's lock. The order: make it in a directory that nobody else may enter; set its mode; move it to
+// its place. So it never stands there with another mode, and a client finds the old one or the new one.
 func listen(dir string) (net.Listener, error) {
 	inner := filepath.Join(dir, nursery)
 	if err := os.RemoveAll(inner); err != nil { // of one that was killed
@@ -55,7 +56,8 @@ func listen(dir string) (net.Listener, error) {
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	sock := filepath.Join(inner, nursery)
-	if err := errors.Join(os.Chmod(sock, 0o600), os.Rename(sock, filepath.Join(dir, control.SocketPath))); err != nil {
+	if err := errors.Join(os.Chmod(sock, 0o600),
+		os.Rename(sock, filepath.Join(dir, control.SocketPath))); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
@@ -71,10 +73,15 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST /v1/detach", d.handle(d.target, d.detach))
 	mux.HandleFunc("POST /v1/flush", d.handle(d.target, d.flush))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusNotFound, control.Reply{Error: fmt.Sprintf("no request %s %.100q; is the command of another version than the daemon?", r.Method, r.URL.Path), Code: "bad-request"})
+		answer(w, http.StatusNotFound, control.Reply{
+			Error: fmt.Sprintf("no request %s %.100q; is the command of another version than the daemon?",
+				r.Method, r.URL.Path),
+			Code: "bad-request",
+		})
 	})
 	srv := &http.Server{
-		Handler: allowed(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * answerWithin, MaxHeaderBytes: 16 << 10,
+		Handler: allowed(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 2 * answerWithin, MaxHeaderBytes: 16 << 10,
 		ErrorLog:    log.New(d.Log, "", 0),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -92,12 +99,15 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// allowed lets root and the daemon's own user in: the mode of the socket says the same, where the system heeds it.
+// allowed lets root and the daemon's own user in: the mode of the socket says the same, where the system
+// heeds it.
 func allowed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, ok := r.Context().Value(uidKey{}).(uint32)
 		if !ok || uid != 0 && int(uid) != os.Geteuid() {
-			answer(w, http.StatusForbidden, control.Reply{Error: "only root may talk to cfgd", Code: "forbidden"})
+			answer(w, http.StatusForbidden, control.Reply{
+				Error: "only root may talk to cfgd", Code: "forbidden",
+			})
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -114,10 +124,12 @@ func answer(w http.ResponseWriter, status int, r control.Reply) {
 func (d *Daemon) handleStatus(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), lookWithin)
 	defer cancel()
-	answer(w, http.StatusOK, control.Reply{Targets: d.statuses(ctx, r.URL.Query().Get("look") == "1", r.URL.Query()["target"])})
+	answer(w, http.StatusOK, control.Reply{Targets: d.statuses(ctx, r.URL.Query().Get("look") == "1",
+		r.URL.Query()["target"])})
 }
 
-// freshTarget finds a target after reading the configuration anew: a jail starts on what its fstab says now, and may be a new one.
+// freshTarget finds a target after reading the configuration anew: a jail starts on what its fstab says
+// now, and may be a new one.
 func (d *Daemon) freshTarget(ctx context.Context) func(name string) *target {
 	return func(name string) *target {
 		d.reload(ctx)
@@ -140,7 +152,10 @@ func (d *Daemon) handle(find func(name string) *target, do action) http.HandlerF
 		}
 		t := find(rq.Target)
 		if t == nil {
-			answer(w, http.StatusNotFound, control.Reply{Error: fmt.Sprintf("no target %q; cfgd check lists them", rq.Target), Code: "unknown-target"})
+			answer(w, http.StatusNotFound, control.Reply{
+				Error: fmt.Sprintf("no target %q; cfgd check lists them", rq.Target),
+				Code:  "unknown-target",
+			})
 			return
 		}
 		status, reply := act(ctx, t, rq, do)
@@ -148,7 +163,8 @@ func (d *Daemon) handle(find func(name string) *target, do action) http.HandlerF
 	}
 }
 
-// act runs do in the target's goroutine. What it is about runs to its end, even if nobody waits for the answer.
+// act runs do in the target's goroutine. What it is about runs to its end, even if nobody waits for the
+// answer.
 func act(ctx context.Context, t *target, rq control.Request, do action) (int, control.Reply) {
 	var reply control.Reply
 	var err error
@@ -160,7 +176,10 @@ func act(ctx context.Context, t *target, rq control.Request, do action) (int, co
 		reply, err = do(ctx, t, rq)
 	}
 	if cerr := t.call(ctx, run); cerr != nil {
-		return http.StatusServiceUnavailable, control.Reply{Error: fmt.Sprintf("%s: the daemon is busy with it: %v", rq.Target, cerr), Code: "failed"}
+		return http.StatusServiceUnavailable, control.Reply{
+			Error: fmt.Sprintf("%s: the daemon is busy with it: %v", rq.Target, cerr),
+			Code:  "failed",
+		}
 	}
 	if err != nil {
 		reply.Error, reply.Code = err.Error(), codeOf(err)
@@ -222,7 +241,11 @@ func (d *Daemon) flush(ctx context.Context, t *target, rq control.Request) (cont
 	if err != nil {
 		return control.Reply{}, err
 	}
-	reply := control.Reply{Generation: r.Generation, Released: quoted(r.Released), Conflicts: quoted(r.Conflicts)}
+	reply := control.Reply{
+		Generation: r.Generation,
+		Released:   quoted(r.Released),
+		Conflicts:  quoted(r.Conflicts),
+	}
 	for _, c := range r.Visible() {
 		reply.Saved = append(reply.Saved, c.What.Letter()+" "+pathname.Quote(c.Path))
 	}

@@ -10,8 +10,8 @@ import (
 
 // source tells what may have changed in a live tree. It may be wrong in both directions.
 type source interface {
-	// arm watches what a look found, and that alone, and returns the directories that were not watched before. With anew it
-	// also renews what it believes to watch: that heals what was lost unheard.
+	// arm watches what a look found, and that alone, and returns the directories that were not watched
+	// before. With anew it also renews what it believes to watch: that heals what was lost unheard.
 	arm(live *tree.Tree, anew bool) (fresh []string, err error)
 	// heard receives after there is something to take.
 	heard() <-chan struct{}
@@ -21,7 +21,8 @@ type source interface {
 	close() error
 }
 
-// ear collects what a source hears, in bounded memory, until the target takes it. It is safe for concurrent use.
+// ear collects what a source hears, in bounded memory, until the target takes it. It is safe for
+// concurrent use.
 type ear struct {
 	now  func() time.Duration // since the target's start
 	wake chan struct{}

@@ -60,7 +60,11 @@ func (q *kqueue) wait(events []vnodeEvent) (int, error) {
 		if k.Filter == unix.EVFILT_USER {
 			return 0, nil
 		}
-		events[i] = vnodeEvent{fd: int(k.Ident), gone: k.Fflags&goneNotes != 0, linked: k.Fflags&unix.NOTE_LINK != 0}
+		events[i] = vnodeEvent{
+			fd:     int(k.Ident),
+			gone:   k.Fflags&goneNotes != 0,
+			linked: k.Fflags&unix.NOTE_LINK != 0,
+		}
 	}
 	return n, nil
 }

@@ -18,8 +18,9 @@ import (
 
 // notify is the source made of inotify(7), by fsnotify.
 //
-// Directories are watched by path, which a hostile jail can turn into a link between the look and the watch. All that
-// it wins is that events of another directory mark one of its own dirty: nothing is opened or read by these paths.
+// Directories are watched by path, which a hostile jail can turn into a link between the look and the
+// watch. All that it wins is that events of another directory mark one of its own dirty: nothing is
+// opened or read by these paths.
 type notify struct {
 	*ear
 	root string
@@ -34,12 +35,19 @@ type notify struct {
 }
 
 func newSource(o *overlay.Overlay, e *ear) (source, error) {
-	// The kernel holds what comes faster, fs.inotify.max_queued_events of them; a buffer here is memory for every target.
+	// The kernel holds what comes faster, fs.inotify.max_queued_events of them; a buffer here is memory
+	// for every target.
 	w, err := fsnotify.NewBufferedWatcher(64)
 	if err != nil {
 		return nil, err
 	}
-	n := &notify{ear: e, root: o.Path(o.Target.Live), w: w, skip: unheard(o.Target), watched: grove[struct{}]{}}
+	n := &notify{
+		ear:     e,
+		root:    o.Path(o.Target.Live),
+		w:       w,
+		skip:    unheard(o.Target),
+		watched: grove[struct{}]{},
+	}
 	n.done.Go(n.pump)
 	n.done.Go(n.errors)
 	return n, nil
@@ -58,8 +66,8 @@ func (n *notify) pump() {
 	}
 }
 
-// errors hears of overflows, mostly: anything may have been missed, directories that came or went too. It waits for no lock,
-// for fsnotify may hold its own while it sends an error.
+// errors hears of overflows, mostly: anything may have been missed, directories that came or went too. It
+// waits for no lock, for fsnotify may hold its own while it sends an error.
 func (n *notify) errors() {
 	for range n.w.Errors {
 		n.doubt.Store(true)
@@ -76,7 +84,8 @@ func (n *notify) event(ev fsnotify.Event) {
 	if ev.Has(fsnotify.Create | fsnotify.Remove | fsnotify.Rename) {
 		gone = n.forget(path) // if it is a directory, it is another one now, with others in it
 	}
-	if len(gone) == 0 && !ev.Has(fsnotify.Create) && n.skip(path) { // what is created may be a directory, which counts
+	if len(gone) == 0 && !ev.Has(fsnotify.Create) && n.skip(path) {
+		// what is created may be a directory, which counts
 		return
 	}
 	n.hear(func(m *marks, now time.Duration) {
@@ -95,7 +104,8 @@ func (n *notify) below(name string) (string, bool) {
 	return strings.CutPrefix(name, strings.TrimSuffix(n.root, "/")+"/")
 }
 
-// forget drops the watches of a directory and of all below it, which another may have taken the place of, and returns their paths.
+// forget drops the watches of a directory and of all below it, which another may have taken the place of,
+// and returns their paths.
 func (n *notify) forget(path string) (gone []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -111,8 +121,8 @@ func (n *notify) remove(path string, f func(d string)) {
 	})
 }
 
-// arm removes before it adds: a watch belongs to the inode, and one that is left under the old path of a moved directory
-// would keep that path.
+// arm removes before it adds: a watch belongs to the inode, and one that is left under the old path of a
+// moved directory would keep that path.
 func (n *notify) arm(live *tree.Tree, anew bool) (fresh []string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

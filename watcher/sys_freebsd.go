@@ -12,7 +12,8 @@ import (
 // events is what status calls the system's events: those of kqueue(2).
 const events = "kqueue"
 
-var errTooMany = errors.New("kqueue takes a descriptor for each file, and the daemon may open too few for all targets " +
+var errTooMany = errors.New("kqueue takes a descriptor for each file, and the daemon may open too few for " +
+	"all targets " +
 	"(sysctl kern.maxfilesperproc)")
 
 // capacity is how many descriptors kqueue(2) watches may take: half of what the process may open.
@@ -35,7 +36,9 @@ func peerUID(c *net.UnixConn) (uint32, error) {
 	}
 	var cred *unix.Xucred
 	var cerr error
-	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptXucred(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERCRED) }); err != nil {
+	if err := raw.Control(func(fd uintptr) {
+		cred, cerr = unix.GetsockoptXucred(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
+	}); err != nil {
 		return 0, err
 	}
 	if cerr != nil {

@@ -18,7 +18,8 @@ const events = "fsnotify"
 var errTooMany = errors.New("the system allows too few inotify watches for all targets " +
 	"(sysctl fs.inotify.max_user_watches)")
 
-// capacity is how many inotify(7) watches cfgd allows itself: three quarters of what a user may have, which other programs of root share.
+// capacity is how many inotify(7) watches cfgd allows itself: three quarters of what a user may have,
+// which other programs of root share.
 func capacity() int {
 	b, err := os.ReadFile("/proc/sys/fs/inotify/max_user_watches")
 	if err != nil {
@@ -42,7 +43,9 @@ func peerUID(c *net.UnixConn) (uint32, error) {
 	}
 	var cred *unix.Ucred
 	var cerr error
-	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+	if err := raw.Control(func(fd uintptr) {
+		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
 		return 0, err
 	}
 	if cerr != nil {

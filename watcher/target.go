@@ -15,7 +15,8 @@ import (
 	"cfgd/watcher/control"
 )
 
-// probe is how often it is looked whether a live tree that is not there has been populated: one small file is read.
+// probe is how often it is looked whether a live tree that is not there has been populated: one small
+// file is read.
 const probe = 2 * time.Second
 
 // errEnded says that a target is no longer looked after.
@@ -61,7 +62,8 @@ type target struct {
 
 func newTarget(o *overlay.Overlay, log zerolog.Logger, b *budget) *target {
 	name := o.Target.Name
-	t := &target{o: o, cfg: o.Target, log: log.With().Str("target", name).Logger(), budget: b, start: time.Now(), open: newSource,
+	t := &target{o: o, cfg: o.Target, log: log.With().Str("target", name).Logger(), budget: b,
+		start: time.Now(), open: newSource,
 		calls: make(chan func(context.Context)), looked: make(chan struct{}), ended: make(chan struct{}),
 		agenda: newAgenda(o.Target.Settings, phaseOf(name))}
 	t.status = control.Status{Name: name, Base: o.Target.BaseID, Problem: "not looked at yet"}
@@ -101,8 +103,8 @@ func (t *target) Run(ctx context.Context, last time.Duration) {
 	t.finish(last)
 }
 
-// heard wakes a target that is at rest. One that has something in hand takes what it hears when it looks: a storm of events
-// then costs no more than an event.
+// heard wakes a target that is at rest. One that has something in hand takes what it hears when it looks:
+// a storm of events then costs no more than an event.
 func (t *target) heard() <-chan struct{} {
 	if t.src == nil || !t.agenda.heard.empty() {
 		return nil
@@ -165,8 +167,8 @@ func (t *target) reattach() bool {
 	return true
 }
 
-// call runs f in the target's goroutine, with its context, and returns when it is done, or when ctx ends. It runs to its end even
-// if nobody waits any longer.
+// call runs f in the target's goroutine, with its context, and returns when it is done, or when ctx ends.
+// It runs to its end even if nobody waits any longer.
 func (t *target) call(ctx context.Context, f func(context.Context)) error {
 	done := make(chan struct{})
 	select {
@@ -184,7 +186,8 @@ func (t *target) call(ctx context.Context, f func(context.Context)) error {
 	}
 }
 
-// detach lets go of live and cfg: when it returns no descriptor below them is open, and none will be until attach.
+// detach lets go of live and cfg: when it returns no descriptor below them is open, and none will be
+// until attach.
 func (t *target) detach() {
 	t.disarm()
 	t.o.Forget()
@@ -192,7 +195,8 @@ func (t *target) detach() {
 	t.detached, t.down, t.probeAt = true, false, t.now()+probe
 	t.said = ""
 	t.mu.Lock()
-	t.status.Watched, t.status.Populated, t.status.Down, t.status.Problem, t.status.Watch = false, false, true, "detached", ""
+	t.status.Watched, t.status.Populated, t.status.Down = false, false, true
+	t.status.Problem, t.status.Watch = "detached", ""
 	t.mu.Unlock()
 }
 

@@ -22,9 +22,9 @@ import (
 	"cfgd/watcher/control"
 )
 
-// bubble is a machine in a bubble of its own time: sleeping takes none, and what happens takes none of the bubble's. Its
-// targets hear what they are told. Files bear the times of the world outside, which are far in the future there: no
-// decision may depend on them.
+// bubble is a machine in a bubble of its own time: sleeping takes none, and what happens takes none of
+// the bubble's. Its targets hear what they are told. Files bear the times of the world outside, which are
+// far in the future there: no decision may depend on them.
 type bubble struct {
 	*machine
 	mu   sync.Mutex // guards ears
@@ -207,7 +207,8 @@ func TestLostEvents(t *testing.T) {
 	})
 }
 
-// A tree that has new directories at every look is looked at until it has none, however long that takes: the last look is followed by watching.
+// A tree that has new directories at every look is looked at until it has none, however long that takes:
+// the last look is followed by watching.
 func TestATreeThatGrowsIsFollowed(t *testing.T) {
 	t.Parallel()
 	for _, grows := range []int{0, 1, rearms, rearms + 1, 5 * rearms} {
@@ -227,7 +228,8 @@ func fails(err error) func(string, dirfd.Op) error {
 	return func(string, dirfd.Op) error { return err }
 }
 
-// A target that fails is tried again until the cause is mended, says so once, and is saved a few seconds after that.
+// A target that fails is tried again until the cause is mended, says so once, and is saved a few seconds
+// after that.
 func TestFailuresAreSaidOnceAndMended(t *testing.T) {
 	t.Parallel()
 	move := func(from, to string) func(*bubble) {
@@ -238,11 +240,22 @@ func TestFailuresAreSaidOnceAndMended(t *testing.T) {
 		problem      string
 		down         bool
 	}{
-		"base missing":  {move("base", "away"), move("away", "base"), "no such file or directory (is it mounted?)", false},
-		"cfg missing":   {move("j0/cfg", "away"), move("away", "j0/cfg"), "no such file or directory (is it mounted?)", false},
-		"cfg read-only": {func(b *bubble) { b.failWith(fails(unix.EROFS)) }, func(b *bubble) { b.failWith(nil) }, "read-only file system", false},
-		"cfg full":      {func(b *bubble) { b.failWith(fails(unix.ENOSPC)) }, func(b *bubble) { b.failWith(nil) }, "no room", false},
-		"live gone":     {move("j0/etc", "away"), move("away", "j0/etc"), "not populated", true},
+		"base missing": {
+			move("base", "away"), move("away", "base"), "no such file or directory (is it mounted?)", false,
+		},
+		"cfg missing": {
+			move("j0/cfg", "away"), move("away", "j0/cfg"), "no such file or directory (is it mounted?)",
+			false,
+		},
+		"cfg read-only": {
+			func(b *bubble) { b.failWith(fails(unix.EROFS)) }, func(b *bubble) { b.failWith(nil) },
+			"read-only file system", false,
+		},
+		"cfg full": {
+			func(b *bubble) { b.failWith(fails(unix.ENOSPC)) }, func(b *bubble) { b.failWith(nil) },
+			"no room", false,
+		},
+		"live gone": {move("j0/etc", "away"), move("away", "j0/etc"), "not populated", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -270,7 +283,8 @@ func TestFailuresAreSaidOnceAndMended(t *testing.T) {
 	}
 }
 
-// A target that hangs keeps no other from its saves, no status from its answer, and the daemon from its end no longer than 5 s.
+// A target that hangs keeps no other from its saves, no status from its answer, and the daemon from its
+// end no longer than 5 s.
 func TestAStuckTargetHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	inBubble(t, 2, func(b *bubble) {
@@ -294,7 +308,8 @@ func TestAStuckTargetHoldsUpNobody(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), lookWithin)
 		defer cancel()
 		list := b.d.statuses(ctx, true, nil)
-		if took := time.Since(began); took > lookWithin || len(list) != 2 || list[0].Problem == "" || list[1].Problem != "" {
+		if took := time.Since(began); took > lookWithin || len(list) != 2 || list[0].Problem == "" ||
+			list[1].Problem != "" {
 			t.Errorf("after %v: %+v", took, list)
 		}
 		code, reply := act(ctx, b.d.target("j0"), control.Request{Target: "j0"}, b.d.detach)
@@ -373,7 +388,8 @@ func TestIdleMeansIdle(t *testing.T) {
 		looks := len(b.looks)
 		b.pass(59 * time.Minute) // a whole look a minute, of content once
 		if n := len(b.looks) - looks; mounts.Load() != 0 || writes.Load() != 0 || n < 2*58 || n > 2*62 {
-			t.Errorf("in an hour: %d mounts, %d writes, %d looks at two targets", mounts.Load(), writes.Load(), n)
+			t.Errorf("in an hour: %d mounts, %d writes, %d looks at two targets", mounts.Load(),
+				writes.Load(), n)
 		}
 		if at := b.savedAsOf(name); time.Since(at) > time.Minute {
 			t.Errorf("saved as of %v, now %v", at, time.Now())
@@ -418,7 +434,8 @@ func TestSavedAsOf(t *testing.T) {
 		b.write("j0/cfg/hosts", "by hand\n")
 		b.edit("j0", "hosts", "in live\n")
 		b.pass(3 * time.Minute)
-		if s := b.status("j0"); s.Conflicts != 1 || s.Unsaved != 1 || b.savedAsOf("j0").Sub(last) > time.Minute+sec {
+		if s := b.status("j0"); s.Conflicts != 1 || s.Unsaved != 1 ||
+			b.savedAsOf("j0").Sub(last) > time.Minute+sec {
 			t.Errorf("a conflict is unsaved: %+v", s)
 		}
 	})
@@ -477,11 +494,13 @@ func TestWatchesThatCannotBeHad(t *testing.T) {
 		b.apply()
 		b.write("j7/etc/rc.conf", "1\n")
 		b.pass(2 * time.Minute)
-		if s := b.status("j7"); tries.Load() != 1 || !strings.HasPrefix(s.Watch, "scan every") || b.read("j7/cfg/rc.conf") != "1\n" {
+		if s := b.status("j7"); tries.Load() != 1 || !strings.HasPrefix(s.Watch, "scan every") ||
+			b.read("j7/cfg/rc.conf") != "1\n" {
 			t.Errorf("%d tries, status %+v", tries.Load(), s)
 		}
 		b.pass(25 * time.Minute)
-		if s := b.status("j7"); tries.Load() != 3 || s.Watch != events || b.log.count("scanning instead") != 1 {
+		if s := b.status("j7"); tries.Load() != 3 || s.Watch != events ||
+			b.log.count("scanning instead") != 1 {
 			t.Errorf("%d tries, status %+v\n%s", tries.Load(), s, b.log.String())
 		}
 	})

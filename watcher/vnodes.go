@@ -207,7 +207,8 @@ func (v *vnodes) note(missed []string) {
 // prune closes what the tree does not have, or has another of.
 func (v *vnodes) prune(live *tree.Tree) {
 	v.open.each(func(p string, n vnode) {
-		if e, ok := live.Get(p); p != "" && (!ok || n.isDir() != (e.Kind == dirfd.KindDir) || n.at.Ino != e.Ino()) {
+		if e, ok := live.Get(p); p != "" && (!ok || n.isDir() != (e.Kind == dirfd.KindDir) ||
+			n.at.Ino != e.Ino()) {
 			v.drop(p)
 		}
 	})

@@ -62,7 +62,9 @@ func (q *notifyQueue) wait(events []vnodeEvent) (int, error) {
 		if n := q.parse(events); n > 0 {
 			return n, nil
 		}
-		poll := []unix.PollFd{{Fd: int32(q.in), Events: unix.POLLIN}, {Fd: int32(q.wake[0]), Events: unix.POLLIN}}
+		poll := []unix.PollFd{
+			{Fd: int32(q.in), Events: unix.POLLIN}, {Fd: int32(q.wake[0]), Events: unix.POLLIN},
+		}
 		if _, err := unix.Poll(poll, -1); err != nil && !errors.Is(err, unix.EINTR) {
 			return 0, err
 		}
@@ -127,7 +129,9 @@ func vnodeMachine(t testing.TB, jails int, prepare func(*notifyQueue)) (
 
 func TestVnodes(t *testing.T) {
 	t.Parallel()
-	for name, f := range map[string]func(*testing.T, *machine){"new directories": followed, "detach": letsGo} {
+	for name, f := range map[string]func(*testing.T, *machine){
+		"new directories": followed, "detach": letsGo,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, _ := vnodeMachine(t, 1, nil)
@@ -168,7 +172,9 @@ func TestVnodesMissNothing(t *testing.T) {
 		last[p] = fmt.Sprint(i)
 		m.write("j0/etc/"+p, last[p])
 		if i%50 == 49 {
-			m.await("j0", "saved once more", func(s control.Status) bool { return s.Unsaved == 0 && s.Problem == "" })
+			m.await("j0", "saved once more", func(s control.Status) bool {
+				return s.Unsaved == 0 && s.Problem == ""
+			})
 		}
 	}
 	m.await("j0", "saved as it is", func(control.Status) bool {
@@ -199,5 +205,7 @@ func TestVnodesOutOfDescriptors(t *testing.T) {
 		t.Errorf("open: %d, problem %q", len(open), s.Problem)
 	}
 	m.must(os.WriteFile(m.path("j0/etc/many/f0"), []byte("later"), 0o644))
-	m.await("j0", "saved by scanning again", func(control.Status) bool { return m.read("j0/cfg/many/f0") == "later" })
+	m.await("j0", "saved by scanning again", func(control.Status) bool {
+		return m.read("j0/cfg/many/f0") == "later"
+	})
 }

@@ -59,7 +59,8 @@ func (c *Client) Attach(ctx context.Context, target string) error {
 	return err
 }
 
-// Detach makes the daemon let go of a target; when it returns, umount(8) finds no descriptor of the daemon below live or cfg.
+// Detach makes the daemon let go of a target; when it returns, umount(8) finds no descriptor of the
+// daemon below live or cfg.
 func (c *Client) Detach(ctx context.Context, target string) error {
 	_, err := c.do(ctx, http.MethodPost, "/v1/detach", &Request{Target: target})
 	return err

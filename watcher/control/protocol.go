@@ -7,12 +7,13 @@ const SocketPath = "cfgd.sock"
 
 // Request is the body of every POST to the control socket.
 type Request struct {
-	Target  string   `json:"target"`
-	Paths   []string `json:"paths,omitempty"` // as on the command line: quoted as C does where they are not plain
+	Target string `json:"target"`
+	// as on the command line: quoted as C does where they are not plain
+	Paths   []string `json:"paths,omitempty"`
 	Force   bool     `json:"force,omitempty"`
 	Message string   `json:"message,omitempty"`
-	// Until is when the asker stops waiting; a request that is come to later is refused: a daemon that stood still over a stop and the
-	// next start of a jail must not detach the jail that runs by then.
+	// Until is when the asker stops waiting; a request that is come to later is refused: a daemon that
+	// stood still over a stop and the next start of a jail must not detach the jail that runs by then.
 	Until time.Time `json:"until,omitzero"`
 }
 

@@ -11,12 +11,12 @@ import (
 	"cfgd/overlay"
 )
 
-// Absent reports whether an error means that the work is to be done without the daemon: none runs, or it does not know
-// the target.
+// Absent reports whether an error means that the work is to be done without the daemon: none runs, or it
+// does not know the target.
 func Absent(err error) bool { return errors.Is(err, ErrNoDaemon) || errors.Is(err, ErrUnknownTarget) }
 
-// Saver saves targets: through the daemon, or by itself where the daemon is Absent. It is the one place that decides
-// so.
+// Saver saves targets: through the daemon, or by itself where the daemon is Absent. It is the one place
+// that decides so.
 type Saver struct {
 	Client  *Client
 	Overlay func(t *config.Target) *overlay.Overlay
@@ -30,7 +30,8 @@ type Saved struct {
 	Notices    []string // what was found and mended in the store
 }
 
-// SavedPath is a path that a save changed in cfg: by a letter of --name-status, or R for an override that was released.
+// SavedPath is a path that a save changed in cfg: by a letter of --name-status, or R for an override that
+// was released.
 type SavedPath struct{ Letter, Path string }
 
 // Save saves a target. A dry run never asks the daemon.
@@ -48,9 +49,10 @@ func (s Saver) Save(ctx context.Context, t *config.Target, so overlay.SaveOption
 	return savedOf(r), nil
 }
 
-// direct saves without a daemon. The host's etc, which rc.initdiskless populated, is taken over first, as the daemon
-// does when it starts.
-func (s Saver) direct(ctx context.Context, t *config.Target, so overlay.SaveOptions) (*overlay.Result, error) {
+// direct saves without a daemon. The host's etc, which rc.initdiskless populated, is taken over first, as
+// the daemon does when it starts.
+func (s Saver) direct(ctx context.Context, t *config.Target,
+	so overlay.SaveOptions) (*overlay.Result, error) {
 	o := s.Overlay(t)
 	r, err := o.Save(ctx, so)
 	if !errors.Is(err, overlay.ErrNotPopulated) || !t.Host() || so.DryRun {

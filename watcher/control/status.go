@@ -13,25 +13,32 @@ import (
 
 // Status is what is known of a target, in the form of the command line's JSON.
 type Status struct {
-	Name       string     `json:"name"`
-	Base       string     `json:"base"`
-	NextBase   string     `json:"nextBase,omitempty"` // what the next start takes, where that is another
-	Generation int        `json:"generation"`
-	Populated  bool       `json:"populated"`
-	Watched    bool       `json:"watched"`
-	SavedAsOf  *time.Time `json:"savedAsOf"` // when the last look at everything began that found all saved on stable storage; null if none did
-	Local      int        `json:"local"`
-	Unsaved    int        `json:"unsaved"`
-	Conflicts  int        `json:"conflicts"`            // changed by hand in cfg and in live as well, or left by a merge
-	Unresolved int        `json:"unresolved,omitempty"` // of these, left by a merge
-	Unmerged   string     `json:"unmerged,omitempty"`   // the base that cfg was made against, where that is another and was not merged
-	Pending    int        `json:"pending,omitempty"`    // changed in cfg by hand, and taken by live at the next start
-	Watch      string     `json:"watch,omitempty"`      // kqueue on FreeBSD, fsnotify on Linux, or scan with its period
-	Problem    string     `json:"problem,omitempty"`    // what keeps the target from being saved, in words
-	Down       bool       `json:"down,omitempty"`       // the problem is only that live is not populated: the jail does not run
-	Held       bool       `json:"held,omitempty"`       // a save was held until save --force
-	NotSaved   int        `json:"notSaved,omitempty"`   // paths that are reported and not saved by their class
-	Room       uint64     `json:"room"`                 // bytes left in cfg's filesystem
+	Name       string `json:"name"`
+	Base       string `json:"base"`
+	NextBase   string `json:"nextBase,omitempty"` // what the next start takes, where that is another
+	Generation int    `json:"generation"`
+	Populated  bool   `json:"populated"`
+	Watched    bool   `json:"watched"`
+	// when the last look at everything began that found all saved on stable storage; null if none did
+	SavedAsOf *time.Time `json:"savedAsOf"`
+	Local     int        `json:"local"`
+	Unsaved   int        `json:"unsaved"`
+	// changed by hand in cfg and in live as well, or left by a merge
+	Conflicts  int `json:"conflicts"`
+	Unresolved int `json:"unresolved,omitempty"` // of these, left by a merge
+	// the base that cfg was made against, where that is another and was not merged
+	Unmerged string `json:"unmerged,omitempty"`
+	// changed in cfg by hand, and taken by live at the next start
+	Pending int `json:"pending,omitempty"`
+	// kqueue on FreeBSD, fsnotify on Linux, or scan with its period
+	Watch   string `json:"watch,omitempty"`
+	Problem string `json:"problem,omitempty"` // what keeps the target from being saved, in words
+	// the problem is only that live is not populated: the jail does not run
+	Down bool `json:"down,omitempty"`
+	Held bool `json:"held,omitempty"` // a save was held until save --force
+	// paths that are reported and not saved by their class
+	NotSaved int    `json:"notSaved,omitempty"`
+	Room     uint64 `json:"room"` // bytes left in cfg's filesystem
 }
 
 // Describe is the status of a target that one look, by a save or a dry run of one, found without a daemon.
@@ -41,7 +48,8 @@ func Describe(t *config.Target, r *overlay.Result, err error) Status {
 	return s
 }
 
-// Fill brings the outcome of a look, at everything or at a part, into a status. What an error leaves unknown stays as it was.
+// Fill brings the outcome of a look, at everything or at a part, into a status. What an error leaves
+// unknown stays as it was.
 func (s *Status) Fill(r *overlay.Result, err error, whole bool) {
 	s.Problem, s.Held, s.Down = problem(err), errors.Is(err, store.ErrHeld), down(err)
 	if errors.Is(err, overlay.ErrNotPopulated) {
@@ -73,8 +81,8 @@ func down(err error) bool {
 	return errors.Is(err, overlay.ErrNotPopulated) && !errors.Is(err, overlay.ErrEarlier)
 }
 
-// unsaved counts what a restart would lose, derived files too, but for what is left out by class or size, and for what a restart
-// is meant to bring.
+// unsaved counts what a restart would lose, derived files too, but for what is left out by class or size,
+// and for what a restart is meant to bring.
 func unsaved(r *overlay.Result) int {
 	left, n := leftOut(r), 0
 	for _, c := range r.View.Visible(r.View.Unsaved) {
@@ -114,26 +122,36 @@ func problem(err error) string {
 	return err.Error()
 }
 
-// Notes are the lines that status prints below its table, but for the problem: each says what is the matter and what to do.
+// Notes are the lines that status prints below its table, but for the problem: each says what is the
+// matter and what to do.
 func (s Status) Notes() []string {
 	var out []string
 	if s.NextBase != "" {
 		out = append(out, fmt.Sprintf("stands on %s; the next start takes %s", s.Base, s.NextBase))
 	}
 	if s.Unmerged != "" {
-		out = append(out, fmt.Sprintf("cfg was made against %s and is not merged with %s: what changed between them is hidden by the saved files", s.Unmerged, s.Base))
+		out = append(out,
+			fmt.Sprintf("cfg was made against %s and is not merged with %s: what changed between them is "+
+				"hidden by the saved files", s.Unmerged, s.Base))
 	}
 	if n := s.Conflicts - s.Unresolved; n > 0 {
-		out = append(out, fmt.Sprintf("changed in cfg by hand and in live, and left as they are: %d; cfgd diff --unsaved %s shows them", n, s.Name))
+		out = append(out,
+			fmt.Sprintf("changed in cfg by hand and in live, and left as they are: %d; cfgd diff --unsaved "+
+				"%s shows them", n, s.Name))
 	}
 	if s.Unresolved > 0 {
-		out = append(out, fmt.Sprintf("conflicts that a merge left: %d; cfgd resolve --list %s lists them", s.Unresolved, s.Name))
+		out = append(out, fmt.Sprintf("conflicts that a merge left: %d; cfgd resolve --list %s lists them",
+			s.Unresolved, s.Name))
 	}
 	if s.Pending > 0 {
-		out = append(out, fmt.Sprintf("changed in cfg by hand: %d; the next start takes them, and cfgd restore %s PATH now", s.Pending, s.Name))
+		out = append(out,
+			fmt.Sprintf("changed in cfg by hand: %d; the next start takes them, and cfgd restore %s PATH now",
+				s.Pending, s.Name))
 	}
 	if s.NotSaved > 0 {
-		out = append(out, fmt.Sprintf("not saved by their class or size: %d; cfgd diff --unsaved --name-status %s lists them", s.NotSaved, s.Name))
+		out = append(out,
+			fmt.Sprintf("not saved by their class or size: %d; cfgd diff --unsaved --name-status %s lists "+
+				"them", s.NotSaved, s.Name))
 	}
 	return out
 }
