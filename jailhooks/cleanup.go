@@ -23,10 +23,12 @@ type Stopped struct {
 	Warnings  []string
 }
 
-// Cleanup saves the jail's /etc for the last time, and unmounts and destroys the memory that holds it. The order: the daemon lets
-// go; the last save, from the host's side if cfg is not at its place any more; if that cannot be done, or leaves something unsaved, a
-// rescue archive; only then the unmount; the record goes last. When neither save nor archive can be had, or the unmount is refused, the tree stays, the daemon takes it back, and the error
-// says what to do. Last it unmounts what jail(8) could not, so that the jail can be started again.
+// Cleanup saves the jail's /etc for the last time, and unmounts and destroys the memory that holds it.
+// The order: the daemon lets go; the last save, from the host's side if cfg is not at its place any more;
+// if that cannot be done, or leaves something unsaved, a rescue archive; only then the unmount; the
+// record goes last. When neither save nor archive can be had, or the unmount is refused, the tree stays,
+// the daemon takes it back, and the error says what to do. Last it unmounts what jail(8) could not, so
+// that the jail can be started again.
 func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {
@@ -126,7 +128,8 @@ func (h *Hooks) lastSave(ctx context.Context, s *Stopped) error {
 	}
 	var err error
 	if s.Rescue, err = h.rescue(ctx); err != nil {
-		return fmt.Errorf("%s: not saved: %w; and no rescue archive: %w; %s stays as it is: mend the cause and run cfgd jail cleanup %s again",
+		return fmt.Errorf("%s: not saved: %w; and no rescue archive: %w; %s stays as it is: mend the cause "+
+			"and run cfgd jail cleanup %s again",
 			h.Target.Name, why, err, h.Target.Live, h.Target.Name)
 	}
 	h.warn("not saved: %v; what differs from the defaults is in %s", why, s.Rescue)
@@ -158,7 +161,8 @@ func (h *Hooks) save(ctx context.Context, s *Stopped) error {
 		left = append(left, pathname.Quote(path))
 	}
 	if len(left) > 0 {
-		return fmt.Errorf("changed in cfg by hand as well, or while it was saved: %s", strings.Join(left, ", "))
+		return fmt.Errorf("changed in cfg by hand as well, or while it was saved: %s",
+			strings.Join(left, ", "))
 	}
 	return nil
 }
@@ -177,13 +181,15 @@ func (h *Hooks) takeAway(ctx context.Context, p *place, s *Stopped) error {
 		return err
 	}
 	if top := p.top(); top == nil || !inMemory(top) {
-		return fmt.Errorf("%s, but no memory filesystem is mounted on %s that could be taken away: %w", done, h.Target.Live, ErrInTheWay)
+		return fmt.Errorf("%s, but no memory filesystem is mounted on %s that could be taken away: %w", done,
+			h.Target.Live, ErrInTheWay)
 	}
 	if _, err := h.Run.Run(ctx, m.UnmakePlan()[0]); err != nil {
 		return h.busy(ctx, done, err)
 	}
 	if err := m.Destroy(ctx, h.Run); err != nil {
-		return fmt.Errorf("%s, and %s is unmounted, but %s still takes its memory: %w; cfgd jail cleanup %s tries again", done, h.Target.Live, m.Device, err, h.Target.Name)
+		return fmt.Errorf("%s, and %s is unmounted, but %s still takes its memory: %w; cfgd jail cleanup "+
+			"%s tries again", done, h.Target.Live, m.Device, err, h.Target.Name)
 	}
 	return h.forget()
 }
@@ -195,7 +201,8 @@ func (h *Hooks) busy(ctx context.Context, done string, err error) error {
 	if holders := h.holders(ctx, h.Target.Live); holders != "" {
 		who += ": " + holders
 	}
-	return fmt.Errorf("%s, but %s is still mounted: %w (%s); end what uses it, then run cfgd jail cleanup %s again",
+	return fmt.Errorf("%s, but %s is still mounted: %w (%s); end what uses it, then run cfgd jail cleanup "+
+		"%s again",
 		done, h.Target.Live, err, who, h.Target.Name)
 }
 

@@ -24,14 +24,16 @@ func (m *machine) cleanupFails(words ...string) {
 	m.fails(m.tryCleanup(), words)
 }
 
-// Somebody stands in the tree: all is saved, the daemon takes the tree back, and the next cleanup does the rest.
+// Somebody stands in the tree: all is saved, the daemon takes the tree back, and the next cleanup does
+// the rest.
 func TestBusy(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.init()
 		m.editAll()
 		m.failing("umount", "device busy")
 		users := map[string]string{"freebsd": "fstat -f ", "linux": "fuser -vm "}[m.goos]
-		m.cleanupFails("all is saved, but", "is still mounted", "device busy", users+m.target.Live, "run cfgd jail cleanup vhost1 again")
+		m.cleanupFails("all is saved, but", "is still mounted", "device busy", users+m.target.Live,
+			"run cfgd jail cleanup vhost1 again")
 		if m.goos == "freebsd" {
 			m.cleanupFails("shows who uses it: sleep (661), an odd name (9)); end what uses it")
 		}
@@ -98,10 +100,13 @@ func TestCfgUnmountedBelow(t *testing.T) {
 		m.edit("local/new", "new\n")
 		m.log = nil
 		s := m.cleanup()
-		if s.Rescue != "" || !s.HostSide || !contains(s.Warnings, "the last save went to "+m.target.CfgSource) {
+		if s.Rescue != "" || !s.HostSide || !contains(s.Warnings, "the last save went to "+
+			m.target.CfgSource) {
 			m.Errorf("%+v", s)
 		}
-		if kind == "zfs" && !strings.HasPrefix(m.said(), "detach vhost1\nmount -t zfs zpool/vhost1/cfg /run/mnt/vhost1.cfg\numount /run/mnt/vhost1.cfg\n") {
+		if kind == "zfs" && !strings.HasPrefix(m.said(),
+			"detach vhost1\nmount -t zfs zpool/vhost1/cfg /run/mnt/vhost1.cfg\numount "+
+				"/run/mnt/vhost1.cfg\n") {
 			m.Errorf("%s", m.said())
 		}
 		m.clean()
@@ -142,11 +147,28 @@ func TestCfgOutOfReach(t *testing.T) {
 		kind  string
 		want  string
 	}{
-		"no mount":          {func(m *machine) { m.failing("mount -t zfs", "dataset is busy") }, "zfs", "dataset is busy"},
-		"an empty dataset":  {func(m *machine) { m.must(removeAll(m.path("data.cfg"))); m.must(os.Mkdir(m.path("data.cfg"), 0o755)) }, "zfs", "no store of cfgd in it"},
-		"an empty source":   {func(m *machine) { m.must(removeAll(m.path("data.cfg"))); m.must(os.Mkdir(m.path("data.cfg"), 0o755)) }, "nullfs", "no store of cfgd in it"},
-		"a source gone":     {func(m *machine) { m.must(removeAll(m.path("data.cfg"))) }, "nullfs", "no such file"},
-		"an fstab that has": {func(m *machine) { m.target.CfgSource = "" }, "nullfs", "the fstab names nothing by which it could be reached"},
+		"no mount": {
+			func(m *machine) { m.failing("mount -t zfs", "dataset is busy") }, "zfs", "dataset is busy",
+		},
+		"an empty dataset": {
+			func(m *machine) {
+				m.must(removeAll(m.path("data.cfg")))
+				m.must(os.Mkdir(m.path("data.cfg"), 0o755))
+			}, "zfs", "no store of cfgd in it",
+		},
+		"an empty source": {
+			func(m *machine) {
+				m.must(removeAll(m.path("data.cfg")))
+				m.must(os.Mkdir(m.path("data.cfg"), 0o755))
+			}, "nullfs", "no store of cfgd in it",
+		},
+		"a source gone": {
+			func(m *machine) { m.must(removeAll(m.path("data.cfg"))) }, "nullfs", "no such file",
+		},
+		"an fstab that has": {
+			func(m *machine) { m.target.CfgSource = "" }, "nullfs",
+			"the fstab names nothing by which it could be reached",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t, "freebsd", config.BackingMD)
@@ -155,7 +177,8 @@ func TestCfgOutOfReach(t *testing.T) {
 			m.editAll()
 			c.spoil(m)
 			s := m.cleanup()
-			if s.Rescue == "" || s.HostSide || !contains(s.Warnings, c.want) || !contains(s.Warnings, "not mounted") {
+			if s.Rescue == "" || s.HostSide || !contains(s.Warnings, c.want) ||
+				!contains(s.Warnings, "not mounted") {
 				t.Errorf("%+v", s)
 			}
 			m.clean()
@@ -169,7 +192,9 @@ func TestCfgOutOfReach(t *testing.T) {
 			m.must(removeAll(m.path("data.cfg")))
 			m.must(os.Mkdir(m.path("data.cfg"), 0o755))
 			m.mountCfg()
-			if s := m.init(); !contains(s.Warnings, "what an earlier stop could not save is in the archive vhost1-") || !contains(s.Warnings, "cfgd rescue restore vhost1 vhost1-") {
+			if s := m.init(); !contains(
+				s.Warnings, "what an earlier stop could not save is in the archive vhost1-",
+			) || !contains(s.Warnings, "cfgd rescue restore vhost1 vhost1-") {
 				t.Errorf("%q", s.Warnings)
 			}
 		})
@@ -195,14 +220,16 @@ func TestMDStays(t *testing.T) {
 	m := newMachine(t, "freebsd", config.BackingMD)
 	m.init()
 	m.failing("mdconfig -d", "device busy")
-	m.cleanupFails("all is saved, and", "is unmounted, but md3 still takes its memory", "device busy", "tries again")
+	m.cleanupFails("all is saved, and", "is unmounted, but md3 still takes its memory", "device busy",
+		"tries again")
 	m.cleanupFails("clear what an earlier start left", "device busy")
 	m.before = nil
 	m.cleanup()
 	m.clean()
 }
 
-// A daemon that hangs, and holds the target's lock: the jail stops all the same, and what it held is in an archive.
+// A daemon that hangs, and holds the target's lock: the jail stops all the same, and what it held is in
+// an archive.
 func TestDaemonHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, "freebsd", config.BackingMD)
@@ -214,7 +241,8 @@ func TestDaemonHangs(t *testing.T) {
 		m.must(unix.Flock(int(f.Fd()), unix.LOCK_EX))
 		defer f.Close()
 		s := m.cleanup()
-		if !contains(s.Warnings, "the daemon did not let go") || !contains(s.Warnings, "not saved: vhost1: another cfgd is at work") || s.Rescue == "" {
+		if !contains(s.Warnings, "the daemon did not let go") ||
+			!contains(s.Warnings, "not saved: vhost1: another cfgd is at work") || s.Rescue == "" {
 			t.Errorf("%+v", s)
 		}
 		if got := m.rescued(); got["rc.conf"] != "edited\n" || got["local/new"] != "new\n" {
@@ -246,7 +274,8 @@ func TestNoRescue(t *testing.T) {
 	m.editAll()
 	m.must(os.Rename(m.path("cfg"), m.path("cfg.away")))
 	m.write("rescue", "a file where a directory should be")
-	m.cleanupFails("vhost1: not saved: cfg: ", "no such file", "and no rescue archive", "not a directory", "mend the cause and run cfgd jail cleanup vhost1 again")
+	m.cleanupFails("vhost1: not saved: cfg: ", "no such file", "and no rescue archive", "not a directory",
+		"mend the cause and run cfgd jail cleanup vhost1 again")
 	m.populated(edits)
 	m.must(os.Remove(m.path("rescue")))
 	m.write("rescue/.new-vhost1", "what a kill left of an archive")
@@ -260,7 +289,8 @@ func TestNoRescue(t *testing.T) {
 	hidden, _ := filepath.Glob(m.path("rescue/.*"))
 	st, err := os.Stat(s.Rescue)
 	m.must(err)
-	if !slices.Equal(names, []string{s.Rescue}) || len(hidden) > 0 || st.Mode() != 0o600 || m.rescued()["rc.conf"] != "edited\n" {
+	if !slices.Equal(names, []string{s.Rescue}) || len(hidden) > 0 || st.Mode() != 0o600 ||
+		m.rescued()["rc.conf"] != "edited\n" {
 		t.Errorf("%q, %q, %v", names, hidden, st.Mode())
 	}
 }
@@ -277,7 +307,9 @@ func TestHostileNames(t *testing.T) {
 	m.write("cfg/"+evil, "by hand\n")
 	m.must(unix.Mkfifo(m.path("jail/vhost1/etc/fifo\nforged"), 0o600))
 	s := m.cleanup()
-	if !contains(s.Warnings, `"x\ncfgd: all is well"`) || !contains(s.Warnings, `"fifo\nforged" is not saved, and goes: `) || strings.Contains(strings.Join(s.Warnings, ""), "\n") {
+	if !contains(s.Warnings, `"x\ncfgd: all is well"`) ||
+		!contains(s.Warnings, `"fifo\nforged" is not saved, and goes: `) ||
+		strings.Contains(strings.Join(s.Warnings, ""), "\n") {
 		t.Errorf("%q", s.Warnings)
 	}
 	if m.rescued()[evil] != "live\n" || m.read("cfg/"+evil) != "by hand\n" {

@@ -43,16 +43,19 @@ func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 		return nil
 	case r.State == overlay.Populated:
 		s.Hidden = true
-		h.warn("an earlier start left a tmpfs on %s that the jail's root now hides, with all that was not saved in it:"+
+		h.warn("an earlier start left a tmpfs on %s that the jail's root now hides, with all that was not "+
+			"saved in it:"+
 			" when the jail is stopped, umount %s and run cfgd jail cleanup %s, which puts it in an archive",
 			h.Target.Live, h.Target.Root, h.Target.Name)
 		return h.keepHidden(r)
 	case len(p.mounts) == 1 && p.mounts[0].Type == "tmpfs" && h.GOOS == "freebsd":
-		// umount(8) there goes by the table of mounts, and so reaches what is hidden, as long as it is the only one of its name.
+		// umount(8) there goes by the table of mounts, and so reaches what is hidden, as long as it is
+		// the only one of its name.
 		_, err := h.Run.Run(ctx, run.Command("umount", p.mounts[0].Dir))
 		return err
 	}
-	h.warn("an earlier start left a tmpfs on %s that the jail's root now hides; it goes when both are unmounted", h.Target.Live)
+	h.warn("an earlier start left a tmpfs on %s that the jail's root now hides; it goes when both are "+
+		"unmounted", h.Target.Live)
 	return nil
 }
 
@@ -64,7 +67,9 @@ func (h *Hooks) clearMD(ctx context.Context, p *place, s *Stopped) error {
 	md := memory.Memory{Backing: config.BackingMD, Device: r.Device}
 	mounted := slices.ContainsFunc(p.mounts, func(m memory.Mount) bool { return device(&m) == r.Device })
 	if !mounted {
-		out, err := h.Run.Run(ctx, run.Command("mdconfig", "-l", "-v", "-u", strings.TrimPrefix(r.Device, "md")))
+		out, err := h.Run.Run(
+			ctx, run.Command("mdconfig", "-l", "-v", "-u", strings.TrimPrefix(r.Device, "md")),
+		)
 		if err != nil || !strings.Contains(out, "swap") {
 			return nil
 		}
@@ -73,7 +78,8 @@ func (h *Hooks) clearMD(ctx context.Context, p *place, s *Stopped) error {
 	case r.State == overlay.Populated:
 		err := h.saveHidden(ctx, md, mounted, s)
 		if err != nil {
-			err = errors.Join(fmt.Errorf("%s holds the /etc of an earlier start: %w", r.Device, err), h.keepHidden(r))
+			err = errors.Join(fmt.Errorf("%s holds the /etc of an earlier start: %w", r.Device, err),
+				h.keepHidden(r))
 		}
 		return err
 	case mounted:

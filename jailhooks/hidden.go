@@ -50,9 +50,9 @@ func (h *Hooks) saveHidden(ctx context.Context, md memory.Memory, mounted bool, 
 // keepHidden keeps the record of a tree that is hidden.
 func (h *Hooks) keepHidden(r *overlay.Record) error { return h.Overlay.KeepHidden(r) }
 
-// archiveOld takes away a tree of an earlier start that is seen again: an overlay.EarlierError told of it. It is
-// never saved, since the jail has run meanwhile and what it saved is newer. All of it that differs from the
-// defaults goes to an archive first.
+// archiveOld takes away a tree of an earlier start that is seen again: an overlay.EarlierError told of
+// it. It is never saved, since the jail has run meanwhile and what it saved is newer. All of it that
+// differs from the defaults goes to an archive first.
 func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) error {
 	h.Overlay.Known = r
 	defer func() { h.Overlay.Known = nil }()
@@ -64,7 +64,8 @@ func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) e
 		return fmt.Errorf("%s holds the /etc of an earlier start, and no rescue archive: %w;"+
 			" mend the cause and run cfgd jail cleanup %s again", h.Target.Live, err, h.Target.Name)
 	}
-	h.warn("%s held the /etc of an earlier start, and cfg has newer state; what differs in it from the defaults is in %s",
+	h.warn("%s held the /etc of an earlier start, and cfg has newer state; what differs in it from the "+
+		"defaults is in %s",
 		h.Target.Live, s.Rescue)
 	if err := h.takeAway(ctx, &p, s); err != nil {
 		return err

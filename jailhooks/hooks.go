@@ -43,8 +43,8 @@ type Hooks struct {
 	warnings   []string
 }
 
-// How long a hook waits for others. Each has a limit of its own, so that time is left for what comes after: for the rescue archive
-// where a save waits in vain for a daemon that hangs.
+// How long a hook waits for others. Each has a limit of its own, so that time is left for what comes
+// after: for the rescue archive where a save waits in vain for a daemon that hangs.
 const (
 	hookWithin   = 30 * time.Second // for another hook of the same jail
 	daemonWithin = 10 * time.Second // for the daemon's answer
@@ -60,7 +60,8 @@ func (h *Hooks) warn(format string, args ...any) {
 }
 
 // tell tells the daemon, which a hook needs for nothing: one that does not answer is a warning.
-func (h *Hooks) tell(ctx context.Context, call func(context.Context, string) error, trouble string) (done bool) {
+func (h *Hooks) tell(ctx context.Context, call func(context.Context, string) error,
+	trouble string) (done bool) {
 	ctx, cancel := context.WithTimeout(ctx, daemonWithin)
 	defer cancel()
 	err := call(ctx, h.Target.Name)
@@ -84,7 +85,8 @@ func (h *Hooks) lock(ctx context.Context) (func(), error) {
 // place is what stands at the live path.
 type place struct {
 	overlay.State
-	// backing is what holds the tree, or is to hold it: the configuration may have changed since it was populated.
+	// backing is what holds the tree, or is to hold it: the configuration may have changed since it was
+	// populated.
 	backing config.Backing
 	mounts  []memory.Mount // on exactly the path, the topmost last; a mount over the jail's root hides them
 	// mounted says that the path is the root of a filesystem: the topmost of mounts is what one sees.
@@ -127,8 +129,8 @@ func (h *Hooks) look() (place, error) {
 	return p, err
 }
 
-// realDir is the live path as mount(8) lists it: links in the jail's root path are the administrator's and resolved, and
-// there are none below it, or OpenLive calls it missing.
+// realDir is the live path as mount(8) lists it: links in the jail's root path are the administrator's
+// and resolved, and there are none below it, or OpenLive calls it missing.
 func (h *Hooks) realDir() (string, error) {
 	root, err := filepath.EvalSymlinks(h.Target.Root)
 	if err != nil {
@@ -178,7 +180,8 @@ func device(m *memory.Mount) string {
 // inMemory reports whether a mount is one that a hook may have made.
 func inMemory(m *memory.Mount) bool { return m.Type == "tmpfs" || device(m) != "" }
 
-// ours reports whether what is mounted is memory that a start made: the record names it, or on Linux its source does.
+// ours reports whether what is mounted is memory that a start made: the record names it, or on Linux its
+// source does.
 func (p *place) ours() bool {
 	top, r := p.top(), p.Record
 	switch {
@@ -190,9 +193,15 @@ func (p *place) ours() bool {
 	return r != nil && r.Identity == "" && r.Device == device(top)
 }
 
-// intend notes that memory is being made: a start that is killed before anything is populated leaves a trace as well.
+// intend notes that memory is being made: a start that is killed before anything is populated leaves a
+// trace as well.
 func (h *Hooks) intend(m *memory.Memory) error {
-	return h.Overlay.WriteRecord(&overlay.Record{State: overlay.Populating, Time: h.Now().UTC(), Memory: string(m.Backing), Device: m.Device})
+	return h.Overlay.WriteRecord(&overlay.Record{
+		State:  overlay.Populating,
+		Time:   h.Now().UTC(),
+		Memory: string(m.Backing),
+		Device: m.Device,
+	})
 }
 
 // forget drops the record of a tree that is gone.
@@ -203,7 +212,9 @@ func (h *Hooks) forget() error {
 
 func (h *Hooks) inTheWay(p *place, why error) error {
 	if top := p.top(); top != nil {
-		return fmt.Errorf("live: %s (%s) is mounted on %s and cfgd did not populate it: %w (%w); unmount it, then try again", top.Source, top.Type, h.Target.Live, ErrInTheWay, why)
+		return fmt.Errorf("live: %s (%s) is mounted on %s and cfgd did not populate it: %w (%w); unmount "+
+			"it, then try again", top.Source, top.Type, h.Target.Live, ErrInTheWay, why)
 	}
-	return fmt.Errorf("live: %s holds files and cfgd did not populate it: %w (%w); move them away, then try again", h.Target.Live, ErrInTheWay, why)
+	return fmt.Errorf("live: %s holds files and cfgd did not populate it: %w (%w); move them away, then "+
+		"try again", h.Target.Live, ErrInTheWay, why)
 }

@@ -77,7 +77,8 @@ func (h *Hooks) hostCfg(ctx context.Context) (dir string, done func() error, err
 
 // mountAside runs a command of mount(8), with a directory of the host's own added to its words: one below
 // /var/run/cfgd that root alone can enter.
-func (h *Hooks) mountAside(ctx context.Context, what string, mount run.Cmd) (dir string, done func() error, err error) {
+func (h *Hooks) mountAside(ctx context.Context, what string,
+	mount run.Cmd) (dir string, done func() error, err error) {
 	dir = h.aside(what)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", nil, err
@@ -126,7 +127,8 @@ func (h *Hooks) unmountAside(ctx context.Context, dir string) error {
 func (h *Hooks) sweepAside(ctx context.Context) {
 	for _, what := range asides {
 		if err := h.unmountAside(ctx, h.aside(what)); err != nil {
-			h.warn("an earlier hook left a mount on %s: %v; umount it before the jail is started", h.aside(what), err)
+			h.warn("an earlier hook left a mount on %s: %v; umount it before the jail is started",
+				h.aside(what), err)
 		}
 	}
 }
@@ -139,7 +141,8 @@ func (h *Hooks) rootStays() {
 		return
 	}
 	if on, err := h.Mounted(root); err == nil && len(on) > 0 {
-		h.warn("the jail's root %s is still mounted: umount %[1]s before the jail is started again", h.Target.Root)
+		h.warn("the jail's root %s is still mounted: umount %[1]s before the jail is started again",
+			h.Target.Root)
 	}
 }
 

@@ -21,9 +21,10 @@ type Started struct {
 	Warnings   []string
 }
 
-// Init makes the memory filesystem of the jail's /etc, populates it from base and cfg, and tells the daemon. The order: what an
-// earlier start left is cleared; the record says that memory is being made; it is made and mounted; the record says populating; the
-// tree is populated; the record says populated; the daemon attaches. A step that fails undoes those before it.
+// Init makes the memory filesystem of the jail's /etc, populates it from base and cfg, and tells the
+// daemon. The order: what an earlier start left is cleared; the record says that memory is being made; it
+// is made and mounted; the record says populating; the tree is populated; the record says populated; the
+// daemon attaches. A step that fails undoes those before it.
 func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {
@@ -77,19 +78,21 @@ func (h *Hooks) init(ctx context.Context) (*Started, error) {
 	return h.fill(ctx, &p)
 }
 
-// otherBase warns where a tree that an earlier start populated stands on another base than this start's programs.
+// otherBase warns where a tree that an earlier start populated stands on another base than this start's
+// programs.
 func (h *Hooks) otherBase(r *overlay.Record) {
 	is, next := r.BaseID, h.Target.BaseID
 	if next == "" || is == next {
 		is, next = r.BasePath, h.Target.Base
 	}
 	if is != "" && is != next {
-		h.warn("%s is populated from %s, and fstab names %s now; cfgd jail cleanup %s, then another start, takes that", h.Target.Live, is, next, h.Target.Name)
+		h.warn("%s is populated from %s, and fstab names %s now; cfgd jail cleanup %s, then another start, "+
+			"takes that", h.Target.Live, is, next, h.Target.Name)
 	}
 }
 
-// clear takes away what a start left that failed or was killed, so that an empty place is left. It reports whether the tree in
-// place was adopted instead.
+// clear takes away what a start left that failed or was killed, so that an empty place is left. It
+// reports whether the tree in place was adopted instead.
 func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	switch {
 	case p.backing != config.BackingDir && !p.mounted:
@@ -117,7 +120,9 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	var old *overlay.EarlierError
 	_, err = h.Overlay.AdoptLive(ctx)
 	switch {
-	case errors.As(err, &old): // if it can't go, its record knows it when it is seen the next time: that keeps no jail from starting
+	case errors.As(err, &old):
+		// if it can't go, its record knows it when it is seen the next time: that keeps no jail from
+		// starting
 		if err := h.archiveOld(ctx, old.Record, &Stopped{}); err != nil {
 			h.warn("%v; the new one is mounted over it", err)
 			h.over = true
@@ -151,7 +156,9 @@ func (h *Hooks) make(ctx context.Context, p *place) (memory.Memory, error) {
 	}
 	live, err := h.Overlay.OpenLive()
 	if err != nil {
-		return memory.Memory{}, fmt.Errorf("%w; a filesystem is mounted on a directory, and on no link: is the jail's root mounted?", err)
+		return memory.Memory{}, fmt.Errorf(
+			"%w; a filesystem is mounted on a directory, and on no link: is the jail's root mounted?", err,
+		)
 	}
 	defer live.Close()
 	p.backing = h.Target.Memory
@@ -177,7 +184,9 @@ func (h *Hooks) mount(ctx context.Context, live *dirfd.Dir, m memory.Memory) (me
 		astray = err != nil && on.Dir != m.Dir
 	}
 	if err != nil {
-		if astray { // into the directory that was seen, which was moved meanwhile: its descriptor tells where it is now
+		if astray {
+			// into the directory that was seen, which was moved meanwhile: its descriptor tells where
+			// it is now
 			m.Dir, _ = os.Readlink(on.Dir)
 		}
 		err = errors.Join(err, h.unmount(context.WithoutCancel(ctx), &m, astray))
@@ -185,8 +194,9 @@ func (h *Hooks) mount(ctx context.Context, live *dirfd.Dir, m memory.Memory) (me
 	return m, err
 }
 
-// unmount undoes a mount that went wrong, where it may have been done all the same. By the path it is tried only while the memory is
-// seen there: umount(8) would follow a link. What could not be undone keeps its record, and the next hook tries again.
+// unmount undoes a mount that went wrong, where it may have been done all the same. By the path it is
+// tried only while the memory is seen there: umount(8) would follow a link. What could not be undone
+// keeps its record, and the next hook tries again.
 func (h *Hooks) unmount(ctx context.Context, m *memory.Memory, known bool) error {
 	p, err := h.look()
 	if known || m.Device != "" || p.ours() && len(p.mounts) > h.under {
@@ -198,8 +208,9 @@ func (h *Hooks) unmount(ctx context.Context, m *memory.Memory, known bool) error
 	return h.forget()
 }
 
-// door is the path of a directory by which mount(8) cannot be led astray when a part of the path is swapped: by its descriptor, where
-// the system has that. FreeBSD's mount(8) resolves every path by itself, with realpath(3): there landed has to see.
+// door is the path of a directory by which mount(8) cannot be led astray when a part of the path is
+// swapped: by its descriptor, where the system has that. FreeBSD's mount(8) resolves every path by
+// itself, with realpath(3): there landed has to see.
 func door(goos string, live *dirfd.Dir, dir string) string {
 	if goos != "linux" {
 		return dir
@@ -211,20 +222,22 @@ func door(goos string, live *dirfd.Dir, dir string) string {
 	return byFd
 }
 
-// landed sees that the filesystem is where the descriptors lead: where mount(8) went by a path, a part of it may have been swapped
-// meanwhile.
+// landed sees that the filesystem is where the descriptors lead: where mount(8) went by a path, a part of
+// it may have been swapped meanwhile.
 func (h *Hooks) landed(m *memory.Memory) error {
 	p, err := h.look()
 	if err != nil {
 		return err
 	}
 	if top := p.top(); top == nil || !inMemory(top) || device(top) != m.Device || len(p.mounts) <= h.under {
-		return fmt.Errorf("%s was mounted, but %s shows something else: was a part of the path swapped? mount(8) lists where it went", m.Backing, h.Target.Live)
+		return fmt.Errorf("%s was mounted, but %s shows something else: was a part of the path swapped? "+
+			"mount(8) lists where it went", m.Backing, h.Target.Live)
 	}
 	return nil
 }
 
-// undo takes away a tree that could not be populated. Memory that was mounted before, and not by a start, stays and is emptied.
+// undo takes away a tree that could not be populated. Memory that was mounted before, and not by a start,
+// stays and is emptied.
 func (h *Hooks) undo(ctx context.Context, p *place, m memory.Memory) error {
 	var err error
 	if m.Backing == config.BackingDir || p.mounted && !p.ours() {

@@ -54,14 +54,16 @@ func TestLinkInTheWay(t *testing.T) {
 		if s := m.cleanup(); !s.Nothing {
 			m.Errorf("%+v", s)
 		}
-		if len(m.mounts) > 0 || m.read("outside/precious") != "untouched" || strings.Contains(m.said(), "mount") {
+		if len(m.mounts) > 0 || m.read("outside/precious") != "untouched" ||
+			strings.Contains(m.said(), "mount") {
 			m.Errorf("%d mounts; %s", len(m.mounts), m.said())
 		}
 	})
 }
 
-// The directory is swapped for a link in the instant before mount(8) looks. On Linux it mounts on the directory that was seen all the
-// same; where it does not, what went elsewhere is undone if it can be told by its device, and never by the path, which leads anywhere.
+// The directory is swapped for a link in the instant before mount(8) looks. On Linux it mounts on the
+// directory that was seen all the same; where it does not, what went elsewhere is undone if it can be
+// told by its device, and never by the path, which leads anywhere.
 func TestSwappedWhileMounted(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.byDescriptor()
@@ -77,7 +79,8 @@ func TestSwappedWhileMounted(t *testing.T) {
 		if m.record() != nil || len(m.mds) > 0 || strings.Contains(m.said(), "umount /jail/vhost1/etc") {
 			m.Errorf("left: %+v, %v\n%s", m.record(), m.mds, m.said())
 		}
-		if lost := m.goos == "freebsd" && m.target.Memory == config.BackingTmpfs; !lost && (len(m.mounts) > 0 || m.read("outside/precious") != "untouched") {
+		if lost := m.goos == "freebsd" && m.target.Memory == config.BackingTmpfs; !lost &&
+			(len(m.mounts) > 0 || m.read("outside/precious") != "untouched") {
 			m.Errorf("left: %+v", m.mounts)
 		}
 	})
@@ -87,7 +90,8 @@ func TestSwappedWhileMounted(t *testing.T) {
 // where it can be reached, by its md; a tmpfs stays, and is put into an archive when it is seen again.
 func TestHiddenByTheRoot(t *testing.T) {
 	want := map[string]string{
-		"freebsd/md":    "umount /dev/md3\nmount -o ro /dev/md3 /run/mnt/vhost1.etc\numount /run/mnt/vhost1.etc\nmdconfig -d -u 3\nmdconfig -a",
+		"freebsd/md": "umount /dev/md3\nmount -o ro /dev/md3 /run/mnt/vhost1.etc\numount " +
+			"/run/mnt/vhost1.etc\nmdconfig -d -u 3\nmdconfig -a",
 		"freebsd/tmpfs": "mount -t", "linux/tmpfs": "mount -c",
 	}
 	eachSystem(t, func(m *machine) {
@@ -102,7 +106,8 @@ func TestHiddenByTheRoot(t *testing.T) {
 		}
 		if name == "freebsd/md" {
 			m.populated(edits)
-			if len(m.mounts) != 1 || !contains(s.Warnings, "an earlier start left its /etc hidden on md3: saved as generation 1") {
+			if len(m.mounts) != 1 ||
+				!contains(s.Warnings, "an earlier start left its /etc hidden on md3: saved as generation 1") {
 				m.Errorf("%d mounts, %q", len(m.mounts), s.Warnings)
 			}
 			m.cleanup()
@@ -110,7 +115,8 @@ func TestHiddenByTheRoot(t *testing.T) {
 			return
 		}
 		m.populated(nil)
-		if len(m.mounts) != 2 || !contains(s.Warnings, "that the jail's root now hides, with all that was not saved in it") {
+		if len(m.mounts) != 2 ||
+			!contains(s.Warnings, "that the jail's root now hides, with all that was not saved in it") {
 			m.Errorf("%d mounts, %q", len(m.mounts), s.Warnings)
 		}
 		m.edit("hosts", "newer\n")
@@ -119,11 +125,13 @@ func TestHiddenByTheRoot(t *testing.T) {
 		if m.live()["rc.conf"] != "edited\n" {
 			m.Fatalf("the old tree is gone: %q", m.live())
 		}
-		if done := m.cleanup(); done.Rescue == "" || !contains(done.Warnings, "held the /etc of an earlier start") {
+		if done := m.cleanup(); done.Rescue == "" ||
+			!contains(done.Warnings, "held the /etc of an earlier start") {
 			m.Errorf("%+v", done)
 		}
 		m.clean()
-		if got := m.rescued(); !maps.Equal(got, edits) || m.read("cfg/rc.conf") != "(absent)" || m.read("cfg/hosts") != "newer\n" {
+		if got := m.rescued(); !maps.Equal(got, edits) || m.read("cfg/rc.conf") != "(absent)" ||
+			m.read("cfg/hosts") != "newer\n" {
 			m.Errorf("archive %q, cfg/rc.conf %q", got, m.read("cfg/rc.conf"))
 		}
 		if s := m.init(); !contains(s.Warnings, "cfgd rescue restore vhost1 vhost1-") {
@@ -151,8 +159,8 @@ func TestSeenAgainAtStart(t *testing.T) {
 	m.clean()
 }
 
-// The same while somebody is in it, or while no archive can be had: the new one is mounted over it, and a later stop
-// archives it.
+// The same while somebody is in it, or while no archive can be had: the new one is mounted over it, and a
+// later stop archives it.
 func TestSeenAgainAndStays(t *testing.T) {
 	for name, spoil := range map[string]func(m *machine) (mend func()){
 		"busy": func(m *machine) func() {
@@ -199,7 +207,8 @@ func TestSeenAgainAndStays(t *testing.T) {
 			t.Errorf("%s: %+v", name, s)
 		}
 		m.clean()
-		if got := m.rescued(); !maps.Equal(got, edits) || m.read("cfg/hosts") != "newer\n" || m.read("cfg/rc.conf") != "(absent)" {
+		if got := m.rescued(); !maps.Equal(got, edits) || m.read("cfg/hosts") != "newer\n" ||
+			m.read("cfg/rc.conf") != "(absent)" {
 			t.Errorf("%s: archive %q, cfg/hosts %q", name, got, m.read("cfg/hosts"))
 		}
 	}
@@ -220,7 +229,9 @@ func TestHiddenAndBusy(t *testing.T) {
 			return nil
 		}
 		s := m.init()
-		if !contains(s.Warnings, "what an earlier start left is still there: md3 holds the /etc of an earlier start") {
+		if !contains(
+			s.Warnings, "what an earlier start left is still there: md3 holds the /etc of an earlier start",
+		) {
 			t.Errorf("%s: %q", command, s.Warnings)
 		}
 		if m.mds["md3"] == "" {
@@ -258,9 +269,21 @@ func TestRecordThatLies(t *testing.T) {
 		refused    bool   // cleanup ends with an error, and may be repeated
 	}{
 		{name: "gone"},
-		{name: "somebody's, unmounted", kind: "swap", left: true, warning: "holds something else now, and was left alone"},
+		{
+			name:    "somebody's, unmounted",
+			kind:    "swap",
+			left:    true,
+			warning: "holds something else now, and was left alone",
+		},
 		{name: "somebody's image", kind: "vnode", left: true},
-		{name: "somebody's memory", kind: "swap", used: true, left: true, warning: "device busy", refused: true},
+		{
+			name:    "somebody's memory",
+			kind:    "swap",
+			used:    true,
+			left:    true,
+			warning: "device busy",
+			refused: true,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			lie := func() *machine {
@@ -271,13 +294,19 @@ func TestRecordThatLies(t *testing.T) {
 				if c.used {
 					m.mounts = []*mount{{Mount: memory.Mount{Source: "/dev/md7", Dir: "/mnt", Type: "ufs"}}}
 				}
-				m.must(m.hooks().Overlay.WriteRecord(&overlay.Record{Identity: "of another life", State: overlay.Populated, Memory: "md", Device: "md7"}))
+				m.must(m.hooks().Overlay.WriteRecord(&overlay.Record{
+					Identity: "of another life",
+					State:    overlay.Populated,
+					Memory:   "md",
+					Device:   "md7",
+				}))
 				return m
 			}
 			m := lie()
 			s := m.init()
 			m.populated(nil)
-			if _, there := m.mds["md7"]; there != c.left || c.warning != "" && !contains(s.Warnings, c.warning) || c.warning == "" && len(s.Warnings) > 0 {
+			if _, there := m.mds["md7"]; there != c.left || c.warning != "" &&
+				!contains(s.Warnings, c.warning) || c.warning == "" && len(s.Warnings) > 0 {
 				t.Errorf("init: md7 is there: %v; %q\n%s", there, s.Warnings, m.said())
 			}
 			m = lie()
@@ -382,7 +411,8 @@ func TestPopulatedFromAnotherBase(t *testing.T) {
 	m := newMachine(t, "freebsd", config.BackingMD)
 	m.init()
 	m.target.BaseID = "proto/etc@2"
-	if s := m.init(); !s.Already || !contains(s.Warnings, "is populated from proto/etc@1, and fstab names proto/etc@2 now") {
+	if s := m.init(); !s.Already ||
+		!contains(s.Warnings, "is populated from proto/etc@1, and fstab names proto/etc@2 now") {
 		t.Errorf("%+v", s)
 	}
 	m.target.BaseID, m.target.Base = "", "/moved"

@@ -12,12 +12,13 @@ import (
 	"cfgd/overlay"
 )
 
-// runs is a function as a runner.
-// What a checker rejects in the jail's own root is a conflict after all, unless it rejects what was there before as well.
+// runs is a function as a runner. What a checker rejects in the jail's own root is a conflict after all,
+// unless it rejects what was there before as well.
 func TestCheckedInTheJailsRoot(t *testing.T) {
 	t.Parallel()
 	failed := exec.Command("sh", "-c", "exit 1").Run()
-	const old, mine, theirs = "Port 22\na\nb\nc\nUsePAM yes\n", "Port 2222\na\nb\nc\nUsePAM yes\n", "Port 22\na\nb\nc\nUsePAM no\n"
+	const old, mine, theirs = "Port 22\na\nb\nc\nUsePAM yes\n", "Port 2222\na\nb\nc\nUsePAM yes\n", "Port " +
+		"22\na\nb\nc\nUsePAM no\n"
 	const merged = "Port 2222\na\nb\nc\nUsePAM no\n"
 	for _, c := range []struct {
 		rejects   func(content string) bool
@@ -53,7 +54,9 @@ func TestCheckedInTheJailsRoot(t *testing.T) {
 		if got := m.live()["ssh/sshd_config"]; got != c.want {
 			t.Errorf("live: %q, want %q", got, c.want)
 		}
-		if want := "jail -c path=" + m.target.Root + " ip4=disable ip6=disable command=sshd -t -f /etc/ssh/sshd_config"; len(asked) == 0 || asked[0] != want {
+		if want := "jail -c path=" + m.target.Root +
+			" ip4=disable ip6=disable command=sshd -t -f /etc/ssh/sshd_config"; len(asked) == 0 ||
+			asked[0] != want {
 			t.Errorf("%q, want %q", asked, want)
 		}
 		v, err := m.hooks().Overlay.Look(t.Context(), overlay.LookOptions{})
@@ -61,7 +64,8 @@ func TestCheckedInTheJailsRoot(t *testing.T) {
 		if len(v.Conflicts()) != c.conflicts || len(v.Unsaved) > 0 {
 			t.Errorf("%+v, unsaved %v", v.Conflicts(), v.Unsaved)
 		}
-		if said := strings.Join(s.Warnings, ""); strings.Contains(said, "sshd -t -f FILE: line 5: bad; a conflict") != (c.conflicts > 0) {
+		if said := strings.Join(s.Warnings, ""); strings.Contains(said,
+			"sshd -t -f FILE: line 5: bad; a conflict") != (c.conflicts > 0) {
 			t.Errorf("%q", said)
 		}
 	}

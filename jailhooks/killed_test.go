@@ -20,8 +20,9 @@ import (
 
 var errStep = errors.New("this step fails")
 
-// stopper counts the steps of a hook (commands before and after they had their effect, words to the daemon, writes to live and cfg)
-// and stops it at one of them: by an error there, or for good, as SIGKILL does.
+// stopper counts the steps of a hook (commands before and after they had their effect, words to the
+// daemon, writes to live and cfg) and stops it at one of them: by an error there, or for good, as SIGKILL
+// does.
 type stopper struct {
 	mu   sync.Mutex
 	n    int // steps so far
@@ -45,7 +46,8 @@ func (s *stopper) step(format string, args ...any) error {
 	return nil
 }
 
-// watch makes the steps of a machine's hooks known to the stopper. Where the process is dead, a command panics: nothing runs any more.
+// watch makes the steps of a machine's hooks known to the stopper. Where the process is dead, a command
+// panics: nothing runs any more.
 func (s *stopper) watch(m *machine) {
 	whole := func(format string, args ...any) error {
 		err := s.step(format, args...)
@@ -91,7 +93,8 @@ func (m *machine) editAll() {
 	}
 }
 
-// eachStep runs a story once for every step at which a hook can stop, by an error and by a kill, on every kind of memory.
+// eachStep runs a story once for every step at which a hook can stop, by an error and by a kill, on every
+// kind of memory.
 func eachStep(t *testing.T, story func(m *machine, s *stopper) (stopped bool)) {
 	all := append(systems[:len(systems):len(systems)], struct {
 		goos    string
@@ -123,7 +126,8 @@ func eachStep(t *testing.T, story func(m *machine, s *stopper) (stopped bool)) {
 	}
 }
 
-// unseen takes away the one thing that no hook can know of: an md that mdconfig(8) made without telling its name.
+// unseen takes away the one thing that no hook can know of: an md that mdconfig(8) made without telling
+// its name.
 func (m *machine) unseen(s *stopper) {
 	if s.last == "after mdconfig -a -t swap -s 16384k" {
 		delete(m.mds, "md3")
@@ -165,14 +169,16 @@ func TestFailedInitLeavesNothing(t *testing.T) {
 			m.populated(nil)
 		case !errors.Is(err, errStep):
 			m.Errorf("the error does not tell why: %v", err)
-		case !strings.HasPrefix(s.last, "after "): // what had its effect and says that it failed cannot be undone at once
+		case !strings.HasPrefix(s.last, "after "):
+			// what had its effect and says that it failed cannot be undone at once
 			m.clean()
 		}
 		return stopped
 	})
 }
 
-// A stop that stops anywhere loses no edit, whichever hook comes next: it is in cfg, or in an archive where the save is what failed.
+// A stop that stops anywhere loses no edit, whichever hook comes next: it is in cfg, or in an archive
+// where the save is what failed.
 func TestAfterStoppedCleanup(t *testing.T) {
 	next := map[string]func(m *machine){
 		"cleanup": func(m *machine) {
@@ -243,9 +249,12 @@ func TestAfterStoppedHidden(t *testing.T) {
 	})
 }
 
-// A tree that was hidden is seen again, by a hook that stops anywhere: it is archived, and never saved over what is newer.
+// A tree that was hidden is seen again, by a hook that stops anywhere: it is archived, and never saved
+// over what is newer.
 func TestAfterStoppedSeenAgain(t *testing.T) {
-	for name, hook := range map[string]func(m *machine) error{"cleanup": (*machine).tryCleanup, "init": (*machine).tryInit} {
+	for name, hook := range map[string]func(m *machine) error{
+		"cleanup": (*machine).tryCleanup, "init": (*machine).tryInit,
+	} {
 		t.Run(name, func(t *testing.T) {
 			eachStep(t, func(m *machine, s *stopper) bool {
 				if m.target.Memory != config.BackingTmpfs {
@@ -263,7 +272,8 @@ func TestAfterStoppedSeenAgain(t *testing.T) {
 					m.cleanup()
 				}
 				m.clean()
-				if m.read("cfg/rc.conf") != "newer\n" || m.read("cfg/local/new") != "(absent)" || !maps.Equal(m.rescued(), edits) {
+				if m.read("cfg/rc.conf") != "newer\n" || m.read("cfg/local/new") != "(absent)" ||
+					!maps.Equal(m.rescued(), edits) {
 					m.Errorf("cfg/rc.conf %q, archive %q", m.read("cfg/rc.conf"), m.rescued())
 				}
 				return stopped

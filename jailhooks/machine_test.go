@@ -23,9 +23,10 @@ import (
 	"cfgd/overlay"
 )
 
-// machine is a system whose mounts are make-believe: to mount is to put the directory aside and an empty one in its place, to unmount
-// is the reverse. So every identity changes as it would, and no privilege is needed. It is the Runner, the table of mounts and the
-// daemon of the hooks under test, and keeps a log of all that they do to it.
+// machine is a system whose mounts are make-believe: to mount is to put the directory aside and an empty
+// one in its place, to unmount is the reverse. So every identity changes as it would, and no privilege is
+// needed. It is the Runner, the table of mounts and the daemon of the hooks under test, and keeps a log
+// of all that they do to it.
 type machine struct {
 	*testing.T
 	dir    string
@@ -35,8 +36,9 @@ type machine struct {
 	mu     sync.Mutex // guards log and clock; a hook's lock, which is a file's, keeps the rest apart
 	mounts []*mount
 	mds    map[string]string // kind by name
-	holds  map[string]string // what a device or dataset holds while it is not mounted: a directory, by the source's name
-	log    []string
+	// what a device or dataset holds while it is not mounted: a directory, by the source's name
+	holds map[string]string
+	log   []string
 
 	// before is asked before each command, after after it was done; an error is the command's.
 	before, after func(c run.Cmd) error
@@ -54,19 +56,35 @@ type mount struct {
 }
 
 var base = map[string]string{
-	"rc.conf": "hostname=\"proto\"\n", "hosts": "127.0.0.1 localhost\n", "issue": "welcome\n", "ssh/sshd_config": "Port 22\n",
+	"rc.conf": "hostname=\"proto\"\n", "hosts": "127.0.0.1 localhost\n", "issue": "welcome\n",
+	"ssh/sshd_config": "Port 22\n",
 }
 
 func newMachine(t *testing.T, goos string, backing config.Backing) *machine {
-	m := &machine{T: t, dir: memDir(t), goos: goos, mds: map[string]string{}, holds: map[string]string{}, clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	m := &machine{
+		T:     t,
+		dir:   memDir(t),
+		goos:  goos,
+		mds:   map[string]string{},
+		holds: map[string]string{},
+		clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
+	}
 	for _, d := range []string{"jail/vhost1/etc", "cfg", "run"} {
 		m.must(os.MkdirAll(m.path(d), 0o755))
 	}
 	for p, content := range base {
 		m.write("base/"+p, content)
 	}
-	m.target = &config.Target{Name: "vhost1", Root: m.path("jail/vhost1"), Base: m.path("base"), BaseID: "proto/etc@1", Cfg: m.path("cfg"), Live: m.path("jail/vhost1/etc")}
-	m.target.Memory, m.target.MemorySize, m.target.MaxFile, m.target.KeepGenerations, m.target.KeepBytes = backing, 16<<20, 1<<20, 100, 16<<20
+	m.target = &config.Target{
+		Name:   "vhost1",
+		Root:   m.path("jail/vhost1"),
+		Base:   m.path("base"),
+		BaseID: "proto/etc@1",
+		Cfg:    m.path("cfg"),
+		Live:   m.path("jail/vhost1/etc"),
+	}
+	m.target.Memory, m.target.MemorySize, m.target.MaxFile = backing, 16<<20, 1<<20
+	m.target.KeepGenerations, m.target.KeepBytes = 100, 16<<20
 	var err error
 	m.target.Classes, err = builtInClasses()
 	m.must(err)
@@ -104,7 +122,8 @@ func memDir(t testing.TB) string {
 func (m *machine) byDescriptor() {
 	m.Helper()
 	if _, err := os.Readlink("/proc/self/fd/0"); m.goos == "linux" && err != nil {
-		m.Skipf("on Linux a directory is mounted on by its descriptor, in /proc, which is not to be had here: %v", err)
+		m.Skipf("on Linux a directory is mounted on by its descriptor, in /proc, which is not to be had "+
+			"here: %v", err)
 	}
 }
 
@@ -112,8 +131,9 @@ func (m *machine) byDescriptor() {
 func (m *machine) hooks() *Hooks {
 	o := overlay.New(&config.Model{}, m.target)
 	o.RunDir, o.Hook = m.path("run"), m.hook
-	return &Hooks{Target: m.target, Overlay: o, Run: m, Daemon: m, Mounted: m.Mounted, GOOS: m.goos, RescueDir: m.path("rescue"),
-		Now: m.now, mountpoint: m.mountpoint}
+	return &Hooks{Target: m.target, Overlay: o, Run: m, Daemon: m, Mounted: m.Mounted, GOOS: m.goos,
+		RescueDir: m.path("rescue"),
+		Now:       m.now, mountpoint: m.mountpoint}
 }
 
 func (m *machine) now() time.Time {
@@ -249,7 +269,9 @@ func (m *machine) Mounted(dir string) ([]memory.Mount, error) {
 }
 
 func (m *machine) mountpoint() (bool, error) {
-	return slices.ContainsFunc(m.mounts, func(on *mount) bool { return on.Dir == m.target.Live && !on.hidden }), nil
+	return slices.ContainsFunc(m.mounts, func(on *mount) bool {
+		return on.Dir == m.target.Live && !on.hidden
+	}), nil
 }
 
 // Run does what the command would.
@@ -331,12 +353,16 @@ func (m *machine) mount(source, dir string) error {
 	if err != nil {
 		return err
 	}
-	on := &mount{Mount: memory.Mount{Source: source, Dir: real, Type: "tmpfs"}, aside: fmt.Sprintf("%s.below%d", real, len(m.mounts))}
+	on := &mount{
+		Mount: memory.Mount{Source: source, Dir: real, Type: "tmpfs"},
+		aside: fmt.Sprintf("%s.below%d", real, len(m.mounts)),
+	}
 	if strings.HasPrefix(source, "/dev/") {
 		on.Type = "ufs"
 	}
 	rest, known := m.holds[source]
-	if used := slices.ContainsFunc(m.mounts, func(o *mount) bool { return o.Source == source }); used && on.Type == "ufs" {
+	if used := slices.ContainsFunc(m.mounts, func(o *mount) bool { return o.Source == source }); used &&
+		on.Type == "ufs" {
 		return errors.New("device busy")
 	}
 	m.mounts = append(m.mounts, on)
@@ -348,7 +374,8 @@ func (m *machine) mount(source, dir string) error {
 
 // unmount takes the topmost mount of that source or directory, as umount(8) does.
 func (m *machine) unmount(what string) error {
-	what, _, _ = strings.Cut(what, ".below") // a descriptor of the directory below went along when that was put aside
+	// a descriptor of the directory below went along when that was put aside
+	what, _, _ = strings.Cut(what, ".below")
 	for i, on := range slices.Backward(m.mounts) {
 		if on.Source != what && on.Dir != what {
 			continue

@@ -62,14 +62,16 @@ var systems = []struct {
 
 func eachSystem(t *testing.T, f func(m *machine)) {
 	for _, s := range systems {
-		t.Run(fmt.Sprintf("%s/%s", s.goos, s.backing), func(t *testing.T) { f(newMachine(t, s.goos, s.backing)) })
+		t.Run(fmt.Sprintf("%s/%s", s.goos, s.backing), func(t *testing.T) {
+			f(newMachine(t, s.goos, s.backing))
+		})
 	}
 }
 
 var byFd = regexp.MustCompile(`FD\d+`)
 
-// A start and a stop, to the order: the daemon comes last and lets go first; the last save is before the unmount; the record is
-// there before the memory and goes after it.
+// A start and a stop, to the order: the daemon comes last and lets go first; the last save is before the
+// unmount; the record is there before the memory and goes after it.
 func TestStartAndStop(t *testing.T) {
 	want := map[string]string{
 		"freebsd/md": `mdconfig -a -t swap -s 16384k (record populating)
@@ -109,7 +111,8 @@ umount /jail/vhost1/etc (record populated; saved)`,
 		m.populated(nil)
 		m.edit("rc.conf", "edited\n")
 		done := m.cleanup()
-		if done.Result == nil || done.Result.Generation != 1 || done.Rescue != "" || done.Nothing || len(done.Warnings) > 0 {
+		if done.Result == nil || done.Result.Generation != 1 || done.Rescue != "" || done.Nothing ||
+			len(done.Warnings) > 0 {
 			t.Errorf("%+v", done)
 		}
 		m.clean()

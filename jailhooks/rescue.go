@@ -67,7 +67,9 @@ func (h *Hooks) nameArchives() {
 	newest := pathname.Quote(mine[len(mine)-1]) // the time in the names sorts them
 	words := "what an earlier stop could not save is in the archive " + newest
 	if more := len(mine) - 1; more > 0 {
-		words = fmt.Sprintf("what earlier stops could not save is in %d archives, the newest %s", len(mine), newest)
+		words = fmt.Sprintf("what earlier stops could not save is in %d archives, the newest %s", len(mine),
+			newest)
 	}
-	h.warn("%s: cfgd rescue restore %s %s brings it back; remove the archive when all is well", words, h.Target.Name, newest)
+	h.warn("%s: cfgd rescue restore %s %s brings it back; remove the archive when all is well", words,
+		h.Target.Name, newest)
 }
