@@ -11,8 +11,9 @@ import (
 	"cfgd/prototype"
 )
 
-// Own are the datasets of a jail's own: those that its fstab mounts, by the ones above them that have the jail's name, so that a recursive snapshot has
-// them all at one moment (the paper's section 4.4). Never a prototype's: its snapshots are what jails stand on.
+// Own are the datasets of a jail's own: those that its fstab mounts, by the ones above them that have the
+// jail's name, so that a recursive snapshot has them all at one moment (the paper's section 4.4). Never a
+// prototype's: its snapshots are what jails stand on.
 func Own(t *config.Target, entries []config.FstabEntry, protos []*config.Prototype) ([]string, error) {
 	var tops []string
 	for _, e := range entries {
@@ -24,7 +25,8 @@ func Own(t *config.Target, entries []config.FstabEntry, protos []*config.Prototy
 		}
 		for _, p := range protos {
 			if p.Dataset != "" && (e.Source == p.Dataset || strings.HasPrefix(e.Source, p.Dataset+"/")) {
-				return nil, fmt.Errorf("%s:%d: %s is the prototype's, and not the jail's own", t.Fstab, e.Line, e.Source)
+				return nil, fmt.Errorf("%s:%d: %s is the prototype's, and not the jail's own", t.Fstab,
+					e.Line, e.Source)
 			}
 		}
 		top := e.Source
@@ -40,7 +42,8 @@ func Own(t *config.Target, entries []config.FstabEntry, protos []*config.Prototy
 	return slices.Compact(tops), nil
 }
 
-// backupPrefix begins the names of jails' snapshots: the numbers are the prototypes'. The time behind it makes a name that is unique, and sorts.
+// backupPrefix begins the names of jails' snapshots: the numbers are the prototypes'. The time behind it
+// makes a name that is unique, and sorts.
 const backupPrefix = "cfgd-"
 
 // BackupName is the name of a jail's snapshot.

@@ -25,7 +25,8 @@ func TestOwnDatasets(t *testing.T) {
 		}
 		tops, err := Own(&config.Target{Name: "v", Fstab: "/etc/fstab.v"}, entries, protos)
 		if words, bad := strings.CutPrefix(want, "!"); bad {
-			if err == nil || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), "/etc/fstab.v:1") {
+			if err == nil || !strings.Contains(err.Error(), words) ||
+				!strings.Contains(err.Error(), "/etc/fstab.v:1") {
 				t.Errorf("%s: %v, %v", fstab, tops, err)
 			}
 			continue
@@ -35,10 +36,12 @@ func TestOwnDatasets(t *testing.T) {
 		}
 	}
 	name := BackupName(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-	if name != "cfgd-20260102T030405Z" || !IsBackup(name) || IsBackup("3") || IsBackup("cfgd-x") || IsBackup("20260102T030405Z") {
+	if name != "cfgd-20260102T030405Z" || !IsBackup(name) || IsBackup("3") || IsBackup("cfgd-x") ||
+		IsBackup("20260102T030405Z") {
 		t.Error(name)
 	}
-	if got := Backup([]string{"zpool/v", "tank/data"}, name, "before").String(); got != "zfs snapshot -r -o cfgd:comment=before zpool/v@"+name+" tank/data@"+name {
+	if got := Backup([]string{"zpool/v", "tank/data"}, name, "before").
+		String(); got != "zfs snapshot -r -o cfgd:comment=before zpool/v@"+name+" tank/data@"+name {
 		t.Error(got)
 	}
 }

@@ -14,8 +14,9 @@ import (
 	"cfgd/internal/hostfile"
 )
 
-// Clone computes a test jail: another jail's filesystems cloned as they are now, its fstab on another snapshot of the prototype, and an address
-// of its own: the paper's section 2.4. Where nothing is mounted the jail's own are copied from where they lie.
+// Clone computes a test jail: another jail's filesystems cloned as they are now, its fstab on another
+// snapshot of the prototype, and an address of its own: the paper's section 2.4. Where nothing is mounted
+// the jail's own are copied from where they lie.
 func (s *Spec) Clone(from *config.Target, fstab []byte, now time.Time) (*Creation, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -76,7 +77,9 @@ func (x *cloner) mount(e config.FstabEntry) error {
 		source = x.own(e, source)
 	case !slices.Contains(options, "ro"):
 		options = readOnly(options)
-		x.c.Notes = append(x.c.Notes, fmt.Sprintf("%s is shared with %s, so that it is read-only in the clone", source, x.from.Name))
+		x.c.Notes = append(x.c.Notes, fmt.Sprintf(
+			"%s is shared with %s, so that it is read-only in the clone", source, x.from.Name,
+		))
 	}
 	x.tab.line(source, dir, e.Type, strings.Join(options, ","))
 	return nil
@@ -104,7 +107,9 @@ func (x *cloner) renamed(name string) (string, error) {
 	parts := strings.Split(name, "/")
 	i := slices.Index(parts, x.from.Name)
 	if i < 1 || strings.HasPrefix(name, "/") || strings.Contains(name, "@") {
-		return "", fmt.Errorf("dataset %s does not have the jail's name in it, as POOL/%s/…: what its clone should be called is not known", name, x.from.Name)
+		return "",
+			fmt.Errorf("dataset %s does not have the jail's name in it, as POOL/%s/…: what its clone "+
+				"should be called is not known", name, x.from.Name)
 	}
 	parts[i] = x.spec.Name
 	return strings.Join(parts, "/"), nil
@@ -127,7 +132,9 @@ func (x *cloner) parents() {
 		}
 	}
 	all = append(all, x.c.Datasets...)
-	slices.SortStableFunc(all, func(a, b Dataset) int { return strings.Count(a.Name, "/") - strings.Count(b.Name, "/") })
+	slices.SortStableFunc(all, func(a, b Dataset) int {
+		return strings.Count(a.Name, "/") - strings.Count(b.Name, "/")
+	})
 	x.c.Datasets = all
 }
 
@@ -143,7 +150,9 @@ func (x *cloner) own(e config.FstabEntry, source string) string {
 	if strings.HasPrefix(source, "/") {
 		to = "/" + to
 		if !x.spec.Embedded {
-			if top := ownDir(x.c.Root); !slices.ContainsFunc(x.c.Dirs, func(d Dir) bool { return d.Name == top }) {
+			if top := ownDir(x.c.Root); !slices.ContainsFunc(x.c.Dirs, func(d Dir) bool {
+				return d.Name == top
+			}) {
 				x.c.Dirs = append(x.c.Dirs, Dir{Name: top})
 			}
 			x.c.Dirs = append(x.c.Dirs, Dir{to, source})
@@ -170,12 +179,17 @@ func readOnly(options []string) []string {
 	return out
 }
 
-// taken are the parameters, in either form, that a clone has as the jail has them. Names, addresses, paths, hooks and logs are its own.
+// taken are the parameters, in either form, that a clone has as the jail has them. Names, addresses,
+// paths, hooks and logs are its own.
 var taken = map[config.Form]*regexp.Regexp{
-	config.FormRC: regexp.MustCompile(`^(interface|devfs_enable|devfs_ruleset|fdescfs_enable|procfs_enable|mount_enable|exec|exec_start|exec_stop|exec_afterstart[0-9]*|` +
-		`flags|fib|parameters|socket_unixiproute_only|set_hostname_allow|sysvipc_allow|enforce_statfs|osreldate|osrelease)$`),
-	config.FormJailConf: regexp.MustCompile(`^(interface|exec\.(clean|start|stop|timeout|fib|system_user|jail_user|system_jail_user)|stop\.timeout|mount\.(devfs|fdescfs|procfs)|nomount\..*|` +
-		`devfs_ruleset|enforce_statfs|children\.max|securelevel|sysvmsg|sysvsem|sysvshm|osreldate|osrelease|persist|nopersist|(allow|linux)(\..*)?)$`),
+	config.FormRC: regexp.MustCompile(`^(interface|devfs_enable|devfs_ruleset|fdescfs_enable|procfs_enable|` +
+		`mount_enable|exec|exec_start|exec_stop|exec_afterstart[0-9]*|` +
+		`flags|fib|parameters|socket_unixiproute_only|set_hostname_allow|sysvipc_allow|enforce_statfs|` +
+		`osreldate|osrelease)$`),
+	config.FormJailConf: regexp.MustCompile(`^(interface|exec\.(clean|start|stop|timeout|fib|system_user|` +
+		`jail_user|system_jail_user)|stop\.timeout|mount\.(devfs|fdescfs|procfs)|nomount\..*|` +
+		`devfs_ruleset|enforce_statfs|children\.max|securelevel|sysvmsg|sysvsem|sysvshm|osreldate|` +
+		`osrelease|persist|nopersist|(allow|linux)(\..*)?)$`),
 }
 
 // take takes over what else defines the jail. What names the jail is left out, and said: it would be
@@ -185,11 +199,18 @@ func (s *Spec) take(from *config.Target, c *Creation) {
 	named := regexp.MustCompile(`(\b|\\[0-7]{1,3})` + regexp.QuoteMeta(from.Name) + `\b`)
 	for _, p := range from.Definition.Params {
 		switch {
-		case s.Form != from.Definition.Form || !taken[s.Form].MatchString(p.Name), p.Name == "interface" && s.Interface != "":
+		case s.Form != from.Definition.Form || !taken[s.Form].MatchString(p.Name), p.Name == "interface" &&
+			s.Interface != "":
 		case slices.ContainsFunc(p.Values, named.MatchString):
-			c.Notes = append(c.Notes, fmt.Sprintf("%s of %s names it, and is not taken over", p.Name, from.Name))
-		case slices.ContainsFunc(p.Values, func(v string) bool { return strings.ContainsFunc(v, unicode.IsControl) }):
-			c.Notes = append(c.Notes, fmt.Sprintf("%s of %s has control characters in it, and is not taken over", p.Name, from.Name))
+			c.Notes = append(
+				c.Notes, fmt.Sprintf("%s of %s names it, and is not taken over", p.Name, from.Name),
+			)
+		case slices.ContainsFunc(p.Values, func(v string) bool {
+			return strings.ContainsFunc(v, unicode.IsControl)
+		}):
+			c.Notes = append(c.Notes, fmt.Sprintf(
+				"%s of %s has control characters in it, and is not taken over", p.Name, from.Name,
+			))
 		default:
 			s.more = append(s.more, p)
 		}
@@ -197,7 +218,9 @@ func (s *Spec) take(from *config.Target, c *Creation) {
 }
 
 // ErrNoAddress says that a clone has no address of its own.
-var ErrNoAddress = errors.New("give it an address of its own with --ip: two jails on one take each other's connections")
+var ErrNoAddress = errors.New(
+	"give it an address of its own with --ip: two jails on one take each other's connections",
+)
 
 // CloneOf reads the fstab of a jail and computes its clone.
 func (k *Creator) CloneOf(s *Spec, from *config.Target, now time.Time) (*Creation, error) {

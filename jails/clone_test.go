@@ -12,20 +12,26 @@ import (
 
 // A jail whose own filesystems are datasets, with a share, a memory disk and parameters of its own.
 func (y *yard) withOwn() {
-	y.Write("etc/fstab.vhost1", fstabOn("1")+"zpool/vhost1/cfg /jail/vhost1/cfg zfs rw 0 0\nzpool/vhost1/var\t/jail/vhost1/var\tzfs\trw,noatime\n"+
+	y.Write("etc/fstab.vhost1", fstabOn("1")+
+		"zpool/vhost1/cfg /jail/vhost1/cfg zfs rw 0 0\nzpool/vhost1/var\t/jail/vhost1/var\tzfs\trw,noatime\n"+
 		"/data/www /jail/vhost1/www nullfs rw 0 0\ntmpfs /jail/vhost1/tmp tmpfs rw,size=1g 0 0\n")
-	y.Write("etc/rc.conf", y.Read("etc/rc.conf")+"jail_vhost1_interface=igb0\njail_vhost1_ip=10.0.0.1\njail_vhost1_devfs_enable=YES\n"+
-		"jail_vhost1_exec_start='/bin/sh /etc/rc'\njail_vhost1_parameters='allow.raw_sockets exec.consolelog=/var/log/vhost1.log'\n")
+	y.Write("etc/rc.conf", y.Read("etc/rc.conf")+
+		"jail_vhost1_interface=igb0\njail_vhost1_ip=10.0.0.1\njail_vhost1_devfs_enable=YES\n"+
+		"jail_vhost1_exec_start='/bin/sh /etc/rc'\njail_vhost1_parameters='allow.raw_sockets "+
+		"exec.consolelog=/var/log/vhost1.log'\n")
 }
 
 func (y *yard) clone() *Spec {
 	s := y.spec()
-	s.Name, s.Hostname, s.IP, s.Interface, s.Listed, s.Form = "test", "test", "10.0.0.9", "", true, config.FormRC
+	s.Name, s.Hostname, s.IP, s.Interface = "test", "test", "10.0.0.9", ""
+	s.Listed, s.Form = true, config.FormRC
 	return s
 }
 
-const testFstab = "/jail/proto/.zfs/snapshot/2 /jail/test nullfs ro 0 0\n/jail/proto/etc/.zfs/snapshot/2 /jail/test/conf/base/etc nullfs ro 0 0\n" +
-	"zpool/test/cfg /jail/test/cfg zfs rw 0 0\nzpool/test/var /jail/test/var zfs rw,noatime 0 0\n/data/www /jail/test/www nullfs ro 0 0\ntmpfs /jail/test/tmp tmpfs rw,size=1g 0 0\n"
+const testFstab = "/jail/proto/.zfs/snapshot/2 /jail/test nullfs ro 0 0\n/jail/proto/etc/.zfs/snapshot/2 " +
+	"/jail/test/conf/base/etc nullfs ro 0 0\n" +
+	"zpool/test/cfg /jail/test/cfg zfs rw 0 0\nzpool/test/var /jail/test/var zfs rw,noatime 0 0\n/data/www " +
+	"/jail/test/www nullfs ro 0 0\ntmpfs /jail/test/tmp tmpfs rw,size=1g 0 0\n"
 
 func TestClone(t *testing.T) {
 	t.Parallel()
@@ -36,8 +42,10 @@ func TestClone(t *testing.T) {
 	y.Must(err)
 	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.Read("etc/fstab.vhost1")), time.Now())
 	y.Must(err)
-	want := []string{"zfs snapshot zpool/vhost1/cfg@clone-test zpool/vhost1/var@clone-test", "zfs create -o mountpoint=legacy zpool/test",
-		"zfs clone -o mountpoint=legacy zpool/vhost1/cfg@clone-test zpool/test/cfg", "zfs clone -o mountpoint=legacy zpool/vhost1/var@clone-test zpool/test/var",
+	want := []string{"zfs snapshot zpool/vhost1/cfg@clone-test zpool/vhost1/var@clone-test",
+		"zfs create -o mountpoint=legacy zpool/test",
+		"zfs clone -o mountpoint=legacy zpool/vhost1/cfg@clone-test zpool/test/cfg",
+		"zfs clone -o mountpoint=legacy zpool/vhost1/var@clone-test zpool/test/var",
 		"mkdir /jail/test", "write /etc/fstab.test", "append to /etc/rc.conf"}
 	if got := c.Lines(); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
@@ -45,7 +53,10 @@ func TestClone(t *testing.T) {
 	if c.Files[0].Text != testFstab {
 		t.Errorf("%s", c.Files[0].Text)
 	}
-	for _, line := range []string{"jail_test_interface=\"igb0\"\n", "jail_test_ip=\"10.0.0.9\"\n", "jail_test_exec_start=\"/bin/sh /etc/rc\"\n", "jail_list=\"$jail_list test\"\n"} {
+	for _, line := range []string{
+		"jail_test_interface=\"igb0\"\n", "jail_test_ip=\"10.0.0.9\"\n",
+		"jail_test_exec_start=\"/bin/sh /etc/rc\"\n", "jail_list=\"$jail_list test\"\n",
+	} {
 		if !strings.Contains(c.Files[1].Text, line) {
 			t.Errorf("%s lacks %s", c.Files[1].Text, line)
 		}
@@ -60,12 +71,16 @@ func TestClone(t *testing.T) {
 	}
 	m, err = y.Load()
 	y.Must(err)
-	if test := m.Target("test"); test == nil || test.BaseID != "proto/etc@2" || m.Target("vhost1").BaseID != "proto/etc@1" {
+	if test := m.Target("test"); test == nil || test.BaseID != "proto/etc@2" ||
+		m.Target("vhost1").BaseID != "proto/etc@1" {
 		t.Errorf("%+v", test)
 	}
 	z.log = nil
 	y.Must(y.creator(z).Destroy(t.Context(), c, false))
-	gone := []string{"zfs destroy zpool/test/var", "zfs destroy zpool/test/cfg", "zfs destroy zpool/test", "zfs destroy zpool/vhost1/cfg@clone-test", "zfs destroy zpool/vhost1/var@clone-test"}
+	gone := []string{
+		"zfs destroy zpool/test/var", "zfs destroy zpool/test/cfg", "zfs destroy zpool/test",
+		"zfs destroy zpool/vhost1/cfg@clone-test", "zfs destroy zpool/vhost1/var@clone-test",
+	}
 	if got := y.state(); got != before || len(z.there) > 0 || !slices.Equal(z.changes(), gone) {
 		t.Errorf("left: %q after %q\n%s\nwas\n%s", z.there, z.changes(), got, before)
 	}
@@ -80,7 +95,9 @@ func TestCloneCopies(t *testing.T) {
 	y.Must(err)
 	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.Read("etc/fstab.vhost1")), time.Now())
 	y.Must(err)
-	if want := []Dir{{Name: "/jail/.cfgd/test"}, {"/jail/.cfgd/test/cfg", "/jail/.cfgd/vhost1/cfg"}}; !slices.Equal(c.Dirs, want) {
+	if want := []Dir{
+		{Name: "/jail/.cfgd/test"}, {"/jail/.cfgd/test/cfg", "/jail/.cfgd/vhost1/cfg"},
+	}; !slices.Equal(c.Dirs, want) {
 		t.Errorf("%+v", c.Dirs)
 	}
 	s := y.clone()
@@ -122,11 +139,22 @@ func TestCloneRefuses(t *testing.T) {
 		fstab string
 		want  string
 	}{
-		"a dataset that is not the jail's": {"zpool/data /jail/vhost1/data zfs rw 0 0\n", "/etc/fstab.vhost1:4: dataset zpool/data does not have"},
-		"a pool of the jail's name":        {"vhost1/data /jail/vhost1/data zfs rw 0 0\n", "does not have the jail's name"},
-		"a mount elsewhere":                {"zpool/vhost1/x /jail/other zfs rw 0 0\n", "/jail/other is not in the jail's root"},
-		"a mount behind its back":          {"zpool/vhost1/x /jail/vhost1/../x zfs rw 0 0\n", "is not in the jail's root"},
-		"a neighbour of a longer name":     {"zpool/vhost1/x /jail/vhost12 zfs rw 0 0\n", "is not in the jail's root"},
+		"a dataset that is not the jail's": {
+			"zpool/data /jail/vhost1/data zfs rw 0 0\n",
+			"/etc/fstab.vhost1:4: dataset zpool/data does not have",
+		},
+		"a pool of the jail's name": {
+			"vhost1/data /jail/vhost1/data zfs rw 0 0\n", "does not have the jail's name",
+		},
+		"a mount elsewhere": {
+			"zpool/vhost1/x /jail/other zfs rw 0 0\n", "/jail/other is not in the jail's root",
+		},
+		"a mount behind its back": {
+			"zpool/vhost1/x /jail/vhost1/../x zfs rw 0 0\n", "is not in the jail's root",
+		},
+		"a neighbour of a longer name": {
+			"zpool/vhost1/x /jail/vhost12 zfs rw 0 0\n", "is not in the jail's root",
+		},
 	} {
 		y := newYard(t)
 		m, err := y.Load()
@@ -141,7 +169,8 @@ func TestCloneRefuses(t *testing.T) {
 	y.Must(err)
 	s := y.clone()
 	s.IP = ""
-	if _, err := y.creator(&zpool{}).CloneOf(s, m.Target("vhost1"), time.Now()); !errors.Is(err, ErrNoAddress) {
+	if _, err := y.creator(&zpool{}).CloneOf(s, m.Target("vhost1"), time.Now()); !errors.Is(err,
+		ErrNoAddress) {
 		t.Error(err)
 	}
 	s = y.clone()

@@ -34,7 +34,8 @@ type Spec struct {
 var rooms = []string{"cfg", "var", "home"}
 
 var (
-	jailName  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,62}$`) // it becomes part of names of rc.conf's variables
+	// it becomes part of names of rc.conf's variables
+	jailName  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,62}$`)
 	hostName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
 	netDevice = regexp.MustCompile(`^[a-z][a-z0-9_.]{0,14}$`)
 )
@@ -101,8 +102,9 @@ var mountpoints = []string{"etc", "cfg", "var", "home", "conf/base/etc"}
 // private are the trees of a prototype that its jails do not see, with the end of their datasets' names.
 var private = [][2]string{{"var", "_var"}, {"usr/src", "_src"}, {"usr/ports", "_ports"}, {"usr/obj", "_obj"}}
 
-// PlanPrototype computes what a new prototype needs: the paper's section 3.3. With a dataset the system and its etc are two filesystems, one
-// below the other, so that a recursive snapshot has both; the rest is beside them. File is cfgd.toml, which makes it known.
+// PlanPrototype computes what a new prototype needs: the paper's section 3.3. With a dataset the system
+// and its etc are two filesystems, one below the other, so that a recursive snapshot has both; the rest
+// is beside them. File is cfgd.toml, which makes it known.
 func (s *Spec) PlanPrototype(file string, now time.Time) (*Creation, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -115,7 +117,9 @@ func (s *Spec) PlanPrototype(file string, now time.Time) (*Creation, error) {
 			return nil, fmt.Errorf("%q is no dataset: POOL/NAME", s.Dataset)
 		}
 		section += fmt.Sprintf("dataset = %q\n", s.Dataset)
-		c.Datasets = []Dataset{{Name: s.Dataset, Mountpoint: c.Root}, {Name: s.Dataset + "/etc", Mountpoint: inherit}}
+		c.Datasets = []Dataset{
+			{Name: s.Dataset, Mountpoint: c.Root}, {Name: s.Dataset + "/etc", Mountpoint: inherit},
+		}
 		for _, p := range private {
 			c.Datasets = append(c.Datasets, Dataset{Name: s.Dataset + p[1], Mountpoint: c.Root + "/" + p[0]})
 		}
@@ -124,7 +128,10 @@ func (s *Spec) PlanPrototype(file string, now time.Time) (*Creation, error) {
 		c.Dirs = append(c.Dirs, Dir{Name: c.Root + "/" + dir})
 	}
 	section += fmt.Sprintf("# cfgd proto create %s: end\n", s.Name)
-	c.Files = append(s.files(c, "# filesystems of "+s.Name+" that are not ZFS's own, such as: localhost:/FreeBSD "+c.Root+"/FreeBSD nfs rw 0 0\n"), File{Name: file, Text: section})
+	c.Files = append(s.files(c, "# filesystems of "+s.Name+
+		" that are not ZFS's own, such as: localhost:/FreeBSD "+c.Root+"/FreeBSD nfs rw 0 0\n"), File{
+		Name: file, Text: section,
+	})
 	return c, nil
 }
 
@@ -144,7 +151,9 @@ func (s *Spec) files(c *Creation, fstab string) []File {
 	if s.Form != config.FormJailConf {
 		return []File{tab, {Name: rcConf, Text: s.between(s.list() + s.rcLines(c.Root, tab.Name))}}
 	}
-	all := []File{tab, {Name: "/etc/jail.conf.d/" + s.Name + ".conf", Text: s.jailConf(c.Root, tab.Name), Whole: true}}
+	all := []File{
+		tab, {Name: "/etc/jail.conf.d/" + s.Name + ".conf", Text: s.jailConf(c.Root, tab.Name), Whole: true},
+	}
 	if s.Listed {
 		all = append(all, File{Name: rcConf, Text: s.between(s.list())})
 	}

@@ -17,7 +17,8 @@ import (
 )
 
 func (y *yard) spec() *Spec {
-	return &Spec{Name: "web", Hostname: "web.example.org", IP: "192.168.0.12", Interface: "igb0", Mark: config.ZFSMark, Snapshot: "2", Dataset: "zpool/proto",
+	return &Spec{Name: "web", Hostname: "web.example.org", IP: "192.168.0.12", Interface: "igb0",
+		Mark: config.ZFSMark, Snapshot: "2", Dataset: "zpool/proto",
 		Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto"}}
 }
 
@@ -75,12 +76,18 @@ func (z *zpool) changes() (log []string) {
 func (y *yard) creator(z *zpool) *Creator {
 	m, err := y.Load()
 	y.Must(err)
-	return &Creator{Model: m, Run: z, Reload: y.Load, SaveHost: func(_ context.Context, p string) error { return y.did("save " + p) }}
+	return &Creator{
+		Model:    m,
+		Run:      z,
+		Reload:   y.Load,
+		SaveHost: func(_ context.Context, p string) error { return y.did("save " + p) },
+	}
 }
 
 // tree is all that a creation may touch.
 func (y *yard) state() string {
-	return y.Read("etc/rc.conf") + strings.Join(y.names("etc"), " ") + strings.Join(y.names("jail"), " ") + strings.Join(y.names("var/db/cfgd/jails"), " ")
+	return y.Read("etc/rc.conf") + strings.Join(y.names("etc"), " ") + strings.Join(y.names("jail"), " ") +
+		strings.Join(y.names("var/db/cfgd/jails"), " ")
 }
 
 func (y *yard) names(dir string) (names []string) {
@@ -97,20 +104,27 @@ func TestCreateAndDestroy(t *testing.T) {
 	before := y.state()
 	c, err := y.spec().Plan(time.Now())
 	y.Must(err)
-	want := []string{"zfs create -o mountpoint=legacy zpool/web", "zfs create -o mountpoint=legacy zpool/web/cfg", "zfs create -o mountpoint=legacy zpool/web/var",
-		"zfs create -o mountpoint=legacy zpool/web/home", "mkdir /jail/web", "write /etc/fstab.web", "append to /etc/rc.conf"}
+	want := []string{"zfs create -o mountpoint=legacy zpool/web",
+		"zfs create -o mountpoint=legacy zpool/web/cfg", "zfs create -o mountpoint=legacy zpool/web/var",
+		"zfs create -o mountpoint=legacy zpool/web/home", "mkdir /jail/web", "write /etc/fstab.web",
+		"append to /etc/rc.conf"}
 	if got := c.Lines(); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
 	_, err = y.creator(z).Create(t.Context(), c)
 	y.Must(err)
-	if !slices.Equal(z.changes(), want[:4]) || !slices.Equal(y.log, []string{"save fstab.web", "save rc.conf"}) {
+	if !slices.Equal(z.changes(), want[:4]) ||
+		!slices.Equal(y.log, []string{"save fstab.web", "save rc.conf"}) {
 		t.Errorf("%q, %q", z.log, y.log)
 	}
 	m, err := y.Load()
 	y.Must(err)
 	web := m.Target("web")
-	if web == nil || web.BaseID != "proto/etc@2" || slices.ContainsFunc(m.Problems, func(p config.Problem) bool { return p.Target == "web" }) || m.Target("vhost1") == nil || !slices.Equal(web.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup web"}) {
+	if web == nil || web.BaseID != "proto/etc@2" ||
+		slices.ContainsFunc(m.Problems, func(p config.Problem) bool {
+			return p.Target == "web"
+		}) || m.Target("vhost1") == nil ||
+		!slices.Equal(web.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup web"}) {
 		t.Fatalf("%+v, %v", web, m.Problems)
 	}
 	if _, err := y.creator(z).Create(t.Context(), c); !errors.Is(err, ErrExists) {
@@ -126,7 +140,8 @@ func TestCreateAndDestroy(t *testing.T) {
 	}
 	y.Write("etc/fstab.web", string(s.Data))
 	z.there = append(z.there, "zpool/web/home@daily")
-	if err := y.creator(z).Destroy(t.Context(), c, false); !errors.Is(err, ErrAdded) || !strings.Contains(err.Error(), "zpool/web/home@daily") {
+	if err := y.creator(z).Destroy(t.Context(), c, false); !errors.Is(err, ErrAdded) ||
+		!strings.Contains(err.Error(), "zpool/web/home@daily") {
 		t.Error(err)
 	}
 	z.there = z.there[:4]
@@ -137,7 +152,8 @@ func TestCreateAndDestroy(t *testing.T) {
 	if got := y.state(); got != before || len(z.there) > 0 {
 		t.Errorf("left: %q\n%s\nwas\n%s", z.there, got, before)
 	}
-	if _, err := y.creator(z).Created("vhost1"); err == nil || !strings.Contains(err.Error(), "was not made by cfgd") {
+	if _, err := y.creator(z).Created("vhost1"); err == nil ||
+		!strings.Contains(err.Error(), "was not made by cfgd") {
 		t.Error(err)
 	}
 }
@@ -167,8 +183,10 @@ func TestCreateFails(t *testing.T) {
 func TestCreateRefusesNames(t *testing.T) {
 	t.Parallel()
 	for _, change := range []func(*Spec){
-		func(s *Spec) { s.Name = "a b" }, func(s *Spec) { s.Name = "x$(reboot)" }, func(s *Spec) { s.Name = "../x" }, func(s *Spec) { s.Name = "host" }, func(s *Spec) { s.Name = "" },
-		func(s *Spec) { s.Hostname = "a\"; reboot; \"" }, func(s *Spec) { s.IP = "1.2.3" }, func(s *Spec) { s.Interface = "igb0 ; x" },
+		func(s *Spec) { s.Name = "a b" }, func(s *Spec) { s.Name = "x$(reboot)" },
+		func(s *Spec) { s.Name = "../x" }, func(s *Spec) { s.Name = "host" }, func(s *Spec) { s.Name = "" },
+		func(s *Spec) { s.Hostname = "a\"; reboot; \"" }, func(s *Spec) { s.IP = "1.2.3" },
+		func(s *Spec) { s.Interface = "igb0 ; x" },
 	} {
 		s := newYard(t).spec()
 		change(s)
@@ -186,7 +204,8 @@ func TestCreateSparesWhatIsThere(t *testing.T) {
 		before := y.state()
 		c, err := y.spec().Plan(time.Now())
 		y.Must(err)
-		if _, err := y.creator(z).Create(t.Context(), c); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), there) {
+		if _, err := y.creator(z).Create(t.Context(), c); !errors.Is(err, ErrExists) ||
+			!strings.Contains(err.Error(), there) {
 			t.Error(err)
 		}
 		if got := y.state(); got != before || !slices.Equal(z.there, []string{there}) {
@@ -210,7 +229,8 @@ func TestCreateSparesWhatIsThere(t *testing.T) {
 	}
 }
 
-// Where jails are defined in jail.conf, a jail gets a file of its own, and a line in jail_list where that is used.
+// Where jails are defined in jail.conf, a jail gets a file of its own, and a line in jail_list where that
+// is used.
 func TestCreateInJailConf(t *testing.T) {
 	t.Parallel()
 	for _, listed := range []bool{false, true} {
@@ -228,11 +248,14 @@ func TestCreateInJailConf(t *testing.T) {
 		m, err := y.Load()
 		y.Must(err)
 		web := m.Target("web")
-		if web == nil || web.Definition.Form != config.FormJailConf || !slices.Equal(web.Prestart, []string{"/usr/local/sbin/cfgd jail init web"}) || listed && len(problems) > 0 {
+		if web == nil || web.Definition.Form != config.FormJailConf ||
+			!slices.Equal(web.Prestart, []string{"/usr/local/sbin/cfgd jail init web"}) ||
+			listed && len(problems) > 0 {
 			t.Fatalf("%+v, %v", web, problems)
 		}
 		clears := func(p config.Param) bool {
-			return p.Name == "exec.prepare" && slices.Equal(p.Values, []string{"/usr/local/sbin/cfgd jail cleanup web"})
+			return p.Name == "exec.prepare" &&
+				slices.Equal(p.Values, []string{"/usr/local/sbin/cfgd jail cleanup web"})
 		}
 		if !slices.ContainsFunc(web.Definition.Params, clears) {
 			t.Errorf("nothing clears what a failed start leaves: %+v", web.Definition.Params)
@@ -255,8 +278,10 @@ func TestCreatePrototype(t *testing.T) {
 	s := &Spec{Name: "proto8", Hostname: "proto8", IP: "192.168.0.10", Dataset: "zpool/proto8", Listed: true}
 	c, err := s.PlanPrototype(config.DefaultFile, time.Now())
 	y.Must(err)
-	want := []string{"zfs create -o mountpoint=/jail/proto8 zpool/proto8", "zfs create zpool/proto8/etc", "zfs create -o mountpoint=/jail/proto8/var zpool/proto8_var",
-		"zfs create -o mountpoint=/jail/proto8/usr/src zpool/proto8_src", "zfs create -o mountpoint=/jail/proto8/usr/ports zpool/proto8_ports",
+	want := []string{"zfs create -o mountpoint=/jail/proto8 zpool/proto8", "zfs create zpool/proto8/etc",
+		"zfs create -o mountpoint=/jail/proto8/var zpool/proto8_var",
+		"zfs create -o mountpoint=/jail/proto8/usr/src zpool/proto8_src",
+		"zfs create -o mountpoint=/jail/proto8/usr/ports zpool/proto8_ports",
 		"zfs create -o mountpoint=/jail/proto8/usr/obj zpool/proto8_obj"}
 	if got := c.Lines()[:6]; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
@@ -265,15 +290,19 @@ func TestCreatePrototype(t *testing.T) {
 	y.Must(err)
 	m, err := y.Load()
 	y.Must(err)
-	if i := slices.IndexFunc(m.Prototypes, func(p *config.Prototype) bool { return p.Name == "proto8" }); i < 0 || m.Prototypes[i].Dataset != "zpool/proto8" || m.Prototypes[i].Root != "/jail/proto8" {
+	if i := slices.IndexFunc(m.Prototypes, func(p *config.Prototype) bool {
+		return p.Name == "proto8"
+	}); i < 0 || m.Prototypes[i].Dataset != "zpool/proto8" || m.Prototypes[i].Root != "/jail/proto8" {
 		t.Fatalf("%+v", m.Prototypes)
 	}
-	if i := slices.IndexFunc(m.Jails, func(j *config.Jail) bool { return j.Name == "proto8" }); i < 0 || len(m.Jails[i].Prestart) > 0 {
+	if i := slices.IndexFunc(m.Jails, func(j *config.Jail) bool { return j.Name == "proto8" }); i < 0 ||
+		len(m.Jails[i].Prestart) > 0 {
 		t.Errorf("%+v", m.Jails)
 	}
 	fstab := y.Read("etc/fstab.vhost1")
 	y.Write("etc/fstab.vhost1", strings.ReplaceAll(fstab, "/jail/proto/", "/jail/proto8/"))
-	if err := y.creator(z).Destroy(t.Context(), c, true); err == nil || !strings.Contains(err.Error(), "destroy jail vhost1 first") {
+	if err := y.creator(z).Destroy(t.Context(), c, true); err == nil ||
+		!strings.Contains(err.Error(), "destroy jail vhost1 first") {
 		t.Errorf("in use: %v", err)
 	}
 	y.Write("etc/fstab.vhost1", fstab)
@@ -292,7 +321,9 @@ func TestCreatePrototype(t *testing.T) {
 // Whatever was added to a prototype in directories keeps all of it, and its lines; --force takes all of it.
 func TestDestroyPrototypeInDirectories(t *testing.T) {
 	t.Parallel()
-	for _, added := range []string{"bin/sh", "etc/rc.conf", "conf/default/etc/x", ".cfgd/snapshot/1/etc/rc.conf", "var/db/x", ""} {
+	for _, added := range []string{
+		"bin/sh", "etc/rc.conf", "conf/default/etc/x", ".cfgd/snapshot/1/etc/rc.conf", "var/db/x", "",
+	} {
 		y, z := newYard(t), &zpool{}
 		before := y.state()
 		s := &Spec{Name: "proto8", Hostname: "proto8", IP: "192.168.0.10", Listed: true}
@@ -304,7 +335,8 @@ func TestDestroyPrototypeInDirectories(t *testing.T) {
 			y.Write("jail/proto8/"+added, "x")
 			full := y.state()
 			err := y.creator(z).Destroy(t.Context(), c, false)
-			if !errors.Is(err, ErrAdded) || !strings.Contains(err.Error(), "/jail/proto8/") || y.state() != full {
+			if !errors.Is(err, ErrAdded) || !strings.Contains(err.Error(), "/jail/proto8/") ||
+				y.state() != full {
 				t.Errorf("%s: %v", added, err)
 			}
 		}
@@ -376,29 +408,47 @@ func TestZFSThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// A prototype's own datasets are mounted whether its jail runs or not, and do not keep it. All else that is mounted does.
+// A prototype's own datasets are mounted whether its jail runs or not, and do not keep it. All else that
+// is mounted does.
 func TestMountedDatasets(t *testing.T) {
 	t.Parallel()
-	c := &Creation{Datasets: []Dataset{{Name: "z/proto", Mountpoint: "/jail/proto"}, {Name: "z/proto/etc", Mountpoint: inherit}, {Name: "z/web"}}}
+	c := &Creation{Datasets: []Dataset{
+		{Name: "z/proto", Mountpoint: "/jail/proto"}, {Name: "z/proto/etc", Mountpoint: inherit},
+		{Name: "z/web"},
+	}}
 	proto := mountinfo.Info{FSType: "zfs", Source: "z/proto", Mountpoint: "/jail/proto"}
 	etc := mountinfo.Info{FSType: "zfs", Source: "z/proto/etc", Mountpoint: "/jail/proto/etc"}
 	for name, c2 := range map[string]struct {
 		mounts []mountinfo.Info
 		in     string
 	}{
-		"none":                    {nil, ""},
-		"its own":                 {[]mountinfo.Info{proto, etc}, ""},
-		"and devfs":               {[]mountinfo.Info{proto, {FSType: "devfs", Source: "devfs", Mountpoint: "/jail/proto/dev"}}, "/jail/proto/dev"},
-		"a dataset of another":    {[]mountinfo.Info{{FSType: "zfs", Source: "z/other", Mountpoint: "/jail/proto/usr"}}, "/jail/proto/usr"},
-		"one that fstab mounts":   {[]mountinfo.Info{{FSType: "zfs", Source: "z/web", Mountpoint: "/jail/web"}}, "/jail/web"},
-		"of the name, by nullfs":  {[]mountinfo.Info{{FSType: "nullfs", Source: "z/proto", Mountpoint: "/jail/proto"}}, "/jail/proto"},
-		"a snapshot of a dataset": {[]mountinfo.Info{{FSType: "zfs", Source: "z/proto@1", Mountpoint: "/jail/proto/.zfs/snapshot/1"}}, ""},
+		"none":    {nil, ""},
+		"its own": {[]mountinfo.Info{proto, etc}, ""},
+		"and devfs": {
+			[]mountinfo.Info{proto, {FSType: "devfs", Source: "devfs", Mountpoint: "/jail/proto/dev"}},
+			"/jail/proto/dev",
+		},
+		"a dataset of another": {
+			[]mountinfo.Info{{FSType: "zfs", Source: "z/other", Mountpoint: "/jail/proto/usr"}},
+			"/jail/proto/usr",
+		},
+		"one that fstab mounts": {
+			[]mountinfo.Info{{FSType: "zfs", Source: "z/web", Mountpoint: "/jail/web"}}, "/jail/web",
+		},
+		"of the name, by nullfs": {
+			[]mountinfo.Info{{FSType: "nullfs", Source: "z/proto", Mountpoint: "/jail/proto"}}, "/jail/proto",
+		},
+		"a snapshot of a dataset": {
+			[]mountinfo.Info{{FSType: "zfs", Source: "z/proto@1", Mountpoint: "/jail/proto/.zfs/snapshot/1"}},
+			"",
+		},
 	} {
 		var infos []*mountinfo.Info
 		for i := range c2.mounts {
 			infos = append(infos, &c2.mounts[i])
 		}
-		if err := c.inUse(infos); (err != nil) != (c2.in != "") || err != nil && !strings.Contains(err.Error(), c2.in+" is mounted") {
+		if err := c.inUse(infos); (err != nil) != (c2.in != "") ||
+			err != nil && !strings.Contains(err.Error(), c2.in+" is mounted") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -118,7 +118,8 @@ func (c *Creation) Holds() []string {
 	return append(all, c.Root)
 }
 
-// Creator makes jails and undoes just what it made. What is made stands in /var/db/cfgd/jails/NAME.json, written before the first step.
+// Creator makes jails and undoes just what it made. What is made stands in /var/db/cfgd/jails/NAME.json,
+// written before the first step.
 type Creator struct {
 	Model    *config.Model
 	Run      run.Runner
@@ -137,7 +138,9 @@ var ErrExists = errors.New("is there already")
 
 // free refuses to make what is there: it would be undone with the rest.
 func (k *Creator) free(ctx context.Context, c *Creation) error {
-	if k.Model.Target(c.Jail) != nil || slices.ContainsFunc(k.Model.Jails, func(j *config.Jail) bool { return j.Name == c.Jail }) {
+	if k.Model.Target(c.Jail) != nil || slices.ContainsFunc(k.Model.Jails, func(j *config.Jail) bool {
+		return j.Name == c.Jail
+	}) {
 		return fmt.Errorf("a jail %s %w", c.Jail, ErrExists)
 	}
 	paths := []string{c.Root}
@@ -206,8 +209,8 @@ func (k *Creator) listed(ctx context.Context, name string, args ...string) (bool
 	return slices.Contains(strings.Split(out, "\n"), name), nil
 }
 
-// Create makes a jail. A step that fails undoes those before it. What the configuration then says against the jail is
-// returned.
+// Create makes a jail. A step that fails undoes those before it. What the configuration then says against
+// the jail is returned.
 func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, error) {
 	unlock, err := Exclusive(ctx, k.Model, c.Jail)
 	if err != nil {
@@ -229,7 +232,8 @@ func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, er
 	return problems, nil
 }
 
-// create makes all, and notes in done what is to be undone: a command that fails made nothing, a copy or a file may be half there.
+// create makes all, and notes in done what is to be undone: a command that fails made nothing, a copy or
+// a file may be half there.
 func (k *Creator) create(ctx context.Context, c, done *Creation) ([]config.Problem, error) {
 	if len(c.Snapshots) > 0 {
 		if _, err := k.Run.Run(ctx, c.snapshot()); err != nil {
@@ -266,7 +270,9 @@ func (k *Creator) create(ctx context.Context, c, done *Creation) ([]config.Probl
 	if !known {
 		return nil, fmt.Errorf("with its new lines %s is not what it should be: cfgd check tells why", c.Jail)
 	}
-	problems := slices.DeleteFunc(slices.Clone(m.Problems), func(p config.Problem) bool { return p.Target != c.Jail })
+	problems := slices.DeleteFunc(slices.Clone(m.Problems), func(p config.Problem) bool {
+		return p.Target != c.Jail
+	})
 	return problems, k.save(ctx, c)
 }
 
@@ -348,8 +354,9 @@ func (k *Creator) inEtc(file string) (string, bool) {
 	return strings.CutPrefix(filepath.Join(dir, filepath.Base(file)), etc+"/")
 }
 
-// undo takes away what there is of a jail, last things first. What is not there is no error, so that an undo that
-// ended early is begun again. With all, snapshots of its datasets go too, and what was put into its root.
+// undo takes away what there is of a jail, last things first. What is not there is no error, so that an
+// undo that ended early is begun again. With all, snapshots of its datasets go too, and what was put into
+// its root.
 func (k *Creator) undo(ctx context.Context, c *Creation, all bool) error {
 	var errs []error
 	for _, f := range slices.Backward(c.Files) {
@@ -396,8 +403,8 @@ func (k *Creator) destroy(ctx context.Context, name string, cmd run.Cmd) error {
 	return err
 }
 
-// removeRoot removes the jail's root, a mountpoint and empty unless all goes. With --root the trees themselves lie
-// there.
+// removeRoot removes the jail's root, a mountpoint and empty unless all goes. With --root the trees
+// themselves lie there.
 func (k *Creator) removeRoot(c *Creation, all bool) error {
 	root := k.Model.Path(c.Root)
 	if all || k.Model.Root != "" {
@@ -418,11 +425,12 @@ func (k *Creator) unmounted(c *Creation) error {
 	return c.inUse(infos)
 }
 
-// inUse is an error where something is mounted that does not go with the datasets: those of a prototype are mounted
-// by zfs(8) whether its jail runs or not, and zfs destroy unmounts them.
+// inUse is an error where something is mounted that does not go with the datasets: those of a prototype
+// are mounted by zfs(8) whether its jail runs or not, and zfs destroy unmounts them.
 func (c *Creation) inUse(infos []*mountinfo.Info) error {
 	for _, i := range infos {
-		source, _, _ := strings.Cut(i.Source, "@") // zfs(8) mounts a snapshot that is looked at by .zfs, and unmounts it too
+		// zfs(8) mounts a snapshot that is looked at by .zfs, and unmounts it too
+		source, _, _ := strings.Cut(i.Source, "@")
 		own := func(d Dataset) bool { return i.FSType == "zfs" && source == d.Name && d.Mountpoint != "" }
 		if !slices.ContainsFunc(c.Datasets, own) {
 			return fmt.Errorf("%s is mounted: stop the jail first", i.Mountpoint)
@@ -438,7 +446,9 @@ var ErrAdded = errors.New("something was added since")
 func (k *Creator) Created(name string) (*Creation, error) {
 	b, err := hostfile.ReadFile(k.record(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s was not made by cfgd jail create or clone: it is not undone by cfgd either", name)
+		return nil, fmt.Errorf(
+			"%s was not made by cfgd jail create or clone: it is not undone by cfgd either", name,
+		)
 	}
 	if err != nil {
 		return nil, err
@@ -450,9 +460,10 @@ func (k *Creator) Created(name string) (*Creation, error) {
 	return &c, nil
 }
 
-// Destroy undoes what Create made. Without force it refuses where more was added since: another line in the fstab or
-// among the lines that define it, a dataset, a snapshot, or a file in its root. It looks at all of that before it takes
-// anything away, and notes in the record that it has begun: a destroy that ended early is gone on with.
+// Destroy undoes what Create made. Without force it refuses where more was added since: another line in
+// the fstab or among the lines that define it, a dataset, a snapshot, or a file in its root. It looks at
+// all of that before it takes anything away, and notes in the record that it has begun: a destroy that
+// ended early is gone on with.
 func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
 	unlock, err := Exclusive(ctx, k.Model, c.Jail)
 	if err != nil {
@@ -507,7 +518,8 @@ func (k *Creator) unchanged(ctx context.Context, c *Creation) error {
 		}
 		switch {
 		case !f.Whole && !bytes.Contains(now, []byte(f.Text)):
-			return fmt.Errorf("%s: the lines of %s are not as they were written: %w", f.Name, c.Jail, ErrAdded)
+			return fmt.Errorf("%s: the lines of %s are not as they were written: %w", f.Name, c.Jail,
+				ErrAdded)
 		case f.Whole && string(now) != f.Text && !sameFstab(string(now), f.Text):
 			return fmt.Errorf("%s: %w", f.Name, ErrAdded)
 		}
@@ -530,10 +542,12 @@ func (k *Creator) unchanged(ctx context.Context, c *Creation) error {
 	return k.bare(c)
 }
 
-// bare refuses a root that holds more than the directories that were made there. What is in a filesystem of its own
-// goes with that; with --root a jail's filesystems are trees in its root.
+// bare refuses a root that holds more than the directories that were made there. What is in a filesystem
+// of its own goes with that; with --root a jail's filesystems are trees in its root.
 func (k *Creator) bare(c *Creation) error {
-	if k.Model.Root != "" && !c.Prototype || slices.ContainsFunc(c.Datasets, func(d Dataset) bool { return d.Mountpoint == c.Root }) {
+	if k.Model.Root != "" && !c.Prototype || slices.ContainsFunc(c.Datasets, func(d Dataset) bool {
+		return d.Mountpoint == c.Root
+	}) {
 		return nil
 	}
 	made := map[string]bool{c.Root: true}
@@ -568,7 +582,9 @@ func sameFstab(a, b string) bool {
 			if s, ok := config.ParseSnapshot(source); ok {
 				source = s.At("").String()
 			}
-			out = append(out, strings.Join([]string{source, e.Dir, e.Type, strings.Join(e.Options, ",")}, " "))
+			out = append(
+				out, strings.Join([]string{source, e.Dir, e.Type, strings.Join(e.Options, ",")}, " "),
+			)
 		}
 		return out, err == nil
 	}

@@ -31,9 +31,11 @@ type Switch struct {
 // Already reports whether the fstab names that snapshot and no other.
 func (w *Switch) Already() bool { return bytes.Equal(w.Old, w.New) }
 
-// Switcher switches jails to other snapshots. The order, for each jail: the journal, /var/db/cfgd/switch/NAME.json; the fstab, replaced whole
-// by a rename; the host's cfg, where the host's /etc is in memory as well; with a restart the stop, the start, and a look whether it came up;
-// last the journal goes. A switch that was killed is finished or undone by the next one, by what the fstab says then.
+// Switcher switches jails to other snapshots. The order, for each jail: the journal,
+// /var/db/cfgd/switch/NAME.json; the fstab, replaced whole by a rename; the host's cfg, where the host's
+// /etc is in memory as well; with a restart the stop, the start, and a look whether it came up; last the
+// journal goes. A switch that was killed is finished or undone by the next one, by what the fstab says
+// then.
 type Switcher struct {
 	Model *config.Model
 	// Overlay opens a target's trees; Reload reads the configuration anew, after an fstab was changed.
@@ -76,7 +78,14 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 	if err := s.there(t.Fstab, changed.Data, to); err != nil {
 		return nil, err
 	}
-	w := &Switch{Target: t, From: changed.From, To: to, Old: old, New: changed.Data, Restart: restart && s.Jails.Runs(ctx, t)}
+	w := &Switch{
+		Target:  t,
+		From:    changed.From,
+		To:      to,
+		Old:     old,
+		New:     changed.Data,
+		Restart: restart && s.Jails.Runs(ctx, t),
+	}
 	next := snap.At(to)
 	w.Merge, err = s.Overlay(s.Model, t).PlanMerge(ctx, overlay.BaseRef{Path: next.String(), ID: next.ID()})
 	return w, err
@@ -117,8 +126,9 @@ func (s *Switcher) journalPath(name string) string {
 	return filepath.Join(s.Model.Path(switchDir), name+".json")
 }
 
-// Do carries a plan out. Whatever fails after the fstab was replaced puts the old one back, and a jail that was stopped
-// is started on it. Another switch of the same jail waits, and then finds its plan out of date.
+// Do carries a plan out. Whatever fails after the fstab was replaced puts the old one back, and a jail
+// that was stopped is started on it. Another switch of the same jail waits, and then finds its plan out
+// of date.
 func (s *Switcher) Do(ctx context.Context, w *Switch) error {
 	unlock, err := Exclusive(ctx, s.Model, w.Target.Name)
 	if err != nil {
@@ -193,17 +203,19 @@ func (s *Switcher) back(ctx context.Context, w *Switch, why error) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%w; and it could not be put back: %w; the old fstab is in %s", why, err, s.journalPath(w.Target.Name))
+		return fmt.Errorf("%w; and it could not be put back: %w; the old fstab is in %s", why, err,
+			s.journalPath(w.Target.Name))
 	}
-	return errors.Join(fmt.Errorf("%w; %s is on snapshot %s again", why, w.Target.Name, strings.Join(w.From, " and ")), s.end(w.Target.Name))
+	return errors.Join(fmt.Errorf("%w; %s is on snapshot %s again", why, w.Target.Name,
+		strings.Join(w.From, " and ")), s.end(w.Target.Name))
 }
 
 func errReplan(fstab string) error {
 	return fmt.Errorf("%s was changed after the plan was made; plan again", fstab)
 }
 
-// writeFstab puts one text in the place of another in a jail's fstab, which has to hold either; then the host's cfg has
-// it too.
+// writeFstab puts one text in the place of another in a jail's fstab, which has to hold either; then the
+// host's cfg has it too.
 func (s *Switcher) writeFstab(ctx context.Context, file string, from, to []byte) error {
 	err := hostfile.Edit(ctx, s.Model.RunDir(), s.Model.Path(file), func(now []byte) ([]byte, error) {
 		if !bytes.Equal(now, from) && !bytes.Equal(now, to) {
@@ -256,9 +268,9 @@ func Interrupted(m *config.Model) ([]string, error) {
 	return jails, err
 }
 
-// Recover finishes or undoes the switches that were interrupted; one whose process lives is left to it. What the fstab
-// says decides: the old text means that nothing was changed; the new one is saved to the host's cfg, and a jail that
-// was to be restarted and does not run is started on it.
+// Recover finishes or undoes the switches that were interrupted; one whose process lives is left to it.
+// What the fstab says decides: the old text means that nothing was changed; the new one is saved to the
+// host's cfg, and a jail that was to be restarted and does not run is started on it.
 func (s *Switcher) Recover(ctx context.Context) ([]Recovered, error) {
 	jails, err := Interrupted(s.Model)
 	if err != nil {
@@ -277,7 +289,8 @@ func (s *Switcher) Recover(ctx context.Context) ([]Recovered, error) {
 	return all, nil
 }
 
-// recoverJail recovers one, while it has the jail's lock. It returns nil where another process has it, or was faster.
+// recoverJail recovers one, while it has the jail's lock. It returns nil where another process has it, or
+// was faster.
 func (s *Switcher) recoverJail(ctx context.Context, jail string) (*Recovered, error) {
 	unlock, err := exclusiveNow(s.Model, jail)
 	if errors.Is(err, ErrBusy) {
@@ -297,7 +310,8 @@ func (s *Switcher) recoverJail(ctx context.Context, jail string) (*Recovered, er
 	}
 	var j journal
 	if err := json.Unmarshal(b, &j); err != nil || j.Jail != jail {
-		return nil, fmt.Errorf("%s: no journal of a switch (%v); look at the jail's fstab and remove it", name, err)
+		return nil, fmt.Errorf("%s: no journal of a switch (%v); look at the jail's fstab and remove it",
+			name, err)
 	}
 	r := s.recover(ctx, j)
 	return &r, nil
@@ -313,7 +327,8 @@ func (s *Switcher) recover(ctx context.Context, j journal) Recovered {
 	case bytes.Equal(now, j.New):
 		r.Finished, r.Err = true, s.writeFstab(ctx, j.Fstab, j.New, j.New)
 	case !bytes.Equal(now, j.Old):
-		r.Err = fmt.Errorf("%s is neither as it was nor as it was to be: look at it, then remove %s", j.Fstab, s.journalPath(j.Jail))
+		r.Err = fmt.Errorf("%s is neither as it was nor as it was to be: look at it, then remove %s", j.Fstab,
+			s.journalPath(j.Jail))
 	}
 	if t := s.Model.Target(j.Jail); r.Err == nil && j.Restart && t != nil && !s.Jails.Runs(ctx, t) {
 		r.Err = s.Jails.Start(ctx, t)

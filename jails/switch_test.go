@@ -33,14 +33,17 @@ func newYard(t testing.TB) *yard {
 		y.Write("jail/proto/etc/.zfs/snapshot/"+n+"/rc.conf", n+"\n")
 	}
 	y.Write("jail/vhost1/cfg/own", "own\n")
-	y.Write("etc/rc.conf", "jail_enable=YES\njail_list=vhost1\njail_vhost1_rootdir=/jail/vhost1\njail_vhost1_hostname=v\njail_vhost1_fstab=/etc/fstab.vhost1\n")
+	y.Write("etc/rc.conf",
+		"jail_enable=YES\njail_list=vhost1\njail_vhost1_rootdir=/jail/vhost1\njail_vhost1_hostname=v\n"+
+			"jail_vhost1_fstab=/etc/fstab.vhost1\n")
 	y.Write("etc/fstab.vhost1", fstabOn("1"))
 	y.Must(os.Chmod(y.Path("etc/fstab.vhost1"), 0o640))
 	return y
 }
 
 func fstabOn(n string) string {
-	return fmt.Sprintf("# ours\n/jail/proto/.zfs/snapshot/%s /jail/vhost1 nullfs ro 0 0\n/jail/proto/etc/.zfs/snapshot/%s\t/jail/vhost1/conf/base/etc nullfs ro 0 0\n", n, n)
+	return fmt.Sprintf("# ours\n/jail/proto/.zfs/snapshot/%s /jail/vhost1 nullfs ro 0 "+
+		"0\n/jail/proto/etc/.zfs/snapshot/%s\t/jail/vhost1/conf/base/etc nullfs ro 0 0\n", n, n)
 }
 
 func (y *yard) did(what string) error {
@@ -141,8 +144,19 @@ func TestSwitchFails(t *testing.T) {
 		log   []string
 	}{
 		{"stop 1", "stop: boom; nothing was switched", []string{"stop 1"}},
-		{"start 2", "start: boom; vhost1 is on snapshot 1 again", []string{"stop 1", "save fstab.vhost1", "start 2", "stop ", "save fstab.vhost1", "start 1", "up 1"}},
-		{"up 2", "started, and not well: boom; vhost1 is on snapshot 1 again", []string{"stop 1", "save fstab.vhost1", "start 2", "up 2", "stop 2", "save fstab.vhost1", "start 1", "up 1"}},
+		{
+			"start 2", "start: boom; vhost1 is on snapshot 1 again",
+			[]string{
+				"stop 1", "save fstab.vhost1", "start 2", "stop ", "save fstab.vhost1", "start 1", "up 1",
+			},
+		},
+		{
+			"up 2", "started, and not well: boom; vhost1 is on snapshot 1 again",
+			[]string{
+				"stop 1", "save fstab.vhost1", "start 2", "up 2", "stop 2", "save fstab.vhost1", "start 1",
+				"up 1",
+			},
+		},
 	} {
 		y := newYard(t)
 		y.fail[c.fails] = errors.New("boom")
@@ -155,7 +169,8 @@ func TestSwitchFails(t *testing.T) {
 	y := newYard(t)
 	y.fail["start 2"], y.fail["start 1"] = errors.New("boom"), errors.New("bang")
 	err := y.switcher().Do(t.Context(), y.plan("2", true))
-	if err == nil || !strings.Contains(err.Error(), "could not be put back: start: bang; the old fstab is in "+y.journals()[0]) {
+	if err == nil || !strings.Contains(err.Error(),
+		"could not be put back: start: bang; the old fstab is in "+y.journals()[0]) {
 		t.Error(err)
 	}
 }
@@ -164,19 +179,23 @@ func TestSwitchPlanRefuses(t *testing.T) {
 	t.Parallel()
 	y := newYard(t)
 	s := y.switcher()
-	if _, err := s.Plan(t.Context(), s.Model.Target("vhost1"), "3", false); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "/etc/fstab.vhost1:2") {
+	if _, err := s.Plan(t.Context(), s.Model.Target("vhost1"), "3", false); !errors.Is(err, os.ErrNotExist) ||
+		!strings.Contains(err.Error(), "/etc/fstab.vhost1:2") {
 		t.Error(err)
 	}
 	w := y.plan("2", false)
 	y.Write("etc/fstab.vhost1", fstabOn("1")+"# edited meanwhile\n")
-	if err := s.Do(t.Context(), w); err == nil || !strings.Contains(err.Error(), "plan again") || len(y.journals()) > 0 {
+	if err := s.Do(t.Context(), w); err == nil || !strings.Contains(err.Error(), "plan again") ||
+		len(y.journals()) > 0 {
 		t.Error(err)
 	}
 }
 
 // interrupted leaves the journal of a switch that was killed.
 func (y *yard) interrupted(fstab, on string) {
-	b, err := json.Marshal(journal{"vhost1", "2", "/etc/fstab.vhost1", []byte(fstabOn("1")), []byte(fstabOn("2")), true, time.Now()})
+	b, err := json.Marshal(journal{
+		"vhost1", "2", "/etc/fstab.vhost1", []byte(fstabOn("1")), []byte(fstabOn("2")), true, time.Now(),
+	})
 	y.Must(err)
 	y.Write("var/db/cfgd/switch/vhost1.json", string(b))
 	y.Must(os.WriteFile(y.Path("etc/fstab.vhost1"), []byte(fstab), 0o640))
@@ -199,14 +218,16 @@ func TestSwitchInterrupted(t *testing.T) {
 		y := newYard(t)
 		y.interrupted(c.fstab, c.on)
 		r, err := y.switcher().Recover(t.Context())
-		if err != nil || len(r) != 1 || r[0].Finished != c.finished || r[0].Err != nil || r[0].Jail != "vhost1" {
+		if err != nil || len(r) != 1 || r[0].Finished != c.finished || r[0].Err != nil ||
+			r[0].Jail != "vhost1" {
 			t.Errorf("%+v, %v", r, err)
 		}
 		y.ends(c.snapshot, c.snapshot, c.log...)
 	}
 	y := newYard(t)
 	y.interrupted("# by hand\n", "")
-	if r, err := y.switcher().Recover(t.Context()); err != nil || r[0].Err == nil || len(y.journals()) != 1 || y.Read("etc/fstab.vhost1") != "# by hand\n" {
+	if r, err := y.switcher().Recover(t.Context()); err != nil || r[0].Err == nil || len(y.journals()) != 1 ||
+		y.Read("etc/fstab.vhost1") != "# by hand\n" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	y.Write("var/db/cfgd/switch/vhost1.json", "{}")
@@ -225,12 +246,15 @@ func TestServiceJails(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	want := []string{"service jail stop vhost1", "service jail start vhost1", "jls -j vhost1 jid", "sh -c 'nc -z localhost 80'", "pause",
-		"jls -j vhost1 jid", "sh -c 'nc -z localhost 80'", "pause", "jls -j vhost1 jid", "sh -c 'nc -z localhost 80'"}
+	want := []string{"service jail stop vhost1", "service jail start vhost1", "jls -j vhost1 jid",
+		"sh -c 'nc -z localhost 80'", "pause",
+		"jls -j vhost1 jid", "sh -c 'nc -z localhost 80'", "pause", "jls -j vhost1 jid",
+		"sh -c 'nc -z localhost 80'"}
 	if !slices.Equal(r.log, want) {
 		t.Errorf("%q", r.log)
 	}
-	if got := fmt.Sprint(s.Plan(tg)); got != "[service jail stop vhost1 service jail start vhost1 jls -j vhost1 jid sh -c 'nc -z localhost 80']" {
+	if got := fmt.Sprint(s.Plan(tg)); got != "[service jail stop vhost1 service jail start vhost1 jls -j "+
+		"vhost1 jid sh -c 'nc -z localhost 80']" {
 		t.Error(got)
 	}
 	s.Pause = func(context.Context) error { return context.DeadlineExceeded }
