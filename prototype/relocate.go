@@ -18,8 +18,9 @@ import (
 	"cfgd/overlay"
 )
 
-// Relocation is a file or directory of a prototype that lives in its etc, with a link where it was: the paper's sections 3.5 and 4.5. It is
-// its own record, /var/db/cfgd/relocated/PROTOTYPE/NUMBER.json, from before the first step until it is undone.
+// Relocation is a file or directory of a prototype that lives in its etc, with a link where it was: the
+// paper's sections 3.5 and 4.5. It is its own record, /var/db/cfgd/relocated/PROTOTYPE/NUMBER.json, from
+// before the first step until it is undone.
 type Relocation struct {
 	Prototype string    `json:"prototype"`
 	Root      string    `json:"root"`
@@ -42,23 +43,26 @@ func (r *Relocation) Finished() bool { return r.State == moved }
 
 // Lines are what it does, for people.
 func (r *Relocation) Lines() []string {
-	return []string{"copy " + path.Join(r.Root, r.Path) + " to " + path.Join(r.Root, r.To), "replace " + path.Join(r.Root, r.Path) + " by a link to " + r.Link}
+	return []string{
+		"copy " + path.Join(r.Root, r.Path) + " to " + path.Join(r.Root, r.To),
+		"replace " + path.Join(r.Root, r.Path) + " by a link to " + r.Link,
+	}
 }
 
-// Relocator moves files of prototypes into their etc, and back. What a prototype's tree holds is its jail's: no link in it is followed, and nothing
-// outside of its root is read or written.
+// Relocator moves files of prototypes into their etc, and back. What a prototype's tree holds is its
+// jail's: no link in it is followed, and nothing outside of its root is read or written.
 //
 // The order of Do, and what a crash after each step leaves:
 //
-//	1  the record is written, fsynced                                           nothing was moved
-//	2  the directories of the new place are made, each fsynced                  empty directories
-//	3  the copy is made beside the new place                                    half a copy, which goes
-//	4  all of the copy is fsynced (SyncTree)                                    as in 3
-//	5  the copy is renamed to the new place, and the directory fsynced          the copy, whole; the original
-//	6  the link is made beside the old place                                    as in 5
-//	7  the original is renamed aside, if it is a directory                      the name is not there; the copy is whole
-//	8  the link is renamed to the old place, and the directory fsynced          the link; the copy is whole
-//	9  what was put aside goes                                                  the link; the copy is whole
+//	1  the record is written, fsynced                                        nothing was moved
+//	2  the directories of the new place are made, each fsynced               empty directories
+//	3  the copy is made beside the new place                                 half a copy, which goes
+//	4  all of the copy is fsynced (SyncTree)                                 as in 3
+//	5  the copy is renamed to the new place, and the directory fsynced       the copy, whole; the original
+//	6  the link is made beside the old place                                 as in 5
+//	7  the original is renamed aside, if it is a directory                   no name; the copy is whole
+//	8  the link is renamed to the old place, and the directory fsynced       the link; the copy is whole
+//	9  what was put aside goes                                               the link; the copy is whole
 //	10 the record says that it is done, fsynced
 //
 // Undo is the same with the places exchanged: the copy beside the link is fsynced, replaces it, and the
@@ -76,7 +80,8 @@ type Relocator struct {
 // ErrNotMovable says why something cannot be relocated.
 var ErrNotMovable = errors.New("cannot be relocated")
 
-// NewPlace is where a path of a prototype goes in etc if nobody says otherwise: /usr/local/etc/foo to etc/local/foo, /root/.ssh to etc/root.dot.ssh.
+// NewPlace is where a path of a prototype goes in etc if nobody says otherwise: /usr/local/etc/foo to
+// etc/local/foo, /root/.ssh to etc/root.dot.ssh.
 func NewPlace(p string) string {
 	if p == "usr/local/etc" || strings.HasPrefix(p, "usr/local/etc/") {
 		return "etc/local" + strings.TrimPrefix(p, "usr/local/etc")
@@ -212,7 +217,8 @@ func (k *Relocator) All(proto string) ([]*Relocation, error) {
 			return nil, err
 		}
 		r := &Relocation{}
-		if err := json.Unmarshal(b, r); err != nil || k.record(r) != name || pathname.Valid(r.Path) != nil || pathname.Valid(r.To) != nil {
+		if err := json.Unmarshal(b, r); err != nil || k.record(r) != name || pathname.Valid(r.Path) != nil ||
+			pathname.Valid(r.To) != nil {
 			return nil, fmt.Errorf("%s: no record of a relocation (%v)", name, err)
 		}
 		all = append(all, r)
@@ -254,7 +260,8 @@ func (k *Relocator) copyIn(ctx context.Context, r *Relocation) error {
 }
 
 // copyTo copies to a name that is free, whole or not at all.
-func (k *Relocator) copyTo(ctx context.Context, src *dirfd.Dir, name string, dst *dirfd.Dir, newName string) error {
+func (k *Relocator) copyTo(ctx context.Context, src *dirfd.Dir, name string, dst *dirfd.Dir,
+	newName string) error {
 	if err := dst.RemoveAll(beside + newName); err != nil {
 		return err
 	}
@@ -319,7 +326,8 @@ func (k *Relocator) swap(r *Relocation) error {
 	return k.write(r)
 }
 
-// replace gives a name to something else. A directory on either side takes two renames: the old one is put aside first.
+// replace gives a name to something else. A directory on either side takes two renames: the old one is
+// put aside first.
 func replace(d *dirfd.Dir, from, name string) error {
 	old, err := d.Stat(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -351,7 +359,8 @@ func (k *Relocator) Undo(ctx context.Context, r *Relocation) error {
 	}
 	defer d.Close()
 	if to, err := d.Readlink(name); err != nil || to != r.Link {
-		return fmt.Errorf("/%s is no longer the link to %s that was made: nothing was changed", r.Path, pathname.Quote(r.Link))
+		return fmt.Errorf("/%s is no longer the link to %s that was made: nothing was changed", r.Path,
+			pathname.Quote(r.Link))
 	}
 	if err := k.quiet(r); err != nil {
 		return err
@@ -422,7 +431,8 @@ func (k *Relocator) Settle(ctx context.Context, r *Relocation) error {
 	if gone || isLink {
 		if isLink {
 			if to, _ := d.Readlink(name); to != r.Link {
-				return fmt.Errorf("/%s is a link to %s: look at it, then remove %s", r.Path, pathname.Quote(to), k.record(r))
+				return fmt.Errorf("/%s is a link to %s: look at it, then remove %s", r.Path,
+					pathname.Quote(to), k.record(r))
 			}
 		}
 		return k.swap(r)
@@ -451,9 +461,11 @@ func (k *Relocator) drop(ctx context.Context, r *Relocation, d *dirfd.Dir, name 
 		return err
 	}
 	if !same {
-		return fmt.Errorf("/%s and /%s are both there, and differ: keep one, then remove %s", r.Path, r.To, k.record(r))
+		return fmt.Errorf("/%s and /%s are both there, and differ: keep one, then remove %s", r.Path, r.To,
+			k.record(r))
 	}
-	if err := dst.SyncTree(ctx, newName); err != nil { // the move may have been cut short before its last fsync
+	if err := dst.SyncTree(ctx, newName); err != nil {
+		// the move may have been cut short before its last fsync
 		return err
 	}
 	return k.swap(r)

@@ -72,7 +72,13 @@ func (y *protoYard) shape() string {
 
 func TestNewPlace(t *testing.T) {
 	t.Parallel()
-	for from, want := range map[string]string{"usr/local/etc": "etc/local", "usr/local/etc/nginx": "etc/local/nginx", "root/.ssh": "etc/root.dot.ssh", "var/cron/tabs": "etc/var.cron.tabs", "usr/local/etcetera": "etc/usr.local.etcetera"} {
+	for from, want := range map[string]string{
+		"usr/local/etc":       "etc/local",
+		"usr/local/etc/nginx": "etc/local/nginx",
+		"root/.ssh":           "etc/root.dot.ssh",
+		"var/cron/tabs":       "etc/var.cron.tabs",
+		"usr/local/etcetera":  "etc/usr.local.etcetera",
+	} {
 		if got := NewPlace(from); got != want {
 			t.Errorf("%s: %s, want %s", from, got, want)
 		}
@@ -81,7 +87,11 @@ func TestNewPlace(t *testing.T) {
 
 func TestRelocate(t *testing.T) {
 	t.Parallel()
-	for from, c := range map[string]struct{ to, link string }{"usr/local/etc": {"etc/local", "../../etc/local"}, "root/.ssh": {"etc/root.dot.ssh", "../etc/root.dot.ssh"}, "usr/local/etc/nginx": {"etc/local/nginx", "../../../etc/local/nginx"}} {
+	for from, c := range map[string]struct{ to, link string }{
+		"usr/local/etc":       {"etc/local", "../../etc/local"},
+		"root/.ssh":           {"etc/root.dot.ssh", "../etc/root.dot.ssh"},
+		"usr/local/etc/nginx": {"etc/local/nginx", "../../../etc/local/nginx"},
+	} {
 		y := newProto(t)
 		before := y.shape()
 		k := y.relocator()
@@ -94,14 +104,16 @@ func TestRelocate(t *testing.T) {
 		if to, _ := os.Readlink(y.Path("jail/proto/" + from)); to != c.link {
 			t.Errorf("%s: %s", from, y.shape())
 		}
-		if n := strings.Count(y.shape(), "\n"); strings.Contains(y.shape(), ".cfgd.") || n != strings.Count(before, "\n")+1 && from != "usr/local/etc/nginx" {
+		if n := strings.Count(y.shape(), "\n"); strings.Contains(y.shape(), ".cfgd.") ||
+			n != strings.Count(before, "\n")+1 && from != "usr/local/etc/nginx" {
 			t.Errorf("left: %s", y.shape())
 		}
 		all, err := k.All("proto")
 		if err != nil || len(all) != 1 || !all[0].Finished() {
 			t.Fatalf("%+v, %v", all, err)
 		}
-		if _, err := k.Plan(proto, from, "etc/again"); !errors.Is(err, ErrNotMovable) || !strings.Contains(err.Error(), "it is a link") {
+		if _, err := k.Plan(proto, from, "etc/again"); !errors.Is(err, ErrNotMovable) ||
+			!strings.Contains(err.Error(), "it is a link") {
 			t.Errorf("once more: %v", err)
 		}
 		y.Must(k.Undo(t.Context(), all[0]))
@@ -117,7 +129,8 @@ func TestRelocate(t *testing.T) {
 	}
 }
 
-// Cut short before any change of the tree, by an error or by a crash, both ways: afterwards it is done or it is not, and nothing is lost.
+// Cut short before any change of the tree, by an error or by a crash, both ways: afterwards it is done or
+// it is not, and nothing is lost.
 func TestRelocateCutShort(t *testing.T) {
 	t.Parallel()
 	for _, from := range []string{"usr/local/etc", "root/.ssh"} {
@@ -242,7 +255,8 @@ func (w *writeBack) goes(op dirfd.Op) {
 	}
 	for _, p := range []string{keeps, path.Dir(keeps)} {
 		if w.dirty[p] {
-			w.Errorf("%s %s: a power cut now could lose %s, which is copied and not on stable storage", op.Kind, op.Path, p)
+			w.Errorf("%s %s: a power cut now could lose %s, which is copied and not on stable storage",
+				op.Kind, op.Path, p)
 		}
 	}
 }
@@ -272,8 +286,13 @@ func TestRelocateRefuses(t *testing.T) {
 			y.Must(os.RemoveAll(y.Path("jail/proto/etc")))
 			y.Must(os.Symlink(outside, y.Path("jail/proto/etc")))
 		}, "root/.ssh", "etc/x", "cannot be relocated"},
-		"a link itself": {func(y *protoYard) { y.Must(os.Symlink(outside, y.Path("jail/proto/l"))) }, "l", "etc/l", "it is a link already"},
-		"packages at work": {func(y *protoYard) { y.Write("jail/proto/var/db/pkg/local.sqlite-journal", "x") },
+		"a link itself": {
+			func(y *protoYard) { y.Must(os.Symlink(outside, y.Path("jail/proto/l"))) }, "l", "etc/l",
+			"it is a link already",
+		},
+		"packages at work": {func(y *protoYard) {
+			y.Write("jail/proto/var/db/pkg/local.sqlite-journal", "x")
+		},
 			"root/.ssh", "etc/x", "packages are being installed"},
 	} {
 		y := newProto(t)
@@ -281,7 +300,8 @@ func TestRelocateRefuses(t *testing.T) {
 			c.spoil(y)
 		}
 		before := y.shape()
-		if _, err := y.relocator().Plan(proto, c.from, c.to); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := y.relocator().Plan(proto, c.from, c.to); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if y.shape() != before {
@@ -294,7 +314,8 @@ func TestRelocateRefuses(t *testing.T) {
 	y := newProto(t)
 	k := y.relocator()
 	k.Mounts = func() ([]string, error) { return []string{y.Path("jail/proto/usr/local/etc/nginx")}, nil }
-	if _, err := k.Plan(proto, "usr/local/etc", "etc/local"); err == nil || !strings.Contains(err.Error(), "is a mountpoint") {
+	if _, err := k.Plan(proto, "usr/local/etc", "etc/local"); err == nil ||
+		!strings.Contains(err.Error(), "is a mountpoint") {
 		t.Errorf("%v", err)
 	}
 	// A link that somebody changed since is not replaced.
@@ -304,7 +325,8 @@ func TestRelocateRefuses(t *testing.T) {
 	y.Must(k.Do(t.Context(), r))
 	y.Must(os.Remove(y.Path("jail/proto/root/.ssh")))
 	y.Must(os.Symlink("/etc/passwd", y.Path("jail/proto/root/.ssh")))
-	if err := k.Undo(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nothing was changed") || y.Read("jail/proto/etc/x") != "a file\n" {
+	if err := k.Undo(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nothing was changed") ||
+		y.Read("jail/proto/etc/x") != "a file\n" {
 		t.Errorf("%v", err)
 	}
 }

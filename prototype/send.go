@@ -13,9 +13,10 @@ import (
 	"cfgd/internal/run"
 )
 
-// Sender replicates datasets to another machine by zfs send, ssh and zfs receive. It never rolls the receiver back and never destroys anything there
-// (no receive -F): what the receiver's jails use stays, and where that is in the way the answer is a refusal in words. What is received is read-only there,
-// so that nothing changes it between two transfers, and resumable.
+// Sender replicates datasets to another machine by zfs send, ssh and zfs receive. It never rolls the
+// receiver back and never destroys anything there (no receive -F): what the receiver's jails use stays,
+// and where that is in the way the answer is a refusal in words. What is received is read-only there, so
+// that nothing changes it between two transfers, and resumable.
 type Sender struct {
 	Run  run.Piper
 	Host string // an argument of ssh(1)
@@ -23,7 +24,8 @@ type Sender struct {
 
 var host = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// SplitHost takes HOST or HOST:DATASET apart. Both become words of a command line there, so that neither may hold anything but plain names.
+// SplitHost takes HOST or HOST:DATASET apart. Both become words of a command line there, so that neither
+// may hold anything but plain names.
 func SplitHost(arg string) (name, to string, err error) {
 	name, to, given := strings.Cut(arg, ":")
 	if !host.MatchString(name) {
@@ -47,7 +49,8 @@ type Transfer struct {
 	Since       string // the newest that both have; "" sends all
 	Pipe        run.Pipe
 	Estimate    run.Cmd // tells how much it will be
-	Resumes     string  // the dataset whose transfer was cut short and goes on; what else is to be sent comes after it
+	// the dataset whose transfer was cut short and goes on; what else is to be sent comes after it
+	Resumes string
 }
 
 // Done reports whether the receiver has it already.
@@ -61,7 +64,8 @@ var (
 	ErrToken       = errors.New("a resume token that is not of this")
 )
 
-// snapshots are those of a dataset and all below it, oldest first: guid by the dataset's end ("", "/etc") and name.
+// snapshots are those of a dataset and all below it, oldest first: guid by the dataset's end ("", "/etc")
+// and name.
 type snapshots struct {
 	order []string // names of the dataset's own
 	guid  map[string]string
@@ -120,8 +124,10 @@ func common(here, there *snapshots) string {
 	return ""
 }
 
-// Plan finds out what is to be sent. want picks the snapshot of those that are here, oldest first. Nothing is changed.
-func (s *Sender) Plan(ctx context.Context, dataset, to string, want func(names []string) string, incremental, resume bool) (*Transfer, error) {
+// Plan finds out what is to be sent. want picks the snapshot of those that are here, oldest first.
+// Nothing is changed.
+func (s *Sender) Plan(ctx context.Context, dataset, to string, want func(names []string) string,
+	incremental, resume bool) (*Transfer, error) {
 	if to == "" {
 		to = dataset
 	}
@@ -161,7 +167,9 @@ func (s *Sender) full(ctx context.Context, t *Transfer) error {
 	t.send("zfs", "send", "-R", t.Dataset+"@"+t.Snapshot)
 	t.Pipe.To = s.there(receive(t.To))
 	if parent := path.Dir(t.To); strings.Contains(parent, "/") {
-		if _, err := s.Run.Run(ctx, s.there(run.Command("zfs", "list", "-H", "-o", "name", parent))); err != nil {
+		if _, err := s.Run.Run(
+			ctx, s.there(run.Command("zfs", "list", "-H", "-o", "name", parent)),
+		); err != nil {
 			return fmt.Errorf("%s: %s is to be made below %s: %w", s.Host, t.To, parent, err)
 		}
 	}
@@ -174,7 +182,8 @@ func (t *Transfer) send(words ...string) {
 	t.Estimate = run.Command(words[0], append([]string{words[1], "-nvP"}, words[2:]...)...)
 }
 
-// receive takes a stream in, and mounts nothing: what comes with it says where it would be mounted, and that may be in use there.
+// receive takes a stream in, and mounts nothing: what comes with it says where it would be mounted, and
+// that may be in use there.
 func receive(to string) run.Cmd {
 	return run.Command("zfs", "receive", "-s", "-u", "-o", "readonly=on", to)
 }
@@ -182,13 +191,16 @@ func receive(to string) run.Cmd {
 func (s *Sender) increment(t *Transfer, here, there *snapshots) error {
 	t.Since = common(here, there)
 	if t.Since == "" {
-		return fmt.Errorf("%w: %s and %s:%s; where no jail of %[3]s uses what is there: zfs destroy -r %[4]s on it, and send all", ErrNoCommon, t.Dataset, s.Host, t.To)
+		return fmt.Errorf("%w: %s and %s:%s; where no jail of %[3]s uses what is there: zfs destroy -r "+
+			"%[4]s on it, and send all", ErrNoCommon, t.Dataset, s.Host, t.To)
 	}
-	newer := slices.DeleteFunc(slices.Clone(there.order[slices.Index(there.order, t.Since)+1:]), func(name string) bool {
-		return here.guid["@"+name] == there.guid["@"+name] // ours: what is below it did not arrive yet
-	})
+	newer := slices.DeleteFunc(slices.Clone(there.order[slices.Index(there.order, t.Since)+1:]),
+		func(name string) bool {
+			return here.guid["@"+name] == there.guid["@"+name] // ours: what is below it did not arrive yet
+		})
 	if len(newer) > 0 {
-		return fmt.Errorf("%s:%s %w, @%s: @%s; where no jail there uses them: zfs destroy -r %s@%s on it", s.Host, t.To, ErrNewerThere, t.Since,
+		return fmt.Errorf("%s:%s %w, @%s: @%s; where no jail there uses them: zfs destroy -r %s@%s on it",
+			s.Host, t.To, ErrNewerThere, t.Since,
 			strings.Join(newer, ", @"), t.To, strings.Join(newer, ","))
 	}
 	if slices.Index(here.order, t.Since) > slices.Index(here.order, t.Snapshot) {
@@ -199,10 +211,12 @@ func (s *Sender) increment(t *Transfer, here, there *snapshots) error {
 	return nil
 }
 
-// interrupted looks for a transfer that was cut short. Its token comes from the receiver, and is believed only if it names a snapshot that is here, and
-// one of the dataset that is being sent: another could have anything of this machine sent.
+// interrupted looks for a transfer that was cut short. Its token comes from the receiver, and is believed
+// only if it names a snapshot that is here, and one of the dataset that is being sent: another could have
+// anything of this machine sent.
 func (s *Sender) interrupted(ctx context.Context, t *Transfer, here *snapshots, resume bool) (bool, error) {
-	out, err := s.Run.Run(ctx, s.there(run.Command("zfs", "get", "-Hpr", "-t", "filesystem,volume", "-o", "name,value", "receive_resume_token", t.To)))
+	out, err := s.Run.Run(ctx, s.there(run.Command("zfs", "get", "-Hpr", "-t", "filesystem,volume", "-o",
+		"name,value", "receive_resume_token", t.To)))
 	if err != nil {
 		return false, err
 	}
@@ -216,7 +230,8 @@ func (s *Sender) interrupted(ctx context.Context, t *Transfer, here *snapshots, 
 			return true, fmt.Errorf("%s: %w %s: it is of %s", s.Host, ErrToken, t.To, f[0])
 		}
 		if !resume {
-			return true, fmt.Errorf("%w: --resume goes on with it; zfs receive -A %s on %s gives it up", ErrInterrupted, f[0], s.Host)
+			return true, fmt.Errorf("%w: --resume goes on with it; zfs receive -A %s on %s gives it up",
+				ErrInterrupted, f[0], s.Host)
 		}
 		return true, s.resume(ctx, t, here, rest, f[1])
 	}
@@ -279,5 +294,6 @@ func (s *Sender) Send(ctx context.Context, t *Transfer, progress func(n int64)) 
 	return nil
 }
 
-// DatasetName is the form of ZFS's names, POOL/NAME; a space, which ZFS allows, would need care wherever it is typed.
+// DatasetName is the form of ZFS's names, POOL/NAME; a space, which ZFS allows, would need care wherever
+// it is typed.
 var DatasetName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:-]*(/[A-Za-z0-9_.:-]+)+$`)

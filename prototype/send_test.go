@@ -76,28 +76,71 @@ func TestSendPlans(t *testing.T) {
 		pipe                string // or a part of the error, or "" for nothing to do
 		err                 error
 	}{
-		"nothing there":        {none, "", "", false, false, "zfs send -R zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on zpool/proto'", nil},
+		"nothing there": {
+			none, "", "", false, false,
+			"zfs send -R zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on " +
+				"zpool/proto'", nil,
+		},
 		"nothing, incremental": {none, "", "", true, false, "no snapshot is on both sides", ErrNoCommon},
-		"one behind":           {snaps("zpool/proto", "1=1", "2=2"), noToken, "", true, false, "zfs send -R -I @2 zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on zpool/proto'", nil},
-		"another name":         {snaps("tank/a", "1=1"), "tank/a\t-\n", "tank/a", false, false, "zfs send -R -I @1 zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on tank/a'", nil},
-		"all there":            {here, noToken, "", false, false, "", nil},
-		"older ones gone":      {snaps("zpool/proto", "2=2"), noToken, "", false, false, "zfs send -R -I @2 zpool/proto@3 | ssh", nil},
-		"others of its names":  {snaps("zpool/proto", "1=7", "2=8"), noToken, "", false, false, "zfs destroy -r zpool/proto on it", ErrNoCommon},
+		"one behind": {
+			snaps("zpool/proto", "1=1", "2=2"), noToken, "", true, false,
+			"zfs send -R -I @2 zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o " +
+				"readonly=on zpool/proto'", nil,
+		},
+		"another name": {
+			snaps("tank/a", "1=1"), "tank/a\t-\n", "tank/a", false, false,
+			"zfs send -R -I @1 zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o " +
+				"readonly=on tank/a'", nil,
+		},
+		"all there": {here, noToken, "", false, false, "", nil},
+		"older ones gone": {
+			snaps("zpool/proto", "2=2"), noToken, "", false, false, "zfs send -R -I @2 zpool/proto@3 | ssh",
+			nil,
+		},
+		"others of its names": {
+			snaps("zpool/proto", "1=7", "2=8"), noToken, "", false, false, "zfs destroy -r zpool/proto on it",
+			ErrNoCommon,
+		},
 		"newer ones of its own": {snaps("zpool/proto", "1=1", "daily=9"), noToken, "", false, false,
-			"has snapshots that are newer than the last common one, @1: @daily; where no jail there uses them: zfs destroy -r zpool/proto@daily", ErrNewerThere},
-		"nothing but a name":        {"", noToken, "", false, false, "no snapshot is on both sides", ErrNoCommon},
-		"cut short":                 {snaps("zpool/proto", "1=1"), "zpool/proto\t1-abc\nzpool/proto/etc\t-\n", "", false, false, "zfs receive -A zpool/proto on slave gives it up", ErrInterrupted},
-		"cut short, resumed":        {snaps("zpool/proto", "1=1"), "zpool/proto\t-\nzpool/proto/etc\t1-abc\n", "", false, true, "zfs send -t 1-abc | ssh -o BatchMode=yes slave 'zfs receive -s -u zpool/proto/etc'", nil},
-		"a token of another":        {snaps("zpool/proto", "1=1"), "zpool/proto\t1-bad\n", "", false, true, `it names "zpool/secret@1"`, ErrToken},
-		"a token of a gone one":     {snaps("zpool/proto", "1=1"), "zpool/proto\t1-9\n", "", false, true, `it names "zpool/proto@9"`, ErrToken},
-		"a token that is an option": {snaps("zpool/proto", "1=1"), "zpool/proto\t-F\n", "", false, true, "zfs receive -A", ErrToken},
-		"a token with a shell":      {snaps("zpool/proto", "1=1"), "zpool/proto\t1;reboot\n", "", false, true, "zfs receive -A", ErrToken},
-		"a token elsewhere":         {snaps("zpool/proto", "1=1"), "zpool/other\t1-abc\n", "", false, true, "it is of zpool/other", ErrToken},
-		"no network":                {"!ssh: connect to host slave port 22: refused", "", "", false, false, "refused", nil},
-		"lies":                      {"zpool/other@1\t1\n", noToken, "", false, false, "not a snapshot of zpool/proto", nil},
+			"has snapshots that are newer than the last common one, @1: @daily; where no jail there uses " +
+				"them: zfs destroy -r zpool/proto@daily", ErrNewerThere},
+		"nothing but a name": {
+			"", noToken, "", false, false, "no snapshot is on both sides", ErrNoCommon,
+		},
+		"cut short": {
+			snaps("zpool/proto", "1=1"), "zpool/proto\t1-abc\nzpool/proto/etc\t-\n", "", false, false,
+			"zfs receive -A zpool/proto on slave gives it up", ErrInterrupted,
+		},
+		"cut short, resumed": {
+			snaps("zpool/proto", "1=1"), "zpool/proto\t-\nzpool/proto/etc\t1-abc\n", "", false, true,
+			"zfs send -t 1-abc | ssh -o BatchMode=yes slave 'zfs receive -s -u zpool/proto/etc'", nil,
+		},
+		"a token of another": {
+			snaps("zpool/proto", "1=1"), "zpool/proto\t1-bad\n", "", false, true, `it names "zpool/secret@1"`,
+			ErrToken,
+		},
+		"a token of a gone one": {
+			snaps("zpool/proto", "1=1"), "zpool/proto\t1-9\n", "", false, true, `it names "zpool/proto@9"`,
+			ErrToken,
+		},
+		"a token that is an option": {
+			snaps("zpool/proto", "1=1"), "zpool/proto\t-F\n", "", false, true, "zfs receive -A", ErrToken,
+		},
+		"a token with a shell": {
+			snaps("zpool/proto", "1=1"), "zpool/proto\t1;reboot\n", "", false, true, "zfs receive -A",
+			ErrToken,
+		},
+		"a token elsewhere": {
+			snaps("zpool/proto", "1=1"), "zpool/other\t1-abc\n", "", false, true, "it is of zpool/other",
+			ErrToken,
+		},
+		"no network": {"!ssh: connect to host slave port 22: refused", "", "", false, false, "refused", nil},
+		"lies":       {"zpool/other@1\t1\n", noToken, "", false, false, "not a snapshot of zpool/proto", nil},
 	} {
-		w := &two{here: map[string]string{listOf + "zpool/proto": here, "zfs send -nvt 1-abc": "resume token contents:\n\ttoname = zpool/proto/etc@2\nincremental\tx\n",
-			"zfs send -nvt 1-bad": "\ttoname = zpool/secret@1\n", "zfs send -nvt 1-9": "\ttoname = zpool/proto@9\n"},
+		w := &two{here: map[string]string{listOf + "zpool/proto": here,
+			"zfs send -nvt 1-abc": "resume token contents:\n\ttoname = zpool/proto/etc@2\nincremental\tx\n",
+			"zfs send -nvt 1-bad": "\ttoname = zpool/secret@1\n",
+			"zfs send -nvt 1-9":   "\ttoname = zpool/proto@9\n"},
 			there: map[string]string{listOf: c.there, tokenOf: c.token}}
 		if c.to == "" {
 			c.to = "zpool/proto"
@@ -106,7 +149,8 @@ func TestSendPlans(t *testing.T) {
 		p, err := s.Plan(t.Context(), "zpool/proto", c.to, newest, c.incremental, c.resume)
 		switch {
 		case err != nil:
-			if c.pipe == "" || !strings.Contains(err.Error(), c.pipe) || c.err != nil && !errors.Is(err, c.err) {
+			if c.pipe == "" || !strings.Contains(err.Error(), c.pipe) ||
+				c.err != nil && !errors.Is(err, c.err) {
 				t.Errorf("%s: %v", name, err)
 			}
 		case c.err != nil:
@@ -137,7 +181,11 @@ func TestSend(t *testing.T) {
 	if err := s.Send(t.Context(), tr, func(n int64) { moved = n }); err != nil || moved != 42 {
 		t.Errorf("%d, %v", moved, err)
 	}
-	want := []string{"zfs send -nvP -R zpool/proto@3", "zfs send -R zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on zpool/proto'"}
+	want := []string{
+		"zfs send -nvP -R zpool/proto@3",
+		"zfs send -R zpool/proto@3 | ssh -o BatchMode=yes slave 'zfs receive -s -u -o readonly=on " +
+			"zpool/proto'",
+	}
 	if !slices.Equal(w.ran, want) {
 		t.Errorf("%q", w.ran)
 	}
@@ -145,8 +193,10 @@ func TestSend(t *testing.T) {
 
 func TestSplitHost(t *testing.T) {
 	t.Parallel()
-	for arg, want := range map[string]string{"slave": "slave ", "root@slave.example.org": "root@slave.example.org ", "h:tank/x": "h tank/x",
-		"-oProxyCommand=x": "", "": "", "a b": "", "h:": "", "h:tank": "", "h:tank/x y": "", "h:tank/../x": "", "h;reboot": "", "u@-h": "", "h:-F/x": ""} {
+	for arg, want := range map[string]string{"slave": "slave ",
+		"root@slave.example.org": "root@slave.example.org ", "h:tank/x": "h tank/x",
+		"-oProxyCommand=x": "", "": "", "a b": "", "h:": "", "h:tank": "", "h:tank/x y": "",
+		"h:tank/../x": "", "h;reboot": "", "u@-h": "", "h:-F/x": ""} {
 		name, to, err := SplitHost(arg)
 		if got := name + " " + to; (err == nil) != (want != "") || err == nil && got != want {
 			t.Errorf("%q: %q, %v", arg, got, err)

@@ -62,7 +62,8 @@ func (ZFS) Mark() string { return config.ZFSMark }
 
 // List reads what zfs list -Hp prints: name, seconds since 1970, the property, apart by tabs.
 func (z ZFS) List(ctx context.Context) ([]Snapshot, error) {
-	out, err := z.Run.Run(ctx, run.Command("zfs", "list", "-Hp", "-t", "snapshot", "-d", "1", "-s", "creation", "-o", "name,creation,"+CommentProperty, z.Dataset))
+	out, err := z.Run.Run(ctx, run.Command("zfs", "list", "-Hp", "-t", "snapshot", "-d", "1", "-s",
+		"creation", "-o", "name,creation,"+CommentProperty, z.Dataset))
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,9 @@ func (z ZFS) List(ctx context.Context) ([]Snapshot, error) {
 
 // InUse asks for the clones and holds of all snapshots of the prototype's datasets.
 func (z ZFS) InUse(ctx context.Context) (map[string]string, error) {
-	out, err := z.Run.Run(ctx, run.Command("zfs", "list", "-Hpr", "-t", "snapshot", "-o", "name,clones,userrefs", z.Dataset))
+	out, err := z.Run.Run(
+		ctx, run.Command("zfs", "list", "-Hpr", "-t", "snapshot", "-o", "name,clones,userrefs", z.Dataset),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -379,7 +382,8 @@ func (c Copies) Destroy(_ context.Context, name string) error {
 		return err
 	}
 	if err := d.RemoveAll(tmp); err != nil {
-		return fmt.Errorf("%s is no longer a snapshot, and what is left of it is in %s: %w", name, c.path(tmp), err)
+		return fmt.Errorf("%s is no longer a snapshot, and what is left of it is in %s: %w", name,
+			c.path(tmp), err)
 	}
 	return nil
 }

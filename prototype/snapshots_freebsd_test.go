@@ -9,8 +9,8 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// A prototype has files and directories that are immutable, /sbin/init and /var/empty in every system: its copies have
-// them too, with all their names, and are removed all the same.
+// A prototype has files and directories that are immutable, /sbin/init and /var/empty in every system:
+// its copies have them too, with all their names, and are removed all the same.
 func TestCopiesOfImmutableFiles(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -34,18 +34,22 @@ func TestZFSSnapshots(t *testing.T) {
 	r := &zfsSays{out: "zpool/proto@1\t1700000000\t-\nzpool/proto@2\t1700000100\tnginx 1.26, for all\n"}
 	z := ZFS{Run: r, Dataset: "zpool/proto"}
 	all, err := z.List(t.Context())
-	if err != nil || len(all) != 2 || all[0] != (Snapshot{Name: "1", Time: time.Unix(1700000000, 0).UTC()}) || all[1].Comment != "nginx 1.26, for all" || Next(all) != "3" {
+	if err != nil || len(all) != 2 || all[0] != (Snapshot{Name: "1", Time: time.Unix(1700000000, 0).UTC()}) ||
+		all[1].Comment != "nginx 1.26, for all" || Next(all) != "3" {
 		t.Errorf("%+v, %v", all, err)
 	}
-	if err := errors.Join(z.Take(t.Context(), "3", ""), z.Take(t.Context(), "3", "it's new"), z.Destroy(t.Context(), "1")); err != nil {
+	if err := errors.Join(z.Take(t.Context(), "3", ""), z.Take(t.Context(), "3", "it's new"),
+		z.Destroy(t.Context(), "1")); err != nil {
 		t.Error(err)
 	}
-	want := []string{"zfs list -Hp -t snapshot -d 1 -s creation -o name,creation,cfgd:comment zpool/proto", "zfs snapshot -r zpool/proto@3",
+	want := []string{"zfs list -Hp -t snapshot -d 1 -s creation -o name,creation,cfgd:comment zpool/proto",
+		"zfs snapshot -r zpool/proto@3",
 		`zfs snapshot -r -o 'cfgd:comment=it'\''s new' zpool/proto@3`, "zfs destroy -r zpool/proto@1"}
 	if !slices.Equal(r.ran, want) {
 		t.Errorf("%q", r.ran)
 	}
-	if plan := append(z.TakePlan("3", ""), z.DestroyPlan("1")...); !slices.Equal(plan, []string{want[1], want[3]}) {
+	if plan := append(z.TakePlan("3", ""), z.DestroyPlan("1")...); !slices.Equal(plan,
+		[]string{want[1], want[3]}) {
 		t.Errorf("%q", plan)
 	}
 	for _, bad := range []string{"zpool/proto\t1\t-\n", "zpool/proto@1\n", "zpool/proto@1\tx\t-\n"} {
@@ -60,7 +64,8 @@ func TestCopies(t *testing.T) {
 	root := t.TempDir()
 	put := func(name, content string) {
 		full := filepath.Join(root, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o755), os.WriteFile(full, []byte(content), 0o640)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o755),
+			os.WriteFile(full, []byte(content), 0o640)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -70,7 +75,8 @@ func TestCopies(t *testing.T) {
 	}
 	put("etc/rc.conf", "1\n")
 	put(".cfgd/snapshot/.new/half", "of a run that was killed")
-	if err := errors.Join(os.Symlink("rc.conf", filepath.Join(root, "etc/link")), os.Chtimes(filepath.Join(root, "etc/rc.conf"), time.Time{}, time.Unix(1e9, 0))); err != nil {
+	if err := errors.Join(os.Symlink("rc.conf", filepath.Join(root, "etc/link")),
+		os.Chtimes(filepath.Join(root, "etc/rc.conf"), time.Time{}, time.Unix(1e9, 0))); err != nil {
 		t.Fatal(err)
 	}
 	for n := 1; n <= 10; n++ {
@@ -80,14 +86,16 @@ func TestCopies(t *testing.T) {
 		}
 	}
 	all, err := c.List(t.Context())
-	if err != nil || len(all) != 10 || all[9].Name != "10" || all[9].Comment != "number 10" || Next(all) != "11" {
+	if err != nil || len(all) != 10 || all[9].Name != "10" || all[9].Comment != "number 10" ||
+		Next(all) != "11" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	copied := filepath.Join(root, ".cfgd/snapshot/2/etc")
 	st, err := os.Lstat(filepath.Join(copied, "rc.conf"))
 	link, lerr := os.Readlink(filepath.Join(copied, "link"))
 	n, nerr := os.ReadFile(filepath.Join(copied, "n"))
-	if err := errors.Join(err, lerr, nerr); err != nil || st.Mode() != 0o640 || st.ModTime().Unix() != 1e9 || link != "rc.conf" || string(n) != "2" {
+	if err := errors.Join(err, lerr, nerr); err != nil || st.Mode() != 0o640 || st.ModTime().Unix() != 1e9 ||
+		link != "rc.conf" || string(n) != "2" {
 		t.Errorf("%v, %v, %q, %q", err, st, link, n)
 	}
 	if _, err := os.Lstat(filepath.Join(root, ".cfgd/snapshot/10/.cfgd")); !errors.Is(err, os.ErrNotExist) {
@@ -129,7 +137,8 @@ func (s *stubborn) hook(op dirfd.Op) error {
 func copied(t *testing.T) (Copies, *stubborn) {
 	t.Helper()
 	root := t.TempDir()
-	err := errors.Join(os.Mkdir(filepath.Join(root, "etc"), 0o755), os.WriteFile(filepath.Join(root, "etc/rc.conf"), nil, 0o644))
+	err := errors.Join(os.Mkdir(filepath.Join(root, "etc"), 0o755),
+		os.WriteFile(filepath.Join(root, "etc/rc.conf"), nil, 0o644))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,8 +146,8 @@ func copied(t *testing.T) (Copies, *stubborn) {
 	return Copies{Root: root, Hook: h.hook}, h
 }
 
-// A copy that can't be removed is named, and is in the way of nothing: not of the next removal, nor of the next copy. It goes when it
-// can be removed.
+// A copy that can't be removed is named, and is in the way of nothing: not of the next removal, nor of
+// the next copy. It goes when it can be removed.
 func TestCopiesThatStay(t *testing.T) {
 	t.Parallel()
 	c, h := copied(t)
@@ -159,7 +168,8 @@ func TestCopiesThatStay(t *testing.T) {
 	}
 	for i, name := range []string{"1", "2"} {
 		left := c.path([]string{".gone", ".gone.2"}[i])
-		if err := c.Destroy(t.Context(), name); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), left+":") {
+		if err := c.Destroy(t.Context(), name); !errors.Is(err, unix.EPERM) ||
+			!strings.Contains(err.Error(), left+":") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := os.Stat(left); err != nil {
@@ -185,7 +195,8 @@ func namesOf(all []Snapshot) (names []string) {
 	return names
 }
 
-// A copy gets its name when all of it is on stable storage, and none when that failed. Its removal begins with its name.
+// A copy gets its name when all of it is on stable storage, and none when that failed. Its removal begins
+// with its name.
 func TestCopiesAreDurable(t *testing.T) {
 	t.Parallel()
 	c, h := copied(t)
@@ -226,7 +237,8 @@ func TestCopiesFollowNoLink(t *testing.T) {
 	t.Parallel()
 	c, _ := copied(t)
 	outside := t.TempDir()
-	if err := errors.Join(os.Mkdir(filepath.Join(outside, "1"), 0o755), os.Mkdir(filepath.Join(c.Root, ".cfgd"), 0o755),
+	if err := errors.Join(os.Mkdir(filepath.Join(outside, "1"), 0o755),
+		os.Mkdir(filepath.Join(c.Root, ".cfgd"), 0o755),
 		os.Symlink(outside, c.dir())); err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +257,8 @@ func TestQuiet(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	full := filepath.Join(root, "var/db/pkg/local.sqlite-journal")
-	if err := errors.Join(Quiet(root), os.MkdirAll(filepath.Dir(full), 0o755), os.WriteFile(full, nil, 0o644), Quiet(root), os.WriteFile(full, []byte("x"), 0o644)); err != nil {
+	if err := errors.Join(Quiet(root), os.MkdirAll(filepath.Dir(full), 0o755), os.WriteFile(full, nil, 0o644),
+		Quiet(root), os.WriteFile(full, []byte("x"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	if err := Quiet(root); !errors.Is(err, ErrPackages) || !strings.Contains(err.Error(), full) {
@@ -256,9 +269,11 @@ func TestQuiet(t *testing.T) {
 // Clones and holds of any of the prototype's datasets keep a snapshot.
 func TestZFSInUse(t *testing.T) {
 	t.Parallel()
-	r := &zfsSays{out: "zpool/proto@1\t\t0\nzpool/proto/etc@1\tzpool/test/etc,zpool/x\t0\nzpool/proto@2\t\t1\nzpool/proto/etc@2\t\t0\nzpool/proto@3\t-\t-\n"}
+	r := &zfsSays{out: "zpool/proto@1\t\t0\nzpool/proto/etc@1\tzpool/test/etc,zpool/x\t0\n" +
+		"zpool/proto@2\t\t1\nzpool/proto/etc@2\t\t0\nzpool/proto@3\t-\t-\n"}
 	why, err := ZFS{Run: r, Dataset: "zpool/proto"}.InUse(t.Context())
-	if err != nil || len(why) != 2 || why["1"] != "zpool/test/etc,zpool/x is a clone of it" || why["2"] != "it is held: zfs holds zpool/proto@2" {
+	if err != nil || len(why) != 2 || why["1"] != "zpool/test/etc,zpool/x is a clone of it" ||
+		why["2"] != "it is held: zfs holds zpool/proto@2" {
 		t.Errorf("%v, %v", why, err)
 	}
 	if r.ran[0] != "zfs list -Hpr -t snapshot -o name,clones,userrefs zpool/proto" {
@@ -269,7 +284,16 @@ func TestZFSInUse(t *testing.T) {
 			t.Errorf("%q was read", bad)
 		}
 	}
-	for name, want := range map[string]bool{"1": true, "12": true, "0": false, "01": false, "-1": false, "+1": false, "daily-1": false, "": false} {
+	for name, want := range map[string]bool{
+		"1":       true,
+		"12":      true,
+		"0":       false,
+		"01":      false,
+		"-1":      false,
+		"+1":      false,
+		"daily-1": false,
+		"":        false,
+	} {
 		if (Snapshot{Name: name}).Numbered() != want {
 			t.Errorf("%q", name)
 		}
@@ -299,7 +323,8 @@ func TestCopiesFollowNoLinkThatComesMeanwhile(t *testing.T) {
 					}
 				}
 				for _, p := range []string{".1.comment", "snapshot/.1.comment"} {
-					if err := os.WriteFile(filepath.Join(outside, p), []byte("outside\n"), 0o644); err != nil {
+					if err := os.WriteFile(filepath.Join(outside, p), []byte("outside\n"),
+						0o644); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -109,8 +109,9 @@ func (k Stock) Snapshots() (Snapshots, error) {
 		return ZFS{Run: k.Run, Dataset: k.Prototype.Dataset}, nil
 	}
 	if k.Prototype.Root == "" {
-		return nil, fmt.Errorf("%s: its root is not known: give root or dataset in [prototype.%[1]s] of cfgd.toml",
-			k.Prototype.Name)
+		return nil,
+			fmt.Errorf("%s: its root is not known: give root or dataset in [prototype.%[1]s] of cfgd.toml",
+				k.Prototype.Name)
 	}
 	dataset, err := DatasetOf(k.Root, k.Ask)
 	switch {
@@ -133,7 +134,8 @@ func (k Stock) expectsZFS() error {
 	for _, r := range refs {
 		if r.Snapshot.Mark == config.ZFSMark && r.Snapshot.Tree == k.Prototype.Root {
 			return fmt.Errorf("%s: %s names a snapshot of ZFS, but %s is not the root of a ZFS dataset:"+
-				" mount it, or give its dataset in [prototype.%[1]s] of cfgd.toml", k.Prototype.Name, r.At, k.Root)
+				" mount it, or give its dataset in [prototype.%[1]s] of cfgd.toml", k.Prototype.Name, r.At,
+				k.Root)
 		}
 	}
 	return nil

@@ -54,22 +54,46 @@ func TestDatasetOf(t *testing.T) {
 		"a dataset":                  {[][3]string{zfs}, "jail/proto", "zpool/jail/proto", ""},
 		"a directory in a dataset":   {[][3]string{{"zfs", "zroot/ROOT/default", ""}}, "jail/proto", "", ""},
 		"a directory in a dataset 2": {[][3]string{zfs}, "jail/proto/etc/local", "", ""},
-		"a dataset on a dataset":     {[][3]string{{"zfs", "zpool/jail", "jail"}, zfs}, "jail/proto", "zpool/jail/proto", ""},
-		"UFS over a dataset":         {[][3]string{zfs, {"ufs", "/dev/md3", "jail/proto"}}, "jail/proto", "", ""},
-		"memory":                     {[][3]string{{"tmpfs", "tmpfs", "jail"}}, "jail/proto", "", ""},
-		"nullfs of a dataset":        {[][3]string{{"zfs", "zpool/x", "data/x"}, {"nullfs", "data/x", "jail/proto"}}, "jail/proto", "zpool/x", ""},
-		"nullfs of UFS":              {[][3]string{{"nullfs", "data/x", "jail/proto"}}, "jail/proto", "", ""},
-		"nullfs of a part":           {[][3]string{{"zfs", "zpool/data", "data"}, {"nullfs", "data/x", "jail/proto"}}, "jail/proto", "", ""},
-		"below a nullfs":             {[][3]string{{"zfs", "zpool/p", "data/x/proto"}, {"nullfs", "data/x", "jail"}}, "jail/proto", "zpool/p", ""},
-		"nullfs of nullfs":           {[][3]string{{"zfs", "zpool/x", "data/x"}, {"nullfs", "data/x", "data/y"}, {"nullfs", "data/y", "jail/proto"}}, "jail/proto", "zpool/x", ""},
-		"nullfs of itself":           {[][3]string{{"nullfs", "jail/proto", "jail/proto"}}, "jail/proto", "", "more than 16 nullfs"},
-		"a snapshot of a dataset":    {[][3]string{{"zfs", "zpool/jail/proto@1", "jail/proto"}}, "jail/proto", "", ""},
-		"a part of a dataset":        {[][3]string{{"zfs", "zpool/jail/proto", "part"}}, "part", "", ""},
-		"not there, UFS":             {nil, "jail/new/one", "", ""},
-		"not there, in a dataset":    {[][3]string{{"zfs", "zpool/jail", "jail"}}, "jail/new/one", "", ""},
-		"not there, at a dataset":    {[][3]string{zfs}, "jail/proto/new", "", ""},
-		"a link to a dataset":        {[][3]string{{"zfs", "zpool/x", "data/x"}}, "jail/link", "zpool/x", ""},
-		"no answer":                  {[][3]string{{"broken", "", "jail/proto"}}, "jail/proto", "", "input/output error"},
+		"a dataset on a dataset": {
+			[][3]string{{"zfs", "zpool/jail", "jail"}, zfs}, "jail/proto", "zpool/jail/proto", "",
+		},
+		"UFS over a dataset": {
+			[][3]string{zfs, {"ufs", "/dev/md3", "jail/proto"}}, "jail/proto", "", "",
+		},
+		"memory": {[][3]string{{"tmpfs", "tmpfs", "jail"}}, "jail/proto", "", ""},
+		"nullfs of a dataset": {
+			[][3]string{{"zfs", "zpool/x", "data/x"}, {"nullfs", "data/x", "jail/proto"}}, "jail/proto",
+			"zpool/x", "",
+		},
+		"nullfs of UFS": {[][3]string{{"nullfs", "data/x", "jail/proto"}}, "jail/proto", "", ""},
+		"nullfs of a part": {
+			[][3]string{{"zfs", "zpool/data", "data"}, {"nullfs", "data/x", "jail/proto"}}, "jail/proto", "",
+			"",
+		},
+		"below a nullfs": {
+			[][3]string{{"zfs", "zpool/p", "data/x/proto"}, {"nullfs", "data/x", "jail"}}, "jail/proto",
+			"zpool/p", "",
+		},
+		"nullfs of nullfs": {
+			[][3]string{
+				{"zfs", "zpool/x", "data/x"}, {"nullfs", "data/x", "data/y"},
+				{"nullfs", "data/y", "jail/proto"},
+			}, "jail/proto", "zpool/x", "",
+		},
+		"nullfs of itself": {
+			[][3]string{{"nullfs", "jail/proto", "jail/proto"}}, "jail/proto", "", "more than 16 nullfs",
+		},
+		"a snapshot of a dataset": {
+			[][3]string{{"zfs", "zpool/jail/proto@1", "jail/proto"}}, "jail/proto", "", "",
+		},
+		"a part of a dataset":     {[][3]string{{"zfs", "zpool/jail/proto", "part"}}, "part", "", ""},
+		"not there, UFS":          {nil, "jail/new/one", "", ""},
+		"not there, in a dataset": {[][3]string{{"zfs", "zpool/jail", "jail"}}, "jail/new/one", "", ""},
+		"not there, at a dataset": {[][3]string{zfs}, "jail/proto/new", "", ""},
+		"a link to a dataset":     {[][3]string{{"zfs", "zpool/x", "data/x"}}, "jail/link", "zpool/x", ""},
+		"no answer": {
+			[][3]string{{"broken", "", "jail/proto"}}, "jail/proto", "", "input/output error",
+		},
 	} {
 		dir, err := filepath.EvalSymlinks(t.TempDir())
 		if err != nil {
@@ -82,7 +106,8 @@ func TestDatasetOf(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := DatasetOf(filepath.Join(dir, c.path), table{dir, c.mounts}.ask)
-		if got != c.want || (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
+		if got != c.want || (err != nil) != (c.err != "") ||
+			err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %q, %v; want %q, %q", name, got, err, c.want, c.err)
 		}
 	}
@@ -95,7 +120,8 @@ func TestSystemStanding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dataset, err := DatasetOf(filepath.Join(dir, "not/there"), SystemStanding); dataset != "" || err != nil {
+	if dataset, err := DatasetOf(filepath.Join(dir, "not/there"), SystemStanding); dataset != "" ||
+		err != nil {
 		t.Errorf("%q, %v", dataset, err)
 	}
 	if _, err := SystemStanding(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
@@ -116,7 +142,11 @@ func (r noCommand) Run(_ context.Context, c run.Cmd) (string, error) {
 func TestStock(t *testing.T) {
 	t.Parallel()
 	ref := func(mark string) []config.Reference {
-		return []config.Reference{{Snapshot: config.Snapshot{Tree: "/jail/proto", Mark: mark, Name: "1"}, Jail: "v1", At: config.Origin{File: "/etc/fstab.v1", Line: 3}}}
+		return []config.Reference{{
+			Snapshot: config.Snapshot{Tree: "/jail/proto", Mark: mark, Name: "1"},
+			Jail:     "v1",
+			At:       config.Origin{File: "/etc/fstab.v1", Line: 3},
+		}}
 	}
 	zfs := [][3]string{{"zfs", "zpool/jail/proto", "jail/proto"}}
 	for name, c := range map[string]struct {
@@ -128,22 +158,30 @@ func TestStock(t *testing.T) {
 		want     string // the dataset; "" is copies
 		err      string
 	}{
-		"UFS":                           {},
-		"UFS, jails on copies":          {refs: ref(config.CopyMark)},
-		"UFS, jails on ZFS's snapshots": {refs: ref(config.ZFSMark), err: "/etc/fstab.v1:3 names a snapshot of ZFS, but"},
-		"ZFS":                           {mounts: zfs, want: "zpool/jail/proto"},
-		"ZFS, and copies are there":     {mounts: zfs, copies: true},
-		"ZFS, with --root":              {mounts: zfs, embedded: true},
-		"the administrator says so":     {dataset: "tank/p", want: "tank/p"},
-		"the administrator, --root":     {dataset: "tank/p", embedded: true},
-		"no answer":                     {mounts: [][3]string{{"broken", "", "jail"}}, err: "give its dataset in [prototype.proto] of cfgd.toml"},
+		"UFS":                  {},
+		"UFS, jails on copies": {refs: ref(config.CopyMark)},
+		"UFS, jails on ZFS's snapshots": {
+			refs: ref(config.ZFSMark),
+			err:  "/etc/fstab.v1:3 names a snapshot of ZFS, but",
+		},
+		"ZFS":                       {mounts: zfs, want: "zpool/jail/proto"},
+		"ZFS, and copies are there": {mounts: zfs, copies: true},
+		"ZFS, with --root":          {mounts: zfs, embedded: true},
+		"the administrator says so": {dataset: "tank/p", want: "tank/p"},
+		"the administrator, --root": {dataset: "tank/p", embedded: true},
+		"no answer": {
+			mounts: [][3]string{{"broken", "", "jail"}},
+			err:    "give its dataset in [prototype.proto] of cfgd.toml",
+		},
 	} {
 		y := newProto(t)
 		if c.copies {
 			y.Write("jail/proto/.cfgd/snapshot/1/etc/rc.conf", "x\n")
 		}
-		k := Stock{Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto", Dataset: c.dataset}, Root: y.Path("jail/proto"), Embedded: c.embedded,
-			Run: noCommand{t}, Ask: table{y.Root, c.mounts}.ask, References: func() ([]config.Reference, error) { return c.refs, nil }}
+		k := Stock{Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto", Dataset: c.dataset},
+			Root: y.Path("jail/proto"), Embedded: c.embedded,
+			Run: noCommand{t}, Ask: table{y.Root, c.mounts}.ask,
+			References: func() ([]config.Reference, error) { return c.refs, nil }}
 		snaps, err := k.Snapshots()
 		if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %v, want %q", name, err, c.err)
@@ -159,7 +197,8 @@ func TestStock(t *testing.T) {
 		}
 		_, err = snaps.List(t.Context())
 		_, err2 := snaps.InUse(t.Context())
-		if err := errors.Join(err, err2, snaps.Take(t.Context(), "7", ""), snaps.Destroy(t.Context(), "7")); err != nil {
+		if err := errors.Join(err, err2, snaps.Take(t.Context(), "7", ""),
+			snaps.Destroy(t.Context(), "7")); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
