@@ -5,12 +5,13 @@ import (
 	"strings"
 )
 
-// Snapshot is a base or a root that is a snapshot of a prototype, taken apart, so that another snapshot of the same
-// tree can be named: ZFS's X/.zfs/snapshot/N, cfgd's own read-only copies X/.cfgd/snapshot/N where there is no ZFS, or
-// a dataset POOL/X@N that fstab mounts itself.
+// Snapshot is a base or a root that is a snapshot of a prototype, taken apart, so that another snapshot
+// of the same tree can be named: ZFS's X/.zfs/snapshot/N, cfgd's own read-only copies X/.cfgd/snapshot/N
+// where there is no ZFS, or a dataset POOL/X@N that fstab mounts itself.
 type Snapshot struct {
 	Tree string // what the snapshot was taken of: /jail/proto/etc, or the dataset zpool/proto/etc
-	Mark string // what stands between the tree and the snapshot's name: /.zfs/snapshot/, /.cfgd/snapshot/ or @
+	// what stands between the tree and the snapshot's name: /.zfs/snapshot/, /.cfgd/snapshot/ or @
+	Mark string
 	Name string // the snapshot's name, usually a number
 	Sub  string // a path below the snapshot, without leading slash; "" for all of it
 }
@@ -18,7 +19,8 @@ type Snapshot struct {
 // snapshotMarks are the forms of a snapshot's path.
 var snapshotMarks = []string{"/.zfs/snapshot/", "/.cfgd/snapshot/"}
 
-// ParseSnapshot takes apart the source of a mount: a path, or a ZFS snapshot's full name. False says that it is no snapshot.
+// ParseSnapshot takes apart the source of a mount: a path, or a ZFS snapshot's full name. False says that
+// it is no snapshot.
 func ParseSnapshot(source string) (Snapshot, bool) {
 	if !path.IsAbs(source) {
 		tree, name, ok := strings.Cut(source, "@")
@@ -59,8 +61,9 @@ func (s Snapshot) of() string {
 	return path.Join(s.Tree, s.Sub)
 }
 
-// ID is the base id: the last two components of the tree and the snapshot's name, proto/etc@2, whichever form the
-// snapshot has; so a prototype that moves to another pool or from a plain copy to ZFS keeps its ids.
+// ID is the base id: the last two components of the tree and the snapshot's name, proto/etc@2, whichever
+// form the snapshot has; so a prototype that moves to another pool or from a plain copy to ZFS keeps its
+// ids.
 func (s Snapshot) ID() string {
 	parts := pathParts(s.of())
 	if len(parts) == 0 {
@@ -69,7 +72,8 @@ func (s Snapshot) ID() string {
 	return strings.Join(parts[max(0, len(parts)-2):], "/") + "@" + s.Name
 }
 
-// Prototype is the tree that holds all of the snapshot's siblings: the parent of etc where the snapshot is of an etc.
+// Prototype is the tree that holds all of the snapshot's siblings: the parent of etc where the snapshot
+// is of an etc.
 func (s Snapshot) Prototype() string {
 	of := s.of()
 	if path.Base(of) == "etc" {

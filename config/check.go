@@ -22,10 +22,10 @@ type Mount struct {
 // MountLookup returns the topmost mount on exactly a directory; false where none is.
 type MountLookup func(dir string) (Mount, bool, error)
 
-// Check returns the problems that Load found and those that only a look at the machine as it runs shows: live trees that are
-// not in memory, and files of the host's /etc that only the image can hold. It is apart from Load because a hook that
-// runs between two mounts would find what is no problem a moment later. A nil lookup is the system's; with --root nothing
-// is mounted, and mounts are not looked at.
+// Check returns the problems that Load found and those that only a look at the machine as it runs shows:
+// live trees that are not in memory, and files of the host's /etc that only the image can hold. It is
+// apart from Load because a hook that runs between two mounts would find what is no problem a moment
+// later. A nil lookup is the system's; with --root nothing is mounted, and mounts are not looked at.
 func (m *Model) Check(lookup MountLookup) []Problem {
 	if lookup == nil {
 		lookup = systemMount
@@ -86,8 +86,9 @@ func systemMount(dir string) (Mount, bool, error) {
 	return Mount{Source: top.Source, Type: top.FSType}, true, nil
 }
 
-// checkLive warns where a live tree is on a disk: then a restart would not bring the defaults back, and cfgd's promise about
-// what a restart loses means nothing. Of a jail that is down (no base mounted) nothing can be said.
+// checkLive warns where a live tree is on a disk: then a restart would not bring the defaults back, and
+// cfgd's promise about what a restart loses means nothing. Of a jail that is down (no base mounted)
+// nothing can be said.
 func checkLive(t *Target, lookup MountLookup) []Problem {
 	if t.Memory == BackingDir {
 		return nil
@@ -103,16 +104,19 @@ func checkLive(t *Target, lookup MountLookup) []Problem {
 	case mounted && inMemory(live):
 		return nil
 	case mounted:
-		return []Problem{warningAt(at, t.Name, `mount it as a memory filesystem, or write memory = "dir" in cfgd.toml`,
+		return []Problem{warningAt(at, t.Name,
+			`mount it as a memory filesystem, or write memory = "dir" in cfgd.toml`,
 			"live %s is on %s (%s), not in memory", t.Live, live.Source, live.Type)}
 	case t.Host():
-		return []Problem{warningAt(at, t.Name, "see diskless(8) and nanobsd(8): /etc is mounted by rc.initdiskless",
+		return []Problem{warningAt(at, t.Name,
+			"see diskless(8) and nanobsd(8): /etc is mounted by rc.initdiskless",
 			"live %s is not a filesystem in memory", t.Live)}
 	}
 	if _, up, err := lookup(path.Join(t.Root, "conf/base/etc")); err != nil || !up {
 		return nil
 	}
-	return []Problem{warningAt(at, t.Name, "run: cfgd jail init "+t.Name, "the base of %s is mounted, but live %s is not in memory", t.Name, t.Live)}
+	return []Problem{warningAt(at, t.Name, "run: cfgd jail init "+t.Name,
+		"the base of %s is mounted, but live %s is not in memory", t.Name, t.Live)}
 }
 
 // inMemory reports whether a mount is a tmpfs(5) or on an md(4).
@@ -132,9 +136,9 @@ func (m Mount) backing() (Backing, bool) {
 	return "", false
 }
 
-// Backing says what holds a target's live tree now. Of a jail that is down it is what the next start makes. The host's is made
-// by rc.initdiskless, which takes an md(4) or a tmpfs(5) as the release has it; where neither is mounted it is a directory.
-// A nil lookup is the system's.
+// Backing says what holds a target's live tree now. Of a jail that is down it is what the next start
+// makes. The host's is made by rc.initdiskless, which takes an md(4) or a tmpfs(5) as the release has it;
+// where neither is mounted it is a directory. A nil lookup is the system's.
 func (m *Model) Backing(t *Target, lookup MountLookup) Backing {
 	if m.Root != "" {
 		return t.Memory
@@ -152,9 +156,10 @@ func (m *Model) Backing(t *Target, lookup MountLookup) Backing {
 	return t.Memory
 }
 
-// imageFiles are the files of /etc that are read before rc.initdiskless has populated it, and so from the image: an edit
-// in memory, even a saved one, never has an effect. What rc(8) reads later (rc.subr, rc.conf, ttys, login.conf for logins) comes
-// from the populated tree and is not here. The root line of fstab, which loader(8) reads, is looked at by itself.
+// imageFiles are the files of /etc that are read before rc.initdiskless has populated it, and so from the
+// image: an edit in memory, even a saved one, never has an effect. What rc(8) reads later (rc.subr,
+// rc.conf, ttys, login.conf for logins) comes from the populated tree and is not here. The root line of
+// fstab, which loader(8) reads, is looked at by itself.
 var imageFiles = []struct{ name, why string }{
 	{"rc", "init(8) starts it before /etc is populated"},
 	{"rc.initdiskless", "it is what populates /etc"},
@@ -179,7 +184,8 @@ func (m *Model) checkImageFiles(t *Target) []Problem {
 	return append(problems, checkRootLine(read, t)...)
 }
 
-// differ reports whether two files have different contents, or one of them is not there. A file that cannot be read is not judged.
+// differ reports whether two files have different contents, or one of them is not there. A file that
+// cannot be read is not judged.
 func differ(read fileReader, a, b string) bool {
 	x, xerr := read.ReadFile(a)
 	y, yerr := read.ReadFile(b)
@@ -190,15 +196,17 @@ func differ(read fileReader, a, b string) bool {
 	return xgone != ygone || !bytes.Equal(x, y)
 }
 
-// checkRootLine warns where the host's fstab names another root than the image's. The line is the image's own: it differs
-// between the slices, so a saved copy is wrong on the other one.
+// checkRootLine warns where the host's fstab names another root than the image's. The line is the image's
+// own: it differs between the slices, so a saved copy is wrong on the other one.
 func checkRootLine(read fileReader, t *Target) []Problem {
 	live, base := rootLine(read, t.Fstab), rootLine(read, path.Join(t.Base, "fstab"))
 	if live == nil || base == nil || live.Source == base.Source {
 		return nil
 	}
-	return []Problem{warningAt(Origin{t.Fstab, live.Line}, t.Name, "write "+base.Source+" again, and change it in the NanoBSD image if need be",
-		"the root is %s here, but %s in the image, which alone counts: loader(8) reads it before /etc is populated", live.Source, base.Source)}
+	return []Problem{warningAt(Origin{t.Fstab, live.Line}, t.Name, "write "+base.Source+
+		" again, and change it in the NanoBSD image if need be",
+		"the root is %s here, but %s in the image, which alone counts: loader(8) reads it before /etc is "+
+			"populated", live.Source, base.Source)}
 }
 
 // rootLine returns an fstab's entry for /, or nil.

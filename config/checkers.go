@@ -8,7 +8,8 @@ import (
 // Where says what a checker may be given.
 type Where string
 
-// A checker of the system's own reads one file and nothing else; one that follows what the file refers to has to stand in the target's root.
+// A checker of the system's own reads one file and nothing else; one that follows what the file refers to
+// has to stand in the target's root.
 const (
 	WhereHost   Where = "host"
 	WhereTarget Where = "target"
@@ -20,8 +21,8 @@ const fileWord = "FILE"
 // Checker is a program that tells whether a configuration file is well formed.
 type Checker struct {
 	Match string // a pattern as ClassRule's
-	// Command is the program and its arguments, run without a shell, in which the word FILE stands for the file. None is that nothing
-	// checks it.
+	// Command is the program and its arguments, run without a shell, in which the word FILE stands for
+	// the file. None is that nothing checks it.
 	Command []string
 	Stdin   bool   // the file is on standard input, and stands nowhere in Command; WhereHost's alone
 	Syntax  string // the name of one of package merge's own checks, in the place of a command
@@ -31,7 +32,8 @@ type Checker struct {
 	Origin  Origin // of a [[checker]]; the zero Origin is the built-in table
 }
 
-// Words are the program and its arguments for a file of that name. A part of a word is never replaced: -DPROFILE is no file.
+// Words are the program and its arguments for a file of that name. A part of a word is never replaced:
+// -DPROFILE is no file.
 func (c Checker) Words(file string) []string {
 	words := slices.Clone(c.Command)
 	for i, w := range words {

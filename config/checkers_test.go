@@ -48,7 +48,10 @@ func TestBuiltinCheckers(t *testing.T) {
 			t.Errorf("%s has no example", c.Match)
 		}
 	}
-	for _, path := range []string{"hosts", "local/rc.conf", "x/rc.d/y", "rc.d", "local/nginx/mime.types", "ssh/sshd_config.orig", "a/crontab"} {
+	for _, path := range []string{
+		"hosts", "local/rc.conf", "x/rc.d/y", "rc.d", "local/nginx/mime.types", "ssh/sshd_config.orig",
+		"a/crontab",
+	} {
 		if c, ok := new(Checkers).Of(path); ok {
 			t.Errorf("%s: %v", path, c)
 		}

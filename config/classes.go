@@ -28,9 +28,10 @@ var allClasses = []Class{Persist, Secret, Volatile, Ignore, Report, Derived}
 
 // ClassRule is one line of the table of classes.
 //
-// Pattern is one of doublestar's (*, ?, [a-z], {a,b}, ** across directories) on the path relative to etc. As in
-// gitignore(5), a pattern without a slash matches a name at any depth, and one with a slash is anchored at etc; a
-// leading slash only anchors. A pattern of cfgd.toml that matches a directory holds for all below it.
+// Pattern is one of doublestar's (*, ?, [a-z], {a,b}, ** across directories) on the path relative to etc.
+// As in gitignore(5), a pattern without a slash matches a name at any depth, and one with a slash is
+// anchored at etc; a leading slash only anchors. A pattern of cfgd.toml that matches a directory holds
+// for all below it.
 type ClassRule struct {
 	Pattern string
 	Class   Class
@@ -40,7 +41,8 @@ type ClassRule struct {
 }
 
 // Classes tells the class of every path; see ClassRule for the patterns and builtinRules for the table.
-// The zero value and nil know the built-in table alone. It is not changed after Load and may be used by many goroutines.
+// The zero value and nil know the built-in table alone. It is not changed after Load and may be used by
+// many goroutines.
 type Classes struct {
 	user []ClassRule
 	set  *ruleSet // of user
@@ -69,9 +71,10 @@ func (c *Classes) Of(name string) (Class, string) {
 	return Persist, defaultReason
 }
 
-// Secret reports whether the contents of a path must not be shown. A [[path]] of class persist makes a built-in secret
-// public; one of another class says only how it is saved, and leaves it a secret. What lies below a directory of a secret's
-// name is a secret too, and so is what has the name of a directory of secrets: somebody moved the one into the other.
+// Secret reports whether the contents of a path must not be shown. A [[path]] of class persist makes a
+// built-in secret public; one of another class says only how it is saved, and leaves it a secret. What
+// lies below a directory of a secret's name is a secret too, and so is what has the name of a directory
+// of secrets: somebody moved the one into the other.
 func (c *Classes) Secret(name string) bool {
 	if c != nil && c.set != nil {
 		if i := c.set.first(name); i >= 0 {
@@ -144,7 +147,8 @@ func (m *matcher) match(full, base string) bool {
 	if m.name {
 		s = base
 	}
-	if len(s) < len(m.prefix)+len(m.suffix) || !strings.HasPrefix(s, m.prefix) || !strings.HasSuffix(s, m.suffix) || !strings.Contains(s, m.middle) {
+	if len(s) < len(m.prefix)+len(m.suffix) || !strings.HasPrefix(s, m.prefix) ||
+		!strings.HasSuffix(s, m.suffix) || !strings.Contains(s, m.middle) {
 		return false
 	}
 	if m.exact {
@@ -191,12 +195,13 @@ func (s *ruleSet) add(rule int, pattern string, anchored bool) {
 	}
 }
 
-// alternatives writes out the braces of a pattern, a{b,c} as ab and ac, where they are plain: most of what they give is
-// literal and can be looked up. Others are left to doublestar.
+// alternatives writes out the braces of a pattern, a{b,c} as ab and ac, where they are plain: most of
+// what they give is literal and can be looked up. Others are left to doublestar.
 func alternatives(pattern string) []string {
 	open := strings.IndexByte(pattern, '{')
 	end := strings.IndexByte(pattern, '}')
-	if open < 0 || end < open || strings.ContainsAny(pattern, `\[`) || strings.Contains(pattern[open+1:end], "{") {
+	if open < 0 || end < open || strings.ContainsAny(pattern, `\[`) ||
+		strings.Contains(pattern[open+1:end], "{") {
 		return []string{pattern}
 	}
 	var out []string
@@ -206,7 +211,8 @@ func alternatives(pattern string) []string {
 	return out
 }
 
-// compileGlob finds the literal parts of a pattern. As in gitignore(5), a/** is what is inside a, without a itself.
+// compileGlob finds the literal parts of a pattern. As in gitignore(5), a/** is what is inside a, without
+// a itself.
 func compileGlob(rule int, pattern string, name bool) matcher {
 	if dir, ok := strings.CutSuffix(pattern, "/**"); ok {
 		if !strings.ContainsAny(dir, special) {
@@ -244,7 +250,9 @@ func (m *matcher) findLiterals() {
 		return
 	}
 	for _, component := range strings.Split(m.pattern, "/") {
-		for _, text := range strings.FieldsFunc(component, func(r rune) bool { return r == '*' || r == '?' }) {
+		for _, text := range strings.FieldsFunc(component, func(r rune) bool {
+			return r == '*' || r == '?'
+		}) {
 			if len(text) > len(m.middle) {
 				m.middle = text
 			}

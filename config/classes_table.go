@@ -1,12 +1,14 @@
 package config
 
-// builtinRules is the table of classes that needs no configuration: the first that matches wins, after the
-// administrator's own [[path]]. A pattern without a slash matches a name at any depth; one with a slash is anchored at
-// etc, as in gitignore(5). What no line matches is persist: a file is never left unsaved because it looks odd.
+// builtinRules is the table of classes that needs no configuration: the first that matches wins, after
+// the administrator's own [[path]]. A pattern without a slash matches a name at any depth; one with a
+// slash is anchored at etc, as in gitignore(5). What no line matches is persist: a file is never left
+// unsaved because it looks odd.
 //
 // Ignoring must not lose real configuration: *.lock, *.bak, *.orig, *.tmp and *.pid are saved on purpose.
 var builtinRules = []ClassRule{
-	// cfgd's and other programs' temporaries, first: vipw(8)'s copy of master.passwd is not even a secret to save.
+	// cfgd's and other programs' temporaries, first: vipw(8)'s copy of master.passwd is not even a secret
+	// to save.
 	{Pattern: ".cfgd.*", Class: Ignore, Reason: "cfgd's own temporary"},
 	{Pattern: "/.cfgd/**", Class: Ignore, Reason: "the copy of cfg's store that rc.initdiskless makes"},
 	{Pattern: "/pw.??????", Class: Ignore, Secret: true, Reason: "vipw(8)'s and pw(8)'s temporary"},

@@ -15,20 +15,36 @@ func TestBuiltinClasses(t *testing.T) {
 		class Class
 		paths []string
 	}{
-		{Persist, []string{"rc.conf", "fstab", "group", "passwd", "hosts", "local/nginx/nginx.conf", "local/x/pwd.db", "local/motd", "ssh/sshd_config",
-			"ssh/ssh_host_rsa_key.pub", "ssh/ssh_host_ed25519_key.pub", "local/ssl/cert.pem", "local/ssl/private", "local/composer.lock", "rc.d/hostapd",
-			"rc.conf.bak", "rc.conf.orig", "local/x.tmp", "daemon.pid", "pw.conf", "group.backup", "rc.d/ipsec", "rc.d/wpa_supplicant", "aliases", "mail/aliases",
-			"login.conf", "services", ".profile", "local/dumpdates", "motd.template", "local/keyboard", "monkey", ".cfgdx", "sw.swp", "gr\xfcn", "a\nb", ".", ""}},
-		{Secret, []string{"master.passwd", "master.passwd.bak", "local/jail/master.passwd", "local/spwd.db", "ssh/ssh_host_rsa_key", "ssh/ssh_host_key",
-			"ssh/ssh_host_ed25519_key.old", "local/ssl/private/a", "local/ssl/private/b/c.pem", "local/nginx/tls.key", "tls.key.bak", "namedb/rndc.key", "ntp.keys",
-			"wpa_supplicant.conf", "wpa_supplicant-wlan0.conf", "hostapd.conf", "hostapd.wpa_psk", "ipsec.conf", "local/ipsec.secrets", "local/racoon/psk.txt",
-			"ppp/ppp.conf", "ppp/ppp.secret", "local/mpd5/mpd.conf", "chap-secrets", "local/wireguard/wg0.conf", "wireguard/wg0.conf", "krb5.keytab",
-			"local/www/.htpasswd", "opiekeys", "opieaccess", "dma/auth.conf", "mail/auth/client", "iscsi.conf", "ctl.conf", "nsmb.conf", "shadow", "shadow-",
-			"local/id_ed25519", "radius.conf", "local/letsencrypt/privkey1.pem", "local/\xff.key", "local/a\nb.key"}},
-		{Derived, []string{"pwd.db", "spwd.db", "login.conf.db", "aliases.db", "mail/aliases.db", "services.db"}},
+		{Persist, []string{"rc.conf", "fstab", "group", "passwd", "hosts", "local/nginx/nginx.conf",
+			"local/x/pwd.db", "local/motd", "ssh/sshd_config",
+			"ssh/ssh_host_rsa_key.pub", "ssh/ssh_host_ed25519_key.pub", "local/ssl/cert.pem",
+			"local/ssl/private", "local/composer.lock", "rc.d/hostapd",
+			"rc.conf.bak", "rc.conf.orig", "local/x.tmp", "daemon.pid", "pw.conf", "group.backup",
+			"rc.d/ipsec", "rc.d/wpa_supplicant", "aliases", "mail/aliases",
+			"login.conf", "services", ".profile", "local/dumpdates", "motd.template", "local/keyboard",
+			"monkey", ".cfgdx", "sw.swp", "gr\xfcn", "a\nb", ".", ""}},
+		{Secret, []string{"master.passwd", "master.passwd.bak", "local/jail/master.passwd", "local/spwd.db",
+			"ssh/ssh_host_rsa_key", "ssh/ssh_host_key",
+			"ssh/ssh_host_ed25519_key.old", "local/ssl/private/a", "local/ssl/private/b/c.pem",
+			"local/nginx/tls.key", "tls.key.bak", "namedb/rndc.key", "ntp.keys",
+			"wpa_supplicant.conf", "wpa_supplicant-wlan0.conf", "hostapd.conf", "hostapd.wpa_psk",
+			"ipsec.conf", "local/ipsec.secrets", "local/racoon/psk.txt",
+			"ppp/ppp.conf", "ppp/ppp.secret", "local/mpd5/mpd.conf", "chap-secrets",
+			"local/wireguard/wg0.conf", "wireguard/wg0.conf", "krb5.keytab",
+			"local/www/.htpasswd", "opiekeys", "opieaccess", "dma/auth.conf", "mail/auth/client",
+			"iscsi.conf", "ctl.conf", "nsmb.conf", "shadow", "shadow-",
+			"local/id_ed25519", "radius.conf", "local/letsencrypt/privkey1.pem", "local/\xff.key",
+			"local/a\nb.key"}},
+		{
+			Derived, []string{
+				"pwd.db", "spwd.db", "login.conf.db", "aliases.db", "mail/aliases.db", "services.db",
+			},
+		},
 		{Volatile, []string{"motd", "dumpdates"}},
-		{Ignore, []string{".rc.conf.swp", "local/nginx/.nginx.conf.swo", ".rc.conf.swx", "4913", "local/4913", "rc.conf~", "#rc.conf#", ".#rc.conf", ".nfs01.4",
-			".cfgd.17", "local/.cfgd.3", ".cfgd/manifest", "pw.a1B2c3", "pwd.db.tmp", "spwd.db.tmp", "sudoers.tmp", "local/sudoers.tmp", ".!1234!rc.conf"}},
+		{Ignore, []string{".rc.conf.swp", "local/nginx/.nginx.conf.swo", ".rc.conf.swx", "4913", "local/4913",
+			"rc.conf~", "#rc.conf#", ".#rc.conf", ".nfs01.4",
+			".cfgd.17", "local/.cfgd.3", ".cfgd/manifest", "pw.a1B2c3", "pwd.db.tmp", "spwd.db.tmp",
+			"sudoers.tmp", "local/sudoers.tmp", ".!1234!rc.conf"}},
 	} {
 		for _, p := range c.paths {
 			var classes *Classes
@@ -42,7 +58,14 @@ func TestBuiltinClasses(t *testing.T) {
 // A derived file can be a secret too, and so can a temporary.
 func TestSecret(t *testing.T) {
 	var c Classes
-	for p, want := range map[string]bool{"spwd.db": true, "master.passwd": true, "pwd.db": false, "rc.conf": false, "pw.a1B2c3": true, ".master.passwd.swp": true} {
+	for p, want := range map[string]bool{
+		"spwd.db":            true,
+		"master.passwd":      true,
+		"pwd.db":             false,
+		"rc.conf":            false,
+		"pw.a1B2c3":          true,
+		".master.passwd.swp": true,
+	} {
 		if c.Secret(p) != want {
 			t.Errorf("Secret(%s) = %v", p, !want)
 		}
@@ -61,15 +84,23 @@ func TestUserClasses(t *testing.T) {
 		{Pattern: "rc.conf", Class: Secret},
 	})
 	for p, want := range map[string]Class{
-		"local/keep/x.key": Persist, "local/keep": Secret, "local/keep/a/b": Secret, "local/keeper": Persist, "keep": Persist,
-		"motd": Persist, "local/a.cache": Volatile, "a.cache/b/c": Volatile, "local/log": Ignore, "local/log/x": Ignore, "local/a/b/log/x": Ignore,
-		"log/x": Persist, "local/a.d/b": Report, "local/a/b.d": Persist, "rc.conf": Secret, "local/rc.conf": Secret, "x.key": Secret,
+		"local/keep/x.key": Persist, "local/keep": Secret, "local/keep/a/b": Secret, "local/keeper": Persist,
+		"keep": Persist,
+		"motd": Persist, "local/a.cache": Volatile, "a.cache/b/c": Volatile, "local/log": Ignore,
+		"local/log/x": Ignore, "local/a/b/log/x": Ignore,
+		"log/x": Persist, "local/a.d/b": Report, "local/a/b.d": Persist, "rc.conf": Secret,
+		"local/rc.conf": Secret, "x.key": Secret,
 	} {
 		if got, _ := c.Of(p); got != want {
 			t.Errorf("%s is %s, want %s", p, got, want)
 		}
 	}
-	for p, want := range map[string]bool{"local/keep/x.key": false, "local/keep/y": true, "master.passwd": true, "rc.conf": true} {
+	for p, want := range map[string]bool{
+		"local/keep/x.key": false,
+		"local/keep/y":     true,
+		"master.passwd":    true,
+		"rc.conf":          true,
+	} {
 		if c.Secret(p) != want {
 			t.Errorf("Secret(%s) = %v", p, !want)
 		}
@@ -106,7 +137,10 @@ func FuzzClasses(f *testing.F) {
 	for _, r := range builtinRules {
 		f.Add(r.Pattern)
 	}
-	for _, s := range []string{"local/ssl/private/x/y", "a/wireguard/b", "wireguard/b", "mail/auth.d/x", "a/mail/auth/x", "x.key.y/z", "\xff~", "#a\n#", "a/b/ipsec.d/private/k"} {
+	for _, s := range []string{
+		"local/ssl/private/x/y", "a/wireguard/b", "wireguard/b", "mail/auth.d/x", "a/mail/auth/x",
+		"x.key.y/z", "\xff~", "#a\n#", "a/b/ipsec.d/private/k",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
@@ -123,13 +157,17 @@ func FuzzClasses(f *testing.F) {
 
 // FuzzPattern: the compiled form of any pattern decides as doublestar does.
 func FuzzPattern(f *testing.F) {
-	for _, p := range []string{"a*b*c", "*a*", "*", "**", "a/**/b", "a/*b", "/a*", "{a,b/c}*", "a{b,{c,d}}", "[a-c]?x", `a\*`, "**/a/**", "a/**/", "*a*b*", "?"} {
+	for _, p := range []string{
+		"a*b*c", "*a*", "*", "**", "a/**/b", "a/*b", "/a*", "{a,b/c}*", "a{b,{c,d}}", "[a-c]?x", `a\*`,
+		"**/a/**", "a/**/", "*a*b*", "?",
+	} {
 		f.Add(p, "a/b")
 		f.Add(p, "axbxc")
 	}
 	f.Fuzz(func(t *testing.T, pattern, name string) {
 		// doublestar takes U+FFFD for any byte that is not UTF-8; cfgd compares bytes.
-		if checkPattern(pattern) != nil || strings.ContainsRune(pattern, utf8.RuneError) || path.Clean(pattern) != pattern || path.Clean(name) != name {
+		if checkPattern(pattern) != nil || strings.ContainsRune(pattern, utf8.RuneError) ||
+			path.Clean(pattern) != pattern || path.Clean(name) != name {
 			return
 		}
 		rules := []ClassRule{{Pattern: pattern}}
@@ -153,7 +191,9 @@ func BenchmarkClasses(b *testing.B) {
 	for i := range 2800 {
 		names = append(names, fmt.Sprintf("local/dir%d/sub%d/file%d.conf", i%30, i%7, i))
 	}
-	c := newClasses([]ClassRule{{Pattern: "local/ssl/**", Class: Secret}, {Pattern: "*.cache", Class: Volatile}})
+	c := newClasses([]ClassRule{
+		{Pattern: "local/ssl/**", Class: Secret}, {Pattern: "*.cache", Class: Volatile},
+	})
 	for b.Loop() {
 		for _, n := range names {
 			c.Of(n)
@@ -165,8 +205,10 @@ func TestSecretsByTheirPlace(t *testing.T) {
 	t.Parallel()
 	var c *Classes
 	for name, want := range map[string]bool{
-		"master.passwd": true, "master.passwd/f": true, "master.passwd/a/b": true, "ssh/x.key/part": true, "ssh/sshd_config": false, "rc.conf": false,
-		"local/ssl/private": true, "local/ssl/private/a": true, "ssl": false, "server.KEY": true, "a/key.pem": true, "krb5.keytab.bak": true, "keys.txt": false,
+		"master.passwd": true, "master.passwd/f": true, "master.passwd/a/b": true, "ssh/x.key/part": true,
+		"ssh/sshd_config": false, "rc.conf": false,
+		"local/ssl/private": true, "local/ssl/private/a": true, "ssl": false, "server.KEY": true,
+		"a/key.pem": true, "krb5.keytab.bak": true, "keys.txt": false,
 		"monkey.pem": false, "local": false,
 	} {
 		if got := c.Secret(name); got != want {

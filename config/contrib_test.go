@@ -10,7 +10,9 @@ import (
 // The samples of contrib, laid out as on a machine, make the paper's jail a target without a problem.
 func TestContribSamples(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ sample, to string }{{"rc.conf.sample", "etc/rc.conf"}, {"jail.conf.sample", "etc/jail.conf"}} {
+	for _, c := range []struct{ sample, to string }{
+		{"rc.conf.sample", "etc/rc.conf"}, {"jail.conf.sample", "etc/jail.conf"},
+	} {
 		root := t.TempDir()
 		put := func(to string, content []byte) {
 			full := filepath.Join(root, to)
@@ -44,7 +46,8 @@ func TestContribSamples(t *testing.T) {
 		if v == nil || len(m.Problems) > 0 {
 			t.Fatalf("%s: %+v, %v", c.sample, v, m.Problems)
 		}
-		if !slices.Equal(v.Prestart, []string{"/usr/local/sbin/cfgd jail init vhost1"}) || !slices.Equal(v.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup vhost1"}) ||
+		if !slices.Equal(v.Prestart, []string{"/usr/local/sbin/cfgd jail init vhost1"}) ||
+			!slices.Equal(v.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup vhost1"}) ||
 			v.BaseID != "proto/etc@1" || v.Cfg != "/jail/vhost1/cfg" {
 			t.Errorf("%s: %+v", c.sample, v)
 		}

@@ -20,7 +20,8 @@ type Definition struct {
 	Params []Param // in order of their names
 }
 
-// Param is a parameter of jail.conf, with all that applies to the jail put in, or what stands behind jail_NAME_ in a variable of rc.conf.
+// Param is a parameter of jail.conf, with all that applies to the jail put in, or what stands behind
+// jail_NAME_ in a variable of rc.conf.
 type Param struct {
 	Name   string
 	Values []string // none for one that is only named (persist;)

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// ConfigError says that a configuration file cannot be used: which, where, why, and what to do. Load returns one, or
-// ConfigErrors; the command line ends with 78 (EX_CONFIG of sysexits(3)) on either.
+// ConfigError says that a configuration file cannot be used: which, where, why, and what to do. Load
+// returns one, or ConfigErrors; the command line ends with 78 (EX_CONFIG of sysexits(3)) on either.
 type ConfigError struct {
 	File    string // as the configuration or the command line names it
 	Line    int    // from 1; 0 where the whole file is meant
@@ -42,7 +42,8 @@ func (e *ConfigError) Error() string {
 // Unwrap returns the cause.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// ConfigErrors are all the errors of a configuration, in the order of files and lines, so that one run shows them all.
+// ConfigErrors are all the errors of a configuration, in the order of files and lines, so that one run
+// shows them all.
 type ConfigErrors []*ConfigError
 
 // Error prints one error a line.
@@ -68,7 +69,8 @@ func errAt(at Origin, fix, format string, args ...any) *ConfigError {
 	return &ConfigError{File: at.File, Line: at.Line, Message: fmt.Sprintf(format, args...), Fix: fix}
 }
 
-// fileError makes a ConfigError of a file that could not be read or parsed; err names the file itself, as fileReader's do.
+// fileError makes a ConfigError of a file that could not be read or parsed; err names the file itself, as
+// fileReader's do.
 func fileError(file string, err error) *ConfigError {
 	var ce *ConfigError
 	if errors.As(err, &ce) {

@@ -21,8 +21,9 @@ type fileReader interface {
 	Glob(pattern string) ([]string, error)
 }
 
-// rootFiles reads the files below one directory as if it were "/": absolute symbolic links and ".." stay below it,
-// as they would after chroot(2). An error that wraps fs.ErrNotExist says that the file is not there.
+// rootFiles reads the files below one directory as if it were "/": absolute symbolic links and ".." stay
+// below it, as they would after chroot(2). An error that wraps fs.ErrNotExist says that the file is not
+// there.
 type rootFiles struct {
 	dir string
 }
@@ -104,8 +105,8 @@ func (f *rootFiles) resolve(name string) (string, error) {
 	return full, named(name, err)
 }
 
-// Glob returns the existing names that match an absolute shell pattern, sorted; as with glob(3), a leading dot
-// is matched by a dot alone, and no match is no error.
+// Glob returns the existing names that match an absolute shell pattern, sorted; as with glob(3), a
+// leading dot is matched by a dot alone, and no match is no error.
 func (f *rootFiles) Glob(pattern string) ([]string, error) {
 	if !path.IsAbs(pattern) {
 		return nil, fmt.Errorf("%s: not an absolute path", pattern)

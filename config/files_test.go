@@ -20,9 +20,16 @@ func linked(t *testing.T) *rootFiles {
 	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("outside"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	root := machine(t, map[string]string{"/etc/rc.conf": "in", "/etc/local/x.conf": "x", "/etc/local/y.conf": "y", "/etc/local/.z.conf": "z", "/etc/d/": ""})
+	root := machine(t, map[string]string{
+		"/etc/rc.conf":       "in",
+		"/etc/local/x.conf":  "x",
+		"/etc/local/y.conf":  "y",
+		"/etc/local/.z.conf": "z",
+		"/etc/d/":            "",
+	})
 	for name, to := range map[string]string{
-		"etc/absolute": "/etc/rc.conf", "etc/up": "../../../etc/rc.conf", "etc/chain": "absolute", "usr": "etc", "etc/outside": outside + "/secret",
+		"etc/absolute": "/etc/rc.conf", "etc/up": "../../../etc/rc.conf", "etc/chain": "absolute",
+		"usr": "etc", "etc/outside": outside + "/secret",
 		"etc/loop": "loop", "etc/dangling": "nothing", "etc/localdir": "/etc/local",
 	} {
 		if err := os.Symlink(to, filepath.Join(root, name)); err != nil {
@@ -43,15 +50,18 @@ func linked(t *testing.T) *rootFiles {
 func TestReadFileBelowRoot(t *testing.T) {
 	f := linked(t)
 	for name, want := range map[string]string{
-		"/etc/rc.conf": "in", "/etc/absolute": "in", "/etc/up": "in", "/etc/chain": "in", "/usr/rc.conf": "in", "/etc/../etc/./rc.conf": "in",
-		"/../../etc/rc.conf": "in", "/usr/../etc/rc.conf": "in", "/etc/localdir/x.conf": "x", "/etc/localdir/../rc.conf": "in",
+		"/etc/rc.conf": "in", "/etc/absolute": "in", "/etc/up": "in", "/etc/chain": "in",
+		"/usr/rc.conf": "in", "/etc/../etc/./rc.conf": "in",
+		"/../../etc/rc.conf": "in", "/usr/../etc/rc.conf": "in", "/etc/localdir/x.conf": "x",
+		"/etc/localdir/../rc.conf": "in",
 	} {
 		if data, err := f.ReadFile(name); string(data) != want || err != nil {
 			t.Errorf("%s: %q, %v", name, data, err)
 		}
 	}
 	for name, want := range map[string]error{
-		"/etc/outside": fs.ErrNotExist, "/etc/loop": syscall.ELOOP, "/etc/dangling": fs.ErrNotExist, "/etc/none": fs.ErrNotExist, "/etc/rc.conf/x": syscall.ENOTDIR,
+		"/etc/outside": fs.ErrNotExist, "/etc/loop": syscall.ELOOP, "/etc/dangling": fs.ErrNotExist,
+		"/etc/none": fs.ErrNotExist, "/etc/rc.conf/x": syscall.ENOTDIR,
 	} {
 		if _, err := f.ReadFile(name); !errors.Is(err, want) || !strings.HasPrefix(err.Error(), name+": ") {
 			t.Errorf("%s: %v, want %v", name, err, want)
@@ -61,12 +71,15 @@ func TestReadFileBelowRoot(t *testing.T) {
 
 func TestReadFileRefuses(t *testing.T) {
 	f := linked(t)
-	if err := os.WriteFile(filepath.Join(f.dir, "etc/large"), make([]byte, hostfile.MaxSize+1), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(f.dir, "etc/large"), make([]byte, hostfile.MaxSize+1),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"/etc/d": "/etc/d: is a directory, not a regular file", "/etc/fifo": "/etc/fifo: is a fifo, not a regular file",
-		"/etc/large": "/etc/large: larger than 8 MiB, which no configuration file is", "etc/rc.conf": "etc/rc.conf: not an absolute path",
+		"/etc/d":      "/etc/d: is a directory, not a regular file",
+		"/etc/fifo":   "/etc/fifo: is a fifo, not a regular file",
+		"/etc/large":  "/etc/large: larger than 8 MiB, which no configuration file is",
+		"etc/rc.conf": "etc/rc.conf: not an absolute path",
 	} {
 		if _, err := f.ReadFile(name); err == nil || err.Error() != want {
 			t.Errorf("%s: %v", name, err)
@@ -105,7 +118,12 @@ func TestGlob(t *testing.T) {
 
 func TestReal(t *testing.T) {
 	f := linked(t)
-	for name, want := range map[string]string{"/usr/local/new/x": "/etc/local/new/x", "/etc/localdir": "/etc/local", "/none/x": "/none/x", "/": "/"} {
+	for name, want := range map[string]string{
+		"/usr/local/new/x": "/etc/local/new/x",
+		"/etc/localdir":    "/etc/local",
+		"/none/x":          "/none/x",
+		"/":                "/",
+	} {
 		if got := f.real(name); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// FstabEntry is one line of fstab(5), with where its source stands so that it can be replaced and nothing else touched.
+// FstabEntry is one line of fstab(5), with where its source stands so that it can be replaced and nothing
+// else touched.
 type FstabEntry struct {
 	Line    int    // from 1
 	Source  string // decoded
@@ -30,8 +31,9 @@ func (e FstabEntry) key() string { return e.Source + "\x00" + path.Clean(e.Dir) 
 // fstabBlanks separates fields, as in getfsent(3).
 const fstabBlanks = " \t"
 
-// ParseFstab reads an fstab: blank lines and those that begin with # are left out, octal escapes such as \040 are decoded,
-// fields after the sixth are not looked at. A line of fewer than four fields is a *ConfigError at file and line.
+// ParseFstab reads an fstab: blank lines and those that begin with # are left out, octal escapes such as
+// \040 are decoded, fields after the sixth are not looked at. A line of fewer than four fields is a
+// *ConfigError at file and line.
 func ParseFstab(file string, data []byte) ([]FstabEntry, error) {
 	return parseFstab(file, data, parseFstabLine)
 }
@@ -41,7 +43,8 @@ func ParseJailFstab(file string, data []byte) ([]FstabEntry, error) {
 	return parseFstab(file, data, parseJailMount)
 }
 
-func parseFstab(file string, data []byte, parse func(Origin, string) (FstabEntry, bool, error)) ([]FstabEntry, error) {
+func parseFstab(file string, data []byte,
+	parse func(Origin, string) (FstabEntry, bool, error)) ([]FstabEntry, error) {
 	var entries []FstabEntry
 	offset := 0
 	for i, line := range strings.SplitAfter(string(data), "\n") {
@@ -64,7 +67,8 @@ func parseFstabLine(at Origin, line string) (FstabEntry, bool, error) {
 	return fstabLine(at, line, 4, "write: source mountpoint type options [freq [pass]]")
 }
 
-// parseJailMount reads a line of a jail's fstab, or the mount parameter of jail.conf: jail(8) needs no options.
+// parseJailMount reads a line of a jail's fstab, or the mount parameter of jail.conf: jail(8) needs no
+// options.
 func parseJailMount(at Origin, line string) (FstabEntry, bool, error) {
 	return fstabLine(at, line, 3, "write: source mountpoint type [options [freq [pass]]]")
 }
@@ -78,7 +82,8 @@ func fstabLine(at Origin, line string, least int, form string) (FstabEntry, bool
 		return FstabEntry{}, false, nil
 	}
 	if len(fields) < least {
-		return FstabEntry{}, false, errAt(at, form, "%d of the %d fields that a mount needs", len(fields), least)
+		return FstabEntry{}, false, errAt(at, form, "%d of the %d fields that a mount needs", len(fields),
+			least)
 	}
 	e := FstabEntry{
 		Line:   at.Line,
@@ -119,7 +124,8 @@ func unvis(s string) string {
 	return b.String()
 }
 
-// VisFstab encodes a source or directory for fstab: blanks, tabs, newlines, backslashes and a leading # as octal escapes.
+// VisFstab encodes a source or directory for fstab: blanks, tabs, newlines, backslashes and a leading #
+// as octal escapes.
 func VisFstab(s string) string {
 	var b strings.Builder
 	for i := range len(s) {

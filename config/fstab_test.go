@@ -19,8 +19,24 @@ func TestParseFstab(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []FstabEntry{
-		{Line: 4, Source: "/dev/ada0s1a", Dir: "/", Type: "ufs", Options: []string{"ro"}, Freq: "1", Pass: "1"},
-		{Line: 5, Source: "/dev/ada0s3", Dir: "/cfg", Type: "ufs", Options: []string{"rw", "noauto"}, Freq: "2", Pass: "2"},
+		{
+			Line:    4,
+			Source:  "/dev/ada0s1a",
+			Dir:     "/",
+			Type:    "ufs",
+			Options: []string{"ro"},
+			Freq:    "1",
+			Pass:    "1",
+		},
+		{
+			Line:    5,
+			Source:  "/dev/ada0s3",
+			Dir:     "/cfg",
+			Type:    "ufs",
+			Options: []string{"rw", "noauto"},
+			Freq:    "2",
+			Pass:    "2",
+		},
 		{Line: 6, Source: `/jail/my proto/a\b`, Dir: "/x\ty", Type: "nullfs", Options: []string{"ro"}},
 		{Line: 7, Source: "/a#b", Dir: "/c", Type: "none", Options: []string{"rw", "late"}, Freq: "0"},
 	}
@@ -40,8 +56,10 @@ func TestParseFstab(t *testing.T) {
 
 func TestParseFstabMalformed(t *testing.T) {
 	for text, want := range map[string]string{
-		"/a /b ufs rw\n/c\n": "/etc/fstab.x:2: 1 of the 4 fields that a mount needs; write: source mountpoint type options [freq [pass]]",
-		"\n\n/a /b ufs":      "/etc/fstab.x:3: 3 of the 4 fields that a mount needs; write: source mountpoint type options [freq [pass]]",
+		"/a /b ufs rw\n/c\n": "/etc/fstab.x:2: 1 of the 4 fields that a mount needs; write: source " +
+			"mountpoint type options [freq [pass]]",
+		"\n\n/a /b ufs": "/etc/fstab.x:3: 3 of the 4 fields that a mount needs; write: source mountpoint " +
+			"type options [freq [pass]]",
 	} {
 		_, err := ParseFstab("/etc/fstab.x", []byte(text))
 		if err == nil || err.Error() != want {
@@ -52,7 +70,8 @@ func TestParseFstabMalformed(t *testing.T) {
 
 func TestUnvis(t *testing.T) {
 	for in, want := range map[string]string{
-		`a\040b`: "a b", `\\`: `\`, `a\`: `a\`, `a\0`: `a\0`, `a\04`: `a\04`, `a\x`: `a\x`, `\377`: "\377", `\400`: `\400`, `\+12`: `\+12`, `\134040`: `\040`,
+		`a\040b`: "a b", `\\`: `\`, `a\`: `a\`, `a\0`: `a\0`, `a\04`: `a\04`, `a\x`: `a\x`, `\377`: "\377",
+		`\400`: `\400`, `\+12`: `\+12`, `\134040`: `\040`,
 	} {
 		if got := unvis(in); got != want {
 			t.Errorf("unvis(%q) = %q, want %q", in, got, want)

@@ -20,10 +20,12 @@ const (
 // legacyHooks are the scripts of which cfgd does the work when it is called by their names.
 var legacyHooks = map[string]hook{"jail_etc_init": hookInit, "jail_etc_cleanup": hookCleanup}
 
-// parseHook finds a hook in a command of jail(8), and the jail that it names: "cfgd jail init NAME" or "jail_etc_init NAME",
-// with any directory, a shell before it and anything behind it.
+// parseHook finds a hook in a command of jail(8), and the jail that it names: "cfgd jail init NAME" or
+// "jail_etc_init NAME", with any directory, a shell before it and anything behind it.
 func parseHook(command string) (hook, string) {
-	words := strings.FieldsFunc(command, func(r rune) bool { return strings.ContainsRune(" \t\n;&|()'\"{}", r) })
+	words := strings.FieldsFunc(command, func(r rune) bool {
+		return strings.ContainsRune(" \t\n;&|()'\"{}", r)
+	})
 	for i, w := range words {
 		if h, ok := legacyHooks[path.Base(w)]; ok {
 			return h, wordAt(words, i+1)
@@ -57,8 +59,9 @@ func hasHook(commands []located, want hook) bool {
 	return false
 }
 
-// checkSlips finds two assignments of one hook's variable in the same file: the second hides the first. Where the hidden one
-// should have been another (the cleanup hook under the name of the init hook), the message says so.
+// checkSlips finds two assignments of one hook's variable in the same file: the second hides the first.
+// Where the hidden one should have been another (the cleanup hook under the name of the init hook), the
+// message says so.
 func (c *rcConf) checkSlips(d *jailDef, doubled []string) {
 	if d.rcPrefix == "" {
 		c.checkHidden(d)
@@ -90,7 +93,8 @@ func (c *rcConf) doubled() []string {
 // checkHidden is checkSlips for jail.conf: two commands with "=" in the same block.
 func (c *rcConf) checkHidden(d *jailDef) {
 	for _, h := range d.hidden {
-		p := slip(d, h.Param, "exec.poststop", rcAssign{value: h.First.value, origin: h.First.at}, rcAssign{value: h.Second.value, origin: h.Second.at})
+		p := slip(d, h.Param, "exec.poststop", rcAssign{value: h.First.value, origin: h.First.at},
+			rcAssign{value: h.Second.value, origin: h.Second.at})
 		d.slipped = d.slipped || p.Severity == Error
 		c.problems = append(c.problems, p)
 	}
@@ -102,11 +106,13 @@ func slip(d *jailDef, name, poststop string, first, second rcAssign) Problem {
 	h, _ := parseHook(second.value)
 	if h == hookCleanup && prestartName.MatchString(name) {
 		return errorAt(at, d.name, "name this line "+poststop,
-			"%s is set at line %d already: the cleanup hook takes the place of %q, and runs at the start of jail %s",
+			"%s is set at line %d already: the cleanup hook takes the place of %q, and runs at the start "+
+				"of jail %s",
 			name, first.origin.Line, first.value, d.name).settledBy(Edit{at.File, at.Line, name, poststop})
 	}
 	if first.value == second.value {
-		return warningAt(at, d.name, "remove one of the two", "%s is set to the same at line %d", name, first.origin.Line)
+		return warningAt(at, d.name, "remove one of the two", "%s is set to the same at line %d", name,
+			first.origin.Line)
 	}
 	fix := "write += in the second, or remove one"
 	if d.rcPrefix != "" {
@@ -121,11 +127,13 @@ func (l *loader) checkHooks(t *Target, d *jailDef) {
 	at := hookOrigin(d)
 	if !hasHook(d.prestart, hookInit) && !d.slipped {
 		l.problem(warningAt(at, t.Name, d.addHook("prestart", "init"),
-			"jail %s has no init hook in exec.prestart: its /etc is not populated at start", t.Name).settledBy(l.rc.hookEdit(d, "prestart", "init")))
+			"jail %s has no init hook in exec.prestart: its /etc is not populated at start",
+			t.Name).settledBy(l.rc.hookEdit(d, "prestart", "init")))
 	}
 	if !hasHook(d.poststop, hookCleanup) && !d.slipped {
 		l.problem(warningAt(at, t.Name, d.addHook("poststop", "cleanup"),
-			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory stays mounted", t.Name).settledBy(l.rc.hookEdit(d, "poststop", "cleanup")))
+			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory "+
+				"stays mounted", t.Name).settledBy(l.rc.hookEdit(d, "poststop", "cleanup")))
 	}
 	l.checkPlaces(t, d)
 }
@@ -151,7 +159,8 @@ func (l *loader) checkPlace(t *Target, d *jailDef, when string, right hook, comm
 				"the %s hook of jail %s is in exec.%s%s", h, t.Name, when, wrongPlace[when]))
 		case strings.ContainsAny(name, "$`"): // which only a shell knows
 		case jailName(name) != jailName(t.Name) && name != "":
-			l.problem(warningAt(c.at, t.Name, "name "+t.Name, "the %s hook of jail %s names %s", h, t.Name, name))
+			l.problem(warningAt(c.at, t.Name, "name "+t.Name, "the %s hook of jail %s names %s", h, t.Name,
+				name))
 		}
 	}
 }
@@ -185,23 +194,33 @@ func hookOrigin(d *jailDef) Origin {
 // addHook says how to write a hook, in the form that defines the jail.
 func (d *jailDef) addHook(when, what string) string {
 	if d.rcPrefix != "" {
-		return fmt.Sprintf("write %sexec_%s0=\"/usr/local/sbin/cfgd jail %s %s\"", d.rcPrefix, when, what, d.name)
+		return fmt.Sprintf("write %sexec_%s0=\"/usr/local/sbin/cfgd jail %s %s\"", d.rcPrefix, when, what,
+			d.name)
 	}
 	return fmt.Sprintf("write exec.%s += \"/usr/local/sbin/cfgd jail %s $name\";", when, what)
 }
 
-// hookEdit write a hook, in the form that defines the jail: behind the other commands of rc.conf, or as the first line of jail.conf's block.
+// hookEdit write a hook, in the form that defines the jail: behind the other commands of rc.conf, or as
+// the first line of jail.conf's block.
 func (c *rcConf) hookEdit(d *jailDef, when, what string) Edit {
 	if d.rcPrefix != "" {
 		i := 0
 		for name := d.rcPrefix + "exec_" + when; c.vars[fmt.Sprint(name, i)].origin != (Origin{}); {
 			i++
 		}
-		return Edit{File: d.origin["root"].File, New: fmt.Sprintf("%sexec_%s%d=\"/usr/local/sbin/cfgd jail %s %s\"", d.rcPrefix, when, i, what, d.name)}
+		return Edit{
+			File: d.origin["root"].File,
+			New: fmt.Sprintf("%sexec_%s%d=\"/usr/local/sbin/cfgd jail %s %s\"", d.rcPrefix, when, i, what,
+				d.name),
+		}
 	}
 	at, ok := d.origin["jail"]
 	if !ok {
 		return Edit{}
 	}
-	return Edit{File: at.File, Line: at.Line, New: fmt.Sprintf("\texec.%s += \"/usr/local/sbin/cfgd jail %s $name\";", when, what)}
+	return Edit{
+		File: at.File,
+		Line: at.Line,
+		New:  fmt.Sprintf("\texec.%s += \"/usr/local/sbin/cfgd jail %s $name\";", when, what),
+	}
 }

@@ -5,17 +5,20 @@ import (
 	"path"
 )
 
-// The files jailconf*.go read jail.conf(5) as jail(8) does: jailconf_lex.go makes words of bytes, jailconf_parse.go
-// statements of words and follows .include, jailconf_merge.go gathers what applies to each jail, and
-// jailconf_expand.go puts variables in. Nothing is run: "$(…)" is as literal here as it is to jail(8).
+// The files jailconf*.go read jail.conf(5) as jail(8) does: jailconf_lex.go makes words of bytes,
+// jailconf_parse.go statements of words and follows .include, jailconf_merge.go gathers what applies to
+// each jail, and jailconf_expand.go puts variables in. Nothing is run: "$(…)" is as literal here as it is
+// to jail(8).
 
-// Bounds of a jail.conf with all that it includes, far above what a thousand jails need. They keep a hostile or mistaken
-// file from taking more than a second or so: values can double in every line, and every default applies to every jail.
+// Bounds of a jail.conf with all that it includes, far above what a thousand jails need. They keep a
+// hostile or mistaken file from taking more than a second or so: values can double in every line, and
+// every default applies to every jail.
 const (
-	maxJailBytes   = 4 << 20  // of all files together
-	maxJailFiles   = 4096     // files read; a file included in several blocks counts each time
-	maxJailDepth   = 32       // files including files, as in jail(8), and blocks within blocks
-	maxJailName    = 255      // bytes of a jail's, parameter's or variable's name; MAXHOSTNAMELEN less its NUL
+	maxJailBytes = 4 << 20 // of all files together
+	maxJailFiles = 4096    // files read; a file included in several blocks counts each time
+	maxJailDepth = 32      // files including files, as in jail(8), and blocks within blocks
+	// bytes of a jail's, parameter's or variable's name; MAXHOSTNAMELEN less its NUL
+	maxJailName    = 255
 	maxJailValue   = 64 << 10 // bytes of one value with its variables put in
 	maxJailList    = 4096     // values of one parameter
 	maxJailChain   = 256      // variables that refer to variables
@@ -24,8 +27,8 @@ const (
 	maxJailTrouble = 1000     // problems told of one file
 )
 
-// jailBlock is a jail of jail.conf with all that applies to it: its own parameters, those of "*" and other wildcards, and those
-// outside of blocks, with variables put in.
+// jailBlock is a jail of jail.conf with all that applies to it: its own parameters, those of "*" and
+// other wildcards, and those outside of blocks, with variables put in.
 type jailBlock struct {
 	Name   string
 	Params map[string]jailParam // by name as written last: allow.nomount where that came after allow.mount
@@ -54,9 +57,9 @@ type jailHidden struct {
 	First, Second located
 }
 
-// loadJailConf reads a jail.conf and what it includes. The jails are in the order of the file, wildcards not among them.
-// Problems are what makes single jails fail or what the file leaves open; the error is a *ConfigError that makes jail(8)
-// refuse the file, or wraps fs.ErrNotExist where it is not there.
+// loadJailConf reads a jail.conf and what it includes. The jails are in the order of the file, wildcards
+// not among them. Problems are what makes single jails fail or what the file leaves open; the error is a
+// *ConfigError that makes jail(8) refuse the file, or wraps fs.ErrNotExist where it is not there.
 func loadJailConf(read fileReader, file string) ([]jailBlock, []Problem, error) {
 	p := &jailParser{read: read, seen: map[string]Origin{}}
 	if err := p.main(file); err != nil {
@@ -71,8 +74,8 @@ func loadJailConf(read fileReader, file string) ([]jailBlock, []Problem, error) 
 	return blocks, m.problems, nil
 }
 
-// includePath is a name in .include: relative to the directory of the including file. It is not cleaned: "link/.." is a place
-// of its own.
+// includePath is a name in .include: relative to the directory of the including file. It is not cleaned:
+// "link/.." is a place of its own.
 func includePath(from, name string) string {
 	if path.IsAbs(name) {
 		return name

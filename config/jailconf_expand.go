@@ -14,7 +14,8 @@ const (
 	expandBad // a problem has been told of it
 )
 
-// expandAll puts in the variables of every parameter. One that is bad is left out of the block: its value is not known.
+// expandAll puts in the variables of every parameter. One that is bad is left out of the block: its value
+// is not known.
 func (j *jailParams) expandAll() jailBlock {
 	b := jailBlock{Name: j.name, Params: map[string]jailParam{}}
 	for _, v := range j.order {
@@ -37,7 +38,8 @@ func (j *jailParams) expandAll() jailBlock {
 	return b
 }
 
-// expand puts variables into a parameter's values, and into those of the variables first; false where one cannot be.
+// expand puts variables into a parameter's values, and into those of the variables first; false where one
+// cannot be.
 func (j *jailParams) expand(v *jailValue) bool {
 	if v.state != expandNew {
 		return v.state == expandDone
@@ -57,7 +59,8 @@ func (j *jailParams) expand(v *jailValue) bool {
 	return v.state == expandDone
 }
 
-// expandWord adds what a word stands for to a parameter's values: one, or all those of a list that it is the name of.
+// expandWord adds what a word stands for to a parameter's values: one, or all those of a list that it is
+// the name of.
 func (j *jailParams) expandWord(v *jailValue, w jailToken, at Origin) bool {
 	if text, ok := w.literal(); ok {
 		v.out = append(v.out, located{text, at})
@@ -102,25 +105,28 @@ func (j *jailParams) room(v *jailValue, at Origin, grown, n int) bool {
 	case j.m.err != nil:
 		return false
 	case n > maxJailValue:
-		return j.bad(v, at, "write less", "a value of more than %d KiB with its variables put in", maxJailValue>>10)
+		return j.bad(v, at, "write less", "a value of more than %d KiB with its variables put in",
+			maxJailValue>>10)
 	case len(v.out) > maxJailList:
 		return j.bad(v, at, "write less", "more than %d values", maxJailList)
 	}
 	return true
 }
 
-// lookup returns the values of a variable, or of a parameter that is used as one. The name must be exactly as it was
-// written last: after allow.nomount there is no allow.mount.
+// lookup returns the values of a variable, or of a parameter that is used as one. The name must be
+// exactly as it was written last: after allow.nomount there is no allow.mount.
 func (j *jailParams) lookup(user *jailValue, part jailPart, at Origin) ([]located, bool) {
 	at.Line = part.pos.line
 	v := j.byKey[paramKey(part.text)]
 	switch {
 	case v == nil || v.name != part.text || len(v.values) == 0:
-		return nil, j.bad(user, at, `define it above, or write '…' or \$ for a "$" that the shell should see`, "variable $%s is not set", part.text)
+		return nil, j.bad(user, at, `define it above, or write '…' or \$ for a "$" that the shell should see`,
+			"variable $%s is not set", part.text)
 	case v.state == expandBusy:
 		return nil, j.bad(user, at, "write one of them out", "variable $%s refers to itself", part.text)
 	case j.chain > maxJailChain:
-		return nil, j.bad(user, at, "write some of them out", "more than %d variables that refer to each other", maxJailChain)
+		return nil, j.bad(user, at, "write some of them out",
+			"more than %d variables that refer to each other", maxJailChain)
 	}
 	if !j.expand(v) {
 		return nil, false

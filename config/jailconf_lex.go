@@ -65,8 +65,9 @@ func (t jailToken) name() (string, bool) {
 	return t.parts[0].text, true
 }
 
-// jailLexer makes tokens of a file. Where a rule looks odd it is that of jail(8)'s jaillex.l: a comment may begin
-// right behind an unquoted word, single quotes know backslashes, and strings go on over the end of the line.
+// jailLexer makes tokens of a file. Where a rule looks odd it is that of jail(8)'s jaillex.l: a comment
+// may begin right behind an unquoted word, single quotes know backslashes, and strings go on over the end
+// of the line.
 type jailLexer struct {
 	file      string
 	src       string
@@ -97,7 +98,13 @@ func (lx *jailLexer) has(prefix string) bool { return strings.HasPrefix(lx.src[l
 
 // fail makes an error at a place in the file.
 func (lx *jailLexer) fail(at jailPos, fix, format string, args ...any) error {
-	return &ConfigError{File: lx.file, Line: at.line, Col: at.col, Message: fmt.Sprintf(format, args...), Fix: fix}
+	return &ConfigError{
+		File:    lx.file,
+		Line:    at.line,
+		Col:     at.col,
+		Message: fmt.Sprintf(format, args...),
+		Fix:     fix,
+	}
 }
 
 // next returns the next token.
@@ -283,7 +290,8 @@ func (lx *jailLexer) variable(w *jailWordBuilder, at jailPos, name string) error
 	return nil
 }
 
-// escape adds what a backslash and the bytes behind it stand for: those of C, and nothing at all for the end of a line.
+// escape adds what a backslash and the bytes behind it stand for: those of C, and nothing at all for the
+// end of a line.
 func (lx *jailLexer) escape(w *jailWordBuilder) error {
 	at := lx.pos()
 	lx.take(1)

@@ -19,7 +19,8 @@ type jailMerger struct {
 // wildJail reports whether a name is a wildcard: whether one of its components is "*".
 func wildJail(name string) bool { return slices.Contains(strings.Split(name, "."), "*") }
 
-// wildMatch reports whether a wildcard applies to a jail: "*" stands for a component, at the end for one or more.
+// wildMatch reports whether a wildcard applies to a jail: "*" stands for a component, at the end for one
+// or more.
 func wildMatch(pattern, name string) bool {
 	for {
 		n, nameRest, nameMore := strings.Cut(name, ".")
@@ -51,7 +52,11 @@ func (m *jailMerger) spend(n int) bool {
 // fail ends the reading of the file.
 func (m *jailMerger) fail(format string, args ...any) {
 	if m.err == nil {
-		m.err = &ConfigError{File: m.file, Message: fmt.Sprintf(format, args...), Fix: "write less, or in several files"}
+		m.err = &ConfigError{
+			File:    m.file,
+			Message: fmt.Sprintf(format, args...),
+			Fix:     "write less, or in several files",
+		}
 	}
 }
 
@@ -93,7 +98,8 @@ func (m *jailMerger) blocks(sections []*jailSection) []jailBlock {
 	return blocks
 }
 
-// warnSplit says that a jail has two blocks. They are merged here, for both are meant; jail(8) makes two jails of one name.
+// warnSplit says that a jail has two blocks. They are merged here, for both are meant; jail(8) makes two
+// jails of one name.
 func (m *jailMerger) warnSplit(own []numbered) {
 	for _, again := range own[1:] {
 		m.problem(warningAt(again.at, again.name, "put all into one block",
@@ -153,7 +159,8 @@ type hiddenAssign struct {
 	at, again     Origin
 }
 
-// paramKey is what noX and X have in common: "no" may stand before the last component of a parameter, and then it is the same one.
+// paramKey is what noX and X have in common: "no" may stand before the last component of a parameter, and
+// then it is the same one.
 func paramKey(name string) string {
 	i := strings.LastIndexByte(name, '.') + 1
 	return name[:i] + strings.TrimPrefix(name[i:], "no")
@@ -221,40 +228,49 @@ func (j *jailParams) may(v *jailValue, key string, a *jailAssign) bool {
 		j.m.problem(errorAt(a.at, j.name, "give the variable another name",
 			"variable $%s of jail %s has the name of a parameter", strings.TrimPrefix(a.name, "$"), j.name))
 	case v != nil && v.fixed && key == "name":
-		j.m.problem(errorAt(a.at, j.name, "remove it, or rename the block", "name of jail %s cannot be set: it is that of the block", j.name))
+		j.m.problem(errorAt(a.at, j.name, "remove it, or rename the block",
+			"name of jail %s cannot be set: it is that of the block", j.name))
 	case v != nil && v.fixed:
-		j.m.problem(errorAt(a.at, j.name, "remove one of the two", "%s of jail %s cannot be set again", a.name, j.name))
+		j.m.problem(errorAt(a.at, j.name, "remove one of the two", "%s of jail %s cannot be set again",
+			a.name, j.name))
 	default:
 		return true
 	}
 	return false
 }
 
-// hide remembers the command that an assignment replaces, if both are in the same section and so hardly meant.
+// hide remembers the command that an assignment replaces, if both are in the same section and so hardly
+// meant.
 func (j *jailParams) hide(v *jailValue, s *jailSection, a *jailAssign) {
 	if v.section != s || len(v.values) == 0 || len(a.values) == 0 || !strings.HasPrefix(a.name, "exec.") {
 		return
 	}
 	last := len(v.values) - 1
-	j.hidden = append(j.hidden, hiddenAssign{a.name, v.values[last], a.values[0], v.origins[last], a.origins[0]})
+	j.hidden = append(j.hidden, hiddenAssign{
+		a.name, v.values[last], a.values[0], v.origins[last], a.origins[0],
+	})
 }
 
-// ownParams are the parameters that jail(8) itself knows, by their keys: no variable can have the name of one.
+// ownParams are the parameters that jail(8) itself knows, by their keys: no variable can have the name of
+// one.
 var ownParams = func() map[string]bool {
 	known := map[string]bool{}
-	for _, p := range strings.Fields(`allow.dying command depend exec.clean exec.consolelog exec.fib exec.jail_user exec.poststart
-		exec.poststop exec.prepare exec.prestart exec.prestop exec.release exec.created exec.start exec.stop exec.system_jail_user
-		exec.system_user exec.timeout interface ip_hostname mount mount.devfs mount.fdescfs mount.procfs mount.fstab stop.timeout
-		vnet.interface zfs.dataset allow.chflags allow.mount allow.raw_sockets allow.set_hostname allow.socket_af allow.sysvipc
-		devfs_ruleset host.hostname ip4.addr ip6.addr jid name path persist securelevel vnet`) {
+	for _, p := range strings.Fields(`
+		allow.dying command depend exec.clean exec.consolelog exec.fib exec.jail_user
+		exec.poststart exec.poststop exec.prepare exec.prestart exec.prestop exec.release
+		exec.created exec.start exec.stop exec.system_jail_user exec.system_user exec.timeout
+		interface ip_hostname mount mount.devfs mount.fdescfs mount.procfs mount.fstab
+		stop.timeout vnet.interface zfs.dataset allow.chflags allow.mount allow.raw_sockets
+		allow.set_hostname allow.socket_af allow.sysvipc devfs_ruleset host.hostname ip4.addr
+		ip6.addr jid name path persist securelevel vnet`) {
 		known[paramKey(p)] = true
 	}
 	return known
 }()
 
-// warnLateDefaults warns of parameters outside of blocks that set anew what a block above set. Here, as in FreeBSD 13 and before,
-// they count for that block too; since .include came (FreeBSD 14) jail(8) takes all that is outside of blocks for one section,
-// at the place of the first.
+// warnLateDefaults warns of parameters outside of blocks that set anew what a block above set. Here, as
+// in FreeBSD 13 and before, they count for that block too; since .include came (FreeBSD 14) jail(8) takes
+// all that is outside of blocks for one section, at the place of the first.
 func (m *jailMerger) warnLateDefaults(sections []*jailSection) {
 	first := slices.IndexFunc(sections, func(s *jailSection) bool { return s.loose })
 	if first < 0 {
@@ -269,7 +285,8 @@ func (m *jailMerger) warnLateDefaults(sections []*jailSection) {
 				set[paramKey(a.name)] = a.at
 			case s.loose && before:
 				m.problem(warningAt(a.at, "", `write it into a block "* { … }", or above the first jail`,
-					"%s is set here outside of blocks and at %s in one: it depends on the release of FreeBSD which of them counts", a.name, at))
+					"%s is set here outside of blocks and at %s in one: it depends on the release of "+
+						"FreeBSD which of them counts", a.name, at))
 			}
 		}
 	}

@@ -50,14 +50,16 @@ func TestPaperInJailConf(t *testing.T) {
 	}
 	old, modern := mustLoad(t, mended()), mustLoad(t, paperInJailConf())
 	wantProblems(t, modern.Check(nil))
-	for key, at := range map[string]string{"root": "/etc/jail.conf:3", "fstab": "/etc/jail.conf:8", "base": "/etc/fstab.vhost1:2",
+	for key, at := range map[string]string{"root": "/etc/jail.conf:3", "fstab": "/etc/jail.conf:8",
+		"base":     "/etc/fstab.vhost1:2",
 		"prestart": "/etc/jail.conf:16", "poststop": "/etc/jail.conf:17"} {
 		if got := modern.Target("vhost1").Origin[key].String(); got != at {
 			t.Errorf("origin of %s: %s, want %s", key, got, at)
 		}
 	}
 	if old, modern := strip(old), strip(modern); !reflect.DeepEqual(old, modern) {
-		t.Errorf("rc.conf\n%+v %+v\njail.conf\n%+v %+v", old.Targets[0], old.Jails[0], modern.Targets[0], modern.Jails[0])
+		t.Errorf("rc.conf\n%+v %+v\njail.conf\n%+v %+v", old.Targets[0], old.Jails[0], modern.Targets[0],
+			modern.Jails[0])
 	}
 }
 
@@ -65,7 +67,9 @@ func TestPaperInJailConf(t *testing.T) {
 func TestSlipsInJailConf(t *testing.T) {
 	t.Parallel()
 	conf := func(old, new string) func(map[string]string) {
-		return func(f map[string]string) { f["/etc/jail.conf"] = strings.Replace(f["/etc/jail.conf"], old, new, 1) }
+		return func(f map[string]string) {
+			f["/etc/jail.conf"] = strings.Replace(f["/etc/jail.conf"], old, new, 1)
+		}
 	}
 	rc := func(text string) func(map[string]string) {
 		return func(f map[string]string) { f["/etc/rc.conf"] = text }
@@ -78,35 +82,67 @@ func TestSlipsInJailConf(t *testing.T) {
 		want   []string
 	}{
 		"cleanup under the name of init": {conf("exec.poststop", "exec.prestart"),
-			[]string{`/etc/jail.conf:17 error: exec.prestart is set at line 16 already: the cleanup hook takes the place of "/etc/admin/jail_etc_init vhost1", and runs at the start of jail vhost1`}},
+			[]string{`/etc/jail.conf:17 error: exec.prestart is set at line 16 already: the cleanup hook ` +
+				`takes the place of "/etc/admin/jail_etc_init vhost1", and runs at the start of jail ` +
+				`vhost1`}},
 		"cleanup added to init": {conf("exec.poststop =", "exec.prestart +="),
-			[]string{"/etc/jail.conf:17 warning: jail vhost1 has no cleanup hook", "/etc/jail.conf:17 warning: the cleanup hook of jail vhost1 is in exec.prestart"}},
+			[]string{
+				"/etc/jail.conf:17 warning: jail vhost1 has no cleanup hook",
+				"/etc/jail.conf:17 warning: the cleanup hook of jail vhost1 is in exec.prestart",
+			}},
 		"a command that another replaces": {conf("exec.poststop", "exec.poststop = true;\n\texec.poststop"),
-			[]string{`/etc/jail.conf:18 warning: exec.poststop is set at line 17 already: "true" is not run`}},
-		"a command of the defaults replaced is none": {conf("# Defaults", "exec.poststop = true; # Defaults"), nil},
+			[]string{`/etc/jail.conf:18 warning: exec.poststop is set at line 17 already: "true" is not ` +
+				`run`}},
+		"a command of the defaults replaced is none": {
+			conf("# Defaults", "exec.poststop = true; # Defaults"), nil,
+		},
 		"a command added": {conf("exec.poststop =", "exec.poststop = true;\n\texec.poststop +="), nil},
 		"cleanup in prestop": {conf("exec.poststop", "exec.prestop"),
-			[]string{"/etc/jail.conf:16 warning: jail vhost1 has no cleanup hook", "/etc/jail.conf:17 warning: the cleanup hook of jail vhost1 is in exec.prestop"}},
+			[]string{
+				"/etc/jail.conf:16 warning: jail vhost1 has no cleanup hook",
+				"/etc/jail.conf:17 warning: the cleanup hook of jail vhost1 is in exec.prestop",
+			}},
 		"cleanup in prepare as well": {prepare("cleanup $name"), nil},
 		"another jail's cleanup in prepare": {prepare("cleanup proto"),
 			[]string{"/etc/jail.conf:17 warning: the cleanup hook of jail vhost1 names proto"}},
 		"cleanup in prepare alone": {conf("exec.poststop", "exec.prepare"),
 			[]string{"/etc/jail.conf:16 warning: jail vhost1 has no cleanup hook"}},
 		"init in prepare": {prepare("init $name"),
-			[]string{"/etc/jail.conf:17 warning: the init hook of jail vhost1 is in exec.prepare: the jail's fstab"}},
-		"another jail's hook":         {conf("init $name", "init proto"), []string{"/etc/jail.conf:16 warning: the init hook of jail vhost1 names proto"}},
+			[]string{"/etc/jail.conf:17 warning: the init hook of jail vhost1 is in exec.prepare: the " +
+				"jail's fstab"}},
+		"another jail's hook": {
+			conf("init $name", "init proto"),
+			[]string{"/etc/jail.conf:16 warning: the init hook of jail vhost1 names proto"},
+		},
 		"a name that the shell finds": {conf("init $name", "init $(cat /etc/name)"), nil},
-		"not in jail_list":            {rc("jail_list=proto\n"), []string{"/etc/jail.conf:14 warning: jail vhost1 is not in jail_list"}},
-		"no jail_list is all":         {rc(""), nil},
-		"in jail_list alone":          {rc("jail_list='proto vhost1 vhost2'\n"), []string{"/etc/rc.conf:1 warning: jail_list names vhost2, which neither"}},
+		"not in jail_list": {
+			rc("jail_list=proto\n"), []string{"/etc/jail.conf:14 warning: jail vhost1 is not in jail_list"},
+		},
+		"no jail_list is all": {rc(""), nil},
+		"in jail_list alone": {
+			rc("jail_list='proto vhost1 vhost2'\n"),
+			[]string{"/etc/rc.conf:1 warning: jail_list names vhost2, which neither"},
+		},
 		"an unknown variable": {conf(`"/jail/$name"`, `"$jails/$name"`),
-			[]string{"/etc/jail.conf:3 error: path of jail proto: variable $jails is not set", "/etc/jail.conf:3 error: path of jail vhost1: variable $jails is not set"}},
+			[]string{
+				"/etc/jail.conf:3 error: path of jail proto: variable $jails is not set",
+				"/etc/jail.conf:3 error: path of jail vhost1: variable $jails is not set",
+			}},
 		"an fstab that is not there": {conf(`"/etc/fstab.$name"`, `"/etc/fstabs/$name"`),
-			[]string{"/etc/jail.conf:8 warning: fstab /etc/fstabs/proto of jail proto is not there", "/etc/jail.conf:8 warning: fstab /etc/fstabs/vhost1 of jail vhost1"}},
+			[]string{
+				"/etc/jail.conf:8 warning: fstab /etc/fstabs/proto of jail proto is not there",
+				"/etc/jail.conf:8 warning: fstab /etc/fstabs/vhost1 of jail vhost1",
+			}},
 		"a relative path": {conf(`"/jail/$name"`, `"jail/$name"`),
-			[]string{`/etc/jail.conf:3 error: root "jail/proto" of jail proto is not`, `/etc/jail.conf:3 error: root "jail/vhost1" of jail vhost1 is not`}},
-		"a jail of both forms": {rc("jail_list='proto vhost1'\njail_proto_rootdir=/jail/proto\njail_proto_hostname=proto\n"),
-			[]string{"/etc/rc.conf:2 warning: jail proto is defined here and at /etc/jail.conf:10; rc.d/jail takes this one"}},
+			[]string{
+				`/etc/jail.conf:3 error: root "jail/proto" of jail proto is not`,
+				`/etc/jail.conf:3 error: root "jail/vhost1" of jail vhost1 is not`,
+			}},
+		"a jail of both forms": {rc(
+			"jail_list='proto vhost1'\njail_proto_rootdir=/jail/proto\njail_proto_hostname=proto\n",
+		),
+			[]string{"/etc/rc.conf:2 warning: jail proto is defined here and at /etc/jail.conf:10; " +
+				"rc.d/jail takes this one"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -117,7 +153,8 @@ func TestSlipsInJailConf(t *testing.T) {
 	}
 }
 
-// Jails in files of their own get the defaults of the jail.conf that includes them, as rc.d/jail starts them from there.
+// Jails in files of their own get the defaults of the jail.conf that includes them, as rc.d/jail starts
+// them from there.
 func TestIncludedJailConfD(t *testing.T) {
 	t.Parallel()
 	files := paperInJailConf()
@@ -128,19 +165,23 @@ func TestIncludedJailConfD(t *testing.T) {
 	files["/etc/jail.conf.d/vhost1.conf"] = "vhost1 {" + vhost1
 	m := mustLoad(t, files)
 	wantProblems(t, m.Problems)
-	if v := m.Target("vhost1"); v == nil || v.Root != "/jail/vhost1" || v.Origin["prestart"].String() != "/etc/jail.conf.d/vhost1.conf:3" {
+	if v := m.Target("vhost1"); v == nil || v.Root != "/jail/vhost1" ||
+		v.Origin["prestart"].String() != "/etc/jail.conf.d/vhost1.conf:3" {
 		t.Errorf("%+v", v)
 	}
 }
 
-// A listed jail's /etc/jail.NAME.conf is read alone, even where jail.conf includes it: rc.d/jail does so, and the defaults are missing.
+// A listed jail's /etc/jail.NAME.conf is read alone, even where jail.conf includes it: rc.d/jail does so,
+// and the defaults are missing.
 func TestIncludedJailNameConf(t *testing.T) {
 	t.Parallel()
 	files := paperInJailConf()
 	files["/etc/jail.conf"] = "path = \"/jail/$name\";\n.include \"/etc/jail.*.conf\";\nproto { }\n"
 	files["/etc/jail.vhost1.conf"] = "vhost1 { exec.start = $path; }\n"
 	m := mustLoad(t, files)
-	wantProblems(t, m.Problems, "/etc/jail.vhost1.conf:1 error: exec.start of jail vhost1: variable $path is not set")
+	wantProblems(
+		t, m.Problems, "/etc/jail.vhost1.conf:1 error: exec.start of jail vhost1: variable $path is not set",
+	)
 	files["/etc/rc.conf"] = ""
 	m = mustLoad(t, files)
 	wantProblems(t, m.Problems)

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// jailSection is a block of jail.conf, or a run of parameters outside of blocks, which apply as a block "*" would.
+// jailSection is a block of jail.conf, or a run of parameters outside of blocks, which apply as a block
+// "*" would.
 type jailSection struct {
 	name    string
 	loose   bool // a run outside of blocks
@@ -60,7 +61,8 @@ func (p *jailParser) parse(file string, data []byte, sc jailScope) error {
 	p.files++
 	p.bytes += len(data)
 	if p.files > maxJailFiles || p.bytes > maxJailBytes {
-		return &ConfigError{File: file, Message: fmt.Sprintf("more than %d files or %d MiB in one jail.conf", maxJailFiles, maxJailBytes>>20),
+		return &ConfigError{File: file, Message: fmt.Sprintf("more than %d files or %d MiB in one jail.conf",
+			maxJailFiles, maxJailBytes>>20),
 			Fix: "include less"}
 	}
 	sc.lx, sc.depth = newJailLexer(file, string(data)), 0
@@ -135,14 +137,21 @@ func (p *jailParser) assign(sc jailScope, first jailToken) (jailAssign, error) {
 	name, ok := first.name()
 	switch {
 	case !ok:
-		return jailAssign{}, sc.lx.fail(first.start, "write the name as one word, in quotes where need be", "no name of a parameter")
+		return jailAssign{}, sc.lx.fail(first.start, "write the name as one word, in quotes where need be",
+			"no name of a parameter")
 	case len(name) > maxJailName:
-		return jailAssign{}, sc.lx.fail(first.start, "write a shorter one", "name of more than %d bytes", maxJailName)
+		return jailAssign{}, sc.lx.fail(first.start, "write a shorter one", "name of more than %d bytes",
+			maxJailName)
 	}
-	return jailAssign{name: name, variable: first.parts[0].variable, at: Origin{sc.lx.file, first.start.line}}, nil
+	return jailAssign{
+		name:     name,
+		variable: first.parts[0].variable,
+		at:       Origin{sc.lx.file, first.start.line},
+	}, nil
 }
 
-// noSemicolon is the error of a statement that does not end: it belongs behind the last word, not where the next one surprises.
+// noSemicolon is the error of a statement that does not end: it belongs behind the last word, not where
+// the next one surprises.
 func noSemicolon(sc jailScope, last, t jailToken) error {
 	return sc.lx.fail(last.end, `end the parameter with ";"`, `missing ";" before %s`, t.kind)
 }
@@ -151,7 +160,8 @@ func noSemicolon(sc jailScope, last, t jailToken) error {
 func (p *jailParser) values(sc jailScope, a *jailAssign, t jailToken) error {
 	for {
 		if t.kind != jailWord {
-			return sc.lx.fail(t.start, `write a value, "" for an empty one`, "%s where the value of %s should be", t.kind, a.name)
+			return sc.lx.fail(t.start, `write a value, "" for an empty one`,
+				"%s where the value of %s should be", t.kind, a.name)
 		}
 		a.values = append(a.values, t)
 		a.origins = append(a.origins, Origin{sc.lx.file, t.start.line})
@@ -172,8 +182,8 @@ func (p *jailParser) values(sc jailScope, a *jailAssign, t jailToken) error {
 	}
 }
 
-// directive reads "name value;", which is "name = value;" except for .include. Behind a missing semicolon it is
-// the next statement's name that looks like a value.
+// directive reads "name value;", which is "name = value;" except for .include. Behind a missing semicolon
+// it is the next statement's name that looks like a value.
 func (p *jailParser) directive(sc jailScope, a jailAssign, first, value jailToken) error {
 	ahead := *sc.lx
 	if t, err := ahead.next(); err == nil && (t.kind == '=' || t.kind == jailAdd || t.kind == '{') {
@@ -196,7 +206,12 @@ func (p *jailParser) directive(sc jailScope, a jailAssign, first, value jailToke
 // set adds an assignment to the block, or to what stands outside of blocks.
 func (p *jailParser) set(sc jailScope, a jailAssign) error {
 	if a.name == ".include" && !a.variable {
-		return &ConfigError{File: a.at.File, Line: a.at.Line, Message: ".include is no parameter", Fix: `write .include "FILE"; without =`}
+		return &ConfigError{
+			File:    a.at.File,
+			Line:    a.at.Line,
+			Message: ".include is no parameter",
+			Fix:     `write .include "FILE"; without =`,
+		}
 	}
 	sec := sc.block
 	if sec == nil {
@@ -216,7 +231,8 @@ func (p *jailParser) loose(at Origin) *jailSection {
 	return sec
 }
 
-// block reads a jail or wildcard up to its closing brace. A block within a block is the jail of that name below the outer one.
+// block reads a jail or wildcard up to its closing brace. A block within a block is the jail of that name
+// below the outer one.
 func (p *jailParser) block(sc jailScope, first jailToken) error {
 	name, err := p.blockName(sc, first)
 	if err != nil {
@@ -240,7 +256,8 @@ func (p *jailParser) blockName(sc jailScope, first jailToken) (string, error) {
 		return "", sc.lx.fail(first.start, "write the name as it is, without variables", "no name of a jail")
 	}
 	if first.pieces > 1 { // such as web.*, of which jail(8) makes two words
-		p.problems = append(p.problems, errorAt(Origin{sc.lx.file, first.start.line}, "", fmt.Sprintf("write %q", name),
+		p.problems = append(p.problems, errorAt(Origin{sc.lx.file, first.start.line}, "",
+			fmt.Sprintf("write %q", name),
 			"jail(8) reads a name such as %s only in quotes", name))
 	}
 	if sc.block != nil {
@@ -252,12 +269,14 @@ func (p *jailParser) blockName(sc jailScope, first jailToken) (string, error) {
 	return name, nil
 }
 
-// include reads the files of one .include, in the order of their names. A pattern may match none; a plain name must be there.
+// include reads the files of one .include, in the order of their names. A pattern may match none; a plain
+// name must be there.
 func (p *jailParser) include(sc jailScope, word jailToken) error {
 	name, ok := word.literal()
 	switch {
 	case !ok:
-		return sc.lx.fail(word.start, "write the name without variables", "variable in the name of an .include")
+		return sc.lx.fail(word.start, "write the name without variables",
+			"variable in the name of an .include")
 	case name == "":
 		return sc.lx.fail(word.start, "name a file", ".include without a name")
 	}
@@ -277,8 +296,8 @@ func (p *jailParser) include(sc jailScope, word jailToken) error {
 	return nil
 }
 
-// includeFile reads one file of an .include. Outside of blocks a second time is a mistake, since it defines its jails
-// twice; in blocks a file of common parameters may be.
+// includeFile reads one file of an .include. Outside of blocks a second time is a mistake, since it
+// defines its jails twice; in blocks a file of common parameters may be.
 func (p *jailParser) includeFile(sc jailScope, word jailToken, name string) error {
 	clean := path.Clean(name)
 	for _, open := range p.open {
@@ -288,7 +307,8 @@ func (p *jailParser) includeFile(sc jailScope, word jailToken, name string) erro
 	}
 	at := Origin{sc.lx.file, word.start.line}
 	if first, again := p.seen[clean]; again && sc.block == nil {
-		return sc.lx.fail(word.start, "remove one of the two", "%s is included a second time, first at %s", name, first)
+		return sc.lx.fail(word.start, "remove one of the two", "%s is included a second time, first at %s",
+			name, first)
 	}
 	if len(p.open) > maxJailDepth {
 		return sc.lx.fail(word.start, "nest less", "more than %d files that include each other", maxJailDepth)
@@ -306,7 +326,8 @@ func (p *jailParser) includeFile(sc jailScope, word jailToken, name string) erro
 // includeError is the error of a file that an .include names and that cannot be read.
 func includeError(sc jailScope, word jailToken, name string, err error) error {
 	return &ConfigError{File: sc.lx.file, Line: word.start.line, Col: word.start.col, Err: err,
-		Message: fmt.Sprintf("include %s: %s", name, strings.TrimPrefix(err.Error(), name+": ")), Fix: "mend the name or the file"}
+		Message: fmt.Sprintf("include %s: %s", name, strings.TrimPrefix(err.Error(), name+": ")),
+		Fix:     "mend the name or the file"}
 }
 
 // globPattern turns a pattern of glob(3) into one of path.Match: a bracket begins with "!" where Go has "^".

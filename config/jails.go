@@ -43,7 +43,14 @@ func values(ls []located) []string {
 
 // jail is the model's form of a jail that is no target.
 func (d *jailDef) jail() *Jail {
-	j := &Jail{Name: d.name, Root: d.root, Prestart: values(d.prestart), Poststop: values(d.poststop), Origin: d.origin, Definition: d.def}
+	j := &Jail{
+		Name:       d.name,
+		Root:       d.root,
+		Prestart:   values(d.prestart),
+		Poststop:   values(d.poststop),
+		Origin:     d.origin,
+		Definition: d.def,
+	}
 	if len(d.fstabs) > 0 {
 		j.Fstab = d.fstabs[0]
 	}
@@ -75,8 +82,8 @@ type rcJails struct {
 // rootdirVar tells the variables that make a jail.
 var rootdirVar = regexp.MustCompile(`^jail_(.+)_rootdir$`)
 
-// jails finds the jails of jail_list, in its order, and then the ones that have a root directory without being listed.
-// exists tells whether a file is there, for the default fstab.
+// jails finds the jails of jail_list, in its order, and then the ones that have a root directory without
+// being listed. exists tells whether a file is there, for the default fstab.
 func (c *rcConf) jails(exists func(string) bool) *rcJails {
 	js := &rcJails{names: map[string]bool{}}
 	var list string
@@ -132,20 +139,31 @@ func (c *rcConf) addToList(js *rcJails, name string) string {
 	return fmt.Sprintf("write jail_list=%q", name)
 }
 
-// jail reads the variables of one jail as parse_options of rc.d/jail does; nil where no root directory is known.
+// jail reads the variables of one jail as parse_options of rc.d/jail does; nil where no root directory is
+// known.
 func (c *rcConf) jail(name string, exists func(string) bool) *jailDef {
 	prefix := "jail_" + jailVar(name) + "_"
 	root, at, ok := c.get(prefix + "rootdir")
 	if !ok {
 		return nil
 	}
-	d := &jailDef{name: name, root: root, rcPrefix: prefix, def: c.definition(prefix), origin: map[string]Origin{"root": at}}
+	d := &jailDef{
+		name:     name,
+		root:     root,
+		rcPrefix: prefix,
+		def:      c.definition(prefix),
+		origin:   map[string]Origin{"root": at},
+	}
 	if _, at, ok := c.get(prefix + "hostname"); ok {
 		d.origin["hostname"] = at // without it rc.d/jail looks at jail.conf
 	}
 	d.prestart = c.hooks(d, "prestart")
 	d.poststop = c.hooks(d, "poststop")
-	d.wrong = map[string][]located{"prestop": c.hooks(d, "prestop"), "poststart": c.hooks(d, "poststart"), "start": c.hooks(d, "afterstart")}
+	d.wrong = map[string][]located{
+		"prestop":   c.hooks(d, "prestop"),
+		"poststart": c.hooks(d, "poststart"),
+		"start":     c.hooks(d, "afterstart"),
+	}
 	for _, when := range []string{"start", "stop"} {
 		if v, at, ok := c.get(prefix + "exec_" + when); ok {
 			d.wrong[when] = append(d.wrong[when], located{v, at})
@@ -168,16 +186,17 @@ func (c *rcConf) warnParameters(d *jailDef) {
 		}
 		for _, word := range strings.Fields(list) {
 			if m := followed.FindStringSubmatch(word); m != nil {
-				c.problems = append(c.problems, warningAt(at, d.name, "use the jail_ variable for it, or jail.conf",
-					"%s sets %s of jail %s, which is not followed here", v, m[1], d.name))
+				c.problems = append(c.problems,
+					warningAt(at, d.name, "use the jail_ variable for it, or jail.conf",
+						"%s sets %s of jail %s, which is not followed here", v, m[1], d.name))
 			}
 		}
 		return
 	}
 }
 
-// hooks reads exec_WHEN0, exec_WHEN1, …: the first may be missing, the list ends at the next that is; jail_exec_WHENn is
-// the default of each.
+// hooks reads exec_WHEN0, exec_WHEN1, …: the first may be missing, the list ends at the next that is;
+// jail_exec_WHENn is the default of each.
 func (c *rcConf) hooks(d *jailDef, when string) []located {
 	var out []located
 	for i := 0; ; i++ {
@@ -197,7 +216,8 @@ func (c *rcConf) hooks(d *jailDef, when string) []located {
 	}
 }
 
-// jailFstab finds the fstab: named, by jail_fstab for all, or /etc/fstab.NAME; rc.d/jail uses it if it can be read.
+// jailFstab finds the fstab: named, by jail_fstab for all, or /etc/fstab.NAME; rc.d/jail uses it if it
+// can be read.
 func (c *rcConf) jailFstab(d *jailDef, exists func(string) bool) {
 	for _, v := range []string{d.rcPrefix + "fstab", "jail_fstab"} {
 		if file, at, ok := c.get(v); ok {
@@ -220,7 +240,8 @@ type jailConfFile struct {
 	only string // the jail that rc.d/jail starts from this file; "" for the common jail.conf
 }
 
-// jailConfFiles are the files in which rc.d/jail looks for jails, the ones of a single jail first, the common one last.
+// jailConfFiles are the files in which rc.d/jail looks for jails, the ones of a single jail first, the
+// common one last.
 func (c *rcConf) jailConfFiles(read *rootFiles, listed []string) []jailConfFile {
 	var files []jailConfFile
 	for _, name := range listed {
@@ -250,8 +271,9 @@ func rooted(name string) string {
 	return "/" + name
 }
 
-// jailConfJails reads every jail.conf. The first file that defines a jail counts, as it does for rc.d/jail. A malformed
-// common jail.conf is an error; one of a single jail's files is that jail's problem.
+// jailConfJails reads every jail.conf. The first file that defines a jail counts, as it does for
+// rc.d/jail. A malformed common jail.conf is an error; one of a single jail's files is that jail's
+// problem.
 func (c *rcConf) jailConfJails(read *rootFiles, js *rcJails) ([]*jailDef, error) {
 	files := c.jailConfFiles(read, js.listed)
 	own, common := files[:len(files)-1], files[len(files)-1]
@@ -280,17 +302,21 @@ func (c *rcConf) jailConfJails(read *rootFiles, js *rcJails) ([]*jailDef, error)
 	return s.defs, nil
 }
 
-// byInclude reports whether rc.d/jail starts a jail from the common jail.conf that includes its file, and not from the file
-// alone, which may lack the defaults: where jail_list does not name it, and always for jail.conf.d.
+// byInclude reports whether rc.d/jail starts a jail from the common jail.conf that includes its file, and
+// not from the file alone, which may lack the defaults: where jail_list does not name it, and always for
+// jail.conf.d.
 func (f jailConfFile) byInclude(js *rcJails) bool {
 	return strings.HasPrefix(f.name, "/etc/jail.conf.d/") || !js.names[f.only]
 }
 
-// warnAlone warns of a file that rc.d/jail looks at for one jail alone, when it starts all jails of the common one.
+// warnAlone warns of a file that rc.d/jail looks at for one jail alone, when it starts all jails of the
+// common one.
 func (c *rcConf) warnAlone(f jailConfFile, js *rcJails, common string) {
 	if len(js.listed) == 0 {
-		c.problems = append(c.problems, warningAt(Origin{File: f.name}, f.only, fmt.Sprintf("write .include \"%s\"; in %s, or jail_list in rc.conf", f.name, common),
-			"jail_list is not set, and %s does not include this file: its jail will not be started at boot", common))
+		c.problems = append(c.problems, warningAt(Origin{File: f.name}, f.only,
+			fmt.Sprintf("write .include \"%s\"; in %s, or jail_list in rc.conf", f.name, common),
+			"jail_list is not set, and %s does not include this file: its jail will not be started at boot",
+			common))
 	}
 }
 
@@ -322,7 +348,8 @@ func (s *jailConfSet) add(blocks []jailBlock, problems []Problem) {
 	}
 }
 
-// warnTwice says that a jail is defined in two files; the same block read twice, by .include and by its own name, is no mistake.
+// warnTwice says that a jail is defined in two files; the same block read twice, by .include and by its
+// own name, is no mistake.
 func (c *rcConf) warnTwice(b jailBlock, first Origin) {
 	if b.Origin != first {
 		c.problems = append(c.problems, warningAt(b.Origin, b.Name, "remove one of the two",
@@ -332,7 +359,12 @@ func (c *rcConf) warnTwice(b jailBlock, first Origin) {
 
 // newJailDef takes what cfgd looks at from a block of jail.conf.
 func newJailDef(b jailBlock) *jailDef {
-	d := &jailDef{name: b.Name, def: b.definition(), origin: map[string]Origin{"jail": b.Origin}, hidden: b.Hidden}
+	d := &jailDef{
+		name:   b.Name,
+		def:    b.definition(),
+		origin: map[string]Origin{"jail": b.Origin},
+		hidden: b.Hidden,
+	}
 	if p := b.param("path"); len(p) > 0 {
 		d.root, d.origin["root"] = p[len(p)-1].value, p[len(p)-1].at
 	}

@@ -24,13 +24,19 @@ type Options struct {
 
 // Load reads the machine's set-up and cfgd.toml, and returns all targets and jails with every problem found.
 //
-// An error is a *ConfigError or ConfigErrors, with file, line and what to do: a malformed rc.conf, jail.conf or
-// cfgd.toml, or a cfgd.toml that contradicts itself or the machine. What makes one target unusable (its fstab is
-// malformed, its trees overlap another's) is a Problem of severity Error; that target is left out, the others stay.
+// An error is a *ConfigError or ConfigErrors, with file, line and what to do: a malformed rc.conf,
+// jail.conf or cfgd.toml, or a cfgd.toml that contradicts itself or the machine. What makes one target
+// unusable (its fstab is malformed, its trees overlap another's) is a Problem of severity Error; that
+// target is left out, the others stay.
 func Load(opts Options) (*Model, error) {
 	read, err := openFiles(opts.Root)
 	if err != nil {
-		return nil, &ConfigError{File: opts.Root, Message: err.Error(), Fix: "give --root an existing directory", Err: err}
+		return nil, &ConfigError{
+			File:    opts.Root,
+			Message: err.Error(),
+			Fix:     "give --root an existing directory",
+			Err:     err,
+		}
 	}
 	l := &loader{opts: opts.resolved(), read: read}
 	if err := l.load(); err != nil {
@@ -102,7 +108,8 @@ func (l *loader) model() *Model {
 	return &Model{
 		Root: l.opts.Root, File: l.conf.file,
 		Targets: l.targets, Jails: l.jails, Prototypes: l.prototypes(),
-		JailList: l.rcJails.listed, Enabled: l.rc.yes("cfgd_enable"), Classes: l.classes, Checkers: l.checkers, Problems: sortProblems(l.problems),
+		JailList: l.rcJails.listed, Enabled: l.rc.yes("cfgd_enable"), Classes: l.classes,
+		Checkers: l.checkers, Problems: sortProblems(l.problems),
 	}
 }
 
@@ -135,8 +142,8 @@ func (l *loader) readJails() error {
 	return nil
 }
 
-// mergeJails puts the jails of both forms together. rc.d/jail takes jail_ variables where both a root directory and a
-// hostname are set, and jail.conf otherwise.
+// mergeJails puts the jails of both forms together. rc.d/jail takes jail_ variables where both a root
+// directory and a hostname are set, and jail.conf otherwise.
 func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
 	byName := map[string]*jailDef{}
 	for _, d := range conf {
@@ -155,18 +162,22 @@ func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
 				"jail %s has no %shostname: rc.d/jail takes %s", d.name, d.rcPrefix, other.origin["jail"]))
 			continue
 		default:
-			c.problems = append(c.problems, warningAt(d.origin["root"], d.name, fmt.Sprintf("set %shostname", d.rcPrefix),
+			c.problems = append(c.problems, warningAt(d.origin["root"], d.name,
+				fmt.Sprintf("set %shostname", d.rcPrefix),
 				"jail %s has no hostname: rc.d/jail will not start it", d.name))
 		}
 		byName[d.name] = d
 	}
 	for _, name := range js.listed {
 		if byName[name] == nil && !c.unknown("jail_"+jailVar(name)+"_rootdir") {
-			c.problems = append(c.problems, warningAt(js.listAt, name, "define the jail or take it out of jail_list",
+			c.problems = append(c.problems, warningAt(js.listAt, name,
+				"define the jail or take it out of jail_list",
 				"jail_list names %s, which neither rc.conf nor jail.conf defines", name))
 		}
 	}
-	return slices.SortedFunc(maps.Values(byName), func(a, b *jailDef) int { return strings.Compare(a.name, b.name) })
+	return slices.SortedFunc(maps.Values(byName), func(a, b *jailDef) int {
+		return strings.Compare(a.name, b.name)
+	})
 }
 
 // hostFstab is read by mount(8); the others are jail(8)'s.
@@ -193,7 +204,8 @@ func (l *loader) host() {
 	l.finish(t, sec)
 }
 
-// checkHostFstab finds how cfg is mounted: noauto as on NanoBSD, so that it is not there while it is not needed.
+// checkHostFstab finds how cfg is mounted: noauto as on NanoBSD, so that it is not there while it is not
+// needed.
 func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
 	for _, e := range entries {
 		if path.Clean(e.Dir) != t.Cfg {
@@ -201,8 +213,12 @@ func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
 		}
 		t.CfgMount, t.CfgNoauto, t.CfgReadOnly = true, e.Has("noauto"), e.Has("ro")
 		if !t.CfgNoauto && !t.CfgReadOnly {
-			l.problem(warningAt(Origin{t.Fstab, e.Line}, t.Name, "add noauto to its options, as NanoBSD does: a power cut then finds it unmounted",
-				"%s is mounted all the time", t.Cfg).settledBy(Edit{t.Fstab, e.Line, strings.Join(e.Options, ","), strings.Join(append(slices.Clone(e.Options), "noauto"), ",")}))
+			l.problem(warningAt(Origin{t.Fstab, e.Line}, t.Name,
+				"add noauto to its options, as NanoBSD does: a power cut then finds it unmounted",
+				"%s is mounted all the time", t.Cfg).settledBy(Edit{
+				t.Fstab, e.Line, strings.Join(e.Options, ","),
+				strings.Join(append(slices.Clone(e.Options), "noauto"), ","),
+			}))
 		}
 	}
 }
@@ -229,18 +245,21 @@ func (l *loader) jail(d *jailDef) {
 	}
 }
 
-// unusedHook warns of a jail of rc.conf that has the init hook but no base; jail.conf may give the hook to all jails.
+// unusedHook warns of a jail of rc.conf that has the init hook but no base; jail.conf may give the hook
+// to all jails.
 func (l *loader) unusedHook(d *jailDef) {
-	if d.rcPrefix == "" || !hasHook(d.prestart, hookInit) || len(d.fstabs) == 0 || !l.read.exists(d.fstabs[0]) {
+	if d.rcPrefix == "" || !hasHook(d.prestart, hookInit) || len(d.fstabs) == 0 ||
+		!l.read.exists(d.fstabs[0]) {
 		return
 	}
 	base := path.Join(d.root, "conf/base/etc")
-	l.problem(warningAt(d.origin["prestart"], d.name, fmt.Sprintf("mount the defaults on %s in %s, or remove the hook", base, d.fstabs[0]),
+	l.problem(warningAt(d.origin["prestart"], d.name,
+		fmt.Sprintf("mount the defaults on %s in %s, or remove the hook", base, d.fstabs[0]),
 		"jail %s has an init hook, but its fstab mounts nothing on %s", d.name, base))
 }
 
-// checkListed warns of a target of jail.conf that jail_list lacks; without jail_list, or with an empty one, rc.d/jail starts all of jail.conf.
-// What rc.conf defines has been looked at.
+// checkListed warns of a target of jail.conf that jail_list lacks; without jail_list, or with an empty
+// one, rc.d/jail starts all of jail.conf. What rc.conf defines has been looked at.
 func (l *loader) checkListed(d *jailDef) {
 	js := l.rcJails
 	if d.rcPrefix == "" && len(js.listed) > 0 && !js.names[jailName(d.name)] {
@@ -258,9 +277,17 @@ func (l *loader) unusedSection(d *jailDef, sec *section) {
 		"jail %s is no target: its fstab mounts nothing on %s", d.name, path.Join(d.root, "conf/base/etc")))
 }
 
-// jailTarget makes a target of a jail whose fstab mounts a base, or for which cfgd.toml gives one. nil is a jail that is no target.
+// jailTarget makes a target of a jail whose fstab mounts a base, or for which cfgd.toml gives one. nil is
+// a jail that is no target.
 func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
-	t := &Target{Name: d.name, Root: d.root, Prestart: values(d.prestart), Poststop: values(d.poststop), Origin: maps.Clone(d.origin), Definition: d.def}
+	t := &Target{
+		Name:       d.name,
+		Root:       d.root,
+		Prestart:   values(d.prestart),
+		Poststop:   values(d.poststop),
+		Origin:     maps.Clone(d.origin),
+		Definition: d.def,
+	}
 	_, rootGiven := sec.path("root")
 	_, baseGiven := sec.path("base")
 	l.setRoot(t, sec)
@@ -319,8 +346,9 @@ func (l *loader) checkRoot(t *Target) *Problem {
 	return &p
 }
 
-// oddPath says what is wrong with an absolute path that cfgd would write below, and what to do: ".." is another place behind a
-// link than by name, and a newline would forge lines of logs and lists. "" is a plain path.
+// oddPath says what is wrong with an absolute path that cfgd would write below, and what to do: ".." is
+// another place behind a link than by name, and a newline would forge lines of logs and lists. "" is a
+// plain path.
 func oddPath(p string) (why, fix string) {
 	switch {
 	case slices.Contains(strings.Split(p, "/"), ".."):
@@ -337,7 +365,8 @@ func (l *loader) setRoot(t *Target, sec *section) {
 		t.Root, t.Origin["root"] = r.value, r.at
 	}
 	if t.Root != "" {
-		t.Base, t.Cfg, t.Live = path.Join(t.Root, "conf/base/etc"), path.Join(t.Root, "cfg"), path.Join(t.Root, "etc")
+		t.Base, t.Cfg, t.Live = path.Join(t.Root, "conf/base/etc"), path.Join(t.Root,
+			"cfg"), path.Join(t.Root, "etc")
 	}
 }
 
@@ -369,7 +398,8 @@ func (l *loader) added() {
 			continue
 		}
 		if !rooted {
-			l.fail(sec.at, "give its root, or mend the name", "jail %s is neither in rc.conf nor in jail.conf", name)
+			l.fail(sec.at, "give its root, or mend the name",
+				"jail %s is neither in rc.conf nor in jail.conf", name)
 			continue
 		}
 		d := &jailDef{name: name, origin: map[string]Origin{}}
@@ -382,10 +412,13 @@ func (l *loader) added() {
 	}
 }
 
-// troubled reports whether a jail is missing because of a problem that has been said: it is not cfgd.toml that is wrong then.
+// troubled reports whether a jail is missing because of a problem that has been said: it is not cfgd.toml
+// that is wrong then.
 func (l *loader) troubled(name string) bool {
 	return l.rc.unknown("jail_"+jailVar(name)+"_rootdir") ||
-		slices.ContainsFunc(l.problems, func(p Problem) bool { return p.Target == name && p.Severity == Error })
+		slices.ContainsFunc(l.problems, func(p Problem) bool {
+			return p.Target == name && p.Severity == Error
+		})
 }
 
 // finish applies the settings and adds the target; false where it cannot be used.
@@ -417,7 +450,8 @@ func (l *loader) checkTimes(t *Target) bool {
 		return true
 	}
 	at := cmp.Or(t.Origin["settle"], t.Origin["max_wait"])
-	l.fail(at, "make max_wait the longer one", "settle %s of %s is longer than max_wait %s", t.Settle, t.Name, t.MaxWait)
+	l.fail(at, "make max_wait the longer one", "settle %s of %s is longer than max_wait %s", t.Settle, t.Name,
+		t.MaxWait)
 	return false
 }
 
@@ -427,7 +461,8 @@ func (l *loader) backing(t *Target) bool {
 	case l.opts.Root != "":
 		t.Memory = BackingDir
 	case t.Memory == BackingMD && l.opts.GOOS != "freebsd":
-		l.fail(t.Origin["memory"], `write memory = "auto" or "tmpfs"`, "memory disks (md) are FreeBSD's, and this is %s", l.opts.GOOS)
+		l.fail(t.Origin["memory"], `write memory = "auto" or "tmpfs"`,
+			"memory disks (md) are FreeBSD's, and this is %s", l.opts.GOOS)
 		return false
 	case t.Memory != BackingAuto:
 	case l.opts.GOOS == "freebsd":
@@ -443,7 +478,11 @@ func (l *loader) backing(t *Target) bool {
 // fstab reads and parses an fstab.
 func (l *loader) fstab(file string, parse func(string, []byte) ([]FstabEntry, error)) ([]FstabEntry, error) {
 	if !path.IsAbs(file) {
-		return nil, &ConfigError{File: file, Message: "not an absolute path", Fix: "write the whole path of the fstab"}
+		return nil, &ConfigError{
+			File:    file,
+			Message: "not an absolute path",
+			Fix:     "write the whole path of the fstab",
+		}
 	}
 	data, err := l.read.ReadFile(file)
 	if err != nil {
@@ -452,8 +491,8 @@ func (l *loader) fstab(file string, parse func(string, []byte) ([]FstabEntry, er
 	return parse(file, data)
 }
 
-// prototypes are the ones of cfgd.toml and the trees whose snapshots the targets' bases are. Where two trees have the same
-// name, the second goes by its whole path.
+// prototypes are the ones of cfgd.toml and the trees whose snapshots the targets' bases are. Where two
+// trees have the same name, the second goes by its whole path.
 func (l *loader) prototypes() []*Prototype {
 	byName := map[string]*Prototype{}
 	for _, p := range l.conf.protos {
@@ -474,7 +513,9 @@ func (l *loader) prototypes() []*Prototype {
 			p.Root, p.Origin["root"] = root, roots[root]
 		}
 	}
-	return slices.SortedFunc(maps.Values(byName), func(a, b *Prototype) int { return strings.Compare(a.Name, b.Name) })
+	return slices.SortedFunc(maps.Values(byName), func(a, b *Prototype) int {
+		return strings.Compare(a.Name, b.Name)
+	})
 }
 
 // prototypeRoots finds the trees of which the targets' bases are snapshots, and where each is named first.

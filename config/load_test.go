@@ -14,7 +14,8 @@ func TestHost(t *testing.T) {
 	})
 	wantProblems(t, m.Check(nil))
 	h := m.Target(HostName)
-	if len(m.Targets) != 1 || h.Base != "/conf/base/etc" || h.Live != "/etc" || h.Cfg != "/cfg" || h.Root != "/" || h.Fstab != "/etc/fstab" ||
+	if len(m.Targets) != 1 || h.Base != "/conf/base/etc" || h.Live != "/etc" || h.Cfg != "/cfg" ||
+		h.Root != "/" || h.Fstab != "/etc/fstab" ||
 		!h.CfgNoauto || h.BaseID != "" || h.KeepBytes != 512<<10 || !h.Host() {
 		t.Errorf("host %+v", h)
 	}
@@ -30,7 +31,8 @@ func TestEmptyMachine(t *testing.T) {
 
 func TestNoRoot(t *testing.T) {
 	_, err := Load(Options{Root: "/nonexistent/dir"})
-	if _, ok := err.(*ConfigError); !ok || !strings.Contains(err.Error(), "give --root an existing directory") {
+	if _, ok := err.(*ConfigError); !ok || !strings.Contains(err.Error(),
+		"give --root an existing directory") {
 		t.Errorf("%v", err)
 	}
 }
@@ -58,17 +60,23 @@ func TestPlainPrototype(t *testing.T) {
 	m := mustLoad(t, files)
 	wantProblems(t, m.Problems)
 	v := m.Target("vhost1")
-	if v.Base != "/jail/proto/.cfgd/snapshot/4/etc" || v.BaseID != "proto/etc@4" || m.Prototypes[0].Root != "/jail/proto" {
+	if v.Base != "/jail/proto/.cfgd/snapshot/4/etc" || v.BaseID != "proto/etc@4" ||
+		m.Prototypes[0].Root != "/jail/proto" {
 		t.Errorf("%+v", v)
 	}
 }
 
-// A dataset's snapshot that fstab mounts itself is read where it is mounted; a plain directory has no base id.
+// A dataset's snapshot that fstab mounts itself is read where it is mounted; a plain directory has no
+// base id.
 func TestOtherBases(t *testing.T) {
 	for line, want := range map[string][2]string{
-		"zpool/proto/etc@5 /jail/vhost1/conf/base/etc zfs ro 0 0":                     {"/jail/vhost1/conf/base/etc", "proto/etc@5"},
-		"/jail/defaults /jail/vhost1/conf/base/etc/ nullfs ro":                        {"/jail/defaults", ""},
-		`/jail/my\040proto/etc/.zfs/snapshot/1 /jail//vhost1/conf/base/etc nullfs ro`: {"/jail/my proto/etc/.zfs/snapshot/1", "my proto/etc@1"},
+		"zpool/proto/etc@5 /jail/vhost1/conf/base/etc zfs ro 0 0": {
+			"/jail/vhost1/conf/base/etc", "proto/etc@5",
+		},
+		"/jail/defaults /jail/vhost1/conf/base/etc/ nullfs ro": {"/jail/defaults", ""},
+		`/jail/my\040proto/etc/.zfs/snapshot/1 /jail//vhost1/conf/base/etc nullfs ro`: {
+			"/jail/my proto/etc/.zfs/snapshot/1", "my proto/etc@1",
+		},
 	} {
 		files := mended()
 		files["/etc/fstab.vhost1"] = line + "\n"
@@ -129,18 +137,28 @@ func TestMalformedFiles(t *testing.T) {
 func TestMergeJails(t *testing.T) {
 	at := func(line int) Origin { return Origin{"/etc/rc.conf", line} }
 	rc := func(name string, hostname bool) *jailDef {
-		d := &jailDef{name: name, root: "/rc/" + name, rcPrefix: "jail_" + name + "_", origin: map[string]Origin{"root": at(1)}}
+		d := &jailDef{
+			name:     name,
+			root:     "/rc/" + name,
+			rcPrefix: "jail_" + name + "_",
+			origin:   map[string]Origin{"root": at(1)},
+		}
 		if hostname {
 			d.origin["hostname"] = at(2)
 		}
 		return d
 	}
 	conf := func(name string) *jailDef {
-		return newJailDef(jailBlock{Name: name, Origin: Origin{"/etc/jail.conf", 7}, Params: map[string]jailParam{
-			"path": {Values: []string{"/conf/" + name}, Origin: Origin{"/etc/jail.conf", 8}}}})
+		return newJailDef(jailBlock{Name: name, Origin: Origin{"/etc/jail.conf", 7},
+			Params: map[string]jailParam{
+				"path": {Values: []string{"/conf/" + name}, Origin: Origin{"/etc/jail.conf", 8}}}})
 	}
 	c := &rcConf{vars: map[string]rcVar{}}
-	defs := c.mergeJails(&rcJails{defs: []*jailDef{rc("a", true), rc("b", false), rc("c", true), rc("d", false)}, listed: []string{"a", "e", "x"}, listAt: at(9)},
+	defs := c.mergeJails(&rcJails{
+		defs:   []*jailDef{rc("a", true), rc("b", false), rc("c", true), rc("d", false)},
+		listed: []string{"a", "e", "x"},
+		listAt: at(9),
+	},
 		[]*jailDef{conf("a"), conf("b"), conf("e")})
 	var got []string
 	for _, d := range defs {

@@ -17,8 +17,9 @@ type mount struct {
 	fstab string // the fstab that has the line, "" for the mount parameter
 }
 
-// jailMounts reads all that is mounted for a jail, in the order in which jail(8) mounts it. An fstab that is not there
-// has been reported already or mounts nothing; one that is malformed makes the jail unusable.
+// jailMounts reads all that is mounted for a jail, in the order in which jail(8) mounts it. An fstab that
+// is not there has been reported already or mounts nothing; one that is malformed makes the jail
+// unusable.
 func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 	var all []mount
 	for _, line := range d.mounts {
@@ -58,7 +59,8 @@ func mountsOf(file string, entries []FstabEntry) []mount {
 // missingFstab warns that jail(8) will not start a jail; for rc.conf's jails that has been said.
 func (l *loader) missingFstab(d *jailDef, file string) {
 	if d.rcPrefix == "" {
-		l.problem(warningAt(d.origin["fstab"], d.name, "write "+file+" or mend the name", "fstab %s of jail %s is not there", file, d.name))
+		l.problem(warningAt(d.origin["fstab"], d.name, "write "+file+" or mend the name",
+			"fstab %s of jail %s is not there", file, d.name))
 	}
 }
 
@@ -68,7 +70,8 @@ func (l *loader) on(m mount, dir string) bool {
 	return at == dir || path.Base(at) == path.Base(dir) && l.read.real(at) == l.read.real(dir)
 }
 
-// baseMount returns the mount that gives a target its base: the last one on ROOT/conf/base/etc, which hides the others.
+// baseMount returns the mount that gives a target its base: the last one on ROOT/conf/base/etc, which
+// hides the others.
 func (l *loader) baseMount(t *Target, mounts []mount) *mount {
 	var base *mount
 	for i, m := range mounts {
@@ -79,7 +82,8 @@ func (l *loader) baseMount(t *Target, mounts []mount) *mount {
 	return base
 }
 
-// useBaseMount takes base and base id from fstab. A source that is no path (a dataset's snapshot) is read where it is mounted.
+// useBaseMount takes base and base id from fstab. A source that is no path (a dataset's snapshot) is read
+// where it is mounted.
 func (l *loader) useBaseMount(t *Target, m *mount) {
 	t.BaseID = baseID(m.Source)
 	t.Origin["base"] = m.at
@@ -102,11 +106,13 @@ func (l *loader) checkDoubled(jail string, mounts []mount) {
 	}
 }
 
-// checkMounts finds the slips of a target's fstab: two bases, lines that the root hides, base and root of different snapshots.
+// checkMounts finds the slips of a target's fstab: two bases, lines that the root hides, base and root of
+// different snapshots.
 func (l *loader) checkMounts(t *Target, mounts []mount, base *mount) {
 	var root *mount
 	for i, m := range mounts {
-		if base != nil && m.at != base.at && l.on(m, path.Join(t.Root, "conf/base/etc")) && m.Source != base.Source {
+		if base != nil && m.at != base.at && l.on(m, path.Join(t.Root, "conf/base/etc")) &&
+			m.Source != base.Source {
 			l.problem(warningAt(base.at, t.Name, "keep the one that is meant",
 				"%s hides %s of line %d on %s", base.Source, m.Source, m.at.Line, m.Dir))
 		}

@@ -12,8 +12,9 @@ import (
 
 // Nano is the disk of a NanoBSD host, as fstab and nanobsd.conf name it.
 type Nano struct {
-	Drive   string // as below /dev: ada0, or a label of GEOM: ufs/NAME, gpt/NAME
-	Kind    string // between Drive and the number: s for slices of an MBR, p for a GPT; of a label s or nothing
+	Drive string // as below /dev: ada0, or a label of GEOM: ufs/NAME, gpt/NAME
+	// between Drive and the number: s for slices of an MBR, p for a GPT; of a label s or nothing
+	Kind    string
 	Part    string // what follows the number: a where fstab names a partition of a BSD label, else nothing
 	Running int    // the number of what fstab mounts on /
 	Origin  Origin // fstab's line
@@ -119,7 +120,11 @@ func nanoRoot(entries []FstabEntry, drive string) (*Nano, error) {
 			"%s is no system of a NanoBSD disk, mounted once", e.Source)
 	}
 	if n == nil {
-		return nil, &ConfigError{File: hostFstab, Message: "no line for /", Fix: "write it as /dev/ada0s1a / ufs ro 1 1"}
+		return nil, &ConfigError{
+			File:    hostFstab,
+			Message: "no line for /",
+			Fix:     "write it as /dev/ada0s1a / ufs ro 1 1",
+		}
 	}
 	for _, e := range entries {
 		if rest, ok := strings.CutPrefix(e.Source, "/dev/"+n.Drive); ok && e.Dir != "/" {

@@ -34,7 +34,8 @@ func (x tree) origin() Origin {
 	return cmp.Or(x.target.Origin[x.key], x.target.Origin["root"])
 }
 
-// rank says how much a tree is the one to complain about: one that cfgd.toml sets by itself, then one that follows from a root there.
+// rank says how much a tree is the one to complain about: one that cfgd.toml sets by itself, then one
+// that follows from a root there.
 func (x tree) rank(toml string) int {
 	switch {
 	case toml == "":
@@ -46,8 +47,8 @@ func (x tree) rank(toml string) int {
 	return 0
 }
 
-// overlap reports whether one tree is the other or inside it. Bases may be shared; a snapshot is outside of the tree that it
-// was taken of, as far as others are concerned.
+// overlap reports whether one tree is the other or inside it. Bases may be shared; a snapshot is outside
+// of the tree that it was taken of, as far as others are concerned.
 func overlap(a, b tree) bool {
 	if !a.writable && !b.writable {
 		return false
@@ -55,7 +56,8 @@ func overlap(a, b tree) bool {
 	if a.target != b.target && (snapshotOf(a, b) || snapshotOf(b, a)) {
 		return false
 	}
-	return within(a.path, b.path) || within(b.path, a.path) || within(a.real, b.real) || within(b.real, a.real)
+	return within(a.path, b.path) || within(b.path, a.path) || within(a.real, b.real) ||
+		within(b.real, a.real)
 }
 
 // snapshotOf reports whether a base is a snapshot of a tree that holds its .zfs or .cfgd directory.
@@ -85,7 +87,14 @@ func (l *loader) overlaps() {
 		trees := l.trees(t)
 		if a, b, clash := index.clash(trees); clash {
 			l.refuseOverlap(a, b)
-			l.jails = append(l.jails, &Jail{Name: t.Name, Root: t.Root, Fstab: t.Fstab, Prestart: t.Prestart, Poststop: t.Poststop, Origin: t.Origin})
+			l.jails = append(l.jails, &Jail{
+				Name:     t.Name,
+				Root:     t.Root,
+				Fstab:    t.Fstab,
+				Prestart: t.Prestart,
+				Poststop: t.Poststop,
+				Origin:   t.Origin,
+			})
 			continue
 		}
 		index.add(trees)
@@ -94,8 +103,9 @@ func (l *loader) overlaps() {
 	l.targets = kept
 }
 
-// treeIndex finds the trees that may overlap one without a look at all of them: a machine may have a thousand targets, and
-// every hook of a jail loads the configuration. Bases are kept apart, since a thousand targets may share one.
+// treeIndex finds the trees that may overlap one without a look at all of them: a machine may have a
+// thousand targets, and every hook of a jail loads the configuration. Bases are kept apart, since a
+// thousand targets may share one.
 type treeIndex struct {
 	trees    []tree
 	writable pathIndex
@@ -177,8 +187,8 @@ func (x *treeIndex) clash(trees []tree) (a, b tree, ok bool) {
 	return a, x.trees[first], true
 }
 
-// refuseOverlap reports two trees that overlap, and returns false. It is an error of cfgd.toml where that set one of them, and the
-// target's own trouble where the machine's files did.
+// refuseOverlap reports two trees that overlap, and returns false. It is an error of cfgd.toml where that
+// set one of them, and the target's own trouble where the machine's files did.
 func (l *loader) refuseOverlap(a, b tree) bool {
 	if a.rank(l.conf.file) < b.rank(l.conf.file) {
 		a, b = b, a
@@ -193,9 +203,11 @@ func (l *loader) refuseOverlap(a, b tree) bool {
 	}
 	fix := "give each tree a directory of its own"
 	if l.conf.file != "" && at.File == l.conf.file {
-		l.fail(at, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how, b.key, b.path, b.target.Name)
+		l.fail(at, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how, b.key, b.path,
+			b.target.Name)
 		return false
 	}
-	l.problem(errorAt(at, a.target.Name, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how, b.key, b.path, b.target.Name))
+	l.problem(errorAt(at, a.target.Name, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how,
+		b.key, b.path, b.target.Name))
 	return false
 }

@@ -47,7 +47,8 @@ func TestTreeIndex(t *testing.T) {
 	})
 }
 
-// A thousand jails are loaded in well under a second; comparing each with each, by names that lead through links, took minutes.
+// A thousand jails are loaded in well under a second; comparing each with each, by names that lead
+// through links, took minutes.
 func TestThousandJails(t *testing.T) {
 	t.Parallel()
 	const n = 1000
@@ -60,7 +61,8 @@ func TestThousandJails(t *testing.T) {
 		jails.WriteString(name + " { }\n")
 	}
 	files["/etc/rc.conf"] = "jail_list='" + list.String() + "'\n"
-	files["/etc/jail.conf"] = strings.Replace(jailConf, "web {\n\thost.hostname = \"web.domain.local\";\n}\n", jails.String(), 1)
+	files["/etc/jail.conf"] = strings.Replace(jailConf, "web {\n\thost.hostname = \"web.domain.local\";\n}\n",
+		jails.String(), 1)
 	m := mustLoad(t, files)
 	wantProblems(t, m.Problems)
 	if len(m.Targets) != n || len(m.Prototypes) != 1 {

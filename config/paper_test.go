@@ -124,7 +124,8 @@ func TestPaperMachine(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("target:\n got %q\nwant %q", got, want)
 	}
-	for key, at := range map[string]string{"root": "/etc/rc.conf:12", "fstab": "/etc/rc.conf:18", "base": "/etc/fstab.vhost1:2",
+	for key, at := range map[string]string{"root": "/etc/rc.conf:12", "fstab": "/etc/rc.conf:18",
+		"base":     "/etc/fstab.vhost1:2",
 		"prestart": "/etc/rc.conf:20"} {
 		if v.Origin[key].String() != at {
 			t.Errorf("origin of %s: %s, want %s", key, v.Origin[key], at)
@@ -137,7 +138,8 @@ func TestPaperMachine(t *testing.T) {
 	if len(m.Prototypes) != 1 || m.Prototypes[0].Root != "/jail/proto" || m.Prototypes[0].Name != "proto" {
 		t.Errorf("prototypes %+v", m.Prototypes)
 	}
-	wantProblems(t, m.Problems, "/etc/rc.conf:20 error: jail_vhost1_exec_prestart0 is set at line 19 already: the cleanup hook")
+	wantProblems(t, m.Problems,
+		"/etc/rc.conf:20 error: jail_vhost1_exec_prestart0 is set at line 19 already: the cleanup hook")
 	if fix := m.Problems[0].Fix; fix != "name this line jail_vhost1_exec_poststop0" {
 		t.Errorf("fix: %s", fix)
 	}
@@ -155,7 +157,8 @@ func TestMendedPaperHasNoProblem(t *testing.T) {
 	m := mustLoad(t, mended())
 	wantProblems(t, m.Check(nil))
 	v := m.Target("vhost1")
-	if !slices.Equal(v.Prestart, []string{"/etc/admin/jail_etc_init vhost1"}) || !slices.Equal(v.Poststop, []string{"/etc/admin/jail_etc_cleanup vhost1"}) {
+	if !slices.Equal(v.Prestart, []string{"/etc/admin/jail_etc_init vhost1"}) ||
+		!slices.Equal(v.Poststop, []string{"/etc/admin/jail_etc_cleanup vhost1"}) {
 		t.Errorf("hooks %q %q", v.Prestart, v.Poststop)
 	}
 }
@@ -168,7 +171,9 @@ func TestPaperDoubledFstabLine(t *testing.T) {
 /jail/proto/etc/.zfs/snapshot/2 /jail/vhost1/conf/base/etc nullfs ro 0 0
 `
 	m := mustLoad(t, files)
-	wantProblems(t, m.Problems, "/etc/fstab.vhost1:3 warning: /jail/proto/etc/.zfs/snapshot/2 is mounted on /jail/vhost1/conf/base/etc twice; the first line is /etc/fstab.vhost1:2")
+	wantProblems(t, m.Problems,
+		"/etc/fstab.vhost1:3 warning: /jail/proto/etc/.zfs/snapshot/2 is mounted on "+
+			"/jail/vhost1/conf/base/etc twice; the first line is /etc/fstab.vhost1:2")
 	if id := m.Target("vhost1").BaseID; id != "proto/etc@2" {
 		t.Errorf("base id %s", id)
 	}

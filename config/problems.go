@@ -9,7 +9,14 @@ import (
 
 // warningAt and errorAt make a Problem about a target (or "" for the machine).
 func warningAt(at Origin, target, fix, format string, args ...any) Problem {
-	return Problem{Severity: Warning, File: at.File, Line: at.Line, Target: target, Message: fmt.Sprintf(format, args...), Fix: fix}
+	return Problem{
+		Severity: Warning,
+		File:     at.File,
+		Line:     at.Line,
+		Target:   target,
+		Message:  fmt.Sprintf(format, args...),
+		Fix:      fix,
+	}
 }
 
 func errorAt(at Origin, target, fix, format string, args ...any) Problem {
@@ -21,7 +28,14 @@ func errorAt(at Origin, target, fix, format string, args ...any) Problem {
 // problemOf makes a Problem of an error that makes one target unusable and leaves the others alone.
 func problemOf(err error, file, target, fix string) Problem {
 	e := fileError(file, err)
-	return Problem{Severity: Error, File: e.File, Line: e.Line, Target: target, Message: e.Message, Fix: cmp.Or(e.Fix, fix)}
+	return Problem{
+		Severity: Error,
+		File:     e.File,
+		Line:     e.Line,
+		Target:   target,
+		Message:  e.Message,
+		Fix:      cmp.Or(e.Fix, fix),
+	}
 }
 
 // sortProblems orders problems by place and drops repetitions.

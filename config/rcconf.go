@@ -12,11 +12,13 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// maxShellFile is the size in bytes above which an rc.conf is refused. A thousand jails take half of it, and the parser's
-// stack, which grows with nesting, stays far from Go's limit, beyond which the program would be killed.
+// maxShellFile is the size in bytes above which an rc.conf is refused. A thousand jails take half of it,
+// and the parser's stack, which grows with nesting, stays far from Go's limit, beyond which the program
+// would be killed.
 const maxShellFile = 256 << 10
 
-// maxShellValue and maxShellParams bound what expanding one word may take: rc.conf could double a value on every line.
+// maxShellValue and maxShellParams bound what expanding one word may take: rc.conf could double a value
+// on every line.
 const (
 	maxShellValue  = 64 << 10
 	maxShellParams = 256
@@ -36,9 +38,9 @@ type rcAssign struct {
 	self   bool // the value mentions the variable itself, as in jail_list="$jail_list new"
 }
 
-// rcConf is the state of the variables after reading rc.conf and its relatives in the order of rc.subr's load_rc_config.
-// Shell is parsed and assignments are followed; nothing is run. What cannot be followed leaves the variables that it
-// sets unknown, and is a warning where one of them matters here.
+// rcConf is the state of the variables after reading rc.conf and its relatives in the order of rc.subr's
+// load_rc_config. Shell is parsed and assignments are followed; nothing is run. What cannot be followed
+// leaves the variables that it sets unknown, and is a warning where one of them matters here.
 type rcConf struct {
 	read     fileReader
 	vars     map[string]rcVar
@@ -49,8 +51,9 @@ type rcConf struct {
 // rcMatters reports whether cfgd looks at a variable.
 func rcMatters(name string) bool { return strings.HasPrefix(name, "jail_") }
 
-// loadRcConf reads what rc.d/jail would: defaults/rc.conf, the files that rc_conf_files names, and rc.conf.d/jail below
-// /etc and /usr/local/etc, a file or a directory of files. Files that are not there are no error.
+// loadRcConf reads what rc.d/jail would: defaults/rc.conf, the files that rc_conf_files names, and
+// rc.conf.d/jail below /etc and /usr/local/etc, a file or a directory of files. Files that are not there
+// are no error.
 func loadRcConf(read *rootFiles) (*rcConf, error) {
 	c := &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
 	if err := c.file("/etc/defaults/rc.conf"); err != nil {
@@ -71,7 +74,8 @@ func loadRcConf(read *rootFiles) (*rcConf, error) {
 	return c, nil
 }
 
-// rcConfD returns the files of an rc.conf.d that rc.d/jail reads, and warns of jail_ variables in the ones that it does not.
+// rcConfD returns the files of an rc.conf.d that rc.d/jail reads, and warns of jail_ variables in the
+// ones that it does not.
 func (c *rcConf) rcConfD(read *rootFiles, dir string) []string {
 	names, _ := read.Glob(dir + "/*")
 	var files []string
@@ -130,9 +134,13 @@ func (c *rcConf) parse(name string) (*syntax.File, error) {
 // parseShell parses POSIX shell; a *ConfigError says where it is malformed.
 func parseShell(name string, data []byte) (*syntax.File, error) {
 	if len(data) > maxShellFile {
-		return nil, &ConfigError{File: name, Message: fmt.Sprintf("larger than %d KiB, which no rc.conf is", maxShellFile>>10)}
+		return nil, &ConfigError{
+			File:    name,
+			Message: fmt.Sprintf("larger than %d KiB, which no rc.conf is", maxShellFile>>10),
+		}
 	}
-	parsed, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(string(data)), name)
+	parsed, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(string(data)),
+		name)
 	var pe syntax.ParseError
 	var le syntax.LangError
 	switch {
@@ -193,7 +201,8 @@ func constructName(cmd syntax.Command) string {
 	return "a command that cfgd does not run"
 }
 
-// call follows assignments alone, ":" (whose ${x:=y} assigns) and unset; "." is looked into for what it would set.
+// call follows assignments alone, ":" (whose ${x:=y} assigns) and unset; "." is looked into for what it
+// would set.
 func (c *rcConf) call(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	if len(cmd.Args) == 0 {
 		for _, a := range cmd.Assigns {
@@ -221,7 +230,8 @@ func (c *rcConf) call(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	}
 }
 
-// source warns where a file that is read with "." sets a variable that matters; what it sets is unknown from there on.
+// source warns where a file that is read with "." sets a variable that matters; what it sets is unknown
+// from there on.
 func (c *rcConf) source(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	if len(cmd.Args) < 2 {
 		return
@@ -318,7 +328,8 @@ func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
 	return value, nil
 }
 
-// unescape puts what a backslash quotes outside of double quotes into single ones: expand.Literal leaves such backslashes.
+// unescape puts what a backslash quotes outside of double quotes into single ones: expand.Literal leaves
+// such backslashes.
 func unescape(w *syntax.Word) *syntax.Word {
 	out := &syntax.Word{}
 	for _, part := range w.Parts {
@@ -381,7 +392,8 @@ func (c *rcConf) staticParam(p *syntax.ParamExp, nth int) error {
 	return nil
 }
 
-// escapedIn reports whether the word of ${x:-word} has a backslash, which means one thing in quotes and another outside.
+// escapedIn reports whether the word of ${x:-word} has a backslash, which means one thing in quotes and
+// another outside.
 func escapedIn(p *syntax.ParamExp) bool {
 	found := false
 	if p.Exp != nil && p.Exp.Word != nil {
@@ -446,7 +458,8 @@ func (c *rcConf) warn(at Origin, fix, format string, args ...any) {
 	c.problems = append(c.problems, warningAt(at, "", fix, format, args...))
 }
 
-// touched returns the variables that matter and that a node may set when it runs, in the order in which they stand.
+// touched returns the variables that matter and that a node may set when it runs, in the order in which
+// they stand.
 func touched(n syntax.Node) []string {
 	var names []string
 	seen := map[string]bool{}
@@ -460,10 +473,12 @@ func touched(n syntax.Node) []string {
 }
 
 // setters are the commands that set variables named in their arguments.
-var setters = map[string]bool{"eval": true, "read": true, "setvar": true, "unset": true, "export": true, "readonly": true,
-	"local": true, "getopts": true, "sysrc": true}
+var setters = map[string]bool{"eval": true, "read": true, "setvar": true, "unset": true, "export": true,
+	"readonly": true,
+	"local":    true, "getopts": true, "sysrc": true}
 
-// jailVariable finds a variable's name in an argument of such a command, and the parts around what only a shell knows.
+// jailVariable finds a variable's name in an argument of such a command, and the parts around what only a
+// shell knows.
 var jailVariable = regexp.MustCompile(`\bjail_[A-Za-z0-9_]*`)
 
 // assignedIn returns every variable that a node may set.
@@ -480,7 +495,8 @@ func assignedIn(n syntax.Node) []string {
 				names = append(names, it.Name.Value)
 			}
 		case *syntax.ParamExp:
-			if n.Param != nil && n.Exp != nil && (n.Exp.Op == syntax.AssignUnset || n.Exp.Op == syntax.AssignUnsetOrNull) {
+			if n.Param != nil && n.Exp != nil &&
+				(n.Exp.Op == syntax.AssignUnset || n.Exp.Op == syntax.AssignUnsetOrNull) {
 				names = append(names, n.Param.Value)
 			}
 		case *syntax.CallExpr:
@@ -491,7 +507,8 @@ func assignedIn(n syntax.Node) []string {
 	return names
 }
 
-// setByCommand returns what a command sets by its arguments, such as eval and sysrc, or would in another shell (x+=y).
+// setByCommand returns what a command sets by its arguments, such as eval and sysrc, or would in another
+// shell (x+=y).
 func setByCommand(cmd *syntax.CallExpr) []string {
 	if len(cmd.Args) == 0 {
 		return nil

@@ -101,25 +101,30 @@ func TestRcConfValues(t *testing.T) {
 // What cannot be followed is named where it touches a jail_ variable, and only there.
 func TestRcConfWarnings(t *testing.T) {
 	for text, want := range map[string]string{
-		`jail_list=$(ls /jail)`:                                  `1 warning: jail_list depends on a command substitution, which cfgd does not run`,
-		"\njail_list=`ls /jail`":                                 `2 warning: jail_list depends on a command substitution`,
+		`jail_list=$(ls /jail)`: `1 warning: jail_list depends on a ` +
+			`command substitution, which cfgd does not run`,
+		"\njail_list=`ls /jail`": `2 warning: jail_list depends on a ` +
+			`command substitution`,
 		`if [ -d /jail ]; then jail_list=a; fi`:                  `1 warning: jail_list depends on an if`,
 		`for i in a b; do eval jail_${i}_rootdir=/jail/$i; done`: `1 warning: jail_ depends on a loop`,
 		`case $x in a) jail_list=b;; esac`:                       `1 warning: jail_list depends on a case`,
-		`f() { jail_list=a; }`:                                   `1 warning: jail_list depends on a function`,
-		`[ -d /jail ] && jail_list=a`:                            `1 warning: jail_list depends on a condition or pipe`,
-		`jail_list=a; jail_list+=" b"`:                           `1 warning: jail_list depends on a command, which`,
-		`jail_list+=b`:                                           `1 warning: jail_list depends on a command, which`,
-		`eval "jail_list=a"`:                                     `1 warning: jail_list depends on a command, which`,
-		`read jail_list < /etc/jails`:                            `1 warning: jail_list depends on a command, which`,
-		`setvar jail_list a`:                                     `1 warning: jail_list depends on a command, which`,
-		`x=$(id); jail_list=$x`:                                  `1 warning: jail_list depends on the value of x, which is unknown since /etc/rc.conf:1`,
-		". /etc/jails":                                           `1 warning: jail_list depends on reading /etc/jails, which cfgd does not follow`,
-		`if [ -n "$jail_list" ]; then x=1; fi`:                   "",
-		`echo "jail_list is $jail_list"`:                         "",
-		`[ -f /etc/x ] && . /etc/x`:                              "",
-		`. /etc/nothing`:                                         "",
-		`touch /ran; x=$(touch /ran)`:                            "",
+		`f() { jail_list=a; }`: `1 warning: jail_list depends on a ` +
+			`function`,
+		`[ -d /jail ] && jail_list=a`:  `1 warning: jail_list depends on a condition or pipe`,
+		`jail_list=a; jail_list+=" b"`: `1 warning: jail_list depends on a command, which`,
+		`jail_list+=b`:                 `1 warning: jail_list depends on a command, which`,
+		`eval "jail_list=a"`:           `1 warning: jail_list depends on a command, which`,
+		`read jail_list < /etc/jails`:  `1 warning: jail_list depends on a command, which`,
+		`setvar jail_list a`:           `1 warning: jail_list depends on a command, which`,
+		`x=$(id); jail_list=$x`: `1 warning: jail_list depends on the value of x, which is ` +
+			`unknown since /etc/rc.conf:1`,
+		". /etc/jails": `1 warning: jail_list depends on reading /etc/jails, which ` +
+			`cfgd does not follow`,
+		`if [ -n "$jail_list" ]; then x=1; fi`: "",
+		`echo "jail_list is $jail_list"`:       "",
+		`[ -f /etc/x ] && . /etc/x`:            "",
+		`. /etc/nothing`:                       "",
+		`touch /ran; x=$(touch /ran)`:          "",
 	} {
 		c, err := rcOf(t, map[string]string{"/etc/rc.conf": text + "\n", "/etc/jails": "jail_list=z\n"})
 		if err != nil {
@@ -176,7 +181,8 @@ func TestRcConfGrowth(t *testing.T) {
 // The files and their order are those of rc.subr's load_rc_config for rc.d/jail.
 func TestRcConfOrder(t *testing.T) {
 	files := map[string]string{}
-	for i, name := range []string{"/etc/defaults/rc.conf", "/etc/rc.conf", "/etc/rc.conf.local", "/etc/rc.conf.d/jail",
+	for i, name := range []string{"/etc/defaults/rc.conf", "/etc/rc.conf", "/etc/rc.conf.local",
+		"/etc/rc.conf.d/jail",
 		"/usr/local/etc/rc.conf.d/jail/10-a", "/usr/local/etc/rc.conf.d/jail/20-b"} {
 		files[name] = fmt.Sprintf("jail_list=\"$jail_list %d\"\n", i)
 	}
@@ -184,7 +190,8 @@ func TestRcConfOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, at, _ := c.get("jail_list"); v != " 0 1 2 3 4 5" || at.String() != "/usr/local/etc/rc.conf.d/jail/20-b:1" {
+	if v, at, _ := c.get("jail_list"); v != " 0 1 2 3 4 5" ||
+		at.String() != "/usr/local/etc/rc.conf.d/jail/20-b:1" {
 		t.Errorf("jail_list=%q at %s", v, at)
 	}
 }
@@ -211,8 +218,9 @@ jail_www_example_org_rootdir=/jail/www jail_www_example_org_hostname=www
 jail_my_jail_rootdir=/jail/my jail_my_jail_hostname=my
 jail_exec_prestart0="cfgd jail init x"
 `,
-		"/etc/fstab.www_example_org": "/jail/proto/etc/.zfs/snapshot/7 /jail/www/conf/base/etc nullfs ro 0 0\n",
-		"/etc/fstab.my-jail":         "/jail/proto/etc/.zfs/snapshot/7 /jail/my/conf/base/etc/ nullfs ro 0 0\n",
+		"/etc/fstab.www_example_org": "/jail/proto/etc/.zfs/snapshot/7 /jail/www/conf/base/etc nullfs ro 0 " +
+			"0\n",
+		"/etc/fstab.my-jail": "/jail/proto/etc/.zfs/snapshot/7 /jail/my/conf/base/etc/ nullfs ro 0 0\n",
 	})
 	if len(m.Targets) != 2 || m.Targets[0].Name != "my-jail" || m.Targets[1].Name != "www_example_org" {
 		t.Fatalf("targets %+v", m.Targets)
@@ -225,8 +233,10 @@ jail_exec_prestart0="cfgd jail init x"
 // FuzzRcConf: any text ends in values and warnings or an error, and nothing of it runs.
 func FuzzRcConf(f *testing.F) {
 	mark := filepath.Join(f.TempDir(), "ran")
-	for _, s := range []string{paperRcConf, "jail_list=$(touch " + mark + ")", "`touch " + mark + "`", "touch " + mark, ". " + mark,
-		"a=${b:-${c:=d}}; jail_list=\"$a $jail_list\"", "a=$((1/0)) b=${x%%*} c=${x/y/z} d=${!x} e=${x@Q}", "export a=1 b", "a=~root", "f() { a=1; }; f",
+	for _, s := range []string{paperRcConf, "jail_list=$(touch " + mark + ")", "`touch " + mark + "`",
+		"touch " + mark, ". " + mark,
+		"a=${b:-${c:=d}}; jail_list=\"$a $jail_list\"", "a=$((1/0)) b=${x%%*} c=${x/y/z} d=${!x} e=${x@Q}",
+		"export a=1 b", "a=~root", "f() { a=1; }; f",
 		"jail_list=${a:?no}\nif x; then jail_a_rootdir=/b; fi", "cat <<!\njail_list=a\n!\n"} {
 		f.Add(s)
 	}

@@ -15,8 +15,8 @@ type Reference struct {
 	At       Origin
 }
 
-// References lists what the fstabs of all jails, targets or not, and the host's say of snapshots. An fstab that cannot be read is an error:
-// what it names must not be taken for unused.
+// References lists what the fstabs of all jails, targets or not, and the host's say of snapshots. An
+// fstab that cannot be read is an error: what it names must not be taken for unused.
 func (m *Model) References() ([]Reference, error) {
 	files := map[string]string{"/etc/fstab": HostName}
 	for _, t := range m.Targets {
@@ -64,7 +64,8 @@ func (p *Prototype) Etc(mark, name string) string {
 	return p.Root + mark + name + "/etc"
 }
 
-// ZFSMark and CopyMark are what stands between a tree and its snapshot's name: ZFS's, and that of cfgd's own copies.
+// ZFSMark and CopyMark are what stands between a tree and its snapshot's name: ZFS's, and that of cfgd's
+// own copies.
 var (
 	ZFSMark  = snapshotMarks[0]
 	CopyMark = snapshotMarks[1]

@@ -45,12 +45,14 @@ var settingKeys = map[string]settingCheck{
 	"rehash":   duration(func(s *Settings, d time.Duration) { s.Rehash = d }),
 	"memory": oneOf(func(s *Settings, b Backing) { s.Memory = b },
 		BackingAuto, BackingMD, BackingTmpfs, BackingDir),
-	"memory_size":      size(minMemory, maxMemory, func(s *Settings, n int64) { s.MemorySize = n }),
-	"watch":            oneOf(func(s *Settings, w Watch) { s.Watch = w }, WatchAuto, WatchFsnotify, WatchScan),
+	"memory_size": size(minMemory, maxMemory, func(s *Settings, n int64) { s.MemorySize = n }),
+	"watch": oneOf(func(s *Settings, w Watch) { s.Watch = w }, WatchAuto, WatchFsnotify,
+		WatchScan),
 	"max_file":         size(1, math.MaxInt64, func(s *Settings, n int64) { s.MaxFile = n }),
 	"keep_bytes":       size(1, math.MaxInt64, func(s *Settings, n int64) { s.KeepBytes = n }),
 	"keep_generations": generations,
-	"on_conflict":      oneOf(func(s *Settings, o OnConflict) { s.OnConflict = o }, ConflictMine, ConflictTheirs),
+	"on_conflict": oneOf(func(s *Settings, o OnConflict) { s.OnConflict = o }, ConflictMine,
+		ConflictTheirs),
 }
 
 // Bounds of a memory filesystem in bytes: newfs(8) fails on less, and more is a slip of the pen.
@@ -154,7 +156,8 @@ func oneOf[T ~string](set func(*Settings, T), words ...T) settingCheck {
 				return func(s *Settings) { set(s, w) }, nil
 			}
 		}
-		return nil, badSetting("write one of "+strings.Trim(fmt.Sprint(words), "[]"), "%q is not known", fmt.Sprint(v))
+		return nil, badSetting("write one of "+strings.Trim(fmt.Sprint(words), "[]"), "%q is not known",
+			fmt.Sprint(v))
 	}
 }
 

@@ -14,9 +14,10 @@ type Switched struct {
 	Lines []int
 }
 
-// SwitchFstab makes an fstab's references to snapshots of one prototype's trees name another snapshot: exactly those, so that every
-// other byte stays as it is, comments and blanks too. A mount of a tree that is no snapshot, or of another prototype, is not touched.
-// The error, a *ConfigError, is that there is no such reference, or that the file is none.
+// SwitchFstab makes an fstab's references to snapshots of one prototype's trees name another snapshot:
+// exactly those, so that every other byte stays as it is, comments and blanks too. A mount of a tree that
+// is no snapshot, or of another prototype, is not touched. The error, a *ConfigError, is that there is no
+// such reference, or that the file is none.
 func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, error) {
 	entries, err := ParseJailFstab(file, data)
 	if err != nil {
@@ -44,7 +45,11 @@ func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, e
 		s.Lines = append(s.Lines, e.Line)
 	}
 	if !found {
-		return nil, &ConfigError{File: file, Message: fmt.Sprintf("no line mounts a snapshot of %s", prototype), Fix: "write it as PROTOTYPE/.zfs/snapshot/NAME"}
+		return nil, &ConfigError{
+			File:    file,
+			Message: fmt.Sprintf("no line mounts a snapshot of %s", prototype),
+			Fix:     "write it as PROTOTYPE/.zfs/snapshot/NAME",
+		}
 	}
 	out.Write(data[at:])
 	s.Data = out.Bytes()

@@ -24,9 +24,11 @@ func TestSwitchFstab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := strings.NewReplacer("proto/.zfs/snapshot/1 /jail/vhost1 ", "proto/.zfs/snapshot/12 /jail/vhost1 ", "proto/etc/.zfs/snapshot/1", "proto/etc/.zfs/snapshot/12",
+	want := strings.NewReplacer("proto/.zfs/snapshot/1 /jail/vhost1 ", "proto/.zfs/snapshot/12 /jail/vhost1 ",
+		"proto/etc/.zfs/snapshot/1", "proto/etc/.zfs/snapshot/12",
 		"snapshot/1/usr", "snapshot/12/usr").Replace(paperFstab)
-	if string(s.Data) != want || !slices.Equal(s.From, []string{"1"}) || !slices.Equal(s.Lines, []int{2, 3, 9}) {
+	if string(s.Data) != want || !slices.Equal(s.From, []string{"1"}) ||
+		!slices.Equal(s.Lines, []int{2, 3, 9}) {
 		t.Errorf("%v, %v\n%s", s.From, s.Lines, s.Data)
 	}
 	again, err := SwitchFstab("/etc/fstab.vhost1", s.Data, "/jail/proto", "12")
@@ -40,18 +42,30 @@ func TestSwitchFstabForms(t *testing.T) {
 	for _, c := range []struct{ line, prototype, name, want string }{
 		{"zpool/proto@1 /j zfs ro", "zpool/proto", "2", "zpool/proto@2 /j zfs ro"},
 		{"zpool/proto/etc@1 /j zfs ro", "zpool/proto", "2", "zpool/proto/etc@2 /j zfs ro"},
-		{`/jail/a\040b/.cfgd/snapshot/1/etc /j nullfs ro`, "/jail/a b", "new one", `/jail/a\040b/.cfgd/snapshot/new\040one/etc /j nullfs ro`},
-		{"/jail/proto//.zfs/snapshot/1/ /j nullfs ro\r\n", "/jail/proto", "2", "/jail/proto//.zfs/snapshot/2/ /j nullfs ro\r\n"},
-		{"/p/.zfs/snapshot/1 /j nullfs ro\n/p/etc/.zfs/snapshot/2 /k nullfs ro", "/p", "2", "/p/.zfs/snapshot/2 /j nullfs ro\n/p/etc/.zfs/snapshot/2 /k nullfs ro"},
+		{
+			`/jail/a\040b/.cfgd/snapshot/1/etc /j nullfs ro`, "/jail/a b", "new one",
+			`/jail/a\040b/.cfgd/snapshot/new\040one/etc /j nullfs ro`,
+		},
+		{
+			"/jail/proto//.zfs/snapshot/1/ /j nullfs ro\r\n", "/jail/proto", "2",
+			"/jail/proto//.zfs/snapshot/2/ /j nullfs ro\r\n",
+		},
+		{
+			"/p/.zfs/snapshot/1 /j nullfs ro\n/p/etc/.zfs/snapshot/2 /k nullfs ro", "/p", "2",
+			"/p/.zfs/snapshot/2 /j nullfs ro\n/p/etc/.zfs/snapshot/2 /k nullfs ro",
+		},
 	} {
 		s, err := SwitchFstab("f", []byte(c.line), c.prototype, c.name)
 		if err != nil || string(s.Data) != c.want {
 			t.Errorf("%q: %v, %+v, want %q", c.line, err, s, c.want)
 		}
 	}
-	for _, bad := range []string{"", "/jail/proto/etc /j nullfs ro\n", "/jail/other/.zfs/snapshot/1 /j nullfs ro\n", "x\n"} {
+	for _, bad := range []string{
+		"", "/jail/proto/etc /j nullfs ro\n", "/jail/other/.zfs/snapshot/1 /j nullfs ro\n", "x\n",
+	} {
 		var ce *ConfigError
-		if _, err := SwitchFstab("/etc/fstab.x", []byte(bad), "/jail/proto", "2"); !errors.As(err, &ce) || ce.File != "/etc/fstab.x" {
+		if _, err := SwitchFstab("/etc/fstab.x", []byte(bad), "/jail/proto", "2"); !errors.As(err, &ce) ||
+			ce.File != "/etc/fstab.x" {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

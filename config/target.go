@@ -32,7 +32,8 @@ const (
 	BackingDir   Backing = "dir"
 )
 
-// Watch says how a target is watched: by the system's events, which are kqueue(2)'s on FreeBSD, or by scans alone.
+// Watch says how a target is watched: by the system's events, which are kqueue(2)'s on FreeBSD, or by
+// scans alone.
 type Watch string
 
 // The ways of watching. WatchAuto is resolved by the daemon, which counts descriptors first.
@@ -81,12 +82,13 @@ type Settings struct {
 	Watch           Watch
 	MaxFile         int64 // bytes; a larger file is reported and not saved
 	KeepGenerations int   // how many generations the store keeps
-	KeepBytes       int64 // bytes that objects and generations may take: 512 KiB for the host, 16 MiB for a jail
-	OnConflict      OnConflict
+	// bytes that objects and generations may take: 512 KiB for the host, 16 MiB for a jail
+	KeepBytes  int64
+	OnConflict OnConflict
 }
 
-// Target is one /etc that cfgd looks after: the host's, or a jail's.
-// Root, Base, Cfg, Live and Fstab are absolute paths as the configuration says them, without --root's directory.
+// Target is one /etc that cfgd looks after: the host's, or a jail's. Root, Base, Cfg, Live and Fstab are
+// absolute paths as the configuration says them, without --root's directory.
 type Target struct {
 	Name   string
 	Root   string // the jail's root directory; "/" for the host
@@ -98,9 +100,11 @@ type Target struct {
 
 	// CfgNoauto is true where fstab mounts Cfg with noauto, so that it is mounted only while a save needs it.
 	CfgNoauto bool
-	// CfgReadOnly is true where fstab mounts Cfg read-only, so that it is writable only while a save needs it.
+	// CfgReadOnly is true where fstab mounts Cfg read-only, so that it is writable only while a save
+	// needs it.
 	CfgReadOnly bool
-	// CfgMount is true where an fstab mounts Cfg: while nothing is mounted there, what stands at the path is not cfg.
+	// CfgMount is true where an fstab mounts Cfg: while nothing is mounted there, what stands at the path
+	// is not cfg.
 	CfgMount bool
 	// CfgSource and CfgType are what the jail's fstab mounts on Cfg, by which it is found while it is not
 	// mounted there: a dataset of type zfs, a directory of type nullfs, a device. "" where no jail's fstab
@@ -119,7 +123,8 @@ type Target struct {
 	Classes  *Classes
 	Checkers *Checkers
 
-	// Origin has an entry for every value that was set: root, base, cfg, live, fstab, prestart, poststop, and cfgd.toml's keys.
+	// Origin has an entry for every value that was set: root, base, cfg, live, fstab, prestart, poststop,
+	// and cfgd.toml's keys.
 	Origin map[string]Origin
 }
 
@@ -146,8 +151,8 @@ type Prototype struct {
 	Origin  map[string]Origin
 }
 
-// Severity ranks a Problem: with a warning everything works, if not as it should; an error keeps a target from being used, or
-// its jail from starting as it is meant to.
+// Severity ranks a Problem: with a warning everything works, if not as it should; an error keeps a target
+// from being used, or its jail from starting as it is meant to.
 type Severity string
 
 // The severities of a Problem.
@@ -165,7 +170,8 @@ type Problem struct {
 	Message  string   `json:"message"`
 	Fix      string   `json:"fix"`
 
-	// Edit is what would settle it, in a file of the machine; the zero value where somebody has to decide, or to look.
+	// Edit is what would settle it, in a file of the machine; the zero value where somebody has to
+	// decide, or to look.
 	Edit Edit `json:"-"`
 }
 
@@ -201,8 +207,8 @@ type Model struct {
 	Checkers   *Checkers
 }
 
-// Path is where an absolute path of the model is on this machine: below --root's directory, with the links in it
-// resolved as after chroot(2).
+// Path is where an absolute path of the model is on this machine: below --root's directory, with the
+// links in it resolved as after chroot(2).
 func (m *Model) Path(p string) string { return hostfile.Below(m.Root, p) }
 
 // RunDir is cfgd's directory in /var/run.

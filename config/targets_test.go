@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	webFstab = "/jail/proto/.zfs/snapshot/3 /jail/web nullfs ro 0 0\n/jail/proto/etc/.zfs/snapshot/3 /jail/web/conf/base/etc nullfs ro 0 0\n"
+	webFstab = "/jail/proto/.zfs/snapshot/3 /jail/web nullfs ro 0 0\n/jail/proto/etc/.zfs/snapshot/3 " +
+		"/jail/web/conf/base/etc nullfs ro 0 0\n"
 	jailConf = `exec.clean;
 path = "/jail/$name";
 mount.fstab = "/etc/fstab.$name";
@@ -29,26 +30,38 @@ func TestJailConfTarget(t *testing.T) {
 	if w == nil {
 		t.Fatal("web is no target")
 	}
-	if w.Root != "/jail/web" || w.Base != "/jail/proto/etc/.zfs/snapshot/3" || w.BaseID != "proto/etc@3" || w.Fstab != "/etc/fstab.web" ||
-		!slices.Equal(w.Prestart, []string{"/usr/local/sbin/cfgd jail init web"}) || !slices.Equal(w.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup web"}) {
+	if w.Root != "/jail/web" || w.Base != "/jail/proto/etc/.zfs/snapshot/3" || w.BaseID != "proto/etc@3" ||
+		w.Fstab != "/etc/fstab.web" ||
+		!slices.Equal(w.Prestart, []string{"/usr/local/sbin/cfgd jail init web"}) ||
+		!slices.Equal(w.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup web"}) {
 		t.Errorf("%+v", w)
 	}
 }
 
-// What is mounted on a jail's cfg is known by its source, wherever the line stands; the last one hides the others.
+// What is mounted on a jail's cfg is known by its source, wherever the line stands; the last one hides
+// the others.
 func TestCfgSource(t *testing.T) {
 	for name, c := range map[string]struct {
 		fstab, conf  string
 		source, kind string
 	}{
-		"none":         {"", "", "", ""},
-		"a dataset":    {"zpool/web/cfg /jail/web/cfg zfs rw 0 0\n", "", "zpool/web/cfg", "zfs"},
-		"nullfs":       {"/data/my\\040web/cfg /jail/web/./cfg/ nullfs rw 0 0\n", "", "/data/my web/cfg", "nullfs"},
-		"two":          {"/old /jail/web/cfg nullfs rw 0 0\n/new /jail/web/cfg nullfs rw 0 0\n", "", "/new", "nullfs"},
-		"in jail.conf": {"", "web { mount += \"zpool/web/cfg /jail/web/cfg zfs rw 0 0\"; }\n", "zpool/web/cfg", "zfs"},
-		"of others":    {"/x /jail/web/cfg/below nullfs rw 0 0\n", "", "", ""},
+		"none":      {"", "", "", ""},
+		"a dataset": {"zpool/web/cfg /jail/web/cfg zfs rw 0 0\n", "", "zpool/web/cfg", "zfs"},
+		"nullfs": {
+			"/data/my\\040web/cfg /jail/web/./cfg/ nullfs rw 0 0\n", "", "/data/my web/cfg", "nullfs",
+		},
+		"two": {
+			"/old /jail/web/cfg nullfs rw 0 0\n/new /jail/web/cfg nullfs rw 0 0\n", "", "/new", "nullfs",
+		},
+		"in jail.conf": {
+			"", "web { mount += \"zpool/web/cfg /jail/web/cfg zfs rw 0 0\"; }\n", "zpool/web/cfg", "zfs",
+		},
+		"of others": {"/x /jail/web/cfg/below nullfs rw 0 0\n", "", "", ""},
 	} {
-		m := mustLoad(t, map[string]string{"/etc/jail.conf": jailConf + c.conf, "/etc/fstab.web": webFstab + c.fstab})
+		m := mustLoad(t, map[string]string{
+			"/etc/jail.conf": jailConf + c.conf,
+			"/etc/fstab.web": webFstab + c.fstab,
+		})
 		w := m.Target("web")
 		if w == nil || w.CfgSource != c.source || w.CfgType != c.kind || w.CfgMount != (c.kind != "") {
 			t.Errorf("%s: %+v", name, w)
@@ -103,7 +116,10 @@ func TestJailConfMountParameter(t *testing.T) {
 
 // Hooks that are not there are said with the line to write.
 func TestJailConfNoHooks(t *testing.T) {
-	m := mustLoad(t, map[string]string{"/etc/jail.conf": "web { path = /jail/web; mount.fstab = /etc/fstab.web; }\n", "/etc/fstab.web": webFstab})
+	m := mustLoad(t, map[string]string{
+		"/etc/jail.conf": "web { path = /jail/web; mount.fstab = /etc/fstab.web; }\n",
+		"/etc/fstab.web": webFstab,
+	})
 	wantProblems(t, m.Problems,
 		"/etc/jail.conf:1 warning: jail web has no init hook in exec.prestart",
 		"/etc/jail.conf:1 warning: jail web has no cleanup hook in exec.poststop")

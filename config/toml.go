@@ -14,8 +14,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// maxTomlFile is the size in bytes above which a cfgd.toml is refused: the time that a key of very many parts takes grows
-// with their square.
+// maxTomlFile is the size in bytes above which a cfgd.toml is refused: the time that a key of very many
+// parts takes grows with their square.
 const maxTomlFile = 256 << 10
 
 // tomlConf is cfgd.toml after all its keys have been checked one by one.
@@ -60,7 +60,8 @@ type tomlReader struct {
 	errs  []*ConfigError
 }
 
-// loadToml reads the file of --config, as the shell names it, or /usr/local/etc/cfgd.toml below the root if it is there.
+// loadToml reads the file of --config, as the shell names it, or /usr/local/etc/cfgd.toml below the root
+// if it is there.
 func loadToml(read *rootFiles, file string) (*tomlConf, error) {
 	name, data, err := file, []byte(nil), error(nil)
 	if file != "" {
@@ -81,7 +82,10 @@ func loadToml(read *rootFiles, file string) (*tomlConf, error) {
 // parseToml checks a whole cfgd.toml and returns it, or all that is wrong with it.
 func parseToml(name string, data []byte) (*tomlConf, error) {
 	if len(data) > maxTomlFile {
-		return nil, &ConfigError{File: name, Message: fmt.Sprintf("larger than %d KiB, which no cfgd.toml is", maxTomlFile>>10)}
+		return nil, &ConfigError{
+			File:    name,
+			Message: fmt.Sprintf("larger than %d KiB, which no cfgd.toml is", maxTomlFile>>10),
+		}
 	}
 	var doc map[string]any
 	if _, err := toml.Decode(string(data), &doc); err != nil {
@@ -95,15 +99,16 @@ func parseToml(name string, data []byte) (*tomlConf, error) {
 	return conf, nil
 }
 
-// tomlError gives a syntax error its line and column. They are counted from the offset: the line that the library
-// tells is the next one where an end of line is what it did not expect.
+// tomlError gives a syntax error its line and column. They are counted from the offset: the line that the
+// library tells is the next one where an end of line is what it did not expect.
 func tomlError(name, text string, err error) *ConfigError {
 	e := &ConfigError{File: name, Message: err.Error(), Fix: "mend it: cfgd.toml(5) has an example", Err: err}
 	pe, ok := errors.AsType[toml.ParseError](err)
 	if !ok {
 		return e
 	}
-	before := text[:max(0, min(pe.Position.Start, len(text)))] // -1 for a byte that opens the file and is refused
+	// -1 for a byte that opens the file and is refused
+	before := text[:max(0, min(pe.Position.Start, len(text)))]
 	e.Line, e.Message = 1+strings.Count(before, "\n"), strings.TrimSuffix(pe.Message, ".")
 	e.Col = len(before) - strings.LastIndexByte(before, '\n')
 	if strings.Contains(e.Message, "already been defined") {
@@ -196,7 +201,8 @@ func (r *tomlReader) path(s *section, full []string, v any) {
 	case l.value == "":
 		return
 	case !path.IsAbs(l.value):
-		r.fail(full, fmt.Sprintf("write it from the top, as %q", "/"+strings.TrimLeft(l.value, "./")), "%s %q is a relative path", dotted(full), l.value)
+		r.fail(full, fmt.Sprintf("write it from the top, as %q", "/"+strings.TrimLeft(l.value, "./")),
+			"%s %q is a relative path", dotted(full), l.value)
 	default:
 		if why, fix := oddPath(l.value); why != "" {
 			r.fail(full, fix, "%s %q %s", dotted(full), l.value, why)
@@ -211,7 +217,8 @@ func (r *tomlReader) text(full []string, v any) located {
 	s, ok := v.(string)
 	switch {
 	case !ok:
-		r.fail(full, `write it in quotes, as key = "value"`, "%s is %s, not a string", dotted(full), tomlKind(v))
+		r.fail(full, `write it in quotes, as key = "value"`, "%s is %s, not a string", dotted(full),
+			tomlKind(v))
 	case s == "":
 		r.fail(full, "give it a value or leave it out", "%s is empty", dotted(full))
 	}
@@ -222,7 +229,8 @@ func (r *tomlReader) text(full []string, v any) located {
 func (r *tomlReader) table(at []string, v any) (map[string]any, bool) {
 	t, ok := v.(map[string]any)
 	if !ok {
-		r.fail(at, "write ["+dotted(at)+"] and its keys below", "%s is %s, not a table", dotted(at), tomlKind(v))
+		r.fail(at, "write ["+dotted(at)+"] and its keys below", "%s is %s, not a table", dotted(at),
+			tomlKind(v))
 	}
 	return t, ok
 }
@@ -253,7 +261,9 @@ func checkJailName(name string) error {
 	case name == HostName:
 		return fmt.Errorf("%q is the name of the machine itself, no jail's", name)
 	case name == "", name[0] == '.', name[0] == '-', strings.ContainsAny(name, "/\\\"'*"),
-		strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar }):
+		strings.ContainsFunc(name, func(r rune) bool {
+			return unicode.IsControl(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar
+		}):
 		return fmt.Errorf("%q cannot be a jail's name", name)
 	}
 	return nil
@@ -301,7 +311,8 @@ func (r *tomlReader) prototype(at []string, name string, keys map[string]any) Pr
 func (r *tomlReader) dataset(full []string, v any) string {
 	l := r.text(full, v)
 	if l.value != "" && (l.value[0] == '/' || l.value[0] == '-' || strings.ContainsAny(l.value, "@# \t\n")) {
-		r.fail(full, "write it as zfs list does, such as zpool/proto", "%s %q is no dataset", dotted(full), l.value)
+		r.fail(full, "write it as zfs list does, such as zpool/proto", "%s %q is no dataset", dotted(full),
+			l.value)
 	}
 	return l.value
 }
@@ -310,7 +321,8 @@ func (r *tomlReader) dataset(full []string, v any) string {
 func (r *tomlReader) rules(c *tomlConf, v any) {
 	list, ok := tableList(v)
 	if !ok {
-		r.fail([]string{"path"}, "write [[path]] with two brackets", "path is %s, not an array of tables", tomlKind(v))
+		r.fail([]string{"path"}, "write [[path]] with two brackets", "path is %s, not an array of tables",
+			tomlKind(v))
 		return
 	}
 	for i, entry := range list {
@@ -363,10 +375,17 @@ func (r *tomlReader) checkRule(at []string, match, class located) (ClassRule, bo
 		return ClassRule{}, false
 	}
 	if !slices.Contains(allClasses, Class(class.value)) {
-		r.errs = append(r.errs, errAt(class.at, "write one of persist, secret, volatile, ignore, report, derived", "class %q is unknown", class.value))
+		r.errs = append(r.errs, errAt(class.at,
+			"write one of persist, secret, volatile, ignore, report, derived", "class %q is unknown",
+			class.value))
 		return ClassRule{}, false
 	}
-	return ClassRule{Pattern: pattern, Class: Class(class.value), Reason: "set at " + r.at(at).String(), Origin: r.at(at)}, true
+	return ClassRule{
+		Pattern: pattern,
+		Class:   Class(class.value),
+		Reason:  "set at " + r.at(at).String(),
+		Origin:  r.at(at),
+	}, true
 }
 
 // pattern checks a pattern. On the command line a leading /etc/ is forgiven; so it is here.
@@ -376,7 +395,8 @@ func (r *tomlReader) pattern(match located) (string, bool) {
 		pattern = "/" + below
 	}
 	if err := checkPattern(pattern); err != nil {
-		r.errs = append(r.errs, errAt(match.at, "write a pattern such as local/ssl/private/** or *.key", "%v", err))
+		r.errs = append(r.errs, errAt(match.at, "write a pattern such as local/ssl/private/** or *.key", "%v",
+			err))
 		return "", false
 	}
 	return pattern, true

@@ -13,7 +13,8 @@ var checkerKeys = []string{"match", "command", "stdin", "timeout", "where"}
 func (r *tomlReader) checkers(c *tomlConf, v any) {
 	list, ok := tableList(v)
 	if !ok {
-		r.fail([]string{"checker"}, "write [[checker]] with two brackets", "checker is %s, not an array of tables", tomlKind(v))
+		r.fail([]string{"checker"}, "write [[checker]] with two brackets",
+			"checker is %s, not an array of tables", tomlKind(v))
 		return
 	}
 	for i, entry := range list {
@@ -25,7 +26,12 @@ func (r *tomlReader) checkers(c *tomlConf, v any) {
 
 func (r *tomlReader) checker(at []string, entry map[string]any) (Checker, bool) {
 	before := len(r.errs)
-	c := Checker{Timeout: checkWithin, Where: WhereTarget, Origin: r.at(at), Reason: "set at " + r.at(at).String()}
+	c := Checker{
+		Timeout: checkWithin,
+		Where:   WhereTarget,
+		Origin:  r.at(at),
+		Reason:  "set at " + r.at(at).String(),
+	}
 	for _, key := range sorted(entry) {
 		r.checkerKey(&c, append(slices.Clone(at), key), entry[key])
 	}
@@ -40,9 +46,11 @@ func (r *tomlReader) checker(at []string, entry map[string]any) (Checker, bool) 
 	case c.Stdin && file:
 		r.fail(at, "leave one of them out", "[[checker]] has FILE in its command, and stdin")
 	case !c.Stdin && !file:
-		r.fail(at, `write command = ["nginx", "-t", "-c", "FILE"], or stdin = true`, "[[checker]] says nowhere how the program gets the file")
+		r.fail(at, `write command = ["nginx", "-t", "-c", "FILE"], or stdin = true`,
+			"[[checker]] says nowhere how the program gets the file")
 	case c.Stdin && c.Where != WhereHost:
-		r.fail(at, `add where = "host", or name the file: command = ["nginx", "-t", "-c", "FILE"]`, "[[checker]] has stdin, and in the jail's root the file is named")
+		r.fail(at, `add where = "host", or name the file: command = ["nginx", "-t", "-c", "FILE"]`,
+			"[[checker]] has stdin, and in the jail's root the file is named")
 	}
 	return c, len(r.errs) == before
 }
@@ -65,11 +73,13 @@ func (r *tomlReader) checkerKey(c *Checker, full []string, v any) {
 	case "timeout":
 		d, err := time.ParseDuration(fmt.Sprint(v))
 		if err != nil || d <= 0 || d > time.Minute {
-			r.fail(full, `write a duration of a minute at most, such as "5s"`, "%s: %v is not one", dotted(full), v)
+			r.fail(full, `write a duration of a minute at most, such as "5s"`, "%s: %v is not one",
+				dotted(full), v)
 		}
 		c.Timeout = d
 	case "where":
-		if c.Where = Where(r.text(full, v).value); c.Where != "" && c.Where != WhereHost && c.Where != WhereTarget {
+		if c.Where = Where(r.text(full, v).value); c.Where != "" && c.Where != WhereHost &&
+			c.Where != WhereTarget {
 			r.fail(full, "write host or target", "%s %q is unknown", dotted(full), c.Where)
 		}
 	default:

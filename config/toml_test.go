@@ -75,7 +75,8 @@ class = "persist"
 		t.Errorf("host %+v", h)
 	}
 	x := m.Target("extra")
-	if x == nil || x.Base != "/srv/proto/.cfgd/snapshot/3/etc" || x.BaseID != "proto/etc@3" || x.Live != "/srv/extra/etc" || x.Cfg != "/srv/extra/cfg" {
+	if x == nil || x.Base != "/srv/proto/.cfgd/snapshot/3/etc" || x.BaseID != "proto/etc@3" ||
+		x.Live != "/srv/extra/etc" || x.Cfg != "/srv/extra/cfg" {
 		t.Errorf("extra %+v", x)
 	}
 	if c, why := v.Classes.Of("motd"); c != Persist || why != "set at /usr/local/etc/cfgd.toml:28" {
@@ -98,68 +99,109 @@ class = "persist"
 // Each cfgd.toml has one thing wrong; the message names file and line and says what to do.
 func TestTomlErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"[default]\n":                                                      `1: default is not known; did you mean defaults?`,
-		"settle = \"1s\"\n":                                                `1: settle is not known; known are defaults, host, jail, prototype, path`,
-		"[defaults]\n\nsetle = \"1s\"\n":                                   `3: defaults.setle is not known; did you mean settle?`,
-		"[host]\nroot = \"/x\"\n":                                          `2: host.root is not known; known are base, cfg, live, keep_bytes,`,
-		"[defaults]\nhealth = \"x\"\n":                                     `2: defaults.health is not known`,
-		"[jail.vhost1]\ntrial = \"1h\"\n":                                  `2: jail.vhost1.trial is not known`,
-		"[jail.vhost1]\nbases = \"/x\"\n":                                  `2: jail.vhost1.bases is not known; did you mean base?`,
-		"[prototype.proto]\nrot = \"\"\n":                                  `2: prototype.proto.rot is not known; did you mean root?`,
-		"[prototype.a]\ndataset = \"/zpool\"\n":                            `2: prototype.a.dataset "/zpool" is no dataset`,
-		"[prototype]\na = 1\n":                                             `2: prototype.a is an integer, not a table`,
-		"[[path]]\nmatch = \"a\"\nclas = \"secret\"\n":                     `3: path.clas is not known; did you mean class?`,
-		"[jail.vhost1]\nsettle = \"1s\"\n[jail.vhost1]\nsettle = \"1s\"\n": `3:2: Key 'jail.vhost1' has already been defined; write each table and key once`,
-		"[defaults]\nsettle = \"1s\"\nsettle = \"1s\"\n":                   `3:1: Key 'defaults.settle' has already been defined; write each table and key once`,
-		"[defaults]\nsettle = \n":                                          `2:10: `,
-		"[defaults\n":                                                      `1:`,
-		"[defaults]\nsettle = 5\n":                                         `2: defaults.settle: 5 is an integer, not a duration; write a duration such as`,
-		"[defaults]\nsettle = \"5\"\n":                                     `2: defaults.settle: "5" is not a duration; write a duration such as`,
-		"[defaults]\nsettle = \"-5s\"\n":                                   `2: defaults.settle: "-5s" is not more than nothing`,
-		"[defaults]\nsettle = \"1m\"\n":                                    `2: settle 1m0s of host is longer than max_wait 5s; make max_wait the longer one`,
-		"[defaults]\nmemory_size = \"16mb\"\n":                             `2: defaults.memory_size: "16mb" is not a size; write a size such as`,
-		"[defaults]\nmemory_size = \"-16m\"\n":                             `2: defaults.memory_size: "-16m" is not a size`,
-		"[defaults]\nmemory_size = \"m\"\n":                                `2: defaults.memory_size: "m" is not a size`,
-		"[defaults]\nmemory_size = \"\"\n":                                 `2: defaults.memory_size: "" is not a size`,
-		"[defaults]\nmemory_size = \"1.5m\"\n":                             `2: defaults.memory_size: "1.5m" is not a size`,
-		"[defaults]\nmemory_size = 1.5\n":                                  `2: defaults.memory_size: 1.5 is a float, not a size`,
-		"[defaults]\nmemory_size = 16\n":                                   `2: defaults.memory_size: 16 is too small; write 1m or more`,
-		"[defaults]\nmemory_size = \"100g\"\n":                             `2: defaults.memory_size: 100g is too large; write 64g or less`,
-		"[defaults]\nmax_file = \"9999999999g\"\n":                         `2: defaults.max_file: "9999999999g" is not a size`,
-		"[defaults]\nmax_file = 0\n":                                       `2: defaults.max_file: 0 is too small; write 1 or more`,
-		"[defaults]\nmemory = \"ram\"\n":                                   `2: defaults.memory: "ram" is not known; write one of auto md tmpfs dir`,
-		"[defaults]\nwatch = true\n":                                       `2: defaults.watch: "true" is not known; write one of auto fsnotify scan`,
-		"[defaults]\non_conflict = \"ours\"\n":                             `2: defaults.on_conflict: "ours" is not known; write one of mine theirs`,
-		"[defaults]\nkeep_generations = 0\n":                               `2: defaults.keep_generations: 0 is not a number of generations`,
-		"[defaults]\nkeep_generations = \"9\"\n":                           `2: defaults.keep_generations: 9 is not a number`,
-		"defaults = 1\n":                                                   `1: defaults is an integer, not a table; write [defaults]`,
-		"[jail]\nroot = \"/x\"\n":                                          `2: jail.root stands in no jail's table; write [jail.NAME]`,
-		"[jail.host]\nroot = \"/x\"\n":                                     `1: "host" is the name of the machine itself`,
-		"[jail.\"a/b\"]\nroot = \"/x\"\n":                                  `1: "a/b" cannot be a jail's name`,
-		"[jail.\"..\"]\nroot = \"/x\"\n":                                   `1: ".." cannot be a jail's name`,
-		"[jail.vhost2]\nsettle = \"1s\"\n":                                 `1: jail vhost2 is neither in rc.conf nor in jail.conf; give its root, or mend the name`,
-		"[jail.a]\nroot = \"jail/a\"\n":                                    `2: jail.a.root "jail/a" is a relative path; write it from the top, as "/jail/a"`,
-		"[jail.a]\nroot = \"/jail/../a\"\n":                                `2: jail.a.root "/jail/../a" leads through ..; write it without ..`,
-		"[jail.a]\nroot = \"/jail/\\n\"\n":                                 `2: jail.a.root "/jail/\n" has a control character`,
-		"[jail.a]\nroot = \"\"\n":                                          `2: jail.a.root is empty`,
-		"[jail.a]\nroot = 1\n":                                             `2: jail.a.root is an integer, not a string`,
-		"[jail.a]\nroot = \"/\"\n":                                         `2: root "/" of jail a is not a directory of its own`,
-		"[jail.a]\nroot = \"/a\"\nbase = \"/a/etc/base\"\n":                `3: base /a/etc/base of a is inside live /a/etc of a; give each tree a directory of its own`,
-		"[jail.a]\nroot = \"/a\"\nlive = \"/a/conf/base/etc/x\"\n":         `3: live /a/conf/base/etc/x of a is inside base /a/conf/base/etc of a`,
-		"[jail.a]\nroot = \"/a\"\nbase = \"/a/etc/.zfs/snapshot/1\"\n":     `3: base /a/etc/.zfs/snapshot/1 of a is inside live /a/etc of a`,
-		"[jail.a]\nroot = \"/a\"\ncfg = \"/a/etc\"\n":                      `3: cfg /a/etc of a is live /a/etc of a`,
-		"[jail.a]\nroot = \"/a\"\ncfg = \"/jail/vhost1/cfg\"\n":            `3: cfg /jail/vhost1/cfg of a is cfg /jail/vhost1/cfg of vhost1`,
-		"[jail.a]\nroot = \"/a\"\nbase = \"/jail/vhost1/etc\"\n":           `3: base /jail/vhost1/etc of a is live /jail/vhost1/etc of vhost1`,
-		"[jail.a]\nroot = \"/jail/vhost1\"\n":                              `2: live /jail/vhost1/etc of a is live /jail/vhost1/etc of vhost1`,
-		"[host]\ncfg = \"/etc/cfg\"\n":                                     `2: cfg /etc/cfg of host is inside live /etc of host`,
-		"[host]\ncfg = \"/jail/vhost1/cfg/x\"\n":                           `2: cfg /jail/vhost1/cfg/x of host is inside cfg /jail/vhost1/cfg of vhost1`,
-		"[[path]]\nmatch = \"a[\"\nclass = \"secret\"\n":                   `2: match "a[" is not a valid pattern`,
-		"[[path]]\nmatch = \"../x\"\nclass = \"secret\"\n":                 `2: match "../x" leads out of etc`,
-		"[[path]]\nmatch = \"/\"\nclass = \"secret\"\n":                    `2: match is empty`,
-		"[[path]]\nmatch = \"a\"\nclass = \"secret\"\n\n[[path]]\nmatch = \"b\"\nclass = \"secrets\"\n": `7: class "secrets" is unknown; write one of persist, secret,`,
+		"[default]\n": `1: default is not known; did you mean defaults?`,
+		"settle = \"1s\"\n": `1: settle is not known; known are defaults, host, ` +
+			`jail, prototype, path`,
+		"[defaults]\n\nsetle = \"1s\"\n": `3: defaults.setle is not known; did you mean ` +
+			`settle?`,
+		"[host]\nroot = \"/x\"\n": `2: host.root is not known; known are base, cfg, ` +
+			`live, keep_bytes,`,
+		"[defaults]\nhealth = \"x\"\n":    `2: defaults.health is not known`,
+		"[jail.vhost1]\ntrial = \"1h\"\n": `2: jail.vhost1.trial is not known`,
+		"[jail.vhost1]\nbases = \"/x\"\n": `2: jail.vhost1.bases is not known; did you mean ` +
+			`base?`,
+		"[prototype.proto]\nrot = \"\"\n": `2: prototype.proto.rot is not known; did you mean ` +
+			`root?`,
+		"[prototype.a]\ndataset = \"/zpool\"\n":        `2: prototype.a.dataset "/zpool" is no dataset`,
+		"[prototype]\na = 1\n":                         `2: prototype.a is an integer, not a table`,
+		"[[path]]\nmatch = \"a\"\nclas = \"secret\"\n": `3: path.clas is not known; did you mean class?`,
+		"[jail.vhost1]\nsettle = \"1s\"\n[jail.vhost1]\nsettle = " +
+			"\"1s\"\n": `3:2: Key 'jail.vhost1' has already been defined; write each table and key once`,
+		"[defaults]\nsettle = \"1s\"\nsettle = \"1s\"\n": `3:1: Key 'defaults.settle' has already been ` +
+			`defined; write each table and key once`,
+		"[defaults]\nsettle = \n": `2:10: `,
+		"[defaults\n":             `1:`,
+		"[defaults]\nsettle = 5\n": `2: defaults.settle: 5 is an ` +
+			`integer, not a duration; write a duration such as`,
+		"[defaults]\nsettle = \"5\"\n": `2: defaults.settle: "5" is not a ` +
+			`duration; write a duration such as`,
+		"[defaults]\nsettle = \"-5s\"\n": `2: defaults.settle: "-5s" is not ` +
+			`more than nothing`,
+		"[defaults]\nsettle = \"1m\"\n": `2: settle 1m0s of host is longer ` +
+			`than max_wait 5s; make max_wait the longer one`,
+		"[defaults]\nmemory_size = \"16mb\"\n": `2: defaults.memory_size: "16mb" is not a size; write a ` +
+			`size such as`,
+		"[defaults]\nmemory_size = \"-16m\"\n": `2: defaults.memory_size: "-16m" is not a size`,
+		"[defaults]\nmemory_size = \"m\"\n": `2: defaults.memory_size: "m" is ` +
+			`not a size`,
+		"[defaults]\nmemory_size = \"\"\n": `2: defaults.memory_size: "" is ` +
+			`not a size`,
+		"[defaults]\nmemory_size = \"1.5m\"\n": `2: defaults.memory_size: "1.5m" is not a size`,
+		"[defaults]\nmemory_size = 1.5\n": `2: defaults.memory_size: 1.5 is a ` +
+			`float, not a size`,
+		"[defaults]\nmemory_size = 16\n": `2: defaults.memory_size: 16 is ` +
+			`too small; write 1m or more`,
+		"[defaults]\nmemory_size = \"100g\"\n": `2: defaults.memory_size: 100g is too large; write 64g ` +
+			`or less`,
+		"[defaults]\nmax_file = \"9999999999g\"\n": `2: defaults.max_file: "9999999999g" is not a size`,
+		"[defaults]\nmax_file = 0\n": `2: defaults.max_file: 0 is too ` +
+			`small; write 1 or more`,
+		"[defaults]\nmemory = \"ram\"\n": `2: defaults.memory: "ram" is not ` +
+			`known; write one of auto md tmpfs dir`,
+		"[defaults]\nwatch = true\n": `2: defaults.watch: "true" is not ` +
+			`known; write one of auto fsnotify scan`,
+		"[defaults]\non_conflict = \"ours\"\n": `2: defaults.on_conflict: "ours" is not known; write one ` +
+			`of mine theirs`,
+		"[defaults]\nkeep_generations = 0\n": `2: defaults.keep_generations: 0 is not a number of ` +
+			`generations`,
+		"[defaults]\nkeep_generations = \"9\"\n": `2: defaults.keep_generations: 9 is not a number`,
+		"defaults = 1\n": `1: defaults is an integer, not a ` +
+			`table; write [defaults]`,
+		"[jail]\nroot = \"/x\"\n": `2: jail.root stands in no jail's ` +
+			`table; write [jail.NAME]`,
+		"[jail.host]\nroot = \"/x\"\n": `1: "host" is the name of the ` +
+			`machine itself`,
+		"[jail.\"a/b\"]\nroot = \"/x\"\n": `1: "a/b" cannot be a jail's name`,
+		"[jail.\"..\"]\nroot = \"/x\"\n":  `1: ".." cannot be a jail's name`,
+		"[jail.vhost2]\nsettle = \"1s\"\n": `1: jail vhost2 is neither in ` +
+			`rc.conf nor in jail.conf; give its root, or mend the name`,
+		"[jail.a]\nroot = \"jail/a\"\n": `2: jail.a.root "jail/a" is a ` +
+			`relative path; write it from the top, as "/jail/a"`,
+		"[jail.a]\nroot = \"/jail/../a\"\n": `2: jail.a.root "/jail/../a" leads ` +
+			`through ..; write it without ..`,
+		"[jail.a]\nroot = \"/jail/\\n\"\n": `2: jail.a.root "/jail/\n" has a ` +
+			`control character`,
+		"[jail.a]\nroot = \"\"\n": `2: jail.a.root is empty`,
+		"[jail.a]\nroot = 1\n": `2: jail.a.root is an integer, not ` +
+			`a string`,
+		"[jail.a]\nroot = \"/\"\n": `2: root "/" of jail a is not a ` +
+			`directory of its own`,
+		"[jail.a]\nroot = \"/a\"\nbase = \"/a/etc/base\"\n": `3: base /a/etc/base of a is ` +
+			`inside live /a/etc of a; give each tree a directory of its own`,
+		"[jail.a]\nroot = \"/a\"\nlive = \"/a/conf/base/etc/x\"\n": `3: live /a/conf/base/etc/x of a ` +
+			`is inside base /a/conf/base/etc of a`,
+		"[jail.a]\nroot = \"/a\"\nbase = \"/a/etc/.zfs/snapshot/1\"\n": `3: base /a/etc/.zfs/snapshot/1 of ` +
+			`a is inside live /a/etc of a`,
+		"[jail.a]\nroot = \"/a\"\ncfg = \"/a/etc\"\n": `3: cfg /a/etc of a is live /a/etc of a`,
+		"[jail.a]\nroot = \"/a\"\ncfg = \"/jail/vhost1/cfg\"\n": `3: cfg /jail/vhost1/cfg of a is cfg ` +
+			`/jail/vhost1/cfg of vhost1`,
+		"[jail.a]\nroot = \"/a\"\nbase = \"/jail/vhost1/etc\"\n": `3: base /jail/vhost1/etc of a is live ` +
+			`/jail/vhost1/etc of vhost1`,
+		"[jail.a]\nroot = \"/jail/vhost1\"\n": `2: live /jail/vhost1/etc of a is live /jail/vhost1/etc of ` +
+			`vhost1`,
+		"[host]\ncfg = \"/etc/cfg\"\n": `2: cfg /etc/cfg of host is inside ` +
+			`live /etc of host`,
+		"[host]\ncfg = \"/jail/vhost1/cfg/x\"\n": `2: cfg /jail/vhost1/cfg/x of host is inside ` +
+			`cfg /jail/vhost1/cfg of vhost1`,
+		"[[path]]\nmatch = \"a[\"\nclass = \"secret\"\n":   `2: match "a[" is not a valid pattern`,
+		"[[path]]\nmatch = \"../x\"\nclass = \"secret\"\n": `2: match "../x" leads out of etc`,
+		"[[path]]\nmatch = \"/\"\nclass = \"secret\"\n":    `2: match is empty`,
+		"[[path]]\nmatch = \"a\"\nclass = \"secret\"\n\n[[path]]\nmatch = \"b\"\nclass = " +
+			"\"secrets\"\n": `7: class "secrets" is unknown; write one of persist, secret,`,
 		"[[path]]\nclass = \"secret\"\n": `1: [[path]] has no match; add match = …`,
 		"[path]\nmatch = \"a\"\n":        `1: path is a table, not an array of tables; write [[path]]`,
-		"path = [\n {match = \"a\", class = \"secret\"},\n {match = \"b\", class = \"x\"},\n]\n": `3: class "x" is unknown`,
+		"path = [\n {match = \"a\", class = \"secret\"},\n {match = \"b\", class = " +
+			"\"x\"},\n]\n": `3: class "x" is unknown`,
 		"host = { cfg = \"x\" }\n": `1: host.cfg "x" is a relative path`,
 		"host.cfg = \"x\"\n":       `1: host.cfg "x" is a relative path`,
 	} {
@@ -177,7 +219,9 @@ func TestTomlErrors(t *testing.T) {
 // All errors are shown at once, in the order of lines.
 func TestTomlErrorsTogether(t *testing.T) {
 	_, err := loadWith(t, "[host]\nx = 1\ncfg = \"y\"\n[defaults]\nsettle = \"z\"\n")
-	want := tomlName + ":2: host.x is not known; known are base, cfg, live, keep_bytes, keep_generations, max_file, max_wait, memory, memory_size, on_conflict, rehash, rescan, settle, watch, health, trial\n" +
+	want := tomlName +
+		":2: host.x is not known; known are base, cfg, live, keep_bytes, keep_generations, max_file, " +
+		"max_wait, memory, memory_size, on_conflict, rehash, rescan, settle, watch, health, trial\n" +
 		tomlName + ":3: host.cfg \"y\" is a relative path; write it from the top, as \"/y\"\n" +
 		tomlName + ":5: defaults.settle: \"z\" is not a duration; " + durationFix
 	if err == nil || err.Error() != want {
@@ -201,7 +245,8 @@ func TestTomlFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := Load(Options{Root: root, File: file})
-	if err != nil || m.File != file || m.Targets[0].Settle != 3*time.Second || m.Targets[0].Origin["settle"].String() != file+":2" {
+	if err != nil || m.File != file || m.Targets[0].Settle != 3*time.Second ||
+		m.Targets[0].Origin["settle"].String() != file+":2" {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
@@ -211,7 +256,8 @@ func TestTomlUnusedSection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantProblems(t, m.Problems, tomlName+":1 warning: jail proto is no target: its fstab mounts nothing on /jail/proto/conf/base/etc")
+	wantProblems(t, m.Problems,
+		tomlName+":1 warning: jail proto is no target: its fstab mounts nothing on /jail/proto/conf/base/etc")
 	m, err = loadWith(t, "[jail.proto]\nhealth = \"true\"\n")
 	if err != nil {
 		t.Fatal(err)
@@ -233,10 +279,16 @@ func TestMemory(t *testing.T) {
 		{Options{GOOS: "linux", Euid: 0}, "auto", BackingTmpfs, ""},
 		{Options{GOOS: "linux", Euid: 1}, "auto", BackingDir, ""},
 		{Options{GOOS: "freebsd"}, "tmpfs", BackingTmpfs, ""},
-		{Options{GOOS: "linux"}, "md", "", `: memory disks (md) are FreeBSD's, and this is linux; write memory = "auto" or "tmpfs"`},
+		{
+			Options{GOOS: "linux"}, "md", "",
+			`: memory disks (md) are FreeBSD's, and this is linux; write memory = "auto" or "tmpfs"`,
+		},
 	} {
 		l := &loader{opts: c.opts}
-		target := &Target{Settings: Settings{Memory: Backing(c.text)}, Origin: map[string]Origin{"memory": {"f", 3}}}
+		target := &Target{
+			Settings: Settings{Memory: Backing(c.text)},
+			Origin:   map[string]Origin{"memory": {"f", 3}},
+		}
 		ok := l.backing(target)
 		switch {
 		case c.error != "":
@@ -250,7 +302,15 @@ func TestMemory(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
-	for text, want := range map[string]int64{"0": 0, "1": 1, "1k": 1 << 10, "1K": 1 << 10, "16m": 16 << 20, "2G": 2 << 30, "8589934591g": 8589934591 << 30} {
+	for text, want := range map[string]int64{
+		"0":           0,
+		"1":           1,
+		"1k":          1 << 10,
+		"1K":          1 << 10,
+		"16m":         16 << 20,
+		"2G":          2 << 30,
+		"8589934591g": 8589934591 << 30,
+	} {
 		if n, err := parseSize(text); err != nil || n != want {
 			t.Errorf("%s: %d, %v", text, n, err)
 		}
@@ -258,7 +318,9 @@ func TestSizes(t *testing.T) {
 			t.Errorf("formatSize(%d) = %s", want, formatSize(want))
 		}
 	}
-	for _, text := range []string{"8589934592g", "9223372036854775808", "1t", "k", " 1k", "1 k", "+1", "0x10", "1kk", "1_0"} {
+	for _, text := range []string{
+		"8589934592g", "9223372036854775808", "1t", "k", " 1k", "1 k", "+1", "0x10", "1kk", "1_0",
+	} {
 		if n, err := parseSize(text); err == nil {
 			t.Errorf("%s: %d", text, n)
 		}
@@ -299,9 +361,12 @@ z = 5
 last=2026-01-02`
 	lines := indexToml(text)
 	for key, want := range map[string]int{
-		"top": 2, "a": 3, `a/quoted " key`: 4, "a/lit.eral": 5, "a/multi": 8, "a/b": 11, "a/b/c": 11, "a/list": 12, "a/list/1": 13,
-		"a/list/2/in": 14, "a/list/2/deep/er": 15, "a/list/2/deep/er/0/x": 15, "a/d": 17, "a/d/e": 18, "t/0": 19, "t/0/x": 20, "t/1": 21,
-		"t/1/x": 22, "t/1/sub": 23, "t/1/sub/y": 24, "t/1/more/0/z": 26, "t/1/more/1/z": 28, "g/h": 29, "g/h/last": 30,
+		"top": 2, "a": 3, `a/quoted " key`: 4, "a/lit.eral": 5, "a/multi": 8, "a/b": 11, "a/b/c": 11,
+		"a/list": 12, "a/list/1": 13,
+		"a/list/2/in": 14, "a/list/2/deep/er": 15, "a/list/2/deep/er/0/x": 15, "a/d": 17, "a/d/e": 18,
+		"t/0": 19, "t/0/x": 20, "t/1": 21,
+		"t/1/x": 22, "t/1/sub": 23, "t/1/sub/y": 24, "t/1/more/0/z": 26, "t/1/more/1/z": 28, "g/h": 29,
+		"g/h/last":    30,
 		"a/d/nothing": 17, "nothing": 0,
 	} {
 		if got := lines.line(strings.Split(key, "/")); got != want {
@@ -310,7 +375,8 @@ last=2026-01-02`
 	}
 }
 
-// FuzzToml: any text is a configuration or errors with lines in it, and the index finds every key that the library finds.
+// FuzzToml: any text is a configuration or errors with lines in it, and the index finds every key that
+// the library finds.
 func FuzzToml(f *testing.F) {
 	f.Add("[defaults]\nsettle = \"1s\"\n[[path]]\nmatch = \"a\"\nclass = \"secret\"\n")
 	f.Add("a = [[1,2],{b='''x'''}]\n[[c]]\n[c.d]\ne.f=1\n")
@@ -371,35 +437,57 @@ where = "host"
 		t.Fatal(err)
 	}
 	k := newCheckers(c.checkers)
-	for path, want := range map[string]string{"local/haproxy.conf": "haproxy -c -f FILE", "x/y.json": "jq .", "rc.conf": "", "rc.conf.local": "sh -n"} {
+	for path, want := range map[string]string{
+		"local/haproxy.conf": "haproxy -c -f FILE",
+		"x/y.json":           "jq .",
+		"rc.conf":            "",
+		"rc.conf.local":      "sh -n",
+	} {
 		got, ok := k.Of(path)
 		if strings.Join(got.Command, " ") != want || ok != (want != "") {
 			t.Errorf("%s: %v, %v", path, got, ok)
 		}
 	}
-	if got, _ := k.Of("local/haproxy.conf"); got.Timeout != 20*time.Second || got.Where != WhereTarget || got.Origin != (Origin{"cfgd.toml", 1}) {
+	if got, _ := k.Of("local/haproxy.conf"); got.Timeout != 20*time.Second || got.Where != WhereTarget ||
+		got.Origin != (Origin{"cfgd.toml", 1}) {
 		t.Errorf("%+v", got)
 	}
 	for text, says := range map[string]string{
-		"[[checker]]\nmatch = \"x\"\n":                                                "cfgd.toml:1: [[checker]] has no command",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\"]\n":                             "cfgd.toml:1: [[checker]] says nowhere how the program gets the file",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nstdin = true\n":     "cfgd.toml:1: [[checker]] has FILE in its command, and stdin",
-		"[[checker]]\nmatch = \"../x\"\ncommand = []\n":                               "cfgd.toml:2: match",
-		"[[checker]]\nmatch = \"x\"\ncommand = \"p FILE\"\n":                          "cfgd.toml:3: checker.command is no array of words",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\ntimeout = \"5h\"\n": "cfgd.toml:4: checker.timeout: 5h is not one",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nwhere = \"jail\"\n": `cfgd.toml:4: checker.where "jail" is unknown`,
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\"]\nstdin = true\n":               "cfgd.toml:1: [[checker]] has stdin, and in the jail's root the file is named; add where = \"host\"",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"-DFILE\"]\n":                 "cfgd.toml:1: [[checker]] says nowhere how the program gets the file",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", 1]\n":                          "cfgd.toml:3: checker.command is no array of words",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"\"]\n":                       "cfgd.toml:3: checker.command is no array of words",
-		"[[checker]]\ncommand = [\"p\", \"FILE\"]\n":                                  "cfgd.toml:1: [[checker]] has no match",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\ntimeout = 5\n":      "cfgd.toml:4: checker.timeout: 5 is not one",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nwhere = 5\n":        "cfgd.toml:4: checker.where is an integer, not a string",
-		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nstdin = \"yes\"\n":  "cfgd.toml:4: checker.stdin is a string, not a boolean",
-		"[[checker]]\nmatch = \"x\"\ncomand = [\"p\"]\n":                              "cfgd.toml:3: checker.comand is not known; did you mean command?",
-		"[checker]\nmatch = \"x\"\n":                                                  "cfgd.toml:1: checker is a table, not an array of tables",
+		"[[checker]]\nmatch = \"x\"\n": "cfgd.toml:1: " +
+			"[[checker]] has no command",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\"]\n": "cfgd.toml:1: " +
+			"[[checker]] says nowhere how the program gets the file",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nstdin = true\n": "cfgd.toml:1: " +
+			"[[checker]] has FILE in its command, and stdin",
+		"[[checker]]\nmatch = \"../x\"\ncommand = []\n": "cfgd.toml:2: match",
+		"[[checker]]\nmatch = \"x\"\ncommand = \"p FILE\"\n": "cfgd.toml:3: " +
+			"checker.command is no array of words",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\ntimeout = \"5h\"\n": "cfgd.toml:4: " +
+			"checker.timeout: 5h is not one",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nwhere = " +
+			"\"jail\"\n": `cfgd.toml:4: checker.where "jail" is unknown`,
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\"]\nstdin = true\n": "cfgd.toml:1: " +
+			"[[checker]] has stdin, and in the jail's root the file is named; add where = \"host\"",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"-DFILE\"]\n": "cfgd.toml:1: " +
+			"[[checker]] says nowhere how the program gets the file",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", 1]\n": "cfgd.toml:3: " +
+			"checker.command is no array of words",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"\"]\n": "cfgd.toml:3: " +
+			"checker.command is no array of words",
+		"[[checker]]\ncommand = [\"p\", \"FILE\"]\n": "cfgd.toml:1: " +
+			"[[checker]] has no match",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\ntimeout = 5\n": "cfgd.toml:4: " +
+			"checker.timeout: 5 is not one",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nwhere = 5\n": "cfgd.toml:4: " +
+			"checker.where is an integer, not a string",
+		"[[checker]]\nmatch = \"x\"\ncommand = [\"p\", \"FILE\"]\nstdin = \"yes\"\n": "cfgd.toml:4: " +
+			"checker.stdin is a string, not a boolean",
+		"[[checker]]\nmatch = \"x\"\ncomand = [\"p\"]\n": "cfgd.toml:3: checker.comand is not known; did " +
+			"you mean command?",
+		"[checker]\nmatch = \"x\"\n": "cfgd.toml:1: checker is a table, not an array of tables",
 	} {
-		if _, err := parseToml("cfgd.toml", []byte(text)); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+		if _, err := parseToml("cfgd.toml", []byte(text)); err == nil ||
+			!strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want %s", text, err, says)
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// tomlLines tells the line on which a key of a TOML document stands. The toml library knows it but does not say, and for
-// an array of tables it keeps only the last. The key of an array's entry is its number.
+// tomlLines tells the line on which a key of a TOML document stands. The toml library knows it but does
+// not say, and for an array of tables it keeps only the last. The key of an array's entry is its number.
 type tomlLines map[string]int
 
 const tomlSep = "\x00"
@@ -21,7 +21,8 @@ func (l tomlLines) line(key []string) int {
 	return 0
 }
 
-// tomlScanner walks over a document that the library has found to be well-formed: it only has to find keys, not errors.
+// tomlScanner walks over a document that the library has found to be well-formed: it only has to find
+// keys, not errors.
 type tomlScanner struct {
 	text  string
 	pos   int
@@ -216,7 +217,8 @@ func (s *tomlScanner) quoted() {
 	s.until(q)
 }
 
-// until goes behind the next end of a string, in which a backslash hides the byte after it if quotes are double.
+// until goes behind the next end of a string, in which a backslash hides the byte after it if quotes are
+// double.
 func (s *tomlScanner) until(end string) {
 	for s.pos < len(s.text) && !strings.HasPrefix(s.text[s.pos:], end) {
 		if s.text[s.pos] == '\\' && end[0] == '"' {
