@@ -32,7 +32,9 @@ var ErrBadName = errors.New("not a file name")
 
 // Op is one change of a tree that is about to happen.
 type Op struct {
-	Kind string // create, write, truncate, fsync, syncdir, synctree, mkdir, symlink, link, rename, unlink, rmdir, chmod, chown, utimes, flags, xattr, rmxattr
+	// create, write, truncate, fsync, syncdir, synctree, mkdir, symlink, link, rename, unlink, rmdir,
+	// chmod, chown, utimes, flags, xattr, rmxattr
+	Kind string
 	Path string // below the root of the tree
 	To   string // the second path of a rename or link, the target of a symlink, the name of an attribute
 	Off  int64  // of a write
@@ -53,7 +55,8 @@ type Dir struct {
 	path string // below the root, "" for the root
 	hook Hook
 
-	flags func(path string) uint32 // the flags of a path, for tests where chflags(2) is missing; nil asks the system
+	// the flags of a path, for tests where chflags(2) is missing; nil asks the system
+	flags func(path string) uint32
 }
 
 // below is an open directory of the same tree.
@@ -416,7 +419,8 @@ func (d *Dir) Create(name string) (*File, error) {
 func (d *Dir) CreateMode(name string, mode uint32) (*File, error) {
 	var fd int
 	err := d.change(Op{Kind: "create", Path: d.join(name), Mode: mode}, name, func() (err error) {
-		fd, err = unix.Openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+		fd, err = unix.Openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|
+			unix.O_CLOEXEC, mode)
 		return err
 	})
 	if err != nil {

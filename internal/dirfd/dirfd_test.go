@@ -89,7 +89,9 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	if _, err := OpenBelow(tr.base, "tree/dirlink", nil); err == nil {
 		t.Error("opened below through a link")
 	}
-	for what, open := range map[string]func(string) (*File, error){"Open": tr.Open, "OpenFile": tr.OpenFile, "OpenPlain": tr.OpenPlain} {
+	for what, open := range map[string]func(string) (*File, error){
+		"Open": tr.Open, "OpenFile": tr.OpenFile, "OpenPlain": tr.OpenPlain,
+	} {
 		if f, err := open("link"); err == nil {
 			f.Close()
 			t.Errorf("%s followed a link", what)
@@ -116,7 +118,8 @@ func TestOnlyFilesAreOpened(t *testing.T) {
 	t.Parallel()
 	tr := newTree(t)
 	names := []string{"fifo", "dir", "socket"}
-	if fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0); err != nil || len(tr.at("tree/socket")) > 100 {
+	if fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0); err != nil ||
+		len(tr.at("tree/socket")) > 100 {
 		names = names[:2]
 	} else {
 		tr.must(unix.Bind(fd, &unix.SockaddrUnix{Name: tr.at("tree/socket")}))
@@ -126,7 +129,9 @@ func TestOnlyFilesAreOpened(t *testing.T) {
 		names = append(names, "null")
 	}
 	for _, name := range names {
-		for what, open := range map[string]func(string) (*File, error){"Open": tr.Open, "OpenFile": tr.OpenFile} {
+		for what, open := range map[string]func(string) (*File, error){
+			"Open": tr.Open, "OpenFile": tr.OpenFile,
+		} {
 			if f, err := open(name); err == nil {
 				f.Close()
 				t.Errorf("%s opened %s", what, name)
@@ -171,7 +176,8 @@ func TestNames(t *testing.T) {
 	tr.must(tr.Clear())
 	want := []string{"\x01", " ", "-rf", "A", "a\nb", "é", "\xfc"}
 	for i := range 2000 { // more than one buffer
-		want = append(want, "many"+strings.Repeat("x", i%200)+string(rune('a'+i%26))+strings.Repeat("y", i/200))
+		want = append(want, "many"+strings.Repeat("x", i%200)+string(rune('a'+i%26))+
+			strings.Repeat("y", i/200))
 	}
 	for _, n := range want {
 		f, err := tr.Create(n)
@@ -196,12 +202,14 @@ func TestHook(t *testing.T) {
 	f, err := sub.Create("new")
 	tr.must(err)
 	_, err = f.Write([]byte("abc"))
-	tr.must(errors.Join(err, f.Sync(), f.Chmod(0o640), f.Close(), sub.Rename("new", tr.Dir, "moved"), sub.Sync(), tr.Unlink("moved")))
+	tr.must(errors.Join(err, f.Sync(), f.Chmod(0o640), f.Close(), sub.Rename("new", tr.Dir, "moved"),
+		sub.Sync(), tr.Unlink("moved")))
 	var got []string
 	for _, op := range tr.ops {
 		got = append(got, op.Kind+" "+op.Path+" "+op.To)
 	}
-	want := "create dir/new |write dir/new |fsync dir/new |chmod dir/new |rename dir/new moved|syncdir dir |unlink moved "
+	want := "create dir/new |write dir/new |fsync dir/new |chmod dir/new |rename dir/new moved|syncdir dir " +
+		"|unlink moved "
 	if s := strings.Join(got, "|"); s != want {
 		t.Errorf("heard %s\nwant  %s", s, want)
 	}
@@ -233,7 +241,8 @@ func TestMetadata(t *testing.T) {
 	f.Skip(5000)
 	tr.must(errors.Join(f.Truncate(), f.Chmod(0o4750), tr.Utimes("new", 1234567890123456789)))
 	st, err := tr.Stat("new")
-	if err != nil || st.Size != 5003 || st.Mode != 0o4750 || st.MTime != 1234567890123456789 || st.Kind != KindFile {
+	if err != nil || st.Size != 5003 || st.Mode != 0o4750 || st.MTime != 1234567890123456789 ||
+		st.Kind != KindFile {
 		t.Errorf("%+v, %v", st, err)
 	}
 	own, err := f.Stat()
@@ -250,7 +259,13 @@ func TestMetadata(t *testing.T) {
 
 func TestFlagNames(t *testing.T) {
 	t.Parallel()
-	for flags, want := range map[uint32]string{0: "", 0x20000: "schg", 0x2: "uchg", 0x20000 | 0x1: "schg,nodump", 0x80000000: ""} {
+	for flags, want := range map[uint32]string{
+		0:             "",
+		0x20000:       "schg",
+		0x2:           "uchg",
+		0x20000 | 0x1: "schg,nodump",
+		0x80000000:    "",
+	} {
 		if got := FlagNames(flags); got != want {
 			t.Errorf("%#x: %q, want %q", flags, got, want)
 		}

@@ -82,7 +82,9 @@ func (f *File) Chmod(mode uint32) error {
 
 // Chown sets owner and group. It clears setuid and setgid, so Chmod comes after it.
 func (f *File) Chown(uid, gid uint32) error {
-	return f.change(Op{Kind: "chown", UID: uid, GID: gid}, func() error { return unix.Fchown(f.fd, int(uid), int(gid)) })
+	return f.change(Op{Kind: "chown", UID: uid, GID: gid}, func() error {
+		return unix.Fchown(f.fd, int(uid), int(gid))
+	})
 }
 
 // Stat looks at the open file.

@@ -68,6 +68,7 @@ func levelWords(flags uint32, level int32, err error) error {
 	if flags&systemFlags == 0 || level <= 0 {
 		return err
 	}
-	return fmt.Errorf("%w: it has the flags %s, and they stay while kern.securelevel is %d, see security(7)", err,
+	return fmt.Errorf("%w: it has the flags %s, and they stay while kern.securelevel is %d, see security(7)",
+		err,
 		FlagNames(flags&systemFlags), level)
 }

@@ -46,12 +46,16 @@ func flagDir(t *testing.T) (*Dir, string) {
 // All that has flags is removed, a link and a fifo too, and directories that hold something.
 func TestRemoveFlagged(t *testing.T) {
 	t.Parallel()
-	for _, flags := range []uint32{sfImmutable, sfAppend, sfNounlink, ufImmutable, ufAppend, ufNounlink, sfImmutable | ufNodump} {
+	for _, flags := range []uint32{
+		sfImmutable, sfAppend, sfNounlink, ufImmutable, ufAppend, ufNounlink, sfImmutable | ufNodump,
+	} {
 		t.Run(FlagNames(flags), func(t *testing.T) {
 			t.Parallel()
 			d, dir := flagDir(t)
-			err := errors.Join(os.MkdirAll(filepath.Join(dir, "tree/sub"), 0o755), unix.Mkfifo(filepath.Join(dir, "tree/fifo"), 0o600),
-				os.Symlink("nowhere", filepath.Join(dir, "tree/link")), os.WriteFile(filepath.Join(dir, "tree/sub/file"), nil, 0))
+			err := errors.Join(os.MkdirAll(filepath.Join(dir, "tree/sub"), 0o755),
+				unix.Mkfifo(filepath.Join(dir, "tree/fifo"), 0o600),
+				os.Symlink("nowhere", filepath.Join(dir, "tree/link")),
+				os.WriteFile(filepath.Join(dir, "tree/sub/file"), nil, 0))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +91,8 @@ func TestRemoveFlagged(t *testing.T) {
 func TestChangeFlagged(t *testing.T) {
 	t.Parallel()
 	d, dir := flagDir(t)
-	if err := errors.Join(os.Mkdir(filepath.Join(dir, "sub"), 0o755), os.WriteFile(filepath.Join(dir, "a"), nil, 0o600),
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "sub"), 0o755),
+		os.WriteFile(filepath.Join(dir, "a"), nil, 0o600),
 		os.WriteFile(filepath.Join(dir, "sub/b"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +120,8 @@ func TestChangeFlagged(t *testing.T) {
 	}
 	b, err := sub.Stat("b")
 	self, err2 := sub.Self()
-	if err != nil || err2 != nil || b.Flags != sfImmutable || self.Flags != sfImmutable || self.Mode != 0o700 || b.MTime != 1 {
+	if err != nil || err2 != nil || b.Flags != sfImmutable || self.Flags != sfImmutable ||
+		self.Mode != 0o700 || b.MTime != 1 {
 		t.Errorf("%+v, %+v, %v, %v", b, self, err, err2)
 	}
 }

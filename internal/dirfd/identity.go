@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// PresentIdentity is the identity of a record in the form that Identity gives. An older program on FreeBSD wrote fsid as
-// signed numbers, and the birth time at the end. That time is left out, as utimes(2) moves it; what is before it says
-// all. An identity in another form stays as it is.
+// PresentIdentity is the identity of a record in the form that Identity gives. An older program on
+// FreeBSD wrote fsid as signed numbers, and the birth time at the end. That time is left out, as
+// utimes(2) moves it; what is before it says all. An identity in another form stays as it is.
 //
 // What an older program wrote for an ordinary user, whom FreeBSD tells neither fsid nor generation, is
 // "0.0/INODE.0/TIME". It does not say on which device the directory is, as Identity does today, and so it

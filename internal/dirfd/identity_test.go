@@ -15,7 +15,8 @@ func TestPresentIdentity(t *testing.T) {
 		same          bool
 	}{
 		{"5c3f1a2b.7d001122/2.1234567", "5c3f1a2b.7d001122/2.1234567", true},
-		{"5c3f1a2b.7d001122/2.1234567/1764296193.5", "5c3f1a2b.7d001122/2.1234567", true}, // of an older program
+		// of an older program
+		{"5c3f1a2b.7d001122/2.1234567/1764296193.5", "5c3f1a2b.7d001122/2.1234567", true},
 		{"5c3f1a2b.-7d001122/2.1234567/0.0", "5c3f1a2b.82ffeede/2.1234567", true},
 		{"-5c3f1a2b.7d001122/2.1234567/-1.0", "a3c0e5d5.7d001122/2.1234567", true},
 		{"-80000000.ffffffff/2.1/3.4", "80000000.ffffffff/2.1", true},
@@ -28,7 +29,8 @@ func TestPresentIdentity(t *testing.T) {
 		{linux, linux + "1", false}, // the birth time of Linux counts
 		{"dev 5c/2", "dev 5c/2", true},
 		{"dev 5c/2", "dev 5d/2", false},
-		{"0.0/2.0/1764296193.5", "dev 5c/2", false}, // an ordinary user's, of an older program: the device is not known
+		// an ordinary user's, of an older program: the device is not known
+		{"0.0/2.0/1764296193.5", "dev 5c/2", false},
 		{"0.0/2.0/0.0", "dev 0/2", false},
 		{"of another life", "5c3f1a2b.7d001122/2.1", false},
 		{"", linux, false},
@@ -78,14 +80,19 @@ func TestIdentity(t *testing.T) {
 		{"another earlier time", change(func(d *Dir) error { return d.Utimes("", 500_000_000) })},
 		{"a time to come", change(func(d *Dir) error { return d.Utimes("", 4_000_000_000_000_000_000) })},
 		{"its mode", change(func(d *Dir) error { return d.Chmod(0o700) })},
-		{"its owner", change(func(d *Dir) error { return d.Chown("", uint32(os.Geteuid()), uint32(os.Getegid())) })},
+		{
+			"its owner", change(func(d *Dir) error {
+				return d.Chown("", uint32(os.Geteuid()), uint32(os.Getegid()))
+			}),
+		},
 		{"a new file", func() { must(os.WriteFile(at("a"), []byte("a"), 0o600)) }},
 		{"a write", func() { must(os.WriteFile(at("a"), []byte("longer"), 0o600)) }},
 		{"a rename", func() { must(os.Rename(at("a"), at("b"))) }},
 		{"a new directory", func() { must(os.Mkdir(at("d"), 0o755)) }},
 		{"a removal", func() { must(errors.Join(os.Remove(at("b")), os.Remove(at("d")))) }},
 		{"its own rename", func() {
-			must(errors.Join(os.Rename(at(""), filepath.Join(top, "x")), os.Rename(filepath.Join(top, "x"), at(""))))
+			must(errors.Join(os.Rename(at(""), filepath.Join(top, "x")),
+				os.Rename(filepath.Join(top, "x"), at(""))))
 		}},
 	} {
 		c.do()

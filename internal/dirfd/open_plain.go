@@ -2,9 +2,11 @@ package dirfd
 
 import "golang.org/x/sys/unix"
 
-// openPlain opens name for reading without following a link or waiting for a fifo's other end, and lets go of all but a regular file.
+// openPlain opens name for reading without following a link or waiting for a fifo's other end, and lets
+// go of all but a regular file.
 func openPlain(dir int, name string) (int, error) {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|
+		unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}

@@ -117,9 +117,12 @@ func TestRemovePastFlags(t *testing.T) {
 		k := &kernel{flags: map[string]uint32{}}
 		d := k.open(t, dir)
 		defer d.Close()
-		some := func() uint32 { return rapid.SampledFrom(append(allFlags, 0, sfImmutable|ufNodump)).Draw(rt, "flags") }
+		some := func() uint32 {
+			return rapid.SampledFrom(append(allFlags, 0, sfImmutable|ufNodump)).Draw(rt, "flags")
+		}
 		for _, p := range []string{"tree", "tree/a", "tree/a/b", "tree/c", "beside"} {
-			rt := errors.Join(os.Mkdir(filepath.Join(dir, p), 0o755), os.WriteFile(filepath.Join(dir, p, "file"), nil, 0o600),
+			rt := errors.Join(os.Mkdir(filepath.Join(dir, p), 0o755),
+				os.WriteFile(filepath.Join(dir, p, "file"), nil, 0o600),
 				os.Symlink("file", filepath.Join(dir, p, "link")))
 			if rt != nil {
 				t.Fatal(rt)
@@ -136,7 +139,9 @@ func TestRemovePastFlags(t *testing.T) {
 		if names, _ := d.Names(); !slices.Equal(names, []string{"beside"}) {
 			rt.Fatalf("left: %q", names)
 		}
-		maps.DeleteFunc(was, func(p string, _ uint32) bool { return p == "tree" || strings.HasPrefix(p, "tree/") })
+		maps.DeleteFunc(was, func(p string, _ uint32) bool {
+			return p == "tree" || strings.HasPrefix(p, "tree/")
+		})
 		if !maps.Equal(was, k.flags) {
 			rt.Fatalf("flags %v, before %v", k.flags, was)
 		}
@@ -151,25 +156,34 @@ func TestChangePastFlags(t *testing.T) {
 		do    func(d, sub *Dir) error
 		moved map[string]string // where flags are to be found afterwards; "-" for nowhere
 	}{
-		"create": {func(_, sub *Dir) error { f, err := sub.Create("new"); return errors.Join(err, f.Close()) }, nil},
+		"create": {
+			func(_, sub *Dir) error { f, err := sub.Create("new"); return errors.Join(err, f.Close()) }, nil,
+		},
 		"mkdir":  {func(_, sub *Dir) error { return sub.Mkdir("new") }, nil},
 		"link":   {func(d, sub *Dir) error { return d.Link("file", sub, "new") }, nil},
 		"unlink": {func(_, sub *Dir) error { return sub.Unlink("old") }, map[string]string{"sub/old": "-"}},
 		"rmdir":  {func(d, _ *Dir) error { return d.Rmdir("empty") }, map[string]string{"empty": "-"}},
-		"rename": {func(d, sub *Dir) error { return d.Rename("file", sub, "new") }, map[string]string{"file": "sub/new"}},
+		"rename": {
+			func(d, sub *Dir) error { return d.Rename("file", sub, "new") },
+			map[string]string{"file": "sub/new"},
+		},
 		"replace": {func(d, sub *Dir) error { return d.Rename("file", sub, "old") },
 			map[string]string{"file": "sub/old", "sub/old": "-"}},
 		"rename a directory": {func(d, sub *Dir) error { return d.Rename("empty", sub, "new") },
 			map[string]string{"empty": "sub/new"}},
-		"chmod":  {func(_, sub *Dir) error { return sub.Chmod(0o700) }, nil},
-		"utimes": {func(_, sub *Dir) error { return errors.Join(sub.Utimes("", 1), sub.Utimes("old", 1)) }, nil},
+		"chmod": {func(_, sub *Dir) error { return sub.Chmod(0o700) }, nil},
+		"utimes": {
+			func(_, sub *Dir) error { return errors.Join(sub.Utimes("", 1), sub.Utimes("old", 1)) }, nil,
+		},
 	} {
 		for _, flags := range allFlags {
 			for _, on := range []string{"", "file", "empty", "sub", "sub/old"} {
 				k := &kernel{flags: map[string]uint32{on: flags}}
 				dir := t.TempDir()
-				err := errors.Join(os.Mkdir(filepath.Join(dir, "sub"), 0o755), os.Mkdir(filepath.Join(dir, "empty"), 0o755),
-					os.WriteFile(filepath.Join(dir, "file"), nil, 0o600), os.WriteFile(filepath.Join(dir, "sub/old"), nil, 0o600))
+				err := errors.Join(os.Mkdir(filepath.Join(dir, "sub"), 0o755),
+					os.Mkdir(filepath.Join(dir, "empty"), 0o755),
+					os.WriteFile(filepath.Join(dir, "file"), nil, 0o600),
+					os.WriteFile(filepath.Join(dir, "sub/old"), nil, 0o600))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -211,7 +225,8 @@ func TestPastFlagsFails(t *testing.T) {
 	k := &kernel{flags: map[string]uint32{"d": sfImmutable, "": ufAppend}, level: 1}
 	d := k.open(t, dir)
 	err := d.RemoveAll("d")
-	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "schg") || !strings.Contains(err.Error(), "securelevel is 1") {
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "schg") ||
+		!strings.Contains(err.Error(), "securelevel is 1") {
 		t.Errorf("%v", err)
 	}
 	k.level = -1

@@ -52,7 +52,8 @@ func syncs(t *testing.T) (d *Dir, heard func() []string, fail map[string]error) 
 func TestSyncEach(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]string{
-		"copy": {"fsync copy/a", "fsync copy/etc/b", "fsync copy/etc/deep/er/c", "syncdir copy", "syncdir copy/empty",
+		"copy": {"fsync copy/a", "fsync copy/etc/b", "fsync copy/etc/deep/er/c", "syncdir copy",
+			"syncdir copy/empty",
 			"syncdir copy/etc", "syncdir copy/etc/deep", "syncdir copy/etc/deep/er", "syncdir "},
 		"file":  {"fsync file", "syncdir "},
 		"other": {"fsync other/d", "syncdir other", "syncdir "},

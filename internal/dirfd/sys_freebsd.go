@@ -9,8 +9,10 @@ import (
 
 func fromUnix(st *unix.Stat_t) Stat {
 	return Stat{
-		Dev: st.Dev, Ino: st.Ino, Kind: kindOf(uint32(st.Mode)), Mode: uint32(st.Mode) & 0o7777, Nlink: st.Nlink,
-		UID: st.Uid, GID: st.Gid, Size: st.Size, Blocks: st.Blocks, MTime: st.Mtim.Nano(), CTime: st.Ctim.Nano(),
+		Dev: st.Dev, Ino: st.Ino, Kind: kindOf(uint32(st.Mode)), Mode: uint32(st.Mode) & 0o7777,
+		Nlink: st.Nlink,
+		UID:   st.Uid, GID: st.Gid, Size: st.Size, Blocks: st.Blocks, MTime: st.Mtim.Nano(),
+		CTime: st.Ctim.Nano(),
 		Flags: st.Flags & keptFlags,
 	}
 }
@@ -20,12 +22,14 @@ func spaceOf(st *unix.Statfs_t) Space {
 	if st.Bavail > 0 {
 		free = uint64(st.Bavail) * st.Bsize
 	}
-	return Space{Free: free, Total: st.Blocks * st.Bsize, Block: st.Bsize, ReadOnly: st.Flags&unix.MNT_RDONLY != 0,
+	return Space{Free: free, Total: st.Blocks * st.Bsize, Block: st.Bsize,
+		ReadOnly:    st.Flags&unix.MNT_RDONLY != 0,
 		StillXattrs: stillXattrs(unix.ByteSliceToString(st.Fstypename[:]))}
 }
 
-// stillXattrs reports whether a change of extended attributes may move no time of their file. That of tmpfs, which
-// holds them since FreeBSD 15, moves none (tmpfs_setextattr); ZFS with xattr=dir writes them into files of their own.
+// stillXattrs reports whether a change of extended attributes may move no time of their file. That of
+// tmpfs, which holds them since FreeBSD 15, moves none (tmpfs_setextattr); ZFS with xattr=dir writes them
+// into files of their own.
 func stillXattrs(fstype string) bool { return fstype != "ufs" }
 
 // openRegular opens with O_NONBLOCK and looks after: outside devfs a device node is inert on this

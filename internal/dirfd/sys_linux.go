@@ -10,14 +10,22 @@ import (
 
 func fromUnix(st *unix.Stat_t) Stat {
 	return Stat{
-		Dev: uint64(st.Dev), Ino: st.Ino, Kind: kindOf(st.Mode), Mode: st.Mode & 0o7777, Nlink: uint64(st.Nlink),
-		UID: st.Uid, GID: st.Gid, Size: st.Size, Blocks: st.Blocks, MTime: st.Mtim.Nano(), CTime: st.Ctim.Nano(),
+		Dev: uint64(st.Dev), Ino: st.Ino, Kind: kindOf(st.Mode), Mode: st.Mode & 0o7777,
+		Nlink: uint64(st.Nlink),
+		UID:   st.Uid, GID: st.Gid, Size: st.Size, Blocks: st.Blocks, MTime: st.Mtim.Nano(),
+		CTime: st.Ctim.Nano(),
 	}
 }
 
 func spaceOf(st *unix.Statfs_t) Space {
 	b := uint64(st.Bsize)
-	return Space{Free: st.Bavail * b, Total: st.Blocks * b, Block: b, ReadOnly: st.Flags&unix.ST_RDONLY != 0, StillXattrs: stillXattrs("")}
+	return Space{
+		Free:        st.Bavail * b,
+		Total:       st.Blocks * b,
+		Block:       b,
+		ReadOnly:    st.Flags&unix.ST_RDONLY != 0,
+		StillXattrs: stillXattrs(""),
+	}
 }
 
 // stillXattrs is false: setxattr(2) moves the time of change on every filesystem that serves here.
@@ -39,7 +47,8 @@ func openRegular(dir int, name string) (int, error) {
 	if kindOf(st.Mode) != KindFile {
 		return -1, ErrNotRegular
 	}
-	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", pfd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", pfd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC,
+		0)
 	if err != unix.ENOENT {
 		return fd, err
 	}
@@ -57,7 +66,8 @@ func (d *Dir) Identity() (string, error) {
 	if err != nil {
 		return "", d.fail("statx", "", err)
 	}
-	return fmt.Sprintf("%s/%x:%x/%d/%d.%d", bootID(), st.Dev_major, st.Dev_minor, st.Ino, st.Btime.Sec, st.Btime.Nsec), nil
+	return fmt.Sprintf("%s/%x:%x/%d/%d.%d", bootID(), st.Dev_major, st.Dev_minor, st.Ino, st.Btime.Sec,
+		st.Btime.Nsec), nil
 }
 
 // bootID tells one start of the machine from the next; "" where the kernel does not say.
@@ -84,7 +94,9 @@ func setFlags(int, string, uint32) error { return nil }
 // MountRoot reports whether the directory is where a filesystem is mounted, a bind mount of a directory too.
 func (d *Dir) MountRoot() (bool, error) {
 	var st unix.Statx_t
-	err := again(func() error { return unix.Statx(d.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st) })
+	err := again(func() error {
+		return unix.Statx(d.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st)
+	})
 	if err != nil {
 		return false, d.fail("statx", "", err)
 	}

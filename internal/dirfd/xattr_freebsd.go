@@ -20,7 +20,9 @@ var refused = []unix.Errno{unix.EOPNOTSUPP, unix.ENOATTR, unix.ENXIO, unix.EINVA
 // listXattrs lists the attributes that are part of a file. The list may be long: names of 255 bytes, as many
 // as one likes.
 func listXattrs(fd int) ([]string, error) {
-	b, err := sized(func(b []byte) (int, error) { return unix.FlistxattrNS(fd, unix.EXTATTR_NAMESPACE_USER, b) })
+	b, err := sized(func(b []byte) (int, error) {
+		return unix.FlistxattrNS(fd, unix.EXTATTR_NAMESPACE_USER, b)
+	})
 	if err != nil {
 		return nil, err
 	}

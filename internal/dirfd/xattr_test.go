@@ -23,7 +23,9 @@ func held(t *testing.T, err error) {
 }
 
 func sameXattrs(a, b []Xattr) bool {
-	return slices.EqualFunc(a, b, func(a, b Xattr) bool { return a.Name == b.Name && bytes.Equal(a.Value, b.Value) })
+	return slices.EqualFunc(a, b, func(a, b Xattr) bool {
+		return a.Name == b.Name && bytes.Equal(a.Value, b.Value)
+	})
 }
 
 func TestXattrs(t *testing.T) {
@@ -36,7 +38,8 @@ func TestXattrs(t *testing.T) {
 	if err != nil && !NoXattr(err) || len(none) != 0 {
 		t.Errorf("of a new file: %v, %v", none, err)
 	}
-	want := []Xattr{{"user.a", bytes.Repeat([]byte("x"), 3000)}, {"user.b", []byte("2\x00\xff")}, {"user.empty", nil},
+	want := []Xattr{{"user.a", bytes.Repeat([]byte("x"), 3000)}, {"user.b", []byte("2\x00\xff")},
+		{"user.empty", nil},
 		{"user.three.four", []byte("3")}}
 	for _, x := range want {
 		held(t, f.SetXattr(x))
@@ -74,7 +77,9 @@ func TestDirXattrs(t *testing.T) {
 	tr.must(err)
 	defer d.Close()
 	held(t, d.SetXattr(Xattr{"user.one", []byte("1")}))
-	tr.must(errors.Join(d.SetXattr(Xattr{"user.two", []byte("2")}), d.SetXattr(Xattr{"user.two", []byte("II")})))
+	tr.must(
+		errors.Join(d.SetXattr(Xattr{"user.two", []byte("2")}), d.SetXattr(Xattr{"user.two", []byte("II")})),
+	)
 	tr.must(errors.Join(d.RemoveXattr("user.one"), d.RemoveXattr("user.one")))
 	if got, err := d.Xattrs(); err != nil || !sameXattrs(got, []Xattr{{"user.two", []byte("II")}}) {
 		t.Errorf("%q, %v", got, err)
@@ -94,7 +99,8 @@ func TestXattrRefused(t *testing.T) {
 	tr := newTree(t)
 	for err, want := range map[error]bool{
 		unix.EOPNOTSUPP: true, tr.fail("xattr", "x", unix.EOPNOTSUPP): true,
-		unix.ENOSPC: false, unix.E2BIG: true, unix.ERANGE: true, unix.EINVAL: true, unix.EROFS: false, unix.EDQUOT: false, unix.EACCES: false, unix.EIO: false, nil: false, ErrNoXattr: false,
+		unix.ENOSPC: false, unix.E2BIG: true, unix.ERANGE: true, unix.EINVAL: true, unix.EROFS: false,
+		unix.EDQUOT: false, unix.EACCES: false, unix.EIO: false, nil: false, ErrNoXattr: false,
 	} {
 		if got := XattrRefused(err); got != want {
 			t.Errorf("%v: %v", err, got)
@@ -141,7 +147,8 @@ func TestSplitNames(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("n", 255)
 	for list, want := range map[string][]string{
-		"": nil, "\x01a": {"a"}, "\x03one\x05three": {"one", "three"}, "\xff" + long + "\x02\x00.": {long, "\x00."},
+		"": nil, "\x01a": {"a"}, "\x03one\x05three": {"one", "three"},
+		"\xff" + long + "\x02\x00.": {long, "\x00."},
 	} {
 		if got, err := splitNames([]byte(list)); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%q: %q, %v", list, got, err)
@@ -210,9 +217,19 @@ func TestXattrsTooLarge(t *testing.T) {
 		{map[string]int{"user.a": half, "user.b": half + 1}, "user.a", `"user.b"`, true},
 		{map[string]int{"user.a": half, "user.b": half, "user.c": 0}, "user.a user.b", `"user.c"`, true},
 		{map[string]int{"user.a": maxXattr - 5, "user.b": 1}, "user.b", `"user.a"`, true},
-		{map[string]int{"user.a": maxXattr + 1, "user.b": maxXattr, "user.c": 9 * maxXattr, "user.d": maxXattr, "user.e": maxXattr, "user.z": 1}, "user.z",
+		{map[string]int{
+			"user.a": maxXattr + 1,
+			"user.b": maxXattr,
+			"user.c": 9 * maxXattr,
+			"user.d": maxXattr,
+			"user.e": maxXattr,
+			"user.z": 1,
+		}, "user.z",
 			`"user.a" "user.b" "user.c" and 2 more`, true},
-		{map[string]int{"user.a": maxXattr, "user.b": -1, "user.c": 1}, "user.c", "\"user.b\": input/output error\n\"user.a\"", false},
+		{
+			map[string]int{"user.a": maxXattr, "user.b": -1, "user.c": 1}, "user.c",
+			"\"user.b\": input/output error\n\"user.a\"", false,
+		},
 	} {
 		var names, kept []string
 		for name := range c.sizes {
@@ -228,7 +245,8 @@ func TestXattrsTooLarge(t *testing.T) {
 		for _, x := range all {
 			kept, size = append(kept, x.Name), size+len(x.Name)+len(x.Value)
 		}
-		if strings.Join(kept, " ") != c.kept || size > maxXattr || (err != nil) != (c.wrong != "") || XattrsTooLarge(err) != c.forgiving {
+		if strings.Join(kept, " ") != c.kept || size > maxXattr || (err != nil) != (c.wrong != "") ||
+			XattrsTooLarge(err) != c.forgiving {
 			t.Errorf("%v: kept %q, %v, forgiving %v", c.sizes, kept, err, XattrsTooLarge(err))
 		}
 		if err != nil && !strings.Contains(err.Error(), c.wrong) {

@@ -44,7 +44,8 @@ func (t *Table) Marks(c Choice) ([]Mark, error) {
 	switch t.Honours() {
 	case Active, DefaultAndActive:
 		if t.Loader == Boot0 && !t.offers(c.Slice) {
-			return nil, fmt.Errorf("boot0 %w: slice %d is none that it offers (boot0cfg -m)", ErrLoader, c.Slice)
+			return nil, fmt.Errorf("boot0 %w: slice %d is none that it offers (boot0cfg -m)", ErrLoader,
+				c.Slice)
 		}
 		return t.mbrMarks(c.Slice), nil
 	case BootMe:
@@ -56,7 +57,8 @@ func (t *Table) Marks(c Choice) ([]Mark, error) {
 	if t.Next() == c.Slice {
 		return nil, nil
 	}
-	return nil, fmt.Errorf("the loader (%s) %w: it ignores the marks of the table", t.Loader.text(), ErrLoader)
+	return nil, fmt.Errorf("the loader (%s) %w: it ignores the marks of the table", t.Loader.text(),
+		ErrLoader)
 }
 
 // keep is the slice that boots when nothing is tried.
@@ -199,16 +201,19 @@ func (t *Table) Doubts() []string {
 			if t.Boot0 != 0 {
 				what = number(t.Boot0)
 			}
-			doubt("slice %d is active, and the default of boot0, which is in the MBR, is %s", t.active(), what)
+			doubt("slice %d is active, and the default of boot0, which is in the MBR, is %s", t.active(),
+				what)
 		}
 	case DefaultAndActive:
 		switch {
 		case t.Boot0 == 0:
 			doubt("boot0's default is %s", t.option.text())
 		case t.boot0Next() == 0:
-			doubt("boot0's default is slice %d, which it does not offer (boot0cfg -m): it waits for a key", t.Boot0)
+			doubt("boot0's default is slice %d, which it does not offer (boot0cfg -m): it waits for a key",
+				t.Boot0)
 		case t.active() != t.Boot0:
-			doubt("boot0's default is slice %d and the active one is %s: boot0 starts the first, whose boot1 goes "+
+			doubt("boot0's default is slice %d and the active one is %s: boot0 starts the first, whose "+
+				"boot1 goes "+
 				"to the active one", t.Boot0, number(t.active()))
 		}
 	case BootMe:
@@ -216,7 +221,8 @@ func (t *Table) Doubts() []string {
 			doubt("what boots this disk is not known: it is taken to heed bootme as gptboot does")
 		}
 		if t.gpt != nil && !t.gpt.forGPTBoot() {
-			doubt("gptboot refuses a table of more than %d entries, or of entries larger than %d bytes: this one "+
+			doubt("gptboot refuses a table of more than %d entries, or of entries larger than %d bytes: "+
+				"this one "+
 				"has %d of %d", bootEntries, bootEntrySize, len(t.gpt.entries)/t.gpt.size, t.gpt.size)
 		}
 	}

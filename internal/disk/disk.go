@@ -1,9 +1,10 @@
-// Package disk reads partition tables of NanoBSD's disks and says in them which slice boots next: MBR with boot0(8), and GPT with gptboot(8)'s
-// attributes. Of what stands in a slice it knows the BSD label.
+// Package disk reads partition tables of NanoBSD's disks and says in them which slice boots next: MBR
+// with boot0(8), and GPT with gptboot(8)'s attributes. Of what stands in a slice it knows the BSD label.
 //
-// What always holds: nothing that a table says is believed unchecked, so that no slice reaches over the disk's end or into another; a table that lies is
-// refused with the sector and what was found there. Only flags are ever written, never a start or a size; each write is of whole sectors, synced and read
-// back, and of two copies of a table one is whole at any time.
+// What always holds: nothing that a table says is believed unchecked, so that no slice reaches over the
+// disk's end or into another; a table that lies is refused with the sector and what was found there. Only
+// flags are ever written, never a start or a size; each write is of whole sectors, synced and read back,
+// and of two copies of a table one is whole at any time.
 package disk
 
 import (
@@ -67,7 +68,8 @@ func Read(r io.ReaderAt, size int64) (*Table, error) {
 		return nil, err
 	}
 	if mbr[510] != 0x55 || mbr[511] != 0xaa {
-		return nil, fmt.Errorf("%w: sector 0 ends with %02x%02x and not with 55aa", ErrTable, mbr[510], mbr[511])
+		return nil, fmt.Errorf("%w: sector 0 ends with %02x%02x and not with 55aa", ErrTable, mbr[510],
+			mbr[511])
 	}
 	for i := range 4 {
 		if entry(mbr, i)[4] == 0xee { // protective
@@ -104,7 +106,8 @@ func entry(mbr []byte, i int) []byte { return mbr[0x1be+16*i : 0x1be+16*(i+1)] }
 func (t *Table) place(s Slice, first, last uint64, size int64, where string) error {
 	sectors := uint64(size / Sector)
 	if first == 0 || last < first || last >= sectors {
-		return fmt.Errorf("%w: %s: slice %d has sectors %d to %d of a disk of %d", ErrTable, where, s.Index, first, last, sectors)
+		return fmt.Errorf("%w: %s: slice %d has sectors %d to %d of a disk of %d", ErrTable, where, s.Index,
+			first, last, sectors)
 	}
 	s.Start, s.Size = int64(first)*Sector, int64(last-first+1)*Sector
 	for _, o := range t.Slices {
@@ -129,7 +132,8 @@ func readMBR(mbr []byte, size int64) (*Table, error) {
 		case kind == 0:
 			continue
 		case kind == 5 || kind == 0x0f:
-			t.Notes = append(t.Notes, fmt.Sprintf("slice %d is an extended partition, which is left alone", i+1))
+			t.Notes = append(t.Notes, fmt.Sprintf("slice %d is an extended partition, which is left alone",
+				i+1))
 		}
 		name, ok := mbrTypes[kind]
 		if !ok {
@@ -139,7 +143,8 @@ func readMBR(mbr []byte, size int64) (*Table, error) {
 		if count == 0 {
 			return nil, fmt.Errorf("%w: sector 0: slice %d has no sectors", ErrTable, i+1)
 		}
-		if err := t.place(Slice{Index: i + 1, Type: name, Active: e[0] == 0x80}, start, start+count-1, size, "sector 0"); err != nil {
+		if err := t.place(Slice{Index: i + 1, Type: name, Active: e[0] == 0x80}, start, start+count-1, size,
+			"sector 0"); err != nil {
 			return nil, err
 		}
 	}
@@ -205,7 +210,8 @@ func Put(d Device, b []byte, at int64) error {
 		return fmt.Errorf("read sector %d back: %w", at/Sector, err)
 	}
 	if !bytes.Equal(b, back) {
-		return fmt.Errorf("sector %d: what was read back is not what was written: the disk is failing", at/Sector)
+		return fmt.Errorf("sector %d: what was read back is not what was written: the disk is failing",
+			at/Sector)
 	}
 	return nil
 }

@@ -53,14 +53,16 @@ const sectors = 2048
 
 func nano() *drive {
 	d := &drive{data: make([]byte, sectors*Sector)}
-	copy(d.data, disktest.MBR(1, disktest.Slice{Index: 1, Start: 63, Count: 800, Type: 0xa5, Active: true}, disktest.Slice{Index: 2, Start: 900, Count: 800, Type: 0xa5},
+	copy(d.data, disktest.MBR(1, disktest.Slice{Index: 1, Start: 63, Count: 800, Type: 0xa5, Active: true},
+		disktest.Slice{Index: 2, Start: 900, Count: 800, Type: 0xa5},
 		disktest.Slice{Index: 3, Start: 1800, Count: 100, Type: 0xa5}))
 	return d
 }
 
 func gptDrive() *drive {
 	d := &drive{data: make([]byte, sectors*Sector)}
-	disktest.GPT(d.data, disktest.Slice{Index: 2, Start: 100, Count: 700, Active: true, Label: "system1"}, disktest.Slice{Index: 3, Start: 900, Count: 700, Label: "system2"})
+	disktest.GPT(d.data, disktest.Slice{Index: 2, Start: 100, Count: 700, Active: true, Label: "system1"},
+		disktest.Slice{Index: 3, Start: 900, Count: 700, Label: "system2"})
 	return d
 }
 
@@ -90,8 +92,10 @@ func TestMBR(t *testing.T) {
 		if at > 0 {
 			want = 1
 		}
-		if tab.Scheme != "MBR" || len(tab.Slices) != 3 || tab.Boot0 != want || (tab.Loader == Boot0) != (at > 0) || tab.Next() != 1 || tab.CanTryOnce() ||
-			tab.Slices[1] != (Slice{Index: 2, Start: 900 * Sector, Size: 800 * Sector, Type: "freebsd"}) || tab.Doubts() != nil {
+		if tab.Scheme != "MBR" || len(tab.Slices) != 3 || tab.Boot0 != want ||
+			(tab.Loader == Boot0) != (at > 0) || tab.Next() != 1 || tab.CanTryOnce() ||
+			tab.Slices[1] != (Slice{Index: 2, Start: 900 * Sector, Size: 800 * Sector, Type: "freebsd"}) ||
+			tab.Doubts() != nil {
 			t.Errorf("%q: %+v", name, tab)
 		}
 		before := bytes.Clone(d.data)
@@ -99,7 +103,8 @@ func TestMBR(t *testing.T) {
 			t.Fatal(err)
 		}
 		tab, err = Read(d, d.size())
-		if err != nil || tab.Next() != 2 || tab.Boot0 != 2*want || tab.Slices[0].Active || !tab.Slices[1].Active || tab.Doubts() != nil {
+		if err != nil || tab.Next() != 2 || tab.Boot0 != 2*want || tab.Slices[0].Active ||
+			!tab.Slices[1].Active || tab.Doubts() != nil {
 			t.Errorf("%q: %+v, %v", name, tab, err)
 		}
 		for i := range before {
@@ -149,14 +154,16 @@ func TestWhatAnMBRBoots(t *testing.T) {
 				continue // another system's slice: what boots there is its own affair
 			}
 			if tab.Next() != want {
-				t.Errorf("%s, default %d, mask %#x, active %03b: %d is next, and %d boots", form, option, mask, active, tab.Next(), want)
+				t.Errorf("%s, default %d, mask %#x, active %03b: %d is next, and %d boots", form, option,
+					mask, active, tab.Next(), want)
 			}
 			one := active == 1<<option && mask>>option&1 == 1
 			if form == "mbr" {
 				one = active == 1 || active == 2 || active == 4
 			}
 			if one != (len(tab.Doubts()) == 0) {
-				t.Errorf("%s, default %d, mask %#x, active %03b: %q", form, option, mask, active, tab.Doubts())
+				t.Errorf("%s, default %d, mask %#x, active %03b: %q", form, option, mask, active,
+					tab.Doubts())
 			}
 		}
 	}
@@ -181,7 +188,8 @@ func TestWhatAGPTBoots(t *testing.T) {
 // threeParts is a GPT with UFS in 1, 2 and 4, each with any of the three marks.
 func threeParts(bits int) *drive {
 	d := &drive{data: make([]byte, 128*Sector)}
-	disktest.GPT(d.data, disktest.Slice{Index: 1, Start: 40, Count: 10}, disktest.Slice{Index: 2, Start: 50, Count: 10},
+	disktest.GPT(d.data, disktest.Slice{Index: 1, Start: 40, Count: 10},
+		disktest.Slice{Index: 2, Start: 50, Count: 10},
 		disktest.Slice{Index: 4, Start: 60, Count: 10})
 	for n, i := range []int{1, 2, 4} {
 		disktest.SetAttrs(d.data, i, uint64(bits>>(3*n)&7)<<57)
@@ -196,7 +204,9 @@ func TestEveryChoiceFromEveryState(t *testing.T) {
 	t.Parallel()
 	loads := func(int) bool { return true }
 	for bits := range 1 << 9 {
-		for _, c := range []Choice{{Slice: 1}, {Slice: 2}, {Slice: 1, Once: true, Back: 2}, {Slice: 2, Once: true, Back: 1}} {
+		for _, c := range []Choice{
+			{Slice: 1}, {Slice: 2}, {Slice: 1, Once: true, Back: 2}, {Slice: 2, Once: true, Back: 1},
+		} {
 			d, by := threeParts(bits), threeParts(bits)
 			tab, _ := Read(d, d.size())
 			before := tab.Next()
@@ -206,10 +216,12 @@ func TestEveryChoiceFromEveryState(t *testing.T) {
 			}
 			for _, m := range marks {
 				verb := map[bool]string{true: "set", false: "unset"}[m.Set]
-				if err := disktest.Command(by.data, "gpart", verb, "-a", m.Name, "-i", fmt.Sprint(m.Slice), "ada0"); err != nil {
+				if err := disktest.Command(by.data, "gpart", verb, "-a", m.Name, "-i", fmt.Sprint(m.Slice),
+					"ada0"); err != nil {
 					t.Fatal(err)
 				}
-				if now := disktest.GPTBoot(bytes.Clone(by.data), loads); now != before && now != c.Slice && now != c.keep() {
+				if now := disktest.GPTBoot(bytes.Clone(by.data), loads); now != before && now != c.Slice &&
+					now != c.keep() {
 					t.Errorf("%09b, %+v: after %+v of %+v %d boots", bits, c, m, marks, now)
 				}
 				for n, i := range []int{1, 2, 4} { // a trial that is called off does not stay for good
@@ -265,7 +277,8 @@ func TestLoaders(t *testing.T) {
 				t.Errorf("%q: %d is next of %#x, once %v", l, tab.Next(), marks, tab.CanTryOnce())
 			}
 			_, err = tab.Marks(Choice{Slice: 2})
-			if h := tab.Honours(); (h == Nothing) != errors.Is(err, ErrLoader) || (h == BootMe && l != Unknown) != (tab.Doubts() == nil) {
+			if h := tab.Honours(); (h == Nothing) != errors.Is(err, ErrLoader) ||
+				(h == BootMe && l != Unknown) != (tab.Doubts() == nil) {
 				t.Errorf("%q: %v, %q", l, err, tab.Doubts())
 			}
 			if _, err := tab.Marks(Choice{Slice: want}); err != nil {
@@ -291,7 +304,8 @@ func TestGPT(t *testing.T) {
 	t.Parallel()
 	d := gptDrive()
 	tab, err := Read(d, d.size())
-	if err != nil || tab.Scheme != "GPT" || len(tab.Slices) != 2 || tab.Next() != 2 || tab.Slices[1].Label != "system2" || tab.Slices[1].Type != "freebsd-ufs" || len(tab.Notes) > 0 {
+	if err != nil || tab.Scheme != "GPT" || len(tab.Slices) != 2 || tab.Next() != 2 ||
+		tab.Slices[1].Label != "system2" || tab.Slices[1].Type != "freebsd-ufs" || len(tab.Notes) > 0 {
 		t.Fatalf("%+v, %v", tab, err)
 	}
 	next := func(want int) {
@@ -321,7 +335,9 @@ func TestGPT(t *testing.T) {
 	}
 	next(3)
 	// A damaged copy, either one, is made anew.
-	for _, at := range []int{Sector + 60, 2*Sector + 5, len(d.data) - Sector + 60, len(d.data) - 33*Sector + 5} {
+	for _, at := range []int{
+		Sector + 60, 2*Sector + 5, len(d.data) - Sector + 60, len(d.data) - 33*Sector + 5,
+	} {
 		d.data = bytes.Clone(whole)
 		d.data[at] ^= 1
 		if err := activate(d, Choice{Slice: 3}); err != nil {
@@ -372,16 +388,29 @@ func TestApplyCutShort(t *testing.T) {
 		fresh func() *drive
 		c     Choice
 	}
-	starts := []start{{"boot0", nano, Choice{Slice: 2}}, {"GPT", gptDrive, Choice{Slice: 3}}, {"GPT", gptDrive, Choice{Slice: 3, Once: true, Back: 2}}}
-	for _, form := range []string{"old boot0", "mbr"} {
-		starts = append(starts, start{form, func() *drive { d := nano(); disktest.Code(d.data, form, 1); return d }, Choice{Slice: 2}})
+	starts := []start{
+		{"boot0", nano, Choice{Slice: 2}}, {"GPT", gptDrive, Choice{Slice: 3}},
+		{"GPT", gptDrive, Choice{Slice: 3, Once: true, Back: 2}},
 	}
-	for _, at := range []int{Sector + 60, 2*Sector + 5, sectors*Sector - Sector + 60, sectors*Sector - 33*Sector + 5} {
-		starts = append(starts, start{"GPT damaged", func() *drive { d := gptDrive(); d.data[at] ^= 1; return d }, Choice{Slice: 3}})
+	for _, form := range []string{"old boot0", "mbr"} {
+		starts = append(starts, start{
+			form, func() *drive { d := nano(); disktest.Code(d.data, form, 1); return d }, Choice{Slice: 2},
+		})
+	}
+	for _, at := range []int{
+		Sector + 60, 2*Sector + 5, sectors*Sector - Sector + 60, sectors*Sector - 33*Sector + 5,
+	} {
+		starts = append(starts, start{
+			"GPT damaged", func() *drive { d := gptDrive(); d.data[at] ^= 1; return d }, Choice{Slice: 3},
+		})
 	}
 	for bits := range 1 << 6 {
-		for _, c := range []Choice{{Slice: 1}, {Slice: 2}, {Slice: 1, Once: true, Back: 2}, {Slice: 2, Once: true, Back: 1}} {
-			starts = append(starts, start{fmt.Sprintf("GPT %06b", bits), func() *drive { return threeParts(bits) }, c})
+		for _, c := range []Choice{
+			{Slice: 1}, {Slice: 2}, {Slice: 1, Once: true, Back: 2}, {Slice: 2, Once: true, Back: 1},
+		} {
+			starts = append(starts, start{
+				fmt.Sprintf("GPT %06b", bits), func() *drive { return threeParts(bits) }, c,
+			})
 		}
 	}
 	for _, s := range starts {
@@ -446,9 +475,11 @@ func TestLabel(t *testing.T) {
 	t.Parallel()
 	slice := &drive{data: make([]byte, 800*Sector)}
 	for _, base := range []uint32{0, 63} {
-		copy(slice.data[Sector:], disktest.Label(base, 800, map[byte]disktest.Part{'a': {Start: 16, Count: 700}}))
+		copy(slice.data[Sector:], disktest.Label(base, 800,
+			map[byte]disktest.Part{'a': {Start: 16, Count: 700}}))
 		parts, err := ReadLabel(slice, slice.size())
-		if err != nil || len(parts) != 2 || parts[0] != (Partition{'a', 16 * Sector, 700 * Sector, 7}) || LabelSize(parts) != 800*Sector {
+		if err != nil || len(parts) != 2 || parts[0] != (Partition{'a', 16 * Sector, 700 * Sector, 7}) ||
+			LabelSize(parts) != 800*Sector {
 			t.Errorf("base %d: %+v, %v", base, parts, err)
 		}
 	}
@@ -478,7 +509,12 @@ func TestOthersReadThem(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"sfdisk": {nano(), []string{"-d"}, []string{"start=          63, size=         800, type=a5, bootable", "start=         900, size=         800, type=a5"}},
+		"sfdisk": {
+			nano(), []string{"-d"}, []string{
+				"start=          63, size=         800, type=a5, bootable",
+				"start=         900, size=         800, type=a5",
+			},
+		},
 		"sgdisk": {gptDrive(), []string{"-v", "-p"}, []string{"No problems found", "system1", "A503"}},
 	} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -548,7 +584,8 @@ func TestTableThatGPTBootRefuses(t *testing.T) {
 		tab.gpt.entries, tab.gpt.size = make([]byte, c.entries*c.size), c.size
 		for _, l := range []Loader{GPTBoot, GPTBootEFI} {
 			tab.Loader = l
-			if all := strings.Join(tab.Doubts(), ""); strings.Contains(all, "gptboot refuses a table") != c.refused {
+			if all := strings.Join(tab.Doubts(), ""); strings.Contains(all,
+				"gptboot refuses a table") != c.refused {
 				t.Errorf("%d entries of %d bytes, %s: %q", c.entries, c.size, l, all)
 			}
 		}

@@ -46,13 +46,16 @@ func (g *gpt) forGPTBoot() bool {
 }
 
 var gptTypes = map[string]string{
-	"516e7cb6-6ecf-11d6-8ff8-00022d09712b": "freebsd-ufs", "83bd6b9d-7f41-11dc-be0b-001560b84f0f": "freebsd-boot", "516e7cb4-6ecf-11d6-8ff8-00022d09712b": "freebsd",
-	"516e7cb5-6ecf-11d6-8ff8-00022d09712b": "freebsd-swap", "516e7cba-6ecf-11d6-8ff8-00022d09712b": "freebsd-zfs", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "efi",
+	"516e7cb6-6ecf-11d6-8ff8-00022d09712b": "freebsd-ufs",
+	"83bd6b9d-7f41-11dc-be0b-001560b84f0f": "freebsd-boot", "516e7cb4-6ecf-11d6-8ff8-00022d09712b": "freebsd",
+	"516e7cb5-6ecf-11d6-8ff8-00022d09712b": "freebsd-swap",
+	"516e7cba-6ecf-11d6-8ff8-00022d09712b": "freebsd-zfs", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "efi",
 }
 
 // guid prints the mixed-endian form of UEFI.
 func guid(b []byte) string {
-	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:]), b[8:10], b[10:16])
+	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(b),
+		binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:]), b[8:10], b[10:16])
 }
 
 func readGPT(r io.ReaderAt, size int64) (*Table, error) {
@@ -63,7 +66,9 @@ func readGPT(r io.ReaderAt, size int64) (*Table, error) {
 		if g, err2 = readCopy(r, size/Sector-1, size); err2 != nil {
 			return nil, fmt.Errorf("%w; and the copy at the end: %w", err, err2)
 		}
-		t.Notes = append(t.Notes, fmt.Sprintf("the first table is damaged (%v), the copy at the end is used: gpart recover mends it", err))
+		t.Notes = append(t.Notes, fmt.Sprintf(
+			"the first table is damaged (%v), the copy at the end is used: gpart recover mends it", err,
+		))
 	}
 	t.gpt = g
 	for i := range len(g.entries) / g.size {
@@ -73,11 +78,19 @@ func readGPT(r io.ReaderAt, size int64) (*Table, error) {
 		}
 		attrs := binary.LittleEndian.Uint64(e[48:])
 		id := guid(e[:16])
-		s := Slice{Index: i + 1, Type: id, Label: gptLabel(e[56:128]), Active: attrs&attrBootMe != 0, Once: attrs&attrOnce != 0, Failed: attrs&attrFailed != 0}
+		s := Slice{
+			Index:  i + 1,
+			Type:   id,
+			Label:  gptLabel(e[56:128]),
+			Active: attrs&attrBootMe != 0,
+			Once:   attrs&attrOnce != 0,
+			Failed: attrs&attrFailed != 0,
+		}
 		if name, ok := gptTypes[id]; ok {
 			s.Type = name
 		}
-		if err := t.place(s, binary.LittleEndian.Uint64(e[32:]), binary.LittleEndian.Uint64(e[40:]), size, fmt.Sprintf("sector %d", g.list)); err != nil {
+		if err := t.place(s, binary.LittleEndian.Uint64(e[32:]), binary.LittleEndian.Uint64(e[40:]), size,
+			fmt.Sprintf("sector %d", g.list)); err != nil {
 			return nil, err
 		}
 	}
@@ -136,7 +149,13 @@ func readCopy(r io.ReaderAt, at, size int64) (*gpt, error) {
 	case int64(binary.LittleEndian.Uint64(h[24:])) != at:
 		return nil, bad("the header says that it is at sector %d", binary.LittleEndian.Uint64(h[24:]))
 	}
-	g := &gpt{header: h, at: at, other: int64(binary.LittleEndian.Uint64(h[32:])), list: int64(binary.LittleEndian.Uint64(h[72:])), size: int(binary.LittleEndian.Uint32(h[84:]))}
+	g := &gpt{
+		header: h,
+		at:     at,
+		other:  int64(binary.LittleEndian.Uint64(h[32:])),
+		list:   int64(binary.LittleEndian.Uint64(h[72:])),
+		size:   int(binary.LittleEndian.Uint32(h[84:])),
+	}
 	n := int(binary.LittleEndian.Uint32(h[80:]))
 	if g.size < 128 || g.size > 4096 || g.size%128 != 0 || n < 1 || n > maxEntries || n*g.size%Sector != 0 {
 		return nil, bad("%d entries of %d bytes", n, g.size)

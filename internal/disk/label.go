@@ -25,8 +25,8 @@ const (
 	rawPart    = 2 // c, all of the slice
 )
 
-// ReadLabel reads the BSD label of a slice of some size: struct disklabel of sys/disklabel.h. Offsets in it may count from the start of the disk, as
-// partition c tells.
+// ReadLabel reads the BSD label of a slice of some size: struct disklabel of sys/disklabel.h. Offsets in
+// it may count from the start of the disk, as partition c tells.
 func ReadLabel(r io.ReaderAt, size int64) ([]Partition, error) {
 	b := make([]byte, Sector)
 	if size < labelAt+Sector {
@@ -60,19 +60,26 @@ func parseLabel(b []byte, size int64) ([]Partition, error) {
 	var all []Partition
 	for i := range n {
 		e := b[partOffset+16*i:]
-		p := Partition{Letter: byte('a' + i), Size: int64(le.Uint32(e)) * Sector, Start: (int64(le.Uint32(e[4:])) - base) * Sector, Type: e[12]}
+		p := Partition{
+			Letter: byte('a' + i),
+			Size:   int64(le.Uint32(e)) * Sector,
+			Start:  (int64(le.Uint32(e[4:])) - base) * Sector,
+			Type:   e[12],
+		}
 		if p.Size == 0 {
 			continue
 		}
 		if p.Start < 0 || p.Start+p.Size > size {
-			return nil, fmt.Errorf("%w: partition %c has bytes %d to %d of a slice of %d", ErrTable, p.Letter, p.Start, p.Start+p.Size, size)
+			return nil, fmt.Errorf("%w: partition %c has bytes %d to %d of a slice of %d", ErrTable, p.Letter,
+				p.Start, p.Start+p.Size, size)
 		}
 		all = append(all, p)
 	}
 	return all, nil
 }
 
-// LabelSize is the size in bytes of the slice that a label was made for, by its partition c; 0 where it does not say.
+// LabelSize is the size in bytes of the slice that a label was made for, by its partition c; 0 where it
+// does not say.
 func LabelSize(parts []Partition) int64 {
 	for _, p := range parts {
 		if p.Letter == 'c' {

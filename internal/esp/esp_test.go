@@ -29,18 +29,52 @@ func TestLoader(t *testing.T) {
 		files map[string][]byte
 		want  disk.Loader
 	}{
-		"loader.efi":               {map[string][]byte{"EFI/BOOT/BOOTX64.EFI": program(loaderText)}, disk.LoaderEFI},
-		"gptboot.efi":              {map[string][]byte{"EFI/BOOT/bootx64.efi": program(gptbootText)}, disk.GPTBootEFI},
-		"boot1.efi":                {map[string][]byte{"efi/boot/bootaa64.efi": program(boot1Text)}, disk.Boot1EFI},
-		"both places":              {map[string][]byte{"EFI/BOOT/BOOTX64.EFI": program(loaderText), "EFI/FREEBSD/LOADER.EFI": program(loaderText)}, disk.LoaderEFI},
-		"two that are not one":     {map[string][]byte{"EFI/BOOT/BOOTX64.EFI": program(gptbootText), "EFI/FREEBSD/LOADER.EFI": program(loaderText)}, disk.Unknown},
-		"one of another system":    {map[string][]byte{"EFI/BOOT/BOOTX64.EFI": program("GRUB")}, disk.Unknown},
-		"beside another system's":  {map[string][]byte{"EFI/BOOT/BOOTX64.EFI": program("GRUB"), "EFI/FREEBSD/LOADER.EFI": program(gptbootText)}, disk.Unknown},
-		"a text and no program":    {map[string][]byte{"EFI/BOOT/BOOTX64.EFI": []byte(gptbootText)}, disk.Unknown},
-		"a text that is no loader": {map[string][]byte{"EFI/BOOT/BOOTX64.EFI": program(gptbootText), "EFI/BOOT/README.TXT": program(loaderText)}, disk.GPTBootEFI},
-		"nothing":                  {nil, disk.Unknown},
+		"loader.efi": {
+			map[string][]byte{"EFI/BOOT/BOOTX64.EFI": program(loaderText)}, disk.LoaderEFI,
+		},
+		"gptboot.efi": {
+			map[string][]byte{"EFI/BOOT/bootx64.efi": program(gptbootText)}, disk.GPTBootEFI,
+		},
+		"boot1.efi": {
+			map[string][]byte{"efi/boot/bootaa64.efi": program(boot1Text)}, disk.Boot1EFI,
+		},
+		"both places": {
+			map[string][]byte{
+				"EFI/BOOT/BOOTX64.EFI":   program(loaderText),
+				"EFI/FREEBSD/LOADER.EFI": program(loaderText),
+			}, disk.LoaderEFI,
+		},
+		"two that are not one": {
+			map[string][]byte{
+				"EFI/BOOT/BOOTX64.EFI":   program(gptbootText),
+				"EFI/FREEBSD/LOADER.EFI": program(loaderText),
+			}, disk.Unknown,
+		},
+		"one of another system": {
+			map[string][]byte{"EFI/BOOT/BOOTX64.EFI": program("GRUB")}, disk.Unknown,
+		},
+		"beside another system's": {
+			map[string][]byte{
+				"EFI/BOOT/BOOTX64.EFI":   program("GRUB"),
+				"EFI/FREEBSD/LOADER.EFI": program(gptbootText),
+			}, disk.Unknown,
+		},
+		"a text and no program": {
+			map[string][]byte{"EFI/BOOT/BOOTX64.EFI": []byte(gptbootText)}, disk.Unknown,
+		},
+		"a text that is no loader": {
+			map[string][]byte{
+				"EFI/BOOT/BOOTX64.EFI": program(gptbootText),
+				"EFI/BOOT/README.TXT":  program(loaderText),
+			}, disk.GPTBootEFI,
+		},
+		"nothing": {nil, disk.Unknown},
 	} {
-		for kind, b := range map[string][]byte{"FAT12": esptest.Make(1600, false, c.files), "FAT16": esptest.Make(20480, false, c.files), "FAT32": esptest.Make(70000, true, c.files)} {
+		for kind, b := range map[string][]byte{
+			"FAT12": esptest.Make(1600, false, c.files),
+			"FAT16": esptest.Make(20480, false, c.files),
+			"FAT32": esptest.Make(70000, true, c.files),
+		} {
 			f, err := Open(bytes.NewReader(b), int64(len(b)))
 			if err != nil || "FAT"+fmt.Sprint(f.bits) != kind {
 				t.Fatalf("%s on %s: %+v, %v", name, kind, f, err)
@@ -65,7 +99,10 @@ func TestOthersWriteThem(t *testing.T) {
 		bits string
 		size int64
 		args []string
-	}{{"12", 800 << 10, nil}, {"12", 2 << 20, []string{"-s", "4"}}, {"16", 10 << 20, []string{"-s", "1"}}, {"16", 64 << 20, nil}, {"32", 33 << 20, []string{"-s", "1"}}, {"32", 260 << 20, nil}} {
+	}{
+		{"12", 800 << 10, nil}, {"12", 2 << 20, []string{"-s", "4"}}, {"16", 10 << 20, []string{"-s", "1"}},
+		{"16", 64 << 20, nil}, {"32", 33 << 20, []string{"-s", "1"}}, {"32", 260 << 20, nil},
+	} {
 		dir := t.TempDir()
 		img, file := filepath.Join(dir, "esp"), filepath.Join(dir, "bootx64.efi")
 		run := func(name string, args ...string) {
@@ -73,7 +110,8 @@ func TestOthersWriteThem(t *testing.T) {
 				t.Fatalf("%s %q: %v: %s", name, args, err, out)
 			}
 		}
-		if err := errors.Join(os.WriteFile(img, nil, 0o600), os.Truncate(img, c.size), os.WriteFile(file, big, 0o600)); err != nil {
+		if err := errors.Join(os.WriteFile(img, nil, 0o600), os.Truncate(img, c.size),
+			os.WriteFile(file, big, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		run("mkfs.vfat", append(append([]string{"-F", c.bits, "-n", "EFISYS"}, c.args...), img)...)
@@ -132,14 +170,18 @@ func TestDamaged(t *testing.T) {
 			t.Errorf("%d: %d bytes, %v", next, len(got), err)
 		}
 	}
-	if _, err := f.Read(Entry{Name: "X", Size: 1 << 31}); err == nil || !strings.Contains(err.Error(), "no file of a loader") {
+	if _, err := f.Read(Entry{Name: "X", Size: 1 << 31}); err == nil ||
+		!strings.Contains(err.Error(), "no file of a loader") {
 		t.Errorf("a large one: %v", err)
 	}
 }
 
 // Whatever a partition holds, it is read within its bounds, or refused.
 func FuzzLoader(f *testing.F) {
-	files := map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program(gptbootText), "EFI/FREEBSD/LOADER.EFI": esptest.Program(loaderText)}
+	files := map[string][]byte{
+		"EFI/BOOT/BOOTX64.EFI":   esptest.Program(gptbootText),
+		"EFI/FREEBSD/LOADER.EFI": esptest.Program(loaderText),
+	}
 	f.Add(esptest.Make(100, false, files), uint16(100))
 	f.Add(esptest.Make(20480, false, files)[:64<<10], uint16(20480))
 	f.Add(esptest.Make(70000, true, files)[:64<<10], uint16(60000))
@@ -202,7 +244,10 @@ func TestRootDevice(t *testing.T) {
 		"# rootdev=commented":                 "rootdev=commented", // the loader knows no comments
 		"xrootdev=a":                          "",
 	} {
-		files := map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program("x"), "EFI/FREEBSD/LOADER.ENV": []byte(text)}
+		files := map[string][]byte{
+			"EFI/BOOT/BOOTX64.EFI":   esptest.Program("x"),
+			"EFI/FREEBSD/LOADER.ENV": []byte(text),
+		}
 		for _, wide := range []bool{false, true} {
 			got, err := RootDevice(bytes.NewReader(esptest.Make(2000, wide, files)), 2000*512)
 			if err != nil || got != want {
@@ -210,8 +255,11 @@ func TestRootDevice(t *testing.T) {
 			}
 		}
 	}
-	for _, files := range []map[string][]byte{{}, {"EFI/BOOT/BOOTX64.EFI": nil}, {"EFI/FREEBSD/LOADER.EFI": nil}} {
-		if got, err := RootDevice(bytes.NewReader(esptest.Make(2000, false, files)), 2000*512); err != nil || got != "" {
+	for _, files := range []map[string][]byte{
+		{}, {"EFI/BOOT/BOOTX64.EFI": nil}, {"EFI/FREEBSD/LOADER.EFI": nil},
+	} {
+		if got, err := RootDevice(bytes.NewReader(esptest.Make(2000, false, files)), 2000*512); err != nil ||
+			got != "" {
 			t.Errorf("%v: %q, %v", files, got, err)
 		}
 	}

@@ -17,7 +17,8 @@ var marks = []struct {
 	text   string
 	loader disk.Loader
 }{
-	{"gptboot.efi", disk.GPTBootEFI},           // BOOTPROG of stand/efi/gptboot/Makefile, in what proto.c prints
+	// BOOTPROG of stand/efi/gptboot/Makefile, in what proto.c prints
+	{"gptboot.efi", disk.GPTBootEFI},
 	{"FreeBSD EFI boot block", disk.Boot1EFI},  // stand/efi/boot1/boot1.c
 	{" EFI loader, Revision ", disk.LoaderEFI}, // bootprog_info of stand/common/newvers.sh
 }

@@ -1,7 +1,7 @@
 // Package flock keeps processes apart by flock(2) on files that exist for that alone.
 //
-// What always holds: a lock goes with the process that has it, however that ends; a lock file is never removed, for another
-// process may have it open.
+// What always holds: a lock goes with the process that has it, however that ends; a lock file is never
+// removed, for another process may have it open.
 package flock
 
 import (
@@ -21,8 +21,8 @@ var ErrHeld = errors.New("locked by another process")
 // often is how often a lock that is held is tried again: flock(2) itself cannot be given up.
 const often = 20 * time.Millisecond
 
-// Wait takes the lock of a file, which is made with its directory, alone. It looks at least once, and until ctx ends; the error is
-// then ErrHeld.
+// Wait takes the lock of a file, which is made with its directory, alone. It looks at least once, and
+// until ctx ends; the error is then ErrHeld.
 func Wait(ctx context.Context, file string) (unlock func(), err error) {
 	f, err := Open(file)
 	if err != nil {

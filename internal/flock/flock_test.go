@@ -22,7 +22,8 @@ func TestWaitForALockThatIsHeld(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		began := time.Now()
-		if _, err := Wait(ctx, file); !errors.Is(err, ErrHeld) || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) < time.Minute {
+		if _, err := Wait(ctx, file); !errors.Is(err, ErrHeld) || !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(began) < time.Minute {
 			t.Errorf("held: %v after %v", err, time.Since(began))
 		}
 		time.AfterFunc(time.Second, unlock)
@@ -50,7 +51,10 @@ func TestTrySharedAndAlone(t *testing.T) {
 	for _, c := range []struct {
 		a, b int
 		held bool
-	}{{unix.LOCK_SH, unix.LOCK_SH, false}, {unix.LOCK_UN, unix.LOCK_EX, false}, {unix.LOCK_SH, unix.LOCK_SH, true}} {
+	}{
+		{unix.LOCK_SH, unix.LOCK_SH, false}, {unix.LOCK_UN, unix.LOCK_EX, false},
+		{unix.LOCK_SH, unix.LOCK_SH, true},
+	} {
 		if err := Try(a, c.a); errors.Is(err, ErrHeld) != c.held {
 			t.Errorf("a: %v", err)
 		}

@@ -11,15 +11,16 @@ import (
 // maxLinks is how many symbolic links a name may pass through, as MAXSYMLINKS in FreeBSD's sys/param.h.
 const maxLinks = 32
 
-// Resolve returns the path of what name leads to below a directory: absolute links and ".." stay below it, as after
-// chroot(2), and the result has no link in it. Parts that do not exist stand in it as they are. A name with too many
-// links in it is an error.
+// Resolve returns the path of what name leads to below a directory: absolute links and ".." stay below
+// it, as after chroot(2), and the result has no link in it. Parts that do not exist stand in it as they
+// are. A name with too many links in it is an error.
 func Resolve(dir, name string) (string, error) {
 	todo := split(name)
 	at, links := "/", 0
 	for len(todo) > 0 {
 		if todo[0] == ".." && !isDir(filepath.Join(dir, at)) {
-			return filepath.Join(dir, at) + "/" + strings.Join(todo, "/"), nil // the system says what is wrong with it
+			// the system says what is wrong with it
+			return filepath.Join(dir, at) + "/" + strings.Join(todo, "/"), nil
 		}
 		next := filepath.Join(at, todo[0]) // ".." of the top is the top
 		todo = todo[1:]
@@ -55,8 +56,8 @@ func split(name string) []string {
 	return parts
 }
 
-// Below is Resolve for the directory of --root; without one ("") it is the name itself, which the system resolves. A
-// name with too many links in it becomes one that no call takes: every use of it fails.
+// Below is Resolve for the directory of --root; without one ("") it is the name itself, which the system
+// resolves. A name with too many links in it becomes one that no call takes: every use of it fails.
 func Below(root, name string) string {
 	if root == "" {
 		return name

@@ -21,7 +21,8 @@ func TestResolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, to := range map[string]string{
-		"absolute": "/a/b", "relative": "a/b", "up": "../../../a", "chain": "absolute/../../relative", "out": outside, "a/b/back": "../file",
+		"absolute": "/a/b", "relative": "a/b", "up": "../../../a", "chain": "absolute/../../relative",
+		"out": outside, "a/b/back": "../file",
 		"dangling": "/a/none", "loop": "loop", "x": "/y", "y": "/x",
 	} {
 		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
@@ -29,8 +30,10 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"/": "", "/a": "a", "/absolute": "a/b", "/relative/c/d": "a/b/c/d", "/up/file": "a/file", "/chain": "a/b", "/../../a": "a", "/out": outside[1:],
-		"/out/etc": outside[1:] + "/etc", "/absolute/back": "a/file", "/dangling": "a/none", "/none/x": "none/x", "//a/./b/": "a/b", "/absolute/..": "a",
+		"/": "", "/a": "a", "/absolute": "a/b", "/relative/c/d": "a/b/c/d", "/up/file": "a/file",
+		"/chain": "a/b", "/../../a": "a", "/out": outside[1:],
+		"/out/etc": outside[1:] + "/etc", "/absolute/back": "a/file", "/dangling": "a/none",
+		"/none/x": "none/x", "//a/./b/": "a/b", "/absolute/..": "a",
 	} {
 		if got, err := Resolve(dir, name); err != nil || got != filepath.Join(dir, want) {
 			t.Errorf("%s: %s, %v; want %s", name, got, err, want)
@@ -43,7 +46,11 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	// What the system does not resolve, this does not either.
-	for name, want := range map[string]error{"/none/../a/file": fs.ErrNotExist, "/a/file/../file": syscall.ENOTDIR, "/dangling/..": fs.ErrNotExist} {
+	for name, want := range map[string]error{
+		"/none/../a/file": fs.ErrNotExist,
+		"/a/file/../file": syscall.ENOTDIR,
+		"/dangling/..":    fs.ErrNotExist,
+	} {
 		got, err := Resolve(dir, name)
 		if err == nil {
 			_, err = os.Stat(got)

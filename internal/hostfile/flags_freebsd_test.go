@@ -21,7 +21,8 @@ func TestFlags(t *testing.T) {
 	}
 	flags("uchg")
 	t.Cleanup(func() { exec.Command("chflags", "0", full).Run() })
-	if err := Replace(full, []byte("new")); err == nil || !strings.Contains(err.Error(), "chflags nouchg "+full) {
+	if err := Replace(full, []byte("new")); err == nil ||
+		!strings.Contains(err.Error(), "chflags nouchg "+full) {
 		t.Errorf("%v", err)
 	}
 	if b, _ := os.ReadFile(full); string(b) != "old" {

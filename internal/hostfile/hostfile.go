@@ -1,11 +1,11 @@
-// Package hostfile reads and writes the host's own files: rc.conf, jail.conf and fstabs, and cfgd's records and
-// journals below /var/db/cfgd.
+// Package hostfile reads and writes the host's own files: rc.conf, jail.conf and fstabs, and cfgd's
+// records and journals below /var/db/cfgd.
 //
-// What always holds: a reader finds the old file or the new one, whole, and when a call returns, what it wrote is on
-// stable storage. The file keeps its mode, owner and flags. Two processes that edit one file do so one after the
-// other (Edit, Lock). These are the administrator's own places: links in the way to a file are followed, and below
-// the directory of --root they are resolved as after chroot(2) (Below). Nothing below a jail's root is read or written
-// by this package.
+// What always holds: a reader finds the old file or the new one, whole, and when a call returns, what it
+// wrote is on stable storage. The file keeps its mode, owner and flags. Two processes that edit one file
+// do so one after the other (Edit, Lock). These are the administrator's own places: links in the way to a
+// file are followed, and below the directory of --root they are resolved as after chroot(2) (Below).
+// Nothing below a jail's root is read or written by this package.
 package hostfile
 
 import (
@@ -22,8 +22,8 @@ import (
 	"cfgd/internal/dirfd"
 )
 
-// MaxSize is the size in bytes above which a file is refused. The largest real rc.conf or fstab is a thousandth of
-// it, and a mistaken link from /etc/rc.conf to a disk image must not fill the memory.
+// MaxSize is the size in bytes above which a file is refused. The largest real rc.conf or fstab is a
+// thousandth of it, and a mistaken link from /etc/rc.conf to a disk image must not fill the memory.
 const MaxSize = 8 << 20
 
 // UnfitError says why a file is none that this package reads.
@@ -31,8 +31,8 @@ type UnfitError struct{ Path, Why string }
 
 func (e *UnfitError) Error() string { return e.Path + ": " + e.Why }
 
-// ReadFile returns the contents of a regular file of at most MaxSize. Anything else is refused, and the error names
-// what it is: a fifo would stop the reader, and opening a device can have effects of its own.
+// ReadFile returns the contents of a regular file of at most MaxSize. Anything else is refused, and the
+// error names what it is: a fifo would stop the reader, and opening a device can have effects of its own.
 func ReadFile(full string) ([]byte, error) {
 	st, err := os.Stat(full)
 	if err != nil {
@@ -55,7 +55,9 @@ func ReadFile(full string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err == nil && len(data) > MaxSize {
-		err = &UnfitError{full, fmt.Sprintf("larger than %d MiB, which no configuration file is", MaxSize>>20)}
+		err = &UnfitError{
+			full, fmt.Sprintf("larger than %d MiB, which no configuration file is", MaxSize>>20),
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -79,8 +81,9 @@ func notRegular(name string, mode fs.FileMode) error {
 	return &UnfitError{name, "is " + what + ", not a regular file"}
 }
 
-// Names returns the names in a directory that end with suffix, sorted. It leaves out names with a leading dot, such as
-// the temporary file of a write that was killed. A directory that does not exist has no names.
+// Names returns the names in a directory that end with suffix, sorted. It leaves out names with a leading
+// dot, such as the temporary file of a write that was killed. A directory that does not exist has no
+// names.
 func Names(dir, suffix string) ([]string, error) {
 	list, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -98,15 +101,15 @@ func Names(dir, suffix string) ([]string, error) {
 	return names, nil
 }
 
-// Replace replaces the contents of an existing file and keeps its mode, owner and flags. It follows a link to the
-// file. A file whose flags forbid the change is an error that names them (chflags(1)).
+// Replace replaces the contents of an existing file and keeps its mode, owner and flags. It follows a
+// link to the file. A file whose flags forbid the change is an error that names them (chflags(1)).
 func Replace(full string, data []byte) error { return writer{}.replace(full, data) }
 
 // Write is Replace for a file that may not exist yet. A new file gets the mode, and its directory is made.
 func Write(full string, data []byte, mode fs.FileMode) error { return writer{}.write(full, data, mode) }
 
-// WriteVolatile is Write for a file below /var/run, which a restart of the machine clears: every reader finds the old
-// file or the new one, but nothing waits for stable storage.
+// WriteVolatile is Write for a file below /var/run, which a restart of the machine clears: every reader
+// finds the old file or the new one, but nothing waits for stable storage.
 func WriteVolatile(full string, data []byte, mode fs.FileMode) error {
 	return writer{volatile: true}.write(full, data, mode)
 }
@@ -149,7 +152,8 @@ func (w writer) replace(full string, data []byte) error {
 	}
 	if names := dirfd.FlagNames(st.Flags & dirfd.BindingFlags); names != "" {
 		first, _, _ := strings.Cut(names, ",")
-		return fmt.Errorf("%s: has the flags %s, which forbid a change: chflags no%s %[1]s first, and set it again after", full, names, first)
+		return fmt.Errorf("%s: has the flags %s, which forbid a change: chflags no%s %[1]s first, and set "+
+			"it again after", full, names, first)
 	}
 	return w.put(full, data, st.Mode, &st)
 }
@@ -164,8 +168,8 @@ func stat(full string) (dirfd.Stat, error) {
 	return d.Stat(filepath.Base(full))
 }
 
-// put writes a file under a temporary name, and gives it its own name when it is complete. The order, and what a crash
-// leaves:
+// put writes a file under a temporary name, and gives it its own name when it is complete. The order, and
+// what a crash leaves:
 //
 //	1  the temporary file is made, with a name that no other process uses
 //	2  it gets contents, owner, mode and flags
@@ -173,8 +177,8 @@ func stat(full string) (dirfd.Stat, error) {
 //	4  it is renamed to the file's name       the old file or the new one
 //	5  fsync(2) of the directory              the new file
 //
-// An error before step 4 removes the temporary file. One that a killed process left has a leading dot, is of class
-// ignore, and is removed by the next Edit of the file.
+// An error before step 4 removes the temporary file. One that a killed process left has a leading dot, is
+// of class ignore, and is removed by the next Edit of the file.
 func (w writer) put(full string, data []byte, mode uint32, like *dirfd.Stat) error {
 	d, err := dirfd.Open(filepath.Dir(full), w.hook)
 	if err != nil {
@@ -195,8 +199,8 @@ func (w writer) put(full string, data []byte, mode uint32, like *dirfd.Stat) err
 	return d.Sync() // 5
 }
 
-// temporary is how the names of a file's temporary files begin. Those names are of class ignore, and no longer than
-// the longest name that a filesystem takes.
+// temporary is how the names of a file's temporary files begin. Those names are of class ignore, and no
+// longer than the longest name that a filesystem takes.
 func temporary(name string) string { return ".cfgd." + name[:min(len(name), 200)] + "." }
 
 func (w writer) fill(d *dirfd.Dir, tmp string, data []byte, mode uint32, like *dirfd.Stat) error {
@@ -260,8 +264,8 @@ func ours(end string) bool {
 	return ok && is(pid, "0123456789") && is(number, "0123456789abcdef")
 }
 
-// MkdirAll is os.MkdirAll, durably: the directory that gets a new one is fsynced. A file in a directory whose own name
-// is lost in a power cut is lost with it.
+// MkdirAll is os.MkdirAll, durably: the directory that gets a new one is fsynced. A file in a directory
+// whose own name is lost in a power cut is lost with it.
 func MkdirAll(dir string, mode fs.FileMode) error {
 	if st, err := os.Stat(dir); err == nil && st.IsDir() {
 		return nil

@@ -22,7 +22,8 @@ func TestReplaceAndWrite(t *testing.T) {
 	if err := Replace(full, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is not there was replaced: %v", err)
 	}
-	if err := errors.Join(Write(full, []byte("one"), 0o640), os.Symlink("file", link), Write(link, []byte("two"), 0o600)); err != nil {
+	if err := errors.Join(Write(full, []byte("one"), 0o640), os.Symlink("file", link),
+		Write(link, []byte("two"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	st, err := os.Lstat(full)
@@ -58,8 +59,8 @@ func TestReplaceAndWrite(t *testing.T) {
 	}
 }
 
-// Whatever change fails, the file is the old one or the new one, whole, with mode and owner, and nothing is left beside
-// it. Whatever change is the last before a crash, a reader finds the same.
+// Whatever change fails, the file is the old one or the new one, whole, with mode and owner, and nothing
+// is left beside it. Whatever change is the last before a crash, a reader finds the same.
 func TestEveryFault(t *testing.T) {
 	t.Parallel()
 	for _, old := range []string{"", "old\n"} {
@@ -68,7 +69,8 @@ func TestEveryFault(t *testing.T) {
 				dir := t.TempDir()
 				full := filepath.Join(dir, "rc.conf")
 				if old != "" {
-					if err := errors.Join(os.WriteFile(full, []byte(old), 0o640), os.Chmod(full, 0o640)); err != nil {
+					if err := errors.Join(os.WriteFile(full, []byte(old), 0o640),
+						os.Chmod(full, 0o640)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -85,7 +87,8 @@ func TestEveryFault(t *testing.T) {
 				}}
 				err := w.write(full, []byte("new\n"), 0o600)
 				if !failed {
-					if err != nil || calls < 5 || kinds[len(kinds)-1] != "syncdir" || kinds[len(kinds)-2] != "rename" || kinds[len(kinds)-3] != "fsync" {
+					if err != nil || calls < 5 || kinds[len(kinds)-1] != "syncdir" ||
+						kinds[len(kinds)-2] != "rename" || kinds[len(kinds)-3] != "fsync" {
 						t.Errorf("%v: %q", err, kinds)
 					}
 					break
@@ -96,7 +99,8 @@ func TestEveryFault(t *testing.T) {
 				b, readErr := os.ReadFile(full)
 				renamed := slices.Contains(kinds[:n], "rename")
 				switch {
-				case renamed && string(b) != "new\n", !renamed && string(b) != old, old == "" && !renamed && !errors.Is(readErr, fs.ErrNotExist):
+				case renamed && string(b) != "new\n", !renamed && string(b) != old, old == "" && !renamed &&
+					!errors.Is(readErr, fs.ErrNotExist):
 					t.Errorf("%v: %q, %v", kinds, b, readErr)
 				}
 				if st, err := os.Stat(full); err == nil && old != "" && st.Mode().Perm() != 0o640 {
@@ -153,7 +157,8 @@ func TestEditsAtOnce(t *testing.T) {
 	unchanged := func(old []byte) ([]byte, error) { return old, nil }
 	failing := func([]byte) ([]byte, error) { return []byte("x"), errors.New("no") }
 	none := filepath.Join(dir, "etc/none")
-	if err := errors.Join(Edit(t.Context(), dir, full, unchanged), Edit(t.Context(), dir, none, unchanged)); err != nil {
+	if err := errors.Join(Edit(t.Context(), dir, full, unchanged),
+		Edit(t.Context(), dir, none, unchanged)); err != nil {
 		t.Error(err)
 	}
 	if err := Edit(t.Context(), dir, full, failing); err == nil {
@@ -170,10 +175,15 @@ func TestReadFileRefuses(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	fifo, large := filepath.Join(dir, "fifo"), filepath.Join(dir, "large")
-	if err := errors.Join(syscall.Mkfifo(fifo, 0o600), os.WriteFile(large, make([]byte, MaxSize+1), 0o600)); err != nil {
+	if err := errors.Join(syscall.Mkfifo(fifo, 0o600),
+		os.WriteFile(large, make([]byte, MaxSize+1), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{fifo: "is a fifo, not a regular file", dir: "is a directory, not a regular file", large: "larger than 8 MiB"} {
+	for name, want := range map[string]string{
+		fifo:  "is a fifo, not a regular file",
+		dir:   "is a directory, not a regular file",
+		large: "larger than 8 MiB",
+	} {
 		if _, err := ReadFile(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -195,7 +205,9 @@ func TestMkdirAll(t *testing.T) {
 			t.Errorf("%s: %v, %v", d, st, err)
 		}
 	}
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600), os.Symlink("a", filepath.Join(dir, "link")), os.Symlink("none", filepath.Join(dir, "dangling"))); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600),
+		os.Symlink("a", filepath.Join(dir, "link")),
+		os.Symlink("none", filepath.Join(dir, "dangling"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := MkdirAll(filepath.Join(dir, "link/d"), 0o700); err != nil {

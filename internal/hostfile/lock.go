@@ -19,8 +19,8 @@ var ErrLocked = errors.New("another cfgd edits this machine's files")
 // patience is more than any edit takes; no command runs while the lock is held.
 const patience = 30 * time.Second
 
-// Lock waits until no other process edits the host's files. There is one lock for all of them: runDir is cfgd's
-// directory in /var/run.
+// Lock waits until no other process edits the host's files. There is one lock for all of them: runDir is
+// cfgd's directory in /var/run.
 func Lock(ctx context.Context, runDir string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -31,8 +31,9 @@ func Lock(ctx context.Context, runDir string) (unlock func(), err error) {
 	return unlock, err
 }
 
-// Edit reads a file, changes it and replaces it while it has the lock. The change gets nil for a file that does not
-// exist, which is then made with mode 0644; what it returns unchanged, or nil, is not written.
+// Edit reads a file, changes it and replaces it while it has the lock. The change gets nil for a file
+// that does not exist, which is then made with mode 0644; what it returns unchanged, or nil, is not
+// written.
 func Edit(ctx context.Context, runDir, full string, change func(old []byte) ([]byte, error)) error {
 	unlock, err := Lock(ctx, runDir)
 	if err != nil {

@@ -1,6 +1,8 @@
-// Package memory makes and unmakes the filesystem that holds a live tree: an md(4) disk with UFS, or a tmpfs(5).
+// Package memory makes and unmakes the filesystem that holds a live tree: an md(4) disk with UFS, or a
+// tmpfs(5).
 //
-// It owns the exact commands, as plans: values that are printed by --dry-run, compared in tests and run by package run.
+// It owns the exact commands, as plans: values that are printed by --dry-run, compared in tests and run
+// by package run.
 package memory
 
 import (
@@ -25,28 +27,30 @@ type Memory struct {
 	Dir     string // the mountpoint
 	GOOS    string // freebsd or linux: mount(8) has other words
 	Device  string // md3, once it is made or known
-	// Note, if not nil, hears of the md as soon as Make has it, and "" when Make has undone it: of what nobody noted nothing remains
-	// when the process is killed in between. Its error stops Make.
+	// Note, if not nil, hears of the md as soon as Make has it, and "" when Make has undone it: of what
+	// nobody noted nothing remains when the process is killed in between. Its error stops Make.
 	Note func(device string) error
 }
 
-// newfsFlags suit a tree of thousands of small files on a small disk, which the defaults of newfs(8) do not: blocks of 32 KiB in
-// fragments of 4, and an inode for every two of these, 2,048 in 16 MiB, where an /etc with packages takes 2,800. Here a small
-// file takes 1 KiB, and 16 MiB hold 8,192 inodes, which take 2 MiB of it. -n makes no .snap directory, which would stand in
-// the live tree; -O 2 is the format that knows when a file was made, by which one live tree is told from the next.
+// newfsFlags suit a tree of thousands of small files on a small disk, which the defaults of newfs(8) do
+// not: blocks of 32 KiB in fragments of 4, and an inode for every two of these, 2,048 in 16 MiB, where an
+// /etc with packages takes 2,800. Here a small file takes 1 KiB, and 16 MiB hold 8,192 inodes, which take
+// 2 MiB of it. -n makes no .snap directory, which would stand in the live tree; -O 2 is the format that
+// knows when a file was made, by which one live tree is told from the next.
 var newfsFlags = []string{"-i", "2048", "-f", "1024", "-b", "8192", "-O", "2", "-n"}
 
-// MakePlan are the commands that make it. For an md the first prints the device, which stands for mdN in the others:
-// see mdconfig(8), newfs(8), mount(8), tmpfs(5).
+// MakePlan are the commands that make it. For an md the first prints the device, which stands for mdN in
+// the others: see mdconfig(8), newfs(8), mount(8), tmpfs(5).
 func (m Memory) MakePlan() []run.Cmd {
 	if m.Backing == config.BackingMD {
 		dev := "/dev/" + m.device()
 		return []run.Cmd{
 			run.Command("mdconfig", "-a", "-t", "swap", "-s", fmt.Sprintf("%dk", m.Size/1024)),
 			run.Command("newfs", append(slices.Clone(newfsFlags), dev)...),
-			// Nothing of it survives a crash, so nothing is written in order: async, and no soft updates, which would give
-			// the room of deleted files back later only. newfs(8) of FreeBSD 15 turns them on unless it is given -u, which
-			// earlier ones do not know; tunefs(8) ends with 0 where they are off already.
+			// Nothing of it survives a crash, so nothing is written in order: async, and no soft updates,
+			// which would give the room of deleted files back later only. newfs(8) of FreeBSD 15 turns
+			// them on unless it is given -u, which earlier ones do not know; tunefs(8) ends with 0 where
+			// they are off already.
 			run.Command("tunefs", "-n", "disable", dev),
 			run.Command("mount", "-o", "noatime,async", dev, m.Dir),
 		}
@@ -57,13 +61,14 @@ func (m Memory) MakePlan() []run.Cmd {
 	}
 	args := []string{"-t", "tmpfs", "-o", opts, m.source(), m.Dir}
 	if m.GOOS == "linux" {
-		args = append([]string{"-c"}, args...) // take the path as it is: a directory by its descriptor stays that directory
+		// take the path as it is: a directory by its descriptor stays that directory
+		args = append([]string{"-c"}, args...)
 	}
 	return []run.Cmd{run.Command("mount", args...)}
 }
 
-// UnmakePlan are the commands that unmount it and give the memory back. An md is unmounted by its device, wherever it is mounted:
-// umount(8) finds it in the table of mounts and looks at no path.
+// UnmakePlan are the commands that unmount it and give the memory back. An md is unmounted by its device,
+// wherever it is mounted: umount(8) finds it in the table of mounts and looks at no path.
 func (m Memory) UnmakePlan() []run.Cmd {
 	if m.Backing == config.BackingMD {
 		return []run.Cmd{run.Command("umount", "/dev/"+m.device()), m.destroy()}

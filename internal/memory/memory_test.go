@@ -28,17 +28,32 @@ func TestPlans(t *testing.T) {
 		make, unmake string
 	}{
 		"md, to be made": {Memory{Backing: config.BackingMD, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
-			"mdconfig -a -t swap -s 16384k\nnewfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/mdN\ntunefs -n disable /dev/mdN\nmount -o noatime,async /dev/mdN /jail/vhost1/etc",
+			"mdconfig -a -t swap -s 16384k\nnewfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/mdN\ntunefs -n " +
+				"disable /dev/mdN\nmount -o noatime,async /dev/mdN /jail/vhost1/etc",
 			"umount /dev/mdN\nmdconfig -d -u N"},
-		"md, made": {Memory{Backing: config.BackingMD, Size: 5 << 20, Dir: dir, GOOS: "freebsd", Device: "md12"},
-			"mdconfig -a -t swap -s 5120k\nnewfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/md12\ntunefs -n disable /dev/md12\nmount -o noatime,async /dev/md12 /jail/vhost1/etc",
+		"md, made": {Memory{
+			Backing: config.BackingMD,
+			Size:    5 << 20,
+			Dir:     dir,
+			GOOS:    "freebsd",
+			Device:  "md12",
+		},
+			"mdconfig -a -t swap -s 5120k\nnewfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/md12\ntunefs -n " +
+				"disable /dev/md12\nmount -o noatime,async /dev/md12 /jail/vhost1/etc",
 			"umount /dev/md12\nmdconfig -d -u 12"},
 		"tmpfs on FreeBSD": {Memory{Backing: config.BackingTmpfs, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
 			"mount -t tmpfs -o size=16777216,mode=755 tmpfs /jail/vhost1/etc", "umount /jail/vhost1/etc"},
 		"tmpfs on Linux": {Memory{Backing: config.BackingTmpfs, Size: 16 << 20, Dir: dir, GOOS: "linux"},
-			"mount -c -t tmpfs -o size=16777216,mode=755,nodev,noatime cfgd /jail/vhost1/etc", "umount /jail/vhost1/etc"},
-		"odd names": {Memory{Backing: config.BackingTmpfs, Size: 1 << 20, Dir: "/jail/it's $HOME/etc", GOOS: "freebsd"},
-			`mount -t tmpfs -o size=1048576,mode=755 tmpfs '/jail/it'\''s $HOME/etc'`, `umount '/jail/it'\''s $HOME/etc'`},
+			"mount -c -t tmpfs -o size=16777216,mode=755,nodev,noatime cfgd /jail/vhost1/etc",
+			"umount /jail/vhost1/etc"},
+		"odd names": {Memory{
+			Backing: config.BackingTmpfs,
+			Size:    1 << 20,
+			Dir:     "/jail/it's $HOME/etc",
+			GOOS:    "freebsd",
+		},
+			`mount -t tmpfs -o size=1048576,mode=755 tmpfs '/jail/it'\''s $HOME/etc'`,
+			`umount '/jail/it'\''s $HOME/etc'`},
 	} {
 		if got := lines(c.m.MakePlan()); got != c.make {
 			t.Errorf("%s: make\n%s\nwant\n%s", name, got, c.make)
@@ -94,13 +109,15 @@ func TestMakeUndoesWhatItMade(t *testing.T) {
 		f := &fake{fails: c.fails, prints: c.prints}
 		noted = nil
 		dev, err := m.Make(context.Background(), f)
-		if got := strings.Join(noted, ","); slices.Contains(c.want, "mdconfig -d") && got != "md7," || made(c.fails) && dev != got {
+		if got := strings.Join(noted, ","); slices.Contains(c.want, "mdconfig -d") && got != "md7," ||
+			made(c.fails) && dev != got {
 			t.Errorf("%+v: noted %q", c, noted)
 		}
 		if !slices.Equal(f.ran, c.want) {
 			t.Errorf("%+v: ran %q", c, f.ran)
 		}
-		if ok := made(c.fails) && c.prints == "md7\n"; ok != (err == nil) || ok && dev != "md7" || !made(c.fails) && !errors.Is(err, errFake) {
+		if ok := made(c.fails) && c.prints == "md7\n"; ok != (err == nil) || ok && dev != "md7" ||
+			!made(c.fails) && !errors.Is(err, errFake) {
 			t.Errorf("%+v: %q, %v", c, dev, err)
 		}
 	}
@@ -139,7 +156,10 @@ func TestUnmake(t *testing.T) {
 		want  string
 		ok    bool
 	}{
-		{Memory{Backing: config.BackingMD, Dir: "/etc", Device: "md7"}, "", "[umount /dev/md7 mdconfig -d]", true},
+		{
+			Memory{Backing: config.BackingMD, Dir: "/etc", Device: "md7"}, "",
+			"[umount /dev/md7 mdconfig -d]", true,
+		},
 		{Memory{Backing: config.BackingMD, Dir: "/etc", Device: "md7"}, "umount", "[umount /dev/md7]", false},
 		{Memory{Backing: config.BackingMD, Dir: "/etc"}, "", "[]", false},
 		{Memory{Backing: config.BackingMD, Dir: "/etc", Device: "md7 -o force"}, "", "[]", false},

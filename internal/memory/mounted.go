@@ -11,7 +11,8 @@ type Mount struct {
 	Type   string
 }
 
-// Mounted returns what is mounted on exactly that directory, the topmost last; the path must be free of links.
+// Mounted returns what is mounted on exactly that directory, the topmost last; the path must be free of
+// links.
 func Mounted(dir string) ([]Mount, error) {
 	infos, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
 	if err != nil {

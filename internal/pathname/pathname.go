@@ -1,7 +1,7 @@
 // Package pathname knows names of files as they are stored, shown and read: any bytes but NUL and slash.
 //
-// It owns the order of paths, their quoting in text, their form in JSON, and the checks of a path that came from
-// outside. It never touches a file system.
+// It owns the order of paths, their quoting in text, their form in JSON, and the checks of a path that
+// came from outside. It never touches a file system.
 package pathname
 
 import (
@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// Compare orders paths by components, so that a directory's subtree is contiguous and follows it: as if the slash
-// were the lowest byte.
+// Compare orders paths by components, so that a directory's subtree is contiguous and follows it: as if
+// the slash were the lowest byte.
 func Compare(a, b string) int {
 	n := min(len(a), len(b))
 	for i := range n {
@@ -34,11 +34,22 @@ func Compare(a, b string) int {
 	return len(a) - len(b)
 }
 
-var escapes = map[byte]byte{'\a': 'a', '\b': 'b', '\t': 't', '\n': 'n', '\v': 'v', '\f': 'f', '\r': 'r', '"': '"', '\\': '\\'}
+var escapes = map[byte]byte{
+	'\a': 'a',
+	'\b': 'b',
+	'\t': 't',
+	'\n': 'n',
+	'\v': 'v',
+	'\f': 'f',
+	'\r': 'r',
+	'"':  '"',
+	'\\': '\\',
+}
 
-// Quote returns a path as it is where it is UTF-8 of printable characters without a double quote or a backslash; otherwise
-// quoted as C does, with octal escapes for bytes that are not printable: "gr\374n". git and GNU patch read this form in the
-// headers of a diff; that it differs from git's own in keeping printable UTF-8 is what git does with core.quotePath=false.
+// Quote returns a path as it is where it is UTF-8 of printable characters without a double quote or a
+// backslash; otherwise quoted as C does, with octal escapes for bytes that are not printable: "gr\374n".
+// git and GNU patch read this form in the headers of a diff; that it differs from git's own in keeping
+// printable UTF-8 is what git does with core.quotePath=false.
 func Quote(p string) string {
 	if plain(p) {
 		return p
@@ -66,10 +77,12 @@ func Quote(p string) string {
 	return b.String()
 }
 
-// Plain is a text for people in one line: what is not printable, such as what commands a terminal or breaks the line, stands as C would
-// write it in a string, and all else as it is.
+// Plain is a text for people in one line: what is not printable, such as what commands a terminal or
+// breaks the line, stands as C would write it in a string, and all else as it is.
 func Plain(text string) string {
-	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool {
+		return !unicode.IsPrint(r)
+	}) {
 		return text
 	}
 	q := Quote(text)
@@ -88,8 +101,9 @@ func plain(p string) bool {
 	return true
 }
 
-// Unquote reads Quote's form back, and any other text of C's escapes \a \b \t \n \v \f \r \" \\ and three octal digits; what does not
-// begin with a double quote is returned as it is. An unfinished or unknown escape is an error.
+// Unquote reads Quote's form back, and any other text of C's escapes \a \b \t \n \v \f \r \" \\ and three
+// octal digits; what does not begin with a double quote is returned as it is. An unfinished or unknown
+// escape is an error.
 func Unquote(s string) (string, error) {
 	if !strings.HasPrefix(s, `"`) {
 		return s, nil
@@ -143,8 +157,8 @@ func unescape(s string) (byte, int, error) {
 	return byte(v), 3, nil
 }
 
-// JSON is a path in JSON: where it is not UTF-8, Path has each run of odd bytes replaced by U+FFFD, for people, and
-// PathBytes (base64 in the JSON) counts.
+// JSON is a path in JSON: where it is not UTF-8, Path has each run of odd bytes replaced by U+FFFD, for
+// people, and PathBytes (base64 in the JSON) counts.
 type JSON struct {
 	Path      string `json:"path"`
 	PathBytes []byte `json:"pathBytes,omitempty"`
@@ -158,8 +172,8 @@ func FromPath(p string) JSON {
 	return JSON{Path: strings.ToValidUTF8(p, "\uFFFD"), PathBytes: []byte(p)}
 }
 
-// Name is FromPath backwards. A Path that is not what its PathBytes look like is refused: people would read one name and
-// the program another.
+// Name is FromPath backwards. A Path that is not what its PathBytes look like is refused: people would
+// read one name and the program another.
 func (j JSON) Name() (string, error) {
 	if j.PathBytes == nil {
 		return j.Path, nil
@@ -171,8 +185,9 @@ func (j JSON) Name() (string, error) {
 	return p, nil
 }
 
-// Valid checks a stored path: relative, of components that are neither empty nor "." nor ".." nor longer than 255 bytes,
-// no longer than 4096 bytes in all (NAME_MAX and PATH_MAX less one), and not the store's own (".cfgd").
+// Valid checks a stored path: relative, of components that are neither empty nor "." nor ".." nor longer
+// than 255 bytes, no longer than 4096 bytes in all (NAME_MAX and PATH_MAX less one), and not the store's
+// own (".cfgd").
 func Valid(p string) error {
 	if why := invalid(p); why != "" {
 		return fmt.Errorf("path %s: %s", Quote(p), why)
@@ -205,9 +220,10 @@ func invalid(p string) string {
 	return ""
 }
 
-// Clean reads a PATH argument of the command line: relative to the target's etc, a leading /etc/ forgiven, quoted as Quote
-// does or not, doubled and trailing slashes dropped. The whole tree ("", ".", "/etc") is "". Other absolute paths, "..", NUL
-// and what Valid refuses are errors that name the argument.
+// Clean reads a PATH argument of the command line: relative to the target's etc, a leading /etc/
+// forgiven, quoted as Quote does or not, doubled and trailing slashes dropped. The whole tree ("", ".",
+// "/etc") is "". Other absolute paths, "..", NUL and what Valid refuses are errors that name the
+// argument.
 func Clean(arg string) (string, error) {
 	p, err := Unquote(arg)
 	if err != nil {

@@ -174,7 +174,8 @@ func TestValid(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, p := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "a/..", "a/../b", "a\x00", ".cfgd", ".cfgd/tmp",
+	for _, p := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "a/..", "a/../b",
+		"a\x00", ".cfgd", ".cfgd/tmp",
 		long + "a", strings.Repeat("a/", 2048) + "a"} {
 		if Valid(p) == nil {
 			t.Errorf("Valid(%.20q) is nil, want an error", p)

@@ -20,9 +20,10 @@ func (p Pipe) String() string { return p.From.String() + " | " + p.To.String() }
 // ErrStalled says that nothing went through a pipe for too long.
 var ErrStalled = errors.New("nothing moved for too long")
 
-// RunPipe runs a pipe, and tells progress of the bytes that went through so far. The time that matters is that without progress: a replication may take
-// a day, and System.Limit, five minutes if it is 0, bounds a standstill alone. Whichever end fails ends the other, with all that it started; the error
-// has what both said. What is returned is what the second printed.
+// RunPipe runs a pipe, and tells progress of the bytes that went through so far. The time that matters is
+// that without progress: a replication may take a day, and System.Limit, five minutes if it is 0, bounds
+// a standstill alone. Whichever end fails ends the other, with all that it started; the error has what
+// both said. What is returned is what the second printed.
 func (s System) RunPipe(ctx context.Context, p Pipe, progress func(n int64)) (string, error) {
 	if s.Log != nil {
 		s.Log(p.From)
@@ -63,7 +64,9 @@ func (s System) RunPipe(ctx context.Context, p Pipe, progress func(n int64)) (st
 	defer stall.Stop()
 	moved := movedBy{progress: func(n int64) { stall.Reset(limit); progress(n) }}
 	ended := make(chan error, 1)
-	go func() { // a second end that is gone leaves the first with nobody to write to, whether it is writing or not
+	go func() {
+		// a second end that is gone leaves the first with nobody to write to, whether it is writing or
+		// not
 		err := to.wait(ctx)
 		if err != nil {
 			_ = killGroup(from.cmd.Process.Pid)
@@ -113,7 +116,8 @@ func (e *end) wait(ctx context.Context) error {
 	return nil
 }
 
-// pipeError puts together what went wrong. A first end that was ended because the second was gone is no cause.
+// pipeError puts together what went wrong. A first end that was ended because the second was gone is no
+// cause.
 func pipeError(ctx context.Context, from, to, copied error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return errors.Join(cause, from, to)

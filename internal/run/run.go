@@ -1,7 +1,7 @@
 // Package run is the one place that runs system commands.
 //
-// It owns how a command is printed and run: without a shell, with a clean environment, a time limit, its output bounded.
-// A command is data: what --dry-run prints is what runs.
+// It owns how a command is printed and run: without a shell, with a clean environment, a time limit, its
+// output bounded. A command is data: what --dry-run prints is what runs.
 package run
 
 import (
@@ -157,8 +157,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// bounded keeps the beginning of what is written to it. The buffer is a field, for an embedded one would offer io.Copy a way
-// around Write.
+// bounded keeps the beginning of what is written to it. The buffer is a field, for an embedded one would
+// offer io.Copy a way around Write.
 type bounded struct{ kept bytes.Buffer }
 
 func (b *bounded) String() string { return b.kept.String() }

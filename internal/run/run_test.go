@@ -27,15 +27,21 @@ func TestStringIsReadBackByShell(t *testing.T) {
 			t.Errorf("%q printed as %s: sh reads %q, %v", args, line, out, err)
 		}
 	}
-	read(t, []string{"", " ", "a b", "$HOME", "`id`", "it's", "''", `\`, `"`, "a\nb", "*", "~", "~root", "#x", "a=b", "!", "{a,b}", "a;b", "&", "-n", "é", "\xfc"})
+	read(t, []string{
+		"", " ", "a b", "$HOME", "`id`", "it's", "''", `\`, `"`, "a\nb", "*", "~", "~root", "#x", "a=b", "!",
+		"{a,b}", "a;b", "&", "-n", "é", "\xfc",
+	})
 	rapid.Check(t, func(t *rapid.T) {
-		read(t, rapid.SliceOfN(rapid.StringOfN(rapid.RuneFrom([]rune("ab /.-_=%$'\"\\`~*?[]{}()<>|&;!#\n\té")), 0, 8, -1), 1, 4).Draw(t, "args"))
+		read(t, rapid.SliceOfN(
+			rapid.StringOfN(rapid.RuneFrom([]rune("ab /.-_=%$'\"\\`~*?[]{}()<>|&;!#\n\té")), 0, 8, -1), 1, 4,
+		).Draw(t, "args"))
 	})
 }
 
 func TestPlainWordsStayPlain(t *testing.T) {
 	t.Parallel()
-	if got := Command("mount", "-o", "size=16777216,mode=755", "/dev/md0", "/jail/a/etc").String(); got != "mount -o size=16777216,mode=755 /dev/md0 /jail/a/etc" {
+	if got := Command("mount", "-o", "size=16777216,mode=755", "/dev/md0", "/jail/a/etc").
+		String(); got != "mount -o size=16777216,mode=755 /dev/md0 /jail/a/etc" {
 		t.Error(got)
 	}
 }
@@ -51,7 +57,8 @@ func TestOutputAndErrors(t *testing.T) {
 	out, err := System{}.Run(ctx, sh("echo out; echo what is wrong >&2; exit 3"))
 	var e *Error
 	var exit *exec.ExitError
-	if out != "out\n" || !errors.As(err, &e) || e.Stderr != "what is wrong" || !errors.As(err, &exit) || exit.ExitCode() != 3 {
+	if out != "out\n" || !errors.As(err, &e) || e.Stderr != "what is wrong" || !errors.As(err, &exit) ||
+		exit.ExitCode() != 3 {
 		t.Errorf("%q, %v", out, err)
 	}
 	if !strings.Contains(err.Error(), "exit 3': exit status 3: what is wrong") {
@@ -118,7 +125,8 @@ func TestChildrenAreNotLeftBehind(t *testing.T) {
 		ended <- err
 	}()
 	began := time.Now()
-	_, err := System{Limit: 200 * time.Millisecond}.Run(context.Background(), sh("(exec 3>'"+fifo+"'; sleep 60) & sleep 60"))
+	_, err := System{Limit: 200 * time.Millisecond}.Run(context.Background(),
+		sh("(exec 3>'"+fifo+"'; sleep 60) & sleep 60"))
 	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > 10*time.Second {
 		t.Errorf("%v after %v", err, took)
 	}
@@ -163,7 +171,8 @@ func TestStandardInput(t *testing.T) {
 	}
 }
 
-// An unprivileged command of root's has nobody's user and group, and no other group; another user's is that user's.
+// An unprivileged command of root's has nobody's user and group, and no other group; another user's is
+// that user's.
 func TestUnprivileged(t *testing.T) {
 	t.Parallel()
 	c := sh("id -u; id -g; id -G; pwd")

@@ -22,7 +22,8 @@ func (f *FS) block(n *inode, lbn int64) (int64, error) {
 	return 0, f.bad(n.Ino, "more blocks than a file can have")
 }
 
-// indirect follows addresses down from a block that leads to span blocks, to the one of number lbn among them.
+// indirect follows addresses down from a block that leads to span blocks, to the one of number lbn among
+// them.
 func (f *FS) indirect(n *inode, addr, lbn, span, width int64) (int64, error) {
 	for {
 		at, err := f.place(n, addr)

@@ -17,7 +17,8 @@ type name struct {
 	name string
 }
 
-// names are those of a directory in its order, but "." and ".." and what is free or hidden. They end with the first error.
+// names are those of a directory in its order, but "." and ".." and what is free or hidden. They end with
+// the first error.
 func (f *FS) names(n *inode) iter.Seq2[name, error] {
 	return func(yield func(name, error) bool) {
 		if n.Mode.Type() != fs.ModeDir {
@@ -57,7 +58,8 @@ func (f *FS) entries(n *inode, b []byte, at int64, yield func(name, error) bool)
 	return true
 }
 
-// entry reads struct direct at the beginning of what is left of its block, and says how long it is. None reaches over the block's end.
+// entry reads struct direct at the beginning of what is left of its block, and says how long it is. None
+// reaches over the block's end.
 func (f *FS) entry(n *inode, b []byte, at int64) (x name, length int, err error) {
 	if len(b) < 8 {
 		return x, 0, f.bad(n.Ino, "a directory that ends in an entry, at %d", at)

@@ -27,7 +27,8 @@ func everything(t testing.TB, two bool) *mini {
 	m.make(9, 0o100600, 3*miniBlock, 0, m.block([]byte("in the midst")), 0)
 	m.distant(10, far)
 	m.file(11, "")
-	m.dir(2, name{3, "hello"}, name{4, "fast"}, name{5, "slow"}, name{6, "dir"}, name{0, "gone"}, name{whiteIno, "hidden"}, name{7, "null"}, name{8, "fifo"},
+	m.dir(2, name{3, "hello"}, name{4, "fast"}, name{5, "slow"}, name{6, "dir"}, name{0, "gone"},
+		name{whiteIno, "hidden"}, name{7, "null"}, name{8, "fifo"},
 		name{9, "sparse"}, name{11, "empty"})
 	return m
 }
@@ -59,7 +60,8 @@ func TestReadsOneOfEach(t *testing.T) {
 		}
 		var got []string
 		if err := f.Walk(t.Context(), "", func(e *Entry) error {
-			if e.UID != 1001 || e.GID != 70000 || e.Flags != 1 || e.Nlink != 1 || e.MTime != 1700000000123456789 {
+			if e.UID != 1001 || e.GID != 70000 || e.Flags != 1 || e.Nlink != 1 ||
+				e.MTime != 1700000000123456789 {
 				t.Errorf("%+v", e)
 			}
 			got = append(got, fmt.Sprintf("%s %v %d %s", e.Path, e.Mode, e.Size, e.Link))
@@ -67,8 +69,10 @@ func TestReadsOneOfEach(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		want := []string{"hello -rw-r--r-- 6 ", "fast Lrwxrwxrwx 5 hello", "slow Lrwxrwxrwx 200 " + strings.Repeat("l", 200), "dir drwxr-xr-x 512 ", "dir/same -rw-r--r-- 6 ",
-			fmt.Sprintf("dir/far -rw------- %d ", far*miniBlock+3), "null Dcrw------- 0 ", "fifo prw------- 0 ", "sparse -rw------- 12288 ", "empty -rw-r--r-- 0 "}
+		want := []string{"hello -rw-r--r-- 6 ", "fast Lrwxrwxrwx 5 hello", "slow Lrwxrwxrwx 200 " +
+			strings.Repeat("l", 200), "dir drwxr-xr-x 512 ", "dir/same -rw-r--r-- 6 ",
+			fmt.Sprintf("dir/far -rw------- %d ", far*miniBlock+3), "null Dcrw------- 0 ",
+			"fifo prw------- 0 ", "sparse -rw------- 12288 ", "empty -rw-r--r-- 0 "}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q,\nand not %q", got, want)
 		}
@@ -115,27 +119,63 @@ func TestRefusesInodes(t *testing.T) {
 		spoil func(m *mini)
 		want  string
 	}{
-		"itself below itself":    {func(m *mini) { m.dir(6, name{6, "again"}) }, "inode 6: a directory below itself"},
-		"the root below":         {func(m *mini) { m.dir(6, name{2, "root"}) }, "inode 2: a directory below itself"},
-		"a directory twice":      {func(m *mini) { m.dir(12); m.dir(6, name{12, "a"}, name{12, "b"}) }, "inode 12: a directory below itself, or with two names"},
-		"a name twice":           {func(m *mini) { m.dir(6, name{3, "a"}, name{11, "a"}) }, `inode 6: the name "a" twice`},
-		"a slash":                {func(m *mini) { m.dir(6, name{3, "../etc"}) }, `inode 6: a name "../etc", at 24`},
-		"a NUL":                  {func(m *mini) { m.dir(6, name{3, "a\x00b"}) }, `inode 6: a name "a\x00b"`},
-		"no name":                {func(m *mini) { m.dir(6, name{3, ""}) }, `inode 6: a name ""`},
-		"an inode too many":      {func(m *mini) { m.dir(6, name{miniInodes, "x"}) }, "inode 256: there are 256"},
-		"an inode unused":        {func(m *mini) { m.dir(6, name{100, "x"}) }, "inode 100: type 0"},
-		"a large directory":      {func(m *mini) { m.make(6, 0o040755, maxDirSize+1) }, "inode 6: a directory of 16777217 bytes"},
-		"a directory of holes":   {func(m *mini) { m.make(6, 0o040755, 1<<20) }, "inode 6: an entry of 0 bytes"},
-		"a part of an entry":     {func(m *mini) { m.make(6, 0o040755, 516, m.block(listing([]name{{3, "a"}}))) }, "inode 6: a directory that ends in an entry, at 512"},
-		"a file of no size":      {func(m *mini) { m.make(3, 0o100644, -1) }, "inode 3: -1 bytes"},
-		"a file of any size":     {func(m *mini) { m.make(3, 0o100644, 1<<62) }, "inode 3: 4611686018427387904 bytes"},
-		"a long link":            {func(m *mini) { m.make(4, 0o120777, maxLink+1) }, "inode 4: a link of 4097 bytes"},
-		"a link to nothing":      {func(m *mini) { m.make(4, 0o120777, 0) }, "inode 4: a link with a NUL, or to nothing"},
-		"a link with a NUL":      {func(m *mini) { m.symlink(4, "a\x00b") }, "inode 4: a link with a NUL"},
-		"a link of no block":     {func(m *mini) { m.make(5, 0o120777, 200, 0) }, "inode 5: a link with a NUL"},
-		"a link outside":         {func(m *mini) { m.make(5, 0o120777, 200, 1<<20) }, "inode 5: a block at fragment 1048576 of an image of 1024"},
-		"a directory before":     {func(m *mini) { m.make(6, 0o040755, 512, -8) }, "inode 6: a block at fragment -8"},
-		"a directory at the end": {func(m *mini) { m.make(6, 0o040755, 4096, 1022) }, "inode 6: 4096 bytes at 523264 of an image of 524288"},
+		"itself below itself": {
+			func(m *mini) { m.dir(6, name{6, "again"}) }, "inode 6: a directory below itself",
+		},
+		"the root below": {
+			func(m *mini) { m.dir(6, name{2, "root"}) }, "inode 2: a directory below itself",
+		},
+		"a directory twice": {
+			func(m *mini) { m.dir(12); m.dir(6, name{12, "a"}, name{12, "b"}) },
+			"inode 12: a directory below itself, or with two names",
+		},
+		"a name twice": {
+			func(m *mini) { m.dir(6, name{3, "a"}, name{11, "a"}) }, `inode 6: the name "a" twice`,
+		},
+		"a slash": {
+			func(m *mini) { m.dir(6, name{3, "../etc"}) }, `inode 6: a name "../etc", at 24`,
+		},
+		"a NUL":   {func(m *mini) { m.dir(6, name{3, "a\x00b"}) }, `inode 6: a name "a\x00b"`},
+		"no name": {func(m *mini) { m.dir(6, name{3, ""}) }, `inode 6: a name ""`},
+		"an inode too many": {
+			func(m *mini) { m.dir(6, name{miniInodes, "x"}) }, "inode 256: there are 256",
+		},
+		"an inode unused": {func(m *mini) { m.dir(6, name{100, "x"}) }, "inode 100: type 0"},
+		"a large directory": {
+			func(m *mini) { m.make(6, 0o040755, maxDirSize+1) }, "inode 6: a directory of 16777217 bytes",
+		},
+		"a directory of holes": {
+			func(m *mini) { m.make(6, 0o040755, 1<<20) }, "inode 6: an entry of 0 bytes",
+		},
+		"a part of an entry": {
+			func(m *mini) { m.make(6, 0o040755, 516, m.block(listing([]name{{3, "a"}}))) },
+			"inode 6: a directory that ends in an entry, at 512",
+		},
+		"a file of no size": {func(m *mini) { m.make(3, 0o100644, -1) }, "inode 3: -1 bytes"},
+		"a file of any size": {
+			func(m *mini) { m.make(3, 0o100644, 1<<62) }, "inode 3: 4611686018427387904 bytes",
+		},
+		"a long link": {
+			func(m *mini) { m.make(4, 0o120777, maxLink+1) }, "inode 4: a link of 4097 bytes",
+		},
+		"a link to nothing": {
+			func(m *mini) { m.make(4, 0o120777, 0) }, "inode 4: a link with a NUL, or to nothing",
+		},
+		"a link with a NUL": {func(m *mini) { m.symlink(4, "a\x00b") }, "inode 4: a link with a NUL"},
+		"a link of no block": {
+			func(m *mini) { m.make(5, 0o120777, 200, 0) }, "inode 5: a link with a NUL",
+		},
+		"a link outside": {
+			func(m *mini) { m.make(5, 0o120777, 200, 1<<20) },
+			"inode 5: a block at fragment 1048576 of an image of 1024",
+		},
+		"a directory before": {
+			func(m *mini) { m.make(6, 0o040755, 512, -8) }, "inode 6: a block at fragment -8",
+		},
+		"a directory at the end": {
+			func(m *mini) { m.make(6, 0o040755, 4096, 1022) },
+			"inode 6: 4096 bytes at 523264 of an image of 524288",
+		},
 		"an entry over the end of its block": {func(m *mini) {
 			b := append(listing([]name{{3, "a"}}), listing([]name{{3, "b"}})...)
 			binary.LittleEndian.PutUint16(b[4:], 1024)
@@ -179,12 +219,14 @@ func TestRefusesTimesThatDoNotFit(t *testing.T) {
 	t.Parallel()
 	m := everything(t, true)
 	binary.LittleEndian.PutUint64(m.inode(3)[40:], 1<<40)
-	if err := m.walked(); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "inode 3: changed 1099511627776 seconds") {
+	if err := m.walked(); !errors.Is(err, ErrFormat) ||
+		!strings.Contains(err.Error(), "inode 3: changed 1099511627776 seconds") {
 		t.Error(err)
 	}
 }
 
-// Addresses that lead outside are an error of the file that has them, wherever in it they stand; those that lead in a circle end.
+// Addresses that lead outside are an error of the file that has them, wherever in it they stand; those
+// that lead in a circle end.
 func TestRefusesAddresses(t *testing.T) {
 	t.Parallel()
 	m := everything(t, true)
@@ -203,9 +245,13 @@ func TestRefusesAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := int64(direct+512+512*512) * miniBlock
-	for i, want := range []string{"", "inode 3: a block at fragment -1 ", "inode 3: a block at fragment 1152921504606846976 ", "inode 3: 4096 bytes at 523776 of an image of 524288"} {
+	for i, want := range []string{
+		"", "inode 3: a block at fragment -1 ", "inode 3: a block at fragment 1152921504606846976 ",
+		"inode 3: 4096 bytes at 523776 of an image of 524288",
+	} {
 		_, err := r.ReadAt(make([]byte, miniBlock), first+int64(i)*miniBlock)
-		if want == "" && err != nil || want != "" && (!errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), want)) {
+		if want == "" && err != nil || want != "" &&
+			(!errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
@@ -240,13 +286,15 @@ func TestRefusesSuperblocks(t *testing.T) {
 		for _, two := range []bool{false, true} {
 			m := everything(t, two)
 			m.put32(m.b[m.superblock():], c.at, c.v)
-			if _, err := Open(&disk{b: m.b}, int64(len(m.b))); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), c.want) {
+			if _, err := Open(&disk{b: m.b}, int64(len(m.b))); !errors.Is(err, ErrFormat) ||
+				!strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
 	}
 	m := everything(t, true)
-	binary.LittleEndian.PutUint64(m.b[m.superblock()+1080:], 1<<40+uint64(len(m.b)/miniFrag)) // once only the low bits were looked at
+	// once only the low bits were looked at
+	binary.LittleEndian.PutUint64(m.b[m.superblock()+1080:], 1<<40+uint64(len(m.b)/miniFrag))
 	if _, err := Open(&disk{b: m.b}, int64(len(m.b))); !errors.Is(err, ErrFormat) {
 		t.Errorf("size: %v", err)
 	}
@@ -257,7 +305,8 @@ func TestRefusesSuperblocks(t *testing.T) {
 	}
 	m = everything(t, false)
 	m.put32(m.b[m.superblock():], 1324, -1)
-	if _, err := Open(&disk{b: m.b}, int64(len(m.b))); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "4.2BSD") {
+	if _, err := Open(&disk{b: m.b}, int64(len(m.b))); !errors.Is(err, ErrFormat) ||
+		!strings.Contains(err.Error(), "4.2BSD") {
 		t.Errorf("old inodes: %v", err)
 	}
 }
@@ -289,7 +338,8 @@ func full(all ...name) []byte {
 	return b
 }
 
-// Directories that hold the same million names at every level: what is read of them is bounded, not only what is walked.
+// Directories that hold the same million names at every level: what is read of them is bounded, not only
+// what is walked.
 func TestManyNamesAtEveryLevel(t *testing.T) {
 	t.Parallel()
 	m := newMini(t, true, 24<<20)
@@ -334,7 +384,8 @@ func TestManyLargeDirectories(t *testing.T) {
 	m.dir(2, all...)
 	f, d := m.open()
 	err := f.Walk(t.Context(), "", func(*Entry) error { return nil })
-	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "more than 268435456 bytes of directories") {
+	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(),
+		"more than 268435456 bytes of directories") {
 		t.Error(err)
 	}
 	if d.read > 3*maxDirs {
@@ -361,7 +412,8 @@ func TestMuchText(t *testing.T) {
 		at = 20 + i
 	}
 	m.big(at, blocks[0], blocks[1:])
-	if err := m.walked(); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "more than 67108864 bytes of names") {
+	if err := m.walked(); !errors.Is(err, ErrFormat) ||
+		!strings.Contains(err.Error(), "more than 67108864 bytes of names") {
 		t.Error(err)
 	}
 }
@@ -371,7 +423,8 @@ func TestWalkEndsWithItsContext(t *testing.T) {
 	f, _ := everything(t, true).open()
 	ctx, cancel := context.WithCancel(t.Context())
 	n := 0
-	if err := f.Walk(ctx, "", func(*Entry) error { n++; cancel(); return nil }); !errors.Is(err, context.Canceled) || n != 1 {
+	if err := f.Walk(ctx, "", func(*Entry) error { n++; cancel(); return nil }); !errors.Is(err,
+		context.Canceled) || n != 1 {
 		t.Errorf("%d entries, %v", n, err)
 	}
 }

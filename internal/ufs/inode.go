@@ -58,7 +58,15 @@ func (f *FS) inode(ino uint64) (*inode, error) {
 // parse1 takes from struct ufs1_dinode what is needed.
 func parse1(ino uint64, b []byte) *inode {
 	n := &inode{short: b[40:100], held: uint64(u32(b, 104)), secs: i32(b, 24)}
-	n.Entry = Entry{Ino: ino, Nlink: int(int16(u16(b, 2))), UID: u32(b, 112), GID: u32(b, 116), Flags: u32(b, 100), Size: int64(u64(b, 8)), MTime: n.secs*1e9 + i32(b, 28)}
+	n.Entry = Entry{
+		Ino:   ino,
+		Nlink: int(int16(u16(b, 2))),
+		UID:   u32(b, 112),
+		GID:   u32(b, 116),
+		Flags: u32(b, 100),
+		Size:  int64(u64(b, 8)),
+		MTime: n.secs*1e9 + i32(b, 28),
+	}
 	for i := range n.addrs {
 		n.addrs[i] = i32(n.short, 4*i)
 	}
@@ -68,14 +76,23 @@ func parse1(ino uint64, b []byte) *inode {
 // parse2 takes from struct ufs2_dinode what is needed.
 func parse2(ino uint64, b []byte) *inode {
 	n := &inode{short: b[112:232], held: u64(b, 24), secs: int64(u64(b, 40))}
-	n.Entry = Entry{Ino: ino, Nlink: int(int16(u16(b, 2))), UID: u32(b, 4), GID: u32(b, 8), Flags: u32(b, 88), Size: int64(u64(b, 16)), MTime: n.secs*1e9 + i32(b, 64)}
+	n.Entry = Entry{
+		Ino:   ino,
+		Nlink: int(int16(u16(b, 2))),
+		UID:   u32(b, 4),
+		GID:   u32(b, 8),
+		Flags: u32(b, 88),
+		Size:  int64(u64(b, 16)),
+		MTime: n.secs*1e9 + i32(b, 64),
+	}
 	for i := range n.addrs {
 		n.addrs[i] = int64(u64(n.short, 8*i))
 	}
 	return n
 }
 
-var kinds = map[uint16]fs.FileMode{0o040000: fs.ModeDir, 0o100000: 0, 0o120000: fs.ModeSymlink, 0o020000: fs.ModeDevice | fs.ModeCharDevice, 0o060000: fs.ModeDevice,
+var kinds = map[uint16]fs.FileMode{0o040000: fs.ModeDir, 0o100000: 0, 0o120000: fs.ModeSymlink,
+	0o020000: fs.ModeDevice | fs.ModeCharDevice, 0o060000: fs.ModeDevice,
 	0o010000: fs.ModeNamedPipe, 0o140000: fs.ModeSocket}
 
 // sound refuses an inode that cannot be, and adds its type and its link.
@@ -98,7 +115,8 @@ func (f *FS) sound(n *inode, mode uint16) (*inode, error) {
 	return n, nil
 }
 
-// link reads where a symbolic link leads: a short one stands in the inode (ufs_readlink in sys/ufs/ufs/ufs_vnops.c).
+// link reads where a symbolic link leads: a short one stands in the inode (ufs_readlink in
+// sys/ufs/ufs/ufs_vnops.c).
 func (f *FS) link(n *inode) error {
 	if n.Size > maxLink {
 		return f.bad(n.Ino, "a link of %d bytes", n.Size)

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// mini is an image of one cylinder group with blocks of 4096 bytes in fragments of 512, written here and not by makefs(8): it can say what no honest image says.
+// mini is an image of one cylinder group with blocks of 4096 bytes in fragments of 512, written here and
+// not by makefs(8): it can say what no honest image says.
 type mini struct {
 	t    testing.TB
 	b    []byte
@@ -42,7 +43,8 @@ func newMini(t testing.TB, two bool, size int64) *mini {
 	m := &mini{t: t, b: make([]byte, size), two: two}
 	m.next = m.iblkno() + int64(miniInodes*m.inodeSize())/miniFrag
 	sb := m.b[m.superblock():]
-	for at, v := range map[int]int{16: int(m.iblkno()), 28: -1, 36: int(size / miniFrag), 44: 1, 48: miniBlock, 52: miniFrag, 56: miniBlock / miniFrag, 120: miniBlock / m.inodeSize(),
+	for at, v := range map[int]int{16: int(m.iblkno()), 28: -1, 36: int(size / miniFrag), 44: 1,
+		48: miniBlock, 52: miniFrag, 56: miniBlock / miniFrag, 120: miniBlock / m.inodeSize(),
 		184: miniInodes, 188: int(size / miniFrag), 1320: 60, 1324: 2, 1372: magic1} {
 		m.put32(sb, at, v)
 	}

@@ -23,7 +23,9 @@ func bitwise(b []byte) uint32 {
 
 func TestRelabel(t *testing.T) {
 	t.Parallel()
-	if superHash([]byte("123456789")) != bitwise([]byte("123456789")) || ^superHash([]byte("123456789")) != 0xe3069283 { // the check value of CRC-32C
+	if superHash([]byte("123456789")) != bitwise([]byte("123456789")) ||
+		^superHash([]byte("123456789")) != 0xe3069283 {
+		// the check value of CRC-32C
 		t.Error("another sum")
 	}
 	for name, hashed := range map[string]bool{"with a check hash": true, "without": false} {
@@ -63,7 +65,8 @@ func TestRelabel(t *testing.T) {
 		}
 		for i := range img {
 			at := int64(i) - f.sblock
-			in := at >= atVolume && at < atVolume+maxVolume || at >= atProvider && at < atProvider+8 || hashed && at >= atHash && at < atHash+4
+			in := at >= atVolume && at < atVolume+maxVolume || at >= atProvider && at < atProvider+8 ||
+				hashed && at >= atHash && at < atHash+4
 			if img[i] != before[i] && !in {
 				t.Fatalf("%s: byte %d was changed", name, i)
 			}

@@ -14,12 +14,13 @@ import (
 // blocks of the files that were asked for. What comes before the place where it is asked for is taken in the
 // next pass: for a filesystem of makefs(8) two or three are enough, and no more than sievePasses are made.
 type Sieve struct {
-	f      *FS
-	head   []byte           // the beginning of the stream
-	have   map[int64][]byte // by the number of a fragment
-	want   map[int64]int    // fragments that are needed: the levels of addresses that they hold, 0 for content
-	inodes bool             // they were read
-	limit  int64            // bytes
+	f    *FS
+	head []byte           // the beginning of the stream
+	have map[int64][]byte // by the number of a fragment
+	// fragments that are needed: the levels of addresses that they hold, 0 for content
+	want   map[int64]int
+	inodes bool  // they were read
+	limit  int64 // bytes
 	passes int
 }
 

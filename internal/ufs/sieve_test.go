@@ -43,9 +43,14 @@ func TestSieve(t *testing.T) {
 	must(os.Symlink("../etc", filepath.Join(tree, "conf/base/etc/short")))
 	must(os.WriteFile(filepath.Join(tree, "conf/base/etc/holes"), nil, 0o644))
 	must(os.Truncate(filepath.Join(tree, "conf/base/etc/holes"), 2<<20))
-	for name, opts := range map[string]string{"UFS1": "version=1,bsize=8192,fsize=1024", "UFS2": "version=2,bsize=4096,fsize=512", "UFS2, large": "version=2,bsize=32768,fsize=4096"} {
+	for name, opts := range map[string]string{
+		"UFS1":        "version=1,bsize=8192,fsize=1024",
+		"UFS2":        "version=2,bsize=4096,fsize=512",
+		"UFS2, large": "version=2,bsize=32768,fsize=4096",
+	} {
 		file := filepath.Join(t.TempDir(), "fs")
-		if out, err := exec.Command("makefs", "-t", "ffs", "-o", opts, "-s", "64m", file, tree).CombinedOutput(); err != nil {
+		if out, err := exec.Command("makefs", "-t", "ffs", "-o", opts, "-s", "64m", file, tree).
+			CombinedOutput(); err != nil {
 			t.Fatalf("makefs: %v: %s", err, out)
 		}
 		img, err := os.ReadFile(file)
@@ -61,7 +66,8 @@ func TestSieve(t *testing.T) {
 		}
 		got, want := contents(t, f), contents(t, whole)
 		if got != want || strings.Count(got, "\n") != 306 {
-			t.Errorf("%s: %d names, of %d:\n%.300s", name, strings.Count(got, "\n"), strings.Count(want, "\n"), got)
+			t.Errorf("%s: %d names, of %d:\n%.300s", name, strings.Count(got, "\n"),
+				strings.Count(want, "\n"), got)
 		}
 		kept := int64(len(s.have)) * f.fsize
 		if s.Passes() > 4 || kept > 8<<20 {

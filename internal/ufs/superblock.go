@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// What sys/ufs/ffs/fs.h calls SBLOCKSIZE, FS_UFS1_MAGIC, FS_UFS2_MAGIC, FS_44INODEFMT, SBLOCK_UFS1 and SBLOCK_UFS2.
+// What sys/ufs/ffs/fs.h calls SBLOCKSIZE, FS_UFS1_MAGIC, FS_UFS2_MAGIC, FS_44INODEFMT, SBLOCK_UFS1 and
+// SBLOCK_UFS2.
 const (
 	sblockSize = 8192
 	magic1     = 0x011954
@@ -44,7 +45,8 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	return nil, fmt.Errorf("%w: no superblock of UFS", ErrFormat)
 }
 
-// superblock reports whether there is one that the kernel takes too: at 65536 a UFS1 may have a spare one, or a file's content; a UFS2's says where it is.
+// superblock reports whether there is one that the kernel takes too: at 65536 a UFS1 may have a spare
+// one, or a file's content; a UFS2's says where it is.
 func superblock(b []byte, at int64) bool {
 	switch u32(b, 1372) {
 	case magic1:
@@ -98,7 +100,8 @@ func (f *FS) check(b []byte) error {
 		return fmt.Errorf("%w: blocks of %d bytes in %d fragments of %d", ErrFormat, f.bsize, f.frag, f.fsize)
 	case f.ncg < 1 || f.ipg < 1 || f.fpg < 1 || f.iblkno < 1 || f.ipg > 1<<24 || f.ncg*f.ipg > 1<<40:
 		return fmt.Errorf("%w: %d groups of %d inodes and %d fragments", ErrFormat, f.ncg, f.ipg, f.fpg)
-	case fragments <= (f.ncg-1)*f.fpg || fragments > f.ncg*f.fpg || fragments > maxSize/f.fsize: // as mkfs makes groups: the last may be smaller, and is not empty
+	case fragments <= (f.ncg-1)*f.fpg || fragments > f.ncg*f.fpg || fragments > maxSize/f.fsize:
+		// as mkfs makes groups: the last may be smaller, and is not empty
 		return fmt.Errorf("%w: %d fragments in %d groups of %d", ErrFormat, fragments, f.ncg, f.fpg)
 	case f.inopb != f.bsize/f.inodeSize:
 		return fmt.Errorf("%w: %d inodes a block", ErrFormat, f.inopb)

@@ -1,9 +1,11 @@
-// Package ufs reads FreeBSD's UFS1 and UFS2 filesystems out of an image or a slice, without mounting it: little-endian, in the format since 4.4BSD, as newfs(8)
-// and makefs(8) write it. The layout is that of sys/ufs/ffs/fs.h, sys/ufs/ufs/dinode.h and dir.h.
+// Package ufs reads FreeBSD's UFS1 and UFS2 filesystems out of an image or a slice, without mounting it:
+// little-endian, in the format since 4.4BSD, as newfs(8) and makefs(8) write it. The layout is that of
+// sys/ufs/ffs/fs.h, sys/ufs/ufs/dinode.h and dir.h.
 //
-// What always holds: an image is hostile. Nothing is read outside of it, no walk takes more memory or time than the bounds below say, whatever it claims; an
-// error names the inode. It never writes. Extended attributes, snapshots, quotas and journals are not looked at, and check hashes not verified: what is read is
-// compared with what it should be by those who use it.
+// What always holds: an image is hostile. Nothing is read outside of it, no walk takes more memory or
+// time than the bounds below say, whatever it claims; an error names the inode. It never writes. Extended
+// attributes, snapshots, quotas and journals are not looked at, and check hashes not verified: what is
+// read is compared with what it should be by those who use it.
 //
 // An FS may be used by several goroutines at once.
 package ufs
@@ -14,7 +16,8 @@ import (
 	"io"
 )
 
-// Bounds of what an image may make a reader do. Beside its bytes, an entry takes some hundred bytes of memory.
+// Bounds of what an image may make a reader do. Beside its bytes, an entry takes some hundred bytes of
+// memory.
 const (
 	maxDirSize = 16 << 20  // bytes of one directory
 	maxDirs    = 256 << 20 // bytes of all directories of a walk: the same blocks may stand in many of them
@@ -62,7 +65,8 @@ func (f *FS) read(ino uint64, b []byte, at int64) error {
 	return nil
 }
 
-// readFull fills b. That the end was reached with its last byte is no error, whichever way the reader has of saying so.
+// readFull fills b. That the end was reached with its last byte is no error, whichever way the reader has
+// of saying so.
 func readFull(r io.ReaderAt, b []byte, at int64) error {
 	n, err := r.ReadAt(b, at)
 	if n == len(b) {

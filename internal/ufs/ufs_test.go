@@ -31,7 +31,16 @@ func tree(t testing.TB) string {
 	}
 	must(os.MkdirAll(filepath.Join(dir, "conf/base/etc/rc.d"), 0o755))
 	must(os.MkdirAll(filepath.Join(dir, "many"), 0o700))
-	for name, size := range map[string]int{"empty": 0, "one": 1, "frag": 5000, "direct": 90000, "indirect": 700000, "double": 9 << 20, "conf/base/etc/rc.conf": 70, "conf/base/etc/rc.d/x": 4096} {
+	for name, size := range map[string]int{
+		"empty":                 0,
+		"one":                   1,
+		"frag":                  5000,
+		"direct":                90000,
+		"indirect":              700000,
+		"double":                9 << 20,
+		"conf/base/etc/rc.conf": 70,
+		"conf/base/etc/rc.d/x":  4096,
+	} {
 		b := make([]byte, size)
 		for i := range b {
 			b[i] = byte(r.Uint32())
@@ -39,9 +48,11 @@ func tree(t testing.TB) string {
 		must(os.WriteFile(filepath.Join(dir, name), b, 0o640))
 	}
 	for i := range 300 {
-		must(os.WriteFile(filepath.Join(dir, "many", fmt.Sprintf("%s%d", strings.Repeat("n", i%200), i)), []byte{byte(i)}, 0o600))
+		must(os.WriteFile(filepath.Join(dir, "many", fmt.Sprintf("%s%d", strings.Repeat("n", i%200), i)),
+			[]byte{byte(i)}, 0o600))
 	}
-	for _, n := range []int{1, 59, 60, 119, 120, 121, 1023} { // about where links no longer stand in the inode
+	for _, n := range []int{1, 59, 60, 119, 120, 121, 1023} {
+		// about where links no longer stand in the inode
 		must(os.Symlink(strings.Repeat("l", n), filepath.Join(dir, fmt.Sprint("link", n))))
 	}
 	must(os.WriteFile(filepath.Join(dir, strings.Repeat("x", 255)), []byte("long name"), 0o604))
@@ -75,7 +86,11 @@ func image(t testing.TB, dir, options, size string) []byte {
 func TestReadsWhatMakefsWrote(t *testing.T) {
 	t.Parallel()
 	dir := tree(t)
-	for _, options := range []string{"version=1", "version=2", "version=1,bsize=4096,fsize=512", "version=2,bsize=8192,fsize=1024", "version=2,bsize=4096,fsize=512", "version=2,bsize=32768,fsize=4096", "version=2,bsize=65536,fsize=8192"} {
+	for _, options := range []string{
+		"version=1", "version=2", "version=1,bsize=4096,fsize=512", "version=2,bsize=8192,fsize=1024",
+		"version=2,bsize=4096,fsize=512", "version=2,bsize=32768,fsize=4096",
+		"version=2,bsize=65536,fsize=8192",
+	} {
 		b := image(t, dir, options, "48m")
 		f, err := Open(&disk{b: b}, int64(len(b)))
 		if err != nil {
@@ -115,12 +130,15 @@ func sameAs(f *FS, e *Entry, name string) error {
 	if err := unix.Lstat(name, &st); err != nil {
 		return err
 	}
-	got := []any{e.Mode.Type(), e.Perm, e.UID, e.GID, e.Nlink, e.MTime / 1e9} // Debian's makefs writes whole seconds
+	// Debian's makefs writes whole seconds
+	got := []any{e.Mode.Type(), e.Perm, e.UID, e.GID, e.Nlink, e.MTime / 1e9}
 	fi, err := os.Lstat(name)
 	if err != nil {
 		return err
 	}
-	want := []any{fi.Mode().Type(), uint32(st.Mode) & 0o7777, st.Uid, st.Gid, int(st.Nlink), fi.ModTime().Unix()}
+	want := []any{
+		fi.Mode().Type(), uint32(st.Mode) & 0o7777, st.Uid, st.Gid, int(st.Nlink), fi.ModTime().Unix(),
+	}
 	if !e.Mode.IsDir() { // a directory is as large as its filesystem makes it
 		got, want = append(got, e.Size), append(want, fi.Size())
 	}
@@ -152,7 +170,8 @@ func TestDamagedImages(t *testing.T) {
 	dir := t.TempDir()
 	for _, p := range []string{"conf/base/etc/rc.conf", "a/b/c", "d"} {
 		full := filepath.Join(dir, p)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o755), os.WriteFile(full, bytes.Repeat([]byte(p), 3000), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o755),
+			os.WriteFile(full, bytes.Repeat([]byte(p), 3000), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -234,7 +253,8 @@ func outside(t testing.TB, err error) error {
 	return nil
 }
 
-// Seeds are images that hold something of everything; a byte goes where it says among those that are not zero, and the image is cut where it says.
+// Seeds are images that hold something of everything; a byte goes where it says among those that are not
+// zero, and the image is cut where it says.
 func FuzzOpen(f *testing.F) {
 	images := map[bool][]byte{false: everything(f, false).b, true: everything(f, true).b}
 	used := map[bool][]int{false: usedBytes(images[false]), true: usedBytes(images[true])}

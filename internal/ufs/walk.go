@@ -49,7 +49,8 @@ func (w *walker) walk(dir *inode, at string, depth int) error {
 	return nil
 }
 
-// list counts names when they are listed, and not when they are walked: those of all directories that we are in are held at once.
+// list counts names when they are listed, and not when they are walked: those of all directories that we
+// are in are held at once.
 func (w *walker) list(dir *inode) ([]name, error) {
 	if w.bytes += dir.Size; w.bytes > maxDirs {
 		return nil, w.f.bad(dir.Ino, "more than %d bytes of directories", maxDirs)

@@ -151,13 +151,15 @@ func PlainMBR(disk []byte, starts func(index int) bool) int {
 	return boot1(disk)
 }
 
-// Command is gpart(8)'s set and unset, and its bootcode for an MBR: g_part_gpt_setunset, g_part_mbr_setunset and
-// g_part_mbr_bootcode of sys/geom/part.
+// Command is gpart(8)'s set and unset, and its bootcode for an MBR: g_part_gpt_setunset,
+// g_part_mbr_setunset and g_part_mbr_bootcode of sys/geom/part.
 func Command(disk []byte, words ...string) error {
-	if len(words) == 6 && words[0] == "gpart" && words[1] == "bootcode" && words[2] == "-N" && words[3] == "-b" {
+	if len(words) == 6 && words[0] == "gpart" && words[1] == "bootcode" && words[2] == "-N" &&
+		words[3] == "-b" {
 		return bootcode(disk, words[4])
 	}
-	if len(words) != 7 || words[0] != "gpart" || words[2] != "-a" || words[4] != "-i" || words[1] != "set" && words[1] != "unset" {
+	if len(words) != 7 || words[0] != "gpart" || words[2] != "-a" || words[4] != "-i" ||
+		words[1] != "set" && words[1] != "unset" {
 		return fmt.Errorf("%q is no command of the model", words)
 	}
 	index, err := strconv.Atoi(words[5])
