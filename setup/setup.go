@@ -1,8 +1,10 @@
-// Package setup adds to a machine's rc.conf, jail.conf and fstab what cfgd needs of them, and takes out just that again.
+// Package setup adds to a machine's rc.conf, jail.conf and fstab what cfgd needs of them, and takes out
+// just that again.
 //
-// What always holds: a plan is a value, printed before anything is done; an edit is of one line, every other byte stays; after the edits the
-// configuration is read anew, and unless every problem that was to be settled is gone, no new one came, and no other jail is defined otherwise than
-// before, all files are put back. What was done is recorded in /var/db/cfgd/setup.json before the first file is touched.
+// What always holds: a plan is a value, printed before anything is done; an edit is of one line, every
+// other byte stays; after the edits the configuration is read anew, and unless every problem that was to
+// be settled is gone, no new one came, and no other jail is defined otherwise than before, all files are
+// put back. What was done is recorded in /var/db/cfgd/setup.json before the first file is touched.
 package setup
 
 import (
@@ -51,7 +53,9 @@ func (s *Setup) Plan() []Step {
 		}
 	}
 	if !s.Model.Enabled && len(s.Model.Targets) > 0 {
-		all = append(all, Step{config.Edit{File: rcConf, New: `cfgd_enable="YES"`}, "", "the daemon is not started at boot"})
+		all = append(all, Step{
+			config.Edit{File: rcConf, New: `cfgd_enable="YES"`}, "", "the daemon is not started at boot",
+		})
 	}
 	return all
 }
@@ -86,7 +90,8 @@ func (s *Setup) write(all []Done) error {
 	return hostfile.Write(s.record(), append(b, '\n'), 0o600)
 }
 
-// Do makes the edits, or none, and returns the files that it changed. Nobody else edits the host's files meanwhile.
+// Do makes the edits, or none, and returns the files that it changed. Nobody else edits the host's files
+// meanwhile.
 func (s *Setup) Do(ctx context.Context, steps []Step) ([]string, error) {
 	unlock, err := hostfile.Lock(ctx, s.Model.RunDir())
 	if err != nil {
@@ -130,7 +135,8 @@ func (s *Setup) Do(ctx context.Context, steps []Step) ([]string, error) {
 	return sortedNames(texts), nil
 }
 
-// current refuses steps that were planned from files which were changed since: their line numbers may be of other lines.
+// current refuses steps that were planned from files which were changed since: their line numbers may be
+// of other lines.
 func (s *Setup) current(steps []Step) error {
 	m, err := s.Reload()
 	if err != nil {
@@ -145,7 +151,8 @@ func (s *Setup) current(steps []Step) error {
 	return nil
 }
 
-// ordered puts the edits of a file from its end to its beginning, so that line numbers hold; what is added at the end comes last, as it was listed.
+// ordered puts the edits of a file from its end to its beginning, so that line numbers hold; what is
+// added at the end comes last, as it was listed.
 func ordered(steps []Step) []Step {
 	out := slices.Clone(steps)
 	slices.SortStableFunc(out, func(a, b Step) int {
@@ -175,7 +182,9 @@ func apply(text []byte, e config.Edit) ([]byte, Done, error) {
 		old := strings.TrimSuffix(string(lines[at]), "\n")
 		found := words(old, e.Old)
 		if len(found) != 1 {
-			return nil, d, fmt.Errorf("%s:%d: %q does not stand there as a word of its own, once; write %s in its place by hand", e.File, e.Line, e.Old, e.New)
+			return nil, d,
+				fmt.Errorf("%s:%d: %q does not stand there as a word of its own, once; write %s in its "+
+					"place by hand", e.File, e.Line, e.Old, e.New)
 		}
 		d.Old, d.New = old, old[:found[0]]+e.New+old[found[0]+len(e.Old):]
 		lines[at] = []byte(d.New + "\n")
@@ -184,7 +193,8 @@ func apply(text []byte, e config.Edit) ([]byte, Done, error) {
 			at++
 		}
 		if at == len(lines) || bytes.Contains(lines[at], []byte("}")) {
-			return nil, d, fmt.Errorf("%s:%d: the jail's block is not on lines of its own; write by hand: %s", e.File, e.Line, strings.TrimSpace(e.New))
+			return nil, d, fmt.Errorf("%s:%d: the jail's block is not on lines of its own; write by hand: %s",
+				e.File, e.Line, strings.TrimSpace(e.New))
 		}
 		lines = slices.Insert(lines, at+1, []byte(e.New+"\n"))
 	default:
@@ -199,7 +209,8 @@ func apply(text []byte, e config.Edit) ([]byte, Done, error) {
 // words are where a text stands in a line with nothing of a name, a path or a list next to it.
 func words(line, text string) (at []int) {
 	part := func(r byte) bool {
-		return r == '_' || r == ',' || r == '/' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		return r == '_' || r == ',' || r == '/' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' ||
+			r >= 'A' && r <= 'Z'
 	}
 	for i := 0; i+len(text) <= len(line); i++ {
 		end := i + len(text)
@@ -257,14 +268,16 @@ func (s *Setup) verify(steps []Step) error {
 		}
 	}
 	for _, t := range s.Model.Targets {
-		if now := m.Target(t.Name); now == nil || !about[t.Name] && !reflect.DeepEqual(now.Definition, t.Definition) {
+		if now := m.Target(t.Name); now == nil ||
+			!about[t.Name] && !reflect.DeepEqual(now.Definition, t.Definition) {
 			return fmt.Errorf("the edits would change %s as well", t.Name)
 		}
 	}
 	return nil
 }
 
-// Remove takes out what was added, and returns the files that it changed. Lines that somebody changed since are left, and returned as well.
+// Remove takes out what was added, and returns the files that it changed. Lines that somebody changed
+// since are left, and returned as well.
 func (s *Setup) Remove(ctx context.Context) (files []string, left []Done, err error) {
 	unlock, err := hostfile.Lock(ctx, s.Model.RunDir())
 	if err != nil {

@@ -18,7 +18,10 @@ type yard struct {
 
 func newYard(t *testing.T) *yard {
 	y := &yard{t, t.TempDir()}
-	y.write("etc/rc.conf", "jail_list=v\njail_v_rootdir=/jail/v\njail_v_hostname=v\njail_v_fstab=/etc/fstab.v\njail_v_exec_prestart0='cfgd jail init v'") // no last newline
+	// no last newline
+	y.write("etc/rc.conf",
+		"jail_list=v\njail_v_rootdir=/jail/v\njail_v_hostname=v\njail_v_fstab=/etc/fstab.v\n"+
+			"jail_v_exec_prestart0='cfgd jail init v'")
 	y.write("etc/fstab.v", "/jail/proto/etc/.zfs/snapshot/1 /jail/v/conf/base/etc nullfs ro 0 0\n")
 	y.write("jail/proto/etc/.zfs/snapshot/1/hosts", "x\n")
 	return y
@@ -26,7 +29,8 @@ func newYard(t *testing.T) *yard {
 
 func (y *yard) write(p, content string) {
 	full := filepath.Join(y.dir, p)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o755), os.WriteFile(full, []byte(content), 0o640)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o755),
+		os.WriteFile(full, []byte(content), 0o640)); err != nil {
 		y.Fatal(err)
 	}
 }
@@ -76,7 +80,8 @@ func TestDoAndRemove(t *testing.T) {
 	if err != nil || len(left) != 1 || left[0].New != `cfgd_enable="YES"` {
 		t.Errorf("%+v, %v", left, err)
 	}
-	if got := y.read("etc/rc.conf"); got != before+"\ncfgd_enable=\"NO\"\n" || y.read("var/db/cfgd/setup.json") != "(absent)" {
+	if got := y.read("etc/rc.conf"); got != before+"\ncfgd_enable=\"NO\"\n" ||
+		y.read("var/db/cfgd/setup.json") != "(absent)" {
 		t.Errorf("%s", got)
 	}
 }
@@ -94,14 +99,18 @@ func TestDoIsAllOrNothing(t *testing.T) {
 			return steps
 		},
 		"it changes another jail": func(y *yard, s *Setup, steps []Step) []Step {
-			return append(steps, Step{config.Edit{File: "/etc/rc.conf", New: "jail_v_ip=10.0.0.1"}, "other", "no reason"})
+			return append(steps, Step{
+				config.Edit{File: "/etc/rc.conf", New: "jail_v_ip=10.0.0.1"}, "other", "no reason",
+			})
 		},
 		"a file that cannot be written": func(y *yard, s *Setup, steps []Step) []Step {
 			y.write("etc/notadir", "")
 			return append(steps, Step{config.Edit{File: "/etc/notadir/x", New: "x"}, "", "no reason"})
 		},
 		"a line that is gone": func(y *yard, s *Setup, steps []Step) []Step {
-			return append(steps, Step{config.Edit{File: "/etc/rc.conf", Line: 99, Old: "x", New: "y"}, "", "no reason"})
+			return append(steps, Step{
+				config.Edit{File: "/etc/rc.conf", Line: 99, Old: "x", New: "y"}, "", "no reason",
+			})
 		},
 	} {
 		y := newYard(t)
@@ -128,7 +137,10 @@ func TestApply(t *testing.T) {
 		want string // "" is an error
 	}{
 		{"a rw 1\n", config.Edit{Line: 1, Old: "rw", New: "rw,noauto"}, "a rw,noauto 1\n"},
-		{"/dev/rw /rw rw 1\n", config.Edit{Line: 1, Old: "rw", New: "rw,noauto"}, "/dev/rw /rw rw,noauto 1\n"},
+		{
+			"/dev/rw /rw rw 1\n", config.Edit{Line: 1, Old: "rw", New: "rw,noauto"},
+			"/dev/rw /rw rw,noauto 1\n",
+		},
 		{"a rw rw\n", config.Edit{Line: 1, Old: "rw", New: "x"}, ""},
 		{"x=1\nx=2", config.Edit{Line: 2, Old: "x", New: "y"}, "x=1\ny=2\n"},
 		{"xx=1\n", config.Edit{Line: 1, Old: "x", New: "y"}, ""},
@@ -145,7 +157,8 @@ func TestApply(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if back, ok := takeOut(got, d); !ok || strings.TrimSuffix(string(back), "\n") != strings.TrimSuffix(c.text, "\n") {
+		if back, ok := takeOut(got, d); !ok ||
+			strings.TrimSuffix(string(back), "\n") != strings.TrimSuffix(c.text, "\n") {
 			t.Errorf("%q taken out: %q", c.text, back)
 		}
 	}
