@@ -2,8 +2,8 @@ package watcher
 
 import "sync"
 
-// budget shares out among the targets what the system allows of watches (inotify) or descriptors
-// (kqueue), and counts those who share. It is safe for concurrent use.
+// budget divides what the system allows (inotify watches or kqueue descriptors) among the targets, and
+// counts the targets. It is safe for concurrent use.
 type budget struct {
 	mu    sync.Mutex // guards the rest
 	left  int
@@ -12,7 +12,7 @@ type budget struct {
 
 func newBudget() *budget { return &budget{left: capacity()} }
 
-// take reserves n; false where they are not there.
+// take reserves n. It returns false if fewer are left.
 func (b *budget) take(n int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -38,7 +38,7 @@ func (b *budget) count(n int) {
 	b.users += n
 }
 
-// targets is how many share, at least one.
+// targets returns the number of targets, at least one.
 func (b *budget) targets() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -81,7 +81,7 @@ func TestOthersAreKeptOut(t *testing.T) {
 	}
 }
 
-// Whatever comes is refused in words or understood, and what is understood is so again.
+// Every body is refused with a reason or understood, and an understood one can be encoded and read again.
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"target":"vhost1","paths":["rc.conf","\"gr\\374n\""],"force":true,"message":"why"}`))
 	f.Add([]byte(`{"target":"a"} {}`))

@@ -19,33 +19,35 @@ import (
 	"cfgd/watcher/control"
 )
 
-// The daemon ends within five seconds of SIGTERM: the last saves have less, and what hangs is left behind.
+// The daemon ends within five seconds of SIGTERM. The last saves get less, and the daemon does not wait
+// for a target that hangs.
 const (
 	lastSave  = 4 * time.Second
 	endWithin = 4500 * time.Millisecond
 )
 
-// ErrRunning says that another daemon serves this machine.
+// ErrRunning reports that another daemon serves this machine.
 var ErrRunning = errors.New("another daemon is running")
 
 // Daemon is the autosave daemon of one machine.
 type Daemon struct {
-	// Load reads the configuration; it is called at start, at every reload and at every attach.
+	// Load reads the configuration. It is called at start, at every reload and at every attach.
 	Load func() (*config.Model, error)
 	Log  zerolog.Logger
-	// Reload and Info are SIGHUP and SIGINFO (SIGUSR1 on Linux).
+	// Reload and Info receive SIGHUP and SIGINFO (SIGUSR1 on Linux).
 	Reload, Info <-chan os.Signal
-	// MountCfg gives the way to a target's cfg that is mounted on demand; nil where it is always there.
+	// MountCfg returns a function that mounts a target's cfg on demand. It is nil if every cfg is always
+	// mounted.
 	MountCfg func(*config.Model, *config.Target) func(context.Context, bool) (func() error, error)
-	// Settle clears what is left of a jail that does not run, and says what it did, "" for nothing; nil
-	// where nobody does. It has to make sure that no start of the jail is under way.
+	// Settle clears what is left of a jail that does not run, and returns what it did, "" for nothing. It
+	// is nil if nobody does that. It has to make sure that the jail is not being started.
 	Settle func(context.Context, *config.Model, *config.Target) (did string, err error)
-	// Ready is closed, if not nil, when the control socket answers and every target was looked at.
+	// Ready, if not nil, is closed when the control socket answers and every target was scanned.
 	Ready chan<- struct{}
-	// Version is told in the metrics.
+	// Version is reported in the metrics.
 	Version string
 
-	onLook func(control.Status) // for tests
+	onScan func(control.Status) // for tests
 	hook   func(*target)        // for tests: before a target runs
 
 	bases  *overlay.Bases
@@ -53,13 +55,13 @@ type Daemon struct {
 	counts *metrics
 	all    sync.WaitGroup // the targets' goroutines
 
-	reloading sync.Mutex // one configuration after the other
+	reloading sync.Mutex // held while a configuration is read and applied
 
-	mu      sync.Mutex // guards the rest; it is never held while a target is waited for
+	mu      sync.Mutex // guards the rest; never held while waiting for a target
 	model   *config.Model
 	running map[string]*runningTarget
-	ending  map[string]*target // the last of its name that was stopped
-	stopped bool               // for good
+	ending  map[string]*target // by name, the target that was stopped last
+	stopped bool               // no target is started any more
 }
 
 type runningTarget struct {
@@ -67,7 +69,7 @@ type runningTarget struct {
 	cancel context.CancelFunc
 }
 
-// Run serves until ctx ends. Then every target is saved once more.
+// Run serves until ctx ends. Then it saves every target once more.
 func (d *Daemon) Run(ctx context.Context) error {
 	m, err := d.Load()
 	if err != nil {
@@ -98,7 +100,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err == nil {
 		err = <-served
 	}
-	// a client then hears "no daemon" and not "refused"
+	// so that a client reports "no daemon" and not "refused"
 	_ = os.Remove(filepath.Join(runDir, control.SocketPath))
 	return errors.Join(err, stopped)
 }
@@ -128,11 +130,11 @@ func (d *Daemon) wait(ctx, inner context.Context, served <-chan error) error {
 	}
 }
 
-// ready tells that every target was looked at.
+// ready closes Ready when every target was scanned.
 func (d *Daemon) ready(ctx context.Context) {
 	for _, t := range d.targets(nil) {
 		select {
-		case <-t.looked:
+		case <-t.firstScan:
 		case <-ctx.Done():
 			return
 		}
@@ -140,16 +142,16 @@ func (d *Daemon) ready(ctx context.Context) {
 	close(d.Ready)
 }
 
-// passing is how long the lock of a daemon that was killed may outlive it: a command that it was just
-// starting has the lock's descriptor too until its exec(2).
-const passing = 2 * time.Second
+// lockGrace is how long the lock of a killed daemon may outlive it: a command that it was starting holds
+// the lock's descriptor until its exec(2).
+const lockGrace = 2 * time.Second
 
-// onlyOne holds the daemon's own lock for as long as the process lives.
+// onlyOne takes the daemon's own lock, which is held as long as the process lives.
 func onlyOne(ctx context.Context, runDir string) (unlock func(), err error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, passing)
+	ctx, cancel := context.WithTimeout(ctx, lockGrace)
 	defer cancel()
 	unlock, err = flock.Wait(ctx, filepath.Join(runDir, "daemon.lock"))
 	if errors.Is(err, flock.ErrHeld) {
@@ -158,7 +160,7 @@ func onlyOne(ctx context.Context, runDir string) (unlock func(), err error) {
 	return unlock, err
 }
 
-// reload reads the configuration anew. A bad one is refused and the old one stays.
+// reload reads the configuration again. A faulty one is refused and the old one stays.
 func (d *Daemon) reload(ctx context.Context) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -181,7 +183,7 @@ func (d *Daemon) apply(ctx context.Context, m *config.Model) {
 	for name, r := range d.running {
 		t := m.Target(name)
 		if t == nil {
-			t = d.unclear(m, r.cfg)
+			t = d.keepFaulty(m, r.cfg)
 		}
 		if t == nil || !sameTarget(t, r.cfg) {
 			r.cancel()
@@ -200,9 +202,9 @@ func (d *Daemon) apply(ctx context.Context, m *config.Model) {
 	}
 }
 
-// unclear keeps a target in a model that has an error where it was: what somebody mistyped about a jail
+// keepFaulty keeps a running target in a model that has an error about it: a typing error about a jail
 // does not end its saves.
-func (d *Daemon) unclear(m *config.Model, t *config.Target) *config.Target {
+func (d *Daemon) keepFaulty(m *config.Model, t *config.Target) *config.Target {
 	for _, p := range m.Errors() {
 		if p.Target == t.Name {
 			d.Log.Error().Str("target", t.Name).Msg("configuration refused; the target's old one stays: " +
@@ -217,7 +219,7 @@ func (d *Daemon) unclear(m *config.Model, t *config.Target) *config.Target {
 	return nil
 }
 
-// sameTarget reports whether nothing changed that a running target goes by.
+// sameTarget reports whether everything is unchanged that a running target depends on.
 func sameTarget(a, b *config.Target) bool {
 	return a.Root == b.Root && a.Base == b.Base && a.BaseID == b.BaseID && a.Cfg == b.Cfg &&
 		a.Live == b.Live &&
@@ -225,7 +227,7 @@ func sameTarget(a, b *config.Target) bool {
 		a.Settings == b.Settings && a.Classes.Equal(b.Classes)
 }
 
-// start runs a target, after the one that bore its name before has ended: one goroutine owns the trees.
+// start runs a target, once the previous target of that name has ended: one goroutine owns the trees.
 func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *runningTarget {
 	o := overlay.New(m, t)
 	o.Bases = d.bases
@@ -234,7 +236,7 @@ func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &runningTarget{newTarget(o, d.Log, d.budget), cancel}
-	r.onLook, r.counts, r.settle = d.onLook, d.counts, d.settler(ctx, m, t)
+	r.onScan, r.counts, r.clearLeft = d.onScan, d.counts, d.leftClearer(ctx, m, t)
 	if d.hook != nil {
 		d.hook(r.target)
 	}
@@ -249,8 +251,8 @@ func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *
 	return r
 }
 
-// stopAll lets every target save for the last time, and returns when all have, or when the time for it is
-// over.
+// stopAll makes every target save for the last time, and returns when all have, or when the time for it
+// is over.
 func (d *Daemon) stopAll() error {
 	d.mu.Lock()
 	for name, r := range d.running {
@@ -269,7 +271,7 @@ func (d *Daemon) stopAll() error {
 	}
 }
 
-// stuck names the targets that do not end.
+// stuck returns an error that names the targets that have not ended.
 func (d *Daemon) stuck() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -294,7 +296,7 @@ func (d *Daemon) target(name string) *target {
 	return nil
 }
 
-// targets lists those of these names, all of them for none, in the model's order.
+// targets returns the targets with these names, all for none, in the model's order.
 func (d *Daemon) targets(names []string) []*target {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -307,8 +309,8 @@ func (d *Daemon) targets(names []string) []*target {
 	return list
 }
 
-// statuses are those of the targets; with look each is looked at first, side by side, as far as it comes
-// to that before ctx ends.
+// statuses returns the status of each target. With scan the targets are scanned first, in parallel, as
+// far as they finish before ctx ends.
 func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []control.Status {
 	list := d.targets(names)
 	out := make([]control.Status, len(list))
@@ -318,13 +320,13 @@ func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []cont
 			out[i] = t.Status()
 			continue
 		}
-		wg.Go(func() { out[i] = t.lookNow(ctx) })
+		wg.Go(func() { out[i] = t.scanNow(ctx) })
 	}
 	wg.Wait()
 	return out
 }
 
-// info writes every target's state to the log.
+// info writes the state of every target to the log.
 func (d *Daemon) info() {
 	for _, s := range d.statuses(context.Background(), false, nil) {
 		e := d.Log.Info().Str("target", s.Name).Str("base", s.Base).Int("generation", s.Generation).

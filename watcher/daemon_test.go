@@ -43,8 +43,8 @@ func TestEditsAreSaved(t *testing.T) {
 	}
 }
 
-// Directories that are filled at once, moved, and made anew: no file in them is missed, long before the
-// next scan.
+// No file is missed in directories that are filled at once, moved, or made again, long before the next
+// scan.
 func TestNewDirectoriesAreFollowed(t *testing.T) {
 	t.Parallel()
 	followed(t, newMachine(t, 1))
@@ -91,7 +91,7 @@ func followed(t *testing.T, m *machine) {
 	}
 }
 
-// More files at once than any queue of events holds: all are saved, and memory is bounded.
+// All of more files than any queue of events holds are saved, and memory is bounded.
 func TestManyFilesAtOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes 30,000 files")
@@ -217,7 +217,7 @@ func TestALockThatOutlivesItsDaemonIsWaitedFor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(passing/2, killed)
+		time.AfterFunc(lockGrace/2, killed)
 		unlock, err := onlyOne(t.Context(), dir)
 		if err != nil {
 			t.Fatal(err)
@@ -250,7 +250,7 @@ func TestSocketIsForItsOwnerAndReplaced(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, 1)
 	run := m.path("var/run/cfgd")
-	m.must(os.MkdirAll(filepath.Join(run, nursery, "left"), 0o755)) // of a daemon that was killed
+	m.must(os.MkdirAll(filepath.Join(run, socketTemp, "left"), 0o755)) // of a daemon that was killed
 	old, err := net.Listen("unix", filepath.Join(run, control.SocketPath))
 	m.must(err)
 	old.(*net.UnixListener).SetUnlinkOnClose(false)
@@ -263,7 +263,7 @@ func TestSocketIsForItsOwnerAndReplaced(t *testing.T) {
 	if err != nil || st.Mode() != os.ModeSocket|0o600 {
 		t.Errorf("socket: %v, %v", st.Mode(), err)
 	}
-	if _, err := os.Lstat(filepath.Join(run, nursery)); !os.IsNotExist(err) {
+	if _, err := os.Lstat(filepath.Join(run, socketTemp)); !os.IsNotExist(err) {
 		t.Errorf("nursery: %v", err)
 	}
 	if _, err := m.client().Status(context.Background(), false); err != nil {
@@ -324,7 +324,7 @@ func TestReload(t *testing.T) {
 	m.saved("j9", 1)
 }
 
-// An attach reads the configuration anew: the jail may be a new one.
+// An attach reads the configuration again: the jail may be a new one.
 func TestAttachOfANewJail(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, 1)
@@ -344,7 +344,7 @@ func TestAttachOfANewJail(t *testing.T) {
 	m.saved("j5", 1)
 }
 
-// Where the system allows too few watches, targets are scanned, and status says so.
+// If the system allows too few watches, targets are scanned, and status says so.
 func TestTooFewWatches(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, 2)

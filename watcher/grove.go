@@ -6,33 +6,33 @@ import (
 
 import "maps"
 
-// grove holds values by path and knows what lies below each path, so that to cut a directory costs what
-// lies below it and not what the whole grove holds.
-type grove[T any] map[string]*place[T]
+// pathMap maps paths to values and knows what is below each path. So removing a directory costs what is
+// below it and not the size of the map.
+type pathMap[T any] map[string]*pathNode[T]
 
-// place is a path of a grove: one with a value, or one above such.
-type place[T any] struct {
+// pathNode is a path of a pathMap: one with a value, or a directory above one.
+type pathNode[T any] struct {
 	value T
 	set   bool
-	below map[string]bool // the paths of places one level down
+	below map[string]bool // the paths one level down
 }
 
-func (g grove[T]) get(path string) (value T, ok bool) {
+func (g pathMap[T]) get(path string) (value T, ok bool) {
 	if p := g[path]; p != nil && p.set {
 		return p.value, true
 	}
 	return value, false
 }
 
-func (g grove[T]) put(path string, value T) {
+func (g pathMap[T]) put(path string, value T) {
 	p := g.make(path)
 	p.value, p.set = value, true
 }
 
-func (g grove[T]) make(path string) *place[T] {
+func (g pathMap[T]) make(path string) *pathNode[T] {
 	p := g[path]
 	if p == nil {
-		p = &place[T]{}
+		p = &pathNode[T]{}
 		g[path] = p
 		if path != "" {
 			up := g.make(pathname.Parent(path))
@@ -45,8 +45,9 @@ func (g grove[T]) make(path string) *place[T] {
 	return p
 }
 
-// cut takes out what is at a path and below it, calls f for each value, a directory before what is in it.
-func (g grove[T]) cut(path string, f func(path string, value T)) {
+// removeBelow removes what is at a path and below it, and calls f for each value, a directory before its
+// contents.
+func (g pathMap[T]) removeBelow(path string, f func(path string, value T)) {
 	p := g[path]
 	if p == nil {
 		return
@@ -56,20 +57,20 @@ func (g grove[T]) cut(path string, f func(path string, value T)) {
 		f(path, p.value)
 	}
 	for q := range p.below {
-		g.cut(q, f)
+		g.removeBelow(q, f)
 	}
-	if up := g[pathname.Parent(path)]; up != nil && path != "" { // where what is above was not cut as well
+	if up := g[pathname.Parent(path)]; up != nil && path != "" { // the directory above was not removed too
 		delete(up.below, path)
 		if !up.set && len(up.below) == 0 {
-			g.cut(pathname.Parent(path), f)
+			g.removeBelow(pathname.Parent(path), f)
 		}
 	}
 }
 
-// each calls f for each value, a directory before what is in it. f may cut its path.
-func (g grove[T]) each(f func(path string, value T)) { g.walk("", f) }
+// each calls f for each value, a directory before its contents. f may remove its own path.
+func (g pathMap[T]) each(f func(path string, value T)) { g.walk("", f) }
 
-func (g grove[T]) walk(path string, f func(path string, value T)) {
+func (g pathMap[T]) walk(path string, f func(path string, value T)) {
 	p := g[path]
 	if p == nil {
 		return
@@ -77,7 +78,7 @@ func (g grove[T]) walk(path string, f func(path string, value T)) {
 	if p.set {
 		f(path, p.value)
 	}
-	if g[path] != p { // it was cut
+	if g[path] != p { // f removed it
 		return
 	}
 	for q := range maps.Clone(p.below) {

@@ -11,7 +11,7 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// A grove holds what a map of the same paths would, and leaves nothing behind.
+// A pathMap holds what a map of the same paths would, and leaves nothing behind.
 func TestGrove(t *testing.T) {
 	t.Parallel()
 	path := rapid.Custom(func(t *rapid.T) string {
@@ -19,7 +19,7 @@ func TestGrove(t *testing.T) {
 		return strings.Join(rapid.SliceOfN(name, 0, 4).Draw(t, "names"), "/")
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		g, want := grove[int]{}, map[string]int{}
+		g, want := pathMap[int]{}, map[string]int{}
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
 				p := path.Draw(t, "path")
@@ -29,7 +29,7 @@ func TestGrove(t *testing.T) {
 			"cut": func(t *rapid.T) {
 				p := path.Draw(t, "path")
 				gone := map[string]int{}
-				g.cut(p, func(q string, v int) {
+				g.removeBelow(p, func(q string, v int) {
 					for above := q; above != p; {
 						if above = pathname.Parent(above); want[above] != 0 && gone[above] == 0 &&
 							pathname.Within(above, p) {
@@ -51,7 +51,7 @@ func TestGrove(t *testing.T) {
 				p := path.Draw(t, "path")
 				g.each(func(q string, _ int) {
 					if pathname.Within(q, p) {
-						g.cut(q, func(string, int) {})
+						g.removeBelow(q, func(string, int) {})
 					}
 				})
 				maps.DeleteFunc(want, func(q string, _ int) bool { return pathname.Within(q, p) })

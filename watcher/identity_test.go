@@ -51,7 +51,7 @@ func (s *stranger) edit() {
 	s.n++
 	s.write("j0/etc/rc.conf", fmt.Sprint(s.n))
 	s.mu.Lock()
-	f := s.ears["j0"]
+	f := s.sources["j0"]
 	s.mu.Unlock()
 	if f != nil && !f.closed {
 		f.lost()
@@ -115,9 +115,9 @@ func (s *stranger) check(after string) {
 	}
 }
 
-// However a live tree turns out to be another filesystem, before the daemon starts or at any time after,
-// and whatever is asked of the daemon meanwhile: nothing of it is saved, the daemon lives, and all is
-// saved once the tree is the one that was populated.
+// If a live tree turns out to be another filesystem, before the daemon starts or later, and whatever is
+// asked of the daemon meanwhile: nothing of it is saved, the daemon keeps running, and everything is
+// saved once the populated tree is back.
 func TestAnotherFilesystemThanThePopulated(t *testing.T) {
 	t.Parallel()
 	var orders [][]int

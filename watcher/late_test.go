@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A detach that waited in the socket until its asker gave up is not done: the jail may run again by then.
+// A detach request is refused after its client stopped waiting: the jail may run again by then.
 func TestLateRequestIsNotDone(t *testing.T) {
 	t.Parallel()
 	tg := &target{calls: make(chan func(context.Context)), ended: make(chan struct{})}

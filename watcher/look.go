@@ -11,24 +11,24 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// rearms bounds how often one look follows a tree that grows directories while it is looked at.
-const rearms = 8
+// maxRearms bounds how often one scan follows a tree that gets new directories while it is scanned.
+const maxRearms = 8
 
-// look scans and saves what is still, and watches what it found. Directories that were not watched while
-// they were listed are looked at once more: what was made in them meanwhile is found now, and what is
-// made from now on is heard.
-func (t *target) look(ctx context.Context) {
+// scanAndSave scans, saves what has settled, and watches what it found. Directories that were not watched
+// while they were listed are scanned once more: that finds what was made in them meanwhile, and later
+// changes are reported as events.
+func (t *target) scanAndSave(ctx context.Context) {
 	r, err := t.save(ctx, overlay.SaveOptions{}, false)
 	for n := 0; err == nil && t.rearm(r); n++ {
-		if n == rearms { // the tree still grows: all of it is looked at, and watched, once more after settle
-			t.agenda.heard.lose(t.now())
+		if n == maxRearms { // the tree still grows: a full scan follows after settle
+			t.sched.pending.markAll(t.now())
 			return
 		}
 		r, err = t.save(ctx, overlay.SaveOptions{}, false)
 	}
 }
 
-// flush saves all, still or not, or with paths what is below them.
+// flush saves everything, settled or not; with paths, what is below them.
 func (t *target) flush(ctx context.Context, so overlay.SaveOptions) (*overlay.Result, error) {
 	if t.detached && !t.reattach() {
 		return nil, fmt.Errorf("%w: the daemon has let go of it; cfgd jail init %s attaches it",
@@ -40,20 +40,20 @@ func (t *target) flush(ctx context.Context, so overlay.SaveOptions) (*overlay.Re
 		t.rearm(r)
 	}
 	if len(so.Paths) > 0 { // the rest is still to be saved
-		t.agenda.heard.lose(t.now())
+		t.sched.pending.markAll(t.now())
 	}
 	return r, err
 }
 
-// save is one look and what it saves; flush is one that was asked for.
+// save does one scan and saves what it found. flush means that somebody asked for the save.
 func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (*overlay.Result, error) {
 	began := time.Now()
 	t.setBusy(began)
 	defer t.setBusy(time.Time{})
-	t.listen()
-	l := t.agenda.begin(t.now(), time.Now().UnixNano(), flush)
-	if l.whole() {
-		t.wholes++
+	t.collect()
+	l := t.sched.begin(t.now(), time.Now().UnixNano(), flush)
+	if l.full() {
+		t.fullScans++
 	}
 	so.Dirty, so.Rehash = l.dirty, l.rehash
 	if !flush {
@@ -61,15 +61,15 @@ func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (
 	}
 	r, err := t.saved(ctx, so, flush)
 	if errors.Is(err, overlay.ErrNotPopulated) && t.adopt(ctx) {
-		r, err = t.saved(ctx, so, flush) // or says that it is of an earlier start
+		r, err = t.saved(ctx, so, flush) // or reports that it belongs to an earlier start
 	}
 	if err != nil && ctx.Err() != nil { // the daemon is ending: that is no failure
-		t.agenda.failed(t.now())
+		t.sched.failed(t.now())
 		return r, err
 	}
 	t.down = errors.Is(err, overlay.ErrNotPopulated)
 	if err != nil {
-		t.agenda.failed(t.now())
+		t.sched.failed(t.now())
 		t.probeAt = t.now() + probe
 	} else {
 		t.done(l, r)
@@ -92,19 +92,20 @@ func (t *target) saved(ctx context.Context, so overlay.SaveOptions, flush bool) 
 	return t.o.Save(ctx, so)
 }
 
-func (t *target) done(l look, r *overlay.Result) {
+func (t *target) done(l scan, r *overlay.Result) {
 	for _, p := range r.Unsettled {
-		t.agenda.moved(t.now(), p)
+		t.sched.moved(t.now(), p)
 	}
-	if l.whole() && len(r.Saved)+len(r.Released) == 0 {
-		// what there was to save says nothing of the next scan
+	if l.full() && len(r.Saved)+len(r.Released) == 0 {
+		// a scan that saved something is no measure of the next one
 		t.scanTook = t.now() - l.began
 	}
-	t.agenda.done(l, t.period())
-	t.agenda.pause(l.began, t.now())
+	t.sched.done(l, t.period())
+	t.sched.pause(l.began, t.now())
 }
 
-// still asks the agenda, but for what is not saved anyway: it would be in its way for ever.
+// still reports whether the scheduler considers a change settled. A change that is never saved always
+// counts as settled, because otherwise it would be waited for without end.
 func (t *target) still(c tree.Change) bool {
 	if c.New != nil && (c.New.Kind.Special() || c.New.Unread != "") {
 		return true
@@ -117,17 +118,17 @@ func (t *target) still(c tree.Change) bool {
 	if c.New != nil {
 		q.stamp, q.ctime = c.New.Stamp(), c.New.CTime()
 	}
-	return t.agenda.still(t.now(), time.Now().UnixNano(), q)
+	return t.sched.isSettled(t.now(), time.Now().UnixNano(), q)
 }
 
-// scanShare is the part of a core's time that scan-only targets may take together, as a divisor.
+// scanShare limits the part of a core's time that scan-only targets may take together. It is a divisor.
 const scanShare = 200
 
 // shortScan is the shortest period of a scan-only target.
 const shortScan = time.Second
 
-// period is the time between two scans: the configured one where events tell of changes, else as short as
-// the share of a core for scanning allows.
+// period returns the time between two scans: the configured one if there are events, otherwise as short
+// as the share of a core for scanning allows.
 func (t *target) period() time.Duration {
 	if t.src != nil {
 		return t.cfg.Rescan
@@ -135,8 +136,8 @@ func (t *target) period() time.Duration {
 	return min(max(t.scanTook*scanShare*time.Duration(t.budget.targets()), shortScan), t.cfg.Rescan)
 }
 
-// adopt tries, once a start, to take over a live tree that something else populated. It reports whether there
-// is something new to be said of it: that it is taken over, or that it never will be.
+// adopt tries, once for each start, to take over a live tree that something else populated. It reports
+// whether there is news about the tree: it was taken over, or it never will be.
 func (t *target) adopt(ctx context.Context) bool {
 	if t.adopted {
 		return false
@@ -161,13 +162,14 @@ func (t *target) adopt(ctx context.Context) bool {
 	return true
 }
 
-// anew is after how many whole looks watches are renewed, which takes a seventh of the time of a look.
-const anew = 10
+// renewEvery is the number of full scans after which the watches are renewed. Renewing takes a seventh of
+// the time of a scan.
+const renewEvery = 10
 
-// rewatch is the time after which watching is tried again where it could not be had.
-const rewatch = 10 * time.Minute
+// watchRetry is the time after which watching is tried again if it failed.
+const watchRetry = 10 * time.Minute
 
-// rearm watches what the look found. It reports whether directories are among it that were not watched
+// rearm watches what the scan found. It reports whether it found directories that were not watched
 // before.
 func (t *target) rearm(r *overlay.Result) bool {
 	live := r.View.Live
@@ -178,19 +180,19 @@ func (t *target) rearm(r *overlay.Result) bool {
 		t.unwatched(err)
 		return false
 	}
-	fresh, err := t.src.arm(live, t.wholes%anew == 0)
+	fresh, err := t.src.arm(live, t.fullScans%renewEvery == 0)
 	if err != nil {
 		t.unwatched(err)
 		return false
 	}
 	for _, d := range fresh {
-		t.agenda.heard.list(t.now(), d)
+		t.sched.pending.markDir(t.now(), d)
 	}
 	t.setWatch()
 	return len(fresh) > 0
 }
 
-// watch opens the source where there is none, and takes what the tree costs from what all targets may take.
+// watch opens the source if there is none, and takes the cost of the tree from the budget of all targets.
 func (t *target) watch(live *tree.Tree) error {
 	cost := watchCost(live)
 	if t.cfg.Watch == config.WatchAuto && !t.budget.take(cost-t.cost) {
@@ -203,7 +205,7 @@ func (t *target) watch(live *tree.Tree) error {
 	if t.src != nil {
 		return nil
 	}
-	src, err := t.open(t.o, newEar(t.now))
+	src, err := t.open(t.o, newCollector(t.now))
 	if err != nil {
 		return err
 	}
@@ -211,19 +213,19 @@ func (t *target) watch(live *tree.Tree) error {
 	return nil
 }
 
-// unwatched goes over to scanning.
+// unwatched switches from events to scanning.
 func (t *target) unwatched(why error) {
-	t.noWatch = t.now() + rewatch
+	t.noWatch = t.now() + watchRetry
 	t.disarm()
-	t.agenda.nextScan = min(t.agenda.nextScan, t.now()+t.period())
+	t.sched.nextScan = min(t.sched.nextScan, t.now()+t.period())
 	t.logOnce("watch", "cannot watch; scanning instead: "+why.Error())
 	t.setWatch()
 }
 
-// disarm closes the source: no descriptor below live is open after it.
+// disarm closes the source. After it no descriptor below live is open.
 func (t *target) disarm() {
 	if t.src != nil {
-		t.listen()
+		t.collect()
 		if err := t.src.close(); err != nil {
 			t.log.Debug().Err(err).Msg("close the source of events")
 		}

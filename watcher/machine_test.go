@@ -90,7 +90,7 @@ func newMachine(t testing.TB, jails int) *machine {
 		m.populate(tg)
 	}
 	m.d = &Daemon{Load: func() (*config.Model, error) { return m.model, nil }, Log: zerolog.New(&m.log),
-		onLook: func(s control.Status) { m.looks <- s }}
+		onScan: func(s control.Status) { m.looks <- s }}
 	return m
 }
 

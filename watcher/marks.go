@@ -7,42 +7,42 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// maxMarks bounds how many paths are told apart between two looks. Above it all is looked at.
-const maxMarks = 4096
+// maxDirty bounds how many paths a dirtySet distinguishes. Above it everything is dirty.
+const maxDirty = 4096
 
-// marks are what a source heard since they were last taken: hints, in bounded memory. All times are since
-// the target's start, by a clock that only goes forward.
-type marks struct {
+// dirtySet is what a source reported since it was last taken: hints, in bounded memory. All times are
+// since the target's start, by a monotonic clock.
+type dirtySet struct {
 	paths map[string]span
-	dirs  map[string]bool // to be listed: where names may have come or gone, or files changed
+	dirs  map[string]bool // directories to list, in which names or files may have changed
 
-	// The last time when a path came that was not among them: what is changed in one go is told by that
-	// from what is changed all the time.
+	// The last time at which a path was added that was not in the set. It tells changes made in one go
+	// from changes that never end.
 	newest time.Duration
-	// Since when anything may have changed: events were lost.
-	lost  time.Duration
-	isAll bool
+	// Since when anything may have changed, because events were lost. Valid if all is set.
+	lostAt time.Duration
+	all    bool
 }
 
-// span is when a path was first and last heard of.
+// span is when a path was first and last reported.
 type span struct{ first, last time.Duration }
 
-func (m *marks) empty() bool { return len(m.paths) == 0 && len(m.dirs) == 0 && !m.isAll }
+func (m *dirtySet) empty() bool { return len(m.paths) == 0 && len(m.dirs) == 0 && !m.all }
 
-// add marks a path, and the directory to be listed for it.
-func (m *marks) add(now time.Duration, path, dir string) {
+// add adds a path, and the directory to list for it.
+func (m *dirtySet) add(now time.Duration, path, dir string) {
 	m.put(path, span{now, now})
-	m.list(now, dir)
+	m.markDir(now, dir)
 }
 
-func (m *marks) put(path string, s span) {
+func (m *dirtySet) put(path string, s span) {
 	was, ok := m.paths[path]
 	switch {
 	case ok:
 		m.paths[path] = span{min(was.first, s.first), max(was.last, s.last)}
 		return
-	case len(m.paths) >= maxMarks:
-		m.lose(s.first)
+	case len(m.paths) >= maxDirty:
+		m.markAll(s.first)
 		return
 	case m.paths == nil:
 		m.paths = map[string]span{}
@@ -51,12 +51,12 @@ func (m *marks) put(path string, s span) {
 	m.newest = max(m.newest, s.first)
 }
 
-// list marks a directory to be listed.
-func (m *marks) list(now time.Duration, dir string) {
+// markDir adds a directory to list.
+func (m *dirtySet) markDir(now time.Duration, dir string) {
 	switch {
 	case m.dirs[dir]:
-	case len(m.dirs) >= maxMarks:
-		m.lose(now)
+	case len(m.dirs) >= maxDirty:
+		m.markAll(now)
 	case m.dirs == nil:
 		m.dirs = map[string]bool{dir: true}
 	default:
@@ -64,28 +64,28 @@ func (m *marks) list(now time.Duration, dir string) {
 	}
 }
 
-// lose says that events were lost.
-func (m *marks) lose(now time.Duration) {
-	if !m.isAll || now < m.lost {
-		m.lost, m.isAll = now, true
+// markAll records that events were lost: everything is dirty.
+func (m *dirtySet) markAll(now time.Duration) {
+	if !m.all || now < m.lostAt {
+		m.lostAt, m.all = now, true
 	}
 }
 
-// merge takes in others, of the same time or later.
-func (m *marks) merge(o marks) {
+// merge adds another set, of the same time or later.
+func (m *dirtySet) merge(o dirtySet) {
 	for p, s := range o.paths {
 		m.put(p, s)
 	}
 	for d := range maps.Keys(o.dirs) {
-		m.list(o.newest, d)
+		m.markDir(o.newest, d)
 	}
-	if o.isAll {
-		m.lose(o.lost)
+	if o.all {
+		m.markAll(o.lostAt)
 	}
 }
 
-// of is when a path was heard of. What is gone may be known by the directory that it went with.
-func (m *marks) of(path string, gone bool) (span, bool) {
+// spanOf returns when a path was reported. If it is gone, a report about a directory above it counts.
+func (m *dirtySet) spanOf(path string, gone bool) (span, bool) {
 	s, ok := m.paths[path]
 	for gone && !ok && path != "" {
 		path = pathname.Parent(path)
@@ -94,10 +94,10 @@ func (m *marks) of(path string, gone bool) (span, bool) {
 	return s, ok
 }
 
-// ripe is when a look finds something still: the first path is, and no other has come since for as long.
-// What comes in one settle window is looked at together; a path that never rests, or new ones without
-// end, hold up the others no longer than two windows.
-func (m *marks) ripe(settle, maxWait time.Duration) time.Duration {
+// dueAt returns when to scan for settled changes: when the first path has settled and no new path came
+// for as long. Changes within one settle window share a scan. A path that never rests, or an endless
+// series of new ones, delays the others by two windows at most.
+func (m *dirtySet) dueAt(settle, maxWait time.Duration) time.Duration {
 	first, quiet := never, never
 	for _, s := range m.paths {
 		first, quiet = min(first, s.first), min(quiet, s.last)

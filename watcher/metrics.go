@@ -15,12 +15,12 @@ import (
 	"cfgd/watcher/control"
 )
 
-// metrics are what the daemon counts, and what it tells of its targets, in Prometheus' forms. Names of
-// targets are all that labels hold: no path and no content ever stands there.
+// metrics holds the daemon's counters and gauges for Prometheus. Labels hold only names of targets and
+// kinds of errors, never a path or content.
 type metrics struct {
 	registry *prometheus.Registry
-	scans    *prometheus.HistogramVec // seconds of looks that saved nothing, by target
-	saves    *prometheus.HistogramVec // seconds of looks that saved something
+	scans    *prometheus.HistogramVec // seconds of scans that saved nothing, by target
+	saves    *prometheus.HistogramVec // seconds of scans that saved something, by target
 	errors   *prometheus.CounterVec   // by target and kind
 }
 
@@ -28,14 +28,14 @@ func newMetrics(version string, statuses func() []control.Status) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		scans: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "cfgd_scan_duration_seconds",
-			Help:    "Time of a look at a target that found nothing to save.",
+			Help:    "Time of a scan of a target that found nothing to save.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8)}, []string{"target"}),
 		saves: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "cfgd_save_duration_seconds",
-			Help:    "Time of a look at a target that saved something, until that was on stable storage.",
+			Help:    "Time of a scan of a target that saved something, until that was on stable storage.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8)}, []string{"target"}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cfgd_errors_total",
-			Help: "Looks at a target that failed, by kind of error.",
+			Help: "Scans of a target that failed, by kind of error.",
 		}, []string{"target", "kind"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -52,7 +52,7 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
 }
 
-// observe counts one look. A jail that is down is no error.
+// observe counts one scan. A jail that is down is no error.
 func (m *metrics) observe(target string, took time.Duration, r *overlay.Result, err error) {
 	switch {
 	case errors.Is(err, overlay.ErrNotPopulated):
@@ -65,7 +65,7 @@ func (m *metrics) observe(target string, took time.Duration, r *overlay.Result, 
 	}
 }
 
-// forget drops what was counted of a target that is gone.
+// forget drops the counts of a target that is gone.
 func (m *metrics) forget(target string) {
 	l := prometheus.Labels{"target": target}
 	m.scans.DeletePartialMatch(l)
@@ -73,7 +73,7 @@ func (m *metrics) forget(target string) {
 	m.errors.DeletePartialMatch(l)
 }
 
-// errorKinds are the values of the label kind; what is none of them is "other".
+// errorKinds are the values of the label kind. Any other error is "other".
 var errorKinds = []struct {
 	err  error
 	kind string
@@ -94,10 +94,10 @@ func errorKind(err error) string {
 	return "other"
 }
 
-// targetGauges are what the last looks at the targets found, asked for at every scrape.
+// targetGauges are gauges of what the last scans found, read at every scrape.
 type targetGauges struct{ statuses func() []control.Status }
 
-// targetGauge is one number of a target's status; false is that it is not known.
+// targetGauge is one number of a target's status. value returns false if the number is not known.
 type targetGauge struct {
 	desc  *prometheus.Desc
 	value func(s *control.Status, now time.Time) (float64, bool)
@@ -138,7 +138,7 @@ var gauges = []targetGauge{
 	})),
 	gauge("held", "1 where a save is held until cfgd save --force.",
 		truth(func(s *control.Status) bool { return s.Held })),
-	gauge("saved_timestamp_seconds", "When the last look began that found all saved on stable storage.",
+	gauge("saved_timestamp_seconds", "When the last scan began that found all saved on stable storage.",
 		func(s *control.Status, _ time.Time) (float64, bool) {
 			if s.SavedAsOf == nil {
 				return 0, false
@@ -148,8 +148,8 @@ var gauges = []targetGauge{
 	gauge("behind_seconds", "For how long something has not been saved; 0 where all is.", behind),
 }
 
-// behind is the age of what is not saved: since when that has been so is not known any better than by the
-// last time when all was.
+// behind returns the age of what is not saved. It counts from the last time at which everything was
+// saved, because nothing more exact is known.
 func behind(s *control.Status, now time.Time) (float64, bool) {
 	if !s.Populated || s.Unsaved == 0 && s.Problem == "" {
 		return 0, true
@@ -160,14 +160,14 @@ func behind(s *control.Status, now time.Time) (float64, bool) {
 	return now.Sub(*s.SavedAsOf).Seconds(), true
 }
 
-// Describe lists what Collect may send.
+// Describe sends the descriptions of all gauges.
 func (targetGauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, g := range gauges {
 		ch <- g.desc
 	}
 }
 
-// Collect sends what is known now.
+// Collect sends the values that are known now.
 func (c targetGauges) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
 	for _, s := range c.statuses() {

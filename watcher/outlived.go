@@ -9,36 +9,36 @@ import (
 	"cfgd/overlay"
 )
 
-// A live tree outlives its jail where the memory of its /etc could not be unmounted at a stop, or where a
-// start failed, after which jail(8) runs no hook: cfg is not mounted any more, and the tree is. rc.conf
-// has no hook before the mounts that could see to it, so the daemon does.
+// A live tree outlives its jail if the memory of its /etc could not be unmounted at a stop, or if a start
+// failed, after which jail(8) runs no hook: cfg is no longer mounted, and the tree still is. rc.conf has
+// no hook before the mounts that could clear it, so the daemon does.
 
 const (
-	// outlivedFor is how long cfg has to be away: a stop or a start that is under way mounts and unmounts
-	// within that time.
+	// outlivedFor is how long cfg has to be unmounted. A stop or a start in progress takes less time to
+	// mount or unmount it.
 	outlivedFor = 30 * time.Second
-	// settleAgain is the pause before the next try: somebody may be in the tree.
-	settleAgain = 10 * time.Minute
+	// clearRetry is the pause before the next try: a process may still use the tree.
+	clearRetry = 10 * time.Minute
 )
 
-// outlived sees to a tree that outlived its jail, when the looks, of which this is the last one's error,
-// have found it so for long enough.
+// outlived clears a tree that outlived its jail, once the scans have found it so for long enough. err is
+// the error of the last scan.
 func (t *target) outlived(err error) {
 	switch now := t.now(); {
-	case t.settle == nil:
+	case t.clearLeft == nil:
 	case !errors.Is(err, overlay.ErrNotMounted):
 		t.cfgGone = false
 	case !t.cfgGone:
-		t.cfgGone, t.settleAt = true, now+outlivedFor
-	case now >= t.settleAt:
-		t.settleAt = now + settleAgain
-		t.settle()
+		t.cfgGone, t.clearAt = true, now+outlivedFor
+	case now >= t.clearAt:
+		t.clearAt = now + clearRetry
+		t.clearLeft()
 	}
 }
 
-// settler is what a target calls where it outlived its jail. The target's own goroutine does not wait for
-// it: it has to let go of the tree meanwhile.
-func (d *Daemon) settler(ctx context.Context, m *config.Model, t *config.Target) func() {
+// leftClearer returns the function that a target calls if it outlived its jail. The target's goroutine
+// does not wait for it, because the target has to release the tree meanwhile.
+func (d *Daemon) leftClearer(ctx context.Context, m *config.Model, t *config.Target) func() {
 	if d.Settle == nil || t.Host() || m.Root != "" {
 		return nil
 	}

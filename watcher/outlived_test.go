@@ -12,8 +12,8 @@ import (
 	"cfgd/overlay"
 )
 
-// Only a cfg that is away for long enough without a break is one that the jail left behind, and a try that
-// did not help is not repeated at once.
+// A tree is cleared only if cfg is unmounted for long enough without a break. A try that did not help is
+// not repeated at once.
 func TestOutlived(t *testing.T) {
 	down := overlay.ErrNotPopulated
 	gone := fmt.Errorf("cfg: %w", overlay.ErrNotMounted)
@@ -33,7 +33,7 @@ func TestOutlived(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := 0
-				tg := &target{start: time.Now(), settle: func() { n++ }}
+				tg := &target{start: time.Now(), clearLeft: func() { n++ }}
 				for _, err := range c.looks {
 					tg.outlived(err)
 					time.Sleep(10 * time.Second)
@@ -42,7 +42,7 @@ func TestOutlived(t *testing.T) {
 					t.Errorf("settled %d times, want %d", n, c.want)
 				}
 				if c.want > 0 {
-					time.Sleep(settleAgain)
+					time.Sleep(clearRetry)
 					if tg.outlived(gone); n != c.want+1 {
 						t.Errorf("settled %d times after a long pause", n)
 					}
@@ -52,7 +52,7 @@ func TestOutlived(t *testing.T) {
 	}
 }
 
-// The host has no jail, and --root nothing that is mounted.
+// The host has no jail, and with --root nothing is mounted.
 func TestWhoOutlives(t *testing.T) {
 	settle := func(context.Context, *config.Model, *config.Target) (string, error) {
 		return "", errors.ErrUnsupported
@@ -68,7 +68,7 @@ func TestWhoOutlives(t *testing.T) {
 		"with a dir": {&Daemon{Settle: settle}, config.Model{Root: "/x"}, config.Target{Name: "j"}, false},
 		"nobody":     {&Daemon{}, config.Model{}, config.Target{Name: "vhost1"}, false},
 	} {
-		if got := c.d.settler(t.Context(), &c.m, &c.t) != nil; got != c.want {
+		if got := c.d.leftClearer(t.Context(), &c.m, &c.t) != nil; got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -21,24 +21,25 @@ import (
 
 const (
 	maxRequest = 1 << 20
-	// answerWithin bounds a request that the daemon answers from its targets' goroutines, lookWithin one
-	// for which an older answer is there, so that a target that is stuck does not keep back the others'
-	// answers.
+	// answerWithin bounds a request that the targets' goroutines answer. scanWithin bounds a request for
+	// which an older answer exists, so that one stuck target does not delay the answers of the others.
 	answerWithin = 30 * time.Second
-	lookWithin   = 5 * time.Second
+	scanWithin   = 5 * time.Second
 )
 
 type uidKey struct{}
 
-// nursery is where the socket is made, a name shorter than its own, for sun_path is short.
-const nursery = ".s"
+// socketTemp is the directory and the name of the socket while it is made. It is shorter than the final
+// name, because sun_path is short.
+const socketTemp = ".s"
 
-// listen makes the control socket in the place of one that nobody listens at; the caller holds the
-// daemon's lock. The order: make it in a directory that nobody else may enter; set its mode; move it to
-// its place. So it never stands there with another mode, and a client finds the old one or the new one.
+// listen makes the control socket, in place of one at which nobody listens. The caller holds the daemon's
+// lock. The order: make the socket in a directory that nobody else may enter; set its mode; move it to
+// its place. So the socket never has another mode in its place, and a client finds the old one or the new
+// one.
 func listen(dir string) (net.Listener, error) {
-	inner := filepath.Join(dir, nursery)
-	if err := os.RemoveAll(inner); err != nil { // of one that was killed
+	inner := filepath.Join(dir, socketTemp)
+	if err := os.RemoveAll(inner); err != nil { // left by a daemon that was killed
 		return nil, err
 	}
 	if err := os.Mkdir(inner, 0o700); err != nil {
@@ -50,12 +51,12 @@ func listen(dir string) (net.Listener, error) {
 		return nil, err
 	}
 	defer release()
-	l, err := net.Listen("unix", filepath.Join(short, nursery))
+	l, err := net.Listen("unix", filepath.Join(short, socketTemp))
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	sock := filepath.Join(inner, nursery)
+	sock := filepath.Join(inner, socketTemp)
 	if err := errors.Join(os.Chmod(sock, 0o600),
 		os.Rename(sock, filepath.Join(dir, control.SocketPath))); err != nil {
 		l.Close()
@@ -99,8 +100,8 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// allowed lets root and the daemon's own user in: the mode of the socket says the same, where the system
-// heeds it.
+// allowed admits root and the daemon's own user. The mode of the socket does the same on systems that
+// check it.
 func allowed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, ok := r.Context().Value(uidKey{}).(uint32)
@@ -118,18 +119,18 @@ func answer(w http.ResponseWriter, status int, r control.Reply) {
 	r.Version = 1
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(r) // the caller went: nothing is left to tell
+	_ = json.NewEncoder(w).Encode(r) // an error means that the client has gone
 }
 
 func (d *Daemon) handleStatus(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), lookWithin)
+	ctx, cancel := context.WithTimeout(r.Context(), scanWithin)
 	defer cancel()
 	answer(w, http.StatusOK, control.Reply{Targets: d.statuses(ctx, r.URL.Query().Get("look") == "1",
 		r.URL.Query()["target"])})
 }
 
-// freshTarget finds a target after reading the configuration anew: a jail starts on what its fstab says
-// now, and may be a new one.
+// freshTarget finds a target after reading the configuration again: a starting jail uses its current
+// fstab, and may be new.
 func (d *Daemon) freshTarget(ctx context.Context) func(name string) *target {
 	return func(name string) *target {
 		d.reload(ctx)
@@ -137,10 +138,10 @@ func (d *Daemon) freshTarget(ctx context.Context) func(name string) *target {
 	}
 }
 
-// action is what a request makes of a target, in the target's goroutine.
+// action does what a request asks of a target, in the target's goroutine.
 type action func(ctx context.Context, t *target, rq control.Request) (control.Reply, error)
 
-// handle reads the request, finds its target and acts on it.
+// handle reads a request, finds its target and runs an action on it.
 func (d *Daemon) handle(find func(name string) *target, do action) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
@@ -163,8 +164,7 @@ func (d *Daemon) handle(find func(name string) *target, do action) http.HandlerF
 	}
 }
 
-// act runs do in the target's goroutine. What it is about runs to its end, even if nobody waits for the
-// answer.
+// act runs do in the target's goroutine. do runs to its end, even if nobody waits for the answer.
 func act(ctx context.Context, t *target, rq control.Request, do action) (int, control.Reply) {
 	var reply control.Reply
 	var err error
@@ -200,7 +200,7 @@ func codeOf(err error) string {
 	return "failed"
 }
 
-// readRequest refuses what is not exactly one JSON object of the known keys.
+// readRequest refuses a body that is not exactly one JSON object of the known keys.
 func readRequest(body io.Reader) (control.Request, error) {
 	var rq control.Request
 	dec := json.NewDecoder(body)

@@ -8,45 +8,48 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// source tells what may have changed in a live tree. It may be wrong in both directions.
+// source reports what may have changed in a live tree. It may report too much or too little.
 type source interface {
-	// arm watches what a look found, and that alone, and returns the directories that were not watched
-	// before. With anew it also renews what it believes to watch: that heals what was lost unheard.
-	arm(live *tree.Tree, anew bool) (fresh []string, err error)
-	// heard receives after there is something to take.
-	heard() <-chan struct{}
-	// take returns what was heard since the last take.
-	take() marks
-	// close ends the watching: no descriptor below live is open when it returns.
+	// arm watches exactly what a scan found, and returns the directories that were not watched before.
+	// With renew it also adds the watches again that it believes to have. That repairs watches that were
+	// lost without an event.
+	arm(live *tree.Tree, renew bool) (fresh []string, err error)
+	// signal returns a channel that receives when there is something to take.
+	signal() <-chan struct{}
+	// take returns what was reported since the last take.
+	take() dirtySet
+	// close ends the watching. When it returns, no descriptor below live is open.
 	close() error
 }
 
-// ear collects what a source hears, in bounded memory, until the target takes it. It is safe for
+// collector collects what a source reports, in bounded memory, until the target takes it. It is safe for
 // concurrent use.
-type ear struct {
+type collector struct {
 	now  func() time.Duration // since the target's start
 	wake chan struct{}
 
-	mu sync.Mutex // guards m
-	m  marks
+	mu      sync.Mutex // guards pending
+	pending dirtySet
 }
 
-func newEar(now func() time.Duration) *ear { return &ear{now: now, wake: make(chan struct{}, 1)} }
+func newCollector(now func() time.Duration) *collector {
+	return &collector{now: now, wake: make(chan struct{}, 1)}
+}
 
-func (e *ear) heard() <-chan struct{} { return e.wake }
+func (e *collector) signal() <-chan struct{} { return e.wake }
 
-func (e *ear) take() marks {
+func (e *collector) take() dirtySet {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	m := e.m
-	e.m = marks{}
+	m := e.pending
+	e.pending = dirtySet{}
 	return m
 }
 
-// hear changes the marks and wakes the target.
-func (e *ear) hear(f func(m *marks, now time.Duration)) {
+// update changes the dirty set and wakes the target.
+func (e *collector) update(f func(m *dirtySet, now time.Duration)) {
 	e.mu.Lock()
-	f(&e.m, e.now())
+	f(&e.pending, e.now())
 	e.mu.Unlock()
 	select {
 	case e.wake <- struct{}{}:
@@ -54,11 +57,11 @@ func (e *ear) hear(f func(m *marks, now time.Duration)) {
 	}
 }
 
-// lost says that anything may have changed unheard.
-func (e *ear) lost() { e.hear(func(m *marks, now time.Duration) { m.lose(now) }) }
+// lost records that anything may have changed without an event.
+func (e *collector) lost() { e.update(func(m *dirtySet, now time.Duration) { m.markAll(now) }) }
 
-// unheard are the paths of which nobody wants to hear: no look finds anything to save in them.
-func unheard(t *config.Target) func(path string) bool {
+// skipped returns a function that reports whether a path has a class whose changes are never saved.
+func skipped(t *config.Target) func(path string) bool {
 	return func(path string) bool {
 		c, _ := t.Classes.Of(path)
 		return c == config.Ignore || c == config.Volatile

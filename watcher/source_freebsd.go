@@ -9,10 +9,10 @@ import (
 // kqueue is a vnodeQueue made of kqueue(2).
 type kqueue struct {
 	fd  int
-	buf []unix.Kevent_t // of wait
+	buf []unix.Kevent_t // used by wait
 }
 
-func newSource(o *overlay.Overlay, e *ear) (source, error) {
+func newSource(o *overlay.Overlay, e *collector) (source, error) {
 	fd, err := unix.Kqueue()
 	if err != nil {
 		return nil, err
@@ -35,12 +35,12 @@ func (q *kqueue) change(ident, filter, flags int, notes uint32) error {
 }
 
 const (
-	// goneNotes are those of a vnode that no longer is what its path names, or may not be.
+	// goneNotes are the events after which the vnode is no longer what its path names, or may not be.
 	goneNotes = unix.NOTE_DELETE | unix.NOTE_RENAME | unix.NOTE_REVOKE
 	allNotes  = goneNotes | unix.NOTE_WRITE | unix.NOTE_EXTEND | unix.NOTE_ATTRIB | unix.NOTE_LINK
 )
 
-// watch needs no end: kqueue(2) forgets a descriptor that is closed.
+// watch needs no counterpart: kqueue(2) forgets a descriptor that is closed.
 func (q *kqueue) watch(fd int) error {
 	return q.change(fd, unix.EVFILT_VNODE, unix.EV_ADD|unix.EV_CLEAR, allNotes)
 }

@@ -16,37 +16,37 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// notify is the source made of inotify(7), by fsnotify.
+// notify is the source that reads inotify(7) through fsnotify.
 //
-// Directories are watched by path, which a hostile jail can turn into a link between the look and the
-// watch. All that it wins is that events of another directory mark one of its own dirty: nothing is
-// opened or read by these paths.
+// Directories are watched by path, which a hostile jail can turn into a link between the scan and the
+// watch. The jail gains nothing by it: events of another directory mark one of its own as dirty, and
+// nothing is opened or read by these paths.
 type notify struct {
-	*ear
+	*collector
 	root string
 	w    *fsnotify.Watcher
-	skip func(path string) bool // paths of which nobody wants to hear
+	skip func(path string) bool // paths whose events are ignored
 	done sync.WaitGroup
 
 	doubt atomic.Bool // events were lost: what is watched is not known
 
-	mu      sync.Mutex      // guards watched
-	watched grove[struct{}] // directories, by their path below root
+	mu      sync.Mutex        // guards watched
+	watched pathMap[struct{}] // directories, by their path below root
 }
 
-func newSource(o *overlay.Overlay, e *ear) (source, error) {
-	// The kernel holds what comes faster, fs.inotify.max_queued_events of them; a buffer here is memory
+func newSource(o *overlay.Overlay, e *collector) (source, error) {
+	// The kernel queues up to fs.inotify.max_queued_events events. A larger buffer here would cost memory
 	// for every target.
 	w, err := fsnotify.NewBufferedWatcher(64)
 	if err != nil {
 		return nil, err
 	}
 	n := &notify{
-		ear:     e,
-		root:    o.Path(o.Target.Live),
-		w:       w,
-		skip:    unheard(o.Target),
-		watched: grove[struct{}]{},
+		collector: e,
+		root:      o.Path(o.Target.Live),
+		w:         w,
+		skip:      skipped(o.Target),
+		watched:   pathMap[struct{}]{},
 	}
 	n.done.Go(n.pump)
 	n.done.Go(n.errors)
@@ -59,15 +59,15 @@ func (n *notify) close() error {
 	return err
 }
 
-// pump turns fsnotify's events into marks until it is closed.
+// pump records fsnotify's events until the watcher is closed.
 func (n *notify) pump() {
 	for ev := range n.w.Events {
 		n.event(ev)
 	}
 }
 
-// errors hears of overflows, mostly: anything may have been missed, directories that came or went too. It
-// waits for no lock, for fsnotify may hold its own while it sends an error.
+// errors handles fsnotify's errors, mostly overflows: any event may be lost, also of directories that
+// came or went. It takes no lock, because fsnotify may hold its own while it sends an error.
 func (n *notify) errors() {
 	for range n.w.Errors {
 		n.doubt.Store(true)
@@ -88,15 +88,15 @@ func (n *notify) event(ev fsnotify.Event) {
 		// what is created may be a directory, which counts
 		return
 	}
-	n.hear(func(m *marks, now time.Duration) {
+	n.update(func(m *dirtySet, now time.Duration) {
 		m.add(now, path, pathname.Parent(path))
 		for _, d := range gone {
-			m.list(now, d)
+			m.markDir(now, d)
 		}
 	})
 }
 
-// below is the path below the root of a name that fsnotify tells.
+// below returns the path below the root of a name from fsnotify.
 func (n *notify) below(name string) (string, bool) {
 	if name == n.root {
 		return "", true
@@ -104,8 +104,8 @@ func (n *notify) below(name string) (string, bool) {
 	return strings.CutPrefix(name, strings.TrimSuffix(n.root, "/")+"/")
 }
 
-// forget drops the watches of a directory and of all below it, which another may have taken the place of,
-// and returns their paths.
+// forget removes the watches of a directory and of all below it, because another directory may have taken
+// its place. It returns their paths.
 func (n *notify) forget(path string) (gone []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -113,16 +113,16 @@ func (n *notify) forget(path string) (gone []string) {
 	return gone
 }
 
-// remove ends the watches of a directory and of all below it, and tells f of each.
+// remove removes the watches of a directory and of all below it, and calls f for each.
 func (n *notify) remove(path string, f func(d string)) {
-	n.watched.cut(path, func(d string, _ struct{}) {
+	n.watched.removeBelow(path, func(d string, _ struct{}) {
 		_ = n.w.Remove(filepath.Join(n.root, d)) // it may have gone with its directory
 		f(d)
 	})
 }
 
-// arm removes before it adds: a watch belongs to the inode, and one that is left under the old path of a
-// moved directory would keep that path.
+// arm removes before it adds. A watch belongs to the inode: if a moved directory kept the watch of its
+// old path, its events would have that path.
 func (n *notify) arm(live *tree.Tree, anew bool) (fresh []string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -152,7 +152,7 @@ func (n *notify) arm(live *tree.Tree, anew bool) (fresh []string, err error) {
 	return fresh, nil
 }
 
-// add watches a directory that is no link; one that has gone meanwhile is no error.
+// add watches a directory, but not a link. A directory that has gone meanwhile is no error.
 func (n *notify) add(d string) error {
 	full := filepath.Join(n.root, d)
 	st, err := os.Lstat(full)
@@ -161,7 +161,7 @@ func (n *notify) add(d string) error {
 	}
 	err = n.w.Add(full)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-		return nil // gone, or not to be looked into, as the scan says
+		return nil // it is gone, or not readable; the scan reports that
 	}
 	if err == nil {
 		n.watched.put(d, struct{}{})

@@ -9,14 +9,14 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// events is what status calls the system's events: those of kqueue(2).
+// events is the name in status of the system's events: kqueue(2).
 const events = "kqueue"
 
 var errTooMany = errors.New("kqueue takes a descriptor for each file, and the daemon may open too few for " +
 	"all targets " +
 	"(sysctl kern.maxfilesperproc)")
 
-// capacity is how many descriptors kqueue(2) watches may take: half of what the process may open.
+// capacity returns how many descriptors kqueue(2) watches may take: half of what the process may open.
 func capacity() int {
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
@@ -25,10 +25,11 @@ func capacity() int {
 	return int(min(r.Cur, 1<<30)) / 2
 }
 
-// watchCost is what watching a tree takes of the capacity: kqueue holds a descriptor a file.
+// watchCost returns how much of the capacity a watched tree takes: kqueue holds one descriptor for each
+// file.
 func watchCost(t *tree.Tree) int { return len(t.Entries) + 64 }
 
-// peerUID is the user at the other end of a unix socket, from LOCAL_PEERCRED (unix(4)).
+// peerUID returns the user at the other end of a unix socket, from LOCAL_PEERCRED (unix(4)).
 func peerUID(c *net.UnixConn) (uint32, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -12,14 +12,14 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// events is what status calls the system's events: inotify(7), which package fsnotify reads.
+// events is the name in status of the system's events: inotify(7), which package fsnotify reads.
 const events = "fsnotify"
 
 var errTooMany = errors.New("the system allows too few inotify watches for all targets " +
 	"(sysctl fs.inotify.max_user_watches)")
 
-// capacity is how many inotify(7) watches cfgd allows itself: three quarters of what a user may have,
-// which other programs of root share.
+// capacity returns how many inotify(7) watches cfgd allows itself: three quarters of what a user may
+// have. Other programs of root share them.
 func capacity() int {
 	b, err := os.ReadFile("/proc/sys/fs/inotify/max_user_watches")
 	if err != nil {
@@ -32,10 +32,11 @@ func capacity() int {
 	return n / 4 * 3
 }
 
-// watchCost is what watching a tree takes of the capacity: one watch a directory, counting some to come.
+// watchCost returns how much of the capacity a watched tree takes: one watch for each directory, and some
+// for directories to come.
 func watchCost(t *tree.Tree) int { return len(t.Dirs()) + 16 }
 
-// peerUID is the user at the other end of a unix socket, from SO_PEERCRED (unix(7)).
+// peerUID returns the user at the other end of a unix socket, from SO_PEERCRED (unix(7)).
 func peerUID(c *net.UnixConn) (uint32, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -22,13 +22,13 @@ import (
 	"cfgd/watcher/control"
 )
 
-// bubble is a machine in a bubble of its own time: sleeping takes none, and what happens takes none of
-// the bubble's. Its targets hear what they are told. Files bear the times of the world outside, which are
-// far in the future there: no decision may depend on them.
+// bubble is a machine in a synctest bubble: sleeping takes no real time. Its targets get only the events
+// that a test sends. File times come from the real clock, far in the future of the bubble: no decision
+// may depend on them.
 type bubble struct {
 	*machine
-	mu   sync.Mutex // guards ears
-	ears map[string]*fakeSource
+	mu   sync.Mutex // guards sources
+	sources map[string]*fakeSource
 	ctx  context.Context // of the targets
 	stop context.CancelFunc
 	fail atomic.Pointer[func(name string, op dirfd.Op) error] // before each change of live or cfg
@@ -36,7 +36,7 @@ type bubble struct {
 
 // fakeSource hears nothing by itself.
 type fakeSource struct {
-	*ear
+	*collector
 	armed  map[string]bool
 	grows  int // for so many times a directory is fresh
 	arms   int
@@ -68,14 +68,14 @@ func inBubble(t *testing.T, jails int, f func(b *bubble)) {
 func inBubbleAfter(t *testing.T, jails int, before, f func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bubble{machine: newMachine(t, jails), ears: map[string]*fakeSource{}}
+		b := &bubble{machine: newMachine(t, jails), sources: map[string]*fakeSource{}}
 		b.d.hook = func(t *target) {
 			name := t.cfg.Name
-			t.open = func(_ *overlay.Overlay, e *ear) (source, error) {
+			t.open = func(_ *overlay.Overlay, e *collector) (source, error) {
 				b.mu.Lock()
 				defer b.mu.Unlock()
-				b.ears[name] = &fakeSource{ear: e, armed: map[string]bool{}}
-				return b.ears[name], nil
+				b.sources[name] = &fakeSource{collector: e, armed: map[string]bool{}}
+				return b.sources[name], nil
 			}
 			t.o.Hook = func(op dirfd.Op) error {
 				if f := b.fail.Load(); f != nil {
@@ -103,10 +103,10 @@ func (b *bubble) apply() {
 }
 
 // ear is the source of a target that is watched; the test ends where it is not.
-func (b *bubble) ear(name string) *fakeSource {
+func (b *bubble) source(name string) *fakeSource {
 	b.Helper()
 	b.mu.Lock()
-	f := b.ears[name]
+	f := b.sources[name]
 	b.mu.Unlock()
 	if f == nil {
 		b.Fatalf("%s is not watched: %+v", name, b.status(name))
@@ -128,7 +128,7 @@ func (b *bubble) savedAsOf(name string) time.Time {
 func (b *bubble) edit(name, path, text string) {
 	b.Helper()
 	b.write(name+"/etc/"+path, text)
-	b.ear(name).hear(func(m *marks, now time.Duration) { m.add(now, path, pathname.Parent(path)) })
+	b.source(name).update(func(m *dirtySet, now time.Duration) { m.add(now, path, pathname.Parent(path)) })
 }
 
 func (b *bubble) failWith(f func(name string, op dirfd.Op) error) {
@@ -199,7 +199,7 @@ func TestLostEvents(t *testing.T) {
 			t.Errorf("after a scan: %+v", s)
 		}
 		b.write("j0/etc/rc.conf", "1\n")
-		b.ear("j0").lost()
+		b.source("j0").lost()
 		b.pass(sec)
 		if s := b.status("j0"); s.Local != 12 || s.Unsaved != 0 {
 			t.Errorf("events lost: %+v", s)
@@ -207,13 +207,13 @@ func TestLostEvents(t *testing.T) {
 	})
 }
 
-// A tree that has new directories at every look is looked at until it has none, however long that takes:
-// the last look is followed by watching.
+// A tree that has new directories at every scan is scanned until it has none, however long that takes.
+// Watching begins after the last scan.
 func TestATreeThatGrowsIsFollowed(t *testing.T) {
 	t.Parallel()
-	for _, grows := range []int{0, 1, rearms, rearms + 1, 5 * rearms} {
+	for _, grows := range []int{0, 1, maxRearms, maxRearms + 1, 5 * maxRearms} {
 		inBubble(t, 1, func(b *bubble) {
-			f := b.ear("j0")
+			f := b.source("j0")
 			f.arms, f.grows = 0, grows
 			b.edit("j0", "rc.conf", "1\n")
 			b.pass(10 * sec)
@@ -228,8 +228,8 @@ func fails(err error) func(string, dirfd.Op) error {
 	return func(string, dirfd.Op) error { return err }
 }
 
-// A target that fails is tried again until the cause is mended, says so once, and is saved a few seconds
-// after that.
+// A target that fails is tried again until the cause is fixed, logs that once, and is saved a few seconds
+// after the cause is fixed.
 func TestFailuresAreSaidOnceAndMended(t *testing.T) {
 	t.Parallel()
 	move := func(from, to string) func(*bubble) {
@@ -283,8 +283,7 @@ func TestFailuresAreSaidOnceAndMended(t *testing.T) {
 	}
 }
 
-// A target that hangs keeps no other from its saves, no status from its answer, and the daemon from its
-// end no longer than 5 s.
+// A target that hangs delays no save of another, no status, and the end of the daemon by 5 s at most.
 func TestAStuckTargetHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	inBubble(t, 2, func(b *bubble) {
@@ -305,10 +304,10 @@ func TestAStuckTargetHoldsUpNobody(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(context.Background(), lookWithin)
+		ctx, cancel := context.WithTimeout(context.Background(), scanWithin)
 		defer cancel()
 		list := b.d.statuses(ctx, true, nil)
-		if took := time.Since(began); took > lookWithin || len(list) != 2 || list[0].Problem == "" ||
+		if took := time.Since(began); took > scanWithin || len(list) != 2 || list[0].Problem == "" ||
 			list[1].Problem != "" {
 			t.Errorf("after %v: %+v", took, list)
 		}
@@ -340,7 +339,7 @@ func TestAStuckTargetHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// Another cfgd that holds the target's lock for long is waited for, and named.
+// A scan waits for another cfgd that holds the target's lock, and status names it.
 func TestLockedByAnother(t *testing.T) {
 	t.Parallel()
 	inBubble(t, 1, func(b *bubble) {
@@ -360,7 +359,7 @@ func TestLockedByAnother(t *testing.T) {
 	})
 }
 
-// An idle target writes nothing and mounts nothing, whatever a class leaves out of it.
+// An idle target writes and mounts nothing, also if a class excludes changed files.
 func TestIdleMeansIdle(t *testing.T) {
 	t.Parallel()
 	inBubble(t, 1, func(b *bubble) {
@@ -441,14 +440,14 @@ func TestSavedAsOf(t *testing.T) {
 	})
 }
 
-// After a detach nothing is looked at until an attach, or until the tree has been populated anew.
+// After a detach the target is not scanned until an attach, or until the tree has been populated again.
 func TestDetachedUntilPopulatedAnew(t *testing.T) {
 	t.Parallel()
 	inBubble(t, 1, func(b *bubble) {
 		ctx := context.Background()
 		tg := b.d.target("j0")
 		b.must(tg.call(ctx, func(context.Context) { tg.detach() }))
-		if !b.ear("j0").closed {
+		if !b.source("j0").closed {
 			t.Error("still watched")
 		}
 		looks := len(b.looks)
@@ -472,7 +471,7 @@ func TestDetachedUntilPopulatedAnew(t *testing.T) {
 	})
 }
 
-// A target whose watches cannot be had is scanned, says so once, and tries again later.
+// A target that gets no watches is scanned, logs that once, and tries again later.
 func TestWatchesThatCannotBeHad(t *testing.T) {
 	t.Parallel()
 	inBubble(t, 1, func(b *bubble) {
@@ -484,7 +483,7 @@ func TestWatchesThatCannotBeHad(t *testing.T) {
 		b.d.hook = func(t *target) {
 			hook(t)
 			open := t.open
-			t.open = func(o *overlay.Overlay, e *ear) (source, error) {
+			t.open = func(o *overlay.Overlay, e *collector) (source, error) {
 				if tries.Add(1) < 3 {
 					return nil, errors.New("no space left on device")
 				}

@@ -15,39 +15,39 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// vnodes is a source that has a descriptor open for every directory and every regular file, and a queue
-// that tells of changes of what is open, as kqueue(2) does. A directory tells when names come and go in
-// it, a file when it is written to.
+// vnodes is a source that keeps a descriptor open for every directory and every regular file, and reads a
+// queue of changes to what is open, such as kqueue(2). A directory reports names that come and go in it;
+// a file reports writes.
 //
-// fsnotify, which serves on Linux, would open all that is in a directory by its path and through symbolic
-// links. A jail's root could so make the daemon open the host's devices, and hold files of another jail
-// that then cannot be unmounted. Here all is opened through package dirfd. fsnotify also lists a directory
-// anew at each name that comes, which costs the square of the names; here what comes costs the look that
-// finds it, and each file is opened once.
+// On FreeBSD fsnotify is not used, because it would open everything in a directory by path and through
+// symbolic links. A jail's root could use that to make the daemon open the host's devices, or hold files
+// of another jail open so that they cannot be unmounted. Here package dirfd opens everything. fsnotify
+// also lists a directory again for each new name, which costs the square of the number of names. Here a
+// new name costs the scan that finds it, and each file is opened once.
 type vnodes struct {
-	*ear
+	*collector
 	o     *overlay.Overlay
 	queue vnodeQueue
 	skip  func(path string) bool
 	done  chan struct{}
 
 	mu   sync.Mutex // guards the rest
-	open grove[vnode]
+	open pathMap[vnode]
 	byFD map[int]string
 }
 
-// vnodeQueue is the system's queue of events; kqueue(2), or a test's.
+// vnodeQueue is the system's queue of events: kqueue(2), or a test's.
 type vnodeQueue interface {
-	// watch tells of changes of what a descriptor is open on, until that is closed.
+	// watch reports changes to what a descriptor is open on, until the descriptor is closed.
 	watch(fd int) error
-	// wait fills events and returns how many came; 0 says that stop was called.
+	// wait fills events and returns how many came. 0 means that stop was called.
 	wait(events []vnodeEvent) (int, error)
 	stop() error
 	close() error
 }
 
-// vnodeEvent says that something changed in what a descriptor is open on. Gone is that it may no longer be
-// what its path names; linked, that a name of it came or went.
+// vnodeEvent is a change to what a descriptor is open on. gone means that it may no longer be what its
+// path names; linked means that a name of it came or went.
 type vnodeEvent struct {
 	fd           int
 	gone, linked bool
@@ -84,9 +84,9 @@ func (n vnode) close() {
 	}
 }
 
-func newVnodes(o *overlay.Overlay, e *ear, queue vnodeQueue) *vnodes {
-	v := &vnodes{ear: e, o: o, queue: queue, skip: unheard(o.Target), done: make(chan struct{}),
-		open: grove[vnode]{}, byFD: map[int]string{}}
+func newVnodes(o *overlay.Overlay, e *collector, queue vnodeQueue) *vnodes {
+	v := &vnodes{collector: e, o: o, queue: queue, skip: skipped(o.Target), done: make(chan struct{}),
+		open: pathMap[vnode]{}, byFD: map[int]string{}}
 	go v.pump()
 	return v
 }
@@ -102,7 +102,7 @@ func (v *vnodes) close() error {
 	return errors.Join(err, v.queue.close())
 }
 
-// pump turns events into marks until it is closed.
+// pump records events until the source is closed.
 func (v *vnodes) pump() {
 	defer close(v.done)
 	events := make([]vnodeEvent, 64)
@@ -134,20 +134,20 @@ func (v *vnodes) event(e vnodeEvent) {
 	if !ok || !dir && v.skip(path) {
 		return
 	}
-	v.hear(func(m *marks, now time.Duration) {
+	v.update(func(m *dirtySet, now time.Duration) {
 		m.add(now, path, pathname.Parent(path))
 		if dir {
-			m.list(now, path)
+			m.markDir(now, path)
 		}
 		for _, d := range below {
-			m.list(now, d)
+			m.markDir(now, d)
 		}
 	})
 }
 
 // drop closes what is open at a path and below it, and returns the directories among it.
 func (v *vnodes) drop(path string) (dirs []string) {
-	v.open.cut(path, func(p string, n vnode) {
+	v.open.removeBelow(path, func(p string, n vnode) {
 		delete(v.byFD, n.fd())
 		if n.isDir() {
 			dirs = append(dirs, p)
@@ -157,7 +157,7 @@ func (v *vnodes) drop(path string) (dirs []string) {
 	return dirs
 }
 
-// arm needs no renewal: each look tells by the inode what is no longer what its path names.
+// arm needs no renewal: each scan sees by the inode what is no longer what its path names.
 func (v *vnodes) arm(live *tree.Tree, _ bool) (fresh []string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -167,7 +167,7 @@ func (v *vnodes) arm(live *tree.Tree, _ bool) (fresh []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := v.keep("", vnode{dir: root}); err != nil {
+		if _, err := v.register("", vnode{dir: root}); err != nil {
 			return nil, err
 		}
 		fresh = append(fresh, "")
@@ -181,9 +181,9 @@ func (v *vnodes) arm(live *tree.Tree, _ bool) (fresh []string, err error) {
 		}
 		switch {
 		case n == vnode{}:
-		case n.isDir(): // names may have come before it was watched
+		case n.isDir(): // names may have been added before it was watched
 			fresh = append(fresh, e.Path)
-		case !e.SameSince(n.at): // it was written to before it was watched, or may have been
+		case !e.SameSince(n.at): // it may have been written to before it was watched
 			missed = append(missed, e.Path)
 		}
 	}
@@ -191,20 +191,20 @@ func (v *vnodes) arm(live *tree.Tree, _ bool) (fresh []string, err error) {
 	return fresh, nil
 }
 
-// note marks files of which something may have been missed, as if it were heard now.
+// note marks files as changed now, because an event of them may have been missed.
 func (v *vnodes) note(missed []string) {
 	missed = slices.DeleteFunc(missed, v.skip)
 	if len(missed) == 0 {
 		return
 	}
-	v.hear(func(m *marks, now time.Duration) {
+	v.update(func(m *dirtySet, now time.Duration) {
 		for _, p := range missed {
 			m.add(now, p, pathname.Parent(p))
 		}
 	})
 }
 
-// prune closes what the tree does not have, or has another of.
+// prune closes what the tree no longer has, or has a different file of.
 func (v *vnodes) prune(live *tree.Tree) {
 	v.open.each(func(p string, n vnode) {
 		if e, ok := live.Get(p); p != "" && (!ok || n.isDir() != (e.Kind == dirfd.KindDir) ||
@@ -214,9 +214,9 @@ func (v *vnodes) prune(live *tree.Tree) {
 	})
 }
 
-// add watches a directory or regular file that is not watched yet; the zero vnode says that it did not.
-// What has gone or become something else meanwhile is no error: the next look tells. A lack of descriptors
-// is one.
+// add watches a directory or regular file that is not watched yet. It returns the zero vnode if it did
+// not. If the file is gone or has become something else, that is no error: the next scan reports it. A
+// lack of descriptors is an error.
 func (v *vnodes) add(e *tree.Entry) (n vnode, err error) {
 	parent, _ := v.open.get(pathname.Parent(e.Path))
 	if _, ok := v.open.get(e.Path); ok || !parent.isDir() {
@@ -231,7 +231,7 @@ func (v *vnodes) add(e *tree.Entry) (n vnode, err error) {
 		return vnode{}, nil
 	}
 	if err == nil {
-		n, err = v.keep(e.Path, n)
+		n, err = v.register(e.Path, n)
 	}
 	switch {
 	case err == nil:
@@ -242,10 +242,10 @@ func (v *vnodes) add(e *tree.Entry) (n vnode, err error) {
 	return vnode{}, nil
 }
 
-// keep watches what was opened for a path and closes it where that cannot be. What another filesystem
-// holds is not watched: an open descriptor would keep it mounted, and to watch through nullfs(5) makes
-// some kernels panic.
-func (v *vnodes) keep(p string, n vnode) (kept vnode, err error) {
+// register watches what was opened for a path, or closes it if that is not possible. Files on another
+// filesystem are not watched: an open descriptor would keep that filesystem mounted, and watching through
+// nullfs(5) makes some kernels panic.
+func (v *vnodes) register(p string, n vnode) (kept vnode, err error) {
 	n.at, err = n.stat()
 	if root, ok := v.open.get(""); ok && err == nil && n.at.Dev != root.at.Dev {
 		err = unix.EXDEV
@@ -254,7 +254,7 @@ func (v *vnodes) keep(p string, n vnode) (kept vnode, err error) {
 		err = v.queue.watch(n.fd())
 	}
 	if err == nil {
-		n.at, err = n.stat() // once more: what comes from now on is heard
+		n.at, err = n.stat() // once more: from now on changes are reported
 	}
 	if err != nil {
 		n.close()

@@ -115,7 +115,7 @@ func vnodeMachine(t testing.TB, jails int, prepare func(*notifyQueue)) (
 ) {
 	m, last = newMachine(t, jails), &atomic.Pointer[notifyQueue]{}
 	m.d.hook = func(tg *target) {
-		tg.open = func(o *overlay.Overlay, e *ear) (source, error) {
+		tg.open = func(o *overlay.Overlay, e *collector) (source, error) {
 			q := newNotifyQueue(t)
 			if prepare != nil {
 				prepare(q)

@@ -19,10 +19,10 @@ import (
 	"cfgd/overlay/store"
 )
 
-// ErrNoDaemon says that no daemon listens at the control socket.
+// ErrNoDaemon reports that no daemon listens at the control socket.
 var ErrNoDaemon = errors.New("no daemon is running")
 
-// ErrUnknownTarget says that the daemon does not know the target: its configuration is older.
+// ErrUnknownTarget reports that the daemon does not know the target, because its configuration is older.
 var ErrUnknownTarget = errors.New("the daemon does not know the target")
 
 // Client talks to the daemon of one machine.
@@ -30,7 +30,7 @@ type Client struct {
 	HTTP *http.Client
 }
 
-// NewClient makes a client of the daemon whose files are in runDir, /var/run/cfgd.
+// NewClient returns a client of the daemon whose files are in runDir, /var/run/cfgd.
 func NewClient(runDir string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		short, release, err := ShortDir(runDir)
@@ -43,7 +43,8 @@ func NewClient(runDir string) *Client {
 	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
-// Status asks for the state of targets, all of them for none; with look the daemon looks first.
+// Status returns the state of the targets, of all if none is named. With look the daemon scans them
+// first.
 func (c *Client) Status(ctx context.Context, look bool, targets ...string) ([]Status, error) {
 	q := url.Values{"target": targets}
 	if look {
@@ -59,8 +60,8 @@ func (c *Client) Attach(ctx context.Context, target string) error {
 	return err
 }
 
-// Detach makes the daemon let go of a target; when it returns, umount(8) finds no descriptor of the
-// daemon below live or cfg.
+// Detach makes the daemon release a target. When it returns, the daemon has no descriptor open below live
+// or cfg, so umount(8) succeeds.
 func (c *Client) Detach(ctx context.Context, target string) error {
 	_, err := c.do(ctx, http.MethodPost, "/v1/detach", &Request{Target: target})
 	return err
@@ -121,7 +122,7 @@ func (r Reply) err() error {
 	return errors.New(r.Error)
 }
 
-// remoteError is an error that the daemon told in words, and what kind it was.
+// remoteError is an error that the daemon returned: its text and its kind.
 type remoteError struct {
 	words string
 	kind  error

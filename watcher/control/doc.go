@@ -1,6 +1,7 @@
-// Package control is the daemon's control socket as a client sees it: the requests and answers, and a Client.
+// Package control has the client side of the daemon's control socket: the requests and answers, and a
+// Client.
 //
-// The socket is /var/run/cfgd/cfgd.sock, HTTP with one JSON object each way. Only root and the daemon's
-// own user may talk to it. A client never waits longer than its context, and an error tells apart that no
-// daemon runs, that it does not know the target, and that it refused.
+// The socket is /var/run/cfgd/cfgd.sock. It speaks HTTP, with one JSON object in each direction. Only
+// root and the daemon's own user may connect. A client never waits longer than its context. Different
+// errors report that no daemon runs, that the daemon does not know the target, and that it refused.
 package control

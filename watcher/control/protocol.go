@@ -8,23 +8,24 @@ const SocketPath = "cfgd.sock"
 // Request is the body of every POST to the control socket.
 type Request struct {
 	Target string `json:"target"`
-	// as on the command line: quoted as C does where they are not plain
+	// as on the command line: quoted as in C if they are not plain
 	Paths   []string `json:"paths,omitempty"`
 	Force   bool     `json:"force,omitempty"`
 	Message string   `json:"message,omitempty"`
-	// Until is when the asker stops waiting; a request that is come to later is refused: a daemon that
-	// stood still over a stop and the next start of a jail must not detach the jail that runs by then.
+	// Until is when the client stops waiting. The daemon refuses a request after that time: a daemon that
+	// was suspended during a stop and the next start of a jail must not detach the jail that runs then.
 	Until time.Time `json:"until,omitzero"`
 }
 
-// Reply is the body of every answer: an error in words, or what was asked for.
+// Reply is the body of every answer: an error, or the result.
 type Reply struct {
 	Version    int      `json:"version"`
 	Error      string   `json:"error,omitempty"`
 	Code       string   `json:"code,omitempty"` // unknown-target, held, not-populated, bad-request, failed
 	Targets    []Status `json:"targets,omitempty"`
 	Generation int      `json:"generation,omitempty"`
-	Saved      []string `json:"saved,omitempty"` // a letter, a blank and a path, quoted; so are the others
-	Released   []string `json:"released,omitempty"`
-	Conflicts  []string `json:"conflicts,omitempty"`
+	// each a letter, a space and a quoted path; the paths below are quoted too
+	Saved     []string `json:"saved,omitempty"`
+	Released  []string `json:"released,omitempty"`
+	Conflicts []string `json:"conflicts,omitempty"`
 }

@@ -11,27 +11,27 @@ import (
 	"cfgd/overlay"
 )
 
-// Absent reports whether an error means that the work is to be done without the daemon: none runs, or it
+// Absent reports whether an error means that the work has to be done without the daemon: none runs, or it
 // does not know the target.
 func Absent(err error) bool { return errors.Is(err, ErrNoDaemon) || errors.Is(err, ErrUnknownTarget) }
 
-// Saver saves targets: through the daemon, or by itself where the daemon is Absent. It is the one place
-// that decides so.
+// Saver saves targets: through the daemon, or directly if the daemon is Absent. No other code makes that
+// decision.
 type Saver struct {
 	Client  *Client
 	Overlay func(t *config.Target) *overlay.Overlay
 }
 
-// Saved is what a save came to.
+// Saved is the result of a save.
 type Saved struct {
 	Generation int
 	Changes    []SavedPath
 	Conflicts  []string // changed by hand in cfg and in live, and left as they are
-	Notices    []string // what was found and mended in the store
+	Notices    []string // what was found and repaired in the store
 }
 
-// SavedPath is a path that a save changed in cfg: by a letter of --name-status, or R for an override that
-// was released.
+// SavedPath is a path that a save changed in cfg. Letter is that of --name-status, or R for an override
+// that was released.
 type SavedPath struct{ Letter, Path string }
 
 // Save saves a target. A dry run never asks the daemon.
@@ -49,8 +49,8 @@ func (s Saver) Save(ctx context.Context, t *config.Target, so overlay.SaveOption
 	return savedOf(r), nil
 }
 
-// direct saves without a daemon. The host's etc, which rc.initdiskless populated, is taken over first, as
-// the daemon does when it starts.
+// direct saves without a daemon. If the target is the host and rc.initdiskless populated its etc, the
+// live tree is adopted first, as the daemon does when it starts.
 func (s Saver) direct(ctx context.Context, t *config.Target,
 	so overlay.SaveOptions) (*overlay.Result, error) {
 	o := s.Overlay(t)
@@ -64,7 +64,8 @@ func (s Saver) direct(ctx context.Context, t *config.Target,
 	return o.Save(ctx, so)
 }
 
-// Files returns what saves a file of a target's etc, by its path there. It saves one at a time.
+// Files returns a function that saves one file of a target's etc, by its path there. The function saves
+// one file at a time.
 func (s Saver) Files(t *config.Target) func(ctx context.Context, path string) error {
 	var mu sync.Mutex
 	return func(ctx context.Context, path string) error {
@@ -75,7 +76,7 @@ func (s Saver) Files(t *config.Target) func(ctx context.Context, path string) er
 	}
 }
 
-// saved reads the paths of a reply, which are quoted.
+// saved returns the reply as a Saved, with its paths unquoted.
 func (r Reply) saved() Saved {
 	out := Saved{Generation: r.Generation}
 	for _, line := range r.Saved {
@@ -102,7 +103,7 @@ func savedOf(r *overlay.Result) Saved {
 	return out
 }
 
-// quoted is the form of paths on the socket.
+// quoted returns paths as they are written on the socket.
 func quoted(paths []string) []string {
 	var out []string
 	for _, p := range paths {

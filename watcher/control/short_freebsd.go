@@ -2,7 +2,8 @@ package control
 
 import "fmt"
 
-// ShortDir is the directory itself, if the socket's path fits into sun_path, which holds 104 bytes (unix(4)).
+// ShortDir returns the directory itself, if the socket's path fits into sun_path, which holds 104 bytes
+// (unix(4)).
 func ShortDir(dir string) (string, func(), error) {
 	if len(dir)+len("/"+SocketPath) >= 104 {
 		return "", nil, fmt.Errorf(

@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// ShortDir is another, short path of a directory, for sun_path holds 108 bytes only (unix(7)). It is good
-// until release.
+// ShortDir returns a short path of a directory, because sun_path holds only 108 bytes (unix(7)). The path
+// is valid until release is called.
 func ShortDir(dir string) (string, func(), error) {
 	f, err := os.Open(dir)
 	if err != nil {

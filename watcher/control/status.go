@@ -15,25 +15,25 @@ import (
 type Status struct {
 	Name       string `json:"name"`
 	Base       string `json:"base"`
-	NextBase   string `json:"nextBase,omitempty"` // what the next start takes, where that is another
+	NextBase   string `json:"nextBase,omitempty"` // the base of the next start, if it differs
 	Generation int    `json:"generation"`
 	Populated  bool   `json:"populated"`
 	Watched    bool   `json:"watched"`
-	// when the last look at everything began that found all saved on stable storage; null if none did
+	// when the last full scan began that found everything saved on stable storage; null if none did
 	SavedAsOf *time.Time `json:"savedAsOf"`
 	Local     int        `json:"local"`
 	Unsaved   int        `json:"unsaved"`
-	// changed by hand in cfg and in live as well, or left by a merge
+	// changed by hand both in cfg and in live, or left by a merge
 	Conflicts  int `json:"conflicts"`
 	Unresolved int `json:"unresolved,omitempty"` // of these, left by a merge
-	// the base that cfg was made against, where that is another and was not merged
+	// the base that cfg was made against, if it is another one and was not merged
 	Unmerged string `json:"unmerged,omitempty"`
-	// changed in cfg by hand, and taken by live at the next start
+	// changed by hand in cfg; the next start takes them into live
 	Pending int `json:"pending,omitempty"`
 	// kqueue on FreeBSD, fsnotify on Linux, or scan with its period
 	Watch   string `json:"watch,omitempty"`
-	Problem string `json:"problem,omitempty"` // what keeps the target from being saved, in words
-	// the problem is only that live is not populated: the jail does not run
+	Problem string `json:"problem,omitempty"` // why the target is not saved, in words
+	// the only problem is that the jail does not run
 	Down bool `json:"down,omitempty"`
 	Held bool `json:"held,omitempty"` // a save was held until save --force
 	// paths that are reported and not saved by their class
@@ -41,15 +41,16 @@ type Status struct {
 	Room     uint64 `json:"room"` // bytes left in cfg's filesystem
 }
 
-// Describe is the status of a target that one look, by a save or a dry run of one, found without a daemon.
+// Describe returns the status of a target from the result of a save, or of a dry run, that was done
+// without a daemon.
 func Describe(t *config.Target, r *overlay.Result, err error) Status {
 	s := Status{Name: t.Name, Base: t.BaseID}
 	s.Fill(r, err, true)
 	return s
 }
 
-// Fill brings the outcome of a look, at everything or at a part, into a status. What an error leaves
-// unknown stays as it was.
+// Fill updates a status from the result of a scan. whole means that the scan was a full one. If err
+// leaves a value unknown, the value stays as it was.
 func (s *Status) Fill(r *overlay.Result, err error, whole bool) {
 	s.Problem, s.Held, s.Down = problem(err), errors.Is(err, store.ErrHeld), down(err)
 	if errors.Is(err, overlay.ErrNotPopulated) {
@@ -75,14 +76,14 @@ func (s *Status) Fill(r *overlay.Result, err error, whole bool) {
 	}
 }
 
-// down reports whether all that is wrong is that there is no live tree. One of an earlier start waits for
-// somebody.
+// down reports whether the only problem is that there is no live tree. A tree of an earlier start is
+// another problem: somebody has to decide.
 func down(err error) bool {
 	return errors.Is(err, overlay.ErrNotPopulated) && !errors.Is(err, overlay.ErrEarlier)
 }
 
-// unsaved counts what a restart would lose, derived files too, but for what is left out by class or size,
-// and for what a restart is meant to bring.
+// unsaved counts the paths that a restart would lose, derived files too. It leaves out what is not saved
+// by class or size, and what the restart is meant to bring.
 func unsaved(r *overlay.Result) int {
 	left, n := leftOut(r), 0
 	for _, c := range r.View.Visible(r.View.Unsaved) {
@@ -111,7 +112,7 @@ func leftOut(r *overlay.Result) map[string]bool {
 	return left
 }
 
-// problem puts an error into the words of status: what it is, and what to do.
+// problem returns an error in the words of status: what it is, and what to do.
 func problem(err error) string {
 	switch {
 	case err == nil:
@@ -122,8 +123,8 @@ func problem(err error) string {
 	return err.Error()
 }
 
-// Notes are the lines that status prints below its table, but for the problem: each says what is the
-// matter and what to do.
+// Notes returns the lines that status prints below its table, except the problem. Each says what is wrong
+// and what to do.
 func (s Status) Notes() []string {
 	var out []string
 	if s.NextBase != "" {

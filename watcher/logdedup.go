@@ -13,24 +13,24 @@ import (
 	"cfgd/watcher/control"
 )
 
-// diary is what a target has said in the log, so that it says nothing twice.
-type diary struct {
-	said    string // the kind of the problem that was logged last
-	notices map[string]string
+// logDedup is what a target has written to the log, so that nothing is logged twice.
+type logDedup struct {
+	lastProblem string // the kind of the problem that was logged last, "" for none
+	notices     map[string]string
 }
 
-// maxNotices bounds what is remembered of them.
+// maxNotices bounds how many notices are remembered.
 const maxNotices = 100
 
-// stuckAfter is how long a look may take before status says so. A look waits for another cfgd that holds
-// the target's lock, and for filesystems that hang, as long as it takes.
+// stuckAfter is how long a scan may take before status mentions it. A scan waits without limit for
+// another cfgd that holds the target's lock, and for a filesystem that hangs.
 const stuckAfter = 10 * time.Second
 
-// report keeps the status and logs what is new in it.
-func (t *target) report(l look, r *overlay.Result, err error) {
+// report updates the status and logs what is new in it.
+func (t *target) report(l scan, r *overlay.Result, err error) {
 	s := t.lastStatus()
-	s.Fill(r, err, l.whole())
-	s.Watched, s.Watch = err == nil || r != nil && r.View != nil && r.View.Live != nil, t.how()
+	s.Fill(r, err, l.full())
+	s.Watched, s.Watch = err == nil || r != nil && r.View != nil && r.View.Live != nil, t.watchMode()
 	t.setStatus(s)
 	if err == nil {
 		t.logSaved(r)
@@ -46,8 +46,8 @@ func (t *target) report(l look, r *overlay.Result, err error) {
 		}
 	}
 	t.logProblem(kind(err), s)
-	if t.onLook != nil {
-		t.onLook(s)
+	if t.onScan != nil {
+		t.onScan(s)
 	}
 }
 
@@ -58,7 +58,7 @@ func (t *target) logSaved(r *overlay.Result) {
 	}
 }
 
-// logOnce logs a warning about a subject, unless it is what was said last about it.
+// logOnce logs a warning about a subject, unless the last warning about it was the same.
 func (t *target) logOnce(subject, words string) {
 	if t.notices == nil || len(t.notices) > maxNotices {
 		t.notices = map[string]string{}
@@ -69,15 +69,15 @@ func (t *target) logOnce(subject, words string) {
 	t.notices[subject] = words
 }
 
-// logProblem logs a problem when it comes, when it becomes another, and when it is gone.
+// logProblem logs a problem when it begins, when it changes, and when it ends.
 func (t *target) logProblem(kind string, s control.Status) {
-	if kind == t.said {
+	if kind == t.lastProblem {
 		return
 	}
-	was := t.said
-	t.said = kind
+	was := t.lastProblem
+	t.lastProblem = kind
 	switch {
-	case s.Down: // a jail that does not run is no trouble
+	case s.Down: // a stopped jail is no problem
 		t.log.Info().Msg(s.Problem)
 	case kind != "":
 		t.log.Warn().Msg(s.Problem)
@@ -86,13 +86,13 @@ func (t *target) logProblem(kind string, s control.Status) {
 	}
 }
 
-// kinds are the problems whose words change from try to try, such as by how much room is missing.
+// kinds are the errors whose text changes from try to try, for example by the missing space.
 var kinds = []error{
 	overlay.ErrEarlier, overlay.ErrNotPopulated, store.ErrHeld, overlay.ErrReadOnly, store.ErrNoSpace,
 	overlay.ErrLocked,
 }
 
-// kind tells one problem from another, "" for none.
+// kind returns what identifies a problem, "" for none.
 func kind(err error) string {
 	if err == nil {
 		return ""
@@ -105,16 +105,16 @@ func kind(err error) string {
 	return err.Error()
 }
 
-func (t *target) how() string {
+func (t *target) watchMode() string {
 	if t.src != nil {
 		return events
 	}
 	return fmt.Sprintf("%s every %s", config.WatchScan, t.period().Round(100*time.Millisecond))
 }
 
-// setWatch says how the target is watched from now on.
+// setWatch updates how the target is watched.
 func (t *target) setWatch() {
-	how := t.how()
+	how := t.watchMode()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.status.Watch = how
@@ -138,8 +138,8 @@ func (t *target) lastStatus() control.Status {
 	return t.status
 }
 
-// Status is what the last look found, and whether the one after it is stuck. It is safe to call from
-// anywhere.
+// Status returns what the last scan found, and whether the current one is stuck. It is safe for
+// concurrent use.
 func (t *target) Status() control.Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -151,13 +151,13 @@ func (t *target) Status() control.Status {
 	return s
 }
 
-// lookNow is the status after a look at everything, or what is known without one where the target does
-// not come to it in time.
-func (t *target) lookNow(ctx context.Context) control.Status {
+// scanNow returns the status after a full scan, or what is known if the target does not get to it before
+// ctx ends.
+func (t *target) scanNow(ctx context.Context) control.Status {
 	err := t.call(ctx, func(ctx context.Context) {
 		if !t.detached {
-			t.agenda.again()
-			t.look(ctx)
+			t.sched.requestFull()
+			t.scanAndSave(ctx)
 		}
 	})
 	s := t.Status()

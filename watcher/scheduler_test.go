@@ -17,10 +17,10 @@ const (
 	sec = time.Second
 )
 
-// sim is a tree of a few files, its agenda and its clocks: a world in which looks take no time.
+// sim is a tree of a few files, its scheduler and its clocks. Scans take no time in it.
 type sim struct {
 	rapid.TB
-	*agenda
+	*scheduler
 	at    time.Duration
 	ahead time.Duration // of the wall clock
 	files map[string]*simFile
@@ -52,16 +52,16 @@ func settings(settle, maxWait, rescan time.Duration) config.Settings {
 	return config.Settings{Settle: settle, MaxWait: maxWait, Rescan: rescan, Rehash: time.Hour}
 }
 
-// newSim is a world after its first look.
+// newSim returns a sim after its first scan.
 func newSim(t rapid.TB, s config.Settings) *sim {
-	w := &sim{TB: t, agenda: newAgenda(s, 1), ahead: 1e9 * sec / 1000, files: map[string]*simFile{}}
+	w := &sim{TB: t, scheduler: newScheduler(s, 1), ahead: 1e9 * sec / 1000, files: map[string]*simFile{}}
 	w.look()
 	return w
 }
 
 func (w *sim) wall() int64 { return int64(w.at + w.ahead) }
 
-// write changes a file now, and if it is heard tells the agenda.
+// write changes a file now, and tells the scheduler if the write is heard.
 func (w *sim) write(path string, heard, gone bool) {
 	f := w.files[path]
 	if f == nil {
@@ -71,7 +71,7 @@ func (w *sim) write(path string, heard, gone bool) {
 	if gone && f.gone {
 		return
 	}
-	_, marked := w.heard.of(path, gone)
+	_, marked := w.pending.spanOf(path, gone)
 	f.lost = f.lost || !heard && (marked || gone) // what is gone has no time that could tell
 	f.moving = min(f.moving, w.at)
 	if gone && f.away { // as it is saved already
@@ -84,11 +84,11 @@ func (w *sim) write(path string, heard, gone bool) {
 	f.last, f.ctime, f.gone = w.at, w.wall(), gone
 	f.stamp++
 	if heard {
-		w.heard.add(w.at, path, pathname.Parent(path))
+		w.pending.add(w.at, path, pathname.Parent(path))
 	}
 }
 
-// until lets time pass, with the looks that fall into it.
+// until advances the time, and does the scans that are due meanwhile.
 func (w *sim) until(at time.Duration) {
 	for w.next() <= at {
 		w.at = max(w.at, w.next())
@@ -102,7 +102,7 @@ func (w *sim) look() {
 	w.looks++
 	l := w.begin(w.at, w.wall(), false)
 	for p, f := range w.files {
-		if !l.whole() && !l.dirty[pathname.Parent(p)] {
+		if !l.full() && !l.dirty[pathname.Parent(p)] {
 			continue
 		}
 		if !f.dirty {
@@ -113,7 +113,7 @@ func (w *sim) look() {
 		if !f.gone {
 			c.stamp = stampOf(f.stamp)
 		}
-		if w.still(w.at, w.wall(), c) {
+		if w.isSettled(w.at, w.wall(), c) {
 			w.save(p, f)
 		}
 	}
@@ -146,9 +146,9 @@ func (w *sim) late() {
 	}
 }
 
-// Whatever happens and when, heard or not, with a clock that is set once: nothing is saved before it is
-// still unless it has waited for max_wait, and nothing waits longer than that, or where no event told,
-// than that and the next scan.
+// For all sequences of events, reported or not, with a clock that is set once: nothing is saved before it
+// has settled, unless it has waited for max_wait. Nothing waits longer than that, or, if no event was
+// reported, longer than that and the next scan.
 func TestNothingIsSavedTooEarlyOrTooLate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -173,7 +173,7 @@ func TestNothingIsSavedTooEarlyOrTooLate(t *testing.T) {
 				w.write(path, false, false)
 			case "lost":
 				w.write(path, false, false)
-				w.heard.lose(w.at)
+				w.pending.markAll(w.at)
 			case "gone":
 				w.write(path, rapid.Bool().Draw(t, "heard"), true)
 			}
@@ -246,7 +246,7 @@ func TestWhenThingsAreSaved(t *testing.T) {
 				w.write(path, !unheard, gone)
 				last = max(last, s.at)
 			}
-			for range 20 { // look by look, so that the rescans of an idle target are not counted
+			for range 20 { // scan by scan, so that the rescans of an idle target are not counted
 				if !w.anyDirty() {
 					break
 				}
@@ -260,7 +260,7 @@ func TestWhenThingsAreSaved(t *testing.T) {
 	}
 }
 
-// An idle target looks at the pace of rescan and no more.
+// An idle target is scanned every rescan and not more often.
 func TestIdleLooksAtThePaceOfRescan(t *testing.T) {
 	t.Parallel()
 	w := newSim(t, settings(500*ms, 5*sec, time.Minute))
@@ -271,19 +271,19 @@ func TestIdleLooksAtThePaceOfRescan(t *testing.T) {
 	}
 }
 
-// Changes that are not saved although they are still, of files from the future: they are not waited for
-// again and again.
+// Changes that have settled but are not saved, of files from the future, are not waited for again and
+// again.
 func TestWhatIsNeverSavedCostsNoLooks(t *testing.T) {
 	t.Parallel()
-	a := newAgenda(settings(500*ms, 5*sec, time.Minute), 1)
+	a := newScheduler(settings(500*ms, 5*sec, time.Minute), 1)
 	now, looks := time.Duration(0), 0
 	for ; now < 10*time.Minute; now = a.next() {
 		looks++
 		l := a.begin(now, 0, false)
-		a.still(now, 0, changed{path: "a", stamp: stampOf(1), ctime: int64(time.Hour * 1e4)})
+		a.isSettled(now, 0, changed{path: "a", stamp: stampOf(1), ctime: int64(time.Hour * 1e4)})
 		if now > 10*sec+700*ms {
-			a.still(now, 0, changed{path: "b", stamp: stampOf(2), ctime: int64(time.Hour * 1e4)})
-			a.still(now, 0, changed{path: "c", gone: true})
+			a.isSettled(now, 0, changed{path: "b", stamp: stampOf(2), ctime: int64(time.Hour * 1e4)})
+			a.isSettled(now, 0, changed{path: "c", gone: true})
 		}
 		a.done(l, time.Minute)
 	}
@@ -294,12 +294,12 @@ func TestWhatIsNeverSavedCostsNoLooks(t *testing.T) {
 
 func TestPausesGrowAndEnd(t *testing.T) {
 	t.Parallel()
-	a := newAgenda(settings(500*ms, 5*sec, time.Minute), 1)
+	a := newScheduler(settings(500*ms, 5*sec, time.Minute), 1)
 	now := time.Duration(0)
 	var pauses []time.Duration
 	for range 6 {
 		a.begin(now, 0, false)
-		a.heard.add(now, "a", "") // an event does not shorten the pause
+		a.pending.add(now, "a", "") // an event does not shorten the pause
 		a.failed(now)
 		pauses = append(pauses, a.next()-now)
 		now = a.next()
@@ -308,7 +308,7 @@ func TestPausesGrowAndEnd(t *testing.T) {
 		t.Errorf("pauses %s", got)
 	}
 	l := a.begin(now, 0, false)
-	if !l.whole() {
+	if !l.full() {
 		t.Error("after a failure not all is looked at")
 	}
 	a.done(l, time.Minute)
@@ -317,17 +317,17 @@ func TestPausesGrowAndEnd(t *testing.T) {
 	}
 }
 
-// Above their bound marks tell of anything, and take no more memory.
+// Above its bound a dirtySet reports that anything may have changed, and takes no more memory.
 func TestMarksAreBounded(t *testing.T) {
 	t.Parallel()
-	var m, sum marks
+	var m, sum dirtySet
 	for i := range 30000 {
 		m.add(time.Duration(i), fmt.Sprintf("d%d/f", i), fmt.Sprintf("d%d", i))
 	}
 	sum.merge(m)
-	for _, m := range []marks{m, sum} {
-		if len(m.paths) > maxMarks || len(m.dirs) > maxMarks || !m.isAll {
-			t.Errorf("%d paths, %d directories, all %v", len(m.paths), len(m.dirs), m.isAll)
+	for _, m := range []dirtySet{m, sum} {
+		if len(m.paths) > maxDirty || len(m.dirs) > maxDirty || !m.all {
+			t.Errorf("%d paths, %d directories, all %v", len(m.paths), len(m.dirs), m.all)
 		}
 	}
 }
@@ -341,14 +341,13 @@ func (w *sim) anyDirty() bool {
 	return false
 }
 
-// A look that takes long is followed by a pause as long, within max_wait, unless a look at everything is
-// asked for.
+// A long scan is followed by an equally long pause, at most max_wait, unless a full scan is requested.
 func TestPauseAfterALook(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ took, want time.Duration }{
 		{0, 500 * ms}, {100 * ms, 500 * ms}, {2 * sec, 2 * sec}, {time.Minute, 5 * sec},
 	} {
-		a := newAgenda(config.Settings{
+		a := newScheduler(config.Settings{
 			Settle:  500 * ms,
 			MaxWait: 5 * sec,
 			Rescan:  time.Hour,
@@ -357,11 +356,11 @@ func TestPauseAfterALook(t *testing.T) {
 		l := a.begin(0, 0, false)
 		a.done(l, time.Hour)
 		a.pause(0, c.took)
-		a.heard.add(c.took, "f", "")
+		a.pending.add(c.took, "f", "")
 		if got := a.next() - c.took; got != c.want {
 			t.Errorf("after a look of %v: %v later, want %v", c.took, got, c.want)
 		}
-		if a.again(); a.next() != 0 {
+		if a.requestFull(); a.next() != 0 {
 			t.Errorf("asked for: %v", a.next())
 		}
 	}
