@@ -14,21 +14,21 @@ import (
 // Stopped is what Cleanup did.
 type Stopped struct {
 	Nothing  bool            // there was nothing to clean up
-	Result   *overlay.Result // of the last save; nil where there was none
-	Rescue   string          // the archive, "" where none was needed
-	HostSide bool            // cfg was not mounted any more, and was reached from the host's side
-	Hidden   bool            // it stays mounted where the jail's root hides it
-	// Unmounted is what jail(8) had left of the jail's fstab.
+	Result   *overlay.Result // of the last save; nil if there was none
+	Rescue   string          // the archive, "" if none was needed
+	HostSide bool            // cfg was no longer mounted, and was saved to from the host's side
+	Hidden   bool            // live stays mounted, hidden by the jail's root
+	// Unmounted lists the mounts of the jail's fstab that jail(8) had left and that were unmounted.
 	Unmounted []string
 	Warnings  []string
 }
 
-// Cleanup saves the jail's /etc for the last time, and unmounts and destroys the memory that holds it.
-// The order: the daemon lets go; the last save, from the host's side if cfg is not at its place any more;
-// if that cannot be done, or leaves something unsaved, a rescue archive; only then the unmount; the
-// record goes last. When neither save nor archive can be had, or the unmount is refused, the tree stays,
-// the daemon takes it back, and the error says what to do. Last it unmounts what jail(8) could not, so
-// that the jail can be started again.
+// Cleanup saves the jail's /etc for the last time, then unmounts and destroys its memory filesystem. The
+// order: the daemon releases the tree; the last save, from the host's side if cfg is not at its place any
+// more; if the save fails or is not complete, a rescue archive; only then the unmount; the record goes
+// last. If both save and archive fail, or the unmount is refused, the tree stays, the daemon watches it
+// again, and the error says what to do. Finally Cleanup unmounts what jail(8) could not, so that the jail
+// can be started again.
 func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {
@@ -38,8 +38,8 @@ func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 	return h.cleanupLocked(ctx)
 }
 
-// Settle is Cleanup for a jail of which certainly no start and no stop is under way, by what is mounted:
-// its root, which keeps every start from mounting anything, and not cfg or base. For all others it does
+// Settle is Cleanup for a jail that is certainly not being started or stopped. The mounts show that: the
+// jail's root is mounted, which prevents every start, and cfg or base is not. For other jails Settle does
 // nothing.
 func (h *Hooks) Settle(ctx context.Context) (*Stopped, error) {
 	unlock, err := h.lock(ctx)
@@ -47,41 +47,41 @@ func (h *Hooks) Settle(ctx context.Context) (*Stopped, error) {
 		return nil, err
 	}
 	defer unlock()
-	if left, err := h.left(ctx); len(left) == 0 || err != nil {
+	if left, err := h.leftMounts(ctx); len(left) == 0 || err != nil {
 		return &Stopped{Nothing: true, Warnings: h.warnings}, err
 	}
 	return h.cleanupLocked(ctx)
 }
 
 func (h *Hooks) cleanupLocked(ctx context.Context) (*Stopped, error) {
-	h.sweepAside(ctx)
-	let := h.tell(ctx, h.Daemon.Detach, "the daemon did not let go")
+	h.sweepScratch(ctx)
+	released := h.notify(ctx, h.Daemon.Detach, "the daemon did not let go")
 	s := &Stopped{}
 	err := h.cleanup(ctx, s)
-	if err != nil && let {
+	if err != nil && released {
 		h.takeBack(ctx)
 	}
 	if err == nil {
 		err = h.unmountLeft(ctx, s)
 	}
 	if err == nil && s.HostSide && len(s.Unmounted) == 0 {
-		h.rootStays()
+		h.warnRootMounted()
 	}
 	s.Warnings = h.warnings
 	return s, err
 }
 
-// takeBack has the daemon watch a tree that stays.
+// takeBack makes the daemon watch a tree that stays.
 func (h *Hooks) takeBack(ctx context.Context) {
 	if st, err := h.Overlay.State(); err == nil && st.Populated {
-		h.tell(context.WithoutCancel(ctx), h.Daemon.Attach, "the daemon did not take it back")
+		h.notify(context.WithoutCancel(ctx), h.Daemon.Attach, "the daemon did not take it back")
 	}
 }
 
 func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 	ctx, cancel := context.WithTimeout(ctx, workWithin)
 	defer cancel()
-	p, err := h.look()
+	p, err := h.inspect()
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 		case errors.As(err, &old):
 			return h.archiveOld(ctx, old.Record, s)
 		case err != nil && p.Record == nil && h.notMounted():
-			s.Nothing = true // jail(8) has not mounted anything yet: init sees what is in the way when it has
+			s.Nothing = true // jail(8) has not mounted anything yet; init checks again after the mounts
 			return nil
 		case err != nil:
 			return h.inTheWay(&p, err)
@@ -114,10 +114,10 @@ func (h *Hooks) cleanup(ctx context.Context, s *Stopped) error {
 	if err := h.lastSave(ctx, s); err != nil {
 		return err
 	}
-	return h.takeAway(ctx, &p, s)
+	return h.removeTree(ctx, &p, s)
 }
 
-// lastSave brings all that live holds to cfg, or what cannot be saved to a rescue archive.
+// lastSave saves everything in live to cfg, and what cannot be saved to a rescue archive.
 func (h *Hooks) lastSave(ctx context.Context, s *Stopped) error {
 	why := h.save(ctx, s)
 	if why != nil {
@@ -136,7 +136,7 @@ func (h *Hooks) lastSave(ctx context.Context, s *Stopped) error {
 	return nil
 }
 
-// save is the last save. Its error says why not everything is in cfg that belongs there.
+// save does the last save. Its error says why not everything is in cfg that belongs there.
 func (h *Hooks) save(ctx context.Context, s *Stopped) error {
 	ctx, cancel := context.WithTimeout(ctx, saveWithin)
 	defer cancel()
@@ -167,8 +167,8 @@ func (h *Hooks) save(ctx context.Context, s *Stopped) error {
 	return nil
 }
 
-// takeAway unmounts and destroys what holds the saved tree.
-func (h *Hooks) takeAway(ctx context.Context, p *place, s *Stopped) error {
+// removeTree unmounts and destroys the filesystem of the saved tree.
+func (h *Hooks) removeTree(ctx context.Context, p *place, s *Stopped) error {
 	if p.backing == config.BackingDir {
 		return h.Overlay.Clear(ctx)
 	}
@@ -194,8 +194,8 @@ func (h *Hooks) takeAway(ctx context.Context, p *place, s *Stopped) error {
 	return h.forget()
 }
 
-// busy says that live stays mounted, and who keeps it. It is not unmounted by force: what the processes there
-// write next would be lost, and they would not know.
+// busy returns the error for a live tree that is in use, and names who uses it. It is not unmounted by
+// force, because then its users would lose what they write next without knowing it.
 func (h *Hooks) busy(ctx context.Context, done string, err error) error {
 	who := h.usersOf(h.Target.Live) + " shows who uses it"
 	if holders := h.holders(ctx, h.Target.Live); holders != "" {
@@ -206,7 +206,7 @@ func (h *Hooks) busy(ctx context.Context, done string, err error) error {
 		done, h.Target.Live, err, who, h.Target.Name)
 }
 
-// usersOf is the command that lists who keeps a filesystem busy.
+// usersOf returns the command that lists who uses a filesystem.
 func (h *Hooks) usersOf(dir string) string {
 	if h.GOOS == "linux" {
 		return "fuser -vm " + dir

@@ -13,7 +13,7 @@ import (
 	"cfgd/overlay"
 )
 
-// discard empties a place of our own that holds nothing worth keeping: a tree that was never whole.
+// discard removes a tree of our own that was never complete, and so holds nothing worth keeping.
 func (h *Hooks) discard(ctx context.Context, p *place) error {
 	if p.backing == config.BackingDir {
 		return h.Overlay.Clear(ctx)
@@ -28,10 +28,10 @@ func (h *Hooks) discard(ctx context.Context, p *place) error {
 	return h.forget()
 }
 
-// clearHidden deals with memory that the record names and that nobody sees: jail(8) could not unmount the
-// root of a failed start below it, and the next start mounted another root over it (over the same one
-// nullfs(5) mounts nothing: see left.go); or a hook was killed before it gave an md back. A tree that was
-// whole may hold what is saved nowhere.
+// clearHidden deals with memory that the record names and that is not visible. Either jail(8) could not
+// unmount the root of a failed start above it, and the next start mounted another root over it (over the
+// same root nullfs(5) mounts nothing: see left.go), or a hook was killed before it destroyed an md. If
+// the tree was complete, it may hold what is saved nowhere else.
 func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 	r := p.Record
 	switch {
@@ -49,8 +49,8 @@ func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 			h.Target.Live, h.Target.Root, h.Target.Name)
 		return h.keepHidden(r)
 	case len(p.mounts) == 1 && p.mounts[0].Type == "tmpfs" && h.GOOS == "freebsd":
-		// umount(8) there goes by the table of mounts, and so reaches what is hidden, as long as it is
-		// the only one of its name.
+		// Here umount(8) finds the mount in the table of mounts, and so reaches the hidden one, as long
+		// as it is the only one of its name.
 		_, err := h.Run.Run(ctx, run.Command("umount", p.mounts[0].Dir))
 		return err
 	}
@@ -59,9 +59,9 @@ func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 	return nil
 }
 
-// clearMD unmounts and destroys the md of an earlier start, and saves what it holds. Its number may be
-// somebody else's by now: unless it is mounted where the record says, only one that is swap-backed as ours
-// are is looked at, and mount(8) and mdconfig(8) refuse while it is in use.
+// clearMD unmounts and destroys the md of an earlier start, and saves what it holds. Its number may
+// belong to something else by now. So, unless it is mounted where the record says, only a swap-backed md
+// is touched, and mount(8) and mdconfig(8) refuse while it is in use.
 func (h *Hooks) clearMD(ctx context.Context, p *place, s *Stopped) error {
 	r := p.Record
 	md := memory.Memory{Backing: config.BackingMD, Device: r.Device}

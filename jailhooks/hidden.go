@@ -10,22 +10,21 @@ import (
 	"cfgd/overlay"
 )
 
-// A tree may be hidden: it stayed mounted when its jail stopped, because somebody was in it, and the next
-// start mounted the jail's root over it. What was changed in it since its last save is nowhere else. An md(4)
-// is unmounted by its device and looked at elsewhere. A tmpfs(5) is gone when it is unmounted, and cannot be
-// reached while it is hidden: it stays, and its record is kept, so that it is known again when it is seen
-// again.
+// A tree is hidden if it stayed mounted when its jail stopped, because it was in use, and the next start
+// mounted the jail's root over it. Its changes since its last save are nowhere else. An md(4) is
+// unmounted by its device and mounted elsewhere to read it. A tmpfs(5) is gone when it is unmounted, and
+// cannot be reached while it is hidden: it stays, and its record is kept to identify it when it is
+// visible again.
 
-// saveHidden saves the tree of the record that is on an md(4), which nothing shows any more, and destroys the
-// md. The md is unmounted, which fails as long as somebody uses it, and mounted read-only on a directory of
-// the host's own.
+// saveHidden saves the recorded tree on an md(4) that is no longer visible, and destroys the md. The md
+// is unmounted, which fails while it is in use, and mounted read-only on a directory of the host.
 func (h *Hooks) saveHidden(ctx context.Context, md memory.Memory, mounted bool, s *Stopped) error {
 	if mounted {
 		if _, err := h.Run.Run(ctx, md.UnmakePlan()[0]); err != nil {
 			return err
 		}
 	}
-	dir, done, err := h.mountAside(ctx, "etc", run.Command("mount", "-o", "ro", "/dev/"+md.Device))
+	dir, done, err := h.mountScratch(ctx, "etc", run.Command("mount", "-o", "ro", "/dev/"+md.Device))
 	if err != nil {
 		return err
 	}
@@ -50,13 +49,13 @@ func (h *Hooks) saveHidden(ctx context.Context, md memory.Memory, mounted bool, 
 // keepHidden keeps the record of a tree that is hidden.
 func (h *Hooks) keepHidden(r *overlay.Record) error { return h.Overlay.KeepHidden(r) }
 
-// archiveOld takes away a tree of an earlier start that is seen again: an overlay.EarlierError told of
-// it. It is never saved, since the jail has run meanwhile and what it saved is newer. All of it that
+// archiveOld removes a visible tree of an earlier start, which an overlay.EarlierError reported. It is
+// not saved, because the jail has run since then and what it saved is newer. Everything in it that
 // differs from the defaults goes to an archive first.
 func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) error {
 	h.Overlay.Known = r
 	defer func() { h.Overlay.Known = nil }()
-	p, err := h.look()
+	p, err := h.inspect()
 	if err != nil {
 		return err
 	}
@@ -67,7 +66,7 @@ func (h *Hooks) archiveOld(ctx context.Context, r *overlay.Record, s *Stopped) e
 	h.warn("%s held the /etc of an earlier start, and cfg has newer state; what differs in it from the "+
 		"defaults is in %s",
 		h.Target.Live, s.Rescue)
-	if err := h.takeAway(ctx, &p, s); err != nil {
+	if err := h.removeTree(ctx, &p, s); err != nil {
 		return err
 	}
 	return h.Overlay.DropHidden(r.Identity)

@@ -16,7 +16,7 @@ import (
 	"cfgd/overlay"
 )
 
-// Daemon is the daemon as far as hooks talk to it. Where none runs, both calls return nil.
+// Daemon is the part of the daemon that hooks use. If none runs, both calls return nil.
 type Daemon interface {
 	Attach(ctx context.Context, target string) error
 	Detach(ctx context.Context, target string) error
@@ -31,20 +31,21 @@ type Hooks struct {
 	// Mounted is memory.Mounted.
 	Mounted func(dir string) ([]memory.Mount, error)
 	GOOS    string
-	// Embedded is true with --root: nothing is mounted, and directories that a start would mount are made.
+	// Embedded is true with --root: nothing is mounted, and Init makes the directories that a start would
+	// mount on.
 	Embedded bool
 	// RescueDir is /var/db/cfgd/rescue.
 	RescueDir string
 	Now       func() time.Time
 
-	mountpoint func() (bool, error) // for tests, which cannot mount; nil looks
-	over       bool                 // what is mounted on live stays, and the new memory is mounted over it
-	under      int                  // how many mounts that are
+	mountpoint func() (bool, error) // for tests, which cannot mount; nil for the real check
+	mountOver  bool                 // the new memory is mounted over what is mounted on live
+	covered    int                  // how many mounts are covered so
 	warnings   []string
 }
 
-// How long a hook waits for others. Each has a limit of its own, so that time is left for what comes
-// after: for the rescue archive where a save waits in vain for a daemon that hangs.
+// How long a hook waits for others. Each wait has its own limit, so that time is left for what follows:
+// for the rescue archive if a save waits in vain for a daemon that hangs.
 const (
 	hookWithin   = 30 * time.Second // for another hook of the same jail
 	daemonWithin = 10 * time.Second // for the daemon's answer
@@ -52,15 +53,15 @@ const (
 	workWithin   = 3 * time.Minute // all the rest of a hook
 )
 
-// ErrInTheWay says that something stands on the live path that cfgd did not put there.
+// ErrInTheWay reports that something is at the live path that cfgd did not put there.
 var ErrInTheWay = errors.New("in the way")
 
 func (h *Hooks) warn(format string, args ...any) {
 	h.warnings = append(h.warnings, fmt.Sprintf(format, args...))
 }
 
-// tell tells the daemon, which a hook needs for nothing: one that does not answer is a warning.
-func (h *Hooks) tell(ctx context.Context, call func(context.Context, string) error,
+// notify calls the daemon. No hook depends on it: if it does not answer, that is a warning.
+func (h *Hooks) notify(ctx context.Context, call func(context.Context, string) error,
 	trouble string) (done bool) {
 	ctx, cancel := context.WithTimeout(ctx, daemonWithin)
 	defer cancel()
@@ -71,7 +72,7 @@ func (h *Hooks) tell(ctx context.Context, call func(context.Context, string) err
 	return err == nil
 }
 
-// lock keeps two hooks of the same jail apart.
+// lock prevents two hooks of the same jail from running at once.
 func (h *Hooks) lock(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, hookWithin)
 	defer cancel()
@@ -82,18 +83,19 @@ func (h *Hooks) lock(ctx context.Context) (func(), error) {
 	return unlock, err
 }
 
-// place is what stands at the live path.
+// place describes what is at the live path.
 type place struct {
 	overlay.State
-	// backing is what holds the tree, or is to hold it: the configuration may have changed since it was
-	// populated.
+	// backing is the filesystem that holds the tree, or will hold it. The configuration may have changed
+	// since the tree was populated.
 	backing config.Backing
-	mounts  []memory.Mount // on exactly the path, the topmost last; a mount over the jail's root hides them
-	// mounted says that the path is the root of a filesystem: the topmost of mounts is what one sees.
+	mounts  []memory.Mount // on exactly this path, the topmost last; a mount over the jail's root hides them
+	// mounted is true if the path is the root of a filesystem. Then the topmost of mounts is the visible
+	// one.
 	mounted bool
 }
 
-// top is the mount that one sees, nil where there is none.
+// top returns the visible mount, nil if there is none.
 func (p *place) top() *memory.Mount {
 	if !p.mounted {
 		return nil
@@ -101,7 +103,7 @@ func (p *place) top() *memory.Mount {
 	return &p.mounts[len(p.mounts)-1]
 }
 
-func (h *Hooks) look() (place, error) {
+func (h *Hooks) inspect() (place, error) {
 	p := place{backing: h.Target.Memory}
 	var err error
 	if p.State, err = h.Overlay.State(); err != nil {
@@ -124,13 +126,14 @@ func (h *Hooks) look() (place, error) {
 		return p, fmt.Errorf("mounts on %s: %w", dir, err)
 	}
 	if len(p.mounts) > 0 && !p.Missing {
-		p.mounted, err = h.seen()
+		p.mounted, err = h.isMountRoot()
 	}
 	return p, err
 }
 
-// realDir is the live path as mount(8) lists it: links in the jail's root path are the administrator's
-// and resolved, and there are none below it, or OpenLive calls it missing.
+// realDir returns the live path as mount(8) lists it. Links in the path of the jail's root are the
+// administrator's and are resolved. Below the root there are none, or OpenLive reports the tree as
+// missing.
 func (h *Hooks) realDir() (string, error) {
 	root, err := filepath.EvalSymlinks(h.Target.Root)
 	if err != nil {
@@ -143,8 +146,8 @@ func (h *Hooks) realDir() (string, error) {
 	return filepath.Join(root, rel), nil
 }
 
-// seen reports whether a filesystem is mounted on the live path, for whoever looks at it now.
-func (h *Hooks) seen() (bool, error) {
+// isMountRoot reports whether a filesystem is mounted on the live path and visible.
+func (h *Hooks) isMountRoot() (bool, error) {
 	if h.mountpoint != nil {
 		return h.mountpoint()
 	}
@@ -156,7 +159,7 @@ func (h *Hooks) seen() (bool, error) {
 	return live.MountRoot()
 }
 
-// memory is the filesystem that holds, or is to hold, the live tree.
+// memory returns the filesystem that holds, or will hold, the live tree.
 func (h *Hooks) memory(p *place) (memory.Memory, error) {
 	dir, err := h.realDir()
 	m := memory.Memory{Backing: p.backing, Size: h.Target.MemorySize, Dir: dir, GOOS: h.GOOS}
@@ -169,7 +172,7 @@ func (h *Hooks) memory(p *place) (memory.Memory, error) {
 	return m, err
 }
 
-// device is the md of a mount, "" where there is none.
+// device returns the md of a mount, "" if there is none.
 func device(m *memory.Mount) string {
 	if dev, ok := strings.CutPrefix(m.Source, "/dev/"); ok && strings.HasPrefix(dev, "md") {
 		return dev
@@ -180,8 +183,8 @@ func device(m *memory.Mount) string {
 // inMemory reports whether a mount is one that a hook may have made.
 func inMemory(m *memory.Mount) bool { return m.Type == "tmpfs" || device(m) != "" }
 
-// ours reports whether what is mounted is memory that a start made: the record names it, or on Linux its
-// source does.
+// ours reports whether the mounted filesystem is memory that a start made: the record names it, or on
+// Linux its source does.
 func (p *place) ours() bool {
 	top, r := p.top(), p.Record
 	switch {
@@ -193,9 +196,9 @@ func (p *place) ours() bool {
 	return r != nil && r.Identity == "" && r.Device == device(top)
 }
 
-// intend notes that memory is being made: a start that is killed before anything is populated leaves a
-// trace as well.
-func (h *Hooks) intend(m *memory.Memory) error {
+// writeIntent records that memory is being made, so that a start that is killed before anything is
+// populated leaves a trace.
+func (h *Hooks) writeIntent(m *memory.Memory) error {
 	return h.Overlay.WriteRecord(&overlay.Record{
 		State:  overlay.Populating,
 		Time:   h.Now().UTC(),
@@ -204,7 +207,7 @@ func (h *Hooks) intend(m *memory.Memory) error {
 	})
 }
 
-// forget drops the record of a tree that is gone.
+// forget removes the record of a tree that is gone.
 func (h *Hooks) forget() error {
 	h.Overlay.Forget()
 	return h.Overlay.DropRecord()

@@ -14,16 +14,16 @@ import (
 	"cfgd/overlay"
 )
 
-// When a jail's /etc is busy at its stop, jail(8) goes on and unmounts what its fstab mounted. What is left
-// is a live tree without its cfg. The fstab still knows what cfg is. So the last save goes there from the
-// host's side: by the directory that a nullfs(5) shows, or by a mount of the dataset or device on a directory
-// of the host's own.
+// If a jail's /etc is busy at its stop, jail(8) goes on and unmounts what its fstab mounted. That leaves
+// a live tree without its cfg. The fstab still tells where cfg is. So the last save goes there from the
+// host's side: through the directory that a nullfs(5) shows, or through a mount of the dataset or device
+// on a directory of the host.
 
-// errNoOtherWay says that cfg can be reached at its own place alone.
+// errNoOtherWay reports that cfg can be reached only at its own place.
 var errNoOtherWay = errors.New("the fstab names nothing by which it could be reached")
 
-// cfgGone reports whether a last save failed with this error because cfg is not at its own place: nothing is
-// mounted there, what stands there is no directory, or it is another store.
+// cfgGone reports whether a last save failed because cfg is not at its own place: nothing is mounted
+// there, the path is no directory, or it is another store.
 func (h *Hooks) cfgGone(why error) bool {
 	d, err := h.Overlay.OpenCfg()
 	if err == nil {
@@ -32,8 +32,8 @@ func (h *Hooks) cfgGone(why error) bool {
 	return err != nil || errors.Is(why, overlay.ErrOtherStore)
 }
 
-// saveHostSide is the last save where cfg is not at its own place. Its error is why, or says what more was
-// tried.
+// saveHostSide does the last save if cfg is not at its own place. It returns the error why, or one that
+// also says what more was tried.
 func (h *Hooks) saveHostSide(ctx context.Context, s *Stopped, why error) error {
 	if h.Embedded || !h.cfgGone(why) {
 		return why
@@ -61,7 +61,7 @@ func (h *Hooks) saveHostSide(ctx context.Context, s *Stopped, why error) error {
 	return nil
 }
 
-// hostCfg is a directory where cfg is, and what to do when it is no longer needed.
+// hostCfg returns a directory of the host where cfg is, and a function that releases it.
 func (h *Hooks) hostCfg(ctx context.Context) (dir string, done func() error, err error) {
 	t := h.Target
 	switch {
@@ -72,38 +72,38 @@ func (h *Hooks) hostCfg(ctx context.Context) (dir string, done func() error, err
 	case t.CfgType == "nullfs":
 		return "", nil, errNoOtherWay
 	}
-	return h.mountAside(ctx, "cfg", run.Command("mount", "-t", t.CfgType, t.CfgSource))
+	return h.mountScratch(ctx, "cfg", run.Command("mount", "-t", t.CfgType, t.CfgSource))
 }
 
 // mountAside runs a command of mount(8), with a directory of the host's own added to its words: one below
 // /var/run/cfgd that root alone can enter.
-func (h *Hooks) mountAside(ctx context.Context, what string,
+func (h *Hooks) mountScratch(ctx context.Context, what string,
 	mount run.Cmd) (dir string, done func() error, err error) {
-	dir = h.aside(what)
+	dir = h.scratchDir(what)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", nil, err
 	}
 	if err := os.Chmod(filepath.Dir(dir), 0o700); err != nil {
 		return "", nil, err
 	}
-	done = func() error { return h.unmountAside(ctx, dir) }
+	done = func() error { return h.unmountScratch(ctx, dir) }
 	mount.Args = append(mount.Args, dir)
 	if _, err := h.Run.Run(ctx, mount); err != nil {
-		return "", nil, errors.Join(err, done()) // it may be there all the same
+		return "", nil, errors.Join(err, done()) // it may be mounted all the same
 	}
 	return dir, done, nil
 }
 
-// The directories that hooks mount something on for themselves.
-var asides = []string{"cfg", "etc"}
+// scratchDirs names the directories on which hooks mount something for themselves.
+var scratchDirs = []string{"cfg", "etc"}
 
-func (h *Hooks) aside(what string) string {
+func (h *Hooks) scratchDir(what string) string {
 	return filepath.Join(h.Overlay.RunDir, "mnt", h.Target.Name+"."+what)
 }
 
-// unmountAside unmounts what is there, also if whoever waits for it has gone: the next start of the jail
-// could not mount its cfg.
-func (h *Hooks) unmountAside(ctx context.Context, dir string) error {
+// unmountScratch unmounts what is there, even after ctx ended: a leftover mount would keep the next start
+// of the jail from mounting its cfg.
+func (h *Hooks) unmountScratch(ctx context.Context, dir string) error {
 	listed, err := filepath.EvalSymlinks(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -123,19 +123,19 @@ func (h *Hooks) unmountAside(ctx context.Context, dir string) error {
 	return os.Remove(dir)
 }
 
-// sweepAside unmounts what a hook left that was killed.
-func (h *Hooks) sweepAside(ctx context.Context) {
-	for _, what := range asides {
-		if err := h.unmountAside(ctx, h.aside(what)); err != nil {
+// sweepScratch unmounts what a killed hook left.
+func (h *Hooks) sweepScratch(ctx context.Context) {
+	for _, what := range scratchDirs {
+		if err := h.unmountScratch(ctx, h.scratchDir(what)); err != nil {
 			h.warn("an earlier hook left a mount on %s: %v; umount it before the jail is started",
-				h.aside(what), err)
+				h.scratchDir(what), err)
 		}
 	}
 }
 
-// rootStays warns of a root that stays mounted, and is not what the jail's fstab mounts: the next start would
-// mount the root once more, which nullfs(5) and ZFS refuse.
-func (h *Hooks) rootStays() {
+// warnRootMounted warns of a root that stays mounted and is not what the jail's fstab mounts. The next
+// start would mount the root again, which nullfs(5) and ZFS refuse.
+func (h *Hooks) warnRootMounted() {
 	root, err := filepath.EvalSymlinks(h.Target.Root)
 	if err != nil {
 		return
@@ -146,8 +146,8 @@ func (h *Hooks) rootStays() {
 	}
 }
 
-// holders names who has files open on a filesystem, for people: "sleep (661), vi (702)"; "" where that is
-// not known.
+// holders returns who has files open on a filesystem, as in "sleep (661), vi (702)"; "" if that is not
+// known.
 func (h *Hooks) holders(ctx context.Context, dir string) string {
 	if h.GOOS != "freebsd" {
 		return ""
@@ -159,11 +159,11 @@ func (h *Hooks) holders(ctx context.Context, dir string) string {
 	return fstatHolders(out)
 }
 
-// mostHolders is how many a message names.
-const mostHolders = 5
+// maxHolders is how many processes a message names.
+const maxHolders = 5
 
-// fstatHolders reads what fstat(1) prints: USER CMD PID FD and more. A command's name may have blanks in it,
-// and is the process's own word.
+// fstatHolders parses the output of fstat(1): USER CMD PID FD and more. A process chooses its command
+// name, which may contain spaces.
 func fstatHolders(out string) string {
 	var all []string
 	seen := map[string]bool{}
@@ -177,7 +177,7 @@ func fstatHolders(out string) string {
 			continue
 		}
 		seen[f[pid]] = true
-		if len(all) < mostHolders {
+		if len(all) < maxHolders {
 			all = append(all, fmt.Sprintf("%s (%s)", pathname.Plain(strings.Join(f[1:pid], " ")), f[pid]))
 		}
 	}

@@ -16,22 +16,22 @@ import (
 // Started is what Init did.
 type Started struct {
 	Already    bool                // it was populated, and nothing was touched
-	Adopted    bool                // something else had populated it as base and cfg say
-	Population *overlay.Population // nil where nothing was populated
+	Adopted    bool                // something else had populated it with the content of base and cfg
+	Population *overlay.Population // nil if nothing was populated
 	Warnings   []string
 }
 
-// Init makes the memory filesystem of the jail's /etc, populates it from base and cfg, and tells the
-// daemon. The order: what an earlier start left is cleared; the record says that memory is being made; it
-// is made and mounted; the record says populating; the tree is populated; the record says populated; the
-// daemon attaches. A step that fails undoes those before it.
+// Init makes the memory filesystem of the jail's /etc, populates it from base and cfg, and notifies the
+// daemon. The order: clear what an earlier start left; record that memory is being made; make and mount
+// it; record "populating"; populate the tree; record "populated"; attach the daemon. A step that fails
+// undoes those before it.
 func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	h.sweepAside(ctx)
+	h.sweepScratch(ctx)
 	if h.Embedded {
 		made, err := h.Overlay.MakeDirs()
 		if err != nil {
@@ -45,8 +45,8 @@ func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.tell(ctx, h.Daemon.Attach, "the daemon was not told")
-	h.nameArchives()
+	h.notify(ctx, h.Daemon.Attach, "the daemon was not told")
+	h.warnArchives()
 	s.Warnings = h.warnings
 	return s, nil
 }
@@ -54,12 +54,12 @@ func (h *Hooks) Init(ctx context.Context) (*Started, error) {
 func (h *Hooks) init(ctx context.Context) (*Started, error) {
 	ctx, cancel := context.WithTimeout(ctx, workWithin)
 	defer cancel()
-	p, err := h.look()
+	p, err := h.inspect()
 	switch {
 	case err != nil:
 		return nil, err
 	case p.Populated:
-		h.otherBase(p.Record)
+		h.warnOtherBase(p.Record)
 		return &Started{Already: true}, nil
 	}
 	adopted, err := h.clear(ctx, &p)
@@ -69,18 +69,18 @@ func (h *Hooks) init(ctx context.Context) (*Started, error) {
 	if adopted {
 		return &Started{Adopted: true}, nil
 	}
-	if p, err = h.look(); err != nil { // what lay below what was cleared is seen now
+	if p, err = h.inspect(); err != nil { // something may have been below what was cleared
 		return nil, err
 	}
-	if h.over {
-		p.mounted, h.under = false, len(p.mounts)
+	if h.mountOver {
+		p.mounted, h.covered = false, len(p.mounts)
 	}
 	return h.fill(ctx, &p)
 }
 
-// otherBase warns where a tree that an earlier start populated stands on another base than this start's
-// programs.
-func (h *Hooks) otherBase(r *overlay.Record) {
+// warnOtherBase warns if an earlier start populated the tree from another base than the one that this
+// start uses.
+func (h *Hooks) warnOtherBase(r *overlay.Record) {
 	is, next := r.BaseID, h.Target.BaseID
 	if next == "" || is == next {
 		is, next = r.BasePath, h.Target.Base
@@ -91,17 +91,17 @@ func (h *Hooks) otherBase(r *overlay.Record) {
 	}
 }
 
-// clear takes away what a start left that failed or was killed, so that an empty place is left. It
-// reports whether the tree in place was adopted instead.
+// clear removes what a failed or killed start left, so that the place is empty. It reports whether the
+// tree in place was adopted instead.
 func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	switch {
 	case p.backing != config.BackingDir && !p.mounted:
 		old := &Stopped{}
 		err := h.clearHidden(ctx, p, old)
-		if errors.Is(err, overlay.ErrNotKept) { // this start's record would take the place of the only one
+		if errors.Is(err, overlay.ErrNotKept) { // this start's record would replace the only one
 			return false, fmt.Errorf("clear what an earlier start left: %w", err)
 		}
-		if err != nil { // it keeps no jail from starting
+		if err != nil { // a start does not fail for it
 			h.warn("what an earlier start left is still there: %v", err)
 		}
 		if old.Result != nil && len(old.Result.Saved) > 0 && old.Rescue == "" {
@@ -112,7 +112,7 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	case p.Interrupted:
 		h.warn("cleared what an interrupted start left in %s", h.Target.Live)
 		return false, h.discard(ctx, p)
-	case p.Empty && p.ours(): // it serves this start, whose record replaces that one
+	case p.Empty && p.ours(): // this start uses it, and replaces the record
 		return false, nil
 	case p.Empty || p.Missing:
 		return false, h.forget()
@@ -121,11 +121,10 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	_, err = h.Overlay.AdoptLive(ctx)
 	switch {
 	case errors.As(err, &old):
-		// if it can't go, its record knows it when it is seen the next time: that keeps no jail from
-		// starting
+		// If it cannot be removed, the start goes on. Its record identifies it when it is visible again.
 		if err := h.archiveOld(ctx, old.Record, &Stopped{}); err != nil {
 			h.warn("%v; the new one is mounted over it", err)
-			h.over = true
+			h.mountOver = true
 		}
 		return false, h.forget()
 	case err != nil:
@@ -135,7 +134,7 @@ func (h *Hooks) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	return true, nil
 }
 
-// fill makes the memory and populates it.
+// fill makes the memory filesystem and populates it.
 func (h *Hooks) fill(ctx context.Context, p *place) (*Started, error) {
 	m, err := h.make(ctx, p)
 	if err != nil {
@@ -149,7 +148,7 @@ func (h *Hooks) fill(ctx context.Context, p *place) (*Started, error) {
 	return &Started{Population: pop}, nil
 }
 
-// make makes the memory, unless an empty one is mounted.
+// make makes the memory filesystem, unless an empty one is mounted.
 func (h *Hooks) make(ctx context.Context, p *place) (memory.Memory, error) {
 	if h.Target.Memory == config.BackingDir {
 		return memory.Memory{Backing: config.BackingDir}, nil
@@ -169,37 +168,37 @@ func (h *Hooks) make(ctx context.Context, p *place) (memory.Memory, error) {
 	return h.mount(ctx, live, m)
 }
 
-// mount makes memory on the open live directory, and sees that it came to lie there.
+// mount makes a memory filesystem on the open live directory, and checks that it is mounted there.
 func (h *Hooks) mount(ctx context.Context, live *dirfd.Dir, m memory.Memory) (memory.Memory, error) {
-	m.Note = func(device string) error { m.Device = device; return h.intend(&m) }
-	if err := h.intend(&m); err != nil {
+	m.Note = func(device string) error { m.Device = device; return h.writeIntent(&m) }
+	if err := h.writeIntent(&m); err != nil {
 		return m, err
 	}
 	on := m
-	on.Dir = door(h.GOOS, live, m.Dir)
+	on.Dir = mountPath(h.GOOS, live, m.Dir)
 	_, err := on.Make(ctx, h.Run)
-	astray := false
+	misplaced := false
 	if err == nil {
-		err = h.landed(&m)
-		astray = err != nil && on.Dir != m.Dir
+		err = h.checkMounted(&m)
+		misplaced = err != nil && on.Dir != m.Dir
 	}
 	if err != nil {
-		if astray {
-			// into the directory that was seen, which was moved meanwhile: its descriptor tells where
-			// it is now
+		if misplaced {
+			// The directory was moved, and the filesystem is mounted on it. Its descriptor tells where it
+			// is now.
 			m.Dir, _ = os.Readlink(on.Dir)
 		}
-		err = errors.Join(err, h.unmount(context.WithoutCancel(ctx), &m, astray))
+		err = errors.Join(err, h.unmount(context.WithoutCancel(ctx), &m, misplaced))
 	}
 	return m, err
 }
 
-// unmount undoes a mount that went wrong, where it may have been done all the same. By the path it is
-// tried only while the memory is seen there: umount(8) would follow a link. What could not be undone
-// keeps its record, and the next hook tries again.
+// unmount undoes a mount that went wrong, because the mount may have been done all the same. It uses the
+// path only while the memory filesystem is visible there, because umount(8) would follow a link. If it
+// fails, the record is kept and the next hook tries again.
 func (h *Hooks) unmount(ctx context.Context, m *memory.Memory, known bool) error {
-	p, err := h.look()
-	if known || m.Device != "" || p.ours() && len(p.mounts) > h.under {
+	p, err := h.inspect()
+	if known || m.Device != "" || p.ours() && len(p.mounts) > h.covered {
 		err = m.Unmake(ctx, h.Run)
 	}
 	if err != nil {
@@ -208,10 +207,10 @@ func (h *Hooks) unmount(ctx context.Context, m *memory.Memory, known bool) error
 	return h.forget()
 }
 
-// door is the path of a directory by which mount(8) cannot be led astray when a part of the path is
-// swapped: by its descriptor, where the system has that. FreeBSD's mount(8) resolves every path by
-// itself, with realpath(3): there landed has to see.
-func door(goos string, live *dirfd.Dir, dir string) string {
+// mountPath returns a path of a directory for mount(8). On Linux it goes by the descriptor, so that
+// swapping a part of the path changes nothing. FreeBSD's mount(8) resolves every path with realpath(3):
+// checkMounted has to find out.
+func mountPath(goos string, live *dirfd.Dir, dir string) string {
 	if goos != "linux" {
 		return dir
 	}
@@ -222,21 +221,21 @@ func door(goos string, live *dirfd.Dir, dir string) string {
 	return byFd
 }
 
-// landed sees that the filesystem is where the descriptors lead: where mount(8) went by a path, a part of
-// it may have been swapped meanwhile.
-func (h *Hooks) landed(m *memory.Memory) error {
-	p, err := h.look()
+// checkMounted checks that the filesystem is where the descriptors lead: if mount(8) went by a path, a
+// part of it may have been swapped.
+func (h *Hooks) checkMounted(m *memory.Memory) error {
+	p, err := h.inspect()
 	if err != nil {
 		return err
 	}
-	if top := p.top(); top == nil || !inMemory(top) || device(top) != m.Device || len(p.mounts) <= h.under {
+	if top := p.top(); top == nil || !inMemory(top) || device(top) != m.Device || len(p.mounts) <= h.covered {
 		return fmt.Errorf("%s was mounted, but %s shows something else: was a part of the path swapped? "+
 			"mount(8) lists where it went", m.Backing, h.Target.Live)
 	}
 	return nil
 }
 
-// undo takes away a tree that could not be populated. Memory that was mounted before, and not by a start,
+// undo removes a tree that could not be populated. Memory that was mounted before, and not by a start,
 // stays and is emptied.
 func (h *Hooks) undo(ctx context.Context, p *place, m memory.Memory) error {
 	var err error

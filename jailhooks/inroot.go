@@ -11,10 +11,10 @@ import (
 	"cfgd/overlay"
 )
 
-// checkMerged asks the checkers that follow what a file refers to, now that all of the jail's etc is
-// there: in a short-lived jail of the jail's own root. A merged file that one rejects while it passes
-// what was saved before is a conflict after all; one that it does not pass either way is left as it is.
-// Where there is no jail(8) nothing is asked.
+// checkMerged runs the checkers that follow references in a file, once all of the jail's etc is in place,
+// in a short-lived jail with the jail's own root. If a checker rejects a merged file and accepts the file
+// saved before, the merge becomes a conflict. A file that it rejects in both forms is left as it is.
+// Without jail(8) nothing is checked.
 func (h *Hooks) checkMerged(ctx context.Context, m *merge.Result) {
 	if m == nil || h.Embedded || h.GOOS != "freebsd" {
 		return
@@ -49,10 +49,10 @@ func (h *Hooks) checkInRoot(ctx context.Context, c config.Checker, path string) 
 	return nil
 }
 
-// inRoot is a checker's command in a jail of its own, without a network, that is gone when it ends.
-// chroot(8) would not do, not even as nobody: a file may name modules to load, and what they start may be
-// a program of the jail's that is setuid root, outside of any jail. It has no name, for with one jail(8)
-// would not hand on the words as they are.
+// inRoot returns a checker's command in a jail of its own, without a network, that ends with the command.
+// chroot(8) would not be safe, not even as nobody: a file may name modules to load, and they may start a
+// program of the jail that is setuid root, outside of any jail. The jail has no name, because with one
+// jail(8) would not pass on the words unchanged.
 func inRoot(root string, c config.Checker, path string) run.Cmd {
 	words := c.Words("/etc/" + path)
 	args := []string{"-c", "path=" + root, "ip4=disable", "ip6=disable", "command=" + words[0]}

@@ -19,19 +19,19 @@ import (
 )
 
 // A start that fails runs no hook: jail(8) unmounts the jail's fstab backwards, and fails at the jail's
-// root, where the memory of its /etc is still mounted. A stop with a busy /etc ends in the same way. No
-// start succeeds then until somebody unmounts the root, for nullfs(5) refuses to mount a directory where
-// it is mounted already, and jail(8) mounts before it runs exec.prestart. So a cleanup also unmounts what
+// root, because the memory of its /etc is still mounted below it. A stop with a busy /etc ends in the
+// same way. After that no start succeeds until somebody unmounts the root, because nullfs(5) refuses to
+// mount over itself, and jail(8) mounts before it runs exec.prestart. So a cleanup also unmounts what
 // jail(8) could not.
 
-// fstabMount is a mount that the jail's fstab asks for, and what is on its directory.
+// fstabMount is a mount of the jail's fstab, and what is mounted on its directory.
 type fstabMount struct {
 	config.FstabEntry
 	dir string // as the system's table of mounts has it
 	on  []memory.Mount
 }
 
-// top reports whether what is seen on the directory is what the fstab mounts there.
+// top reports whether the topmost mount on the directory is the one of the fstab.
 func (f *fstabMount) top() bool {
 	if len(f.on) == 0 {
 		return false
@@ -47,7 +47,7 @@ func (f *fstabMount) top() bool {
 	return err == nil && top.Source == real
 }
 
-// fstabMounts are the mounts at and below the jail's root, in the fstab's order.
+// fstabMounts returns the mounts at and below the jail's root, in the fstab's order.
 func (h *Hooks) fstabMounts() ([]fstabMount, error) {
 	t := h.Target
 	data, err := hostfile.ReadFile(t.Fstab)
@@ -87,7 +87,7 @@ func (h *Hooks) fstabMounts() ([]fstabMount, error) {
 	return all, nil
 }
 
-// below is a path as seen from a directory above it, or that is the same.
+// below returns a path relative to a directory above it, or "." if they are the same.
 func below(dir, p string) (rel string, ok bool) {
 	if p == dir {
 		return ".", true
@@ -95,9 +95,9 @@ func below(dir, p string) (rel string, ok bool) {
 	return strings.CutPrefix(p, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// undone reports whether jail(8) has unmounted the jail's fstab as far as it could: cfg or base is not
-// mounted any more. While a stop runs exec.poststop both are, and jail(8) unmounts them by itself.
-func (h *Hooks) undone(all []fstabMount) bool {
+// partlyUnmounted reports whether jail(8) has unmounted the jail's fstab as far as it could: cfg or base
+// is no longer mounted. During exec.poststop both are still mounted, and jail(8) unmounts them itself.
+func (h *Hooks) partlyUnmounted(all []fstabMount) bool {
 	root := h.rootDir()
 	own := []string{filepath.Join(root, "conf/base/etc")}
 	if rel, ok := below(h.Target.Root, h.Target.Cfg); ok {
@@ -108,15 +108,15 @@ func (h *Hooks) undone(all []fstabMount) bool {
 	})
 }
 
-// notMounted reports whether the jail's fstab is not mounted, as in exec.prepare, which comes before.
+// notMounted reports whether the jail's fstab is not mounted, as in exec.prepare.
 func (h *Hooks) notMounted() bool {
 	all, err := h.fstabMounts()
-	return err == nil && h.undone(all)
+	return err == nil && h.partlyUnmounted(all)
 }
 
-// left are the mounts of the fstab where jail(8) could not unmount all of them: the jail's root is still
-// mounted, and other mounts of the fstab are gone, and the jail does not run.
-func (h *Hooks) left(ctx context.Context) ([]fstabMount, error) {
+// leftMounts returns the mounts of the fstab if jail(8) could not unmount all of them: the jail's root is
+// still mounted, other mounts of the fstab are gone, and the jail does not run.
+func (h *Hooks) leftMounts(ctx context.Context) ([]fstabMount, error) {
 	if h.Embedded || h.Target.Fstab == "" {
 		return nil, nil
 	}
@@ -127,7 +127,7 @@ func (h *Hooks) left(ctx context.Context) ([]fstabMount, error) {
 	}
 	root := h.rootDir()
 	stays := slices.ContainsFunc(all, func(f fstabMount) bool { return f.dir == root && f.top() })
-	if !stays || !h.undone(all) {
+	if !stays || !h.partlyUnmounted(all) {
 		return nil, nil
 	}
 	if runs, err := h.runs(ctx); runs || err != nil {
@@ -136,9 +136,9 @@ func (h *Hooks) left(ctx context.Context) ([]fstabMount, error) {
 	return all, nil
 }
 
-// unmountLeft unmounts what jail(8) left of the jail's fstab: exactly what the fstab names, backwards.
+// unmountLeft unmounts what jail(8) left of the jail's fstab: only mounts of the fstab, backwards.
 func (h *Hooks) unmountLeft(ctx context.Context, s *Stopped) error {
-	all, err := h.left(ctx)
+	all, err := h.leftMounts(ctx)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (h *Hooks) unmountLeft(ctx context.Context, s *Stopped) error {
 	return nil
 }
 
-// rootDir is the jail's root as the table of mounts has it.
+// rootDir returns the jail's root as the table of mounts has it.
 func (h *Hooks) rootDir() string {
 	root, err := filepath.EvalSymlinks(h.Target.Root)
 	if err != nil {
@@ -159,8 +159,8 @@ func (h *Hooks) rootDir() string {
 	return root
 }
 
-// unmountOne unmounts what the fstab mounted on a directory, as often as it is there. What is mounted over
-// it is somebody else's.
+// unmountOne unmounts what the fstab mounted on a directory, as often as it is mounted. A mount of
+// something else over it is not touched.
 func (h *Hooks) unmountOne(ctx context.Context, f *fstabMount, s *Stopped) error {
 	for range len(f.on) {
 		if !f.top() {
@@ -184,14 +184,14 @@ func (h *Hooks) busyLeft(ctx context.Context, dir string, err error) error {
 		" end what uses it, then run umount %[1]s", dir, err, who)
 }
 
-// noJail is what the kernel says of a jail that does not run, or whose last connections are closing.
+// noJail matches jls(8)'s message about a jail that does not run, or whose last connections are closing.
 var noJail = regexp.MustCompile(`not found|is dying`)
 
-// Asks is the command that ends with 0 where a jail runs: jls(8).
+// Asks returns the jls(8) command that exits 0 if a jail runs.
 func Asks(jail string) run.Cmd { return run.Command("jls", "-j", jail, "jid") }
 
-// runs reports whether the jail runs. Unlike a look that only informs, it does not take a jls(8) that
-// failed for a no.
+// runs reports whether the jail runs. If jls(8) fails for another reason, it returns an error and not
+// false.
 func (h *Hooks) runs(ctx context.Context) (bool, error) {
 	_, err := h.Run.Run(ctx, Asks(h.Target.Name))
 	var failed *run.Error

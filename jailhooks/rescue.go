@@ -13,9 +13,9 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// rescue writes the archive: its directory, whose name is fsynced if it is new; a new file, fsynced; a rename
-// to its name; the directory fsynced. Only then may the tree go. One that was begun and not finished is
-// written anew, so that kills leave no heap of halves.
+// rescue writes the archive. The order: make the directory, and fsync its name if it is new; write a new
+// file; fsync it; rename it to its name; fsync the directory. Only then may the tree be removed. An
+// unfinished archive is overwritten, so that killed hooks leave no more than one.
 func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
 	if err := hostfile.MkdirAll(h.RescueDir, 0o700); err != nil {
 		return "", err
@@ -47,9 +47,9 @@ func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
 	return name, hostfile.SyncDir(h.RescueDir)
 }
 
-// nameArchives warns of the archives of this target that are still there: what is in them is in no cfg. They
-// are not brought back by themselves, for what was saved since may be newer.
-func (h *Hooks) nameArchives() {
+// warnArchives warns of the archives of this target that still exist: their content is in no cfg. They
+// are not restored automatically, because what was saved since may be newer.
+func (h *Hooks) warnArchives() {
 	names, err := os.ReadDir(h.RescueDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		h.warn("rescue archives: %v", err)
