@@ -75,8 +75,8 @@ func (h *Hooks) hostCfg(ctx context.Context) (dir string, done func() error, err
 	return h.mountScratch(ctx, "cfg", run.Command("mount", "-t", t.CfgType, t.CfgSource))
 }
 
-// mountAside runs a command of mount(8), with a directory of the host's own added to its words: one below
-// /var/run/cfgd that root alone can enter.
+// mountScratch runs a command of mount(8) with a directory of the host added to its arguments. The
+// directory is below /var/run/cfgd, and only root can enter it.
 func (h *Hooks) mountScratch(ctx context.Context, what string,
 	mount run.Cmd) (dir string, done func() error, err error) {
 	dir = h.scratchDir(what)

@@ -11,9 +11,9 @@ import (
 	"cfgd/prototype"
 )
 
-// Own are the datasets of a jail's own: those that its fstab mounts, by the ones above them that have the
-// jail's name, so that a recursive snapshot has them all at one moment (the paper's section 4.4). Never a
-// prototype's: its snapshots are what jails stand on.
+// Own returns the datasets that belong to a jail: those that its fstab mounts, or the ones above them
+// that have the jail's name, so that a recursive snapshot has them all at one moment (the paper's section
+// 4.4). A prototype's dataset is never among them, because its snapshots are bases of jails.
 func Own(t *config.Target, entries []config.FstabEntry, protos []*config.Prototype) ([]string, error) {
 	var tops []string
 	for _, e := range entries {
@@ -42,14 +42,14 @@ func Own(t *config.Target, entries []config.FstabEntry, protos []*config.Prototy
 	return slices.Compact(tops), nil
 }
 
-// backupPrefix begins the names of jails' snapshots: the numbers are the prototypes'. The time behind it
-// makes a name that is unique, and sorts.
+// backupPrefix begins the names of jails' snapshots, because numbers name the prototypes' snapshots. The
+// time after it makes the name unique and sorts.
 const backupPrefix = "cfgd-"
 
-// BackupName is the name of a jail's snapshot.
+// BackupName returns the name of a jail's snapshot.
 func BackupName(now time.Time) string { return backupPrefix + now.UTC().Format("20060102T150405Z") }
 
-// IsBackup reports whether a snapshot is one of a jail's that cfgd took.
+// IsBackup reports whether cfgd took a snapshot as a jail's backup.
 func IsBackup(name string) bool {
 	rest, ok := strings.CutPrefix(name, backupPrefix)
 	_, err := time.Parse("20060102T150405Z", rest)

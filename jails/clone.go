@@ -14,9 +14,9 @@ import (
 	"cfgd/internal/hostfile"
 )
 
-// Clone computes a test jail: another jail's filesystems cloned as they are now, its fstab on another
-// snapshot of the prototype, and an address of its own: the paper's section 2.4. Where nothing is mounted
-// the jail's own are copied from where they lie.
+// Clone computes a test jail: clones of another jail's filesystems as they are now, its fstab on another
+// snapshot of the prototype, and an address of its own (the paper's section 2.4). If nothing is mounted,
+// the jail's own trees are copied from where they are.
 func (s *Spec) Clone(from *config.Target, fstab []byte, now time.Time) (*Creation, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (s *Spec) Clone(from *config.Target, fstab []byte, now time.Time) (*Creatio
 	return c, nil
 }
 
-// cloner is a clone on its way.
+// cloner is the state of computing a clone.
 type cloner struct {
 	spec *Spec
 	from *config.Target
@@ -52,10 +52,10 @@ type cloner struct {
 	tab  fstabText
 }
 
-// pseudo are the filesystems of which each mount is one of its own, or a view of the running system.
+// pseudo are the filesystem types of which each mount is independent, or a view of the running system.
 var pseudo = []string{"devfs", "fdescfs", "procfs", "linprocfs", "linsysfs", "tmpfs", "mqueuefs"}
 
-// mount brings one line of the fstab over.
+// mount adds one line of the fstab to the clone.
 func (x *cloner) mount(e config.FstabEntry) error {
 	dir, ok := x.moved(path.Clean(e.Dir))
 	if !ok {
@@ -85,13 +85,13 @@ func (x *cloner) mount(e config.FstabEntry) error {
 	return nil
 }
 
-// moved is a path of the jail in the clone.
+// moved returns the clone's path for a path of the jail.
 func (x *cloner) moved(p string) (string, bool) {
 	rest, ok := strings.CutPrefix(p, strings.TrimSuffix(x.from.Root, "/"))
 	return x.c.Root + rest, ok && (rest == "" || rest[0] == '/')
 }
 
-// dataset clones a dataset. The clone has the new jail's name where the old one's stands.
+// dataset clones a dataset. The clone's name has the new jail's name in place of the old one's.
 func (x *cloner) dataset(name string) (string, error) {
 	to, err := x.renamed(name)
 	if err != nil {
@@ -115,7 +115,7 @@ func (x *cloner) renamed(name string) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
-// parents adds the datasets above the clones, down from the one that has the jail's name.
+// parents adds the datasets above the clones, starting with the one that has the jail's name.
 func (x *cloner) parents() {
 	var all []Dataset
 	known := map[string]bool{}
@@ -138,7 +138,7 @@ func (x *cloner) parents() {
 	x.c.Datasets = all
 }
 
-// own copies a tree of the jail's own that is no dataset.
+// own copies a tree of the jail that is no dataset.
 func (x *cloner) own(e config.FstabEntry, source string) string {
 	if x.spec.Embedded {
 		x.copied(path.Clean(e.Dir))
@@ -161,7 +161,7 @@ func (x *cloner) own(e config.FstabEntry, source string) string {
 	return to
 }
 
-// copied copies a tree that lies in the jail's root.
+// copied copies a tree that is in the jail's root.
 func (x *cloner) copied(dir string) {
 	to, ok := x.moved(dir)
 	if ok && !slices.ContainsFunc(x.c.Dirs, func(d Dir) bool { return d.Name == to }) {
@@ -179,8 +179,8 @@ func readOnly(options []string) []string {
 	return out
 }
 
-// taken are the parameters, in either form, that a clone has as the jail has them. Names, addresses,
-// paths, hooks and logs are its own.
+// taken are the parameters, in either form, that a clone takes from the jail. Names, addresses, paths,
+// hooks and logs are its own.
 var taken = map[config.Form]*regexp.Regexp{
 	config.FormRC: regexp.MustCompile(`^(interface|devfs_enable|devfs_ruleset|fdescfs_enable|procfs_enable|` +
 		`mount_enable|exec|exec_start|exec_stop|exec_afterstart[0-9]*|` +
@@ -192,8 +192,9 @@ var taken = map[config.Form]*regexp.Regexp{
 		`osrelease|persist|nopersist|(allow|linux)(\..*)?)$`),
 }
 
-// take takes over what else defines the jail. What names the jail is left out, and said: it would be
-// shared with it. In jail.conf(5), and so in rc.conf's parameters, a blank may be written as \040.
+// take copies the rest of the jail's definition. A parameter that contains the jail's name is left out,
+// with a notice, because both jails would share what it names. In jail.conf(5), and so in rc.conf's
+// parameters, a space may be written as \040.
 func (s *Spec) take(from *config.Target, c *Creation) {
 	s.more = []config.Param{}
 	named := regexp.MustCompile(`(\b|\\[0-7]{1,3})` + regexp.QuoteMeta(from.Name) + `\b`)
@@ -217,7 +218,7 @@ func (s *Spec) take(from *config.Target, c *Creation) {
 	}
 }
 
-// ErrNoAddress says that a clone has no address of its own.
+// ErrNoAddress reports that a clone has no address of its own.
 var ErrNoAddress = errors.New(
 	"give it an address of its own with --ip: two jails on one take each other's connections",
 )

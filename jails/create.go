@@ -12,7 +12,7 @@ import (
 	"cfgd/prototype"
 )
 
-// Spec says what jail is to be made.
+// Spec describes the jail to create.
 type Spec struct {
 	Name      string
 	Hostname  string
@@ -30,11 +30,11 @@ type Spec struct {
 	noHooks bool           // its etc is on a disk
 }
 
-// rooms are the filesystems of a jail's own, each with a mountpoint in the prototype.
-var rooms = []string{"cfg", "var", "home"}
+// ownTrees are the filesystems that belong to one jail, each with a mountpoint in the prototype.
+var ownTrees = []string{"cfg", "var", "home"}
 
 var (
-	// it becomes part of names of rc.conf's variables
+	// the name becomes part of the names of rc.conf's variables
 	jailName  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,62}$`)
 	hostName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
 	netDevice = regexp.MustCompile(`^[a-z][a-z0-9_.]{0,14}$`)
@@ -55,7 +55,7 @@ func (s *Spec) check() error {
 	return nil
 }
 
-// start is what is made of every jail: its name, root and fstab.
+// start returns the part that is the same for every jail: its name, root and fstab.
 func (s *Spec) start(now time.Time) *Creation {
 	root := "/jail"
 	if s.Prototype != nil {
@@ -64,7 +64,7 @@ func (s *Spec) start(now time.Time) *Creation {
 	return &Creation{Jail: s.Name, Time: now.UTC(), Root: path.Join(root, s.Name)}
 }
 
-// Plan computes what a new jail needs: the paper's section 3.6.
+// Plan computes what has to be made for a new jail (the paper's section 3.6).
 func (s *Spec) Plan(now time.Time) (*Creation, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (s *Spec) Plan(now time.Time) (*Creation, error) {
 	if s.Dataset != "" {
 		own := path.Join(path.Dir(s.Dataset), s.Name)
 		c.Datasets = append(c.Datasets, Dataset{Name: own})
-		for _, r := range rooms {
+		for _, r := range ownTrees {
 			c.Datasets = append(c.Datasets, Dataset{Name: own + "/" + r})
 			tab.line(own+"/"+r, c.Root+"/"+r, "zfs", "rw")
 		}
@@ -87,7 +87,7 @@ func (s *Spec) Plan(now time.Time) (*Creation, error) {
 		} else {
 			c.Dirs = append(c.Dirs, Dir{Name: own})
 		}
-		for _, r := range rooms {
+		for _, r := range ownTrees {
 			c.Dirs = append(c.Dirs, Dir{Name: in + "/" + r})
 			tab.line(own+"/"+r, c.Root+"/"+r, "nullfs", "rw")
 		}
@@ -96,15 +96,16 @@ func (s *Spec) Plan(now time.Time) (*Creation, error) {
 	return c, nil
 }
 
-// mountpoints are the directories that a prototype needs for what its jails mount.
+// mountpoints are the directories of a prototype on which its jails mount something.
 var mountpoints = []string{"etc", "cfg", "var", "home", "conf/base/etc"}
 
-// private are the trees of a prototype that its jails do not see, with the end of their datasets' names.
+// private are the trees of a prototype that its jails do not see, with the last part of their datasets'
+// names.
 var private = [][2]string{{"var", "_var"}, {"usr/src", "_src"}, {"usr/ports", "_ports"}, {"usr/obj", "_obj"}}
 
-// PlanPrototype computes what a new prototype needs: the paper's section 3.3. With a dataset the system
-// and its etc are two filesystems, one below the other, so that a recursive snapshot has both; the rest
-// is beside them. File is cfgd.toml, which makes it known.
+// PlanPrototype computes what has to be made for a new prototype (the paper's section 3.3). With a
+// dataset the system and its etc are two filesystems, one below the other, so that a recursive snapshot
+// has both; the others are beside them. file is the cfgd.toml that makes the prototype known.
 func (s *Spec) PlanPrototype(file string, now time.Time) (*Creation, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -135,7 +136,7 @@ func (s *Spec) PlanPrototype(file string, now time.Time) (*Creation, error) {
 	return c, nil
 }
 
-// ownDir is where a jail without ZFS has its own trees, to be mounted in its root.
+// ownDir returns the directory in which a jail without ZFS has its own trees, to be mounted in its root.
 func ownDir(root string) string { return path.Dir(root) + "/.cfgd/" + path.Base(root) }
 
 // fstabText is an fstab being written.
@@ -145,7 +146,7 @@ func (b *fstabText) line(source, dir, kind, options string) {
 	fmt.Fprintf(b, "%s %s %s %s 0 0\n", config.VisFstab(source), config.VisFstab(dir), kind, options)
 }
 
-// files are the fstab, and what defines the jail.
+// files adds the fstab and the definition of the jail.
 func (s *Spec) files(c *Creation, fstab string) []File {
 	tab := File{Name: "/etc/fstab." + s.Name, Text: fstab, Whole: true}
 	if s.Form != config.FormJailConf {
@@ -164,18 +165,18 @@ const rcConf = "/etc/rc.conf"
 
 func (s *Spec) list() string { return fmt.Sprintf("jail_list=\"$jail_list %s\"\n", s.Name) }
 
-// between puts lines of rc.conf between two comments by which they are found again.
+// between puts lines of rc.conf between two comments that mark them.
 func (s *Spec) between(lines string) string {
 	return fmt.Sprintf("# cfgd jail create %s\n%s# cfgd jail create %[1]s: end\n", s.Name, lines)
 }
 
-// Hooks of a new jail: jail(8) runs them with a path of its own, which lacks /usr/local.
+// Hooks of a new jail. jail(8) runs them with a PATH of its own, without /usr/local.
 const (
 	initCommand    = "/usr/local/sbin/cfgd jail init "
 	cleanupCommand = "/usr/local/sbin/cfgd jail cleanup "
 )
 
-// rcLines define a jail in rc.conf.
+// rcLines returns the lines that define a jail in rc.conf.
 func (s *Spec) rcLines(root, fstab string) string {
 	var b strings.Builder
 	set := func(key, value string) {
@@ -207,7 +208,8 @@ func shellQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(s) + `"`
 }
 
-// jailConf defines a jail in a file of its own. All that it needs stands there, for rc.d/jail reads it alone.
+// jailConf returns the text that defines a jail in a file of its own. The file is complete, because
+// rc.d/jail reads no other.
 func (s *Spec) jailConf(root, fstab string) string {
 	var b strings.Builder
 	set := func(key, value string) {
@@ -253,7 +255,7 @@ func (s *Spec) jailConf(root, fstab string) string {
 	return b.String()
 }
 
-// jailQuote quotes a value of jail.conf(5): in single quotes nothing is a variable.
+// jailQuote quotes a value of jail.conf(5). Variables are not expanded in single quotes.
 func jailQuote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(s) + "'"
 }

@@ -25,7 +25,7 @@ import (
 	"cfgd/overlay"
 )
 
-// Creation is what is made for a jail, for its undoing: nothing else is ever undone.
+// Creation records what was made for a jail. Only that is ever undone.
 type Creation struct {
 	Jail      string    `json:"jail"`
 	Time      time.Time `json:"time"`
@@ -44,7 +44,8 @@ type Creation struct {
 type Dataset struct {
 	Name   string `json:"name"`
 	Origin string `json:"origin,omitempty"` // the snapshot that it is a clone of
-	// Mountpoint is where ZFS mounts it: "" leaves that to fstab (legacy), inherit to the dataset above.
+	// Mountpoint is where ZFS mounts it: "" for legacy, so that fstab decides, or inherit, so that the
+	// dataset above decides.
 	Mountpoint string `json:"mountpoint,omitempty"`
 }
 
@@ -54,14 +55,14 @@ type Dir struct {
 	From string `json:"from,omitempty"` // the tree that it is a copy of
 }
 
-// File is a file of the host's: whole, or lines at the end of one that was there.
+// File is a file of the host: a whole file, or lines at the end of an existing one.
 type File struct {
 	Name  string `json:"name"`
 	Text  string `json:"text"`
 	Whole bool   `json:"whole,omitempty"`
 }
 
-// snapshot takes all snapshots, at one moment.
+// snapshot takes all snapshots at one moment.
 func (c *Creation) snapshot() run.Cmd {
 	return run.Command("zfs", append([]string{"snapshot"}, c.Snapshots...)...)
 }
@@ -79,7 +80,7 @@ func (d Dataset) make() run.Cmd {
 
 const inherit = "inherit"
 
-// Lines are what making it does, for people: commands as they run, and files.
+// Lines returns what will be made, for people: commands as they run, and files.
 func (c *Creation) Lines() []string {
 	var all []string
 	if len(c.Snapshots) > 0 {
@@ -106,7 +107,7 @@ func (c *Creation) Lines() []string {
 	return all
 }
 
-// Holds names what is destroyed with a jail: its datasets and directories.
+// Holds returns what is destroyed with a jail: its datasets and directories.
 func (c *Creation) Holds() []string {
 	var all []string
 	for _, d := range c.Datasets {
@@ -118,14 +119,14 @@ func (c *Creation) Holds() []string {
 	return append(all, c.Root)
 }
 
-// Creator makes jails and undoes just what it made. What is made stands in /var/db/cfgd/jails/NAME.json,
+// Creator makes jails and undoes exactly what it made. The record, /var/db/cfgd/jails/NAME.json, is
 // written before the first step.
 type Creator struct {
 	Model    *config.Model
 	Run      run.Runner
 	SaveHost func(ctx context.Context, path string) error // nil where the host's /etc is on a disk
 	Reload   func() (*config.Model, error)
-	// Locked runs f while nobody writes the cfg that is cloned; nil where none is.
+	// Locked runs f while nobody writes the cfg that is cloned. It is nil if no cfg is cloned.
 	Locked func(ctx context.Context, f func() error) error
 }
 
@@ -133,10 +134,10 @@ func (k *Creator) record(name string) string {
 	return filepath.Join(k.Model.Path("/var/db/cfgd/jails"), name+".json")
 }
 
-// ErrExists says that something of a new jail is there already.
+// ErrExists reports that a part of a new jail exists already.
 var ErrExists = errors.New("is there already")
 
-// free refuses to make what is there: it would be undone with the rest.
+// free returns an error if something that is to be made exists: it would be undone with the rest.
 func (k *Creator) free(ctx context.Context, c *Creation) error {
 	if k.Model.Target(c.Jail) != nil || slices.ContainsFunc(k.Model.Jails, func(j *config.Jail) bool {
 		return j.Name == c.Jail
@@ -180,7 +181,7 @@ func (k *Creator) free(ctx context.Context, c *Creation) error {
 	return nil
 }
 
-// note writes the record of what is made, or is being undone.
+// note writes the record of what is being made or undone.
 func (k *Creator) note(c *Creation) error {
 	b, err := json.MarshalIndent(c, "", " ")
 	if err != nil {
@@ -189,8 +190,8 @@ func (k *Creator) note(c *Creation) error {
 	return hostfile.Write(k.record(c.Jail), append(b, '\n'), 0o600)
 }
 
-// has reports whether there is a dataset or snapshot. It looks for it in a list: zfs(8) ends with 1 for what
-// is not there and for all that keeps it from looking, such as a pool that does not answer.
+// has reports whether a dataset or snapshot exists. It searches a list, because zfs(8) exits with 1 both
+// if a name does not exist and if it cannot look, for example when a pool does not answer.
 func (k *Creator) has(ctx context.Context, name string) (bool, error) {
 	dataset, _, snapshot := strings.Cut(name, "@")
 	there, err := k.listed(ctx, dataset, "-t", "filesystem,volume")
@@ -200,7 +201,7 @@ func (k *Creator) has(ctx context.Context, name string) (bool, error) {
 	return k.listed(ctx, name, "-t", "snapshot", "-d", "1", dataset)
 }
 
-// listed reports whether zfs list with these arguments lists the name.
+// listed reports whether zfs list with these arguments prints the name.
 func (k *Creator) listed(ctx context.Context, name string, args ...string) (bool, error) {
 	out, err := k.Run.Run(ctx, run.Command("zfs", append([]string{"list", "-H", "-o", "name"}, args...)...))
 	if err != nil {
@@ -209,8 +210,8 @@ func (k *Creator) listed(ctx context.Context, name string, args ...string) (bool
 	return slices.Contains(strings.Split(out, "\n"), name), nil
 }
 
-// Create makes a jail. A step that fails undoes those before it. What the configuration then says against
-// the jail is returned.
+// Create makes a jail. A step that fails undoes those before it. It returns the problems that the
+// configuration then has with the jail.
 func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, error) {
 	unlock, err := Exclusive(ctx, k.Model, c.Jail)
 	if err != nil {
@@ -232,8 +233,8 @@ func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, er
 	return problems, nil
 }
 
-// create makes all, and notes in done what is to be undone: a command that fails made nothing, a copy or
-// a file may be half there.
+// create makes everything, and records in done what would have to be undone. A command that fails made
+// nothing; a copy or a file may be half made.
 func (k *Creator) create(ctx context.Context, c, done *Creation) ([]config.Problem, error) {
 	if len(c.Snapshots) > 0 {
 		if _, err := k.Run.Run(ctx, c.snapshot()); err != nil {
@@ -310,7 +311,7 @@ func (k *Creator) dir(ctx context.Context, d Dir) error {
 	return top.SyncTree(ctx, "") // the jail's only copy of its cfg, once it is started
 }
 
-// write writes a whole file, or adds lines to one; a file that is not there is made.
+// write writes a whole file, or adds lines to one. A missing file is created.
 func (k *Creator) write(ctx context.Context, f File) error {
 	full := k.Model.Path(f.Name)
 	if f.Whole {
@@ -324,7 +325,7 @@ func (k *Creator) write(ctx context.Context, f File) error {
 	})
 }
 
-// save brings what changed in the host's etc to its cfg.
+// save saves what changed in the host's etc to its cfg.
 func (k *Creator) save(ctx context.Context, c *Creation) error {
 	if k.SaveHost == nil {
 		return nil
@@ -338,7 +339,8 @@ func (k *Creator) save(ctx context.Context, c *Creation) error {
 	return errors.Join(errs...)
 }
 
-// inEtc is a file's path in the host's /etc; a link may lead there, as NanoBSD's /usr/local/etc does.
+// inEtc returns a file's path in the host's /etc. A link may lead there, as NanoBSD's /usr/local/etc
+// does.
 func (k *Creator) inEtc(file string) (string, bool) {
 	if p, ok := strings.CutPrefix(file, "/etc/"); ok {
 		return p, true
@@ -354,9 +356,9 @@ func (k *Creator) inEtc(file string) (string, bool) {
 	return strings.CutPrefix(filepath.Join(dir, filepath.Base(file)), etc+"/")
 }
 
-// undo takes away what there is of a jail, last things first. What is not there is no error, so that an
-// undo that ended early is begun again. With all, snapshots of its datasets go too, and what was put into
-// its root.
+// undo removes what exists of a jail, in reverse order. What does not exist is no error, so that an
+// interrupted undo can be repeated. With all, snapshots of its datasets and added files in its root are
+// removed too.
 func (k *Creator) undo(ctx context.Context, c *Creation, all bool) error {
 	var errs []error
 	for _, f := range slices.Backward(c.Files) {
@@ -393,7 +395,7 @@ func (k *Creator) unwrite(ctx context.Context, f File) error {
 	})
 }
 
-// destroy destroys a dataset or snapshot, if it is there.
+// destroy destroys a dataset or snapshot, if it exists.
 func (k *Creator) destroy(ctx context.Context, name string, cmd run.Cmd) error {
 	there, err := k.has(ctx, name)
 	if err != nil || !there {
@@ -403,8 +405,8 @@ func (k *Creator) destroy(ctx context.Context, name string, cmd run.Cmd) error {
 	return err
 }
 
-// removeRoot removes the jail's root, a mountpoint and empty unless all goes. With --root the trees
-// themselves lie there.
+// removeRoot removes the jail's root, which is a mountpoint and must be empty unless everything is
+// removed. With --root the trees themselves are in it.
 func (k *Creator) removeRoot(c *Creation, all bool) error {
 	root := k.Model.Path(c.Root)
 	if all || k.Model.Root != "" {
@@ -416,7 +418,7 @@ func (k *Creator) removeRoot(c *Creation, all bool) error {
 	return nil
 }
 
-// unmounted refuses a jail of which something is mounted still.
+// unmounted returns an error if something is mounted for the jail.
 func (k *Creator) unmounted(c *Creation) error {
 	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(k.Model.Path(c.Root)))
 	if err != nil {
@@ -425,11 +427,11 @@ func (k *Creator) unmounted(c *Creation) error {
 	return c.inUse(infos)
 }
 
-// inUse is an error where something is mounted that does not go with the datasets: those of a prototype
-// are mounted by zfs(8) whether its jail runs or not, and zfs destroy unmounts them.
+// inUse returns an error if something is mounted that does not go with the datasets. zfs(8) mounts the
+// datasets of a prototype whether its jail runs or not, and zfs destroy unmounts them.
 func (c *Creation) inUse(infos []*mountinfo.Info) error {
 	for _, i := range infos {
-		// zfs(8) mounts a snapshot that is looked at by .zfs, and unmounts it too
+		// zfs(8) mounts a snapshot when somebody reads it through .zfs, and unmounts it too
 		source, _, _ := strings.Cut(i.Source, "@")
 		own := func(d Dataset) bool { return i.FSType == "zfs" && source == d.Name && d.Mountpoint != "" }
 		if !slices.ContainsFunc(c.Datasets, own) {
@@ -439,7 +441,7 @@ func (c *Creation) inUse(infos []*mountinfo.Info) error {
 	return nil
 }
 
-// ErrAdded says that a jail has more than was made for it.
+// ErrAdded reports that a jail has more than was made for it.
 var ErrAdded = errors.New("something was added since")
 
 // Created reads what was made for a jail.
@@ -460,10 +462,10 @@ func (k *Creator) Created(name string) (*Creation, error) {
 	return &c, nil
 }
 
-// Destroy undoes what Create made. Without force it refuses where more was added since: another line in
-// the fstab or among the lines that define it, a dataset, a snapshot, or a file in its root. It looks at
-// all of that before it takes anything away, and notes in the record that it has begun: a destroy that
-// ended early is gone on with.
+// Destroy undoes what Create made. Without force it refuses if more was added since: another line in the
+// fstab or among the lines that define the jail, a dataset, a snapshot, or a file in its root. It checks
+// all of that before it removes anything, and records that it has begun: an interrupted destroy is
+// continued.
 func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
 	unlock, err := Exclusive(ctx, k.Model, c.Jail)
 	if err != nil {
@@ -491,7 +493,7 @@ func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
 	return k.undo(ctx, c, force)
 }
 
-// unused refuses a prototype that jails are on.
+// unused returns an error if jails use the prototype.
 func (k *Creator) unused(c *Creation) error {
 	if !c.Prototype {
 		return nil
@@ -542,8 +544,9 @@ func (k *Creator) unchanged(ctx context.Context, c *Creation) error {
 	return k.bare(c)
 }
 
-// bare refuses a root that holds more than the directories that were made there. What is in a filesystem
-// of its own goes with that; with --root a jail's filesystems are trees in its root.
+// bare returns an error if the root holds more than the directories that were made in it. The content of
+// a filesystem mounted there goes with that filesystem; with --root a jail's filesystems are trees in its
+// root.
 func (k *Creator) bare(c *Creation) error {
 	if k.Model.Root != "" && !c.Prototype || slices.ContainsFunc(c.Datasets, func(d Dataset) bool {
 		return d.Mountpoint == c.Root
@@ -573,7 +576,8 @@ func (k *Creator) bare(c *Creation) error {
 	return nil
 }
 
-// sameFstab compares two fstabs but for the snapshots that they name: jail switch changes those.
+// sameFstab reports whether two fstabs are equal except for the snapshots that they name: jail switch
+// changes those.
 func sameFstab(a, b string) bool {
 	plain := func(text string) (out []string, ok bool) {
 		entries, err := config.ParseJailFstab("", []byte(text))

@@ -11,16 +11,16 @@ import (
 	"cfgd/internal/flock"
 )
 
-// ErrBusy says that another process makes, switches, relocates or destroys the same jail or prototype.
+// ErrBusy reports that another process makes, switches, relocates or destroys the same jail or prototype.
 var ErrBusy = errors.New("another cfgd is at work on it")
 
 // exclusivePatience is how long one command waits for another. A switch with a restart may take minutes:
-// then the second command ends, and says so.
+// then the waiting command ends with ErrBusy.
 const exclusivePatience = 10 * time.Second
 
-// Exclusive takes the lock of a jail or prototype: what changes its datasets, its fstab or its records
-// holds it from the first step to the last. The lock goes with the process, so that whoever gets it and
-// finds a journal knows that the journal's owner is dead.
+// Exclusive takes the lock of a jail or prototype. Whatever changes its datasets, its fstab or its
+// records holds the lock from the first step to the last. The lock ends with its process, so whoever
+// holds it and finds a journal knows that the process that wrote the journal is dead.
 func Exclusive(ctx context.Context, m *config.Model, name string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, exclusivePatience)
 	defer cancel()

@@ -14,17 +14,17 @@ import (
 // Service starts and stops jails as rc(8) does.
 type Service struct {
 	Run run.Runner
-	// Pause waits between two looks whether a jail came up; nil is a second.
+	// Pause waits between two checks whether a jail came up. nil waits a second.
 	Pause func(ctx context.Context) error
 }
 
-// upWithin is how long a jail may take to be well after its start.
+// upWithin is how long after its start a jail may take to be up.
 const upWithin = time.Minute
 
 // Stop runs rc.d/jail.
 func (s Service) Stop(ctx context.Context, t *config.Target) error { return s.do(ctx, s.stop(t)) }
 
-// Start runs rc.d/jail, which ends well whether the jail started or not: Up tells.
+// Start runs rc.d/jail, which exits 0 whether the jail started or not: Up finds out.
 func (s Service) Start(ctx context.Context, t *config.Target) error { return s.do(ctx, s.start(t)) }
 
 func (s Service) stop(t *config.Target) run.Cmd {
@@ -34,8 +34,8 @@ func (s Service) start(t *config.Target) run.Cmd {
 	return run.Command("service", "jail", "start", t.Name)
 }
 
-// looks are what tells that a jail is up: jls(8), and the health command of cfgd.toml.
-func (s Service) looks(t *config.Target) []run.Cmd {
+// checks are the commands that tell whether a jail is up: jls(8), and the health command of cfgd.toml.
+func (s Service) checks(t *config.Target) []run.Cmd {
 	all := []run.Cmd{jailhooks.Asks(t.Name)}
 	if t.Health != "" {
 		all = append(all, run.Command("sh", "-c", t.Health))
@@ -43,9 +43,9 @@ func (s Service) looks(t *config.Target) []run.Cmd {
 	return all
 }
 
-// Plan is all of it, in order.
+// Plan returns all commands, in order.
 func (s Service) Plan(t *config.Target) []run.Cmd {
-	return append([]run.Cmd{s.stop(t), s.start(t)}, s.looks(t)...)
+	return append([]run.Cmd{s.stop(t), s.start(t)}, s.checks(t)...)
 }
 
 func (s Service) do(ctx context.Context, c run.Cmd) error {
@@ -53,7 +53,7 @@ func (s Service) do(ctx context.Context, c run.Cmd) error {
 	return err
 }
 
-// Up looks until the jail is well, for as long as a jail may take.
+// Up checks until the jail is up, for at most upWithin.
 func (s Service) Up(ctx context.Context, t *config.Target) error {
 	ctx, cancel := context.WithTimeout(ctx, upWithin)
 	defer cancel()
@@ -68,13 +68,13 @@ func (s Service) Up(ctx context.Context, t *config.Target) error {
 	}
 }
 
-// Runs reports whether the jail runs, well or not.
+// Runs reports whether the jail runs, healthy or not.
 func (s Service) Runs(ctx context.Context, t *config.Target) bool {
-	return s.do(ctx, s.looks(t)[0]) == nil
+	return s.do(ctx, s.checks(t)[0]) == nil
 }
 
 func (s Service) well(ctx context.Context, t *config.Target) error {
-	for _, c := range s.looks(t) {
+	for _, c := range s.checks(t) {
 		if err := s.do(ctx, c); err != nil {
 			return err
 		}
@@ -94,24 +94,25 @@ func (s Service) pause(ctx context.Context) error {
 	}
 }
 
-// Embedded are jails of --root: no jail runs there, and its hooks are all that a stop and a start are.
+// Embedded starts and stops jails with --root: no jail runs there, so a start or stop is only the jail's
+// hooks.
 type Embedded struct {
 	Hooks func(t *config.Target) *jailhooks.Hooks
 }
 
-// Stop is the stop's hook.
+// Stop runs the stop's hook.
 func (e Embedded) Stop(ctx context.Context, t *config.Target) error {
 	_, err := e.Hooks(t).Cleanup(ctx)
 	return err
 }
 
-// Start is the start's hook.
+// Start runs the start's hook.
 func (e Embedded) Start(ctx context.Context, t *config.Target) error {
 	_, err := e.Hooks(t).Init(ctx)
 	return err
 }
 
-// Up looks whether the live tree is populated.
+// Up reports an error unless the live tree is populated.
 func (e Embedded) Up(_ context.Context, t *config.Target) error {
 	if e.Runs(context.Background(), t) {
 		return nil
@@ -119,11 +120,11 @@ func (e Embedded) Up(_ context.Context, t *config.Target) error {
 	return errors.New("its /etc is not populated")
 }
 
-// Runs is the same: there is nothing else.
+// Runs reports the same: nothing else can run.
 func (e Embedded) Runs(_ context.Context, t *config.Target) bool {
 	st, err := e.Hooks(t).Overlay.State()
 	return err == nil && st.Populated
 }
 
-// Plan runs no command.
+// Plan returns no command.
 func (e Embedded) Plan(*config.Target) []run.Cmd { return nil }

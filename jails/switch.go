@@ -18,7 +18,7 @@ import (
 	"cfgd/overlay"
 )
 
-// Switch is a jail's way to another snapshot of its prototype: a plan, which changed nothing yet.
+// Switch is a plan to move a jail to another snapshot of its prototype. A plan changes nothing.
 type Switch struct {
 	Target   *config.Target
 	From     []string // the snapshots that its fstab names
@@ -31,17 +31,18 @@ type Switch struct {
 // Already reports whether the fstab names that snapshot and no other.
 func (w *Switch) Already() bool { return bytes.Equal(w.Old, w.New) }
 
-// Switcher switches jails to other snapshots. The order, for each jail: the journal,
-// /var/db/cfgd/switch/NAME.json; the fstab, replaced whole by a rename; the host's cfg, where the host's
-// /etc is in memory as well; with a restart the stop, the start, and a look whether it came up; last the
-// journal goes. A switch that was killed is finished or undone by the next one, by what the fstab says
-// then.
+// Switcher switches jails to other snapshots. The order, for each jail: write the journal,
+// /var/db/cfgd/switch/NAME.json; replace the fstab whole by a rename; save it to the host's cfg, if the
+// host's /etc is in memory as well; with a restart, stop and start the jail and check that it came up;
+// remove the journal. The next switch finishes or undoes one that was killed, by what the fstab then
+// says.
 type Switcher struct {
 	Model *config.Model
-	// Overlay opens a target's trees; Reload reads the configuration anew, after an fstab was changed.
+	// Overlay opens a target's trees. Reload reads the configuration again after an fstab was changed.
 	Overlay func(m *config.Model, t *config.Target) *overlay.Overlay
 	Reload  func() (*config.Model, error)
-	// SaveHost brings a file of the host's etc to the host's cfg. Nil where the host's /etc is on a disk.
+	// SaveHost saves a file of the host's etc to the host's cfg. It is nil if the host's /etc is on a
+	// disk.
 	SaveHost func(ctx context.Context, path string) error
 	Jails    Jails
 	Now      func() time.Time
@@ -51,17 +52,18 @@ type Switcher struct {
 type Jails interface {
 	Stop(ctx context.Context, t *config.Target) error
 	Start(ctx context.Context, t *config.Target) error
-	// Up waits until the jail is well, and says what is not after a while.
+	// Up waits until the jail is up. After a time limit it returns an error that says what is not.
 	Up(ctx context.Context, t *config.Target) error
 	Runs(ctx context.Context, t *config.Target) bool
-	// Plan is what Stop, Start and Up run.
+	// Plan returns the commands that Stop, Start and Up run.
 	Plan(t *config.Target) []run.Cmd
 }
 
-// ErrNoSnapshot says that a jail's base is no snapshot, so that it cannot be switched to another.
+// ErrNoSnapshot reports that a jail's base is no snapshot, so that the jail cannot be switched to
+// another.
 var ErrNoSnapshot = errors.New("no snapshot")
 
-// Plan finds out what a switch would do. Nothing is changed.
+// Plan computes a switch. It changes nothing.
 func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restart bool) (*Switch, error) {
 	snap, ok := config.ParseSnapshot(t.Base)
 	if !ok {
@@ -75,7 +77,7 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 	if err != nil {
 		return nil, err
 	}
-	if err := s.there(t.Fstab, changed.Data, to); err != nil {
+	if err := s.checkSnapshots(t.Fstab, changed.Data, to); err != nil {
 		return nil, err
 	}
 	w := &Switch{
@@ -91,8 +93,8 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 	return w, err
 }
 
-// there sees that every snapshot that the new fstab names exists.
-func (s *Switcher) there(file string, data []byte, to string) error {
+// checkSnapshots checks that every snapshot in the new fstab exists.
+func (s *Switcher) checkSnapshots(file string, data []byte, to string) error {
 	entries, err := config.ParseJailFstab(file, data)
 	if err != nil {
 		return err
@@ -109,7 +111,7 @@ func (s *Switcher) there(file string, data []byte, to string) error {
 	return nil
 }
 
-// journal is a switch that was begun.
+// journal is the record of a switch that has begun.
 type journal struct {
 	Jail    string    `json:"jail"`
 	To      string    `json:"to"`
@@ -126,9 +128,9 @@ func (s *Switcher) journalPath(name string) string {
 	return filepath.Join(s.Model.Path(switchDir), name+".json")
 }
 
-// Do carries a plan out. Whatever fails after the fstab was replaced puts the old one back, and a jail
-// that was stopped is started on it. Another switch of the same jail waits, and then finds its plan out
-// of date.
+// Do carries out a plan. If a step fails after the fstab was replaced, the old fstab is put back, and a
+// jail that was stopped is started on it. Another switch of the same jail waits, and then finds that its
+// plan is out of date.
 func (s *Switcher) Do(ctx context.Context, w *Switch) error {
 	unlock, err := Exclusive(ctx, s.Model, w.Target.Name)
 	if err != nil {
@@ -156,12 +158,13 @@ func (s *Switcher) Do(ctx context.Context, w *Switch) error {
 		err = s.start(ctx, w.Target.Name)
 	}
 	if err != nil {
-		return s.back(context.WithoutCancel(ctx), w, err)
+		return s.revert(context.WithoutCancel(ctx), w, err)
 	}
 	return s.end(w.Target.Name)
 }
 
-// notStopped leaves a jail that does not stop as it is, or starts it again where it is half stopped.
+// notStopped handles a jail that did not stop. If it still runs it is left as it is; if it is half
+// stopped it is started again.
 func (s *Switcher) notStopped(ctx context.Context, w *Switch, why error) error {
 	if !s.Jails.Runs(ctx, w.Target) {
 		if err := s.Jails.Start(ctx, w.Target); err != nil {
@@ -171,7 +174,7 @@ func (s *Switcher) notStopped(ctx context.Context, w *Switch, why error) error {
 	return errors.Join(fmt.Errorf("%w; nothing was switched", why), s.end(w.Target.Name))
 }
 
-// start starts a jail as the configuration now says, and waits until it is well.
+// start starts a jail with the current configuration, and waits until it is up.
 func (s *Switcher) start(ctx context.Context, name string) error {
 	m, err := s.Reload()
 	if err != nil {
@@ -190,8 +193,8 @@ func (s *Switcher) start(ctx context.Context, name string) error {
 	return nil
 }
 
-// back undoes a switch that failed. The error tells what failed, and whether the jail is as it was.
-func (s *Switcher) back(ctx context.Context, w *Switch, why error) error {
+// revert undoes a switch that failed. The error says what failed, and whether the jail is as it was.
+func (s *Switcher) revert(ctx context.Context, w *Switch, why error) error {
 	var stopped error
 	if w.Restart { // it may run on the new snapshot, well or not
 		stopped = s.Jails.Stop(ctx, w.Target)
@@ -214,8 +217,8 @@ func errReplan(fstab string) error {
 	return fmt.Errorf("%s was changed after the plan was made; plan again", fstab)
 }
 
-// writeFstab puts one text in the place of another in a jail's fstab, which has to hold either; then the
-// host's cfg has it too.
+// writeFstab replaces one text by another in a jail's fstab, which must hold one of the two. Then it
+// saves the fstab to the host's cfg.
 func (s *Switcher) writeFstab(ctx context.Context, file string, from, to []byte) error {
 	err := hostfile.Edit(ctx, s.Model.RunDir(), s.Model.Path(file), func(now []byte) ([]byte, error) {
 		if !bytes.Equal(now, from) && !bytes.Equal(now, to) {
@@ -236,7 +239,7 @@ func (s *Switcher) writeFstab(ctx context.Context, file string, from, to []byte)
 	return nil
 }
 
-// begin writes the journal, durably.
+// begin writes the journal and fsyncs it.
 func (s *Switcher) begin(j journal) error {
 	b, err := json.Marshal(j)
 	if err != nil {
@@ -247,14 +250,14 @@ func (s *Switcher) begin(j journal) error {
 
 func (s *Switcher) end(name string) error { return hostfile.Remove(s.journalPath(name)) }
 
-// Recovered is what became of a switch that was interrupted.
+// Recovered is the result of recovering an interrupted switch.
 type Recovered struct {
 	Jail, To string
 	Finished bool // else undone
 	Err      error
 }
 
-// Interrupted lists the jails of which a switch left a journal, and is no longer at work.
+// Interrupted returns the jails with a journal of a switch whose process has ended.
 func Interrupted(m *config.Model) ([]string, error) {
 	names, err := hostfile.Names(m.Path(switchDir), ".json")
 	var jails []string
@@ -268,9 +271,9 @@ func Interrupted(m *config.Model) ([]string, error) {
 	return jails, err
 }
 
-// Recover finishes or undoes the switches that were interrupted; one whose process lives is left to it.
-// What the fstab says decides: the old text means that nothing was changed; the new one is saved to the
-// host's cfg, and a jail that was to be restarted and does not run is started on it.
+// Recover finishes or undoes the interrupted switches, except those whose process still runs. The fstab
+// decides: with the old text nothing was changed; the new text is saved to the host's cfg, and a jail
+// that was to be restarted and does not run is started on it.
 func (s *Switcher) Recover(ctx context.Context) ([]Recovered, error) {
 	jails, err := Interrupted(s.Model)
 	if err != nil {
@@ -289,8 +292,8 @@ func (s *Switcher) Recover(ctx context.Context) ([]Recovered, error) {
 	return all, nil
 }
 
-// recoverJail recovers one, while it has the jail's lock. It returns nil where another process has it, or
-// was faster.
+// recoverJail recovers one jail while it holds the jail's lock. It returns nil if another process has the
+// lock or has recovered it already.
 func (s *Switcher) recoverJail(ctx context.Context, jail string) (*Recovered, error) {
 	unlock, err := exclusiveNow(s.Model, jail)
 	if errors.Is(err, ErrBusy) {
