@@ -1,11 +1,11 @@
-// Package prototype is what happens to the tree that jails are snapshots of: its snapshots are taken,
-// listed and destroyed, files move into its etc, and it is sent to another machine.
+// Package prototype works on the tree that jails are snapshots of: it takes, lists and destroys
+// snapshots, moves files into the tree's etc, and sends the tree to another machine.
 //
-// Snapshots are ZFS's, or plain copies where the prototype's root is no dataset (standing.go decides). A
+// Snapshots are ZFS's, or plain copies if the prototype's root is no dataset (standing.go decides). A
 // prototype's jail may run and be hostile: no link below its root is followed, and nothing outside of it
-// is read or written. A relocation has a record that says what it was doing, so that it is finished or
-// undone after a crash; the original goes last, when the copy is on stable storage. A receiver is never
-// rolled back, and nothing there is destroyed.
+// is read or written. A relocation has a record of its steps, so that it can be finished or undone after
+// a crash. The original is removed last, when the copy is on stable storage. A receiver is never rolled
+// back, and nothing on it is destroyed.
 //
 // The package runs zfs(8) and ssh(1) through package run.
 package prototype

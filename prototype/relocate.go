@@ -18,9 +18,9 @@ import (
 	"cfgd/overlay"
 )
 
-// Relocation is a file or directory of a prototype that lives in its etc, with a link where it was: the
-// paper's sections 3.5 and 4.5. It is its own record, /var/db/cfgd/relocated/PROTOTYPE/NUMBER.json, from
-// before the first step until it is undone.
+// Relocation is a file or directory of a prototype that was moved into its etc, with a link at its old
+// place (the paper's sections 3.5 and 4.5). It is also the record,
+// /var/db/cfgd/relocated/PROTOTYPE/NUMBER.json, from before the first step until it is undone.
 type Relocation struct {
 	Prototype string    `json:"prototype"`
 	Root      string    `json:"root"`
@@ -38,10 +38,10 @@ const (
 	returning = "returning"
 )
 
-// Finished reports whether it is neither under way nor being undone.
+// Finished reports whether it is neither in progress nor being undone.
 func (r *Relocation) Finished() bool { return r.State == moved }
 
-// Lines are what it does, for people.
+// Lines returns what it does, for people.
 func (r *Relocation) Lines() []string {
 	return []string{
 		"copy " + path.Join(r.Root, r.Path) + " to " + path.Join(r.Root, r.To),
@@ -49,8 +49,8 @@ func (r *Relocation) Lines() []string {
 	}
 }
 
-// Relocator moves files of prototypes into their etc, and back. What a prototype's tree holds is its
-// jail's: no link in it is followed, and nothing outside of its root is read or written.
+// Relocator moves files of prototypes into their etc, and back. A jail controls the content of its
+// prototype's tree: no link in it is followed, and nothing outside of its root is read or written.
 //
 // The order of Do, and what a crash after each step leaves:
 //
@@ -65,10 +65,10 @@ func (r *Relocation) Lines() []string {
 //	9  what was put aside goes                                               the link; the copy is whole
 //	10 the record says that it is done, fsynced
 //
-// Undo is the same with the places exchanged: the copy beside the link is fsynced, replaces it, and the
-// directory is fsynced, before anything at the new place goes. Cut short anywhere, Settle finishes it, or
-// undoes it where only copies were made. It cannot know whether the last fsync was done, and so does it again
-// before it removes an original.
+// Undo does the same with the places exchanged: the copy beside the link is fsynced, replaces the link,
+// and the directory is fsynced, before anything at the new place is removed. After an interruption at any
+// step, Settle finishes the move, or undoes it if only copies were made. Settle cannot know whether the
+// last fsync was done, so it repeats it before it removes an original.
 type Relocator struct {
 	Model *config.Model
 	Hook  dirfd.Hook // asked before every change of a prototype's tree; for tests
@@ -77,11 +77,11 @@ type Relocator struct {
 	Mounts func() ([]string, error)
 }
 
-// ErrNotMovable says why something cannot be relocated.
+// ErrNotMovable reports that something cannot be relocated.
 var ErrNotMovable = errors.New("cannot be relocated")
 
-// NewPlace is where a path of a prototype goes in etc if nobody says otherwise: /usr/local/etc/foo to
-// etc/local/foo, /root/.ssh to etc/root.dot.ssh.
+// NewPlace returns the default place in etc of a prototype's path: etc/local/foo for /usr/local/etc/foo,
+// etc/root.dot.ssh for /root/.ssh.
 func NewPlace(p string) string {
 	if p == "usr/local/etc" || strings.HasPrefix(p, "usr/local/etc/") {
 		return "etc/local" + strings.TrimPrefix(p, "usr/local/etc")
@@ -95,7 +95,7 @@ func NewPlace(p string) string {
 	return "etc/" + strings.Join(parts, ".")
 }
 
-// Plan finds out whether a path can be relocated. Nothing is changed.
+// Plan checks whether a path can be relocated. It changes nothing.
 func (k *Relocator) Plan(p *config.Prototype, from, to string) (*Relocation, error) {
 	for _, x := range []string{from, to} {
 		if err := pathname.Valid(x); err != nil {
@@ -117,10 +117,11 @@ func (k *Relocator) Plan(p *config.Prototype, from, to string) (*Relocation, err
 	if err := k.free(r); err != nil {
 		return nil, err
 	}
-	return r, k.quiet(r)
+	return r, k.checkIdle(r)
 }
 
-// free sees that the old place is there, no link, and reached by none, and that the new one is free.
+// free checks that the old place exists, is no link and is reached through none, and that the new place
+// is free.
 func (k *Relocator) free(r *Relocation) error {
 	d, name, err := k.parent(r.Root, r.Path)
 	if err != nil {
@@ -153,8 +154,9 @@ func (k *Relocator) free(r *Relocation) error {
 	return nil
 }
 
-// quiet refuses what is in use: packages being changed, a filesystem mounted on it or below it.
-func (k *Relocator) quiet(r *Relocation) error {
+// checkIdle returns an error if the path is in use: packages are being changed, or a filesystem is
+// mounted on it or below it.
+func (k *Relocator) checkIdle(r *Relocation) error {
 	if err := Quiet(k.Model.Path(r.Root)); err != nil {
 		return err
 	}
@@ -174,7 +176,7 @@ func (k *Relocator) quiet(r *Relocation) error {
 	return nil
 }
 
-// parent opens the directory of a path of a prototype, following no link in it.
+// parent opens the directory of a prototype's path, following no link.
 func (k *Relocator) parent(root, p string) (*dirfd.Dir, string, error) {
 	top, err := dirfd.Open(k.Model.Path(root), k.Hook)
 	if err != nil {
@@ -186,7 +188,7 @@ func (k *Relocator) parent(root, p string) (*dirfd.Dir, string, error) {
 
 func (k *Relocator) dir(proto string) string { return k.Model.Path("/var/db/cfgd/relocated/" + proto) }
 
-// record is the name of a record: a path of any length and form gets a short one.
+// record returns the file name of a record, which is short for a path of any length.
 func (k *Relocator) record(r *Relocation) string {
 	return filepath.Join(k.dir(r.Prototype), fmt.Sprintf("%d.json", r.Time.UnixNano()))
 }
@@ -199,7 +201,7 @@ func (k *Relocator) write(r *Relocation) error {
 	return hostfile.Write(k.record(r), append(b, '\n'), 0o600)
 }
 
-// All lists what was relocated in a prototype, and what was begun.
+// All lists the relocations of a prototype, also unfinished ones.
 func (k *Relocator) All(proto string) ([]*Relocation, error) {
 	dir := k.dir(proto)
 	names, err := hostfile.Names(dir, ".json")
@@ -226,7 +228,7 @@ func (k *Relocator) All(proto string) ([]*Relocation, error) {
 	return all, nil
 }
 
-// Do relocates. It may be called again after it was cut short.
+// Do relocates. It may be called again after an interruption.
 func (k *Relocator) Do(ctx context.Context, r *Relocation) error {
 	if err := k.write(r); err != nil {
 		return err
@@ -251,7 +253,7 @@ func (k *Relocator) copyIn(ctx context.Context, r *Relocation) error {
 		return err
 	}
 	defer src.Close()
-	dst, newName, err := k.made(r)
+	dst, newName, err := k.makeParent(r)
 	if err != nil {
 		return err
 	}
@@ -259,7 +261,7 @@ func (k *Relocator) copyIn(ctx context.Context, r *Relocation) error {
 	return k.copyTo(ctx, src, name, dst, newName)
 }
 
-// copyTo copies to a name that is free, whole or not at all.
+// copyTo copies to a free name, completely or not at all.
 func (k *Relocator) copyTo(ctx context.Context, src *dirfd.Dir, name string, dst *dirfd.Dir,
 	newName string) error {
 	if err := dst.RemoveAll(beside + newName); err != nil {
@@ -277,8 +279,8 @@ func (k *Relocator) copyTo(ctx context.Context, src *dirfd.Dir, name string, dst
 	return dst.Sync()
 }
 
-// made opens the directory of the new place, and makes it where it is missing.
-func (k *Relocator) made(r *Relocation) (*dirfd.Dir, string, error) {
+// makeParent opens the directory of the new place, and creates it if it is missing.
+func (k *Relocator) makeParent(r *Relocation) (*dirfd.Dir, string, error) {
 	d, err := dirfd.Open(k.Model.Path(r.Root), k.Hook)
 	if err != nil {
 		return nil, "", err
@@ -303,7 +305,7 @@ func (k *Relocator) made(r *Relocation) (*dirfd.Dir, string, error) {
 	return d, parts[len(parts)-1], nil
 }
 
-// swap puts the link in the old one's place.
+// swap replaces the original by the link.
 func (k *Relocator) swap(r *Relocation) error {
 	d, name, err := k.parent(r.Root, r.Path)
 	if err != nil {
@@ -326,8 +328,8 @@ func (k *Relocator) swap(r *Relocation) error {
 	return k.write(r)
 }
 
-// replace gives a name to something else. A directory on either side takes two renames: the old one is
-// put aside first.
+// replace replaces what has a name. If a directory is on either side it takes two renames: the old one is
+// moved aside first.
 func replace(d *dirfd.Dir, from, name string) error {
 	old, err := d.Stat(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -351,7 +353,7 @@ func replace(d *dirfd.Dir, from, name string) error {
 	return d.Sync()
 }
 
-// Undo puts what was relocated back.
+// Undo moves a relocated path back.
 func (k *Relocator) Undo(ctx context.Context, r *Relocation) error {
 	d, name, err := k.parent(r.Root, r.Path)
 	if err != nil {
@@ -362,7 +364,7 @@ func (k *Relocator) Undo(ctx context.Context, r *Relocation) error {
 		return fmt.Errorf("/%s is no longer the link to %s that was made: nothing was changed", r.Path,
 			pathname.Quote(r.Link))
 	}
-	if err := k.quiet(r); err != nil {
+	if err := k.checkIdle(r); err != nil {
 		return err
 	}
 	src, from, err := k.parent(r.Root, r.To)
@@ -386,12 +388,12 @@ func (k *Relocator) Undo(ctx context.Context, r *Relocation) error {
 	if err := replace(d, beside+name, name); err != nil {
 		return err
 	}
-	return k.returned(r, d, name)
+	return k.removeRest(r, d, name)
 }
 
-// returned removes what an undoing leaves. It may follow a call that was cut short after the rename and
-// before the fsync of the directory, so that it syncs the directory first.
-func (k *Relocator) returned(r *Relocation, d *dirfd.Dir, name string) error {
+// removeRest removes what is left after an undo. The previous call may have been interrupted after the
+// rename and before the fsync of the directory, so it fsyncs the directory first.
+func (k *Relocator) removeRest(r *Relocation, d *dirfd.Dir, name string) error {
 	if err := d.Sync(); err != nil {
 		return err
 	}
@@ -409,7 +411,7 @@ func (k *Relocator) returned(r *Relocation, d *dirfd.Dir, name string) error {
 	return hostfile.Remove(k.record(r))
 }
 
-// Settle finishes or undoes what was cut short, by what stands at the old place.
+// Settle finishes or undoes an interrupted move, by what is at the old place.
 func (k *Relocator) Settle(ctx context.Context, r *Relocation) error {
 	if r.State == moved {
 		return nil
@@ -440,7 +442,7 @@ func (k *Relocator) Settle(ctx context.Context, r *Relocation) error {
 	return k.drop(ctx, r, d, name)
 }
 
-// drop ends a move of which nothing but copies were made; one whose copy is whole goes on.
+// drop ends a move that has made nothing but copies. A move whose copy is complete goes on.
 func (k *Relocator) drop(ctx context.Context, r *Relocation, d *dirfd.Dir, name string) error {
 	dst, newName, err := k.parent(r.Root, r.To)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -465,7 +467,7 @@ func (k *Relocator) drop(ctx context.Context, r *Relocation, d *dirfd.Dir, name 
 			k.record(r))
 	}
 	if err := dst.SyncTree(ctx, newName); err != nil {
-		// the move may have been cut short before its last fsync
+		// the move may have been interrupted before its last fsync
 		return err
 	}
 	return k.swap(r)
@@ -477,7 +479,7 @@ func (k *Relocator) settleReturn(r *Relocation, d *dirfd.Dir, name string, gone,
 		if err := replace(d, beside+name, name); err != nil {
 			return err
 		}
-		return k.returned(r, d, name)
+		return k.removeRest(r, d, name)
 	case isLink: // only copies were made
 		if err := d.RemoveAll(beside + name); err != nil {
 			return err
@@ -485,5 +487,5 @@ func (k *Relocator) settleReturn(r *Relocation, d *dirfd.Dir, name string, gone,
 		r.State = moved
 		return k.write(r)
 	}
-	return k.returned(r, d, name)
+	return k.removeRest(r, d, name)
 }

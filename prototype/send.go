@@ -14,9 +14,9 @@ import (
 )
 
 // Sender replicates datasets to another machine by zfs send, ssh and zfs receive. It never rolls the
-// receiver back and never destroys anything there (no receive -F): what the receiver's jails use stays,
-// and where that is in the way the answer is a refusal in words. What is received is read-only there, so
-// that nothing changes it between two transfers, and resumable.
+// receiver back and never destroys anything there (no receive -F). If the receiver's own data is in the
+// way, it returns an error that says so. Received datasets are read-only, so that nothing changes them
+// between two transfers, and transfers are resumable.
 type Sender struct {
 	Run  run.Piper
 	Host string // an argument of ssh(1)
@@ -24,8 +24,8 @@ type Sender struct {
 
 var host = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// SplitHost takes HOST or HOST:DATASET apart. Both become words of a command line there, so that neither
-// may hold anything but plain names.
+// SplitHost splits HOST or HOST:DATASET. Both parts become words of a command line on the receiver, so
+// only plain names are allowed.
 func SplitHost(arg string) (name, to string, err error) {
 	name, to, given := strings.Cut(arg, ":")
 	if !host.MatchString(name) {
@@ -42,21 +42,21 @@ func (s *Sender) there(c run.Cmd) run.Cmd {
 	return run.Command("ssh", "-o", "BatchMode=yes", s.Host, c.String())
 }
 
-// Transfer is what a send will do: a plan.
+// Transfer is the plan of a send.
 type Transfer struct {
 	Dataset, To string
 	Snapshot    string // the newest, which is sent
 	Since       string // the newest that both have; "" sends all
 	Pipe        run.Pipe
 	Estimate    run.Cmd // tells how much it will be
-	// the dataset whose transfer was cut short and goes on; what else is to be sent comes after it
+	// the dataset whose interrupted transfer is resumed; the rest is sent after it
 	Resumes string
 }
 
 // Done reports whether the receiver has it already.
 func (t *Transfer) Done() bool { return t.Since == t.Snapshot }
 
-// How a send is refused.
+// The errors of a send that is refused.
 var (
 	ErrNoCommon    = errors.New("no snapshot is on both sides")
 	ErrNewerThere  = errors.New("has snapshots that are newer than the last common one")
@@ -64,8 +64,8 @@ var (
 	ErrToken       = errors.New("a resume token that is not of this")
 )
 
-// snapshots are those of a dataset and all below it, oldest first: guid by the dataset's end ("", "/etc")
-// and name.
+// snapshots returns the snapshots of a dataset and all below it, oldest first: the guid by the rest of
+// the dataset's name ("", "/etc") and the snapshot's name.
 type snapshots struct {
 	order []string // names of the dataset's own
 	guid  map[string]string
@@ -105,7 +105,8 @@ func noDataset(err error) bool {
 	return errors.As(err, &e) && strings.Contains(e.Stderr, "does not exist")
 }
 
-// common is the newest snapshot that both sides have, with all below it, by guid: a name alone says nothing.
+// common returns the newest snapshot that both sides have, with all datasets below it. It compares guids,
+// because equal names may be of different snapshots.
 func common(here, there *snapshots) string {
 	for _, name := range slices.Backward(here.order) {
 		if _, ok := there.guid["@"+name]; !ok {
@@ -124,8 +125,8 @@ func common(here, there *snapshots) string {
 	return ""
 }
 
-// Plan finds out what is to be sent. want picks the snapshot of those that are here, oldest first.
-// Nothing is changed.
+// Plan computes what has to be sent. want picks the snapshot among those that exist here, oldest first.
+// It changes nothing.
 func (s *Sender) Plan(ctx context.Context, dataset, to string, want func(names []string) string,
 	incremental, resume bool) (*Transfer, error) {
 	if to == "" {
@@ -176,14 +177,14 @@ func (s *Sender) full(ctx context.Context, t *Transfer) error {
 	return nil
 }
 
-// send sets the sending side, and the same as an estimate.
+// send fills in the sending command, and the same command as an estimate.
 func (t *Transfer) send(words ...string) {
 	t.Pipe.From = run.Command(words[0], words[1:]...)
 	t.Estimate = run.Command(words[0], append([]string{words[1], "-nvP"}, words[2:]...)...)
 }
 
-// receive takes a stream in, and mounts nothing: what comes with it says where it would be mounted, and
-// that may be in use there.
+// receive returns the receiving command. It mounts nothing: the stream has mountpoints that may be in use
+// on the receiver.
 func receive(to string) run.Cmd {
 	return run.Command("zfs", "receive", "-s", "-u", "-o", "readonly=on", to)
 }
@@ -211,9 +212,9 @@ func (s *Sender) increment(t *Transfer, here, there *snapshots) error {
 	return nil
 }
 
-// interrupted looks for a transfer that was cut short. Its token comes from the receiver, and is believed
-// only if it names a snapshot that is here, and one of the dataset that is being sent: another could have
-// anything of this machine sent.
+// interrupted looks for an interrupted transfer. The token comes from the receiver. It is accepted only
+// if it names a snapshot that exists here, of the dataset that is being sent; otherwise a receiver could
+// ask for any data of this machine.
 func (s *Sender) interrupted(ctx context.Context, t *Transfer, here *snapshots, resume bool) (bool, error) {
 	out, err := s.Run.Run(ctx, s.there(run.Command("zfs", "get", "-Hpr", "-t", "filesystem,volume", "-o",
 		"name,value", "receive_resume_token", t.To)))
@@ -260,7 +261,7 @@ func (s *Sender) resume(ctx context.Context, t *Transfer, here *snapshots, rest,
 	return nil
 }
 
-// tokenName is what a token is of, as zfs send -nvt tells: a line "toname = zpool/proto@2".
+// tokenName returns the snapshot of a token, from the line "toname = zpool/proto@2" of zfs send -nvt.
 func tokenName(out string) string {
 	for line := range strings.Lines(out) {
 		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "toname = "); ok {
@@ -270,7 +271,7 @@ func tokenName(out string) string {
 	return ""
 }
 
-// Size is how many bytes a transfer will be, 0 where that is not known: the line "size" of zfs send -nvP.
+// Size returns the bytes of a transfer, 0 if not known, from the line "size" of zfs send -nvP.
 func (s *Sender) Size(ctx context.Context, t *Transfer) int64 {
 	out, err := s.Run.Run(ctx, t.Estimate)
 	if err != nil {
@@ -285,7 +286,7 @@ func (s *Sender) Size(ctx context.Context, t *Transfer) int64 {
 	return 0
 }
 
-// Send carries a plan out.
+// Send carries out a plan.
 func (s *Sender) Send(ctx context.Context, t *Transfer, progress func(n int64)) error {
 	_, err := s.Run.RunPipe(ctx, t.Pipe, progress)
 	if err != nil {
@@ -294,6 +295,6 @@ func (s *Sender) Send(ctx context.Context, t *Transfer, progress func(n int64)) 
 	return nil
 }
 
-// DatasetName is the form of ZFS's names, POOL/NAME; a space, which ZFS allows, would need care wherever
-// it is typed.
+// DatasetName matches the names of ZFS datasets, POOL/NAME. ZFS also allows a space, which is not
+// accepted because it would need quoting wherever it is typed.
 var DatasetName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:-]*(/[A-Za-z0-9_.:-]+)+$`)

@@ -27,28 +27,29 @@ type Snapshot struct {
 	Comment string
 }
 
-// Numbered reports whether the name is one that cfgd gives.
+// Numbered reports whether the name is a number, as cfgd's names are.
 func (s Snapshot) Numbered() bool {
 	n, err := strconv.Atoi(s.Name)
 	return err == nil && n > 0 && strconv.Itoa(n) == s.Name
 }
 
-// Snapshots are those of one prototype, by zfs(8) or as plain copies.
+// Snapshots lists, takes and destroys the snapshots of one prototype, by zfs(8) or as plain copies.
 type Snapshots interface {
 	// List lists them, oldest first.
 	List(ctx context.Context) ([]Snapshot, error)
 	Take(ctx context.Context, name, comment string) error
 	Destroy(ctx context.Context, name string) error
-	// InUse says of snapshots that clones or holds keep, by name, why they cannot be destroyed.
+	// InUse returns, by name, why snapshots cannot be destroyed: clones or holds keep them.
 	InUse(ctx context.Context) (map[string]string, error)
-	// TakePlan and DestroyPlan are what the two run, in words where it is no command.
+	// TakePlan and DestroyPlan return what the two run, in words if it is no command.
 	TakePlan(name, comment string) []string
 	DestroyPlan(name string) []string
 	// Mark is config.ZFSMark or config.CopyMark.
 	Mark() string
 }
 
-// ZFS takes snapshots with zfs(8): recursive ones, so that a prototype and its etc are of the same moment.
+// ZFS takes snapshots with zfs(8): recursive ones, so that those of a prototype and its etc are of the
+// same moment.
 type ZFS struct {
 	Run     run.Runner
 	Dataset string
@@ -60,7 +61,7 @@ const CommentProperty = "cfgd:comment"
 // Mark is ZFS's.
 func (ZFS) Mark() string { return config.ZFSMark }
 
-// List reads what zfs list -Hp prints: name, seconds since 1970, the property, apart by tabs.
+// List parses the output of zfs list -Hp: name, seconds since 1970 and the property, separated by tabs.
 func (z ZFS) List(ctx context.Context) ([]Snapshot, error) {
 	out, err := z.Run.Run(ctx, run.Command("zfs", "list", "-Hp", "-t", "snapshot", "-d", "1", "-s",
 		"creation", "-o", "name,creation,"+CommentProperty, z.Dataset))
@@ -90,7 +91,7 @@ func (z ZFS) List(ctx context.Context) ([]Snapshot, error) {
 	return all, nil
 }
 
-// InUse asks for the clones and holds of all snapshots of the prototype's datasets.
+// InUse reads the clones and holds of all snapshots of the prototype's datasets.
 func (z ZFS) InUse(ctx context.Context) (map[string]string, error) {
 	out, err := z.Run.Run(
 		ctx, run.Command("zfs", "list", "-Hpr", "-t", "snapshot", "-o", "name,clones,userrefs", z.Dataset),
@@ -133,7 +134,7 @@ func (z ZFS) Take(ctx context.Context, name, comment string) error {
 	return err
 }
 
-// Destroy destroys a recursive snapshot; zfs(8) refuses one that is in use, held or cloned.
+// Destroy destroys a recursive snapshot. zfs(8) refuses one that is held or cloned.
 func (z ZFS) Destroy(ctx context.Context, name string) error {
 	_, err := z.Run.Run(ctx, z.destroy(name))
 	return err
@@ -145,10 +146,10 @@ func (z ZFS) TakePlan(name, comment string) []string { return []string{z.take(na
 // DestroyPlan is the command.
 func (z ZFS) DestroyPlan(name string) []string { return []string{z.destroy(name).String()} }
 
-// Copies are snapshots without ZFS: read-only copies of the prototype in its own .cfgd/snapshot. One is made
-// beside its name and renamed when it is whole and on stable storage. One that goes loses its name first, so
-// that no half of it is ever seen. What could not be removed keeps another name, and stops neither the next
-// copy nor the next removal.
+// Copies are snapshots without ZFS: read-only copies of the prototype in its own .cfgd/snapshot. A copy
+// is made under a temporary name and renamed when it is complete and on stable storage. A copy that is
+// removed loses its name first, so that no partial copy is ever visible. What could not be removed keeps
+// a temporary name, and does not stop the next copy or removal.
 type Copies struct {
 	Root string     // the prototype's, with --root's directory before it
 	Hook dirfd.Hook // for tests
@@ -157,19 +158,19 @@ type Copies struct {
 // Mark is that of the copies.
 func (Copies) Mark() string { return config.CopyMark }
 
-// InUse is nothing: copies have neither clones nor holds.
+// InUse returns nothing: copies have neither clones nor holds.
 func (Copies) InUse(context.Context) (map[string]string, error) { return nil, nil }
 
-// dir and path are for messages, and for who reads them: what is done here is done by descriptor.
+// dir and path return paths for messages and for readers. All changes are done by descriptor.
 func (c Copies) dir() string             { return filepath.Join(c.Root, ".cfgd/snapshot") }
 func (c Copies) path(name string) string { return filepath.Join(c.dir(), name) }
 
-// commentName is the file beside a copy that has its comment, and its time: the copy's own is the
-// prototype's.
+// commentName is the file beside a copy that has its comment and its time, because the time of the copy's
+// directory is that of the prototype.
 func commentName(name string) string { return "." + name + ".comment" }
 
-// mostComment bounds what is read of a comment, in bytes.
-const mostComment = 64 << 10
+// maxComment bounds how much of a comment is read, in bytes.
+const maxComment = 64 << 10
 
 // List lists the directories.
 func (c Copies) List(context.Context) ([]Snapshot, error) {
@@ -200,7 +201,7 @@ func (c Copies) List(context.Context) ([]Snapshot, error) {
 			continue
 		}
 		s := Snapshot{Name: name, Time: time.Unix(0, st.MTime).UTC()}
-		if b, err := d.ReadFile(commentName(name), mostComment); err == nil {
+		if b, err := d.ReadFile(commentName(name), maxComment); err == nil {
 			s.Comment = strings.TrimSuffix(string(b), "\n")
 			if st, err := d.Stat(commentName(name)); err == nil {
 				s.Time = time.Unix(0, st.MTime).UTC()
@@ -212,7 +213,7 @@ func (c Copies) List(context.Context) ([]Snapshot, error) {
 	return all, nil
 }
 
-// older orders by number where both names are numbers, else by time.
+// older orders by number if both names are numbers, else by time.
 func older(a, b Snapshot) int {
 	x, errA := strconv.Atoi(a.Name)
 	y, errB := strconv.Atoi(b.Name)
@@ -222,9 +223,9 @@ func older(a, b Snapshot) int {
 	return a.Time.Compare(b.Time)
 }
 
-// copiesIn opens the directory of the copies below the open root, and makes it where that is asked for. No
-// link is followed. From here on nothing goes by a path: root of a running prototype may put a link in the
-// place of a directory at any time.
+// copiesIn opens the directory of the copies below the open root, and creates it on request. No link is
+// followed. From here on everything goes by descriptor: root of a running prototype may replace a
+// directory by a link at any time.
 func copiesIn(root *dirfd.Dir, create bool) (*dirfd.Dir, error) {
 	d, err := root.Walk("")
 	if err != nil {
@@ -249,14 +250,14 @@ func copiesIn(root *dirfd.Dir, create bool) (*dirfd.Dir, error) {
 	return d.Rooted(), nil
 }
 
-// The names of copies that are being made and removed; more of them have a number at the end.
+// The names of copies that are being made or removed. If a name is in use, a number is added.
 const (
 	halfName = ".new"
 	goneName = ".gone"
 )
 
-// sweep removes what earlier runs left, as far as it can be removed: one that was killed, or one that a flag
-// or a mount stopped. What stays was told by the run that left it.
+// sweep removes what earlier runs left, as far as possible: a run that was killed, or that a flag or a
+// mount stopped. What stays was reported by the run that left it.
 func sweep(d *dirfd.Dir) error {
 	names, err := d.Names()
 	for _, name := range names {
@@ -267,7 +268,7 @@ func sweep(d *dirfd.Dir) error {
 	return err
 }
 
-// unused is the name, or where sweep had to leave that, one with a number.
+// unused returns the name, or the name with a number if sweep had to leave it.
 func unused(d *dirfd.Dir, name string) (string, error) {
 	for n := 1; ; n++ {
 		free := name
@@ -282,8 +283,8 @@ func unused(d *dirfd.Dir, name string) (string, error) {
 	}
 }
 
-// Take copies the prototype, but for its own snapshots and what is mounted below it. The order, and what a
-// crash leaves:
+// Take copies the prototype, without its own snapshots and what is mounted below it. The order, and what
+// a crash leaves:
 //
 //	1  the copy is made as .new              a part of it, for the next run to remove
 //	2  the comment is written, durably       a comment of nothing, which nothing shows
@@ -335,7 +336,7 @@ func take(ctx context.Context, root, d *dirfd.Dir, tmp, name, comment string) er
 	return d.Rename(tmp, d, name) // 4
 }
 
-// writeComment writes a whole file: a temporary, which sweep knows, fsync, rename, fsync.
+// writeComment writes a whole file: a temporary one, which sweep removes, then fsync, rename, fsync.
 func writeComment(d *dirfd.Dir, name, comment string) error {
 	tmp, err := unused(d, halfName+".comment")
 	if err != nil {
@@ -356,7 +357,7 @@ func writeComment(d *dirfd.Dir, name, comment string) error {
 	return d.Sync()
 }
 
-// Destroy removes a copy: its name, durably, then its comment and all that is in it.
+// Destroy removes a copy: its name, durably, then its comment and its content.
 func (c Copies) Destroy(_ context.Context, name string) error {
 	root, err := dirfd.Open(c.Root, c.Hook)
 	if err != nil {
@@ -388,15 +389,15 @@ func (c Copies) Destroy(_ context.Context, name string) error {
 	return nil
 }
 
-// TakePlan says it in words.
+// TakePlan returns it in words.
 func (c Copies) TakePlan(name, _ string) []string {
 	return []string{"copy " + c.Root + " to " + c.path(name)}
 }
 
-// DestroyPlan says it in words.
+// DestroyPlan returns it in words.
 func (c Copies) DestroyPlan(name string) []string { return []string{"remove " + c.path(name)} }
 
-// Next is the name of the next snapshot: one more than the highest number.
+// Next returns the name of the next snapshot: one more than the highest number.
 func Next(all []Snapshot) string {
 	n := 0
 	for _, s := range all {
@@ -407,11 +408,11 @@ func Next(all []Snapshot) string {
 	return strconv.Itoa(n + 1)
 }
 
-// ErrPackages says that a prototype's packages are just being changed.
+// ErrPackages reports that a prototype's packages are being changed.
 var ErrPackages = errors.New("packages are being installed or removed")
 
-// Quiet refuses a prototype whose package database is being written: pkg(8) keeps a journal of SQLite's
-// beside it meanwhile.
+// Quiet returns an error while a prototype's package database is being written: pkg(8) then keeps a
+// SQLite journal beside it.
 func Quiet(root string) error {
 	for _, name := range []string{"local.sqlite-journal", "local.sqlite-wal"} {
 		full := filepath.Join(root, "var/db/pkg", name)
@@ -422,7 +423,7 @@ func Quiet(root string) error {
 	return nil
 }
 
-// MountedSources are the sources of all mounts, as the system's table has them.
+// MountedSources returns the sources of all mounts in the system's table.
 func MountedSources() ([]string, error) {
 	infos, err := mountinfo.GetMounts(nil)
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 	"cfgd/internal/run"
 )
 
-// Standing is the filesystem that a path stands on.
+// Standing is the filesystem that holds a path.
 type Standing struct {
 	Type   string // as mount(8) names it: zfs, ufs, nullfs
 	Source string // the dataset, the device, or the directory that a nullfs(5) shows
 	On     string // where it is mounted; "" where a part of it is, which has no name of its own
 }
 
-// statfs is statfs(2), once more where a signal interrupted it.
+// statfs calls statfs(2), and again if a signal interrupts it.
 func statfs(dir string, st *unix.Statfs_t) error {
 	for {
 		if err := unix.Statfs(dir, st); err != unix.EINTR {
@@ -30,24 +30,24 @@ func statfs(dir string, st *unix.Statfs_t) error {
 	}
 }
 
-// mostNullfs bounds how many nullfs(5) mounts are followed, each of which shows a directory of another.
-const mostNullfs = 16
+// maxNullfs bounds how many nullfs(5) mounts are followed, each of which shows a directory of another.
+const maxNullfs = 16
 
-// DatasetOf is the ZFS dataset whose root a path is, "" where it is the root of none. A directory somewhere
-// in a dataset is no prototype of ZFS's: its snapshots would be those of the whole dataset, and have no path
-// below the prototype. A nullfs(5) is looked through. What is not there yet stands on the deepest directory
-// above it that is.
+// DatasetOf returns the ZFS dataset whose root a path is, "" if there is none. A directory within a
+// dataset is no ZFS prototype: its snapshots would be those of the whole dataset, and have no path below
+// the prototype. A nullfs(5) mount is followed. For a missing path, the deepest existing directory above
+// it counts.
 //
-// It asks the system alone, by ask. zfs(8) is in every FreeBSD, whether there is a pool or not, and loads
-// zfs.ko when it is called: so it is called for what this function, an fstab or the administrator says is on
-// ZFS, and for nothing else.
+// It only asks the system, through ask. Every FreeBSD has zfs(8), with or without a pool, and running it
+// loads zfs.ko. So zfs(8) is run only for what this function, an fstab or the administrator reports to be
+// on ZFS.
 func DatasetOf(path string, ask func(dir string) (Standing, error)) (string, error) {
 	dir, err := deepest(path)
 	if err != nil {
 		return "", err
 	}
 	there := dir.rest == ""
-	for range mostNullfs {
+	for range maxNullfs {
 		s, err := ask(dir.real)
 		switch {
 		case err != nil:
@@ -63,10 +63,10 @@ func DatasetOf(path string, ask func(dir string) (Standing, error)) (string, err
 		}
 		dir.real = filepath.Join(s.Source, rel)
 	}
-	return "", fmt.Errorf("filesystem of %s: more than %d nullfs mounts, one on another", path, mostNullfs)
+	return "", fmt.Errorf("filesystem of %s: more than %d nullfs mounts, one on another", path, maxNullfs)
 }
 
-// existing is a path as far as it is there, without links, and the rest of it.
+// existing returns the part of a path that exists, without links, and the rest of it.
 type existing struct{ real, rest string }
 
 func deepest(path string) (existing, error) {
@@ -84,7 +84,7 @@ func deepest(path string) (existing, error) {
 	}
 }
 
-// Stock is a prototype's snapshots as they have to be taken.
+// Stock opens a prototype's snapshots in their right form.
 type Stock struct {
 	Prototype *config.Prototype
 	Root      string // the prototype's, with --root's directory before it
@@ -92,12 +92,12 @@ type Stock struct {
 	Run       run.Runner
 	// Ask is SystemStanding.
 	Ask func(dir string) (Standing, error)
-	// References lists what fstabs say of snapshots. It is asked only where no dataset was found.
+	// References lists the snapshots that fstabs name. It is called only if no dataset was found.
 	References func() ([]config.Reference, error)
 }
 
-// Snapshots are copies where there are copies already, with --root, and where the prototype's root is the
-// root of no ZFS dataset; otherwise ZFS's. A dataset that cfgd.toml gives is believed.
+// Snapshots returns copies if copies exist already, with --root, and if the prototype's root is the root
+// of no ZFS dataset; otherwise ZFS's snapshots. A dataset named in cfgd.toml is used without a check.
 func (k Stock) Snapshots() (Snapshots, error) {
 	_, err := os.Stat(filepath.Join(k.Root, config.CopyMark))
 	switch {
@@ -124,8 +124,8 @@ func (k Stock) Snapshots() (Snapshots, error) {
 	return Copies{Root: k.Root}, k.expectsZFS()
 }
 
-// expectsZFS refuses copies of a prototype of which an fstab names a snapshot of ZFS's: its filesystem is not
-// mounted.
+// expectsZFS returns an error if an fstab names a ZFS snapshot of the prototype: then the prototype's
+// filesystem is not mounted, and copies would be wrong.
 func (k Stock) expectsZFS() error {
 	refs, err := k.References()
 	if err != nil {

@@ -2,9 +2,9 @@ package prototype
 
 import "golang.org/x/sys/unix"
 
-// SystemStanding asks statfs(2) of a directory without links in its path. It tells of a ZFS dataset its name,
-// of a nullfs(5) the directory that it shows, and of both where they are mounted, as mount(8) was given it,
-// without links.
+// SystemStanding calls statfs(2) on a directory without links in its path. For a ZFS dataset it returns
+// the name, for a nullfs(5) the directory that it shows, and for both the mountpoint, as it was given to
+// mount(8), without links.
 func SystemStanding(dir string) (Standing, error) {
 	var st unix.Statfs_t
 	if err := statfs(dir, &st); err != nil {

@@ -5,11 +5,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// zfsMagic is what statfs(2) says of a ZFS dataset.
+// zfsMagic is the type that statfs(2) reports for ZFS.
 const zfsMagic = 0x2fc12fc1
 
-// SystemStanding asks statfs(2) whether a directory without links in its path is on ZFS; the dataset stands
-// in the table of mounts.
+// SystemStanding calls statfs(2) to find whether a directory without links in its path is on ZFS. The
+// dataset is read from the table of mounts.
 func SystemStanding(dir string) (Standing, error) {
 	var st unix.Statfs_t
 	if err := statfs(dir, &st); err != nil {
