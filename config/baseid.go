@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Snapshot is a base or a root that is a snapshot of a prototype, taken apart, so that another snapshot
-// of the same tree can be named: ZFS's X/.zfs/snapshot/N, cfgd's own read-only copies X/.cfgd/snapshot/N
-// where there is no ZFS, or a dataset POOL/X@N that fstab mounts itself.
+// Snapshot is the path of a base or root that is a snapshot of a prototype, in its parts, so that another
+// snapshot of the same tree can be named. It is ZFS's X/.zfs/snapshot/N, cfgd's own read-only copy
+// X/.cfgd/snapshot/N without ZFS, or a dataset POOL/X@N that fstab mounts itself.
 type Snapshot struct {
 	Tree string // what the snapshot was taken of: /jail/proto/etc, or the dataset zpool/proto/etc
 	// what stands between the tree and the snapshot's name: /.zfs/snapshot/, /.cfgd/snapshot/ or @
@@ -19,8 +19,8 @@ type Snapshot struct {
 // snapshotMarks are the forms of a snapshot's path.
 var snapshotMarks = []string{"/.zfs/snapshot/", "/.cfgd/snapshot/"}
 
-// ParseSnapshot takes apart the source of a mount: a path, or a ZFS snapshot's full name. False says that
-// it is no snapshot.
+// ParseSnapshot parses the source of a mount: a path, or a ZFS snapshot's full name. It returns false for
+// a source that is no snapshot.
 func ParseSnapshot(source string) (Snapshot, bool) {
 	if !path.IsAbs(source) {
 		tree, name, ok := strings.Cut(source, "@")
@@ -41,7 +41,7 @@ func ParseSnapshot(source string) (Snapshot, bool) {
 	return Snapshot{}, false
 }
 
-// String puts the snapshot together again.
+// String returns the snapshot in its original form.
 func (s Snapshot) String() string {
 	p := s.Tree + s.Mark + s.Name
 	if s.Sub != "" {
@@ -50,20 +50,20 @@ func (s Snapshot) String() string {
 	return p
 }
 
-// At is the same tree at another snapshot.
+// At returns the same tree at another snapshot.
 func (s Snapshot) At(name string) Snapshot {
 	s.Name = name
 	return s
 }
 
-// of is the tree that is seen, as if it were no snapshot: /jail/proto/etc.
+// of returns the path of the tree, as if it were no snapshot: /jail/proto/etc.
 func (s Snapshot) of() string {
 	return path.Join(s.Tree, s.Sub)
 }
 
-// ID is the base id: the last two components of the tree and the snapshot's name, proto/etc@2, whichever
-// form the snapshot has; so a prototype that moves to another pool or from a plain copy to ZFS keeps its
-// ids.
+// ID returns the base id: the last two components of the tree and the snapshot's name, proto/etc@2. It is
+// the same for all forms, so a prototype that moves to another pool, or from a plain copy to ZFS, keeps
+// its ids.
 func (s Snapshot) ID() string {
 	parts := pathParts(s.of())
 	if len(parts) == 0 {
@@ -72,7 +72,7 @@ func (s Snapshot) ID() string {
 	return strings.Join(parts[max(0, len(parts)-2):], "/") + "@" + s.Name
 }
 
-// Prototype is the tree that holds all of the snapshot's siblings: the parent of etc where the snapshot
+// Prototype returns the tree that holds all of the snapshot's siblings: the parent of etc if the snapshot
 // is of an etc.
 func (s Snapshot) Prototype() string {
 	of := s.of()
@@ -82,7 +82,7 @@ func (s Snapshot) Prototype() string {
 	return of
 }
 
-// baseID is the id of a base, "" for a plain directory, which only its digest can name.
+// baseID returns the id of a base, "" for a plain directory, which has only a digest.
 func baseID(source string) string {
 	s, ok := ParseSnapshot(source)
 	if !ok {

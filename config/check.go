@@ -19,13 +19,14 @@ type Mount struct {
 	Type   string // as mount(8) names it: ufs, tmpfs, nullfs
 }
 
-// MountLookup returns the topmost mount on exactly a directory; false where none is.
+// MountLookup returns the topmost mount on exactly this directory, false if there is none.
 type MountLookup func(dir string) (Mount, bool, error)
 
-// Check returns the problems that Load found and those that only a look at the machine as it runs shows:
-// live trees that are not in memory, and files of the host's /etc that only the image can hold. It is
-// apart from Load because a hook that runs between two mounts would find what is no problem a moment
-// later. A nil lookup is the system's; with --root nothing is mounted, and mounts are not looked at.
+// Check returns the problems that Load found and those that only the running machine shows: live trees
+// that are not in memory, and files of the host's /etc that can only be changed in the image. It is
+// separate from Load, because a hook that runs between two mounts would find problems that are none a
+// moment later. A nil lookup uses the system's table. With --root nothing is mounted, and mounts are not
+// checked.
 func (m *Model) Check(lookup MountLookup) []Problem {
 	if lookup == nil {
 		lookup = systemMount
@@ -43,7 +44,8 @@ func (m *Model) Check(lookup MountLookup) []Problem {
 	return sortProblems(append(problems, m.checkNano()...))
 }
 
-// checkShared refuses two jails whose fstabs mount one cfg: each would save its overrides over the other's.
+// checkShared reports two jails whose fstabs mount one cfg: each would overwrite the overrides of the
+// other.
 func (m *Model) checkShared() []Problem {
 	read, err := openFiles(m.Root)
 	if err != nil {
@@ -73,7 +75,7 @@ func (m *Model) checkShared() []Problem {
 	return problems
 }
 
-// systemMount looks in the system's table of mounts.
+// systemMount looks up a mount in the system's table.
 func systemMount(dir string) (Mount, bool, error) {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
@@ -86,9 +88,9 @@ func systemMount(dir string) (Mount, bool, error) {
 	return Mount{Source: top.Source, Type: top.FSType}, true, nil
 }
 
-// checkLive warns where a live tree is on a disk: then a restart would not bring the defaults back, and
-// cfgd's promise about what a restart loses means nothing. Of a jail that is down (no base mounted)
-// nothing can be said.
+// checkLive warns if a live tree is on a disk: then a restart would not bring back the defaults, and
+// cfgd's report of what a restart loses is wrong. A jail that is down (no base mounted) cannot be
+// checked.
 func checkLive(t *Target, lookup MountLookup) []Problem {
 	if t.Memory == BackingDir {
 		return nil
@@ -125,7 +127,7 @@ func inMemory(m Mount) bool {
 	return ok
 }
 
-// backing says what kind of memory a mount is. On Linux /dev/md is a disk array.
+// backing returns the kind of memory of a mount. On Linux /dev/md is a disk array.
 func (m Mount) backing() (Backing, bool) {
 	switch {
 	case m.Type == "tmpfs", m.Type == "ramfs":
@@ -136,9 +138,9 @@ func (m Mount) backing() (Backing, bool) {
 	return "", false
 }
 
-// Backing says what holds a target's live tree now. Of a jail that is down it is what the next start
-// makes. The host's is made by rc.initdiskless, which takes an md(4) or a tmpfs(5) as the release has it;
-// where neither is mounted it is a directory. A nil lookup is the system's.
+// Backing returns what holds a target's live tree now; for a jail that is down, what the next start
+// makes. rc.initdiskless makes the host's, an md(4) or a tmpfs(5) depending on the release; if neither is
+// mounted it is a directory. A nil lookup uses the system's table.
 func (m *Model) Backing(t *Target, lookup MountLookup) Backing {
 	if m.Root != "" {
 		return t.Memory
@@ -157,9 +159,9 @@ func (m *Model) Backing(t *Target, lookup MountLookup) Backing {
 }
 
 // imageFiles are the files of /etc that are read before rc.initdiskless has populated it, and so from the
-// image: an edit in memory, even a saved one, never has an effect. What rc(8) reads later (rc.subr,
-// rc.conf, ttys, login.conf for logins) comes from the populated tree and is not here. The root line of
-// fstab, which loader(8) reads, is looked at by itself.
+// image: an edit in memory has no effect, even if it is saved. What rc(8) reads later (rc.subr, rc.conf,
+// ttys, login.conf for logins) comes from the populated tree and is not listed. The root line of fstab,
+// which loader(8) reads, is checked separately.
 var imageFiles = []struct{ name, why string }{
 	{"rc", "init(8) starts it before /etc is populated"},
 	{"rc.initdiskless", "it is what populates /etc"},
@@ -184,8 +186,8 @@ func (m *Model) checkImageFiles(t *Target) []Problem {
 	return append(problems, checkRootLine(read, t)...)
 }
 
-// differ reports whether two files have different contents, or one of them is not there. A file that
-// cannot be read is not judged.
+// differ reports whether two files have different contents, or one of them is missing. It returns false
+// if a file cannot be read.
 func differ(read fileReader, a, b string) bool {
 	x, xerr := read.ReadFile(a)
 	y, yerr := read.ReadFile(b)
@@ -196,8 +198,8 @@ func differ(read fileReader, a, b string) bool {
 	return xgone != ygone || !bytes.Equal(x, y)
 }
 
-// checkRootLine warns where the host's fstab names another root than the image's. The line is the image's
-// own: it differs between the slices, so a saved copy is wrong on the other one.
+// checkRootLine warns if the host's fstab names another root than the image's. The line belongs to the
+// image: it differs between the slices, so a saved copy is wrong on the other slice.
 func checkRootLine(read fileReader, t *Target) []Problem {
 	live, base := rootLine(read, t.Fstab), rootLine(read, path.Join(t.Base, "fstab"))
 	if live == nil || base == nil || live.Source == base.Source {

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Where says what a checker may be given.
+// Where is where a checker can run.
 type Where string
 
-// A checker of the system's own reads one file and nothing else; one that follows what the file refers to
-// has to stand in the target's root.
+// A checker of the host reads one file and nothing else. One that follows references in the file has to
+// run in the target's root.
 const (
 	WhereHost   Where = "host"
 	WhereTarget Where = "target"
@@ -18,11 +18,11 @@ const (
 // fileWord stands for the file in a checker's command.
 const fileWord = "FILE"
 
-// Checker is a program that tells whether a configuration file is well formed.
+// Checker is a program that checks the syntax of a configuration file.
 type Checker struct {
 	Match string // a pattern as ClassRule's
-	// Command is the program and its arguments, run without a shell, in which the word FILE stands for
-	// the file. None is that nothing checks it.
+	// Command is the program and its arguments, run without a shell. The word FILE stands for the file.
+	// If it is empty nothing checks the file.
 	Command []string
 	Stdin   bool   // the file is on standard input, and stands nowhere in Command; WhereHost's alone
 	Syntax  string // the name of one of package merge's own checks, in the place of a command
@@ -32,8 +32,8 @@ type Checker struct {
 	Origin  Origin // of a [[checker]]; the zero Origin is the built-in table
 }
 
-// Words are the program and its arguments for a file of that name. A part of a word is never replaced:
-// -DPROFILE is no file.
+// Words returns the program and its arguments for a file. Only a whole word is replaced, never a part:
+// -DPROFILE stays.
 func (c Checker) Words(file string) []string {
 	words := slices.Clone(c.Command)
 	for i, w := range words {
@@ -44,7 +44,7 @@ func (c Checker) Words(file string) []string {
 	return words
 }
 
-// Checkers finds the checker of a path. The zero value and nil know the built-in table alone.
+// Checkers finds the checker of a path. The zero value and nil have only the built-in table.
 type Checkers struct {
 	all []Checker // the administrator's first
 	set *ruleSet
@@ -65,7 +65,7 @@ func rulesOf(list []Checker) []ClassRule {
 	return rules
 }
 
-// Of returns the checker of a path relative to etc; false is that nothing checks it.
+// Of returns the checker of a path relative to etc, false if nothing checks it.
 func (c *Checkers) Of(name string) (Checker, bool) {
 	found, ok := Checker{}, false
 	if c != nil && c.set != nil {

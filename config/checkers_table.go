@@ -2,7 +2,7 @@ package config
 
 import "time"
 
-// checkWithin is how long a checker may take. One that takes longer decides nothing.
+// checkWithin is how long a checker may take. A checker that takes longer has no result.
 const checkWithin = 5 * time.Second
 
 // shell is a parser of sh(1): with -n it reads and runs nothing.

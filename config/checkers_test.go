@@ -58,7 +58,7 @@ func TestBuiltinCheckers(t *testing.T) {
 	}
 }
 
-// A line of the table that could not be asked, or says nothing of why, is a slip.
+// Every line of the table can be run and says why it is there.
 func TestBuiltinCheckersAreWhole(t *testing.T) {
 	t.Parallel()
 	for _, c := range new(Checkers).Table() {

@@ -10,7 +10,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 )
 
-// Class says what cfgd does with a path that changed.
+// Class is what cfgd does with a changed path.
 type Class string
 
 // The classes of paths.
@@ -40,15 +40,15 @@ type ClassRule struct {
 	Origin  Origin // of a [[path]]; the zero Origin is the built-in table
 }
 
-// Classes tells the class of every path; see ClassRule for the patterns and builtinRules for the table.
-// The zero value and nil know the built-in table alone. It is not changed after Load and may be used by
-// many goroutines.
+// Classes maps every path to its class; see ClassRule for the patterns and builtinRules for the table.
+// The zero value and nil have only the built-in table. It does not change after Load and is safe for
+// concurrent use.
 type Classes struct {
 	user []ClassRule
 	set  *ruleSet // of user
 }
 
-// defaultReason stands where no rule matched.
+// defaultReason is the reason if no rule matched.
 const defaultReason = "nothing else is said about it"
 
 var builtinSet = compileRules(builtinRules, false)
@@ -72,9 +72,9 @@ func (c *Classes) Of(name string) (Class, string) {
 }
 
 // Secret reports whether the contents of a path must not be shown. A [[path]] of class persist makes a
-// built-in secret public; one of another class says only how it is saved, and leaves it a secret. What
-// lies below a directory of a secret's name is a secret too, and so is what has the name of a directory
-// of secrets: somebody moved the one into the other.
+// built-in secret public; one of another class only changes how it is saved. Everything below a directory
+// with a secret's name is secret too, and so is a path with the name of a directory of secrets: somebody
+// may have moved one into the other.
 func (c *Classes) Secret(name string) bool {
 	if c != nil && c.set != nil {
 		if i := c.set.first(name); i >= 0 {
@@ -100,7 +100,7 @@ func (c *Classes) Secret(name string) bool {
 	return false
 }
 
-// anyName is a name below a directory that no rule knows by itself.
+// anyName stands for a name below a directory that no rule matches by itself.
 const anyName = "/\x01"
 
 func secretRule(i int) bool {
@@ -115,10 +115,10 @@ func (c *Classes) Table() []ClassRule {
 	return slices.Concat(c.user, builtinRules)
 }
 
-// Equal reports whether two tables decide alike.
+// Equal reports whether two tables give the same results.
 func (c *Classes) Equal(o *Classes) bool { return slices.Equal(c.Table(), o.Table()) }
 
-// checkPattern says what is wrong with a pattern of cfgd.toml, or returns nil.
+// checkPattern returns what is wrong with a pattern of cfgd.toml, or nil.
 func checkPattern(pattern string) error {
 	switch {
 	case strings.Trim(pattern, "/") == "":
@@ -131,7 +131,8 @@ func checkPattern(pattern string) error {
 	return nil
 }
 
-// matcher decides one pattern, in the cheapest way that its form allows: a scan asks for thousands of paths.
+// matcher matches one pattern, in the cheapest way that its form allows, because a scan asks for
+// thousands of paths.
 type matcher struct {
 	rule    int
 	name    bool   // looks at the last component alone
@@ -166,7 +167,7 @@ type ruleSet struct {
 	tree  bool           // a rule that matches a directory holds for all below it
 }
 
-// special are the bytes that are not literal in a pattern.
+// special are the bytes that have a meaning in a pattern.
 const special = `*?[]{}\`
 
 // compileRules prepares a table; tree is for the administrator's rules, see ruleSet.
@@ -195,8 +196,8 @@ func (s *ruleSet) add(rule int, pattern string, anchored bool) {
 	}
 }
 
-// alternatives writes out the braces of a pattern, a{b,c} as ab and ac, where they are plain: most of
-// what they give is literal and can be looked up. Others are left to doublestar.
+// alternatives expands plain braces of a pattern, a{b,c} into ab and ac: most results are literal and can
+// be looked up. Other braces are left to doublestar.
 func alternatives(pattern string) []string {
 	open := strings.IndexByte(pattern, '{')
 	end := strings.IndexByte(pattern, '}')
@@ -225,7 +226,7 @@ func compileGlob(rule int, pattern string, name bool) matcher {
 		m.findLiterals()
 		return m
 	}
-	// Stars alone, in a name: no slash for them to stop at.
+	// Only stars, in a name: there is no slash at which they would stop.
 	parts := strings.Split(pattern, "*")
 	last := len(parts) - 1
 	m.prefix, m.suffix = parts[0], parts[last]
@@ -240,7 +241,7 @@ func compileGlob(rule int, pattern string, name bool) matcher {
 	return m
 }
 
-// findLiterals finds what a path must begin with and contain for a pattern to have a chance.
+// findLiterals finds the literal text that a path must begin with and contain to match a pattern.
 func (m *matcher) findLiterals() {
 	m.prefix = m.pattern[:strings.IndexAny(m.pattern, special)]
 	if !m.name {

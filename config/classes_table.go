@@ -39,7 +39,8 @@ var builtinRules = []ClassRule{
 	{Pattern: "/motd", Class: Volatile, Reason: "rc.d/motd rewrote it at every start before FreeBSD 13"},
 	{Pattern: "/dumpdates", Class: Volatile, Reason: "dump(8)'s record of its own runs"},
 
-	// Not every secret has a telling name; these do. A public key beside one is told apart first.
+	// Not every secret has a name that shows it; these do. The rule for a public key beside a secret
+	// comes first.
 	{Pattern: "ssh_host_*.pub", Class: Persist, Reason: "public key"},
 	{Pattern: "ssh_host_*key*", Class: Secret, Reason: "ssh host key"},
 	{Pattern: "id_*.pub", Class: Persist, Reason: "public key"},

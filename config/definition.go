@@ -14,20 +14,20 @@ const (
 	FormJailConf Form = "jail.conf"
 )
 
-// Definition is how a jail is defined, for making another one like it.
+// Definition is how a jail is defined. It serves to make another jail like it.
 type Definition struct {
 	Form   Form    // "" where cfgd.toml alone knows the jail
 	Params []Param // in order of their names
 }
 
-// Param is a parameter of jail.conf, with all that applies to the jail put in, or what stands behind
-// jail_NAME_ in a variable of rc.conf.
+// Param is a parameter of jail.conf, with wildcards and variables applied, or what follows jail_NAME_ in
+// a variable of rc.conf.
 type Param struct {
 	Name   string
 	Values []string // none for one that is only named (persist;)
 }
 
-// definition takes what rc.conf says of a jail.
+// definition returns the definition of a jail in rc.conf.
 func (c *rcConf) definition(prefix string) Definition {
 	d := Definition{Form: FormRC}
 	for _, name := range sorted(c.vars) {
@@ -47,7 +47,7 @@ func (b jailBlock) definition() Definition {
 	return d
 }
 
-// JailForm is the form in which most jails of the machine are defined; rc.conf where there is none.
+// JailForm returns the form in which most jails of the machine are defined, rc.conf if there are none.
 func (m *Model) JailForm() Form {
 	count := map[Form]int{}
 	for _, t := range m.Targets {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// ConfigError says that a configuration file cannot be used: which, where, why, and what to do. Load
-// returns one, or ConfigErrors; the command line ends with 78 (EX_CONFIG of sysexits(3)) on either.
+// ConfigError reports that a configuration file cannot be used: which, where, why, and what to do. Load
+// returns one, or ConfigErrors. For both the command line exits with 78 (EX_CONFIG of sysexits(3)).
 type ConfigError struct {
 	File    string // as the configuration or the command line names it
 	Line    int    // from 1; 0 where the whole file is meant
@@ -19,7 +19,7 @@ type ConfigError struct {
 	Err     error  // the cause, where there is one
 }
 
-// Error prints FILE:LINE:COL: message; fix, leaving out what is not known.
+// Error returns FILE:LINE:COL: message; fix, without the parts that are not known.
 func (e *ConfigError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -42,11 +42,10 @@ func (e *ConfigError) Error() string {
 // Unwrap returns the cause.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// ConfigErrors are all the errors of a configuration, in the order of files and lines, so that one run
-// shows them all.
+// ConfigErrors are all the errors of a configuration, in the order of files and lines.
 type ConfigErrors []*ConfigError
 
-// Error prints one error a line.
+// Error returns one line for each error.
 func (es ConfigErrors) Error() string {
 	lines := make([]string, len(es))
 	for i, e := range es {

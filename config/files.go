@@ -14,21 +14,20 @@ import (
 	"cfgd/internal/hostfile"
 )
 
-// fileReader reads configuration files. Names and patterns are absolute and as the configuration says them,
-// without the directory of --root; what Glob returns is in the same form, sorted.
+// fileReader reads configuration files. Names and patterns are absolute and as in the configuration,
+// without the directory of --root. Glob returns names in the same form, sorted.
 type fileReader interface {
 	ReadFile(name string) ([]byte, error)
 	Glob(pattern string) ([]string, error)
 }
 
 // rootFiles reads the files below one directory as if it were "/": absolute symbolic links and ".." stay
-// below it, as they would after chroot(2). An error that wraps fs.ErrNotExist says that the file is not
-// there.
+// below it, as after chroot(2). An error that wraps fs.ErrNotExist means that the file does not exist.
 type rootFiles struct {
 	dir string
 }
 
-// openFiles reads below the directory of --root, or "/" where dir is empty.
+// openFiles returns a reader of the files below the directory of --root, or "/" if dir is empty.
 func openFiles(dir string) (*rootFiles, error) {
 	f := &rootFiles{dir: path.Clean(cmp.Or(dir, "/"))}
 	st, err := os.Stat(f.dir)
@@ -41,7 +40,8 @@ func openFiles(dir string) (*rootFiles, error) {
 	return f, nil
 }
 
-// ReadFile returns the contents of a regular file of at most 8 MiB; anything else is refused with the reason.
+// ReadFile returns the contents of a regular file of at most 8 MiB. For anything else it returns an error
+// with the reason.
 func (f *rootFiles) ReadFile(name string) ([]byte, error) {
 	full, err := f.resolve(name)
 	if err != nil {
@@ -51,13 +51,13 @@ func (f *rootFiles) ReadFile(name string) ([]byte, error) {
 	return b, named(name, err)
 }
 
-// readPlain reads a file of the command line, which is named as the shell sees it and not below --root.
+// readPlain reads a file named on the command line, which is not below --root.
 func readPlain(name string) ([]byte, error) {
 	b, err := hostfile.ReadFile(name)
 	return b, named(name, err)
 }
 
-// Stat describes what name leads to, through symbolic links.
+// Stat returns the file information of name, through symbolic links.
 func (f *rootFiles) Stat(name string) (fs.FileInfo, error) {
 	full, err := f.resolve(name)
 	if err != nil {
@@ -73,7 +73,7 @@ func (f *rootFiles) isDir(name string) bool {
 	return err == nil && info.IsDir()
 }
 
-// exists reports whether name leads to anything: whether it can be read is for ReadFile to say.
+// exists reports whether name exists. ReadFile reports whether it can be read.
 func (f *rootFiles) exists(name string) bool {
 	_, err := f.Stat(name)
 	return err == nil
@@ -96,7 +96,7 @@ func (f *rootFiles) ReadDir(name string) ([]string, error) {
 	return names, nil
 }
 
-// resolve is the path that an absolute name leads to.
+// resolve returns the path to which an absolute name leads.
 func (f *rootFiles) resolve(name string) (string, error) {
 	if !path.IsAbs(name) {
 		return "", fmt.Errorf("%s: not an absolute path", name)
@@ -168,7 +168,7 @@ func pathParts(name string) []string {
 	return strings.FieldsFunc(name, func(r rune) bool { return r == '/' })
 }
 
-// named puts the name that the configuration uses in place of the one below the root.
+// named replaces the name below the root by the name in the configuration.
 func named(name string, err error) error {
 	if err == nil {
 		return nil

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// FstabEntry is one line of fstab(5), with where its source stands so that it can be replaced and nothing
-// else touched.
+// FstabEntry is one line of fstab(5). It records the position of its source, so that the source can be
+// replaced and nothing else is changed.
 type FstabEntry struct {
 	Line    int    // from 1
 	Source  string // decoded
@@ -25,20 +25,20 @@ type FstabEntry struct {
 // Has reports whether the mount has an option.
 func (e FstabEntry) Has(option string) bool { return slices.Contains(e.Options, option) }
 
-// key tells doubled lines: the same source on the same directory.
+// key identifies doubled lines: the same source on the same directory.
 func (e FstabEntry) key() string { return e.Source + "\x00" + path.Clean(e.Dir) }
 
 // fstabBlanks separates fields, as in getfsent(3).
 const fstabBlanks = " \t"
 
-// ParseFstab reads an fstab: blank lines and those that begin with # are left out, octal escapes such as
-// \040 are decoded, fields after the sixth are not looked at. A line of fewer than four fields is a
-// *ConfigError at file and line.
+// ParseFstab parses an fstab. Blank lines and lines that begin with # are skipped, octal escapes such as
+// \040 are decoded, and fields after the sixth are ignored. A line with fewer than four fields is a
+// *ConfigError with file and line.
 func ParseFstab(file string, data []byte) ([]FstabEntry, error) {
 	return parseFstab(file, data, parseFstabLine)
 }
 
-// ParseJailFstab is ParseFstab for an fstab that jail(8) reads by itself.
+// ParseJailFstab is ParseFstab for an fstab that jail(8) reads itself.
 func ParseJailFstab(file string, data []byte) ([]FstabEntry, error) {
 	return parseFstab(file, data, parseJailMount)
 }
@@ -62,7 +62,7 @@ func parseFstab(file string, data []byte,
 	return entries, nil
 }
 
-// parseFstabLine reads one line; false is a line without an entry.
+// parseFstabLine parses one line, and returns false for a line without an entry.
 func parseFstabLine(at Origin, line string) (FstabEntry, bool, error) {
 	return fstabLine(at, line, 4, "write: source mountpoint type options [freq [pass]]")
 }
@@ -73,7 +73,7 @@ func parseJailMount(at Origin, line string) (FstabEntry, bool, error) {
 	return fstabLine(at, line, 3, "write: source mountpoint type [options [freq [pass]]]")
 }
 
-// fstabLine reads a line of at least so many fields.
+// fstabLine parses a line with at least so many fields.
 func fstabLine(at Origin, line string, least int, form string) (FstabEntry, bool, error) {
 	text := strings.TrimRight(line, " \t\r\n")
 	start := len(text) - len(strings.TrimLeft(text, fstabBlanks))
@@ -98,7 +98,7 @@ func fstabLine(at Origin, line string, least int, form string) (FstabEntry, bool
 	return e, true, nil
 }
 
-// unvis decodes \ooo and \\ as strunvis(3) does for fstab; any other backslash stands for itself.
+// unvis decodes \ooo and \\ as strunvis(3) does for fstab. Any other backslash is literal.
 func unvis(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s

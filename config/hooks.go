@@ -17,7 +17,7 @@ const (
 	hookCleanup hook = "cleanup"
 )
 
-// legacyHooks are the scripts of which cfgd does the work when it is called by their names.
+// legacyHooks are the scripts that cfgd replaces when it is called by their names.
 var legacyHooks = map[string]hook{"jail_etc_init": hookInit, "jail_etc_cleanup": hookCleanup}
 
 // parseHook finds a hook in a command of jail(8), and the jail that it names: "cfgd jail init NAME" or
@@ -59,10 +59,10 @@ func hasHook(commands []located, want hook) bool {
 	return false
 }
 
-// checkSlips finds two assignments of one hook's variable in the same file: the second hides the first.
-// Where the hidden one should have been another (the cleanup hook under the name of the init hook), the
-// message says so.
-func (c *rcConf) checkSlips(d *jailDef, doubled []string) {
+// checkDuplicates finds two assignments of one hook's variable in the same file: the second hides the
+// first. If the hidden one belongs under another name (the cleanup hook under the name of the init hook),
+// the message says so.
+func (c *rcConf) checkDuplicates(d *jailDef, doubled []string) {
 	if d.rcPrefix == "" {
 		c.checkHidden(d)
 		return
@@ -74,8 +74,8 @@ func (c *rcConf) checkSlips(d *jailDef, doubled []string) {
 		list := c.assigned[name]
 		for i := 1; i < len(list); i++ {
 			if first, second := list[i-1], list[i]; first.origin.File == second.origin.File && !second.self {
-				p := slip(d, name, d.rcPrefix+"exec_poststop0", first, second)
-				d.slipped = d.slipped || p.Severity == Error
+				p := duplicateAssignment(d, name, d.rcPrefix+"exec_poststop0", first, second)
+				d.duplicated = d.duplicated || p.Severity == Error
 				c.problems = append(c.problems, p)
 			}
 		}
@@ -90,18 +90,19 @@ func (c *rcConf) doubled() []string {
 	return slices.DeleteFunc(sorted(c.assigned), func(name string) bool { return len(c.assigned[name]) < 2 })
 }
 
-// checkHidden is checkSlips for jail.conf: two commands with "=" in the same block.
+// checkHidden is checkDuplicates for jail.conf: two commands with "=" in the same block.
 func (c *rcConf) checkHidden(d *jailDef) {
 	for _, h := range d.hidden {
-		p := slip(d, h.Param, "exec.poststop", rcAssign{value: h.First.value, origin: h.First.at},
+		p := duplicateAssignment(d, h.Param, "exec.poststop",
+			rcAssign{value: h.First.value, origin: h.First.at},
 			rcAssign{value: h.Second.value, origin: h.Second.at})
-		d.slipped = d.slipped || p.Severity == Error
+		d.duplicated = d.duplicated || p.Severity == Error
 		c.problems = append(c.problems, p)
 	}
 }
 
-// slip describes one doubled assignment.
-func slip(d *jailDef, name, poststop string, first, second rcAssign) Problem {
+// duplicateAssignment describes one doubled assignment.
+func duplicateAssignment(d *jailDef, name, poststop string, first, second rcAssign) Problem {
 	at := second.origin
 	h, _ := parseHook(second.value)
 	if h == hookCleanup && prestartName.MatchString(name) {
@@ -122,15 +123,15 @@ func slip(d *jailDef, name, poststop string, first, second rcAssign) Problem {
 		"%s is set at line %d already: %q is not run", name, first.origin.Line, first.value)
 }
 
-// checkHooks finds hooks that are missing, in the wrong place, or another jail's.
+// checkHooks finds hooks that are missing, in the wrong place, or for another jail.
 func (l *loader) checkHooks(t *Target, d *jailDef) {
 	at := hookOrigin(d)
-	if !hasHook(d.prestart, hookInit) && !d.slipped {
+	if !hasHook(d.prestart, hookInit) && !d.duplicated {
 		l.problem(warningAt(at, t.Name, d.addHook("prestart", "init"),
 			"jail %s has no init hook in exec.prestart: its /etc is not populated at start",
 			t.Name).settledBy(l.rc.hookEdit(d, "prestart", "init")))
 	}
-	if !hasHook(d.poststop, hookCleanup) && !d.slipped {
+	if !hasHook(d.poststop, hookCleanup) && !d.duplicated {
 		l.problem(warningAt(at, t.Name, d.addHook("poststop", "cleanup"),
 			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory "+
 				"stays mounted", t.Name).settledBy(l.rc.hookEdit(d, "poststop", "cleanup")))
@@ -138,9 +139,9 @@ func (l *loader) checkHooks(t *Target, d *jailDef) {
 	l.checkPlaces(t, d)
 }
 
-// checkPlaces looks at each command for a hook that should be elsewhere, or is another jail's.
+// checkPlaces checks each command for a hook that belongs elsewhere, or is for another jail.
 func (l *loader) checkPlaces(t *Target, d *jailDef) {
-	if !d.slipped {
+	if !d.duplicated {
 		l.checkPlace(t, d, "prestart", hookInit, d.prestart)
 	}
 	l.checkPlace(t, d, "poststop", hookCleanup, d.poststop)
@@ -167,10 +168,10 @@ func (l *loader) checkPlace(t *Target, d *jailDef, when string, right hook, comm
 
 var rightPlace = map[hook]string{hookInit: "prestart", hookCleanup: "poststop"}
 
-// alsoRight are further places: in exec.prepare a cleanup clears what a start that failed left.
+// alsoRight are further correct places: in exec.prepare a cleanup clears what a failed start left.
 var alsoRight = map[string]hook{"prepare": hookCleanup}
 
-// wrongPlace says why not there, in the order of jail(8)'s own steps.
+// wrongPlace says why a place is wrong, in the order of jail(8)'s steps.
 var wrongPlace = map[string]string{
 	"prepare":   ": the jail's fstab is not mounted yet",
 	"created":   ": its failure would leave a jail without /etc",
@@ -181,7 +182,7 @@ var wrongPlace = map[string]string{
 	"release":   ": the jail's fstab is unmounted by then",
 }
 
-// hookOrigin is the line to show for a hook that is not there.
+// hookOrigin returns the line to show for a missing hook.
 func hookOrigin(d *jailDef) Origin {
 	for _, key := range []string{"prestart", "poststop", "root", "jail"} {
 		if at, ok := d.origin[key]; ok {
@@ -191,7 +192,7 @@ func hookOrigin(d *jailDef) Origin {
 	return Origin{}
 }
 
-// addHook says how to write a hook, in the form that defines the jail.
+// addHook returns the text that says how to write a hook, in the form that defines the jail.
 func (d *jailDef) addHook(when, what string) string {
 	if d.rcPrefix != "" {
 		return fmt.Sprintf("write %sexec_%s0=\"/usr/local/sbin/cfgd jail %s %s\"", d.rcPrefix, when, what,
@@ -200,8 +201,8 @@ func (d *jailDef) addHook(when, what string) string {
 	return fmt.Sprintf("write exec.%s += \"/usr/local/sbin/cfgd jail %s $name\";", when, what)
 }
 
-// hookEdit write a hook, in the form that defines the jail: behind the other commands of rc.conf, or as
-// the first line of jail.conf's block.
+// hookEdit returns the edit that writes a hook, in the form that defines the jail: after the other
+// commands in rc.conf, or as the first line of jail.conf's block.
 func (c *rcConf) hookEdit(d *jailDef, when, what string) Edit {
 	if d.rcPrefix != "" {
 		i := 0

@@ -5,14 +5,14 @@ import (
 	"path"
 )
 
-// The files jailconf*.go read jail.conf(5) as jail(8) does: jailconf_lex.go makes words of bytes,
-// jailconf_parse.go statements of words and follows .include, jailconf_merge.go gathers what applies to
-// each jail, and jailconf_expand.go puts variables in. Nothing is run: "$(…)" is as literal here as it is
-// to jail(8).
+// The files jailconf*.go parse jail.conf(5) as jail(8) does: jailconf_lex.go splits bytes into tokens,
+// jailconf_parse.go parses tokens into statements and follows .include, jailconf_merge.go collects what
+// applies to each jail, and jailconf_expand.go expands variables. Nothing is run: "$(…)" is literal here
+// as it is for jail(8).
 
 // Bounds of a jail.conf with all that it includes, far above what a thousand jails need. They keep a
-// hostile or mistaken file from taking more than a second or so: values can double in every line, and
-// every default applies to every jail.
+// hostile or faulty file from taking more than about a second: values can double in every line, and every
+// default applies to every jail.
 const (
 	maxJailBytes = 4 << 20 // of all files together
 	maxJailFiles = 4096    // files read; a file included in several blocks counts each time
@@ -27,8 +27,8 @@ const (
 	maxJailTrouble = 1000     // problems told of one file
 )
 
-// jailBlock is a jail of jail.conf with all that applies to it: its own parameters, those of "*" and
-// other wildcards, and those outside of blocks, with variables put in.
+// jailBlock is a jail of jail.conf with everything that applies to it, variables expanded: its own
+// parameters, those of "*" and other wildcards, and those outside of blocks.
 type jailBlock struct {
 	Name   string
 	Params map[string]jailParam // by name as written last: allow.nomount where that came after allow.mount
@@ -43,7 +43,7 @@ type jailParam struct {
 	Origins []Origin // of each value; nil where Origin stands for all
 }
 
-// at is where a value was written.
+// at returns where a value was written.
 func (p jailParam) at(i int) Origin {
 	if i < len(p.Origins) {
 		return p.Origins[i]
@@ -57,9 +57,9 @@ type jailHidden struct {
 	First, Second located
 }
 
-// loadJailConf reads a jail.conf and what it includes. The jails are in the order of the file, wildcards
-// not among them. Problems are what makes single jails fail or what the file leaves open; the error is a
-// *ConfigError that makes jail(8) refuse the file, or wraps fs.ErrNotExist where it is not there.
+// loadJailConf reads a jail.conf and the files that it includes. The jails are in the order of the file,
+// without wildcards. Problems are about single jails, or about what the file leaves open. The error is a
+// *ConfigError for which jail(8) refuses the file, or wraps fs.ErrNotExist if the file is missing.
 func loadJailConf(read fileReader, file string) ([]jailBlock, []Problem, error) {
 	p := &jailParser{read: read, seen: map[string]Origin{}}
 	if err := p.main(file); err != nil {
@@ -74,8 +74,8 @@ func loadJailConf(read fileReader, file string) ([]jailBlock, []Problem, error) 
 	return blocks, m.problems, nil
 }
 
-// includePath is a name in .include: relative to the directory of the including file. It is not cleaned:
-// "link/.." is a place of its own.
+// includePath returns a name in .include, relative to the directory of the including file. It is not
+// cleaned, because "link/.." can be another place.
 func includePath(from, name string) string {
 	if path.IsAbs(name) {
 		return name

@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// expandState tells how far a parameter's variables have been put in.
+// expandState is how far a parameter's variables are expanded.
 type expandState byte
 
 const (
@@ -14,8 +14,8 @@ const (
 	expandBad // a problem has been told of it
 )
 
-// expandAll puts in the variables of every parameter. One that is bad is left out of the block: its value
-// is not known.
+// expandAll expands the variables of every parameter. A bad parameter is left out of the block, because
+// its value is not known.
 func (j *jailParams) expandAll() jailBlock {
 	b := jailBlock{Name: j.name, Params: map[string]jailParam{}}
 	for _, v := range j.order {
@@ -38,8 +38,8 @@ func (j *jailParams) expandAll() jailBlock {
 	return b
 }
 
-// expand puts variables into a parameter's values, and into those of the variables first; false where one
-// cannot be.
+// expand expands a parameter's values, after those of the variables in it. It returns false if that
+// fails.
 func (j *jailParams) expand(v *jailValue) bool {
 	if v.state != expandNew {
 		return v.state == expandDone
@@ -59,12 +59,12 @@ func (j *jailParams) expand(v *jailValue) bool {
 	return v.state == expandDone
 }
 
-// expandWord adds what a word stands for to a parameter's values: one, or all those of a list that it is
-// the name of.
+// expandWord adds the expansion of a word to a parameter's values: one value, or a whole list if the word
+// is the list's name.
 func (j *jailParams) expandWord(v *jailValue, w jailToken, at Origin) bool {
 	if text, ok := w.literal(); ok {
 		v.out = append(v.out, located{text, at})
-		return j.room(v, at, len(text), len(text))
+		return j.checkBounds(v, at, len(text), len(text))
 	}
 	var b strings.Builder
 	var list []located
@@ -82,22 +82,22 @@ func (j *jailParams) expandWord(v *jailValue, w jailToken, at Origin) bool {
 			text, list = values[0].value, values[1:]
 		}
 		b.WriteString(text)
-		if !j.room(v, at, len(text), b.Len()) {
+		if !j.checkBounds(v, at, len(text), b.Len()) {
 			return false
 		}
 	}
 	v.out = append(v.out, located{b.String(), at})
 	for _, l := range list {
 		v.out = append(v.out, located{l.value, at})
-		if !j.room(v, at, len(l.value), len(l.value)) {
+		if !j.checkBounds(v, at, len(l.value), len(l.value)) {
 			return false
 		}
 	}
 	return true
 }
 
-// room checks the bounds of a list and of a value that has grown by some bytes to n.
-func (j *jailParams) room(v *jailValue, at Origin, grown, n int) bool {
+// checkBounds checks the bounds of a list, and of a value that has grown by some bytes to n.
+func (j *jailParams) checkBounds(v *jailValue, at Origin, grown, n int) bool {
 	if j.m.room -= 32 + grown; j.m.room < 0 { // the 32 stand for what a value takes by itself
 		j.m.fail("values of more than %d MiB with their variables put in", maxJailRoom>>20)
 	}
@@ -134,7 +134,7 @@ func (j *jailParams) lookup(user *jailValue, part jailPart, at Origin) ([]locate
 	return v.out, true
 }
 
-// bad tells why a parameter has no value, and returns false.
+// bad reports why a parameter has no value, and returns false.
 func (j *jailParams) bad(v *jailValue, at Origin, fix, format string, args ...any) bool {
 	args = append([]any{v.name, j.name}, args...)
 	j.m.problem(errorAt(at, j.name, fix, "%s of jail %s: "+format, args...))

@@ -8,7 +8,7 @@ import (
 // jailPos is a place in a file: line and column from 1, the column in bytes.
 type jailPos struct{ line, col int }
 
-// jailKind tells tokens apart.
+// jailKind is the kind of a token.
 type jailKind byte
 
 // The tokens of jail.conf. Punctuation stands for itself, += for jailAdd.
@@ -18,7 +18,7 @@ const (
 	jailAdd  jailKind = '+'
 )
 
-// String is how a message names a token.
+// String returns the token as messages name it.
 func (k jailKind) String() string {
 	switch k {
 	case jailEnd:
@@ -46,7 +46,7 @@ type jailToken struct {
 	pieces     int        // of which jail(8)'s own lexer would make the word; names must be of one
 }
 
-// literal is a word's text; false where it has variables.
+// literal returns a word's text, false if it has variables.
 func (t jailToken) literal() (string, bool) {
 	switch {
 	case len(t.parts) == 0:
@@ -57,7 +57,7 @@ func (t jailToken) literal() (string, bool) {
 	return "", false
 }
 
-// name is the name of a jail, parameter or variable; false where the word is none.
+// name returns the name of a jail, parameter or variable, false if the word is none.
 func (t jailToken) name() (string, bool) {
 	if len(t.parts) != 1 || t.pieces != 1 {
 		return "", false
@@ -65,9 +65,9 @@ func (t jailToken) name() (string, bool) {
 	return t.parts[0].text, true
 }
 
-// jailLexer makes tokens of a file. Where a rule looks odd it is that of jail(8)'s jaillex.l: a comment
-// may begin right behind an unquoted word, single quotes know backslashes, and strings go on over the end
-// of the line.
+// jailLexer splits a file into tokens. Odd rules are those of jail(8)'s jaillex.l: a comment may begin
+// directly after an unquoted word, backslashes are special in single quotes, and strings continue over
+// the end of the line.
 type jailLexer struct {
 	file      string
 	src       string
@@ -158,7 +158,7 @@ func (lx *jailLexer) restOfLine() {
 	lx.take(n)
 }
 
-// word gathers the pieces of a word.
+// word collects the pieces of a word.
 func (lx *jailLexer) word(t *jailToken) error {
 	w := &jailWordBuilder{t: t}
 	for lx.off < len(lx.src) {
@@ -178,7 +178,7 @@ func (lx *jailLexer) word(t *jailToken) error {
 	return nil
 }
 
-// jailPlain are the bytes that need no quotes; * + / and $ are words of their own to jail(8).
+// jailPlain are the bytes that need no quotes. * + / and $ are separate words for jail(8).
 const jailPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_!%&()-.:<>?@[]^`|~"
 
 // piece adds one piece to a word; false is the word's end.
@@ -228,7 +228,7 @@ func (lx *jailLexer) quoted(w *jailWordBuilder, quote byte) error {
 	return lx.fail(start, "close it with "+string(rune(quote)), "string without an end")
 }
 
-// run moves over what stands for itself in quotes.
+// run moves over literal bytes in quotes.
 func (lx *jailLexer) run(quote byte) string {
 	stop := `\` + string(rune(quote))
 	if quote == '"' {
@@ -290,8 +290,8 @@ func (lx *jailLexer) variable(w *jailWordBuilder, at jailPos, name string) error
 	return nil
 }
 
-// escape adds what a backslash and the bytes behind it stand for: those of C, and nothing at all for the
-// end of a line.
+// escape adds the meaning of a backslash and the bytes after it: C's escapes, and nothing for the end of
+// a line.
 func (lx *jailLexer) escape(w *jailWordBuilder) error {
 	at := lx.pos()
 	lx.take(1)
@@ -336,7 +336,7 @@ func (lx *jailLexer) number(digits string, base, most int) byte {
 	return byte(v)
 }
 
-// jailEscape is the byte that a letter behind a backslash stands for; any other byte stands for itself.
+// jailEscape returns the byte for a letter after a backslash. Any other byte stands for itself.
 func jailEscape(c byte) byte {
 	if i := strings.IndexByte("abfnrtv", c); i >= 0 {
 		return "\a\b\f\n\r\t\v"[i]

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// jailMerger makes jails of sections, within bounds for the file as a whole.
+// jailMerger merges sections into jails, within bounds for the whole file.
 type jailMerger struct {
 	file     string
 	work     int // values that may still be looked at
@@ -41,7 +41,7 @@ func numericJail(name string) bool {
 	return err == nil && n != 0
 }
 
-// spend takes n of the work; false where none is left.
+// spend uses n of the work left. It returns false if none is left.
 func (m *jailMerger) spend(n int) bool {
 	if m.work -= n; m.work < 0 {
 		m.fail("too many jails and defaults: more than %d values in all", maxJailWork)
@@ -60,7 +60,7 @@ func (m *jailMerger) fail(format string, args ...any) {
 	}
 }
 
-// problem records a problem, up to a number that nobody reads to the end.
+// problem records a problem, up to a maximum number.
 func (m *jailMerger) problem(p Problem) {
 	if len(m.problems) < maxJailTrouble {
 		m.problems = append(m.problems, p)
@@ -98,8 +98,8 @@ func (m *jailMerger) blocks(sections []*jailSection) []jailBlock {
 	return blocks
 }
 
-// warnSplit says that a jail has two blocks. They are merged here, for both are meant; jail(8) makes two
-// jails of one name.
+// warnSplit warns that a jail has two blocks. They are merged here, because both are meant; jail(8) makes
+// two jails of one name.
 func (m *jailMerger) warnSplit(own []numbered) {
 	for _, again := range own[1:] {
 		m.problem(warningAt(again.at, again.name, "put all into one block",
@@ -107,7 +107,7 @@ func (m *jailMerger) warnSplit(own []numbered) {
 	}
 }
 
-// block merges the sections that apply to a jail, in the order of the file: what comes later counts.
+// block merges the sections that apply to a jail, in the order of the file. Later assignments count.
 func (m *jailMerger) block(name string, own, wild []numbered) jailBlock {
 	j := &jailParams{m: m, name: name, byKey: map[string]*jailValue{}}
 	j.implied(own[0].at)
@@ -159,14 +159,14 @@ type hiddenAssign struct {
 	at, again     Origin
 }
 
-// paramKey is what noX and X have in common: "no" may stand before the last component of a parameter, and
-// then it is the same one.
+// paramKey returns the common key of X and noX: "no" may precede the last component of a parameter, and
+// names the same parameter.
 func paramKey(name string) string {
 	i := strings.LastIndexByte(name, '.') + 1
 	return name[:i] + strings.TrimPrefix(name[i:], "no")
 }
 
-// implied sets what the block's name says: name, or jid where it is a number.
+// implied sets what the block's name implies: name, or jid if it is a number.
 func (j *jailParams) implied(at Origin) {
 	j.at = at
 	param := "name"
@@ -176,7 +176,7 @@ func (j *jailParams) implied(at Origin) {
 	j.builtin(param)
 }
 
-// nameless gives a jail that only has an id its id for a name.
+// nameless sets the name of a jail that only has an id to the id.
 func (j *jailParams) nameless() {
 	if j.byKey[paramKey("name")] == nil {
 		j.builtin("name")
@@ -221,7 +221,7 @@ func (j *jailParams) set(s *jailSection, a *jailAssign) {
 	v.origins = append(v.origins, a.origins...)
 }
 
-// may reports whether an assignment is one that jail(8) takes, and says why not.
+// may reports whether jail(8) accepts an assignment, and records why not.
 func (j *jailParams) may(v *jailValue, key string, a *jailAssign) bool {
 	switch {
 	case a.variable && (ownParams[key] || v != nil && !v.variable), !a.variable && v != nil && v.variable:
@@ -239,8 +239,8 @@ func (j *jailParams) may(v *jailValue, key string, a *jailAssign) bool {
 	return false
 }
 
-// hide remembers the command that an assignment replaces, if both are in the same section and so hardly
-// meant.
+// hide records the command that an assignment replaces, if both are in the same section: that is hardly
+// intended.
 func (j *jailParams) hide(v *jailValue, s *jailSection, a *jailAssign) {
 	if v.section != s || len(v.values) == 0 || len(a.values) == 0 || !strings.HasPrefix(a.name, "exec.") {
 		return
@@ -268,9 +268,9 @@ var ownParams = func() map[string]bool {
 	return known
 }()
 
-// warnLateDefaults warns of parameters outside of blocks that set anew what a block above set. Here, as
-// in FreeBSD 13 and before, they count for that block too; since .include came (FreeBSD 14) jail(8) takes
-// all that is outside of blocks for one section, at the place of the first.
+// warnLateDefaults warns of parameters outside of blocks that set again what a block above them set.
+// Here, as in FreeBSD 13 and before, they apply to that block too. Since FreeBSD 14, with .include,
+// jail(8) treats everything outside of blocks as one section, at the place of the first.
 func (m *jailMerger) warnLateDefaults(sections []*jailSection) {
 	first := slices.IndexFunc(sections, func(s *jailSection) bool { return s.loose })
 	if first < 0 {

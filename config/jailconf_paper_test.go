@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// paperJailConf says in jail.conf what paperRcConf says in rc.conf, without its slip.
+// paperJailConf is paperRcConf as a jail.conf, without its mistake.
 const paperJailConf = `# Defaults of all jails.
 $fstab = "/etc/fstab.$name";
 path = "/jail/$name";
@@ -29,7 +29,7 @@ vhost1 {
 
 // paperInJailConf is the machine of the paper as FreeBSD 9.1 and later would have it.
 func paperInJailConf() map[string]string {
-	files := mended()
+	files := corrected()
 	files["/etc/rc.conf"] = "jail_enable=\"YES\"\njail_list=\"proto vhost1\"\n"
 	files["/etc/jail.conf"] = paperJailConf
 	return files
@@ -48,7 +48,7 @@ func TestPaperInJailConf(t *testing.T) {
 		}
 		return m
 	}
-	old, modern := mustLoad(t, mended()), mustLoad(t, paperInJailConf())
+	old, modern := mustLoad(t, corrected()), mustLoad(t, paperInJailConf())
 	wantProblems(t, modern.Check(nil))
 	for key, at := range map[string]string{"root": "/etc/jail.conf:3", "fstab": "/etc/jail.conf:8",
 		"base":     "/etc/fstab.vhost1:2",
@@ -63,7 +63,7 @@ func TestPaperInJailConf(t *testing.T) {
 	}
 }
 
-// The slips of rc.conf have their like in jail.conf.
+// The mistakes of rc.conf are found in jail.conf too.
 func TestSlipsInJailConf(t *testing.T) {
 	t.Parallel()
 	conf := func(old, new string) func(map[string]string) {

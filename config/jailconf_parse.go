@@ -37,7 +37,7 @@ type jailParser struct {
 	bytes    int
 }
 
-// jailScope is where a statement stands.
+// jailScope is the context of a statement.
 type jailScope struct {
 	lx     *jailLexer
 	block  *jailSection // nil outside of blocks
@@ -150,8 +150,8 @@ func (p *jailParser) assign(sc jailScope, first jailToken) (jailAssign, error) {
 	}, nil
 }
 
-// noSemicolon is the error of a statement that does not end: it belongs behind the last word, not where
-// the next one surprises.
+// noSemicolon returns the error of a statement without an end. Its position is after the last word, not
+// at the next statement.
 func noSemicolon(sc jailScope, last, t jailToken) error {
 	return sc.lx.fail(last.end, `end the parameter with ";"`, `missing ";" before %s`, t.kind)
 }
@@ -221,7 +221,7 @@ func (p *jailParser) set(sc jailScope, a jailAssign) error {
 	return nil
 }
 
-// loose is the run of parameters outside of blocks that is still going on, or a new one.
+// loose returns the current run of parameters outside of blocks, or a new one.
 func (p *jailParser) loose(at Origin) *jailSection {
 	if n := len(p.sections); n > 0 && p.sections[n-1].loose {
 		return p.sections[n-1]
@@ -269,8 +269,8 @@ func (p *jailParser) blockName(sc jailScope, first jailToken) (string, error) {
 	return name, nil
 }
 
-// include reads the files of one .include, in the order of their names. A pattern may match none; a plain
-// name must be there.
+// include reads the files of one .include, sorted by name. A pattern may match nothing; a plain name must
+// exist.
 func (p *jailParser) include(sc jailScope, word jailToken) error {
 	name, ok := word.literal()
 	switch {
@@ -323,7 +323,7 @@ func (p *jailParser) includeFile(sc jailScope, word jailToken, name string) erro
 	return p.parse(name, data, sc)
 }
 
-// includeError is the error of a file that an .include names and that cannot be read.
+// includeError returns the error for an included file that cannot be read.
 func includeError(sc jailScope, word jailToken, name string, err error) error {
 	return &ConfigError{File: sc.lx.file, Line: word.start.line, Col: word.start.col, Err: err,
 		Message: fmt.Sprintf("include %s: %s", name, strings.TrimPrefix(err.Error(), name+": ")),

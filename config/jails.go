@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// jailDef is a jail as rc.conf or jail.conf defines it, before it is known whether it is a target.
+// jailDef is a jail as rc.conf or jail.conf defines it, before it is decided whether it is a target.
 type jailDef struct {
 	name     string
 	root     string
@@ -23,7 +23,8 @@ type jailDef struct {
 	rcPrefix string       // jail_NAME_ where rc.conf defines it, "" for jail.conf
 	hidden   []jailHidden // commands of jail.conf that others replaced
 	def      Definition
-	slipped  bool // a slip in its hooks has been reported, which explains what is wrong with both
+	// a duplicate assignment of a hook was reported, which explains what is wrong with both hooks
+	duplicated bool
 }
 
 // located is a value with where it came from.
@@ -32,7 +33,7 @@ type located struct {
 	at    Origin
 }
 
-// values drops the places.
+// values returns the values without their origins.
 func values(ls []located) []string {
 	out := make([]string, len(ls))
 	for i, l := range ls {
@@ -41,7 +42,7 @@ func values(ls []located) []string {
 	return out
 }
 
-// jail is the model's form of a jail that is no target.
+// jail returns the model's form of a jail that is no target.
 func (d *jailDef) jail() *Jail {
 	j := &Jail{
 		Name:       d.name,
@@ -57,10 +58,10 @@ func (d *jailDef) jail() *Jail {
 	return j
 }
 
-// jailName is the name that rc.d/jail gives a jail of jail_list: tr /. _
+// jailName returns the name that rc.d/jail gives a jail of jail_list: tr /. _
 func jailName(listed string) string { return strings.NewReplacer("/", "_", ".", "_").Replace(listed) }
 
-// jailVar is the part of a variable's name that stands for a jail: tr -c '[:alnum:]' _
+// jailVar returns the part of a variable's name that stands for a jail: tr -c '[:alnum:]' _
 func jailVar(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 128 && (r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
@@ -70,7 +71,7 @@ func jailVar(name string) string {
 	}, name)
 }
 
-// rcJails are the jails that jail_ variables define, and the names of jail_list.
+// rcJails holds the jails that jail_ variables define, and the names of jail_list.
 type rcJails struct {
 	defs   []*jailDef
 	listed []string
@@ -79,7 +80,7 @@ type rcJails struct {
 	known  bool // jail_list is set, and its value known
 }
 
-// rootdirVar tells the variables that make a jail.
+// rootdirVar matches the variables that define a jail.
 var rootdirVar = regexp.MustCompile(`^jail_(.+)_rootdir$`)
 
 // jails finds the jails of jail_list, in its order, and then the ones that have a root directory without
@@ -126,12 +127,12 @@ func (c *rcConf) unlisted(listed map[string]bool) []string {
 	return names
 }
 
-// listEdit list a jail.
+// listEdit returns the edits that add a jail to jail_list.
 func (c *rcConf) listEdit(name string) Edit {
 	return Edit{File: "/etc/rc.conf", New: fmt.Sprintf("jail_list=\"$jail_list %s\"", name)}
 }
 
-// addToList says how to list a jail.
+// addToList returns the text that says how to add a jail to jail_list.
 func (c *rcConf) addToList(js *rcJails, name string) string {
 	if js.known {
 		return fmt.Sprintf("add it to jail_list at %s", js.listAt)
@@ -139,8 +140,8 @@ func (c *rcConf) addToList(js *rcJails, name string) string {
 	return fmt.Sprintf("write jail_list=%q", name)
 }
 
-// jail reads the variables of one jail as parse_options of rc.d/jail does; nil where no root directory is
-// known.
+// jail reads the variables of one jail as parse_options of rc.d/jail does. It returns nil if no root
+// directory is known.
 func (c *rcConf) jail(name string, exists func(string) bool) *jailDef {
 	prefix := "jail_" + jailVar(name) + "_"
 	root, at, ok := c.get(prefix + "rootdir")
@@ -174,10 +175,12 @@ func (c *rcConf) jail(name string, exists func(string) bool) *jailDef {
 	return d
 }
 
-// followed are the parameters of which another value than the jail_ variables' would make a difference here.
+// followed are the parameters that would change the result here if they had another value than the jail_
+// variables.
 var followed = regexp.MustCompile(`^(path|mount|mount\.fstab|exec\.(prestart|poststop|prestop|stop))\+?=`)
 
-// warnParameters warns of parameters that reach jail(8) through jail_NAME_parameters, which is not followed.
+// warnParameters warns of parameters that reach jail(8) through jail_NAME_parameters, which cfgd does not
+// read.
 func (c *rcConf) warnParameters(d *jailDef) {
 	for _, v := range []string{d.rcPrefix + "parameters", "jail_parameters"} {
 		list, at, ok := c.get(v)
@@ -195,7 +198,7 @@ func (c *rcConf) warnParameters(d *jailDef) {
 	}
 }
 
-// hooks reads exec_WHEN0, exec_WHEN1, …: the first may be missing, the list ends at the next that is;
+// hooks reads exec_WHEN0, exec_WHEN1, …. The first may be missing; the list ends at the next missing one.
 // jail_exec_WHENn is the default of each.
 func (c *rcConf) hooks(d *jailDef, when string) []located {
 	var out []located
@@ -216,8 +219,8 @@ func (c *rcConf) hooks(d *jailDef, when string) []located {
 	}
 }
 
-// jailFstab finds the fstab: named, by jail_fstab for all, or /etc/fstab.NAME; rc.d/jail uses it if it
-// can be read.
+// jailFstab finds the fstab: the named one, jail_fstab for all jails, or /etc/fstab.NAME. rc.d/jail uses
+// it if it can be read.
 func (c *rcConf) jailFstab(d *jailDef, exists func(string) bool) {
 	for _, v := range []string{d.rcPrefix + "fstab", "jail_fstab"} {
 		if file, at, ok := c.get(v); ok {
@@ -240,7 +243,7 @@ type jailConfFile struct {
 	only string // the jail that rc.d/jail starts from this file; "" for the common jail.conf
 }
 
-// jailConfFiles are the files in which rc.d/jail looks for jails, the ones of a single jail first, the
+// jailConfFiles returns the files in which rc.d/jail looks for jails: those of a single jail first, the
 // common one last.
 func (c *rcConf) jailConfFiles(read *rootFiles, listed []string) []jailConfFile {
 	var files []jailConfFile
@@ -271,9 +274,8 @@ func rooted(name string) string {
 	return "/" + name
 }
 
-// jailConfJails reads every jail.conf. The first file that defines a jail counts, as it does for
-// rc.d/jail. A malformed common jail.conf is an error; one of a single jail's files is that jail's
-// problem.
+// jailConfJails reads every jail.conf. The first file that defines a jail counts, as for rc.d/jail. A
+// malformed common jail.conf is an error; a malformed file of a single jail is that jail's problem.
 func (c *rcConf) jailConfJails(read *rootFiles, js *rcJails) ([]*jailDef, error) {
 	files := c.jailConfFiles(read, js.listed)
 	own, common := files[:len(files)-1], files[len(files)-1]
@@ -303,13 +305,13 @@ func (c *rcConf) jailConfJails(read *rootFiles, js *rcJails) ([]*jailDef, error)
 }
 
 // byInclude reports whether rc.d/jail starts a jail from the common jail.conf that includes its file, and
-// not from the file alone, which may lack the defaults: where jail_list does not name it, and always for
-// jail.conf.d.
+// not from the file alone, which may lack the defaults. That is so if jail_list does not name the jail,
+// and always for jail.conf.d.
 func (f jailConfFile) byInclude(js *rcJails) bool {
 	return strings.HasPrefix(f.name, "/etc/jail.conf.d/") || !js.names[f.only]
 }
 
-// warnAlone warns of a file that rc.d/jail looks at for one jail alone, when it starts all jails of the
+// warnAlone warns of a file that rc.d/jail reads only for one jail, if it starts all jails from the
 // common one.
 func (c *rcConf) warnAlone(f jailConfFile, js *rcJails, common string) {
 	if len(js.listed) == 0 {
@@ -320,7 +322,7 @@ func (c *rcConf) warnAlone(f jailConfFile, js *rcJails, common string) {
 	}
 }
 
-// readJailConf reads a file; one that is not there has no jails.
+// readJailConf reads a file. A missing file has no jails.
 func readJailConf(read *rootFiles, f jailConfFile) ([]jailBlock, []Problem, error) {
 	blocks, problems, err := loadJailConf(read, f.name)
 	if errors.Is(err, fs.ErrNotExist) && !read.exists(f.name) {
@@ -329,7 +331,7 @@ func readJailConf(read *rootFiles, f jailConfFile) ([]jailBlock, []Problem, erro
 	return blocks, problems, err
 }
 
-// jailConfSet gathers the jails of several files, the first of a name.
+// jailConfSet collects the jails of several files, the first of each name.
 type jailConfSet struct {
 	c    *rcConf
 	defs []*jailDef
@@ -348,7 +350,7 @@ func (s *jailConfSet) add(blocks []jailBlock, problems []Problem) {
 	}
 }
 
-// warnTwice says that a jail is defined in two files; the same block read twice, by .include and by its
+// warnTwice warns that a jail is defined in two files. The same block read twice, by .include and by its
 // own name, is no mistake.
 func (c *rcConf) warnTwice(b jailBlock, first Origin) {
 	if b.Origin != first {
@@ -357,7 +359,7 @@ func (c *rcConf) warnTwice(b jailBlock, first Origin) {
 	}
 }
 
-// newJailDef takes what cfgd looks at from a block of jail.conf.
+// newJailDef makes a jailDef from a block of jail.conf.
 func newJailDef(b jailBlock) *jailDef {
 	d := &jailDef{
 		name:   b.Name,
@@ -386,7 +388,7 @@ func newJailDef(b jailBlock) *jailDef {
 	return d
 }
 
-// param returns a parameter's values; an empty one, which turns a default off, is none.
+// param returns a parameter's values. An empty value, which turns a default off, counts as none.
 func (b jailBlock) param(name string) []located {
 	p := b.Params[name]
 	var out []located

@@ -14,7 +14,7 @@ import (
 	"unicode"
 )
 
-// Options say what Load reads.
+// Options are what Load reads, and for which system.
 type Options struct {
 	Root string // --root: every path of the system is taken below this directory; "" for the running machine
 	File string // --config: a file named as the shell sees it; "" for DefaultFile below Root, if it is there
@@ -25,9 +25,9 @@ type Options struct {
 // Load reads the machine's set-up and cfgd.toml, and returns all targets and jails with every problem found.
 //
 // An error is a *ConfigError or ConfigErrors, with file, line and what to do: a malformed rc.conf,
-// jail.conf or cfgd.toml, or a cfgd.toml that contradicts itself or the machine. What makes one target
-// unusable (its fstab is malformed, its trees overlap another's) is a Problem of severity Error; that
-// target is left out, the others stay.
+// jail.conf or cfgd.toml, or a cfgd.toml that contradicts itself or the machine. If one target cannot be
+// used (its fstab is malformed, its trees overlap another's), that is a Problem of severity Error: the
+// target is left out, and the others stay.
 func Load(opts Options) (*Model, error) {
 	read, err := openFiles(opts.Root)
 	if err != nil {
@@ -45,7 +45,7 @@ func Load(opts Options) (*Model, error) {
 	return l.model(), nil
 }
 
-// resolved puts the running system's values in place of the defaults.
+// resolved fills in the running system's values.
 func (o Options) resolved() Options {
 	o.GOOS = cmp.Or(o.GOOS, runtime.GOOS)
 	if o.Euid < 0 {
@@ -72,7 +72,7 @@ type loader struct {
 	errs     []*ConfigError
 }
 
-// load runs the steps in the order in which they build on each other.
+// load runs the steps in the order of their dependencies.
 func (l *loader) load() error {
 	var err error
 	if l.conf, err = loadToml(l.read, l.opts.File); err != nil {
@@ -92,7 +92,7 @@ func (l *loader) load() error {
 	return joinErrors(l.errs)
 }
 
-// model puts the parts together in the order that all output has.
+// model assembles the parts in the order of all output.
 func (l *loader) model() *Model {
 	byName := func(a, b string) int { return strings.Compare(a, b) }
 	slices.SortFunc(l.targets, func(a, b *Target) int {
@@ -136,14 +136,14 @@ func (l *loader) readJails() error {
 	l.defs = rc.mergeJails(js, conf)
 	doubled := rc.doubled()
 	for _, d := range l.defs {
-		rc.checkSlips(d, doubled)
+		rc.checkDuplicates(d, doubled)
 	}
 	l.problems = append(l.problems, rc.problems...)
 	return nil
 }
 
-// mergeJails puts the jails of both forms together. rc.d/jail takes jail_ variables where both a root
-// directory and a hostname are set, and jail.conf otherwise.
+// mergeJails merges the jails of both forms. rc.d/jail uses jail_ variables if both a root directory and
+// a hostname are set, and jail.conf otherwise.
 func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
 	byName := map[string]*jailDef{}
 	for _, d := range conf {
@@ -180,10 +180,10 @@ func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
 	})
 }
 
-// hostFstab is read by mount(8); the others are jail(8)'s.
+// hostFstab is read by mount(8); the other fstabs are read by jail(8).
 const hostFstab = "/etc/fstab"
 
-// host adds the machine's own /etc where NanoBSD's defaults are there, or where cfgd.toml names a base.
+// host adds the machine's own /etc if NanoBSD's defaults exist, or if cfgd.toml names a base.
 func (l *loader) host() {
 	const base = "/conf/base/etc"
 	sec := l.conf.host
@@ -204,8 +204,7 @@ func (l *loader) host() {
 	l.finish(t, sec)
 }
 
-// checkHostFstab finds how cfg is mounted: noauto as on NanoBSD, so that it is not there while it is not
-// needed.
+// checkHostFstab finds how cfg is mounted. NanoBSD mounts it noauto, only while it is needed.
 func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
 	for _, e := range entries {
 		if path.Clean(e.Dir) != t.Cfg {
@@ -223,7 +222,7 @@ func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
 	}
 }
 
-// jail decides whether a jail is a target, and adds it to the one list or the other.
+// jail decides whether a jail is a target, and adds it to one of the two lists.
 func (l *loader) jail(d *jailDef) {
 	sec := l.conf.jails[d.name]
 	before := len(l.errs)
@@ -258,8 +257,8 @@ func (l *loader) unusedHook(d *jailDef) {
 		"jail %s has an init hook, but its fstab mounts nothing on %s", d.name, base))
 }
 
-// checkListed warns of a target of jail.conf that jail_list lacks; without jail_list, or with an empty
-// one, rc.d/jail starts all of jail.conf. What rc.conf defines has been looked at.
+// checkListed warns of a target of jail.conf that jail_list lacks. Without jail_list, or with an empty
+// one, rc.d/jail starts all jails of jail.conf. Jails of rc.conf were checked before.
 func (l *loader) checkListed(d *jailDef) {
 	js := l.rcJails
 	if d.rcPrefix == "" && len(js.listed) > 0 && !js.names[jailName(d.name)] {
@@ -268,7 +267,7 @@ func (l *loader) checkListed(d *jailDef) {
 	}
 }
 
-// unusedSection warns of settings for a jail that is no target; health alone is said of any jail.
+// unusedSection warns of settings for a jail that is no target; only health applies to any jail.
 func (l *loader) unusedSection(d *jailDef, sec *section) {
 	if sec == nil || len(sec.settings) == 0 && len(sec.paths) == 0 || l.troubled(d.name) {
 		return
@@ -277,8 +276,8 @@ func (l *loader) unusedSection(d *jailDef, sec *section) {
 		"jail %s is no target: its fstab mounts nothing on %s", d.name, path.Join(d.root, "conf/base/etc")))
 }
 
-// jailTarget makes a target of a jail whose fstab mounts a base, or for which cfgd.toml gives one. nil is
-// a jail that is no target.
+// jailTarget makes a target of a jail whose fstab mounts a base, or for which cfgd.toml names one. It
+// returns nil for a jail that is no target.
 func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 	t := &Target{
 		Name:       d.name,
@@ -331,7 +330,7 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 	return t, nil
 }
 
-// checkRoot refuses a jail whose root is not a directory of its own.
+// checkRoot reports a jail whose root is not a directory of its own.
 func (l *loader) checkRoot(t *Target) *Problem {
 	at, written := t.Origin["root"], t.Root
 	why, fix := oddPath(written)
@@ -346,9 +345,9 @@ func (l *loader) checkRoot(t *Target) *Problem {
 	return &p
 }
 
-// oddPath says what is wrong with an absolute path that cfgd would write below, and what to do: ".." is
-// another place behind a link than by name, and a newline would forge lines of logs and lists. "" is a
-// plain path.
+// oddPath returns what is wrong with an absolute path below which cfgd would write, and what to do, or
+// "". ".." after a link leads elsewhere than its name says, and a newline would forge lines of logs and
+// lists.
 func oddPath(p string) (why, fix string) {
 	switch {
 	case slices.Contains(strings.Split(p, "/"), ".."):
@@ -359,7 +358,7 @@ func oddPath(p string) (why, fix string) {
 	return "", ""
 }
 
-// setRoot takes the root of cfgd.toml and lets the other paths follow from it.
+// setRoot sets the root from cfgd.toml, and the other paths that follow from it.
 func (l *loader) setRoot(t *Target, sec *section) {
 	if r, ok := sec.path("root"); ok {
 		t.Root, t.Origin["root"] = r.value, r.at
@@ -370,7 +369,7 @@ func (l *loader) setRoot(t *Target, sec *section) {
 	}
 }
 
-// setPaths takes base, cfg and live of cfgd.toml.
+// setPaths sets base, cfg and live from cfgd.toml.
 func (l *loader) setPaths(t *Target, sec *section) {
 	for key, to := range map[string]*string{"base": &t.Base, "cfg": &t.Cfg, "live": &t.Live} {
 		if p, ok := sec.path(key); ok {
@@ -382,7 +381,7 @@ func (l *loader) setPaths(t *Target, sec *section) {
 	}
 }
 
-// added makes targets of the jails that only cfgd.toml knows.
+// added makes targets of the jails that only cfgd.toml names.
 func (l *loader) added() {
 	known := map[string]bool{}
 	for _, d := range l.defs {
@@ -412,8 +411,8 @@ func (l *loader) added() {
 	}
 }
 
-// troubled reports whether a jail is missing because of a problem that has been said: it is not cfgd.toml
-// that is wrong then.
+// troubled reports whether a jail is missing because of a problem that was reported already. Then
+// cfgd.toml is not at fault.
 func (l *loader) troubled(name string) bool {
 	return l.rc.unknown("jail_"+jailVar(name)+"_rootdir") ||
 		slices.ContainsFunc(l.problems, func(p Problem) bool {
@@ -421,7 +420,7 @@ func (l *loader) troubled(name string) bool {
 		})
 }
 
-// finish applies the settings and adds the target; false where it cannot be used.
+// finish applies the settings and adds the target. It returns false if the target cannot be used.
 func (l *loader) finish(t *Target, sec *section) bool {
 	t.Settings = defaultSettings(t.Host())
 	for _, s := range []*section{l.conf.defaults, sec} {
@@ -444,7 +443,7 @@ func (l *loader) finish(t *Target, sec *section) bool {
 	return true
 }
 
-// checkTimes refuses a settle time after which max_wait would always come first.
+// checkTimes reports a settle time longer than max_wait: max_wait would always come first.
 func (l *loader) checkTimes(t *Target) bool {
 	if t.Settle <= t.MaxWait {
 		return true
@@ -455,7 +454,8 @@ func (l *loader) checkTimes(t *Target) bool {
 	return false
 }
 
-// backing resolves memory: below --root always a directory, for nothing is mounted there.
+// backing resolves the setting memory. Below --root it is always a directory, because nothing is mounted
+// there.
 func (l *loader) backing(t *Target) bool {
 	switch {
 	case l.opts.Root != "":
@@ -491,8 +491,8 @@ func (l *loader) fstab(file string, parse func(string, []byte) ([]FstabEntry, er
 	return parse(file, data)
 }
 
-// prototypes are the ones of cfgd.toml and the trees whose snapshots the targets' bases are. Where two
-// trees have the same name, the second goes by its whole path.
+// prototypes returns those of cfgd.toml and the trees whose snapshots are the targets' bases. If two
+// trees have the same name, the second is named by its whole path.
 func (l *loader) prototypes() []*Prototype {
 	byName := map[string]*Prototype{}
 	for _, p := range l.conf.protos {
@@ -518,7 +518,7 @@ func (l *loader) prototypes() []*Prototype {
 	})
 }
 
-// prototypeRoots finds the trees of which the targets' bases are snapshots, and where each is named first.
+// prototypeRoots returns the trees whose snapshots are the targets' bases, and where each is named first.
 func (l *loader) prototypeRoots() map[string]Origin {
 	roots := map[string]Origin{}
 	for _, t := range l.targets {

@@ -39,7 +39,7 @@ func TestNoRoot(t *testing.T) {
 
 // The host stands first, the others by name.
 func TestOrderOfTargets(t *testing.T) {
-	files := mended()
+	files := corrected()
 	files["/conf/base/etc/"] = ""
 	files[tomlName] = "[jail.a]\nroot=\"/a\"\n[jail.zz]\nroot=\"/zz\"\n"
 	var names []string
@@ -53,7 +53,7 @@ func TestOrderOfTargets(t *testing.T) {
 
 // Prototypes without ZFS: the base is a directory of a read-only copy.
 func TestPlainPrototype(t *testing.T) {
-	files := mended()
+	files := corrected()
 	files["/etc/fstab.vhost1"] = `/jail/proto/.cfgd/snapshot/4 /jail/vhost1 nullfs ro 0 0
 /jail/proto/.cfgd/snapshot/4/etc /jail/vhost1/conf/base/etc nullfs ro 0 0
 `
@@ -78,7 +78,7 @@ func TestOtherBases(t *testing.T) {
 			"/jail/my proto/etc/.zfs/snapshot/1", "my proto/etc@1",
 		},
 	} {
-		files := mended()
+		files := corrected()
 		files["/etc/fstab.vhost1"] = line + "\n"
 		m := mustLoad(t, files)
 		if v := m.Target("vhost1"); v == nil || v.Base != want[0] || v.BaseID != want[1] {
@@ -89,7 +89,7 @@ func TestOtherBases(t *testing.T) {
 
 // fstab may name the jail's directory through a link.
 func TestFstabThroughLink(t *testing.T) {
-	files := mended()
+	files := corrected()
 	files["/usr/jail/vhost1/"] = ""
 	files["/etc/fstab.vhost1"] = strings.ReplaceAll(paperFstabVhost1, " /jail/", " /usr/jail/")
 	root := machine(t, files)
@@ -105,7 +105,7 @@ func TestFstabThroughLink(t *testing.T) {
 
 // A base that is a snapshot of another target's live tree is outside of it.
 func TestSnapshotOfAnotherTarget(t *testing.T) {
-	files := mended()
+	files := corrected()
 	files[tomlName] = "[jail.proto]\nroot = \"/jail/proto\"\nbase = \"/jail/defaults\"\n"
 	m := mustLoad(t, files)
 	if m.Target("proto") == nil || m.Target("vhost1") == nil {
@@ -123,7 +123,7 @@ func TestMalformedFiles(t *testing.T) {
 		"rc.conf.d/jail/x": {"/etc/rc.conf.d/jail/x", "\nb='\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			files := mended()
+			files := corrected()
 			files[c[0]] = c[1]
 			_, err := Load(Options{Root: machine(t, files)})
 			if err == nil || !strings.HasPrefix(err.Error(), c[0]+":2:3: reached EOF without closing quote") {

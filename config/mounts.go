@@ -17,9 +17,8 @@ type mount struct {
 	fstab string // the fstab that has the line, "" for the mount parameter
 }
 
-// jailMounts reads all that is mounted for a jail, in the order in which jail(8) mounts it. An fstab that
-// is not there has been reported already or mounts nothing; one that is malformed makes the jail
-// unusable.
+// jailMounts returns all mounts of a jail, in the order in which jail(8) mounts them. A missing fstab was
+// reported already, or mounts nothing. A malformed one makes the jail unusable.
 func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 	var all []mount
 	for _, line := range d.mounts {
@@ -47,7 +46,7 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 	return all, nil
 }
 
-// mountsOf are the mounts of an fstab.
+// mountsOf returns the mounts of an fstab.
 func mountsOf(file string, entries []FstabEntry) []mount {
 	var ms []mount
 	for _, e := range entries {
@@ -56,7 +55,7 @@ func mountsOf(file string, entries []FstabEntry) []mount {
 	return ms
 }
 
-// missingFstab warns that jail(8) will not start a jail; for rc.conf's jails that has been said.
+// missingFstab warns that jail(8) will not start a jail. For rc.conf's jails that was reported already.
 func (l *loader) missingFstab(d *jailDef, file string) {
 	if d.rcPrefix == "" {
 		l.problem(warningAt(d.origin["fstab"], d.name, "write "+file+" or mend the name",
@@ -64,14 +63,14 @@ func (l *loader) missingFstab(d *jailDef, file string) {
 	}
 }
 
-// on reports whether a mount is on a directory, which either may name through links.
+// on reports whether a mount is on a directory. Both may be named through links.
 func (l *loader) on(m mount, dir string) bool {
 	at := path.Clean(m.Dir)
 	return at == dir || path.Base(at) == path.Base(dir) && l.read.real(at) == l.read.real(dir)
 }
 
-// baseMount returns the mount that gives a target its base: the last one on ROOT/conf/base/etc, which
-// hides the others.
+// baseMount returns the mount of a target's base: the last one on ROOT/conf/base/etc, which hides the
+// others.
 func (l *loader) baseMount(t *Target, mounts []mount) *mount {
 	var base *mount
 	for i, m := range mounts {
@@ -82,8 +81,8 @@ func (l *loader) baseMount(t *Target, mounts []mount) *mount {
 	return base
 }
 
-// useBaseMount takes base and base id from fstab. A source that is no path (a dataset's snapshot) is read
-// where it is mounted.
+// useBaseMount sets base and base id from fstab. If the source is no path (a dataset's snapshot), the
+// base is read at its mountpoint.
 func (l *loader) useBaseMount(t *Target, m *mount) {
 	t.BaseID = baseID(m.Source)
 	t.Origin["base"] = m.at
@@ -93,7 +92,7 @@ func (l *loader) useBaseMount(t *Target, m *mount) {
 	t.Fstab = m.fstab
 }
 
-// checkDoubled finds lines that stand twice.
+// checkDoubled finds doubled lines.
 func (l *loader) checkDoubled(jail string, mounts []mount) {
 	seen := map[string]mount{}
 	for _, m := range mounts {
@@ -106,7 +105,7 @@ func (l *loader) checkDoubled(jail string, mounts []mount) {
 	}
 }
 
-// checkMounts finds the slips of a target's fstab: two bases, lines that the root hides, base and root of
+// checkMounts finds mistakes in a target's fstab: two bases, lines that the root hides, base and root of
 // different snapshots.
 func (l *loader) checkMounts(t *Target, mounts []mount, base *mount) {
 	var root *mount
@@ -126,7 +125,7 @@ func (l *loader) checkMounts(t *Target, mounts []mount, base *mount) {
 	}
 }
 
-// checkHiddenMounts warns of what is mounted below the root before the root itself, which then lies over it.
+// checkHiddenMounts warns of mounts below the root that come before the root, which then hides them.
 func (l *loader) checkHiddenMounts(t *Target, before []mount, root *mount) {
 	for _, m := range before {
 		if dir := path.Clean(m.Dir); dir != t.Root && within(dir, t.Root) {
@@ -136,7 +135,7 @@ func (l *loader) checkHiddenMounts(t *Target, before []mount, root *mount) {
 	}
 }
 
-// checkSnapshots warns where programs and their defaults are of different snapshots.
+// checkSnapshots warns if the programs and their defaults are of different snapshots.
 func (l *loader) checkSnapshots(t *Target, root, base *mount) {
 	r, rok := ParseSnapshot(root.Source)
 	b, bok := ParseSnapshot(base.Source)
@@ -151,7 +150,7 @@ func (l *loader) checkSnapshots(t *Target, root, base *mount) {
 	}
 }
 
-// real resolves the links of a path as far as it exists, so that two names of one place compare equal.
+// real resolves the links of a path as far as it exists, so that two names of one place are equal.
 func (f *rootFiles) real(name string) string {
 	full, err := hostfile.Resolve(f.dir, path.Clean(name))
 	if err != nil {

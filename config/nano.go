@@ -24,8 +24,8 @@ type Nano struct {
 	Others []int
 }
 
-// Label tells a label from a disk: "ufs" is the volume name of a filesystem, "gpt" the label of a partition,
-// "" is a disk.
+// Label returns the kind of label of the drive: "ufs" is the volume name of a filesystem, "gpt" the label
+// of a partition, "" is a disk.
 func (n *Nano) Label() string {
 	for _, kind := range []string{"ufs", "gpt"} {
 		if strings.HasPrefix(n.Drive, kind+"/") {
@@ -35,8 +35,8 @@ func (n *Nano) Label() string {
 	return ""
 }
 
-// Source is the device that fstab names for the system of some number: /dev/ada0s1a, /dev/ufs/NAMEs1a,
-// /dev/gpt/NAME1.
+// Source returns the device that fstab names for the system of this number: /dev/ada0s1a,
+// /dev/ufs/NAMEs1a, /dev/gpt/NAME1.
 func (n *Nano) Source(number int) string {
 	return fmt.Sprintf("/dev/%s%s%d%s", n.Drive, n.Kind, number, n.Part)
 }
@@ -52,12 +52,12 @@ var (
 	afterDrive = regexp.MustCompile(`^([sp]?)([0-9]{1,3})([a-h]?)$`)
 )
 
-// ErrNoNano is the error for a host that has nothing of NanoBSD's disk: no nanobsd.conf, and a root that is
-// none of its devices.
+// ErrNoNano reports that the host has nothing of a NanoBSD disk: no nanobsd.conf, and a root that is none
+// of its devices.
 var ErrNoNano = errors.New("no machine of NanoBSD")
 
-// Nano finds out which system of which disk the host runs from: by /etc/fstab, and NANO_DRIVE of
-// /etc/nanobsd.conf. An error is a *ConfigError, which is also ErrNoNano where the host is no such machine.
+// Nano finds which system of which disk the host runs from, by /etc/fstab and NANO_DRIVE of
+// /etc/nanobsd.conf. An error is a *ConfigError; it is also ErrNoNano if the host is no such machine.
 func (m *Model) Nano() (*Nano, error) {
 	read, err := openFiles(m.Root)
 	if err != nil {
@@ -101,8 +101,8 @@ func nanoFstab(read fileReader) ([]FstabEntry, error) {
 	return ParseFstab(hostFstab, data)
 }
 
-// nanoRoot reads the line for /. NANO_DRIVE, where it is set, says where the drive's name ends, which of a
-// label that ends in a digit or an s nothing else says.
+// nanoRoot parses the line for /. NANO_DRIVE, if it is set, tells where the drive's name ends. Nothing
+// else tells that for a label that ends in a digit or an s.
 func nanoRoot(entries []FstabEntry, drive string) (*Nano, error) {
 	var n *Nano
 	for _, e := range entries {
@@ -137,8 +137,8 @@ func nanoRoot(entries []FstabEntry, drive string) (*Nano, error) {
 	return n, nil
 }
 
-// NanoSource takes the name of a device apart as fstab names a system of a NanoBSD disk; nil for one that is
-// none. The drive, if it is not "", is NANO_DRIVE, and says where its name ends in the device's.
+// NanoSource parses the name of a device that holds a system of a NanoBSD disk, as in fstab. It returns
+// nil for any other device. drive, if it is not "", is NANO_DRIVE, and tells where the drive's name ends.
 func NanoSource(source, drive string) *Nano {
 	if !fs.ValidPath(strings.TrimPrefix(source, "/")) { // .. and its like
 		return nil
@@ -163,7 +163,7 @@ func NanoSource(source, drive string) *Nano {
 	return nil
 }
 
-// nanoNumber reads what follows the drive's name: for a disk s1a or p2, for a label s1a, s1 or 1, where the
+// nanoNumber parses what follows the drive's name: for a disk s1a or p2, for a label s1a, s1 or 1. The
 // number is 1 or 2.
 func nanoNumber(drive, rest string) *Nano {
 	f := afterDrive.FindStringSubmatch(rest)
@@ -181,8 +181,8 @@ func nanoNumber(drive, rest string) *Nano {
 	return n
 }
 
-// checkNano warns of what cfgd nano cannot serve: a machine that says in nanobsd.conf that it is one of
-// NanoBSD, and whose fstab does not fit.
+// checkNano warns of what cfgd nano cannot use: a machine whose nanobsd.conf says that it is NanoBSD, and
+// whose fstab does not fit.
 func (m *Model) checkNano() []Problem {
 	_, err := m.Nano()
 	if err == nil || errors.Is(err, ErrNoNano) {

@@ -29,13 +29,13 @@ func (l *loader) trees(t *Target) []tree {
 	}
 }
 
-// origin is where a tree was set, by itself or through the root.
+// origin returns where a tree was set, directly or through the root.
 func (x tree) origin() Origin {
 	return cmp.Or(x.target.Origin[x.key], x.target.Origin["root"])
 }
 
-// rank says how much a tree is the one to complain about: one that cfgd.toml sets by itself, then one
-// that follows from a root there.
+// rank orders trees by which one to report: first one that cfgd.toml sets directly, then one that follows
+// from a root there.
 func (x tree) rank(toml string) int {
 	switch {
 	case toml == "":
@@ -47,8 +47,8 @@ func (x tree) rank(toml string) int {
 	return 0
 }
 
-// overlap reports whether one tree is the other or inside it. Bases may be shared; a snapshot is outside
-// of the tree that it was taken of, as far as others are concerned.
+// overlap reports whether one tree is the other or inside it. Bases may be shared. A snapshot counts as
+// outside of the tree that it was taken of.
 func overlap(a, b tree) bool {
 	if !a.writable && !b.writable {
 		return false
@@ -66,7 +66,7 @@ func snapshotOf(base, live tree) bool {
 	return ok && !base.writable && path.IsAbs(s.Tree) && within(s.Tree, live.path)
 }
 
-// checkTrees refuses a target whose own trees overlap.
+// checkTrees reports a target whose own trees overlap.
 func (l *loader) checkTrees(t *Target) bool {
 	trees := l.trees(t)
 	for i, a := range trees {
@@ -103,8 +103,8 @@ func (l *loader) overlaps() {
 	l.targets = kept
 }
 
-// treeIndex finds the trees that may overlap one without a look at all of them: a machine may have a
-// thousand targets, and every hook of a jail loads the configuration. Bases are kept apart, since a
+// treeIndex finds the trees that may overlap a tree without comparing all: a machine may have a thousand
+// targets, and every hook of a jail loads the configuration. Bases have an index of their own, because a
 // thousand targets may share one.
 type treeIndex struct {
 	trees    []tree
@@ -115,7 +115,7 @@ type treeIndex struct {
 // pathIndex has the trees at each path, and below each directory, by their numbers.
 type pathIndex struct{ at, below map[string][]int }
 
-// paths are the names by which a tree is known.
+// paths returns the names of a tree.
 func (x tree) paths() []string {
 	if x.path == x.real {
 		return []string{x.path}
@@ -165,7 +165,7 @@ func (in *pathIndex) near(p string) []int {
 	return found
 }
 
-// clash returns the first tree in the index that one of a target's trees overlaps, after that tree.
+// clash returns the first tree in the index that overlaps one of a target's trees, after that tree.
 func (x *treeIndex) clash(trees []tree) (a, b tree, ok bool) {
 	first := len(x.trees)
 	for _, t := range trees {
@@ -187,8 +187,8 @@ func (x *treeIndex) clash(trees []tree) (a, b tree, ok bool) {
 	return a, x.trees[first], true
 }
 
-// refuseOverlap reports two trees that overlap, and returns false. It is an error of cfgd.toml where that
-// set one of them, and the target's own trouble where the machine's files did.
+// refuseOverlap reports two trees that overlap, and returns false. It is an error of cfgd.toml if that
+// file set one of them, and otherwise a problem of the target.
 func (l *loader) refuseOverlap(a, b tree) bool {
 	if a.rank(l.conf.file) < b.rank(l.conf.file) {
 		a, b = b, a

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// The files of section 2.2 of "Building servers with NanoBSD, ZFS and jails", with the slip of its line 20.
+// The files of section 2.2 of "Building servers with NanoBSD, ZFS and jails", with the mistake in its
+// line 20.
 const (
 	paperRcConf = `jail_enable="YES"
 jail_list="proto vhost1"
@@ -145,8 +146,8 @@ func TestPaperMachine(t *testing.T) {
 	}
 }
 
-// mended is the paper's machine without its slip.
-func mended() map[string]string {
+// corrected is the paper's machine without its mistake.
+func corrected() map[string]string {
 	files := paperFiles()
 	files["/etc/rc.conf"] = strings.Replace(paperRcConf,
 		`exec_prestart0="/etc/admin/jail_etc_cleanup`, `exec_poststop0="/etc/admin/jail_etc_cleanup`, 1)
@@ -154,7 +155,7 @@ func mended() map[string]string {
 }
 
 func TestMendedPaperHasNoProblem(t *testing.T) {
-	m := mustLoad(t, mended())
+	m := mustLoad(t, corrected())
 	wantProblems(t, m.Check(nil))
 	v := m.Target("vhost1")
 	if !slices.Equal(v.Prestart, []string{"/etc/admin/jail_etc_init vhost1"}) ||
@@ -165,7 +166,7 @@ func TestMendedPaperHasNoProblem(t *testing.T) {
 
 // Section 2.4 prints the line of the base twice.
 func TestPaperDoubledFstabLine(t *testing.T) {
-	files := mended()
+	files := corrected()
 	files["/etc/fstab.vhost1"] = `/jail/proto/.zfs/snapshot/2 /jail/vhost1 nullfs ro 0 0
 /jail/proto/etc/.zfs/snapshot/2 /jail/vhost1/conf/base/etc nullfs ro 0 0
 /jail/proto/etc/.zfs/snapshot/2 /jail/vhost1/conf/base/etc nullfs ro 0 0

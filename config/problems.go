@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// warningAt and errorAt make a Problem about a target (or "" for the machine).
+// warningAt and errorAt return a Problem about a target (or "" for the machine).
 func warningAt(at Origin, target, fix, format string, args ...any) Problem {
 	return Problem{
 		Severity: Warning,
@@ -25,7 +25,7 @@ func errorAt(at Origin, target, fix, format string, args ...any) Problem {
 	return p
 }
 
-// problemOf makes a Problem of an error that makes one target unusable and leaves the others alone.
+// problemOf returns a Problem for an error that makes one target unusable and leaves the others alone.
 func problemOf(err error, file, target, fix string) Problem {
 	e := fileError(file, err)
 	return Problem{
@@ -38,7 +38,7 @@ func problemOf(err error, file, target, fix string) Problem {
 	}
 }
 
-// sortProblems orders problems by place and drops repetitions.
+// sortProblems sorts problems by place and removes duplicates.
 func sortProblems(ps []Problem) []Problem {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line)
@@ -46,7 +46,7 @@ func sortProblems(ps []Problem) []Problem {
 	return slices.Compact(ps)
 }
 
-// settledBy says what would settle a problem.
+// settledBy returns the problem with the edit that would settle it.
 func (p Problem) settledBy(e Edit) Problem {
 	p.Edit = e
 	return p

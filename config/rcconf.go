@@ -12,13 +12,13 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// maxShellFile is the size in bytes above which an rc.conf is refused. A thousand jails take half of it,
-// and the parser's stack, which grows with nesting, stays far from Go's limit, beyond which the program
-// would be killed.
+// maxShellFile is the size in bytes above which an rc.conf is refused. A thousand jails take half of it.
+// The parser's stack grows with nesting, and stays far from Go's limit, at which the program would be
+// killed.
 const maxShellFile = 256 << 10
 
-// maxShellValue and maxShellParams bound what expanding one word may take: rc.conf could double a value
-// on every line.
+// maxShellValue and maxShellParams bound the expansion of one word: rc.conf could double a value on every
+// line.
 const (
 	maxShellValue  = 64 << 10
 	maxShellParams = 256
@@ -38,17 +38,17 @@ type rcAssign struct {
 	self   bool // the value mentions the variable itself, as in jail_list="$jail_list new"
 }
 
-// rcConf is the state of the variables after reading rc.conf and its relatives in the order of rc.subr's
-// load_rc_config. Shell is parsed and assignments are followed; nothing is run. What cannot be followed
-// leaves the variables that it sets unknown, and is a warning where one of them matters here.
+// rcConf is the state of the variables after reading rc.conf and the related files in the order of
+// rc.subr's load_rc_config. Shell is parsed and assignments are followed; nothing is run. Variables set
+// in a way that cannot be followed are unknown, with a warning if cfgd reads them.
 type rcConf struct {
 	read     fileReader
 	vars     map[string]rcVar
-	assigned map[string][]rcAssign // of the variables that matter, for slips such as one name twice
+	assigned map[string][]rcAssign // of the variables that matter, to find duplicate assignments
 	problems []Problem
 }
 
-// rcMatters reports whether cfgd looks at a variable.
+// rcMatters reports whether cfgd reads a variable.
 func rcMatters(name string) bool { return strings.HasPrefix(name, "jail_") }
 
 // loadRcConf reads what rc.d/jail would: defaults/rc.conf, the files that rc_conf_files names, and
@@ -95,7 +95,8 @@ func (c *rcConf) rcConfD(read *rootFiles, dir string) []string {
 	return files
 }
 
-// warnUnread says where jail_ variables are set in vain: rc.conf.d/NAME is read for the service NAME alone.
+// warnUnread warns of jail_ variables that are set where nothing reads them: rc.conf.d/NAME is read only
+// for the service NAME.
 func (c *rcConf) warnUnread(file string) {
 	parsed, err := c.parse(file)
 	if err != nil || parsed == nil {
@@ -107,7 +108,7 @@ func (c *rcConf) warnUnread(file string) {
 	}
 }
 
-// file evaluates one file. One that is not there is as good as empty.
+// file evaluates one file. A missing file counts as empty.
 func (c *rcConf) file(name string) error {
 	parsed, err := c.parse(name)
 	if err != nil {
@@ -119,7 +120,7 @@ func (c *rcConf) file(name string) error {
 	return nil
 }
 
-// parse reads and parses a shell file; nil without an error is a file that is not there.
+// parse reads and parses a shell file. nil without an error means that the file does not exist.
 func (c *rcConf) parse(name string) (*syntax.File, error) {
 	data, err := c.read.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,7 +132,7 @@ func (c *rcConf) parse(name string) (*syntax.File, error) {
 	return parseShell(name, data)
 }
 
-// parseShell parses POSIX shell; a *ConfigError says where it is malformed.
+// parseShell parses POSIX shell. A *ConfigError says where it is malformed.
 func parseShell(name string, data []byte) (*syntax.File, error) {
 	if len(data) > maxShellFile {
 		return nil, &ConfigError{
@@ -165,7 +166,8 @@ func (c *rcConf) stmts(file string, list []*syntax.Stmt) {
 	}
 }
 
-// stmt follows one statement: assignments, and what only groups or exports them. All else leaves doubt.
+// stmt follows one statement: assignments, and what only groups or exports them. Everything else makes
+// variables unknown.
 func (c *rcConf) stmt(file string, s *syntax.Stmt) {
 	if s.Negated || s.Background {
 		c.doubt(file, s, "a command that cfgd does not run")
@@ -182,7 +184,7 @@ func (c *rcConf) stmt(file string, s *syntax.Stmt) {
 	}
 }
 
-// constructName says in words what is not followed.
+// constructName names a construct that is not followed.
 func constructName(cmd syntax.Command) string {
 	switch cmd.(type) {
 	case *syntax.IfClause:
@@ -201,8 +203,8 @@ func constructName(cmd syntax.Command) string {
 	return "a command that cfgd does not run"
 }
 
-// call follows assignments alone, ":" (whose ${x:=y} assigns) and unset; "." is looked into for what it
-// would set.
+// call follows assignments alone, ":" (whose ${x:=y} assigns) and unset. A file read with "." is searched
+// for what it would set.
 func (c *rcConf) call(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	if len(cmd.Args) == 0 {
 		for _, a := range cmd.Assigns {
@@ -230,8 +232,8 @@ func (c *rcConf) call(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	}
 }
 
-// source warns where a file that is read with "." sets a variable that matters; what it sets is unknown
-// from there on.
+// source warns if a file that is read with "." sets a variable that matters. From there on the variable
+// is unknown.
 func (c *rcConf) source(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	if len(cmd.Args) < 2 {
 		return
@@ -249,7 +251,8 @@ func (c *rcConf) source(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	}
 }
 
-// export follows the assignments in the arguments of export and readonly, which POSIX shell takes for words.
+// export follows the assignments in the arguments of export and readonly, which a POSIX shell treats as
+// words.
 func (c *rcConf) export(file string, words []*syntax.Word) {
 	for _, w := range words {
 		if len(w.Parts) == 0 {
@@ -275,7 +278,7 @@ func (c *rcConf) assign(file string, a *syntax.Assign) {
 	c.set(file, a.Name.Value, a.Pos(), a.Value)
 }
 
-// set gives a variable what a word expands to.
+// set sets a variable to the expansion of a word.
 func (c *rcConf) set(file, name string, pos syntax.Pos, word *syntax.Word) {
 	at := Origin{file, int(pos.Line())}
 	value, err := c.expand(file, word)
@@ -303,7 +306,7 @@ func mentions(w *syntax.Word, name string) bool {
 	return found
 }
 
-// expand returns a word's value, or an error that names what makes it unknown without a shell.
+// expand returns a word's value, or an error that names what only a shell would know.
 func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
 	if w == nil {
 		return "", nil
@@ -311,7 +314,7 @@ func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
 	if err := c.static(w); err != nil {
 		return "", err
 	}
-	// The library panics on a few forms that no rc.conf has; then the value is unknown, no more.
+	// The library panics on a few forms that no rc.conf has. Then the value is unknown.
 	defer func() {
 		if p := recover(); p != nil {
 			value, err = "", fmt.Errorf("an expansion that cfgd does not know")
@@ -328,8 +331,8 @@ func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
 	return value, nil
 }
 
-// unescape puts what a backslash quotes outside of double quotes into single ones: expand.Literal leaves
-// such backslashes.
+// unescape rewrites backslash quoting outside of double quotes as single quotes, because expand.Literal
+// keeps such backslashes.
 func unescape(w *syntax.Word) *syntax.Word {
 	out := &syntax.Word{}
 	for _, part := range w.Parts {
@@ -351,7 +354,7 @@ func unescape(w *syntax.Word) *syntax.Word {
 	return out
 }
 
-// static returns an error where a word's value depends on more than known variables.
+// static returns an error if a word's value depends on more than known variables.
 func (c *rcConf) static(w *syntax.Word) error {
 	if len(w.Parts) > 0 {
 		if lit, ok := w.Parts[0].(*syntax.Lit); ok && strings.HasPrefix(lit.Value, "~") {
@@ -392,8 +395,8 @@ func (c *rcConf) staticParam(p *syntax.ParamExp, nth int) error {
 	return nil
 }
 
-// escapedIn reports whether the word of ${x:-word} has a backslash, which means one thing in quotes and
-// another outside.
+// escapedIn reports whether the word of ${x:-word} has a backslash, which has different meanings in and
+// outside of quotes.
 func escapedIn(p *syntax.ParamExp) bool {
 	found := false
 	if p.Exp != nil && p.Exp.Word != nil {
@@ -406,7 +409,7 @@ func escapedIn(p *syntax.ParamExp) bool {
 	return found
 }
 
-// rcEnv shows the variables to the library's expansion; ${x:=y} assigns through Set.
+// rcEnv gives the library's expansion access to the variables. ${x:=y} assigns through Set.
 type rcEnv struct {
 	c  *rcConf
 	at Origin
@@ -430,7 +433,7 @@ func (e *rcEnv) Set(name string, v expand.Variable) error {
 	return nil
 }
 
-// doubt makes unknown whatever a statement may set.
+// doubt makes all variables unknown that a statement may set.
 func (c *rcConf) doubt(file string, s *syntax.Stmt, why string) {
 	c.taint(Origin{file, int(s.Pos().Line())}, why, touched(s))
 	for _, name := range assignedIn(s) {
@@ -458,8 +461,7 @@ func (c *rcConf) warn(at Origin, fix, format string, args ...any) {
 	c.problems = append(c.problems, warningAt(at, "", fix, format, args...))
 }
 
-// touched returns the variables that matter and that a node may set when it runs, in the order in which
-// they stand.
+// touched returns the variables that matter and that a node may set, in the order of the text.
 func touched(n syntax.Node) []string {
 	var names []string
 	seen := map[string]bool{}
@@ -542,7 +544,7 @@ func setByCommand(cmd *syntax.CallExpr) []string {
 	return names
 }
 
-// get returns a variable's value where it is known and not empty.
+// get returns a variable's value if it is known and not empty.
 func (c *rcConf) get(name string) (string, Origin, bool) {
 	v, ok := c.vars[name]
 	if !ok || !v.known || v.value == "" {
@@ -551,7 +553,7 @@ func (c *rcConf) get(name string) (string, Origin, bool) {
 	return v.value, v.origin, true
 }
 
-// yes is checkyesno of rc.subr(8).
+// yes does the same as checkyesno of rc.subr(8).
 func (c *rcConf) yes(name string) bool {
 	v, _, _ := c.get(name)
 	switch strings.ToLower(v) {
@@ -561,7 +563,7 @@ func (c *rcConf) yes(name string) bool {
 	return false
 }
 
-// unknown reports whether a variable is set to what only a shell knows; that has been warned of.
+// unknown reports whether a variable is set to what only a shell knows. A warning was given for it.
 func (c *rcConf) unknown(name string) bool {
 	v, ok := c.vars[name]
 	return ok && !v.known

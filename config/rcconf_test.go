@@ -252,7 +252,7 @@ func FuzzRcConf(f *testing.F) {
 			c.stmts("/etc/rc.conf", parsed.Stmts)
 			js := c.jails(read.exists)
 			for _, d := range js.defs {
-				c.checkSlips(d, c.doubled())
+				c.checkDuplicates(d, c.doubled())
 			}
 		} else if e, ok := err.(*ConfigError); !ok || e.File != "/etc/rc.conf" {
 			t.Errorf("error %v", err)

@@ -15,8 +15,8 @@ type Reference struct {
 	At       Origin
 }
 
-// References lists what the fstabs of all jails, targets or not, and the host's say of snapshots. An
-// fstab that cannot be read is an error: what it names must not be taken for unused.
+// References returns the snapshots that the fstabs of the host and of all jails name. An fstab that
+// cannot be read is an error, because what it names must not be taken for unused.
 func (m *Model) References() ([]Reference, error) {
 	files := map[string]string{"/etc/fstab": HostName}
 	for _, t := range m.Targets {
@@ -56,7 +56,7 @@ func (p *Prototype) Has(s Snapshot) bool {
 	return p.Root != "" && within(s.Tree, p.Root) || p.Dataset != "" && within(s.Tree, p.Dataset)
 }
 
-// Etc is the path of a prototype's etc in one of its snapshots, by the mark that the snapshots have.
+// Etc returns the path of a prototype's etc in one of its snapshots, by the mark of the snapshots.
 func (p *Prototype) Etc(mark, name string) string {
 	if mark == snapshotMarks[0] {
 		return p.Root + "/etc" + mark + name
@@ -64,8 +64,7 @@ func (p *Prototype) Etc(mark, name string) string {
 	return p.Root + mark + name + "/etc"
 }
 
-// ZFSMark and CopyMark are what stands between a tree and its snapshot's name: ZFS's, and that of cfgd's
-// own copies.
+// ZFSMark and CopyMark separate a tree from its snapshot's name: ZFS's, and that of cfgd's own copies.
 var (
 	ZFSMark  = snapshotMarks[0]
 	CopyMark = snapshotMarks[1]

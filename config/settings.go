@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// DefaultFile is where cfgd.toml is looked for, below --root's directory.
+// DefaultFile is the path of cfgd.toml, below --root's directory.
 const DefaultFile = "/usr/local/etc/cfgd.toml"
 
-// defaultSettings are the values that hold where cfgd.toml says nothing. The host's store is small because
-// rc.initdiskless copies all of /cfg into memory at every start.
+// defaultSettings are the values without a cfgd.toml. The host's store is small because rc.initdiskless
+// copies all of /cfg into memory at every start.
 func defaultSettings(host bool) Settings {
 	s := Settings{
 		Settle:          500 * time.Millisecond,
@@ -34,7 +34,7 @@ func defaultSettings(host bool) Settings {
 	return s
 }
 
-// settingCheck checks the value of one key and returns what it does to Settings.
+// settingCheck checks the value of one key and returns how it changes Settings.
 type settingCheck func(v any) (func(*Settings), error)
 
 // settingKeys are the keys of [defaults], which [host] and [jail.NAME] may repeat.
@@ -55,13 +55,14 @@ var settingKeys = map[string]settingCheck{
 		ConflictTheirs),
 }
 
-// Bounds of a memory filesystem in bytes: newfs(8) fails on less, and more is a slip of the pen.
+// Bounds of a memory filesystem in bytes: newfs(8) fails below the minimum, and more than the maximum is
+// a typing error.
 const (
 	minMemory = 1 << 20
 	maxMemory = 64 << 30
 )
 
-// settingError is an error of a value, with what to write.
+// settingError is an error about a value, with what to write instead.
 type settingError struct{ message, fix string }
 
 func (e *settingError) Error() string { return e.message }
@@ -80,7 +81,7 @@ func badSetting(fix, format string, args ...any) error {
 
 const durationFix = `write a duration such as "500ms", "5s", "1m" or "1h"`
 
-// duration takes a positive time.ParseDuration string.
+// duration accepts a positive time.ParseDuration string.
 func duration(set func(*Settings, time.Duration)) settingCheck {
 	return func(v any) (func(*Settings), error) {
 		text, ok := v.(string)
@@ -98,7 +99,7 @@ func duration(set func(*Settings, time.Duration)) settingCheck {
 	}
 }
 
-// size takes bytes with k, m or g behind them.
+// size accepts bytes with the suffix k, m or g.
 func size(least, most int64, set func(*Settings, int64)) settingCheck {
 	return func(v any) (func(*Settings), error) {
 		n, err := parseSize(v)
@@ -116,7 +117,7 @@ func size(least, most int64, set func(*Settings, int64)) settingCheck {
 
 const sizeFix = `write a size such as "512k", "16m" or "1g"`
 
-// parseSize reads a whole number of bytes, KiB, MiB or GiB; a TOML integer is bytes.
+// parseSize parses a whole number of bytes, KiB, MiB or GiB. A TOML integer is bytes.
 func parseSize(v any) (int64, error) {
 	if n, ok := v.(int64); ok {
 		return n, nil
@@ -138,7 +139,7 @@ func parseSize(v any) (int64, error) {
 	return int64(n) << shift, nil
 }
 
-// formatSize prints bytes with the largest suffix that leaves a whole number.
+// formatSize formats bytes with the largest suffix that gives a whole number.
 func formatSize(n int64) string {
 	for i, suffix := range []string{"g", "m", "k"} {
 		if shift := 30 - 10*i; n >= 1<<shift && n%(1<<shift) == 0 {
@@ -148,7 +149,7 @@ func formatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// oneOf takes one of a few words.
+// oneOf accepts one of a few words.
 func oneOf[T ~string](set func(*Settings, T), words ...T) settingCheck {
 	return func(v any) (func(*Settings), error) {
 		for _, w := range words {
@@ -161,7 +162,7 @@ func oneOf[T ~string](set func(*Settings, T), words ...T) settingCheck {
 	}
 }
 
-// generations takes how many generations to keep.
+// generations accepts the number of generations to keep.
 func generations(v any) (func(*Settings), error) {
 	n, ok := v.(int64)
 	if !ok || n < 1 || n > 1_000_000 {

@@ -156,7 +156,7 @@ func TestSlips(t *testing.T) {
 			[]string{"/etc/fstab:1 error: 2 of the 4 fields"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			files := mended()
+			files := corrected()
 			c.change(files)
 			wantProblems(t, mustLoad(t, files).Problems, c.want...)
 		})
@@ -165,7 +165,7 @@ func TestSlips(t *testing.T) {
 
 // One target's trouble is never another's.
 func TestTroubleStaysWithItsTarget(t *testing.T) {
-	files := mended()
+	files := corrected()
 	files["/etc/rc.conf"] += `jail_list="$jail_list vhost2"
 jail_vhost2_rootdir=/jail/vhost2 jail_vhost2_hostname=two
 jail_vhost2_exec_prestart0="jail_etc_init vhost2"
@@ -182,7 +182,7 @@ jail_vhost2_exec_poststop0="jail_etc_cleanup vhost2"
 
 // Two jails on one root have one live tree: only the first can be looked after.
 func TestSharedRoot(t *testing.T) {
-	files := mended()
+	files := corrected()
 	files["/etc/rc.conf"] += `jail_list="$jail_list zwei"
 jail_zwei_rootdir=/jail/vhost1 jail_zwei_hostname=two jail_zwei_fstab=/etc/fstab.vhost1
 jail_zwei_exec_prestart0="jail_etc_init zwei"

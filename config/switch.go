@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Switched is an fstab whose snapshot references name another snapshot.
+// Switched is an fstab whose references were changed to another snapshot.
 type Switched struct {
 	Data []byte
 	From []string // the snapshots that were named before, each once, in order of their lines
@@ -14,10 +14,10 @@ type Switched struct {
 	Lines []int
 }
 
-// SwitchFstab makes an fstab's references to snapshots of one prototype's trees name another snapshot:
-// exactly those, so that every other byte stays as it is, comments and blanks too. A mount of a tree that
-// is no snapshot, or of another prototype, is not touched. The error, a *ConfigError, is that there is no
-// such reference, or that the file is none.
+// SwitchFstab changes an fstab's references to snapshots of one prototype's trees to another snapshot.
+// Every other byte stays as it is, comments and blanks too. A mount of a tree that is no snapshot, or of
+// another prototype, is not changed. The error, a *ConfigError, says that there is no such reference, or
+// that the file is no fstab.
 func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, error) {
 	entries, err := ParseJailFstab(file, data)
 	if err != nil {
@@ -56,7 +56,7 @@ func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, e
 	return s, nil
 }
 
-// snapshotName is where a snapshot's name stands in a source as it is written.
+// snapshotName returns the position of a snapshot's name in a source as it is written.
 func snapshotName(source []byte, snap Snapshot) (start, end int) {
 	start = bytes.LastIndex(source, []byte(snap.Mark)) + len(snap.Mark)
 	if snap.Mark != "@" {

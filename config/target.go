@@ -1,14 +1,12 @@
 // Package config is the configuration model, the centre of cfgd.
 //
-// It owns the answer to "which /etc trees are there, and what belongs to each":
-// the list of targets with their base, cfg, live, backing, classes and timings,
-// and for every value the file and line that it came from. It reads rc.conf,
-// jail.conf, fstab and cfgd.toml; no other package reads a configuration file.
+// It owns the list of /etc trees: the targets with their base, cfg, live, backing, classes and timings,
+// and for every value the file and line that it came from. It reads rc.conf, jail.conf, fstab and
+// cfgd.toml. No other package reads a configuration file.
 //
-// What always holds: nothing is executed and nothing is written; shell is parsed,
-// never run; a value that cannot be known statically is named with file and line
-// and never guessed; paths in the model are as the configuration says them,
-// without the directory of --root, and Model.Path puts that directory before them.
+// What always holds: nothing is executed and nothing is written. Shell is parsed, never run. A value that
+// cannot be known statically is reported with file and line, and never guessed. Paths in the model are as
+// in the configuration, without the directory of --root; Model.Path adds that directory.
 package config
 
 import (
@@ -18,13 +16,13 @@ import (
 	"cfgd/internal/hostfile"
 )
 
-// HostName is the name of the target that stands for the machine's own /etc.
+// HostName is the name of the target for the machine's own /etc.
 const HostName = "host"
 
-// Backing says what holds a target's live tree: an md(4) memory disk, a tmpfs(5), or a plain directory.
+// Backing is what holds a target's live tree: an md(4) memory disk, a tmpfs(5), or a plain directory.
 type Backing string
 
-// The backings of a live tree. BackingAuto stands in configuration only and is resolved by Load.
+// The backings of a live tree. BackingAuto occurs only in configuration and is resolved by Load.
 const (
 	BackingAuto  Backing = "auto"
 	BackingMD    Backing = "md"
@@ -32,8 +30,7 @@ const (
 	BackingDir   Backing = "dir"
 )
 
-// Watch says how a target is watched: by the system's events, which are kqueue(2)'s on FreeBSD, or by
-// scans alone.
+// Watch is how a target is watched: by the system's events (kqueue(2) on FreeBSD), or only by scans.
 type Watch string
 
 // The ways of watching. WatchAuto is resolved by the daemon, which counts descriptors first.
@@ -43,7 +40,7 @@ const (
 	WatchScan     Watch = "scan"
 )
 
-// OnConflict says what a start does where both the default and the saved file changed.
+// OnConflict is what a start does if both the default and the saved file changed.
 type OnConflict string
 
 // The ways out of a conflict at start: keep the saved file, or take the new default.
@@ -53,13 +50,13 @@ const (
 )
 
 // Origin is where a value came from: a file as the configuration names it, and a line counted from 1.
-// Line 0 says that the value is built in or follows from others.
+// Line 0 means that the value is built in or follows from others.
 type Origin struct {
 	File string
 	Line int
 }
 
-// String prints file:line, the file alone where there is no line, and "built in" where there is no file.
+// String returns file:line, the file alone if there is no line, and "built in" if there is no file.
 func (o Origin) String() string {
 	switch {
 	case o.File == "":
@@ -88,7 +85,7 @@ type Settings struct {
 }
 
 // Target is one /etc that cfgd looks after: the host's, or a jail's. Root, Base, Cfg, Live and Fstab are
-// absolute paths as the configuration says them, without --root's directory.
+// absolute paths as in the configuration, without --root's directory.
 type Target struct {
 	Name   string
 	Root   string // the jail's root directory; "/" for the host
@@ -98,17 +95,18 @@ type Target struct {
 	Live   string // the writable tree in memory
 	Fstab  string // the jail's fstab; "" if it has none; /etc/fstab for the host
 
-	// CfgNoauto is true where fstab mounts Cfg with noauto, so that it is mounted only while a save needs it.
+	// CfgNoauto is true if fstab mounts Cfg with noauto, so that it is mounted only while a save needs
+	// it.
 	CfgNoauto bool
-	// CfgReadOnly is true where fstab mounts Cfg read-only, so that it is writable only while a save
-	// needs it.
+	// CfgReadOnly is true if fstab mounts Cfg read-only, so that it is writable only while a save needs
+	// it.
 	CfgReadOnly bool
-	// CfgMount is true where an fstab mounts Cfg: while nothing is mounted there, what stands at the path
+	// CfgMount is true if an fstab mounts Cfg: while nothing is mounted there, the directory at the path
 	// is not cfg.
 	CfgMount bool
-	// CfgSource and CfgType are what the jail's fstab mounts on Cfg, by which it is found while it is not
-	// mounted there: a dataset of type zfs, a directory of type nullfs, a device. "" where no jail's fstab
-	// mounts it.
+	// CfgSource and CfgType are what the jail's fstab mounts on Cfg: a dataset of type zfs, a directory
+	// of type nullfs, or a device. They serve to find cfg while it is not mounted there. "" if no jail's
+	// fstab mounts it.
 	CfgSource, CfgType string
 	CfgLine            Origin // the line that says so
 
@@ -151,8 +149,8 @@ type Prototype struct {
 	Origin  map[string]Origin
 }
 
-// Severity ranks a Problem: with a warning everything works, if not as it should; an error keeps a target
-// from being used, or its jail from starting as it is meant to.
+// Severity ranks a Problem. A warning means that everything works, but not as it should. An error keeps a
+// target from being used, or its jail from starting correctly.
 type Severity string
 
 // The severities of a Problem.
@@ -170,8 +168,8 @@ type Problem struct {
 	Message  string   `json:"message"`
 	Fix      string   `json:"fix"`
 
-	// Edit is what would settle it, in a file of the machine; the zero value where somebody has to
-	// decide, or to look.
+	// Edit would settle it, in a file of the machine. It is the zero value if somebody has to decide or
+	// to check.
 	Edit Edit `json:"-"`
 }
 
@@ -183,7 +181,7 @@ type Edit struct {
 	New  string
 }
 
-// String prints the problem in one line as FILE:LINE: severity: message; fix.
+// String returns the problem in one line as FILE:LINE: severity: message; fix.
 func (p Problem) String() string {
 	s := fmt.Sprintf("%s: %s: %s", Origin{p.File, p.Line}, p.Severity, p.Message)
 	if p.Fix != "" {
@@ -207,11 +205,11 @@ type Model struct {
 	Checkers   *Checkers
 }
 
-// Path is where an absolute path of the model is on this machine: below --root's directory, with the
-// links in it resolved as after chroot(2).
+// Path returns where an absolute path of the model is on this machine: below --root's directory, with its
+// links resolved as after chroot(2).
 func (m *Model) Path(p string) string { return hostfile.Below(m.Root, p) }
 
-// RunDir is cfgd's directory in /var/run.
+// RunDir returns cfgd's directory in /var/run.
 func (m *Model) RunDir() string { return m.Path("/var/run/cfgd") }
 
 // Target returns the target of that name, or nil.

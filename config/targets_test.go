@@ -138,7 +138,7 @@ func TestJailOnTheHostsRoot(t *testing.T) {
 
 // Load writes nothing and runs nothing: the tree is the same before and after.
 func TestLoadChangesNothing(t *testing.T) {
-	files := mended()
+	files := corrected()
 	files["/etc/rc.conf"] += "x=$(touch /etc/ran)\n`touch /etc/ran`\n"
 	root := machine(t, files)
 	before := listing(t, root)

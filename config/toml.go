@@ -14,11 +14,11 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// maxTomlFile is the size in bytes above which a cfgd.toml is refused: the time that a key of very many
-// parts takes grows with their square.
+// maxTomlFile is the size in bytes above which a cfgd.toml is refused: parsing a key takes time that
+// grows with the square of its parts.
 const maxTomlFile = 256 << 10
 
-// tomlConf is cfgd.toml after all its keys have been checked one by one.
+// tomlConf is cfgd.toml after all its keys were checked one by one.
 type tomlConf struct {
 	file     string // "" where there is none
 	defaults *section
@@ -29,7 +29,7 @@ type tomlConf struct {
 	checkers []Checker
 }
 
-// section is what [defaults], [host] or one [jail.NAME] says.
+// section is the content of [defaults], [host] or one [jail.NAME].
 type section struct {
 	at       Origin
 	paths    map[string]located // root, base, cfg, live: absolute and clean
@@ -53,15 +53,15 @@ func (s *section) path(key string) (located, bool) {
 	return l, ok
 }
 
-// tomlReader collects every error of a file rather than the first.
+// tomlReader collects all errors of a file.
 type tomlReader struct {
 	file  string
 	lines tomlLines
 	errs  []*ConfigError
 }
 
-// loadToml reads the file of --config, as the shell names it, or /usr/local/etc/cfgd.toml below the root
-// if it is there.
+// loadToml reads the file of --config, a path of the shell, or else /usr/local/etc/cfgd.toml below the
+// root if it exists.
 func loadToml(read *rootFiles, file string) (*tomlConf, error) {
 	name, data, err := file, []byte(nil), error(nil)
 	if file != "" {
@@ -79,7 +79,7 @@ func loadToml(read *rootFiles, file string) (*tomlConf, error) {
 	return parseToml(name, data)
 }
 
-// parseToml checks a whole cfgd.toml and returns it, or all that is wrong with it.
+// parseToml parses and checks a whole cfgd.toml, and returns it or all its errors.
 func parseToml(name string, data []byte) (*tomlConf, error) {
 	if len(data) > maxTomlFile {
 		return nil, &ConfigError{
@@ -99,8 +99,8 @@ func parseToml(name string, data []byte) (*tomlConf, error) {
 	return conf, nil
 }
 
-// tomlError gives a syntax error its line and column. They are counted from the offset: the line that the
-// library tells is the next one where an end of line is what it did not expect.
+// tomlError returns a syntax error with its line and column. They are counted from the offset, because
+// the library's line is the next one if the error is at an end of line.
 func tomlError(name, text string, err error) *ConfigError {
 	e := &ConfigError{File: name, Message: err.Error(), Fix: "mend it: cfgd.toml(5) has an example", Err: err}
 	pe, ok := errors.AsType[toml.ParseError](err)
@@ -212,7 +212,7 @@ func (r *tomlReader) path(s *section, full []string, v any) {
 	}
 }
 
-// text checks for a string that is not empty.
+// text accepts a string that is not empty.
 func (r *tomlReader) text(full []string, v any) located {
 	s, ok := v.(string)
 	switch {
@@ -255,7 +255,8 @@ func (r *tomlReader) jails(c *tomlConf, v any) {
 	}
 }
 
-// checkJailName says why a name cannot be a target's: it becomes part of file names, lines and addresses.
+// checkJailName returns why a name cannot be a target's. It becomes part of file names, lines and
+// addresses.
 func checkJailName(name string) error {
 	switch {
 	case name == HostName:
@@ -332,7 +333,7 @@ func (r *tomlReader) rules(c *tomlConf, v any) {
 	}
 }
 
-// tableList takes [[path]] and path = [{…}, …] alike.
+// tableList accepts both [[path]] and path = [{…}, …].
 func tableList(v any) ([]map[string]any, bool) {
 	list, ok := v.([]map[string]any)
 	values, inline := v.([]any)
@@ -388,7 +389,7 @@ func (r *tomlReader) checkRule(at []string, match, class located) (ClassRule, bo
 	}, true
 }
 
-// pattern checks a pattern. On the command line a leading /etc/ is forgiven; so it is here.
+// pattern checks a pattern. A leading /etc/ is allowed, as on the command line.
 func (r *tomlReader) pattern(match located) (string, bool) {
 	pattern := match.value
 	if below, ok := strings.CutPrefix(pattern, "/etc/"); ok {
@@ -402,7 +403,7 @@ func (r *tomlReader) pattern(match located) (string, bool) {
 	return pattern, true
 }
 
-// unknown reports a key that is not known, with the known one that it looks like.
+// unknown reports an unknown key, with the most similar known one.
 func (r *tomlReader) unknown(full, known []string) {
 	key := full[len(full)-1]
 	fix := "known are " + strings.Join(known, ", ")
@@ -412,7 +413,7 @@ func (r *tomlReader) unknown(full, known []string) {
 	r.fail(full, fix, "%s is not known", dotted(full))
 }
 
-// dotted prints a key for people; the number of an entry of an array is left out.
+// dotted formats a key for people, without the numbers of array entries.
 func dotted(key []string) string {
 	if (key[0] == "path" || key[0] == "checker") && len(key) > 2 {
 		key = []string{key[0], key[2]}
@@ -420,7 +421,7 @@ func dotted(key []string) string {
 	return toml.Key(key).String()
 }
 
-// tomlKind names a value's type with its article.
+// tomlKind returns a value's type with its article.
 func tomlKind(v any) string {
 	switch v.(type) {
 	case string:
@@ -452,7 +453,7 @@ func nearest(word string, known []string) string {
 	return best
 }
 
-// editDistance is Levenshtein's.
+// editDistance returns the Levenshtein distance.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -17,7 +17,7 @@ const tomlName = "/usr/local/etc/cfgd.toml"
 // loadWith loads the mended machine of the paper with a cfgd.toml.
 func loadWith(t testing.TB, text string) (*Model, error) {
 	t.Helper()
-	files := mended()
+	files := corrected()
 	files[tomlName] = text
 	files["/conf/base/etc/"] = ""
 	return Load(Options{Root: machine(t, files), Euid: -1})
@@ -235,7 +235,7 @@ func TestTomlErrorsTogether(t *testing.T) {
 
 // --config names a file as the shell does, not below --root, and it must be there.
 func TestTomlFile(t *testing.T) {
-	root := machine(t, mended())
+	root := machine(t, corrected())
 	file := filepath.Join(t.TempDir(), "other.toml")
 	_, err := Load(Options{Root: root, File: file})
 	if err == nil || err.Error() != file+": no such file or directory" {

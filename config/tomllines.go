@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// tomlLines tells the line on which a key of a TOML document stands. The toml library knows it but does
-// not say, and for an array of tables it keeps only the last. The key of an array's entry is its number.
+// tomlLines finds the line of a key of a TOML document. The toml library does not report it, and for an
+// array of tables it keeps only the last one. The key of an array's entry is its number.
 type tomlLines map[string]int
 
 const tomlSep = "\x00"
@@ -21,8 +21,8 @@ func (l tomlLines) line(key []string) int {
 	return 0
 }
 
-// tomlScanner walks over a document that the library has found to be well-formed: it only has to find
-// keys, not errors.
+// tomlScanner scans a document that the library found to be well-formed. So it only has to find keys, not
+// errors.
 type tomlScanner struct {
 	text  string
 	pos   int
@@ -54,7 +54,7 @@ func (s *tomlScanner) peek() byte {
 	return 0
 }
 
-// skip passes over blanks and comments.
+// skip skips blanks and comments.
 func (s *tomlScanner) skip(blanks string) {
 	for s.pos < len(s.text) {
 		switch c := s.text[s.pos]; {
@@ -77,14 +77,14 @@ func (s *tomlScanner) endOfLine() {
 	s.pos = len(s.text)
 }
 
-// here is the current line, from 1.
+// here returns the current line, from 1.
 func (s *tomlScanner) here() int {
 	s.newlines += strings.Count(s.text[s.counted:s.pos], "\n")
 	s.counted = s.pos
 	return s.newlines + 1
 }
 
-// note records a key, and the tables that it implies, where they first stand.
+// note records where a key, and the tables that it implies, first occur.
 func (s *tomlScanner) note(key []string, line int) {
 	for n := len(key); n > 0; n-- {
 		k := strings.Join(key[:n], tomlSep)
@@ -164,7 +164,7 @@ func (s *tomlScanner) keyValue(table []string) {
 	s.value(key)
 }
 
-// value passes over a value and notes the keys of inline tables and arrays in it.
+// value skips a value and records the keys of inline tables and arrays in it.
 func (s *tomlScanner) value(key []string) {
 	s.skip(" \t")
 	switch s.peek() {
@@ -202,7 +202,7 @@ func (s *tomlScanner) list(end byte, entry func(i int)) {
 	}
 }
 
-// quoted passes over a string of any of the four kinds.
+// quoted skips a string of any of the four kinds.
 func (s *tomlScanner) quoted() {
 	q := s.text[s.pos : s.pos+1]
 	if strings.HasPrefix(s.text[s.pos:], q+q+q) {
@@ -217,8 +217,8 @@ func (s *tomlScanner) quoted() {
 	s.until(q)
 }
 
-// until goes behind the next end of a string, in which a backslash hides the byte after it if quotes are
-// double.
+// until skips to after the next end of a string. In a double-quoted string a backslash hides the byte
+// after it.
 func (s *tomlScanner) until(end string) {
 	for s.pos < len(s.text) && !strings.HasPrefix(s.text[s.pos:], end) {
 		if s.text[s.pos] == '\\' && end[0] == '"' {
