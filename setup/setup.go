@@ -1,10 +1,10 @@
-// Package setup adds to a machine's rc.conf, jail.conf and fstab what cfgd needs of them, and takes out
-// just that again.
+// Package setup adds to a machine's rc.conf, jail.conf and fstab what cfgd needs, and removes exactly
+// that again.
 //
-// What always holds: a plan is a value, printed before anything is done; an edit is of one line, every
-// other byte stays; after the edits the configuration is read anew, and unless every problem that was to
-// be settled is gone, no new one came, and no other jail is defined otherwise than before, all files are
-// put back. What was done is recorded in /var/db/cfgd/setup.json before the first file is touched.
+// What always holds: a plan is a value, printed before anything is done. An edit is of one line, and
+// every other byte stays. After the edits the configuration is read again. All files are restored unless
+// every problem that was to be settled is gone, no new one came, and no other jail is defined
+// differently. What was done is recorded in /var/db/cfgd/setup.json before the first file is changed.
 package setup
 
 import (
@@ -29,7 +29,7 @@ type Step struct {
 	Why    string
 }
 
-// Done is an edit that was made: a line that was added, or that stands for another.
+// Done is an edit that was made: a line that was added or replaced.
 type Done struct {
 	File string `json:"file"`
 	Old  string `json:"old,omitempty"` // the whole line before; "" where none was
@@ -44,7 +44,7 @@ type Setup struct {
 
 const rcConf = "/etc/rc.conf"
 
-// Plan lists what the machine lacks, and can be written for it.
+// Plan returns the edits for what the machine lacks.
 func (s *Setup) Plan() []Step {
 	var all []Step
 	for _, p := range s.Model.Problems {
@@ -60,10 +60,10 @@ func (s *Setup) Plan() []Step {
 	return all
 }
 
-// record is where it is written what was done.
+// record returns the path of the record of what was done.
 func (s *Setup) record() string { return s.Model.Path("/var/db/cfgd/setup.json") }
 
-// Done reads what was done before; nothing where nothing was.
+// Done reads the record of what was done, which is empty if nothing was.
 func (s *Setup) Done() ([]Done, error) {
 	b, err := hostfile.ReadFile(s.record())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -90,8 +90,8 @@ func (s *Setup) write(all []Done) error {
 	return hostfile.Write(s.record(), append(b, '\n'), 0o600)
 }
 
-// Do makes the edits, or none, and returns the files that it changed. Nobody else edits the host's files
-// meanwhile.
+// Do makes all edits or none, and returns the files that it changed. It holds the lock of the host's
+// files.
 func (s *Setup) Do(ctx context.Context, steps []Step) ([]string, error) {
 	unlock, err := hostfile.Lock(ctx, s.Model.RunDir())
 	if err != nil {
@@ -135,8 +135,8 @@ func (s *Setup) Do(ctx context.Context, steps []Step) ([]string, error) {
 	return sortedNames(texts), nil
 }
 
-// current refuses steps that were planned from files which were changed since: their line numbers may be
-// of other lines.
+// current refuses steps that were planned from files that have changed since, because their line numbers
+// may be wrong.
 func (s *Setup) current(steps []Step) error {
 	m, err := s.Reload()
 	if err != nil {
@@ -151,8 +151,8 @@ func (s *Setup) current(steps []Step) error {
 	return nil
 }
 
-// ordered puts the edits of a file from its end to its beginning, so that line numbers hold; what is
-// added at the end comes last, as it was listed.
+// ordered sorts the edits of a file from its end to its beginning, so that line numbers stay valid. Lines
+// added at the end come last, in the order of the plan.
 func ordered(steps []Step) []Step {
 	out := slices.Clone(steps)
 	slices.SortStableFunc(out, func(a, b Step) int {
@@ -206,7 +206,7 @@ func apply(text []byte, e config.Edit) ([]byte, Done, error) {
 	return bytes.Join(lines, nil), d, nil
 }
 
-// words are where a text stands in a line with nothing of a name, a path or a list next to it.
+// words returns where a text occurs in a line without a part of a name, a path or a list next to it.
 func words(line, text string) (at []int) {
 	part := func(r byte) bool {
 		return r == '_' || r == ',' || r == '/' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' ||
@@ -230,7 +230,7 @@ func (s *Setup) replace(texts map[string][]byte) error {
 	return nil
 }
 
-// restore puts files back; one that was not there goes again.
+// restore restores files. A file that did not exist is removed.
 func (s *Setup) restore(files map[string][]byte) error {
 	var errs []error
 	for name, b := range files {
@@ -243,7 +243,7 @@ func (s *Setup) restore(files map[string][]byte) error {
 	return errors.Join(errs...)
 }
 
-// verify reads the configuration anew.
+// verify reads the configuration again.
 func (s *Setup) verify(steps []Step) error {
 	m, err := s.Reload()
 	if err != nil {
@@ -276,8 +276,8 @@ func (s *Setup) verify(steps []Step) error {
 	return nil
 }
 
-// Remove takes out what was added, and returns the files that it changed. Lines that somebody changed
-// since are left, and returned as well.
+// Remove removes what was added, and returns the files that it changed. Lines that somebody changed since
+// are kept, and returned as well.
 func (s *Setup) Remove(ctx context.Context) (files []string, left []Done, err error) {
 	unlock, err := hostfile.Lock(ctx, s.Model.RunDir())
 	if err != nil {
@@ -310,7 +310,7 @@ func (s *Setup) Remove(ctx context.Context) (files []string, left []Done, err er
 	return sortedNames(texts), left, s.write(nil)
 }
 
-// takeOut undoes one edit: the last line that is as it was written.
+// takeOut undoes one edit: in the last line that is still as it was written.
 func takeOut(text []byte, d Done) ([]byte, bool) {
 	lines := slices.Collect(bytes.Lines(text))
 	for i := range slices.Backward(lines) {

@@ -25,10 +25,10 @@ func (f *File) Close() error {
 	return err
 }
 
-// Fd is the descriptor, for what this package has no word for; it stays the File's.
+// Fd returns the descriptor, for operations that this package lacks. The File still owns it.
 func (f *File) Fd() int { return f.fd }
 
-// Read reads on from where the last Read ended.
+// Read continues where the last Read ended.
 func (f *File) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -70,7 +70,7 @@ func (f *File) Truncate() error {
 	return f.change(Op{Kind: "truncate", Off: f.off}, func() error { return unix.Ftruncate(f.fd, f.off) })
 }
 
-// Sync brings content and metadata to stable storage.
+// Sync fsyncs content and metadata.
 func (f *File) Sync() error {
 	return f.change(Op{Kind: "fsync"}, func() error { return unix.Fsync(f.fd) })
 }
@@ -87,7 +87,7 @@ func (f *File) Chown(uid, gid uint32) error {
 	})
 }
 
-// Stat looks at the open file.
+// Stat returns the Stat of the open file.
 func (f *File) Stat() (Stat, error) {
 	var st unix.Stat_t
 	if err := again(func() error { return unix.Fstat(f.fd, &st) }); err != nil {

@@ -20,10 +20,10 @@ const (
 
 var kindNames = [...]string{"none", "file", "dir", "symlink", "fifo", "socket", "device"}
 
-// String is the kind's word in output and manifest.
+// String returns the kind's word in output and manifest.
 func (k Kind) String() string { return kindNames[k] }
 
-// ParseKind reads String's word back; an unknown word is KindNone.
+// ParseKind returns the kind of String's word, KindNone for an unknown word.
 func ParseKind(s string) Kind {
 	for k, name := range kindNames {
 		if name == s {
@@ -33,10 +33,10 @@ func ParseKind(s string) Kind {
 	return KindNone
 }
 
-// Special reports whether it is a fifo, a socket or a device: never opened, never saved.
+// Special reports whether it is a fifo, a socket or a device. These are never opened and never saved.
 func (k Kind) Special() bool { return k >= KindFifo }
 
-// Stat is what stat(2) tells of a file, the same on every system.
+// Stat is the result of stat(2), the same on every system.
 type Stat struct {
 	Dev, Ino     uint64
 	Kind         Kind
@@ -49,7 +49,7 @@ type Stat struct {
 	Flags        uint32 // chflags(1)'s flags that are worth keeping; 0 where the system has none
 }
 
-// Stat looks at name and not through it.
+// Stat returns the Stat of name itself, not of a link's target.
 func (d *Dir) Stat(name string) (Stat, error) {
 	if err := d.check("stat", name); err != nil {
 		return Stat{}, err
@@ -62,7 +62,7 @@ func (d *Dir) Stat(name string) (Stat, error) {
 	return d.seen(&st, d.join(name)), nil
 }
 
-// seen is a file's Stat. A test that stands in for chflags(2) says the flags.
+// seen returns a file's Stat. In a test that replaces chflags(2) the flags come from the test.
 func (d *Dir) seen(st *unix.Stat_t, path string) Stat {
 	s := fromUnix(st)
 	if d.flags != nil {
@@ -71,7 +71,7 @@ func (d *Dir) seen(st *unix.Stat_t, path string) Stat {
 	return s
 }
 
-// Self looks at the directory itself.
+// Self returns the Stat of the directory itself.
 func (d *Dir) Self() (Stat, error) {
 	var st unix.Stat_t
 	if err := again(func() error { return unix.Fstat(d.fd, &st) }); err != nil {
@@ -80,16 +80,16 @@ func (d *Dir) Self() (Stat, error) {
 	return d.seen(&st, d.path), nil
 }
 
-// Space is the room of a filesystem in bytes: what an ordinary user may still take, and the whole.
+// Space is the size of a filesystem in bytes: what an ordinary user may still use, and the total.
 type Space struct {
 	Free, Total uint64
 	Block       uint64 // allocation unit
 	ReadOnly    bool
-	// StillXattrs says that a change of extended attributes may move no time of their file.
+	// StillXattrs is true if a change of extended attributes may leave all times of their file unchanged.
 	StillXattrs bool
 }
 
-// Space looks at the filesystem that holds the directory.
+// Space returns the space of the filesystem that holds the directory.
 func (d *Dir) Space() (Space, error) {
 	var st unix.Statfs_t
 	if err := again(func() error { return unix.Fstatfs(d.fd, &st) }); err != nil {
@@ -114,7 +114,7 @@ func kindOf(mode uint32) Kind {
 	return KindDevice
 }
 
-// otherDevice reports whether the directory above lies on another filesystem, or is the directory itself.
+// otherDevice reports whether the parent directory is on another filesystem, or is the directory itself.
 func (d *Dir) otherDevice() (bool, error) {
 	var self, up unix.Stat_t
 	if err := again(func() error { return unix.Fstat(d.fd, &self) }); err != nil {

@@ -36,10 +36,10 @@ func stillXattrs(fstype string) bool { return fstype != "ufs" }
 // system (open fails with ENXIO or EOPNOTSUPP), and a fifo opens at once without its other end.
 func openRegular(dir int, name string) (int, error) { return openPlain(dir, name) }
 
-// Identity names the filesystem that holds the directory and the directory on it, as long as it is not
-// unmounted and made anew: fsid, inode and generation. Birth time is no part of it: utimes(2) of an earlier
-// time moves it (UFS2 and tmpfs do so in their setattr). To an ordinary user fsid and generation are 0; the
-// device has to do there.
+// Identity identifies the directory and its filesystem, until the filesystem is unmounted and made again:
+// fsid, inode and generation. Birth time is not used, because utimes(2) with an earlier time changes it
+// (UFS2 and tmpfs do so in their setattr). For an ordinary user fsid and generation are 0, and the device
+// serves instead.
 func (d *Dir) Identity() (string, error) {
 	var sfs unix.Statfs_t
 	if err := again(func() error { return unix.Fstatfs(d.fd, &sfs) }); err != nil {
@@ -56,13 +56,13 @@ func (d *Dir) Identity() (string, error) {
 }
 
 // syncFilesystem starts the writes of all filesystems and does not wait for them: kern_sync in
-// kern/vfs_syscalls.c asks each with MNT_NOWAIT. The caller syncs each file, and then mostly waits for what
-// is under way.
+// kern/vfs_syscalls.c calls each with MNT_NOWAIT. The caller syncs each file, and then mostly waits for
+// writes that have begun.
 func syncFilesystem(int) (done bool, err error) { return false, unix.Sync() }
 
-// setFlags gives name, or the directory itself for "", these of the kept flags; others stay as they are.
-// Nothing is opened for it, and no link is followed. What the filesystem has no flag for is left out: ZFS
-// knows schg, sappnd, sunlnk and nodump, and answers EOPNOTSUPP to uchg, uappnd and uunlnk.
+// setFlags sets the kept flags of name, or of the directory itself for "", to these. Other flags stay.
+// Nothing is opened, and no link is followed. Flags that the filesystem lacks are left out: ZFS has schg,
+// sappnd, sunlnk and nodump, and returns EOPNOTSUPP for uchg, uappnd and uunlnk.
 func setFlags(dir int, name string, flags uint32) error {
 	var st unix.Stat_t
 	var err error

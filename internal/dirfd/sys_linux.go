@@ -55,9 +55,9 @@ func openRegular(dir int, name string) (int, error) {
 	return openPlain(dir, name)
 }
 
-// Identity names the filesystem that holds the directory and the directory on it, as long as it is not
-// unmounted and made anew: boot, device, inode and birth time. Birth time is sound here: no system call of
-// Linux sets it. It has to be in it: device and inode of a tmpfs are those of the next one mounted there.
+// Identity identifies the directory and its filesystem, until the filesystem is unmounted and made again:
+// boot, device, inode and birth time. No system call of Linux sets the birth time. It is needed, because
+// device and inode of a tmpfs are the same for the next one mounted there.
 func (d *Dir) Identity() (string, error) {
 	var st unix.Statx_t
 	err := again(func() error {
@@ -70,7 +70,7 @@ func (d *Dir) Identity() (string, error) {
 		st.Btime.Nsec), nil
 }
 
-// bootID tells one start of the machine from the next; "" where the kernel does not say.
+// bootID identifies one start of the machine, "" if the kernel does not report it.
 func bootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -88,7 +88,7 @@ func syncFilesystem(fd int) (done bool, err error) {
 	return false, nil
 }
 
-// setFlags sets chflags(1)'s flags, which this system lacks: they are left out.
+// setFlags does nothing: this system lacks chflags(1)'s flags.
 func setFlags(int, string, uint32) error { return nil }
 
 // MountRoot reports whether the directory is where a filesystem is mounted, a bind mount of a directory too.

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoXattr says that the filesystem holds no extended attributes.
+// ErrNoXattr reports that the filesystem has no extended attributes.
 var ErrNoXattr = errors.New("no extended attributes here")
 
 // Xattr is one extended attribute. Its name has its namespace before it, "user.comment", on every system.
@@ -56,16 +56,16 @@ func (d *Dir) SetXattr(x Xattr) error {
 	return d.hooked(op, "", func() error { return setXattr(d.fd, x) })
 }
 
-// errNoXattrRoom says that a file has no room for an attribute, though its filesystem has.
+// errNoXattrRoom reports that a file has no space for an attribute, while its filesystem has space.
 var errNoXattrRoom = errors.New("the file's other attributes leave no room for it")
 
 // roomForXattrs is how much a filesystem has free, in bytes, if it was not what an attribute lacked room in:
 // more than all attributes of a file can take.
 const roomForXattrs = 1 << 20
 
-// setXattr tells the two meanings of ENOSPC apart. UFS2 says it of an attribute area that is full, of two
-// blocks (ffs_setextattr in ufs/ffs/ffs_vnops.c), and ext4 of one block; and both of a filesystem that is
-// full.
+// setXattr distinguishes the two meanings of ENOSPC. UFS2 returns it for a full attribute area of two
+// blocks (ffs_setextattr in ufs/ffs/ffs_vnops.c), and ext4 for one full block; both also return it for a
+// full filesystem.
 func setXattr(fd int, x Xattr) error {
 	err := unix.Fsetxattr(fd, x.Name, x.Value, 0)
 	if err != unix.ENOSPC {
@@ -95,7 +95,7 @@ func KeptXattr(name string) bool {
 		name == "system.posix_acl_access" || name == "system.posix_acl_default"
 }
 
-// NoXattr reports whether an error of Xattrs says that the filesystem holds no attributes.
+// NoXattr reports whether an error of Xattrs means that the filesystem has no attributes.
 func NoXattr(err error) bool { return errors.Is(err, ErrNoXattr) }
 
 // XattrRefused reports whether an error of SetXattr says that the filesystem can't hold this attribute, or
@@ -105,7 +105,7 @@ func XattrRefused(err error) bool {
 	return errors.Is(err, errNoXattrRoom) || slices.ContainsFunc(refused, isErr)
 }
 
-// xattrsTooLarge says that attributes are larger than what is kept of one file.
+// xattrsTooLarge reports that attributes are larger than what is kept of one file.
 type xattrsTooLarge struct {
 	names  []string
 	unread error // why others could not be read
@@ -184,7 +184,7 @@ func readXattrs(names []string, get func(name string, b []byte) (int, error)) (a
 	return all, err
 }
 
-// errTooLong says that an answer is longer than maxXattr.
+// errTooLong reports that an answer is longer than maxXattr.
 var errTooLong = errors.New("larger than 64 KiB")
 
 // sized calls get with larger and larger buffers until the answer leaves room in one. A buffer that is too

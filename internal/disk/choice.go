@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Choice is which slice is to boot.
+// Choice is the slice that has to boot.
 type Choice struct {
 	Slice int  // from now on; with Once, the next time alone
 	Once  bool // where CanTryOnce
@@ -22,16 +22,17 @@ type Mark struct {
 	Set   bool
 }
 
-// Boot0Default is the mark that is no attribute: boot0's byte.
+// Boot0Default is the mark that is no attribute: boot0's default byte.
 const Boot0Default = "default"
 
-// ErrLoader says that a disk's loader cannot be told what to boot so.
+// ErrLoader reports that a disk's loader cannot be told to boot a choice.
 var ErrLoader = errors.New("cannot be told which slice to boot")
 
-// Marks are what has to change for a choice, in order; none where the table says it already. Cut short after
-// any of them, what boots next is a slice that booted next before, or the one that is chosen, or with Once
-// the one to go back to: the one that stays is marked before the others lose their marks, and they lose
-// bootme before bootonce, so that a trial that is called off never stays for good.
+// Marks returns the changes that a choice needs, in order; none if the table has it already. After an
+// interruption at any step, the next boot takes a slice that would have booted before, or the chosen one,
+// or with Once the one to go back to. The order ensures that: the slice that stays is marked before the
+// others lose their marks, and they lose bootme before bootonce, so that a cancelled trial never becomes
+// permanent.
 func (t *Table) Marks(c Choice) ([]Mark, error) {
 	for _, n := range []int{c.Slice, c.keep()} {
 		if _, ok := t.Slice(n); !ok {
@@ -61,7 +62,7 @@ func (t *Table) Marks(c Choice) ([]Mark, error) {
 		ErrLoader)
 }
 
-// keep is the slice that boots when nothing is tried.
+// keep returns the slice that boots when nothing is tried.
 func (c Choice) keep() int {
 	if c.Once {
 		return c.Back
@@ -144,9 +145,9 @@ func (t *Table) Apply(d Device, size int64, c Choice) error {
 
 var attributes = map[string]uint64{"bootme": attrBootMe, "bootonce": attrOnce, "bootfailed": attrFailed}
 
-// mark sets attributes in both copies: first the one that was not read, which then is whole and new while the
-// other is written. Entries come before their header, so that a copy that is cut short has a wrong checksum
-// and the other counts.
+// mark sets attributes in both copies. It writes the copy first that was not read, which is complete and
+// new while the other is written. Entries come before their header, so that an interrupted copy has a
+// wrong checksum and the other one counts.
 func (g *gpt) mark(d Device, size int64, marks []Mark) error {
 	for _, m := range marks {
 		e := g.entry(m.Slice)
@@ -184,7 +185,7 @@ func (l Loader) text() string {
 	return string(l)
 }
 
-// Doubts are what keeps the table's marks from meaning what they seem to, in words.
+// Doubts returns the reasons why the table's marks may not mean what they seem to, in words.
 func (t *Table) Doubts() []string {
 	var all []string
 	doubt := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }

@@ -1,10 +1,10 @@
-// Package disk reads partition tables of NanoBSD's disks and says in them which slice boots next: MBR
-// with boot0(8), and GPT with gptboot(8)'s attributes. Of what stands in a slice it knows the BSD label.
+// Package disk reads partition tables of NanoBSD's disks and sets in them which slice boots next: MBR
+// with boot0(8), and GPT with gptboot(8)'s attributes. Within a slice it reads only the BSD label.
 //
-// What always holds: nothing that a table says is believed unchecked, so that no slice reaches over the
-// disk's end or into another; a table that lies is refused with the sector and what was found there. Only
-// flags are ever written, never a start or a size; each write is of whole sectors, synced and read back,
-// and of two copies of a table one is whole at any time.
+// What always holds: nothing in a table is trusted without a check, so no slice reaches over the disk's
+// end or into another. A faulty table is refused with the sector and what was found there. Only flags are
+// written, never a start or a size. Each write is of whole sectors, synced and read back, and one of two
+// copies of a table is complete at any time.
 package disk
 
 import (
@@ -15,7 +15,7 @@ import (
 	"io"
 )
 
-// Sector is the size in bytes that tables count in here.
+// Sector is the size in bytes of the sectors that tables count in.
 const Sector = 512
 
 // Slice is a slice of an MBR (index 1 to 4) or a partition of a GPT (from 1).
@@ -23,7 +23,7 @@ type Slice struct {
 	Index  int
 	Start  int64  // bytes
 	Size   int64  // bytes
-	Type   string // freebsd, freebsd-ufs, freebsd-boot, efi, …; as a number or GUID where it has no name here
+	Type   string // freebsd, freebsd-ufs, freebsd-boot, efi, …; else its number or GUID
 	Label  string // GPT's
 	Active bool   // MBR's active flag, GPT's bootme
 	Once   bool   // GPT's bootonce: the next boot tries it, and that one alone
@@ -38,11 +38,11 @@ type Table struct {
 	Boot0  int // the slice whose boot1 boot0 starts if nobody presses a key; 0 for none, or without boot0
 	Notes  []string
 
-	// Found is the slice that a loader takes which honours nothing; 0 where that is not known. The table does
-	// not tell: the caller of Read looks into the slices, and sets it.
+	// Found is the slice that a loader takes which honours nothing, 0 if not known. The table does not
+	// show it: the caller of Read looks into the slices, and sets it.
 	Found int
 	First bool // Found is the first slice that holds a system, and not one that is named
-	// Unsure are the doubts of the caller of Read, in words. Doubts returns them with its own.
+	// Unsure lists the doubts of the caller of Read, in words. Doubts returns them with its own.
 	Unsure []string
 
 	hasBoot0 bool   // its code is in the MBR, whatever is thought to boot the disk
@@ -51,17 +51,17 @@ type Table struct {
 	gpt      *gpt
 }
 
-// ErrTable is the error for a table that is none, or that lies.
+// ErrTable reports that a table is none, or is faulty.
 var ErrTable = errors.New("no partition table that can be believed")
 
-// Device is a disk, or a file that stands for one.
+// Device is a disk, or a file that represents one.
 type Device interface {
 	io.ReaderAt
 	io.WriterAt
 	Sync() error
 }
 
-// Read reads the table of a disk of so many bytes.
+// Read reads the table of a disk of the given size in bytes.
 func Read(r io.ReaderAt, size int64) (*Table, error) {
 	mbr, err := sectorAt(r, 0, size)
 	if err != nil {
@@ -102,7 +102,7 @@ func sectorAt(r io.ReaderAt, n, size int64) ([]byte, error) {
 
 func entry(mbr []byte, i int) []byte { return mbr[0x1be+16*i : 0x1be+16*(i+1)] }
 
-// place checks where a slice lies and adds it, if it is one.
+// place checks the position of a slice and adds it, if it is one.
 func (t *Table) place(s Slice, first, last uint64, size int64, where string) error {
 	sectors := uint64(size / Sector)
 	if first == 0 || last < first || last >= sectors {
@@ -187,7 +187,7 @@ func (o option) text() string {
 	return fmt.Sprintf("%d, which is nothing", byte(o))
 }
 
-// boot0Default is where the boot0 of this sector keeps its default; 0 where it has none.
+// boot0Default returns where boot0's code in this sector keeps its default, 0 if it has none.
 func boot0Default(mbr []byte) int {
 	for _, f := range boot0Forms {
 		if bytes.HasPrefix(mbr, boot0Code) && bytes.HasPrefix(mbr[f.text:], boot0Text) {
@@ -197,7 +197,7 @@ func boot0Default(mbr []byte) int {
 	return 0
 }
 
-// Put writes sectors, brings them to stable storage, reads them back and compares.
+// Put writes sectors, fsyncs them, reads them back and compares.
 func Put(d Device, b []byte, at int64) error {
 	if _, err := d.WriteAt(b, at); err != nil {
 		return fmt.Errorf("write sector %d: %w", at/Sector, err)
@@ -216,7 +216,7 @@ func Put(d Device, b []byte, at int64) error {
 	return nil
 }
 
-// Boot0Code is the first sector of a disk with boot0, with this slice as its default.
+// Boot0Code returns the first sector of a disk with boot0, with this slice as its default.
 func Boot0Code(r io.ReaderAt, size int64, slice int) ([]byte, error) {
 	mbr, err := sectorAt(r, 0, size)
 	if err != nil {

@@ -52,7 +52,7 @@ var gptTypes = map[string]string{
 	"516e7cba-6ecf-11d6-8ff8-00022d09712b": "freebsd-zfs", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "efi",
 }
 
-// guid prints the mixed-endian form of UEFI.
+// guid formats the mixed-endian form of UEFI.
 func guid(b []byte) string {
 	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(b),
 		binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:]), b[8:10], b[10:16])
@@ -98,9 +98,9 @@ func readGPT(r io.ReaderAt, size int64) (*Table, error) {
 	return t, nil
 }
 
-// gptLoader is what boots a GPT as far as its table says. With an EFI system partition and no freebsd-boot
-// it does not: what is in that partition says more. With neither, whatever boots the disk from outside is
-// taken to do as gptboot does.
+// gptLoader returns what boots a GPT as far as its table shows. With an EFI system partition and no
+// freebsd-boot partition, only the content of the former shows it. With neither, whatever boots the disk
+// from outside is assumed to choose as gptboot does.
 func gptLoader(t *Table) Loader {
 	efi := false
 	for _, s := range t.Slices {
@@ -173,8 +173,8 @@ func readCopy(r io.ReaderAt, at, size int64) (*gpt, error) {
 	return g, nil
 }
 
-// copyAt is the other copy, for where that is damaged: the backup's entries stand before its header, at the
-// end of the disk, and those of the first copy behind its own.
+// copyAt returns the other copy, for use when it is damaged: the backup's entries are before its header,
+// at the end of the disk, and those of the first copy after its header.
 func (g *gpt) copyAt(size int64) (*gpt, error) {
 	c := &gpt{header: slices.Clone(g.header), entries: g.entries, at: g.other, other: g.at, size: g.size}
 	sectors := int64(len(g.entries) / Sector)
@@ -194,7 +194,7 @@ func (g *gpt) copyAt(size int64) (*gpt, error) {
 	return c, nil
 }
 
-// headerSum is a header's checksum, with nothing in its own place.
+// headerSum returns a header's checksum, computed with zero in the checksum's own field.
 func headerSum(h []byte) uint32 {
 	b := slices.Clone(h[:binary.LittleEndian.Uint32(h[12:])])
 	clear(b[16:20])

@@ -15,7 +15,7 @@ type Partition struct {
 	Type   byte // 7 is 4.2BSD
 }
 
-// ErrNoLabel says that a slice has no BSD label.
+// ErrNoLabel reports that a slice has no BSD label.
 var ErrNoLabel = errors.New("no BSD label")
 
 const (
@@ -25,8 +25,8 @@ const (
 	rawPart    = 2 // c, all of the slice
 )
 
-// ReadLabel reads the BSD label of a slice of some size: struct disklabel of sys/disklabel.h. Offsets in
-// it may count from the start of the disk, as partition c tells.
+// ReadLabel reads the BSD label of a slice of the given size: struct disklabel of sys/disklabel.h.
+// Offsets in it may count from the start of the disk; partition c shows that.
 func ReadLabel(r io.ReaderAt, size int64) ([]Partition, error) {
 	b := make([]byte, Sector)
 	if size < labelAt+Sector {
@@ -78,7 +78,7 @@ func parseLabel(b []byte, size int64) ([]Partition, error) {
 	return all, nil
 }
 
-// LabelSize is the size in bytes of the slice that a label was made for, by its partition c; 0 where it
+// LabelSize returns the size in bytes of the slice that a label was made for, by its partition c, 0 if it
 // does not say.
 func LabelSize(parts []Partition) int64 {
 	for _, p := range parts {

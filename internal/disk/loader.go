@@ -1,6 +1,6 @@
 package disk
 
-// Loader names what boots a disk: the code that chooses between its slices.
+// Loader is what boots a disk: the code that chooses between its slices.
 type Loader string
 
 // The loaders. A partition table does not say which loader is in the EFI system partition: the caller of
@@ -15,10 +15,10 @@ const (
 	LoaderEFI  Loader = "loader.efi" // straight from the EFI system partition
 )
 
-// Honours is what a loader chooses a slice by.
+// Honours is the mark by which a loader chooses a slice.
 type Honours int
 
-// What they honour.
+// The marks that loaders honour.
 const (
 	Nothing Honours = iota // the loader ignores the table's marks: Table.Found says what it takes
 	Active                 // the active flag
@@ -28,10 +28,10 @@ const (
 	BootMe // bootme, and with it bootonce
 )
 
-// loaders says what each loader chooses by. The sources were compared between FreeBSD 13.2 and 15. boot0,
-// mbr, boot1, gptboot and the choice of gptboot.efi and boot1.efi differ in comments, includes and printed
-// text alone. Of 15, boot1.efi and gptboot.efi may add to the command line of the loader that they start, and
-// loader.efi ignores an empty rootdev, which 13.2 takes for a device.
+// loaders is the table of what each loader chooses by. The sources were compared between FreeBSD 13.2 and
+// 15. boot0, mbr, boot1, gptboot and the choice of gptboot.efi and boot1.efi differ only in comments,
+// includes and printed text. In 15, boot1.efi and gptboot.efi may add to the command line of the loader
+// that they start, and loader.efi ignores an empty rootdev, which 13.2 takes for a device.
 var loaders = map[Loader]struct {
 	honours Honours
 	once    bool
@@ -48,7 +48,7 @@ var loaders = map[Loader]struct {
 	LoaderEFI: {Nothing, false, "stand/efi/loader/main.c find_currdev"},
 }
 
-// Honours is what the disk's loader chooses by. One that this table does not list honours nothing.
+// Honours returns what the disk's loader chooses by. A loader that is not in the table honours nothing.
 func (t *Table) Honours() Honours {
 	h := loaders[t.Loader].honours
 	if h == BootMe && t.Scheme != "GPT" { // attributes that an MBR has not
@@ -60,8 +60,8 @@ func (t *Table) Honours() Honours {
 // CanTryOnce reports whether the disk's loader can boot a slice once and go back by itself.
 func (t *Table) CanTryOnce() bool { return t.Scheme == "GPT" && loaders[t.Loader].once }
 
-// Next is the index of the slice that the next boot takes, as the disk's loader chooses; 0 where that is none
-// of this table, or nobody knows.
+// Next returns the index of the slice that the next boot takes, as the disk's loader chooses; 0 if that
+// is none of this table, or not known.
 func (t *Table) Next() int {
 	switch t.Honours() {
 	case Active:
@@ -74,7 +74,7 @@ func (t *Table) Next() int {
 	return t.Found
 }
 
-// Overtakes reports whether the loader takes a slice instead of the one that it takes now as soon as the
+// Overtakes reports whether the loader will take a slice instead of its current choice as soon as the
 // slice holds a system.
 func (t *Table) Overtakes(slice int) bool {
 	if t.Honours() != Nothing || !t.First || t.Found == 0 {
@@ -88,7 +88,7 @@ func (t *Table) Overtakes(slice int) bool {
 	return false
 }
 
-// active is the slice with the active flag; 0 where several have it, which /boot/mbr refuses.
+// active returns the slice with the active flag, 0 if several have it, which /boot/mbr refuses.
 func (t *Table) active() int {
 	n := 0
 	for _, s := range t.Slices {
@@ -102,9 +102,9 @@ func (t *Table) active() int {
 	return n
 }
 
-// boot0Next follows boot0 to the boot1 of its default, and that one to the first active slice of FreeBSD, or
-// to the first at all. A default that boot0 does not offer makes it wait for a key; another system's code
-// takes its own slice.
+// boot0Next follows boot0 to the boot1 of its default slice, and boot1 to the first active slice of
+// FreeBSD, or to the first slice at all. If boot0 does not offer its default it waits for a key; another
+// system's code takes its own slice.
 func (t *Table) boot0Next() int {
 	s, ok := t.Slice(t.Boot0)
 	if !ok || !t.offers(t.Boot0) {
@@ -131,8 +131,8 @@ func (t *Table) boot0Next() int {
 // offers reports whether boot0's menu has a slice.
 func (t *Table) offers(n int) bool { return n >= 1 && n <= 4 && t.offered&(1<<(n-1)) != 0 }
 
-// gptNext looks as gptboot does: for what has bootme and bootonce; for bootme alone; and where nothing has
-// it, for the first with UFS.
+// gptNext chooses as gptboot does: first a partition with bootme and bootonce; then one with bootme; if
+// no partition has a mark, the first with UFS.
 func (t *Table) gptNext() int {
 	first := 0
 	for _, once := range []bool{true, false} {

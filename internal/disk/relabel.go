@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// Relabel changes a slice's BSD label, one sector, into that of a slice of so many sectors whose partition a
-// begins at one of them and has so many. Other partitions than a and c go. Offsets count from the start of
-// the slice, as bsdlabel(8) writes them.
+// Relabel changes a slice's BSD label, one sector, into the label of a slice of the given number of
+// sectors, whose partition a has the given start and size. Partitions other than a and c are removed.
+// Offsets count from the start of the slice, as bsdlabel(8) writes them.
 func Relabel(b []byte, slice, start, count int64) error {
 	if _, err := parseLabel(b, 1<<50); err != nil {
 		return err
@@ -35,8 +35,8 @@ func Relabel(b []byte, slice, start, count int64) error {
 	return nil
 }
 
-// labelSum is the exclusive or of all 16-bit words of a label of n partitions. It is 0 for a label that
-// contains its own checksum.
+// labelSum returns the exclusive or of all 16-bit words of a label of n partitions. It is 0 for a label
+// that contains its own checksum.
 func labelSum(b []byte, n int) (sum uint16) {
 	for i := 0; i < partOffset+16*n; i += 2 {
 		sum ^= binary.LittleEndian.Uint16(b[i:])

@@ -1,9 +1,9 @@
-// Package esp reads an EFI system partition, to tell which loader is in it. It reads FAT12, FAT16 and FAT32
-// as newfs_msdos(8) and makefs(8) make them: small partitions are FAT12 or FAT16.
+// Package esp reads an EFI system partition, to find which loader is in it. It reads FAT12, FAT16 and
+// FAT32 as newfs_msdos(8) and makefs(8) make them; small partitions are FAT12 or FAT16.
 //
-// What always holds: a partition is hostile. Nothing is read outside of it, and no directory, file or chain
-// of clusters takes more memory or time than the bounds below say. It never writes. Names are those of 8.3,
-// which every name that EFI prescribes has; long names are not looked at.
+// What always holds: the partition may be hostile. Nothing outside of it is read, and no directory, file
+// or chain of clusters takes more memory or time than the bounds below. The package never writes. It
+// reads 8.3 names, which every name that EFI requires has, and ignores long names.
 package esp
 
 import (
@@ -15,17 +15,17 @@ import (
 	"strings"
 )
 
-// Bounds of what a partition may make a reader do.
+// Bounds on what a partition can make a reader do.
 const (
 	maxFile    = 8 << 20 // bytes: FreeBSD's loaders are below 1 MiB
 	maxEntries = 4096    // of a directory
 	entrySize  = 32
 )
 
-// ErrFormat is the error for what is no FAT, or a damaged one.
+// ErrFormat reports that something is no FAT, or a damaged one.
 var ErrFormat = errors.New("no EFI system partition that can be read")
 
-// FS is an open FAT filesystem. All places are in bytes.
+// FS is an open FAT filesystem. All positions are in bytes.
 type FS struct {
 	r        io.ReaderAt
 	size     int64
@@ -46,7 +46,7 @@ func bad(format string, args ...any) error {
 func u16(b []byte, at int) int64 { return int64(binary.LittleEndian.Uint16(b[at:])) }
 func u32(b []byte, at int) int64 { return int64(binary.LittleEndian.Uint32(b[at:])) }
 
-// Open reads the BIOS parameter block of a partition of so many bytes: sys/fs/msdosfs/bpb.h.
+// Open reads the BIOS parameter block of a partition of the given size in bytes: sys/fs/msdosfs/bpb.h.
 func Open(r io.ReaderAt, size int64) (*FS, error) {
 	f := &FS{r: r, size: size}
 	b := make([]byte, 512)
@@ -101,7 +101,7 @@ func (f *FS) read(b []byte, at int64) error {
 	return nil
 }
 
-// next is the cluster after one in its file; false at the end.
+// next returns the cluster after one in its file, false at the end.
 func (f *FS) next(n uint32) (uint32, bool, error) {
 	b := make([]byte, 4)
 	switch f.bits {
@@ -121,8 +121,8 @@ func (f *FS) next(n uint32) (uint32, bool, error) {
 	return n, n < 0x0ffffff8, err
 }
 
-// chain reads the content that begins at a cluster, until its end or until so many bytes are there. So a
-// chain that leads back into itself ends.
+// chain reads the content that begins at a cluster, to its end or up to so many bytes. So a circular
+// chain ends.
 func (f *FS) chain(n uint32, size int64) ([]byte, error) {
 	var all []byte
 	for int64(len(all)) < size {
@@ -155,7 +155,7 @@ type Entry struct {
 	first uint32
 }
 
-// list reads a directory by its first cluster; 0 is the root.
+// list reads a directory by its first cluster, 0 for the root.
 func (f *FS) list(first uint32) ([]Entry, error) {
 	var b []byte
 	var err error
@@ -191,7 +191,7 @@ func (f *FS) list(first uint32) ([]Entry, error) {
 	return all, nil
 }
 
-// List lists a directory by its path, "" for the root. Capitals do not count.
+// List lists a directory by its path, "" for the root. Case does not matter.
 func (f *FS) List(dir string) ([]Entry, error) {
 	at := uint32(0)
 	for part := range strings.SplitSeq(dir, "/") {

@@ -11,8 +11,8 @@ import (
 	"cfgd/internal/disk"
 )
 
-// marks are texts by which FreeBSD's loaders are told, in the order in which they are looked for: gptboot.efi
-// is boot1.efi with gptboot's choice built in.
+// marks are texts that identify FreeBSD's loaders, in the order in which they are searched for:
+// gptboot.efi is boot1.efi with gptboot's choice built in.
 var marks = []struct {
 	text   string
 	loader disk.Loader
@@ -23,15 +23,15 @@ var marks = []struct {
 	{" EFI loader, Revision ", disk.LoaderEFI}, // bootprog_info of stand/common/newvers.sh
 }
 
-// dirs are where firmware finds a loader: where it looks by itself, and where FreeBSD's installer puts one
-// for it to be told (loader.efi(8), uefi(8)).
+// dirs are the directories in which firmware finds a loader: where it looks by default, and where
+// FreeBSD's installer puts one and registers it (loader.efi(8), uefi(8)).
 var dirs = []string{"EFI/BOOT", "EFI/FREEBSD"}
 
 // maxPrograms bounds what is read: entries of a hostile partition may all name the same clusters.
 const maxPrograms = 16
 
-// Loader is the loader in an EFI system partition. Where there are several and they are not the same, it is
-// not known which one the firmware starts.
+// Loader returns the loader in an EFI system partition. If several different ones exist, it is not known
+// which one the firmware starts.
 func Loader(r io.ReaderAt, size int64) (disk.Loader, error) {
 	f, err := Open(r, size)
 	if err != nil {
@@ -57,7 +57,7 @@ func Loader(r io.ReaderAt, size int64) (disk.Loader, error) {
 			if err != nil {
 				return disk.Unknown, err
 			}
-			found[tell(b)] = true
+			found[identify(b)] = true
 		}
 	}
 	for l := range found {
@@ -68,8 +68,8 @@ func Loader(r io.ReaderAt, size int64) (disk.Loader, error) {
 	return disk.Unknown, nil
 }
 
-// tell tells a loader by its texts. Each begins as a program of EFI does.
-func tell(b []byte) disk.Loader {
+// identify identifies a loader by its texts. Every loader begins like an EFI program.
+func identify(b []byte) disk.Loader {
 	if !bytes.HasPrefix(b, []byte("MZ")) {
 		return disk.Unknown
 	}
@@ -81,12 +81,12 @@ func tell(b []byte) disk.Loader {
 	return disk.Unknown
 }
 
-// envFile is what loader.efi reads before it chooses a slice: read_loader_env of stand/efi/loader/main.c. The
-// firmware's variable LoaderEnv may name another file.
+// envFile is the file that loader.efi reads before it chooses a slice: read_loader_env of
+// stand/efi/loader/main.c. The firmware's variable LoaderEnv may name another file.
 const envFile = "EFI/FREEBSD/LOADER.ENV"
 
-// RootDevice is the device that loader.env sets for the loader, as "rootdev=disk0p3:" or, by the name of the
-// firmware, as "uefi_rootdev=..."; "" if it sets none.
+// RootDevice returns the device that loader.env sets for the loader, as "rootdev=disk0p3:" or, by the
+// firmware's name, as "uefi_rootdev=..."; "" if it sets none.
 func RootDevice(r io.ReaderAt, size int64) (string, error) {
 	f, err := Open(r, size)
 	if err != nil {
@@ -110,9 +110,9 @@ func RootDevice(r io.ReaderAt, size int64) (string, error) {
 	return rootDevice(string(b)), nil
 }
 
-// rootDevice splits the text as boot_parse_cmdline of sys/kern/subr_boot.c does: words are set apart by
-// blanks, tabs and newlines; a word with - at its beginning is of options; the last one of a name counts; and
-// the text ends with a NUL. rootdev comes before uefi_rootdev (find_currdev of stand/efi/loader/main.c).
+// rootDevice parses the text as boot_parse_cmdline of sys/kern/subr_boot.c does: words are separated by
+// spaces, tabs and newlines; a word that begins with - has options; the last one of a name counts; the
+// text ends at a NUL. rootdev comes before uefi_rootdev (find_currdev of stand/efi/loader/main.c).
 func rootDevice(text string) string {
 	text, _, _ = strings.Cut(text, "\x00")
 	set := map[string]string{}

@@ -1,7 +1,7 @@
-// Package flock keeps processes apart by flock(2) on files that exist for that alone.
+// Package flock provides locks between processes by flock(2), on files that serve only for that.
 //
-// What always holds: a lock goes with the process that has it, however that ends; a lock file is never
-// removed, for another process may have it open.
+// What always holds: a lock ends with the process that holds it, however the process ends. A lock file is
+// never removed, because another process may have it open.
 package flock
 
 import (
@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrHeld says that another process has the lock.
+// ErrHeld reports that another process holds the lock.
 var ErrHeld = errors.New("locked by another process")
 
-// often is how often a lock that is held is tried again: flock(2) itself cannot be given up.
-const often = 20 * time.Millisecond
+// retryEvery is how often a held lock is tried again, because a blocking flock(2) cannot be cancelled.
+const retryEvery = 20 * time.Millisecond
 
-// Wait takes the lock of a file, which is made with its directory, alone. It looks at least once, and
-// until ctx ends; the error is then ErrHeld.
+// Wait takes the exclusive lock of a file, which is created with its directory. It tries at least once,
+// and until ctx ends; then the error is ErrHeld.
 func Wait(ctx context.Context, file string) (unlock func(), err error) {
 	f, err := Open(file)
 	if err != nil {
@@ -41,12 +41,12 @@ func Wait(ctx context.Context, file string) (unlock func(), err error) {
 		case <-ctx.Done():
 			f.Close()
 			return nil, fmt.Errorf("%w: %w", err, ctx.Err())
-		case <-time.After(often):
+		case <-time.After(retryEvery):
 		}
 	}
 }
 
-// Open opens a lock file, which is made with its directory.
+// Open opens a lock file, which is created with its directory.
 func Open(file string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func Open(file string) (*os.File, error) {
 	return os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
 }
 
-// Try takes the lock of an open file, LOCK_EX or LOCK_SH of flock(2), or says ErrHeld at once.
+// Try takes the lock of an open file, LOCK_EX or LOCK_SH of flock(2), or returns ErrHeld at once.
 func Try(f *os.File, how int) error {
 	for {
 		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)

@@ -11,13 +11,13 @@ import (
 	"cfgd/internal/run"
 )
 
-// Dir is such a directory. A failure of one of its methods ends the test.
+// Dir is the directory of a machine. If one of its methods fails, the test ends.
 type Dir struct {
 	testing.TB
 	Root string
 }
 
-// New makes an empty one, in memory where the system has room for files there: it needs no real fsync(2).
+// New makes an empty Dir, in memory if the system has space for files there: tests need no real fsync(2).
 func New(t testing.TB) *Dir {
 	root, err := os.MkdirTemp("/dev/shm", "cfgd-test")
 	if err != nil {
@@ -27,10 +27,10 @@ func New(t testing.TB) *Dir {
 	return &Dir{t, root}
 }
 
-// Path is where a path of the machine is.
+// Path returns where a path of the machine is.
 func (d *Dir) Path(p string) string { return filepath.Join(d.Root, p) }
 
-// Must ends the test for an error.
+// Must ends the test if err is not nil.
 func (d *Dir) Must(err error) {
 	d.Helper()
 	if err != nil {
@@ -58,8 +58,8 @@ func (d *Dir) Load() (*config.Model, error) {
 	return config.Load(config.Options{Root: d.Root, Euid: -1})
 }
 
-// Runner is a run.Runner by a function.
+// Runner is a function as a run.Runner.
 type Runner func(ctx context.Context, c run.Cmd) (string, error)
 
-// Run calls it.
+// Run calls the function.
 func (f Runner) Run(ctx context.Context, c run.Cmd) (string, error) { return f(ctx, c) }

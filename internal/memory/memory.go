@@ -1,8 +1,7 @@
-// Package memory makes and unmakes the filesystem that holds a live tree: an md(4) disk with UFS, or a
-// tmpfs(5).
+// Package memory makes and removes the filesystem of a live tree: an md(4) disk with UFS, or a tmpfs(5).
 //
-// It owns the exact commands, as plans: values that are printed by --dry-run, compared in tests and run
-// by package run.
+// It defines the exact commands, as plans: values that --dry-run prints, tests compare and package run
+// runs.
 package memory
 
 import (
@@ -17,7 +16,7 @@ import (
 	"cfgd/internal/run"
 )
 
-// TmpfsSource is the name that a tmpfs of ours bears in the table of mounts.
+// TmpfsSource is the source of our tmpfs in the table of mounts.
 const TmpfsSource = "cfgd"
 
 // Memory is a filesystem in memory at a directory.
@@ -27,30 +26,31 @@ type Memory struct {
 	Dir     string // the mountpoint
 	GOOS    string // freebsd or linux: mount(8) has other words
 	Device  string // md3, once it is made or known
-	// Note, if not nil, hears of the md as soon as Make has it, and "" when Make has undone it: of what
-	// nobody noted nothing remains when the process is killed in between. Its error stops Make.
+	// Note, if not nil, is called with the md as soon as Make has it, and with "" when Make has undone
+	// it. Without such a note nothing would know of the md if the process is killed in between. An error
+	// of Note stops Make.
 	Note func(device string) error
 }
 
-// newfsFlags suit a tree of thousands of small files on a small disk, which the defaults of newfs(8) do
-// not: blocks of 32 KiB in fragments of 4, and an inode for every two of these, 2,048 in 16 MiB, where an
-// /etc with packages takes 2,800. Here a small file takes 1 KiB, and 16 MiB hold 8,192 inodes, which take
-// 2 MiB of it. -n makes no .snap directory, which would stand in the live tree; -O 2 is the format that
-// knows when a file was made, by which one live tree is told from the next.
+// newfsFlags suit a tree of thousands of small files on a small disk. The defaults of newfs(8) do not:
+// they give blocks of 32 KiB in fragments of 4 KiB, and an inode for every two fragments, 2,048 in 16
+// MiB, while an /etc with packages needs 2,800. With these flags a small file takes 1 KiB, and 16 MiB
+// have 8,192 inodes, which take 2 MiB. -n makes no .snap directory, which would be in the live tree. -O 2
+// is the format that records when a file was made, which identifies a live tree.
 var newfsFlags = []string{"-i", "2048", "-f", "1024", "-b", "8192", "-O", "2", "-n"}
 
-// MakePlan are the commands that make it. For an md the first prints the device, which stands for mdN in
-// the others: see mdconfig(8), newfs(8), mount(8), tmpfs(5).
+// MakePlan returns the commands that make it. For an md the first command prints the device, which the
+// others have as mdN: see mdconfig(8), newfs(8), mount(8), tmpfs(5).
 func (m Memory) MakePlan() []run.Cmd {
 	if m.Backing == config.BackingMD {
 		dev := "/dev/" + m.device()
 		return []run.Cmd{
 			run.Command("mdconfig", "-a", "-t", "swap", "-s", fmt.Sprintf("%dk", m.Size/1024)),
 			run.Command("newfs", append(slices.Clone(newfsFlags), dev)...),
-			// Nothing of it survives a crash, so nothing is written in order: async, and no soft updates,
-			// which would give the room of deleted files back later only. newfs(8) of FreeBSD 15 turns
-			// them on unless it is given -u, which earlier ones do not know; tunefs(8) ends with 0 where
-			// they are off already.
+			// Nothing on it survives a crash, so the order of writes does not matter: async, and no soft
+			// updates, which would free the space of deleted files only later. newfs(8) of FreeBSD 15
+			// turns soft updates on unless it is given -u, which earlier versions lack. tunefs(8) exits 0
+			// if they are off already.
 			run.Command("tunefs", "-n", "disable", dev),
 			run.Command("mount", "-o", "noatime,async", dev, m.Dir),
 		}
@@ -67,8 +67,8 @@ func (m Memory) MakePlan() []run.Cmd {
 	return []run.Cmd{run.Command("mount", args...)}
 }
 
-// UnmakePlan are the commands that unmount it and give the memory back. An md is unmounted by its device,
-// wherever it is mounted: umount(8) finds it in the table of mounts and looks at no path.
+// UnmakePlan returns the commands that unmount it and free the memory. An md is unmounted by its device,
+// wherever it is mounted: umount(8) finds it in the table of mounts and uses no path.
 func (m Memory) UnmakePlan() []run.Cmd {
 	if m.Backing == config.BackingMD {
 		return []run.Cmd{run.Command("umount", "/dev/"+m.device()), m.destroy()}
@@ -80,7 +80,7 @@ func (m Memory) destroy() run.Cmd {
 	return run.Command("mdconfig", "-d", "-u", strings.TrimPrefix(m.device(), "md"))
 }
 
-// source is what is mounted: FreeBSD's mount_tmpfs wants the word tmpfs.
+// source returns the source of the mount: FreeBSD's mount_tmpfs wants the word tmpfs.
 func (m Memory) source() string {
 	if m.GOOS == "freebsd" {
 		return "tmpfs"
@@ -97,7 +97,8 @@ func (m Memory) device() string {
 
 var mdName = regexp.MustCompile(`^md[0-9]+$`)
 
-// Make makes and mounts it, and returns the device of an md. What was made is undone when a later step fails.
+// Make makes and mounts it, and returns the device of an md. If a later step fails, Make undoes the
+// earlier ones.
 func (m Memory) Make(ctx context.Context, r run.Runner) (string, error) {
 	cmds := m.MakePlan()
 	if m.Backing != config.BackingMD {
@@ -138,7 +139,7 @@ func (m Memory) note(device string) error {
 	return m.Note(device)
 }
 
-// Unmake unmounts it and destroys an md. All steps are tried.
+// Unmake unmounts it and destroys an md.
 func (m Memory) Unmake(ctx context.Context, r run.Runner) error {
 	if m.Backing == config.BackingMD && !mdName.MatchString(m.Device) {
 		return fmt.Errorf("%s: %q: not the name of an md", m.Dir, m.Device)
@@ -149,7 +150,7 @@ func (m Memory) Unmake(ctx context.Context, r run.Runner) error {
 	return m.Destroy(ctx, r)
 }
 
-// Destroy gives the memory of an unmounted md back; of a tmpfs there is none to give.
+// Destroy frees the memory of an unmounted md. For a tmpfs it does nothing.
 func (m Memory) Destroy(ctx context.Context, r run.Runner) error {
 	if m.Backing != config.BackingMD || m.Device == "" {
 		return nil

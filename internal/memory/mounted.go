@@ -11,8 +11,7 @@ type Mount struct {
 	Type   string
 }
 
-// Mounted returns what is mounted on exactly that directory, the topmost last; the path must be free of
-// links.
+// Mounted returns the mounts on exactly this directory, the topmost last. The path must be free of links.
 func Mounted(dir string) ([]Mount, error) {
 	infos, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package pathname knows names of files as they are stored, shown and read: any bytes but NUL and slash.
+// Package pathname handles names of files as they are stored, shown and read: any bytes but NUL and
+// slash.
 //
 // It owns the order of paths, their quoting in text, their form in JSON, and the checks of a path that
 // came from outside. It never touches a file system.
@@ -13,8 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// Compare orders paths by components, so that a directory's subtree is contiguous and follows it: as if
-// the slash were the lowest byte.
+// Compare orders paths by components, as if the slash were the lowest byte. So a directory's subtree is
+// contiguous and follows the directory.
 func Compare(a, b string) int {
 	n := min(len(a), len(b))
 	for i := range n {
@@ -46,10 +47,9 @@ var escapes = map[byte]byte{
 	'\\': '\\',
 }
 
-// Quote returns a path as it is where it is UTF-8 of printable characters without a double quote or a
-// backslash; otherwise quoted as C does, with octal escapes for bytes that are not printable: "gr\374n".
-// git and GNU patch read this form in the headers of a diff; that it differs from git's own in keeping
-// printable UTF-8 is what git does with core.quotePath=false.
+// Quote returns a path unchanged if it is printable UTF-8 without double quotes and backslashes.
+// Otherwise it quotes the path as in C, with octal escapes for unprintable bytes: "gr\374n". git and GNU
+// patch read this form in the headers of a diff; git writes it with core.quotePath=false.
 func Quote(p string) string {
 	if plain(p) {
 		return p
@@ -77,8 +77,8 @@ func Quote(p string) string {
 	return b.String()
 }
 
-// Plain is a text for people in one line: what is not printable, such as what commands a terminal or
-// breaks the line, stands as C would write it in a string, and all else as it is.
+// Plain returns a text for people in one line. Unprintable characters, such as those that control a
+// terminal or break the line, are written as in a C string.
 func Plain(text string) string {
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool {
 		return !unicode.IsPrint(r)
@@ -101,9 +101,9 @@ func plain(p string) bool {
 	return true
 }
 
-// Unquote reads Quote's form back, and any other text of C's escapes \a \b \t \n \v \f \r \" \\ and three
-// octal digits; what does not begin with a double quote is returned as it is. An unfinished or unknown
-// escape is an error.
+// Unquote parses Quote's form, and any other text with C's escapes \a \b \t \n \v \f \r \" \\ and three
+// octal digits. A text that does not begin with a double quote is returned unchanged. An unfinished or
+// unknown escape is an error.
 func Unquote(s string) (string, error) {
 	if !strings.HasPrefix(s, `"`) {
 		return s, nil
@@ -131,7 +131,7 @@ func Unquote(s string) (string, error) {
 	return b.String(), nil
 }
 
-// unescape reads what follows a backslash and says how long it is.
+// unescape parses an escape after its backslash, and returns its length.
 func unescape(s string) (byte, int, error) {
 	if s == "" {
 		return 0, 0, errors.New("a backslash at the end")
@@ -164,7 +164,7 @@ type JSON struct {
 	PathBytes []byte `json:"pathBytes,omitempty"`
 }
 
-// FromPath is the JSON form of a path.
+// FromPath returns the JSON form of a path.
 func FromPath(p string) JSON {
 	if utf8.ValidString(p) {
 		return JSON{Path: p}
@@ -172,8 +172,8 @@ func FromPath(p string) JSON {
 	return JSON{Path: strings.ToValidUTF8(p, "\uFFFD"), PathBytes: []byte(p)}
 }
 
-// Name is FromPath backwards. A Path that is not what its PathBytes look like is refused: people would
-// read one name and the program another.
+// Name returns the path of a JSON form. If Path does not match PathBytes it is refused: people would read
+// another name than the program.
 func (j JSON) Name() (string, error) {
 	if j.PathBytes == nil {
 		return j.Path, nil
@@ -195,7 +195,7 @@ func Valid(p string) error {
 	return nil
 }
 
-// invalid says what is wrong with a stored path, or nothing.
+// invalid returns what is wrong with a stored path, or "".
 func invalid(p string) string {
 	switch {
 	case p == "":
@@ -220,10 +220,10 @@ func invalid(p string) string {
 	return ""
 }
 
-// Clean reads a PATH argument of the command line: relative to the target's etc, a leading /etc/
-// forgiven, quoted as Quote does or not, doubled and trailing slashes dropped. The whole tree ("", ".",
-// "/etc") is "". Other absolute paths, "..", NUL and what Valid refuses are errors that name the
-// argument.
+// Clean parses a PATH argument of the command line: relative to the target's etc, with or without a
+// leading /etc/, quoted as Quote does or not; doubled and trailing slashes are dropped. The whole tree
+// ("", ".", "/etc") is "". Other absolute paths, "..", NUL and what Valid refuses are errors that name
+// the argument.
 func Clean(arg string) (string, error) {
 	p, err := Unquote(arg)
 	if err != nil {
@@ -246,7 +246,7 @@ func Clean(arg string) (string, error) {
 	return p, nil
 }
 
-// belowEtc takes the leading /etc/ from a path.
+// belowEtc removes the leading /etc/ from a path.
 func belowEtc(p string) (string, error) {
 	if !strings.HasPrefix(p, "/") {
 		return p, nil
@@ -258,12 +258,12 @@ func belowEtc(p string) (string, error) {
 	return strings.TrimLeft(rest, "/"), nil
 }
 
-// Within reports whether path is dir or lies below it; everything lies below "".
+// Within reports whether path is dir or is below it. Everything is below "".
 func Within(path, dir string) bool {
 	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
 }
 
-// Parent is the path of the directory that holds path, "" for the root.
+// Parent returns the path of the directory that holds path, "" for the root.
 func Parent(path string) string {
 	for i := len(path) - 1; i >= 0; i-- {
 		if path[i] == '/' {

@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// Pipe is two commands, the second of which reads what the first writes.
+// Pipe is two commands. The second reads what the first writes.
 type Pipe struct{ From, To Cmd }
 
-// String prints the pipe so that sh(1) would run the same.
+// String returns the pipe in a form that sh(1) would run the same.
 func (p Pipe) String() string { return p.From.String() + " | " + p.To.String() }
 
-// ErrStalled says that nothing went through a pipe for too long.
+// ErrStalled reports that no data went through a pipe for too long.
 var ErrStalled = errors.New("nothing moved for too long")
 
-// RunPipe runs a pipe, and tells progress of the bytes that went through so far. The time that matters is
-// that without progress: a replication may take a day, and System.Limit, five minutes if it is 0, bounds
-// a standstill alone. Whichever end fails ends the other, with all that it started; the error has what
-// both said. What is returned is what the second printed.
+// RunPipe runs a pipe, and calls progress with the number of bytes so far. Only time without progress is
+// limited, to System.Limit or five minutes if it is 0, because a replication may take a day. If one
+// command fails, the other is killed with all that it started, and the error has the messages of both.
+// RunPipe returns the output of the second command.
 func (s System) RunPipe(ctx context.Context, p Pipe, progress func(n int64)) (string, error) {
 	if s.Log != nil {
 		s.Log(p.From)
@@ -65,8 +65,8 @@ func (s System) RunPipe(ctx context.Context, p Pipe, progress func(n int64)) (st
 	moved := movedBy{progress: func(n int64) { stall.Reset(limit); progress(n) }}
 	ended := make(chan error, 1)
 	go func() {
-		// a second end that is gone leaves the first with nobody to write to, whether it is writing or
-		// not
+		// If the second command has ended, nobody reads what the first writes, whether it is writing or
+		// not.
 		err := to.wait(ctx)
 		if err != nil {
 			_ = killGroup(from.cmd.Process.Pid)
@@ -116,8 +116,8 @@ func (e *end) wait(ctx context.Context) error {
 	return nil
 }
 
-// pipeError puts together what went wrong. A first end that was ended because the second was gone is no
-// cause.
+// pipeError joins the errors of both commands. If the first was killed because the second had ended, that
+// is not reported as a cause.
 func pipeError(ctx context.Context, from, to, copied error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return errors.Join(cause, from, to)
@@ -131,7 +131,7 @@ func pipeError(ctx context.Context, from, to, copied error) error {
 	return errors.Join(to, from)
 }
 
-// signaled reports whether a command was ended by a signal: SIGPIPE, or a SIGKILL of ours.
+// signaled reports whether a command was ended by SIGPIPE, or by our SIGKILL.
 func signaled(err error) bool {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

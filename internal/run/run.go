@@ -1,7 +1,7 @@
-// Package run is the one place that runs system commands.
+// Package run runs system commands. No other package does.
 //
-// It owns how a command is printed and run: without a shell, with a clean environment, a time limit, its
-// output bounded. A command is data: what --dry-run prints is what runs.
+// It runs a command without a shell, with a clean environment, a time limit and bounded output. A command
+// is data: what --dry-run prints is what runs.
 package run
 
 import (
@@ -16,21 +16,21 @@ import (
 	"time"
 )
 
-// Cmd is a command: a name to be found in the path of the system's own programs, and its arguments.
+// Cmd is a command: a name in the path of the system's own programs, and its arguments.
 type Cmd struct {
 	Name string
 	Args []string
-	// Stdin is what the command reads; From is how String names it.
+	// Stdin is what the command reads. From is its name in String.
 	Stdin []byte
 	From  string
-	// Unprivileged runs it as nobody where it would be run as root.
+	// Unprivileged runs it as nobody if it would otherwise run as root.
 	Unprivileged bool
 }
 
-// Command makes a Cmd.
+// Command returns a Cmd.
 func Command(name string, args ...string) Cmd { return Cmd{Name: name, Args: args} }
 
-// String prints the command so that sh(1) would run the same.
+// String returns the command in a form that sh(1) would run the same.
 func (c Cmd) String() string {
 	words := []string{quote(c.Name)}
 	for _, a := range c.Args {
@@ -66,7 +66,7 @@ type Piper interface {
 type System struct {
 	// Limit is the time a command may take; 0 is a minute.
 	Limit time.Duration
-	// Log, if not nil, hears of every command before it runs.
+	// Log, if not nil, is called with every command before it runs.
 	Log func(Cmd)
 }
 
@@ -75,10 +75,10 @@ const maxOutput = 1 << 20
 // Nobody is the user and the group of that name, on FreeBSD and Linux alike.
 const Nobody = 65534
 
-// path is where the system's own programs are; nothing of the caller's environment is believed.
+// path has the directories of the system's own programs. Nothing of the caller's environment is used.
 const path = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 
-// Run runs the command. An error carries what it said on standard error.
+// Run runs the command. An error includes what the command wrote to standard error.
 func (s System) Run(ctx context.Context, c Cmd) (string, error) {
 	if s.Log != nil {
 		s.Log(c)
@@ -95,7 +95,7 @@ func (s System) Run(ctx context.Context, c Cmd) (string, error) {
 	}
 	cmd := exec.CommandContext(ctx, name, c.Args...)
 	cmd.Env = []string{"PATH=" + path, "LC_ALL=C"}
-	// A command that is ended ends with all that it started.
+	// A command that is killed is killed with all processes that it started.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
 	if c.Unprivileged && os.Geteuid() == 0 {
@@ -157,8 +157,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// bounded keeps the beginning of what is written to it. The buffer is a field, for an embedded one would
-// offer io.Copy a way around Write.
+// bounded keeps the beginning of what is written to it. The buffer is a named field, because an embedded
+// one would let io.Copy bypass Write.
 type bounded struct{ kept bytes.Buffer }
 
 func (b *bounded) String() string { return b.kept.String() }
@@ -170,7 +170,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Has reports whether a command's program is installed where the system's own programs are.
+// Has reports whether a command's program is installed in the directories of the system's own programs.
 func Has(name string) bool {
 	_, err := lookup(name)
 	return err == nil

@@ -2,7 +2,7 @@ package ufs
 
 import "io"
 
-// block is where a block of a file is in the image, in bytes; 0 for a hole.
+// block returns where a block of a file is in the image, in bytes, 0 for a hole.
 func (f *FS) block(n *inode, lbn int64) (int64, error) {
 	if lbn < direct {
 		return f.place(n, n.addrs[lbn])
@@ -56,7 +56,7 @@ func (f *FS) place(n *inode, addr int64) (int64, error) {
 	return addr * f.fsize, nil
 }
 
-// content is a file's content.
+// content reads a file's content.
 type content struct {
 	f *FS
 	n *inode
@@ -84,7 +84,8 @@ func (c *content) ReadAt(p []byte, at int64) (int, error) {
 	return done, nil
 }
 
-// Open opens a regular file. Its holes are read as zeros, and it may claim to be much larger than the image.
+// Open opens a regular file. Its holes are read as zeros, and its size may claim to be much larger than
+// the image.
 func (f *FS) Open(e *Entry) (*io.SectionReader, error) {
 	n, err := f.inode(e.Ino)
 	if err != nil {
@@ -96,7 +97,7 @@ func (f *FS) Open(e *Entry) (*io.SectionReader, error) {
 	return io.NewSectionReader(&content{f, n}, 0, n.Size), nil
 }
 
-// At is where a byte of a regular file is in the image; 0 in a hole.
+// At returns where a byte of a regular file is in the image, 0 in a hole.
 func (f *FS) At(e *Entry, offset int64) (int64, error) {
 	n, err := f.inode(e.Ino)
 	if err != nil {

@@ -17,8 +17,8 @@ type name struct {
 	name string
 }
 
-// names are those of a directory in its order, but "." and ".." and what is free or hidden. They end with
-// the first error.
+// names yields the names of a directory in its order, without "." and "..", free and hidden ones. It ends
+// with the first error.
 func (f *FS) names(n *inode) iter.Seq2[name, error] {
 	return func(yield func(name, error) bool) {
 		if n.Mode.Type() != fs.ModeDir {
@@ -58,8 +58,8 @@ func (f *FS) entries(n *inode, b []byte, at int64, yield func(name, error) bool)
 	return true
 }
 
-// entry reads struct direct at the beginning of what is left of its block, and says how long it is. None
-// reaches over the block's end.
+// entry parses struct direct at the beginning of the rest of its block, and returns its length. No entry
+// crosses the block's end.
 func (f *FS) entry(n *inode, b []byte, at int64) (x name, length int, err error) {
 	if len(b) < 8 {
 		return x, 0, f.bad(n.Ino, "a directory that ends in an entry, at %d", at)
@@ -100,7 +100,7 @@ func (f *FS) find(p string) (*inode, error) {
 	return n, nil
 }
 
-// lookup is the inode of the first entry with a name, as the kernel takes it; 0 where none has it.
+// lookup returns the inode of the first entry with a name, as the kernel does, 0 if none has it.
 func (f *FS) lookup(n *inode, part string) (uint64, error) {
 	for x, err := range f.names(n) {
 		if err != nil || x.name == part {
@@ -110,7 +110,7 @@ func (f *FS) lookup(n *inode, part string) (uint64, error) {
 	return 0, nil
 }
 
-// Stat is the entry at a path from the root, "" for the root itself.
+// Stat returns the entry at a path from the root, "" for the root itself.
 func (f *FS) Stat(p string) (*Entry, error) {
 	n, err := f.find(p)
 	if err != nil {

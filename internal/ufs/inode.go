@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Entry is what an inode says of a name.
+// Entry is a name with the data of its inode.
 type Entry struct {
 	Path  string // below the directory that was walked
 	Ino   uint64
@@ -28,7 +28,7 @@ const (
 	direct   = 12
 )
 
-// inode is an inode as it is read.
+// inode is an inode with the fields that are needed.
 type inode struct {
 	Entry
 	addrs [direct + 3]int64
@@ -55,7 +55,7 @@ func (f *FS) inode(ino uint64) (*inode, error) {
 	return f.sound(n(ino, b), u16(b, 0))
 }
 
-// parse1 takes from struct ufs1_dinode what is needed.
+// parse1 parses the needed fields of struct ufs1_dinode.
 func parse1(ino uint64, b []byte) *inode {
 	n := &inode{short: b[40:100], held: uint64(u32(b, 104)), secs: i32(b, 24)}
 	n.Entry = Entry{
@@ -73,7 +73,7 @@ func parse1(ino uint64, b []byte) *inode {
 	return n
 }
 
-// parse2 takes from struct ufs2_dinode what is needed.
+// parse2 parses the needed fields of struct ufs2_dinode.
 func parse2(ino uint64, b []byte) *inode {
 	n := &inode{short: b[112:232], held: u64(b, 24), secs: int64(u64(b, 40))}
 	n.Entry = Entry{
@@ -95,7 +95,7 @@ var kinds = map[uint16]fs.FileMode{0o040000: fs.ModeDir, 0o100000: 0, 0o120000: 
 	0o020000: fs.ModeDevice | fs.ModeCharDevice, 0o060000: fs.ModeDevice,
 	0o010000: fs.ModeNamedPipe, 0o140000: fs.ModeSocket}
 
-// sound refuses an inode that cannot be, and adds its type and its link.
+// sound checks that an inode is possible, and adds its type and its link.
 func (f *FS) sound(n *inode, mode uint16) (*inode, error) {
 	kind, ok := kinds[mode&0o170000]
 	n.Perm = uint32(mode) & 0o7777
@@ -115,7 +115,7 @@ func (f *FS) sound(n *inode, mode uint16) (*inode, error) {
 	return n, nil
 }
 
-// link reads where a symbolic link leads: a short one stands in the inode (ufs_readlink in
+// link reads the target of a symbolic link. A short one is in the inode (ufs_readlink in
 // sys/ufs/ufs/ufs_vnops.c).
 func (f *FS) link(n *inode) error {
 	if n.Size > maxLink {

@@ -23,10 +23,10 @@ const (
 	atHashed     = 1308 // fs_metackhash
 )
 
-// Relabel says what to change to give a filesystem a label, as tunefs -L does: in the superblock that is in
-// use, and in no copy of it. Beside the label it notes how many bytes hold the filesystem (fs_providersize):
-// GEOM shows the label of none that does not fill what holds it. A superblock with a check hash (since
-// FreeBSD 13; ffs_calc_sbhash of sys/ufs/ffs/ffs_subr.c) gets a new one.
+// Relabel returns the changes that give a filesystem a label, as tunefs -L does: in the superblock in
+// use, not in its copies. It also sets the size of the provider (fs_providersize), because GEOM only
+// shows the label of a filesystem that fills its provider. A superblock with a check hash (since FreeBSD
+// 13; ffs_calc_sbhash of sys/ufs/ffs/ffs_subr.c) gets a new hash.
 func (f *FS) Relabel(label string, holds int64) ([]Edit, error) {
 	if label == "" || len(label) >= maxVolume {
 		return nil, fmt.Errorf("%q is no label of a filesystem: 1 to %d bytes", label, maxVolume-1)
@@ -57,6 +57,6 @@ func (f *FS) Relabel(label string, holds int64) ([]Edit, error) {
 	return append(edits, Edit{f.sblock + atHash, b[atHash : atHash+4]}), nil
 }
 
-// superHash is FreeBSD's CRC-32C, which begins with all ones as others do, and does not turn the result
-// around.
+// superHash returns FreeBSD's CRC-32C, which starts with all ones as usual, and does not invert the
+// result.
 func superHash(b []byte) uint32 { return ^crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }

@@ -8,11 +8,11 @@ import (
 	"io/fs"
 )
 
-// Sieve reads a part of a filesystem out of a stream, which cannot be read at will: it keeps what is needed
-// of it in memory. The stream is given to it from its beginning, several times. In the first pass it keeps
-// the inodes that are in use, and in the order in which they come the directories that they name; then, the
-// blocks of the files that were asked for. What comes before the place where it is asked for is taken in the
-// next pass: for a filesystem of makefs(8) two or three are enough, and no more than sievePasses are made.
+// Sieve reads a part of a filesystem from a stream, which has no random access. It keeps what is needed
+// in memory. It reads the stream from the beginning several times: in the first pass it keeps the inodes
+// in use and, as far as they come later, the directories that they name; then the blocks of the requested
+// files. A block that comes before the place that refers to it is kept in the next pass. A filesystem of
+// makefs(8) needs two or three passes; there are at most sievePasses.
 type Sieve struct {
 	f    *FS
 	head []byte           // the beginning of the stream
@@ -26,14 +26,14 @@ type Sieve struct {
 
 const sievePasses = 12
 
-// Of a fragment that is kept or wanted: its bytes, and about what a map takes for it.
+// The cost of a fragment that is kept or wanted: its bytes, and about what a map entry takes.
 const fragmentCost = 100
 
-// ErrSieve says that a stream holds more than a Sieve may keep.
+// ErrSieve reports that a stream holds more than a Sieve may keep.
 var ErrSieve = errors.New("takes too much memory")
 
-// NewSieve begins with the first bytes of a filesystem, which hold its superblock. It keeps no more than
-// limit bytes.
+// NewSieve returns a Sieve for a filesystem whose first bytes, with the superblock, are head. It keeps at
+// most limit bytes.
 func NewSieve(head []byte, limit int64) (*Sieve, error) {
 	f, err := Open(&short{head}, 1<<50)
 	if err != nil {
@@ -54,9 +54,9 @@ func (s *short) ReadAt(b []byte, at int64) (int, error) {
 	return copy(b, s.b[at:]), io.ErrUnexpectedEOF
 }
 
-// Take passes the stream through the sieve until the paths are kept, and returns the filesystem. Of it all
-// names can be read, and content of the paths alone: of a file its own, of a directory that of all below
-// it. A path that is not there is left out. Open opens the stream anew, at the beginning of the filesystem.
+// Take reads the stream until the paths are kept, and returns the filesystem. All names in it can be
+// read, but only the content of the paths: of a file its own, of a directory that of everything below it.
+// A missing path is left out. open opens the stream at the beginning of the filesystem.
 func (s *Sieve) Take(ctx context.Context, paths []string, open func() (io.ReadCloser, error)) (*FS, error) {
 	for !s.inodes || len(s.want) > 0 {
 		if err := s.pass(ctx, open); err != nil {
@@ -75,7 +75,7 @@ func (s *Sieve) Take(ctx context.Context, paths []string, open func() (io.ReadCl
 	return s.f, err
 }
 
-// below wants the content of a file, or of all files below a directory.
+// below requests the content of a file, or of all files below a directory.
 func (s *Sieve) below(ctx context.Context, p string) error {
 	e, err := s.f.Stat(p)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -100,7 +100,7 @@ func (s *Sieve) below(ctx context.Context, p string) error {
 	return file(e)
 }
 
-// Passes is how often the stream was read.
+// Passes returns how often the stream was read.
 func (s *Sieve) Passes() int { return s.passes }
 
 // pass reads the stream once.
@@ -143,7 +143,7 @@ func (s *Sieve) pass(ctx context.Context, open func() (io.ReadCloser, error)) (e
 	return nil
 }
 
-// fragment keeps one that is needed.
+// fragment keeps a fragment if it is needed.
 func (s *Sieve) fragment(n int64, b []byte) error {
 	if !s.inodes && s.table(n) {
 		return s.inodesIn(n, b)
@@ -177,8 +177,8 @@ func (s *Sieve) table(n int64) bool {
 	return cg < f.ncg && n >= first && n < first+(f.ipg+f.inopb-1)/f.inopb*f.frag
 }
 
-// inodesIn keeps a fragment of inodes, if one of them is in use, and wants the directories and the long links
-// that they name.
+// inodesIn keeps a fragment of inodes if one of them is in use, and requests the directories and the long
+// links that they name.
 func (s *Sieve) inodesIn(n int64, b []byte) error {
 	used := false
 	for at := int64(0); at < int64(len(b)); at += s.f.inodeSize {
@@ -212,7 +212,7 @@ func (s *Sieve) inodesIn(n int64, b []byte) error {
 	return s.bounded()
 }
 
-// file wants a file's content.
+// file requests a file's content.
 func (s *Sieve) file(n *inode) error {
 	for i, addr := range n.addrs[:direct] {
 		if left := n.Size - int64(i)*s.f.bsize; left > 0 {
@@ -232,8 +232,8 @@ func (s *Sieve) file(n *inode) error {
 	return nil
 }
 
-// block wants a block of so many fragments. It skips an address outside of the filesystem: who reads such a
-// block gets an error.
+// block requests a block of so many fragments. It skips an address outside of the filesystem; reading
+// such a block later is an error.
 func (s *Sieve) block(addr, frags int64, level int) error {
 	if addr <= 0 || addr > s.f.Bytes/s.f.fsize-frags {
 		return nil
@@ -253,7 +253,7 @@ func (s *Sieve) bounded() error {
 	return nil
 }
 
-// ReadAt reads what is kept. Inodes that are not in use were not.
+// ReadAt reads what was kept. Inodes that are not in use were not kept.
 func (s *Sieve) ReadAt(b []byte, at int64) (int, error) {
 	for done := 0; done < len(b); {
 		n, off := (at+int64(done))/s.f.fsize, (at+int64(done))%s.f.fsize

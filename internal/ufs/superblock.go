@@ -19,10 +19,10 @@ const (
 	sblock2    = 65536
 )
 
-// superblocks are where newfs(8) and makefs(8) put them, in the order of SBLOCKSEARCH.
+// superblocks are the positions where newfs(8) and makefs(8) put them, in the order of SBLOCKSEARCH.
 var superblocks = []int64{sblock2, sblock1}
 
-// Open reads the superblock of a filesystem of so many bytes.
+// Open reads the superblock of a filesystem of the given size in bytes.
 func Open(r io.ReaderAt, size int64) (*FS, error) {
 	b := make([]byte, sblockSize)
 	for _, at := range superblocks {
@@ -45,8 +45,8 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	return nil, fmt.Errorf("%w: no superblock of UFS", ErrFormat)
 }
 
-// superblock reports whether there is one that the kernel takes too: at 65536 a UFS1 may have a spare
-// one, or a file's content; a UFS2's says where it is.
+// superblock reports whether there is a superblock that the kernel would take too. At 65536 a UFS1 may
+// have a spare one, or a file's content; a UFS2's superblock has its own position.
 func superblock(b []byte, at int64) bool {
 	switch u32(b, 1372) {
 	case magic1:
@@ -63,7 +63,7 @@ func u64(b []byte, at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 
 func i32(b []byte, at int) int64 { return int64(int32(u32(b, at))) }
 
-// parse takes from struct fs what is needed.
+// parse parses the needed fields of struct fs.
 func parse(b []byte) *FS {
 	f := &FS{
 		two:        u32(b, 1372) == magic2,
@@ -89,7 +89,8 @@ func parse(b []byte) *FS {
 	return f
 }
 
-// check refuses a superblock whose numbers cannot be, and those that what follows could not reckon with.
+// check refuses a superblock with impossible numbers, and with numbers that the code could not compute
+// with.
 func (f *FS) check(b []byte) error {
 	fragments := i32(b, 36) // fs_old_size
 	if f.two {

@@ -2,12 +2,12 @@
 // little-endian, in the format since 4.4BSD, as newfs(8) and makefs(8) write it. The layout is that of
 // sys/ufs/ffs/fs.h, sys/ufs/ufs/dinode.h and dir.h.
 //
-// What always holds: an image is hostile. Nothing is read outside of it, no walk takes more memory or
-// time than the bounds below say, whatever it claims; an error names the inode. It never writes. Extended
-// attributes, snapshots, quotas and journals are not looked at, and check hashes not verified: what is
-// read is compared with what it should be by those who use it.
+// What always holds: the image may be hostile. Nothing outside of it is read, and no walk takes more
+// memory or time than the bounds below. An error names the inode. The package never writes. It ignores
+// extended attributes, snapshots, quotas and journals, and does not verify check hashes: its callers
+// compare what was read with what is expected.
 //
-// An FS may be used by several goroutines at once.
+// An FS is safe for concurrent use.
 package ufs
 
 import (
@@ -16,8 +16,8 @@ import (
 	"io"
 )
 
-// Bounds of what an image may make a reader do. Beside its bytes, an entry takes some hundred bytes of
-// memory.
+// Bounds on what an image can make a reader do. An entry takes some hundred bytes of memory besides its
+// text.
 const (
 	maxDirSize = 16 << 20  // bytes of one directory
 	maxDirs    = 256 << 20 // bytes of all directories of a walk: the same blocks may stand in many of them
@@ -30,7 +30,7 @@ const (
 	maxSeconds = 1 << 33   // from 1970: what fits as nanoseconds
 )
 
-// ErrFormat is the error for what is no UFS, or a damaged one.
+// ErrFormat reports that something is no UFS, or a damaged one.
 var ErrFormat = errors.New("no filesystem that can be read")
 
 // FS is an open filesystem.
@@ -65,8 +65,7 @@ func (f *FS) read(ino uint64, b []byte, at int64) error {
 	return nil
 }
 
-// readFull fills b. That the end was reached with its last byte is no error, whichever way the reader has
-// of saying so.
+// readFull fills b. Reaching the end with the last byte of b is no error.
 func readFull(r io.ReaderAt, b []byte, at int64) error {
 	n, err := r.ReadAt(b, at)
 	if n == len(b) {

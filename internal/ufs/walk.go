@@ -5,7 +5,7 @@ import (
 	"path"
 )
 
-// Walk calls do for all below a directory, parents first, in the order of the directories.
+// Walk calls do for everything below a directory, parents first, in the order of the directories.
 func (f *FS) Walk(ctx context.Context, dir string, do func(*Entry) error) error {
 	n, err := f.find(dir)
 	if err != nil {
@@ -49,8 +49,8 @@ func (w *walker) walk(dir *inode, at string, depth int) error {
 	return nil
 }
 
-// list counts names when they are listed, and not when they are walked: those of all directories that we
-// are in are held at once.
+// list counts names when they are listed, not when they are walked, because the names of all directories
+// on the current path are held at once.
 func (w *walker) list(dir *inode) ([]name, error) {
 	if w.bytes += dir.Size; w.bytes > maxDirs {
 		return nil, w.f.bad(dir.Ino, "more than %d bytes of directories", maxDirs)

@@ -10,23 +10,23 @@ import (
 	"strconv"
 )
 
-// This file is what FreeBSD's loaders and tools do to a disk, written from their sources for tests, and by
-// itself: nothing of package disk is used. Disks are those that MBR and GPT of this package write.
+// This file imitates what FreeBSD's loaders and tools do to a disk. It was written from their sources,
+// and uses nothing of package disk. The disks are those that MBR and GPT of this package write.
 
-// What attributes a partition can have.
+// The attributes that a partition can have.
 const (
 	failed = 1 << 57
 	once   = 1 << 58
 	bootMe = 1 << 59
 )
 
-// lists are where the two copies of a GPT's entries begin, and their headers.
+// lists are the positions of the two copies of a GPT's entries, and of their headers.
 func lists(disk []byte) [2][2]int {
 	last := len(disk)/sector - 1
 	return [2][2]int{{2 * sector, sector}, {(last - entries*entrySize/sector) * sector, last * sector}}
 }
 
-// Attrs are the attributes of a partition in the copy that counts.
+// Attrs returns the attributes of a partition in the copy that counts.
 func Attrs(disk []byte, index int) uint64 {
 	return binary.LittleEndian.Uint64(disk[2*sector+entrySize*(index-1)+48:])
 }
@@ -42,7 +42,7 @@ func SetAttrs(disk []byte, index int, attrs uint64) {
 	}
 }
 
-// ufsParts are the partitions with UFS, in the order of the table.
+// ufsParts returns the partitions with UFS, in the order of the table.
 func ufsParts(disk []byte) (all []int) {
 	for i := 1; i <= entries; i++ {
 		if bytes.Equal(disk[2*sector+entrySize*(i-1):][:16], ufs) {
@@ -52,9 +52,9 @@ func ufsParts(disk []byte) (all []int) {
 	return all
 }
 
-// GPTBoot is a start by gptboot(8): it returns the partition whose loader was started; 0 where it ends at its
-// prompt. Loads says whether a partition has something to load. Sources: gptread, gptbootconv, gptfind and
-// gptbootfailed of stand/libsa/gpt.c, and main of stand/i386/gptboot/gptboot.c.
+// GPTBoot imitates a start by gptboot(8). It returns the partition whose loader was started, 0 if gptboot
+// stops at its prompt. loads reports whether a partition has something to load. Sources: gptread,
+// gptbootconv, gptfind and gptbootfailed of stand/libsa/gpt.c, and main of stand/i386/gptboot/gptboot.c.
 func GPTBoot(disk []byte, loads func(index int) bool) int {
 	for _, i := range ufsParts(disk) { // one that was left as tried did not come up
 		if a := Attrs(disk, i); a&(bootMe|once|failed) == once {
@@ -92,7 +92,7 @@ func GPTBoot(disk []byte, loads func(index int) bool) int {
 	return 0
 }
 
-// RCGPTBoot is libexec/rc/rc.d/gptboot, which runs in a system that came up.
+// RCGPTBoot imitates libexec/rc/rc.d/gptboot, which runs in a system that came up.
 func RCGPTBoot(disk []byte) {
 	for _, i := range ufsParts(disk) {
 		switch a := Attrs(disk, i); {
@@ -133,7 +133,7 @@ func boot1(disk []byte) int {
 	return 0
 }
 
-// PlainMBR is a start by /boot/mbr: main of stand/i386/mbr/mbr.S.
+// PlainMBR imitates a start by /boot/mbr: main of stand/i386/mbr/mbr.S.
 func PlainMBR(disk []byte, starts func(index int) bool) int {
 	n := 0
 	for i := range 4 {
@@ -151,7 +151,7 @@ func PlainMBR(disk []byte, starts func(index int) bool) int {
 	return boot1(disk)
 }
 
-// Command is gpart(8)'s set and unset, and its bootcode for an MBR: g_part_gpt_setunset,
+// Command imitates gpart(8)'s set and unset, and its bootcode for an MBR: g_part_gpt_setunset,
 // g_part_mbr_setunset and g_part_mbr_bootcode of sys/geom/part.
 func Command(disk []byte, words ...string) error {
 	if len(words) == 6 && words[0] == "gpart" && words[1] == "bootcode" && words[2] == "-N" &&
@@ -201,7 +201,7 @@ func gptSetUnset(disk []byte, index int, attr string, set bool) error {
 	return nil
 }
 
-// bootcode replaces what stands before the slices, and with -N the serial number too.
+// bootcode replaces the code before the slices, and with -N the serial number too.
 func bootcode(disk []byte, file string) error {
 	b, err := os.ReadFile(file)
 	if err != nil {

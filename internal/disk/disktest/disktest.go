@@ -1,4 +1,4 @@
-// Package disktest writes partition tables and labels for tests: just enough for files that stand for
+// Package disktest writes partition tables and labels for tests: just enough for files that represent
 // NanoBSD's disks.
 package disktest
 
@@ -10,7 +10,7 @@ import (
 
 const sector = 512
 
-// Slice is what stands in a table, in sectors.
+// Slice is an entry of a table, in sectors.
 type Slice struct {
 	Index        int
 	Start, Count uint32
@@ -20,7 +20,7 @@ type Slice struct {
 	Kind         string // GPT's: freebsd-ufs if left out, freebsd-boot, efi, freebsd-zfs
 }
 
-// MBR is the first sector of a disk with the boot0 that FreeBSD builds, which takes a slice by default.
+// MBR returns the first sector of a disk with the boot0 that FreeBSD builds and its default slice.
 func MBR(boot0 int, slices ...Slice) []byte {
 	b := make([]byte, sector)
 	Code(b, "boot0", boot0)

@@ -8,7 +8,7 @@ import (
 
 const sector = 512
 
-// Program is what passes for a loader: a program of EFI with a text in it.
+// Program returns a fake loader: an EFI program with a text in it.
 func Program(text string) []byte {
 	b := make([]byte, 3000)
 	copy(b, "MZ")
@@ -16,8 +16,8 @@ func Program(text string) []byte {
 	return b
 }
 
-// Make makes a FAT of so many sectors, with a cluster a sector and files by their paths, of 8.3. The number
-// of sectors decides whether it is FAT12 (less than 4085), FAT16 or, with wide, FAT32.
+// Make makes a FAT of so many sectors, with one sector in each cluster, and files by their 8.3 paths. The
+// number of sectors decides whether it is FAT12 (less than 4085), FAT16 or, with wide, FAT32.
 func Make(sectors int, wide bool, files map[string][]byte) []byte {
 	b := make([]byte, sectors*sector)
 	le := binary.LittleEndian
@@ -76,7 +76,7 @@ type fat struct {
 	bits, table, root, data, free int
 }
 
-// take takes clusters for so many bytes, one after the other, and returns the first.
+// take allocates consecutive clusters for so many bytes, and returns the first.
 func (f *fat) take(bytes int) int {
 	first := f.free
 	n := max(1, (bytes+sector-1)/sector)
