@@ -10,7 +10,7 @@ import (
 // X/.cfgd/snapshot/N without ZFS, or a dataset POOL/X@N that fstab mounts itself.
 type Snapshot struct {
 	Tree string // what the snapshot was taken of: /jail/proto/etc, or the dataset zpool/proto/etc
-	// what stands between the tree and the snapshot's name: /.zfs/snapshot/, /.cfgd/snapshot/ or @
+	// what separates the tree from the snapshot's name: /.zfs/snapshot/, /.cfgd/snapshot/ or @
 	Mark string
 	Name string // the snapshot's name, usually a number
 	Sub  string // a path below the snapshot, without leading slash; "" for all of it

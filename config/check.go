@@ -58,7 +58,7 @@ func (m *Model) checkShared() []Problem {
 		switch {
 		case path.IsAbs(source): // of nullfs(5), or a device
 			source = read.real(source)
-		case t.CfgType != "zfs": // a word that stands for nothing in particular, such as tmpfs
+		case t.CfgType != "zfs": // a word without a meaning, such as tmpfs
 			source = ""
 		}
 		other := first[source]

@@ -24,7 +24,7 @@ type Checker struct {
 	// Command is the program and its arguments, run without a shell. The word FILE stands for the file.
 	// If it is empty nothing checks the file.
 	Command []string
-	Stdin   bool   // the file is on standard input, and stands nowhere in Command; WhereHost's alone
+	Stdin   bool   // the file is read from standard input and not named in Command; only with WhereHost
 	Syntax  string // the name of one of package merge's own checks, in the place of a command
 	Timeout time.Duration
 	Where   Where

@@ -136,7 +136,7 @@ func checkPattern(pattern string) error {
 type matcher struct {
 	rule    int
 	name    bool   // looks at the last component alone
-	prefix  string // literal text that must stand at the beginning,
+	prefix  string // literal text that a path must have at the beginning,
 	suffix  string // at the end,
 	middle  string // and anywhere
 	exact   bool   // nothing more to look at

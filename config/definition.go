@@ -16,7 +16,7 @@ const (
 
 // Definition is how a jail is defined. It serves to make another jail like it.
 type Definition struct {
-	Form   Form    // "" where cfgd.toml alone knows the jail
+	Form   Form    // "" if only cfgd.toml names the jail
 	Params []Param // in order of their names
 }
 

@@ -12,11 +12,11 @@ import (
 // returns one, or ConfigErrors. For both the command line exits with 78 (EX_CONFIG of sysexits(3)).
 type ConfigError struct {
 	File    string // as the configuration or the command line names it
-	Line    int    // from 1; 0 where the whole file is meant
-	Col     int    // in bytes, from 1; 0 where the whole line is meant
+	Line    int    // from 1; 0 for the whole file
+	Col     int    // in bytes, from 1; 0 for the whole line
 	Message string
-	Fix     string // what to do, "" where the message says it
-	Err     error  // the cause, where there is one
+	Fix     string // what to do, "" if the message says it
+	Err     error  // the cause, or nil
 }
 
 // Error returns FILE:LINE:COL: message; fix, without the parts that are not known.

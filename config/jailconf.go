@@ -24,14 +24,14 @@ const (
 	maxJailChain   = 256      // variables that refer to variables
 	maxJailWork    = 1 << 20  // values looked at for all jails
 	maxJailRoom    = 32 << 20 // bytes of all values with their variables put in
-	maxJailTrouble = 1000     // problems told of one file
+	maxJailTrouble = 1000     // problems reported about one file
 )
 
 // jailBlock is a jail of jail.conf with everything that applies to it, variables expanded: its own
 // parameters, those of "*" and other wildcards, and those outside of blocks.
 type jailBlock struct {
 	Name   string
-	Params map[string]jailParam // by name as written last: allow.nomount where that came after allow.mount
+	Params map[string]jailParam // by name as written last: allow.nomount if it came after allow.mount
 	Hidden []jailHidden
 	Origin Origin // where its first block begins
 }
@@ -40,7 +40,7 @@ type jailBlock struct {
 type jailParam struct {
 	Values  []string
 	Origin  Origin   // of the last assignment
-	Origins []Origin // of each value; nil where Origin stands for all
+	Origins []Origin // of each value; nil if all have Origin
 }
 
 // at returns where a value was written.

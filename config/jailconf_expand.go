@@ -11,7 +11,7 @@ const (
 	expandNew expandState = iota
 	expandBusy
 	expandDone
-	expandBad // a problem has been told of it
+	expandBad // a problem was reported
 )
 
 // expandAll expands the variables of every parameter. A bad parameter is left out of the block, because
@@ -98,7 +98,7 @@ func (j *jailParams) expandWord(v *jailValue, w jailToken, at Origin) bool {
 
 // checkBounds checks the bounds of a list, and of a value that has grown by some bytes to n.
 func (j *jailParams) checkBounds(v *jailValue, at Origin, grown, n int) bool {
-	if j.m.room -= 32 + grown; j.m.room < 0 { // the 32 stand for what a value takes by itself
+	if j.m.room -= 32 + grown; j.m.room < 0 { // a value costs about 32 bytes besides its text
 		j.m.fail("values of more than %d MiB with their variables put in", maxJailRoom>>20)
 	}
 	switch {

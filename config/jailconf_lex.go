@@ -38,7 +38,7 @@ type jailPart struct {
 	pos      jailPos
 }
 
-// jailToken is a token; a word is all that stands together without a blank: "/jail/"$name'/x' is one.
+// jailToken is a token. A word is everything written without a space: "/jail/"$name'/x' is one word.
 type jailToken struct {
 	kind       jailKind
 	start, end jailPos

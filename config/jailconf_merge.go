@@ -13,14 +13,14 @@ type jailMerger struct {
 	work     int // values that may still be looked at
 	room     int // bytes that variables may still be put into
 	problems []Problem
-	err      error // set once where a bound is passed
+	err      error // set once, when a bound is exceeded
 }
 
 // wildJail reports whether a name is a wildcard: whether one of its components is "*".
 func wildJail(name string) bool { return slices.Contains(strings.Split(name, "."), "*") }
 
-// wildMatch reports whether a wildcard applies to a jail: "*" stands for a component, at the end for one
-// or more.
+// wildMatch reports whether a wildcard applies to a jail: "*" matches a component, at the end one or
+// more.
 func wildMatch(pattern, name string) bool {
 	for {
 		n, nameRest, nameMore := strings.Cut(name, ".")

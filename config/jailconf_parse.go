@@ -203,7 +203,7 @@ func (p *jailParser) directive(sc jailScope, a jailAssign, first, value jailToke
 	return nil
 }
 
-// set adds an assignment to the block, or to what stands outside of blocks.
+// set adds an assignment to the block, or to the parameters outside of blocks.
 func (p *jailParser) set(sc jailScope, a jailAssign) error {
 	if a.name == ".include" && !a.variable {
 		return &ConfigError{

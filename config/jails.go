@@ -14,11 +14,11 @@ import (
 type jailDef struct {
 	name     string
 	root     string
-	fstabs   []string // files; the legacy default stands only where it exists
+	fstabs   []string // files; the legacy default only if it exists
 	mounts   []located
 	prestart []located
 	poststop []located
-	wrong    map[string][]located // other exec.…, by what stands behind the dot: no place for a hook
+	wrong    map[string][]located // other exec.… parameters, by what follows the dot: wrong places for a hook
 	origin   map[string]Origin
 	rcPrefix string       // jail_NAME_ where rc.conf defines it, "" for jail.conf
 	hidden   []jailHidden // commands of jail.conf that others replaced
@@ -27,7 +27,7 @@ type jailDef struct {
 	duplicated bool
 }
 
-// located is a value with where it came from.
+// located is a value with its origin.
 type located struct {
 	value string
 	at    Origin

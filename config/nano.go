@@ -15,10 +15,10 @@ type Nano struct {
 	Drive string // as below /dev: ada0, or a label of GEOM: ufs/NAME, gpt/NAME
 	// between Drive and the number: s for slices of an MBR, p for a GPT; of a label s or nothing
 	Kind    string
-	Part    string // what follows the number: a where fstab names a partition of a BSD label, else nothing
+	Part    string // what follows the number: a if fstab names a partition of a BSD label, else ""
 	Running int    // the number of what fstab mounts on /
 	Origin  Origin // fstab's line
-	Conf    Origin // NANO_DRIVE's, by which a machine says that it is one of NanoBSD; no file where none does
+	Conf    Origin // NANO_DRIVE's, which marks a NanoBSD machine; no file if it is not set
 
 	// Others are the numbers of this drive that fstab mounts elsewhere: cfg, and data.
 	Others []int

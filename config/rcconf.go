@@ -27,7 +27,7 @@ const (
 // rcVar is a variable as far as it is known without running anything.
 type rcVar struct {
 	value  string
-	known  bool // false where the value depends on what only a shell would know
+	known  bool // false if only a shell would know the value
 	origin Origin
 }
 

@@ -70,7 +70,7 @@ func (o Origin) String() string {
 // Settings are the values that [defaults], [host] and [jail.NAME] of cfgd.toml may set for a target.
 type Settings struct {
 	Settle          time.Duration // quiet time after a change before it is saved
-	Trial           time.Duration // how long a new image is on trial, for the host alone; 0 is not
+	Trial           time.Duration // how long a new image is on trial, only for the host; 0 for no trial
 	MaxWait         time.Duration // a file that never settles is saved at least this often
 	Rescan          time.Duration // time between metadata scans of the whole tree
 	Rehash          time.Duration // time between content scans of the whole tree
@@ -144,8 +144,8 @@ type Jail struct {
 // Prototype is a tree whose snapshots are roots and bases of jails.
 type Prototype struct {
 	Name    string
-	Dataset string // ZFS dataset, "" where cfgd.toml does not say: zfs(8) knows it by Root
-	Root    string // root directory, "" where neither cfgd.toml nor a jail's fstab says
+	Dataset string // ZFS dataset, "" if not in cfgd.toml: zfs(8) finds it by Root
+	Root    string // root directory, "" if neither cfgd.toml nor a jail's fstab has it
 	Origin  map[string]Origin
 }
 
@@ -177,7 +177,7 @@ type Problem struct {
 type Edit struct {
 	File string
 	Line int    // counted from 1; 0 adds New as a line at the end
-	Old  string // what New stands for in the line; "" adds New as a line behind it
+	Old  string // the part of the line that New replaces; "" adds New as a line after it
 	New  string
 }
 

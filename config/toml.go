@@ -20,7 +20,7 @@ const maxTomlFile = 256 << 10
 
 // tomlConf is cfgd.toml after all its keys were checked one by one.
 type tomlConf struct {
-	file     string // "" where there is none
+	file     string // "" if there is none
 	defaults *section
 	host     *section
 	jails    map[string]*section

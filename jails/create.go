@@ -21,10 +21,10 @@ type Spec struct {
 	Prototype *config.Prototype
 	Mark      string // of the prototype's snapshots
 	Snapshot  string
-	Dataset   string      // the prototype's; "" where it is not on ZFS
+	Dataset   string      // the prototype's; "" if it is not on ZFS
 	Form      config.Form // of the lines that define it
 	Listed    bool        // jail_list is set, and has to name it
-	Embedded  bool        // nothing is mounted: the jail's trees lie in its root
+	Embedded  bool        // nothing is mounted: the jail's trees are in its root
 
 	more    []config.Param // what else defines it, in the words of Form
 	noHooks bool           // its etc is on a disk

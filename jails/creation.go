@@ -124,7 +124,7 @@ func (c *Creation) Holds() []string {
 type Creator struct {
 	Model    *config.Model
 	Run      run.Runner
-	SaveHost func(ctx context.Context, path string) error // nil where the host's /etc is on a disk
+	SaveHost func(ctx context.Context, path string) error // nil if the host's /etc is on a disk
 	Reload   func() (*config.Model, error)
 	// Locked runs f while nobody writes the cfg that is cloned. It is nil if no cfg is cloned.
 	Locked func(ctx context.Context, f func() error) error
@@ -472,7 +472,7 @@ func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
 		return err
 	}
 	defer unlock()
-	if c, err = k.Created(c.Jail); err != nil { // another may have destroyed it meanwhile
+	if c, err = k.Created(c.Jail); err != nil { // another process may have destroyed it
 		return err
 	}
 	if err := k.unused(c); err != nil {

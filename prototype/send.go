@@ -48,7 +48,7 @@ type Transfer struct {
 	Snapshot    string // the newest, which is sent
 	Since       string // the newest that both have; "" sends all
 	Pipe        run.Pipe
-	Estimate    run.Cmd // tells how much it will be
+	Estimate    run.Cmd // prints the size of the transfer
 	// the dataset whose interrupted transfer is resumed; the rest is sent after it
 	Resumes string
 }

@@ -18,7 +18,7 @@ import (
 type Standing struct {
 	Type   string // as mount(8) names it: zfs, ufs, nullfs
 	Source string // the dataset, the device, or the directory that a nullfs(5) shows
-	On     string // where it is mounted; "" where a part of it is, which has no name of its own
+	On     string // where it is mounted; "" if only a part of it is, which has no name of its own
 }
 
 // statfs calls statfs(2), and again if a signal interrupts it.

@@ -32,7 +32,7 @@ type Step struct {
 // Done is an edit that was made: a line that was added or replaced.
 type Done struct {
 	File string `json:"file"`
-	Old  string `json:"old,omitempty"` // the whole line before; "" where none was
+	Old  string `json:"old,omitempty"` // the whole line before; "" if there was none
 	New  string `json:"new"`
 }
 

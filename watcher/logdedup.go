@@ -13,7 +13,7 @@ import (
 	"cfgd/watcher/control"
 )
 
-// logDedup is what a target has written to the log, so that nothing is logged twice.
+// logDedup records what a target has logged, so that nothing is logged twice.
 type logDedup struct {
 	lastProblem string // the kind of the problem that was logged last, "" for none
 	notices     map[string]string

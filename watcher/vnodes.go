@@ -53,7 +53,7 @@ type vnodeEvent struct {
 	gone, linked bool
 }
 
-// vnode is what is open at a path: a directory or a file.
+// vnode is the open directory or file at a path.
 type vnode struct {
 	dir  *dirfd.Dir
 	file *dirfd.File

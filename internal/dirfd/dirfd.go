@@ -108,13 +108,13 @@ func (d *Dir) Rooted() *Dir {
 	return d
 }
 
-// Path is the directory's path below the root of its tree, "" for the root.
+// Path returns the directory's path below the root of its tree, "" for the root.
 func (d *Dir) Path() string { return d.path }
 
-// Display is the path of a name for messages.
+// Display returns the path of a name for messages.
 func (d *Dir) Display(name string) string { return filepath.Join(d.root, d.path, name) }
 
-// Fd is the descriptor, for what this package has no word for; it stays the Dir's.
+// Fd returns the descriptor, for operations that this package lacks. The Dir still owns it.
 func (d *Dir) Fd() int { return d.fd }
 
 func (d *Dir) join(name string) string {
@@ -136,7 +136,7 @@ func (d *Dir) check(op, name string) error {
 	return nil
 }
 
-// change is hooked for a name that it checks.
+// change calls hooked for a name after checking it.
 func (d *Dir) change(op Op, name string, do func() error, also ...named) error {
 	if err := d.check(op.Kind, name); err != nil {
 		return err
@@ -269,11 +269,11 @@ func (d *Dir) Rmdir(name string) error {
 	return d.change(op, name, func() error { return unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR) })
 }
 
-// deepest is how many directories are open at once while a tree is removed. What lies deeper is moved up
-// first: somebody may have nested directories to use up the descriptors of whoever removes them.
+// deepest is how many directories are open at once while a tree is removed. Deeper ones are moved up
+// first: somebody may have nested directories to exhaust the descriptors of a process that removes them.
 const deepest = 64
 
-// RemoveTree is RemoveAll of a trusted path. Nothing there, not even its directory, is no error.
+// RemoveTree is RemoveAll for a trusted path. A missing path, or a missing parent, is no error.
 func RemoveTree(name string, hook Hook) error {
 	d, err := Open(filepath.Dir(name), hook)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -286,8 +286,8 @@ func RemoveTree(name string, hook Hook) error {
 	return d.RemoveAll(filepath.Base(name))
 }
 
-// RemoveAll removes name and all below it, whatever flags it has, following no link; a name that is not there
-// is no error.
+// RemoveAll removes name and everything below it, whatever flags it has. It follows no link. A missing
+// name is no error.
 func (d *Dir) RemoveAll(name string) error {
 	todo := []string{name}
 	for len(todo) > 0 {
@@ -302,8 +302,8 @@ func (d *Dir) RemoveAll(name string) error {
 	return nil
 }
 
-// remove removes name and what is below it; directories too deep are moved up to top, and their names there
-// added to moved.
+// remove removes name and what is below it. Directories that are too deep are moved up to top, and their
+// names there are added to moved.
 func (d *Dir) remove(name string, top *Dir, depth int, moved *[]string) error {
 	st, err := d.Stat(name)
 	switch {
@@ -333,7 +333,7 @@ func (d *Dir) remove(name string, top *Dir, depth int, moved *[]string) error {
 	return d.Rmdir(name)
 }
 
-// unused is a name that nothing in the directory has.
+// unused returns a name that the directory does not have.
 func (d *Dir) unused() (string, error) {
 	for n := 0; ; n++ {
 		name := fmt.Sprintf(".cfgd.deep.%d", n)
@@ -453,8 +453,8 @@ func (d *Dir) OpenFile(name string) (*File, error) {
 	return &File{dir: d, fd: fd, name: name, path: d.join(name)}, nil
 }
 
-// OpenPlain is OpenFile for a tree that nobody changes meanwhile, such as a snapshot: it takes fewer system
-// calls, and a device that was swapped in between would be opened before it is let go.
+// OpenPlain is OpenFile for a tree that nobody changes at the same time, such as a snapshot. It takes
+// fewer system calls, but would open a device that was swapped in, before it closes it.
 func (d *Dir) OpenPlain(name string) (*File, error) {
 	if err := d.check("open", name); err != nil {
 		return nil, err

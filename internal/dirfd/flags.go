@@ -27,7 +27,7 @@ var flagNames = []struct {
 	{ufImmutable, "uchg"}, {ufAppend, "uappnd"}, {ufNounlink, "uunlnk"}, {ufNodump, "nodump"},
 }
 
-// FlagNames are flags in the words of chflags(1), with commas between them, "" for none.
+// FlagNames returns flags in the words of chflags(1), separated by commas, "" for none.
 func FlagNames(flags uint32) string {
 	var names []string
 	for _, f := range flagNames {
@@ -38,7 +38,7 @@ func FlagNames(flags uint32) string {
 	return strings.Join(names, ",")
 }
 
-// ParseFlags reads FlagNames' words back; a word that it does not know is left out.
+// ParseFlags parses FlagNames' words. An unknown word is left out.
 func ParseFlags(names string) (flags uint32) {
 	for name := range strings.SplitSeq(names, ",") {
 		for _, f := range flagNames {
@@ -50,9 +50,9 @@ func ParseFlags(names string) (flags uint32) {
 	return flags
 }
 
-// SetFlags gives name, of any kind, or the directory itself for "", these of the kept flags and takes the
-// others away. It comes last: a file that has them can be neither linked nor renamed nor changed. Where the
-// system or the filesystem has no such flag, it is left out.
+// SetFlags sets the kept flags of name, of any kind, or of the directory itself for "", to exactly these.
+// It comes last: a file with such flags can be neither linked nor renamed nor changed. Flags that the
+// system or the filesystem lacks are left out.
 func (d *Dir) SetFlags(name string, flags uint32) error {
 	op := Op{Kind: "flags", Path: d.join(name), Mode: flags}
 	if name == "" {
@@ -62,8 +62,7 @@ func (d *Dir) SetFlags(name string, flags uint32) error {
 	return d.change(op, name, func() error { return setFlags(d.fd, name, flags) })
 }
 
-// levelWords says in words why a file with flags of the system can't be changed, where a secure level is the
-// reason.
+// levelWords returns why a file with system flags cannot be changed, if a secure level is the reason.
 func levelWords(flags uint32, level int32, err error) error {
 	if flags&systemFlags == 0 || level <= 0 {
 		return err

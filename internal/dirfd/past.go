@@ -90,7 +90,7 @@ func (d *Dir) pastFlags(op Op, name string, do func() error, refused error, also
 	return putBack(remaining(cleared, op, named{d, name}, also))
 }
 
-// remaining are those that still stand after op, where they now stand.
+// remaining returns those that still exist after op, with their present places.
 func remaining(cleared []flagged, op Op, from named, also []named) (left []flagged) {
 	for _, c := range cleared {
 		switch {
@@ -120,7 +120,7 @@ func putBack(cleared []flagged) (err error) {
 		now, e := c.stat()
 		switch {
 		case errors.Is(e, fs.ErrNotExist), e == nil && (now.Ino != c.ino || !c.inside(now)):
-			continue // somebody took it away
+			continue // somebody removed it
 		case e == nil:
 			e = c.dir.SetFlags(c.name, c.flags)
 		}

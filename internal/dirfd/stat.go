@@ -46,7 +46,7 @@ type Stat struct {
 	Size         int64  // bytes
 	Blocks       int64  // of 512 bytes
 	MTime, CTime int64  // nanoseconds since 1970
-	Flags        uint32 // chflags(1)'s flags that are worth keeping; 0 where the system has none
+	Flags        uint32 // the kept flags of chflags(1); 0 if the system has none
 }
 
 // Stat returns the Stat of name itself, not of a link's target.

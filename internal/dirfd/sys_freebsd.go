@@ -106,7 +106,8 @@ func chflags(dir int, name string, flags uint32) error {
 	return nil
 }
 
-// securelevel says it where a secure level is why the system's flags can't be changed, security(7).
+// securelevel adds to an error that a secure level is why the system's flags cannot be changed
+// (security(7)).
 func securelevel(flags uint32, err error) error {
 	level, sysctl := unix.SysctlUint32("kern.securelevel")
 	if sysctl != nil {

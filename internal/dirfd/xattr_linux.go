@@ -9,8 +9,8 @@ import (
 
 const errNoAttr = unix.ENODATA
 
-// refused: EPERM is what an ordinary user is told of security.capability. ERANGE and E2BIG tell of
-// a name and a value that are too long, EINVAL of an ACL that is none.
+// refused: EPERM is returned to an ordinary user for security.capability, ERANGE and E2BIG for a name and
+// a value that are too long, EINVAL for an invalid ACL.
 var refused = []unix.Errno{unix.EOPNOTSUPP, unix.EPERM, unix.E2BIG, unix.ERANGE, unix.EINVAL}
 
 // listXattrs lists the attributes that are part of a file: the user's own, POSIX ACLs and capabilities.

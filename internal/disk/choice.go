@@ -163,7 +163,8 @@ func (g *gpt) mark(d Device, size int64, marks []Mark) error {
 		binary.LittleEndian.PutUint64(e[48:], attrs)
 	}
 	back, err := readCopy(d, g.other, size)
-	if err != nil { // make it anew, as gpart recover does: the only whole copy must not be written first
+	if err != nil {
+		// write it completely, as gpart recover does: the only whole copy must not be written first
 		if back, err = g.copyAt(size); err != nil {
 			return err
 		}

@@ -165,8 +165,8 @@ var (
 	boot0Text = []byte("Drive ")
 )
 
-// boot0Forms are boot0's two: where its text stands, and the slice that it takes by default, counted from 0
-// (boot0cfg -s).
+// boot0Forms are the two forms of boot0: where its text is, and where its default slice is, counted from
+// 0 (boot0cfg -s).
 var boot0Forms = []struct{ text, option int }{
 	{0x1b2, 0x1b9},
 	{0x1ae, 0x1b5}, // with a volume serial number at 0x1b8: what FreeBSD builds

@@ -78,7 +78,7 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	case f.clusters < 1:
 		return nil, bad("no room for files")
 	case f.bits == 32:
-	case f.clusters < 4085: // as every reader of FAT tells them: a table of 12 bits can name so many
+	case f.clusters < 4085: // how every reader of FAT distinguishes them: 12 bits can name so many clusters
 		f.bits = 12
 	default:
 		f.bits = 16
@@ -148,7 +148,7 @@ func (f *FS) chain(n uint32, size int64) ([]byte, error) {
 
 // Entry is a name of a directory.
 type Entry struct {
-	Name string // 8.3, as it stands there: in capitals
+	Name string // 8.3, as stored: in capitals
 	Dir  bool
 	Size int64
 

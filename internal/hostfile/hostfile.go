@@ -26,7 +26,7 @@ import (
 // thousandth of it, and a mistaken link from /etc/rc.conf to a disk image must not fill the memory.
 const MaxSize = 8 << 20
 
-// UnfitError says why a file is none that this package reads.
+// UnfitError reports why this package does not read a file.
 type UnfitError struct{ Path, Why string }
 
 func (e *UnfitError) Error() string { return e.Path + ": " + e.Why }
@@ -65,7 +65,7 @@ func ReadFile(full string) ([]byte, error) {
 	return data, nil
 }
 
-// notRegular says what stands where a file was expected.
+// notRegular names what is in the place of a regular file.
 func notRegular(name string, mode fs.FileMode) error {
 	what := "a special file"
 	switch {

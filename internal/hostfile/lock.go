@@ -13,7 +13,7 @@ import (
 	"cfgd/internal/flock"
 )
 
-// ErrLocked says that another process has been editing the host's files for too long.
+// ErrLocked reports that another process has been editing the host's files for too long.
 var ErrLocked = errors.New("another cfgd edits this machine's files")
 
 // patience is more than any edit takes; no command runs while the lock is held.

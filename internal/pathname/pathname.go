@@ -157,8 +157,8 @@ func unescape(s string) (byte, int, error) {
 	return byte(v), 3, nil
 }
 
-// JSON is a path in JSON: where it is not UTF-8, Path has each run of odd bytes replaced by U+FFFD, for
-// people, and PathBytes (base64 in the JSON) counts.
+// JSON is a path in JSON. If the path is not UTF-8, Path has each run of invalid bytes replaced by
+// U+FFFD, for people, and PathBytes (base64 in the JSON) has the exact path.
 type JSON struct {
 	Path      string `json:"path"`
 	PathBytes []byte `json:"pathBytes,omitempty"`

@@ -11,7 +11,7 @@ type Entry struct {
 	Path  string // below the directory that was walked
 	Ino   uint64
 	Mode  fs.FileMode // type and permissions
-	Perm  uint32      // the permission bits as they stand there, 07777
+	Perm  uint32      // the permission bits as stored, 07777
 	Nlink int
 	UID   uint32
 	GID   uint32
@@ -32,7 +32,7 @@ const (
 type inode struct {
 	Entry
 	addrs [direct + 3]int64
-	short []byte // where the addresses stand: the text of a short link
+	short []byte // the bytes of the addresses: the text of a short link
 	held  uint64 // blocks
 	secs  int64  // of MTime
 }

@@ -20,7 +20,7 @@ import (
 // text.
 const (
 	maxDirSize = 16 << 20  // bytes of one directory
-	maxDirs    = 256 << 20 // bytes of all directories of a walk: the same blocks may stand in many of them
+	maxDirs    = 256 << 20 // bytes of all directories of a walk, which may share blocks
 	maxEntries = 1 << 20   // of one walk
 	maxText    = 64 << 20  // bytes of all names, paths and links of a walk
 	maxDepth   = 128       // of directories

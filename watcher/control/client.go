@@ -54,7 +54,7 @@ func (c *Client) Status(ctx context.Context, look bool, targets ...string) ([]St
 	return r.Targets, err
 }
 
-// Attach tells the daemon that a target's live tree is there.
+// Attach tells the daemon that a target's live tree is in place.
 func (c *Client) Attach(ctx context.Context, target string) error {
 	_, err := c.do(ctx, http.MethodPost, "/v1/attach", &Request{Target: target})
 	return err

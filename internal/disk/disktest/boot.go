@@ -105,10 +105,10 @@ func RCGPTBoot(disk []byte) {
 	}
 }
 
-// Boot0 is a start by boot0 where nobody presses a key, and by the boot1 of the slice that it takes:
-// use_default and check_selection of stand/i386/boot0/boot0.S, main.1 of stand/i386/boot2/boot1.S. It returns
-// the slice whose boot2 runs, 0 where boot0 waits.
-// Starts says whether a slice has a boot sector that starts.
+// Boot0 imitates a start by boot0 without a key press, and by the boot1 of the slice that it takes:
+// use_default and check_selection of stand/i386/boot0/boot0.S, main.1 of stand/i386/boot2/boot1.S. It
+// returns the slice whose boot2 runs, 0 if boot0 waits. starts reports whether a slice has a boot sector
+// that starts.
 func Boot0(disk []byte, starts func(index int) bool) int {
 	at := 0x1ae
 	if !bytes.HasPrefix(disk[at:], []byte("Drive ")) {
