@@ -68,8 +68,8 @@ func TestHostNotOnMemory(t *testing.T) {
 	}
 }
 
-// What is said to hold a live tree is what is mounted: of the host it is rc.initdiskless that decides,
-// and a jail may run on what an older setting made.
+// The reported backing of a live tree is what is mounted. rc.initdiskless decides about the host's, and a
+// jail may run on what an older setting made.
 func TestBacking(t *testing.T) {
 	tmpfs := mounts{"/etc": {"tmpfs", "tmpfs"}, "/jail/v/etc": {"tmpfs", "tmpfs"}}
 	md := mounts{"/etc": {"/dev/md0", "ufs"}, "/jail/v/etc": {"/dev/md1", "ufs"}}
@@ -123,7 +123,7 @@ func TestSystemMount(t *testing.T) {
 	}
 }
 
-// Two jails of one cfg are told of, each time by both lines; what only looks alike is not.
+// Two jails with one cfg are reported, with both lines. A cfg that only looks the same is not.
 func TestSharedCfg(t *testing.T) {
 	target := func(name, kind, source string, line int) *Target {
 		return &Target{Name: name, CfgMount: true, CfgSource: source, CfgType: kind,

@@ -76,7 +76,7 @@ func TestBuiltinCheckersAreWhole(t *testing.T) {
 	}
 }
 
-// FILE is a word of its own, and the table is not changed by who asks it.
+// FILE is replaced only as a whole word, and Words does not change the table.
 func TestWordsOfAChecker(t *testing.T) {
 	t.Parallel()
 	c := Checker{Command: []string{"p", "-DPROFILE", "FILE", "FILE"}}

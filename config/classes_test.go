@@ -113,7 +113,7 @@ func TestUserClasses(t *testing.T) {
 	}
 }
 
-// slowFirst tries each rule by doublestar alone: what the compiled table must agree with.
+// slowFirst tries each rule only by doublestar. The compiled table must agree with it.
 func slowFirst(rules []ClassRule, name, base string) int {
 	for i, r := range rules {
 		pattern, subject := r.Pattern, base

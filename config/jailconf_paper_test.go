@@ -35,7 +35,8 @@ func paperInJailConf() map[string]string {
 	return files
 }
 
-// Both forms of the paper's machine are the same targets and jails; only where the values came from differs.
+// Both forms of the paper's machine give the same targets and jails. Only the origins of the values
+// differ.
 func TestPaperInJailConf(t *testing.T) {
 	t.Parallel()
 	strip := func(m *Model) *Model {
@@ -171,8 +172,8 @@ func TestIncludedJailConfD(t *testing.T) {
 	}
 }
 
-// A listed jail's /etc/jail.NAME.conf is read alone, even where jail.conf includes it: rc.d/jail does so,
-// and the defaults are missing.
+// A listed jail's /etc/jail.NAME.conf is read alone, even if jail.conf includes it: rc.d/jail does the
+// same, so the defaults are missing.
 func TestIncludedJailNameConf(t *testing.T) {
 	t.Parallel()
 	files := paperInJailConf()

@@ -39,7 +39,8 @@ func (f confFiles) Glob(pattern string) ([]string, error) {
 	return found, nil
 }
 
-// printJails writes blocks as a test reads them: a line a jail, values in brackets where there is not one.
+// printJails formats blocks for tests: one line for each jail, with values in brackets unless there is
+// exactly one.
 func printJails(blocks []jailBlock) string {
 	var lines []string
 	for _, b := range blocks {
@@ -510,7 +511,7 @@ web {
 	}
 }
 
-// A file that is not there is told apart from one that an .include misses.
+// A missing file is distinguished from a missing file of an .include.
 func TestJailConfNotThere(t *testing.T) {
 	t.Parallel()
 	if _, _, err := loadJailConf(confFiles{}, "/etc/jail.conf"); !errors.Is(err, fs.ErrNotExist) {
@@ -518,7 +519,7 @@ func TestJailConfNotThere(t *testing.T) {
 	}
 }
 
-// bombs are files of a few KiB that a careless reader would take minutes or gigabytes for.
+// bombs are files of a few KiB for which a careless parser would take minutes or gigabytes.
 func bombs() map[string]string {
 	doubling := func(line string) string {
 		var b strings.Builder
@@ -569,8 +570,8 @@ func jailsOf(n int) string {
 	return b.String()
 }
 
-// None of them takes long, whatever comes of it. The limit is wide, for slow machines: what is bounded
-// takes tenths of a second.
+// None of them takes long, whatever the result. The limit is wide, for slow machines: bounded work takes
+// tenths of a second.
 func TestJailConfBounds(t *testing.T) {
 	t.Parallel()
 	for name, conf := range bombs() {
@@ -600,7 +601,7 @@ func TestJailConfIncludeBound(t *testing.T) {
 	}
 }
 
-// checkBounds checks what holds of every result.
+// checkBounds checks what is true of every result.
 func checkBounds(t testing.TB, blocks []jailBlock, problems []Problem, err error) {
 	t.Helper()
 	if err != nil && (blocks != nil || problems != nil) {

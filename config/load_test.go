@@ -21,7 +21,7 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// A machine without anything of ours is no error: there is nothing to look after.
+// A machine without anything for cfgd is no error.
 func TestEmptyMachine(t *testing.T) {
 	m := mustLoad(t, map[string]string{"/etc/": ""})
 	if len(m.Targets) != 0 || len(m.Jails) != 0 || len(m.Problems) != 0 || m.File != "" {

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The index finds what a look at every pair would.
+// The index finds what comparing every pair would find.
 func TestTreeIndex(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

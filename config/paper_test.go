@@ -83,7 +83,7 @@ func mustLoad(t testing.TB, files map[string]string) *Model {
 	return m
 }
 
-// A test names its problems as FILE:LINE severity: a part of the message.
+// problemLines formats problems as tests name them: FILE:LINE severity: a part of the message.
 func problemLines(ps []Problem) []string {
 	var out []string
 	for _, p := range ps {

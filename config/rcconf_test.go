@@ -18,7 +18,7 @@ func rcOf(t testing.TB, files map[string]string) (*rcConf, error) {
 	return loadRcConf(read)
 }
 
-// What is a plain assignment has the value that sh(1) would give it; "?" is a value that only a shell knows.
+// A plain assignment has the value that sh(1) would give it. "?" is a value that only a shell knows.
 func TestRcConfValues(t *testing.T) {
 	const unknown = "?"
 	for text, want := range map[string]string{
@@ -98,7 +98,7 @@ func TestRcConfValues(t *testing.T) {
 	}
 }
 
-// What cannot be followed is named where it touches a jail_ variable, and only there.
+// What cannot be followed is reported if it concerns a jail_ variable, and only then.
 func TestRcConfWarnings(t *testing.T) {
 	for text, want := range map[string]string{
 		`jail_list=$(ls /jail)`: `1 warning: jail_list depends on a ` +

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Each set-up has one thing wrong with it, and the problems that it must lead to.
+// Each set-up has one mistake, and the problems that it must cause.
 func TestSlips(t *testing.T) {
 	rc := func(old, new string) func(map[string]string) {
 		return func(f map[string]string) {
@@ -163,7 +163,7 @@ func TestSlips(t *testing.T) {
 	}
 }
 
-// One target's trouble is never another's.
+// A fault of one target never affects another.
 func TestTroubleStaysWithItsTarget(t *testing.T) {
 	files := corrected()
 	files["/etc/rc.conf"] += `jail_list="$jail_list vhost2"

@@ -38,8 +38,7 @@ func TestJailConfTarget(t *testing.T) {
 	}
 }
 
-// What is mounted on a jail's cfg is known by its source, wherever the line stands; the last one hides
-// the others.
+// The mount on a jail's cfg is recognised by its directory, on any line. The last one hides the others.
 func TestCfgSource(t *testing.T) {
 	for name, c := range map[string]struct {
 		fstab, conf  string
@@ -69,7 +68,7 @@ func TestCfgSource(t *testing.T) {
 	}
 }
 
-// The files of one jail come before the common one, and a malformed one is that jail's trouble alone.
+// The files of one jail come before the common one, and a malformed one concerns only that jail.
 func TestJailConfFiles(t *testing.T) {
 	m := mustLoad(t, map[string]string{
 		"/etc/jail.conf":            jailConf + "old { path = /common; }\n",
@@ -99,7 +98,7 @@ func TestJailConfMalformed(t *testing.T) {
 	}
 }
 
-// A base that the mount parameter gives is as good as one of an fstab.
+// A base from the mount parameter counts as one from an fstab.
 func TestJailConfMountParameter(t *testing.T) {
 	m := mustLoad(t, map[string]string{"/etc/jail.conf": `web {
 	path = "/jail/web";
@@ -114,7 +113,7 @@ func TestJailConfMountParameter(t *testing.T) {
 	}
 }
 
-// Hooks that are not there are said with the line to write.
+// Missing hooks are reported with the line to write.
 func TestJailConfNoHooks(t *testing.T) {
 	m := mustLoad(t, map[string]string{
 		"/etc/jail.conf": "web { path = /jail/web; mount.fstab = /etc/fstab.web; }\n",
@@ -128,7 +127,7 @@ func TestJailConfNoHooks(t *testing.T) {
 	}
 }
 
-// A jail on the machine's own root is none of our business.
+// A jail on the machine's own root is no target.
 func TestJailOnTheHostsRoot(t *testing.T) {
 	m := mustLoad(t, map[string]string{"/etc/jail.conf": "svc { path = /; }\nnothing { persist; }\n"})
 	if len(m.Targets) != 0 || len(m.Jails) != 2 || len(m.Problems) != 0 {

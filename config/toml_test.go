@@ -14,7 +14,7 @@ import (
 
 const tomlName = "/usr/local/etc/cfgd.toml"
 
-// loadWith loads the mended machine of the paper with a cfgd.toml.
+// loadWith loads the paper's machine without its mistake, with a cfgd.toml.
 func loadWith(t testing.TB, text string) (*Model, error) {
 	t.Helper()
 	files := corrected()
@@ -96,7 +96,7 @@ class = "persist"
 	}
 }
 
-// Each cfgd.toml has one thing wrong; the message names file and line and says what to do.
+// Each cfgd.toml has one mistake. The message names file and line and says what to do.
 func TestTomlErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"[default]\n": `1: default is not known; did you mean defaults?`,
@@ -327,7 +327,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// The index finds keys wherever TOML lets them stand.
+// The index finds keys wherever TOML allows them.
 func TestTomlLines(t *testing.T) {
 	text := `# a comment with [brackets] = "x"
 top = 1

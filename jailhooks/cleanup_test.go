@@ -18,14 +18,14 @@ import (
 	"cfgd/internal/run"
 )
 
-// cleanupFails runs a cleanup that must fail, with these words.
+// cleanupFails runs a cleanup that must fail with this text.
 func (m *machine) cleanupFails(words ...string) {
 	m.Helper()
 	m.fails(m.tryCleanup(), words)
 }
 
-// Somebody stands in the tree: all is saved, the daemon takes the tree back, and the next cleanup does
-// the rest.
+// The tree is in use: all is saved, the daemon watches the tree again, and the next cleanup does the
+// rest.
 func TestBusy(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.init()
@@ -54,7 +54,7 @@ func TestBusy(t *testing.T) {
 // cfgKinds are the ways in which an fstab mounts a cfg.
 var cfgKinds = []string{"nullfs", "zfs"}
 
-// unmountCfg is what jail(8) does after a busy cleanup: an empty mountpoint is left of cfg.
+// unmountCfg does what jail(8) does after a busy cleanup: an empty mountpoint is left of cfg.
 func (m *machine) unmountCfg(kind string) {
 	m.Helper()
 	m.must(os.Rename(m.path("cfg"), m.path("data.cfg")))
@@ -67,7 +67,7 @@ func (m *machine) unmountCfg(kind string) {
 	}
 }
 
-// mountCfg is the next start's.
+// mountCfg does what the next start does.
 func (m *machine) mountCfg() {
 	m.Helper()
 	if left, err := os.ReadDir(m.path("cfg")); err != nil || len(left) > 0 {
@@ -86,8 +86,7 @@ func eachCfg(t *testing.T, f func(m *machine, kind string)) {
 	}
 }
 
-// Busy at the stop: what is edited after the first cleanup goes to cfg from the host's side when it is tried
-// again.
+// Busy at the stop: edits after the first cleanup go to cfg from the host's side at the next try.
 func TestCfgUnmountedBelow(t *testing.T) {
 	eachCfg(t, func(m *machine, kind string) {
 		m.init()
@@ -119,7 +118,7 @@ func TestCfgUnmountedBelow(t *testing.T) {
 	})
 }
 
-// Still busy: all is saved all the same, and the words are those of a busy tree.
+// Still busy: all is saved all the same, and the message is that of a busy tree.
 func TestCfgUnmountedStillBusy(t *testing.T) {
 	eachCfg(t, func(m *machine, kind string) {
 		m.init()
@@ -139,8 +138,7 @@ func TestCfgUnmountedStillBusy(t *testing.T) {
 	})
 }
 
-// The archive is the last resort: where cfg cannot be reached, or what is there is no cfg. The next start
-// names it.
+// The archive is used if cfg cannot be reached, or what is there is no cfg. The next start names it.
 func TestCfgOutOfReach(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(m *machine)
@@ -228,8 +226,8 @@ func TestMDStays(t *testing.T) {
 	m.clean()
 }
 
-// A daemon that hangs, and holds the target's lock: the jail stops all the same, and what it held is in
-// an archive.
+// A daemon hangs and holds the target's lock: the jail stops all the same, and what is unsaved goes to an
+// archive.
 func TestDaemonHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, "freebsd", config.BackingMD)
@@ -252,7 +250,7 @@ func TestDaemonHangs(t *testing.T) {
 	})
 }
 
-// Whoever cancels a cleanup while it waits wants nothing unmounted.
+// A cleanup that is cancelled while it waits unmounts nothing.
 func TestCancelled(t *testing.T) {
 	m := newMachine(t, "freebsd", config.BackingMD)
 	m.init()
@@ -267,7 +265,7 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// Neither cfg nor the rescue directory can take it: the tree stays.
+// Neither cfg nor the rescue directory has space: the tree stays.
 func TestNoRescue(t *testing.T) {
 	m := newMachine(t, "freebsd", config.BackingMD)
 	m.init()
@@ -295,7 +293,7 @@ func TestNoRescue(t *testing.T) {
 	}
 }
 
-// What both sides changed goes to an archive; names that the jail chose forge no line of a message.
+// What both sides changed goes to an archive. Names that the jail chose cannot forge a line of a message.
 func TestHostileNames(t *testing.T) {
 	m := newMachine(t, "linux", config.BackingTmpfs)
 	m.init()
@@ -318,7 +316,7 @@ func TestHostileNames(t *testing.T) {
 	m.clean()
 }
 
-// A table of mounts that lacks what one stands on, as in a chroot: all is saved and nothing guessed.
+// The table of mounts lacks the tree's own mount, as in a chroot: all is saved and nothing is guessed.
 func TestNotInTheTable(t *testing.T) {
 	m := newMachine(t, "linux", config.BackingTmpfs)
 	m.init()
@@ -334,8 +332,8 @@ func TestNotInTheTable(t *testing.T) {
 	m.clean()
 }
 
-// A stop does not take away what could be saved only in part: of what no save can hold, and of directories
-// that can't be looked into. What of it can be archived is archived first; else the tree stays.
+// A stop does not remove a tree that could only be saved in part, because of files that no save can hold
+// or directories that cannot be read. What can be archived is archived first; otherwise the tree stays.
 func TestNotWhollySaved(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.init()

@@ -19,7 +19,7 @@ import (
 	"cfgd/overlay"
 )
 
-// initFails runs an init that must fail, with these words.
+// initFails runs an init that must fail with this text.
 func (m *machine) initFails(words ...string) {
 	m.Helper()
 	m.fails(m.tryInit(), words)
@@ -44,7 +44,7 @@ func (m *machine) failing(begin, why string) {
 	}
 }
 
-// A link that stands for the live tree is not followed, and nothing is mounted.
+// A link in place of the live tree is not followed, and nothing is mounted.
 func TestLinkInTheWay(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.write("outside/precious", "untouched")
@@ -61,9 +61,9 @@ func TestLinkInTheWay(t *testing.T) {
 	})
 }
 
-// The directory is swapped for a link in the instant before mount(8) looks. On Linux it mounts on the
-// directory that was seen all the same; where it does not, what went elsewhere is undone if it can be
-// told by its device, and never by the path, which leads anywhere.
+// The directory is swapped for a link just before mount(8) resolves it. On Linux mount(8) still mounts on
+// the original directory. Elsewhere a mount in another place is undone if its device identifies it, and
+// never by the path, which may lead anywhere.
 func TestSwappedWhileMounted(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.byDescriptor()
@@ -86,8 +86,8 @@ func TestSwappedWhileMounted(t *testing.T) {
 	})
 }
 
-// A tree stayed mounted, and the next start mounts the jail's root over it. What was not saved of it is saved
-// where it can be reached, by its md; a tmpfs stays, and is put into an archive when it is seen again.
+// A tree stayed mounted, and the next start mounts the jail's root over it. Its unsaved changes are saved
+// through its md. A tmpfs stays, and is archived when it is visible again.
 func TestHiddenByTheRoot(t *testing.T) {
 	want := map[string]string{
 		"freebsd/md": "umount /dev/md3\nmount -o ro /dev/md3 /run/mnt/vhost1.etc\numount " +
@@ -140,8 +140,8 @@ func TestHiddenByTheRoot(t *testing.T) {
 	})
 }
 
-// The old tree is seen again by a start, with nothing mounted over it: it goes to an archive, and the start
-// goes on.
+// The old tree is visible again at a start, with nothing mounted over it: it goes to an archive, and the
+// start goes on.
 func TestSeenAgainAtStart(t *testing.T) {
 	m := newMachine(t, "linux", config.BackingTmpfs)
 	m.init()
@@ -159,8 +159,8 @@ func TestSeenAgainAtStart(t *testing.T) {
 	m.clean()
 }
 
-// The same while somebody is in it, or while no archive can be had: the new one is mounted over it, and a
-// later stop archives it.
+// The same while the tree is in use, or while no archive can be made: the new one is mounted over it, and
+// a later stop archives it.
 func TestSeenAgainAndStays(t *testing.T) {
 	for name, spoil := range map[string]func(m *machine) (mend func()){
 		"busy": func(m *machine) func() {
@@ -214,8 +214,7 @@ func TestSeenAgainAndStays(t *testing.T) {
 	}
 }
 
-// A hidden md that somebody still uses, and one that can't be mounted: the start goes on, and nothing of it
-// is lost.
+// A hidden md is still in use, or cannot be mounted: the start goes on, and nothing of it is lost.
 func TestHiddenAndBusy(t *testing.T) {
 	for _, command := range []string{"umount /dev/md3", "mount -o ro", "umount /run/mnt"} {
 		m := newMachine(t, "freebsd", config.BackingMD)
@@ -259,7 +258,8 @@ func TestCleanupOfHidden(t *testing.T) {
 	})
 }
 
-// A record names an md by its number, which may be somebody else's by now: the record is of an earlier life.
+// A record names an md by its number, which may belong to something else by now: the record is of an
+// earlier boot.
 func TestRecordThatLies(t *testing.T) {
 	for _, c := range []struct {
 		name, kind string
@@ -320,7 +320,7 @@ func TestRecordThatLies(t *testing.T) {
 	}
 }
 
-// What stands there and is nobody's of ours.
+// What is at the live path and was not made by cfgd.
 func TestSomebodyElses(t *testing.T) {
 	mounted := func(source, kind string) *machine {
 		m := newMachine(t, "freebsd", config.BackingMD)
@@ -392,7 +392,7 @@ func TestSomebodyElses(t *testing.T) {
 	})
 }
 
-// What mdconfig(8) prints is looked at before it is used.
+// The output of mdconfig(8) is checked before it is used.
 func TestStrangeDevice(t *testing.T) {
 	m := newMachine(t, "freebsd", config.BackingMD)
 	h := m.hooks()
@@ -406,7 +406,7 @@ type runner func(run.Cmd) (string, error)
 
 func (r runner) Run(_ context.Context, c run.Cmd) (string, error) { return r(c) }
 
-// A tree that an earlier start populated stands on another base than the fstab names by now.
+// A tree that an earlier start populated is from another base than the fstab names now.
 func TestPopulatedFromAnotherBase(t *testing.T) {
 	m := newMachine(t, "freebsd", config.BackingMD)
 	m.init()
@@ -421,7 +421,7 @@ func TestPopulatedFromAnotherBase(t *testing.T) {
 	}
 }
 
-// Which backing the configuration names by now does not matter to what is there.
+// The configured backing does not matter for an existing tree.
 func TestBackingChanged(t *testing.T) {
 	for _, other := range []config.Backing{config.BackingDir, config.BackingTmpfs} {
 		m := newMachine(t, "freebsd", config.BackingMD)
@@ -442,7 +442,7 @@ func TestBackingChanged(t *testing.T) {
 	}
 }
 
-// A start waits for another hook, and not for ever; the daemon's silence is a warning.
+// A start waits for another hook, within a limit. A daemon that does not answer is a warning.
 func TestInitWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, "freebsd", config.BackingMD)
@@ -483,8 +483,8 @@ func TestInitErrors(t *testing.T) {
 	m.fails(err, []string{"not a directory"})
 }
 
-// Where the record of a hidden tree can't be kept, the start takes the place of no other record: that is the
-// only thing that knows of the tree. When there is room again, nothing is lost.
+// If the record of a hidden tree cannot be kept, the start replaces no other record, because that is all
+// that identifies the tree. When there is space again, nothing is lost.
 func TestHiddenRecordThatCanNotBeKept(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.init()

@@ -134,7 +134,7 @@ func (m *machine) unseen(s *stopper) {
 	}
 }
 
-// A start that stops anywhere is made good by the next one, and what that made is taken away whole.
+// After a start that stops at any step the next start succeeds, and what that made is removed completely.
 func TestInitAfterStoppedInit(t *testing.T) {
 	eachStep(t, func(m *machine, s *stopper) bool {
 		stopped, _ := s.run(m, m.tryInit)
@@ -148,7 +148,7 @@ func TestInitAfterStoppedInit(t *testing.T) {
 	})
 }
 
-// A start that stops anywhere is cleaned up by a stop as well.
+// A stop cleans up after a start that stops at any step.
 func TestCleanupAfterStoppedInit(t *testing.T) {
 	eachStep(t, func(m *machine, s *stopper) bool {
 		stopped, _ := s.run(m, m.tryInit)
@@ -159,7 +159,7 @@ func TestCleanupAfterStoppedInit(t *testing.T) {
 	})
 }
 
-// A start that fails, and is not killed, leaves nothing behind, and says why.
+// A start that fails, and is not killed, leaves nothing behind, and reports why.
 func TestFailedInitLeavesNothing(t *testing.T) {
 	eachStep(t, func(m *machine, s *stopper) bool {
 		s.kill = false
@@ -177,8 +177,8 @@ func TestFailedInitLeavesNothing(t *testing.T) {
 	})
 }
 
-// A stop that stops anywhere loses no edit, whichever hook comes next: it is in cfg, or in an archive
-// where the save is what failed.
+// A stop that stops at any step loses no edit, whichever hook comes next: it is in cfg, or in an archive
+// if the save failed.
 func TestAfterStoppedCleanup(t *testing.T) {
 	next := map[string]func(m *machine){
 		"cleanup": func(m *machine) {
@@ -206,8 +206,8 @@ func TestAfterStoppedCleanup(t *testing.T) {
 	}
 }
 
-// The same where cfg was unmounted below a busy tree: what a killed hook left mounted for cfg is in nobody's
-// way.
+// The same if cfg was unmounted below a busy tree: a mount of cfg that a killed hook left does not
+// prevent anything.
 func TestAfterStoppedHostSide(t *testing.T) {
 	for _, kind := range cfgKinds {
 		t.Run(kind, func(t *testing.T) {
@@ -231,7 +231,7 @@ func TestAfterStoppedHostSide(t *testing.T) {
 	}
 }
 
-// A hidden tree that could be reached, looked at by a start that stops anywhere: no edit is lost.
+// A start that reads a hidden tree stops at any step: no edit is lost.
 func TestAfterStoppedHidden(t *testing.T) {
 	eachStep(t, func(m *machine, s *stopper) bool {
 		if m.target.Memory != config.BackingMD {
@@ -249,8 +249,8 @@ func TestAfterStoppedHidden(t *testing.T) {
 	})
 }
 
-// A tree that was hidden is seen again, by a hook that stops anywhere: it is archived, and never saved
-// over what is newer.
+// A hidden tree is visible again, for a hook that stops at any step: it is archived, and never saved over
+// what is newer.
 func TestAfterStoppedSeenAgain(t *testing.T) {
 	for name, hook := range map[string]func(m *machine) error{
 		"cleanup": (*machine).tryCleanup, "init": (*machine).tryInit,
@@ -282,7 +282,7 @@ func TestAfterStoppedSeenAgain(t *testing.T) {
 	}
 }
 
-// rescued are the files of the rescue archives.
+// rescued returns the files of the rescue archives.
 func (m *machine) rescued() map[string]string {
 	m.Helper()
 	out := map[string]string{}

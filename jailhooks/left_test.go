@@ -136,8 +136,7 @@ func TestFailedStart(t *testing.T) {
 	})
 }
 
-// What a cleanup of an earlier version, or by hand, left: nothing but mounts of the fstab, whichever they
-// are.
+// What a cleanup of an earlier version, or by hand, left: any mounts of the fstab and nothing else.
 func TestOnlyMountsLeft(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		m.fstabbed()
@@ -154,7 +153,7 @@ func TestOnlyMountsLeft(t *testing.T) {
 	})
 }
 
-// What is not certainly left by jail(8) stays as it is.
+// A mount that may not have been left by jail(8) stays as it is.
 func TestMountsThatStay(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare func(m *machine)
@@ -197,7 +196,7 @@ func TestMountsThatStay(t *testing.T) {
 	}
 }
 
-// A root that somebody uses is named, with who that is and what to do, and goes at the next try.
+// A root that is in use is named, with who uses it and what to do, and is unmounted at the next try.
 func TestBusyRoot(t *testing.T) {
 	m := newMachine(t, "freebsd", config.BackingTmpfs)
 	m.stuck("nullfs")
@@ -219,8 +218,7 @@ func TestBusyRoot(t *testing.T) {
 	m.clean()
 }
 
-// Before jail(8) mounts anything, a cleanup has nothing to do with what stands in the root: it is the next
-// init's to look at.
+// Before jail(8) mounts anything, a cleanup does not touch what is in the root: the next init checks it.
 func TestNothingMountedYet(t *testing.T) {
 	for _, backing := range []config.Backing{config.BackingTmpfs, config.BackingDir} {
 		m := newMachine(t, "freebsd", backing)
@@ -234,8 +232,8 @@ func TestNothingMountedYet(t *testing.T) {
 	}
 }
 
-// The daemon's way to the same does it only where the root keeps a start from mounting anything: else a
-// start may be under way.
+// The daemon does the same only if the mounted root prevents every start; otherwise a start may be in
+// progress.
 func TestSettle(t *testing.T) {
 	t.Run("a failed start", func(t *testing.T) {
 		m := newMachine(t, "freebsd", config.BackingTmpfs)

@@ -23,10 +23,10 @@ import (
 	"cfgd/overlay"
 )
 
-// machine is a system whose mounts are make-believe: to mount is to put the directory aside and an empty
-// one in its place, to unmount is the reverse. So every identity changes as it would, and no privilege is
-// needed. It is the Runner, the table of mounts and the daemon of the hooks under test, and keeps a log
-// of all that they do to it.
+// machine is a system with simulated mounts: to mount puts the directory aside and an empty one in its
+// place, to unmount does the reverse. So every identity changes as with real mounts, and no privilege is
+// needed. It is the Runner, the table of mounts and the daemon of the hooks under test, and logs
+// everything that they do to it.
 type machine struct {
 	*testing.T
 	dir    string

@@ -13,7 +13,7 @@ import (
 	"cfgd/internal/run"
 )
 
-// What runs, to the letter.
+// The exact commands.
 func TestPlans(t *testing.T) {
 	m := memory.Memory{Size: 16 << 20, Dir: "/jail/vhost1/etc"}
 	for _, c := range []struct {
@@ -70,8 +70,8 @@ func eachSystem(t *testing.T, f func(m *machine)) {
 
 var byFd = regexp.MustCompile(`FD\d+`)
 
-// A start and a stop, to the order: the daemon comes last and lets go first; the last save is before the
-// unmount; the record is there before the memory and goes after it.
+// The exact order of a start and a stop: the daemon attaches last and detaches first; the last save is
+// before the unmount; the record is written before the memory is made and removed after it is gone.
 func TestStartAndStop(t *testing.T) {
 	want := map[string]string{
 		"freebsd/md": `mdconfig -a -t swap -s 16384k (record populating)
@@ -150,7 +150,7 @@ func TestRepeated(t *testing.T) {
 	})
 }
 
-// Two starts at once: one populates, the other finds it done.
+// Two starts at once: one populates, the other finds the tree populated.
 func TestTwoAtOnce(t *testing.T) {
 	eachSystem(t, func(m *machine) {
 		done := make(chan *Started)
@@ -174,7 +174,7 @@ func TestTwoAtOnce(t *testing.T) {
 	})
 }
 
-// A directory is emptied in the place of the unmount, and made where a start would mount it.
+// With a directory as backing, it is emptied instead of unmounted, and made where a start would mount it.
 func TestDirectory(t *testing.T) {
 	m := newMachine(t, "linux", config.BackingDir)
 	m.must(removeAll(m.path("jail"), m.path("cfg")))

@@ -10,7 +10,8 @@ import (
 	"cfgd/config"
 )
 
-// A jail whose own filesystems are datasets, with a share, a memory disk and parameters of its own.
+// withOwn is a jail whose own filesystems are datasets, with a share, a memory disk and parameters of its
+// own.
 func (y *yard) withOwn() {
 	y.Write("etc/fstab.vhost1", fstabOn("1")+
 		"zpool/vhost1/cfg /jail/vhost1/cfg zfs rw 0 0\nzpool/vhost1/var\t/jail/vhost1/var\tzfs\trw,noatime\n"+
@@ -86,7 +87,7 @@ func TestClone(t *testing.T) {
 	}
 }
 
-// Without ZFS the jail's own trees are copied from where they lie.
+// Without ZFS the jail's own trees are copied from where they are.
 func TestCloneCopies(t *testing.T) {
 	t.Parallel()
 	y, z := newYard(t), &zpool{}
@@ -114,8 +115,8 @@ func TestCloneCopies(t *testing.T) {
 	}
 }
 
-// What names the jail stays the jail's, also where a blank before it is written as jail.conf(5) has it:
-// the clone's start would clean up the jail.
+// A parameter that names the jail is not copied, also if a space before it is escaped as in jail.conf(5):
+// otherwise the clone's start would clean up the jail.
 func TestCloneTakesNothingThatNamesTheJail(t *testing.T) {
 	t.Parallel()
 	const hook = `exec.prepare="/usr/local/sbin/cfgd\040jail\040cleanup\040`

@@ -84,7 +84,7 @@ func (y *yard) creator(z *zpool) *Creator {
 	}
 }
 
-// tree is all that a creation may touch.
+// state is everything that a creation may change.
 func (y *yard) state() string {
 	return y.Read("etc/rc.conf") + strings.Join(y.names("etc"), " ") + strings.Join(y.names("jail"), " ") +
 		strings.Join(y.names("var/db/cfgd/jails"), " ")
@@ -196,7 +196,7 @@ func TestCreateRefusesNames(t *testing.T) {
 	}
 }
 
-// What is there already is not made, and so not undone either.
+// What exists already is not made, and so not undone either.
 func TestCreateSparesWhatIsThere(t *testing.T) {
 	t.Parallel()
 	for _, there := range []string{"zpool/web", "zpool/web/home"} {
@@ -212,7 +212,7 @@ func TestCreateSparesWhatIsThere(t *testing.T) {
 			t.Errorf("left %q\n%s", z.there, got)
 		}
 	}
-	// Made by somebody else between the look and the command.
+	// Somebody else made it between the check and the command.
 	y, z := newYard(t), &zpool{}
 	z.fail = "create -o mountpoint=legacy zpool/web/var"
 	c, err := y.spec().Plan(time.Now())
@@ -229,8 +229,8 @@ func TestCreateSparesWhatIsThere(t *testing.T) {
 	}
 }
 
-// Where jails are defined in jail.conf, a jail gets a file of its own, and a line in jail_list where that
-// is used.
+// If jails are defined in jail.conf, a jail gets a file of its own, and a line in jail_list if that is
+// used.
 func TestCreateInJailConf(t *testing.T) {
 	t.Parallel()
 	for _, listed := range []bool{false, true} {
@@ -318,7 +318,8 @@ func TestCreatePrototype(t *testing.T) {
 	}
 }
 
-// Whatever was added to a prototype in directories keeps all of it, and its lines; --force takes all of it.
+// Whatever was added to a prototype in its directories keeps all of it, and its lines. --force removes
+// all of it.
 func TestDestroyPrototypeInDirectories(t *testing.T) {
 	t.Parallel()
 	for _, added := range []string{
@@ -347,7 +348,7 @@ func TestDestroyPrototypeInDirectories(t *testing.T) {
 	}
 }
 
-// A destroy that failed half-way is gone on with: what it took away itself is not taken for somebody's edit.
+// A failed destroy is continued: what it removed itself does not count as somebody's edit.
 func TestDestroyGoesOn(t *testing.T) {
 	t.Parallel()
 	for _, fail := range []string{"zfs destroy zpool/web/cfg", "zfs destroy zpool/web", "save rc.conf"} {
@@ -375,8 +376,8 @@ func TestDestroyGoesOn(t *testing.T) {
 	}
 }
 
-// A zfs(8) that can't say what is there makes nothing, undoes nothing that it did not see, and keeps the
-// record: the next destroy finds all that is left.
+// If zfs(8) cannot report what exists, nothing is made, nothing is undone that was not seen, and the
+// record is kept: the next destroy finds everything that is left.
 func TestZFSThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	y, z := newYard(t), &zpool{}
@@ -408,8 +409,8 @@ func TestZFSThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// A prototype's own datasets are mounted whether its jail runs or not, and do not keep it. All else that
-// is mounted does.
+// A prototype's own datasets are mounted whether its jail runs or not, and do not prevent a destroy. Any
+// other mount does.
 func TestMountedDatasets(t *testing.T) {
 	t.Parallel()
 	c := &Creation{Datasets: []Dataset{

@@ -18,7 +18,7 @@ import (
 	"cfgd/overlay"
 )
 
-// yard is a machine with one jail and two snapshots, whose jails only say what is done to them.
+// yard is a machine with one jail and two snapshots. Its jails only record what is done to them.
 type yard struct {
 	*machinetest.Dir
 	log  []string
@@ -97,7 +97,7 @@ func (y *yard) journals() []string {
 	return names
 }
 
-// ends checks where a machine stands, and that nothing is left of the switch.
+// ends checks the state of a machine, and that nothing is left of the switch.
 func (y *yard) ends(snapshot, on string, log ...string) {
 	y.Helper()
 	st, err := os.Stat(y.Path("etc/fstab.vhost1"))
@@ -135,7 +135,7 @@ func TestSwitch(t *testing.T) {
 	y.ends("1", "2", "save fstab.vhost1")
 }
 
-// Whatever fails, the jail runs on the old snapshot afterwards, with its old fstab, and that is said.
+// Whatever fails, the jail then runs on the old snapshot with its old fstab, and the error says so.
 func TestSwitchFails(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -129,8 +129,8 @@ func TestRelocate(t *testing.T) {
 	}
 }
 
-// Cut short before any change of the tree, by an error or by a crash, both ways: afterwards it is done or
-// it is not, and nothing is lost.
+// After an interruption before any change of the tree, by an error or by a crash, in both directions: the
+// move is done or it is not, and nothing is lost.
 func TestRelocateCutShort(t *testing.T) {
 	t.Parallel()
 	for _, from := range []string{"usr/local/etc", "root/.ssh"} {
@@ -191,10 +191,10 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 	}
 }
 
-// writeBack is what of a relocation is not on stable storage yet. It takes what is copied as one thing,
-// beside the place that it is for: a copy is dirty from its first change until all of it is synced, a
-// directory from each change of its names. It complains of each removal, and of each rename over or away, of
-// an original whose copy could be lost by a power cut.
+// writeBack tracks what of a relocation is not on stable storage yet. It treats what is copied as one
+// thing, together with its place: a copy is dirty from its first change until all of it is synced, a
+// directory from each change of its names. It reports each removal, and each rename over or away, of an
+// original whose copy a power cut could lose.
 type writeBack struct {
 	*testing.T
 	r     *Relocation
@@ -239,7 +239,7 @@ func (w *writeBack) op(op dirfd.Op) error {
 	return nil
 }
 
-// goes looks at what is about to go.
+// goes checks what is about to be removed.
 func (w *writeBack) goes(op dirfd.Op) {
 	old := path.Join(path.Dir(w.r.Path), aside+path.Base(w.r.Path))
 	keeps := "" // the place of the copy that has to outlive it
@@ -261,7 +261,8 @@ func (w *writeBack) goes(op dirfd.Op) {
 	}
 }
 
-// A prototype's tree is its jail's: no link in it is followed, and what cannot be moved whole is not begun.
+// A jail controls its prototype's tree: no link in it is followed, and a move that cannot be complete is
+// not begun.
 func TestRelocateRefuses(t *testing.T) {
 	t.Parallel()
 	outside := t.TempDir()
@@ -331,7 +332,7 @@ func TestRelocateRefuses(t *testing.T) {
 	}
 }
 
-// A fifo below a directory is found before anything is taken away.
+// A fifo below a directory is found before anything is removed.
 func TestRelocateKeepsWhatCannotBeCopied(t *testing.T) {
 	t.Parallel()
 	y := newProto(t)

@@ -11,7 +11,7 @@ import (
 	"cfgd/internal/run"
 )
 
-// two are two machines, which answer zfs(8) by what they were told: here, and by ssh(1) there.
+// two is a pair of machines with prepared answers of zfs(8): one here, and one reached by ssh(1).
 type two struct {
 	here, there map[string]string // answers by command; an error begins with !
 	ran         []string

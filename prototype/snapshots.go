@@ -55,7 +55,7 @@ type ZFS struct {
 	Dataset string
 }
 
-// commentProperty is the user property that keeps a comment.
+// CommentProperty is the user property that keeps a comment.
 const CommentProperty = "cfgd:comment"
 
 // Mark is ZFS's.

@@ -116,7 +116,7 @@ func TestCopies(t *testing.T) {
 	}
 }
 
-// stubborn is a hook that hears all changes, and refuses those that deny names.
+// stubborn is a hook that receives all changes, and refuses those that deny selects.
 type stubborn struct {
 	mu   sync.Mutex
 	ops  []string
@@ -146,8 +146,8 @@ func copied(t *testing.T) (Copies, *stubborn) {
 	return Copies{Root: root, Hook: h.hook}, h
 }
 
-// A copy that can't be removed is named, and is in the way of nothing: not of the next removal, nor of
-// the next copy. It goes when it can be removed.
+// A copy that cannot be removed is named, and prevents neither the next removal nor the next copy. It is
+// removed when that is possible.
 func TestCopiesThatStay(t *testing.T) {
 	t.Parallel()
 	c, h := copied(t)
@@ -195,7 +195,7 @@ func namesOf(all []Snapshot) (names []string) {
 	return names
 }
 
-// A copy gets its name when all of it is on stable storage, and none when that failed. Its removal begins
+// A copy gets its name when all of it is on stable storage, and none if that failed. Its removal begins
 // with its name.
 func TestCopiesAreDurable(t *testing.T) {
 	t.Parallel()
@@ -232,7 +232,7 @@ func TestCopiesAreDurable(t *testing.T) {
 	}
 }
 
-// What stands in the place of the copies' directory is not followed out of the prototype.
+// A link in place of the copies' directory is not followed out of the prototype.
 func TestCopiesFollowNoLink(t *testing.T) {
 	t.Parallel()
 	c, _ := copied(t)

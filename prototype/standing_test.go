@@ -40,7 +40,7 @@ func (x table) ask(dir string) (Standing, error) {
 	return found, nil
 }
 
-// What a prototype's root stands on decides, whatever is installed.
+// The filesystem of a prototype's root decides, whatever is installed.
 func TestDatasetOf(t *testing.T) {
 	t.Parallel()
 	zfs := [3]string{"zfs", "zpool/jail/proto", "jail/proto"}
@@ -137,8 +137,7 @@ func (r noCommand) Run(_ context.Context, c run.Cmd) (string, error) {
 	return "", errors.ErrUnsupported
 }
 
-// Which snapshots a prototype has, and that nothing of it without ZFS runs a command: zfs(8) would load
-// zfs.ko.
+// The kind of snapshots that a prototype has. Without ZFS no command runs: zfs(8) would load zfs.ko.
 func TestStock(t *testing.T) {
 	t.Parallel()
 	ref := func(mark string) []config.Reference {

@@ -74,7 +74,7 @@ func TestDoAndRemove(t *testing.T) {
 	if plan := y.setup().Plan(); len(plan) > 0 {
 		t.Errorf("left: %+v", plan)
 	}
-	// A line that somebody changed is left, and told.
+	// A line that somebody changed is kept, and reported.
 	y.write("etc/rc.conf", strings.Replace(want, `cfgd_enable="YES"`, `cfgd_enable="NO"`, 1))
 	_, left, err := y.setup().Remove(t.Context())
 	if err != nil || len(left) != 1 || left[0].New != `cfgd_enable="YES"` {
@@ -86,7 +86,7 @@ func TestDoAndRemove(t *testing.T) {
 	}
 }
 
-// What goes wrong puts everything back.
+// Any failure restores everything.
 func TestDoIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(y *yard, s *Setup, steps []Step) []Step{

@@ -187,7 +187,8 @@ func TestNothingIsSavedTooEarlyOrTooLate(t *testing.T) {
 	})
 }
 
-// A step is a write at a time; "~" before the path says that no event tells of it, "-" that it is a deletion.
+// write is a write at a time. "~" before the path means that no event reports it, "-" that it is a
+// deletion.
 type write struct {
 	at   time.Duration
 	path string

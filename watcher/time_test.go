@@ -27,14 +27,14 @@ import (
 // may depend on them.
 type bubble struct {
 	*machine
-	mu   sync.Mutex // guards sources
+	mu      sync.Mutex // guards sources
 	sources map[string]*fakeSource
-	ctx  context.Context // of the targets
-	stop context.CancelFunc
-	fail atomic.Pointer[func(name string, op dirfd.Op) error] // before each change of live or cfg
+	ctx     context.Context // of the targets
+	stop    context.CancelFunc
+	fail    atomic.Pointer[func(name string, op dirfd.Op) error] // before each change of live or cfg
 }
 
-// fakeSource hears nothing by itself.
+// fakeSource reports only what a test sends.
 type fakeSource struct {
 	*collector
 	armed  map[string]bool
@@ -102,7 +102,7 @@ func (b *bubble) apply() {
 	synctest.Wait()
 }
 
-// ear is the source of a target that is watched; the test ends where it is not.
+// source returns the source of a watched target. The test ends if the target is not watched.
 func (b *bubble) source(name string) *fakeSource {
 	b.Helper()
 	b.mu.Lock()
@@ -114,7 +114,7 @@ func (b *bubble) source(name string) *fakeSource {
 	return f
 }
 
-// savedAsOf is that of the status; the test ends where there is none.
+// savedAsOf returns that of the status. The test ends if there is none.
 func (b *bubble) savedAsOf(name string) time.Time {
 	b.Helper()
 	s := b.status(name)
@@ -124,7 +124,7 @@ func (b *bubble) savedAsOf(name string) time.Time {
 	return *s.SavedAsOf
 }
 
-// edit writes a file of live, of which the target hears.
+// edit writes a file of live, and reports it as an event.
 func (b *bubble) edit(name, path, text string) {
 	b.Helper()
 	b.write(name+"/etc/"+path, text)
