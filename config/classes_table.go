@@ -20,7 +20,7 @@ var builtinRules = []ClassRule{
 	{Pattern: "sudoers.tmp", Class: Ignore, Reason: "visudo(8)'s temporary and lock"},
 	{Pattern: "/.pwd.lock", Class: Ignore, Reason: "lock of the password files"},
 	{Pattern: ".*.sw[a-px]", Class: Ignore, Secret: true, Reason: "vim's swap file"},
-	{Pattern: "4913", Class: Ignore, Reason: "vim's look whether a directory can be written"},
+	{Pattern: "4913", Class: Ignore, Reason: "vim's test whether a directory can be written"},
 	{Pattern: "*~", Class: Ignore, Secret: true, Reason: "editor's backup"},
 	{Pattern: "#*#", Class: Ignore, Secret: true, Reason: "emacs' autosave"},
 	{Pattern: ".#*", Class: Ignore, Reason: "emacs' lock"},

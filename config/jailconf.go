@@ -18,13 +18,13 @@ const (
 	maxJailFiles = 4096    // files read; a file included in several blocks counts each time
 	maxJailDepth = 32      // files including files, as in jail(8), and blocks within blocks
 	// bytes of a jail's, parameter's or variable's name; MAXHOSTNAMELEN less its NUL
-	maxJailName    = 255
-	maxJailValue   = 64 << 10 // bytes of one value with its variables put in
-	maxJailList    = 4096     // values of one parameter
-	maxJailChain   = 256      // variables that refer to variables
-	maxJailWork    = 1 << 20  // values looked at for all jails
-	maxJailRoom    = 32 << 20 // bytes of all values with their variables put in
-	maxJailTrouble = 1000     // problems reported about one file
+	maxJailName     = 255
+	maxJailValue    = 64 << 10 // bytes of one value with its variables put in
+	maxJailList     = 4096     // values of one parameter
+	maxJailChain    = 256      // variables that refer to variables
+	maxJailWork     = 1 << 20  // values looked at for all jails
+	maxJailExpanded = 32 << 20 // bytes of all values with their variables put in
+	maxJailTrouble  = 1000     // problems reported about one file
 )
 
 // jailBlock is a jail of jail.conf with everything that applies to it, variables expanded: its own
@@ -65,7 +65,7 @@ func loadJailConf(read fileReader, file string) ([]jailBlock, []Problem, error) 
 	if err := p.main(file); err != nil {
 		return nil, nil, err
 	}
-	m := &jailMerger{work: maxJailWork, room: maxJailRoom, file: file, problems: p.problems}
+	m := &jailMerger{workLeft: maxJailWork, bytesLeft: maxJailExpanded, file: file, problems: p.problems}
 	m.warnLateDefaults(p.sections)
 	blocks := m.blocks(p.sections)
 	if m.err != nil {

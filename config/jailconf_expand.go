@@ -98,8 +98,8 @@ func (j *jailParams) expandWord(v *jailValue, w jailToken, at Origin) bool {
 
 // checkBounds checks the bounds of a list, and of a value that has grown by some bytes to n.
 func (j *jailParams) checkBounds(v *jailValue, at Origin, grown, n int) bool {
-	if j.m.room -= 32 + grown; j.m.room < 0 { // a value costs about 32 bytes besides its text
-		j.m.fail("values of more than %d MiB with their variables put in", maxJailRoom>>20)
+	if j.m.bytesLeft -= 32 + grown; j.m.bytesLeft < 0 { // a value costs about 32 bytes besides its text
+		j.m.fail("values of more than %d MiB with their variables put in", maxJailExpanded>>20)
 	}
 	switch {
 	case j.m.err != nil:

@@ -9,11 +9,11 @@ import (
 
 // jailMerger merges sections into jails, within bounds for the whole file.
 type jailMerger struct {
-	file     string
-	work     int // values that may still be looked at
-	room     int // bytes that variables may still be put into
-	problems []Problem
-	err      error // set once, when a bound is exceeded
+	file      string
+	workLeft  int // values that may still be read
+	bytesLeft int // bytes that expansions may still take
+	problems  []Problem
+	err       error // set once, when a bound is exceeded
 }
 
 // wildJail reports whether a name is a wildcard: whether one of its components is "*".
@@ -43,7 +43,7 @@ func numericJail(name string) bool {
 
 // spend uses n of the work left. It returns false if none is left.
 func (m *jailMerger) spend(n int) bool {
-	if m.work -= n; m.work < 0 {
+	if m.workLeft -= n; m.workLeft < 0 {
 		m.fail("too many jails and defaults: more than %d values in all", maxJailWork)
 	}
 	return m.err == nil

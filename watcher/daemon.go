@@ -311,12 +311,12 @@ func (d *Daemon) targets(names []string) []*target {
 
 // statuses returns the status of each target. With scan the targets are scanned first, in parallel, as
 // far as they finish before ctx ends.
-func (d *Daemon) statuses(ctx context.Context, look bool, names []string) []control.Status {
+func (d *Daemon) statuses(ctx context.Context, scan bool, names []string) []control.Status {
 	list := d.targets(names)
 	out := make([]control.Status, len(list))
 	var wg sync.WaitGroup
 	for i, t := range list {
-		if !look {
+		if !scan {
 			out[i] = t.Status()
 			continue
 		}

@@ -145,7 +145,7 @@ func (t *target) Status() control.Status {
 	defer t.mu.Unlock()
 	s := t.status
 	if took := time.Since(t.busy); !t.busy.IsZero() && took > stuckAfter {
-		s.Problem = fmt.Sprintf("a look or save has been at work for %s: another cfgd holds the lock of "+
+		s.Problem = fmt.Sprintf("a scan or save has been at work for %s: another cfgd holds the lock of "+
 			"the target, or a filesystem hangs", took.Round(time.Second))
 	}
 	return s

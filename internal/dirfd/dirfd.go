@@ -128,7 +128,7 @@ func (d *Dir) fail(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: d.Display(name), Err: err}
 }
 
-// check refuses what is not a single component.
+// check returns an error for a name that is not a single component.
 func (d *Dir) check(op, name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return d.fail(op, name, ErrBadName)
@@ -441,7 +441,7 @@ func (d *Dir) Open(name string) (*File, error) {
 	return d.OpenFile(name)
 }
 
-// OpenFile is Open without the look before it: for a name that Stat just called a regular file.
+// OpenFile is Open without the check before it, for a name that Stat has just reported as a regular file.
 func (d *Dir) OpenFile(name string) (*File, error) {
 	if err := d.check("open", name); err != nil {
 		return nil, err

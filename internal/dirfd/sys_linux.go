@@ -33,7 +33,7 @@ func stillXattrs(string) bool { return false }
 
 // openRegular opens without looking first, through O_PATH: the descriptor that was
 // found to be a regular file is the one that is opened, so that a device swapped in
-// between is never touched. Where /proc is missing, O_NONBLOCK and a look after have to do.
+// between is never touched. Without /proc it uses O_NONBLOCK and checks afterwards.
 func openRegular(dir int, name string) (int, error) {
 	pfd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

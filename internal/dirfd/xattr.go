@@ -56,12 +56,12 @@ func (d *Dir) SetXattr(x Xattr) error {
 	return d.hooked(op, "", func() error { return setXattr(d.fd, x) })
 }
 
-// errNoXattrRoom reports that a file has no space for an attribute, while its filesystem has space.
-var errNoXattrRoom = errors.New("the file's other attributes leave no room for it")
+// errNoXattrSpace reports that a file has no space for an attribute, while its filesystem has space.
+var errNoXattrSpace = errors.New("the file's other attributes leave no room for it")
 
-// roomForXattrs is how much a filesystem has free, in bytes, if it was not what an attribute lacked room in:
-// more than all attributes of a file can take.
-const roomForXattrs = 1 << 20
+// maxXattrSpace is more than all attributes of a file can take, in bytes. If a filesystem has as much
+// free, a lack of space for an attribute is the file's.
+const maxXattrSpace = 1 << 20
 
 // setXattr distinguishes the two meanings of ENOSPC. UFS2 returns it for a full attribute area of two
 // blocks (ffs_setextattr in ufs/ffs/ffs_vnops.c), and ext4 for one full block; both also return it for a
@@ -72,8 +72,8 @@ func setXattr(fd int, x Xattr) error {
 		return err
 	}
 	var st unix.Statfs_t
-	if again(func() error { return unix.Fstatfs(fd, &st) }) == nil && spaceOf(&st).Free >= roomForXattrs {
-		return fmt.Errorf("%w: %w", errNoXattrRoom, err)
+	if again(func() error { return unix.Fstatfs(fd, &st) }) == nil && spaceOf(&st).Free >= maxXattrSpace {
+		return fmt.Errorf("%w: %w", errNoXattrSpace, err)
 	}
 	return err
 }
@@ -98,11 +98,11 @@ func KeptXattr(name string) bool {
 // NoXattr reports whether an error of Xattrs means that the filesystem has no attributes.
 func NoXattr(err error) bool { return errors.Is(err, ErrNoXattr) }
 
-// XattrRefused reports whether an error of SetXattr says that the filesystem can't hold this attribute, or
-// none. It is told by its number alone, and ENOSPC by the room that the filesystem has.
+// XattrRefused reports whether an error of SetXattr means that the filesystem cannot hold this attribute,
+// or none. It checks only the error's number, and for ENOSPC the free space of the filesystem.
 func XattrRefused(err error) bool {
 	isErr := func(no unix.Errno) bool { return errors.Is(err, no) }
-	return errors.Is(err, errNoXattrRoom) || slices.ContainsFunc(refused, isErr)
+	return errors.Is(err, errNoXattrSpace) || slices.ContainsFunc(refused, isErr)
 }
 
 // xattrsTooLarge reports that attributes are larger than what is kept of one file.
@@ -187,8 +187,8 @@ func readXattrs(names []string, get func(name string, b []byte) (int, error)) (a
 // errTooLong reports that an answer is longer than maxXattr.
 var errTooLong = errors.New("larger than 64 KiB")
 
-// sized calls get with larger and larger buffers until the answer leaves room in one. A buffer that is too
-// small is ERANGE on Linux, and filled without a word on FreeBSD.
+// sized calls get with larger and larger buffers until the answer does not fill one. If a buffer is too
+// small, Linux returns ERANGE, and FreeBSD fills it without an error.
 func sized(get func([]byte) (int, error)) ([]byte, error) {
 	for size := 1 << 10; ; size *= 8 {
 		buf := make([]byte, min(size, maxXattr)+1)

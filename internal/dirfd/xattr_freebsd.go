@@ -2,10 +2,10 @@ package dirfd
 
 import "golang.org/x/sys/unix"
 
-// The kept attributes are those of the user namespace of extattr(2), by the names that Linux has for it.
-// The system namespace is left out: it needs privilege, which a jail lacks. What base has there are ACLs.
-// UFS keeps them as attributes and ZFS does not, and they count only on a filesystem mounted for them,
-// which neither md(4) nor tmpfs(5) is.
+// userNamespace is the namespace of extattr(2) whose attributes are kept, by the names that Linux has for
+// them. The system namespace is left out: it needs privilege, which a jail lacks. What base has there are
+// ACLs. UFS keeps them as attributes and ZFS does not, and they count only on a filesystem mounted for
+// them, which neither md(4) nor tmpfs(5) is.
 const userNamespace = "user."
 
 const errNoAttr = unix.ENOATTR

@@ -11,9 +11,9 @@ import (
 	"cfgd/internal/disk"
 )
 
-// marks are texts that identify FreeBSD's loaders, in the order in which they are searched for:
+// loaderTexts are texts that identify FreeBSD's loaders, in the order in which they are searched for:
 // gptboot.efi is boot1.efi with gptboot's choice built in.
-var marks = []struct {
+var loaderTexts = []struct {
 	text   string
 	loader disk.Loader
 }{
@@ -73,7 +73,7 @@ func identify(b []byte) disk.Loader {
 	if !bytes.HasPrefix(b, []byte("MZ")) {
 		return disk.Unknown
 	}
-	for _, m := range marks {
+	for _, m := range loaderTexts {
 		if bytes.Contains(b, []byte(m.text)) {
 			return m.loader
 		}

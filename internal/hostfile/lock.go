@@ -16,7 +16,7 @@ import (
 // ErrLocked reports that another process has been editing the host's files for too long.
 var ErrLocked = errors.New("another cfgd edits this machine's files")
 
-// patience is more than any edit takes; no command runs while the lock is held.
+// patience is longer than any edit takes; no command runs while the lock is held.
 const patience = 30 * time.Second
 
 // Lock waits until no other process edits the host's files. There is one lock for all of them: runDir is

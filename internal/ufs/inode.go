@@ -31,10 +31,10 @@ const (
 // inode is an inode with the fields that are needed.
 type inode struct {
 	Entry
-	addrs [direct + 3]int64
-	short []byte // the bytes of the addresses: the text of a short link
-	held  uint64 // blocks
-	secs  int64  // of MTime
+	addrs  [direct + 3]int64
+	short  []byte // the bytes of the addresses: the text of a short link
+	blocks uint64 // blocks
+	secs   int64  // of MTime
 }
 
 func (f *FS) inode(ino uint64) (*inode, error) {
@@ -57,7 +57,7 @@ func (f *FS) inode(ino uint64) (*inode, error) {
 
 // parse1 parses the needed fields of struct ufs1_dinode.
 func parse1(ino uint64, b []byte) *inode {
-	n := &inode{short: b[40:100], held: uint64(u32(b, 104)), secs: i32(b, 24)}
+	n := &inode{short: b[40:100], blocks: uint64(u32(b, 104)), secs: i32(b, 24)}
 	n.Entry = Entry{
 		Ino:   ino,
 		Nlink: int(int16(u16(b, 2))),
@@ -75,7 +75,7 @@ func parse1(ino uint64, b []byte) *inode {
 
 // parse2 parses the needed fields of struct ufs2_dinode.
 func parse2(ino uint64, b []byte) *inode {
-	n := &inode{short: b[112:232], held: u64(b, 24), secs: int64(u64(b, 40))}
+	n := &inode{short: b[112:232], blocks: u64(b, 24), secs: int64(u64(b, 40))}
 	n.Entry = Entry{
 		Ino:   ino,
 		Nlink: int(int16(u16(b, 2))),
@@ -122,7 +122,7 @@ func (f *FS) link(n *inode) error {
 		return f.bad(n.Ino, "a link of %d bytes", n.Size)
 	}
 	text := make([]byte, n.Size)
-	if n.Size < f.maxSymlink || f.maxSymlink == 0 && n.held == 0 {
+	if n.Size < f.maxSymlink || f.maxSymlink == 0 && n.blocks == 0 {
 		if n.Size > int64(len(n.short)) {
 			return f.bad(n.Ino, "a short link of %d bytes", n.Size)
 		}

@@ -26,7 +26,8 @@ type Sieve struct {
 
 const sievePasses = 12
 
-// The cost of a fragment that is kept or wanted: its bytes, and about what a map entry takes.
+// fragmentCost is the cost of a fragment that is kept or wanted: its bytes, and about what a map entry
+// takes.
 const fragmentCost = 100
 
 // ErrSieve reports that a stream holds more than a Sieve may keep.
