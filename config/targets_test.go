@@ -38,7 +38,8 @@ func TestJailConfTarget(t *testing.T) {
 	}
 }
 
-// The mount on a jail's cfg is recognised by its directory, on any line. The last one hides the others.
+// The fstab's mount on a jail's cfg gives its source and type, on any line. The last mount hides the
+// others.
 func TestCfgSource(t *testing.T) {
 	for name, c := range map[string]struct {
 		fstab, conf  string
