@@ -17,21 +17,14 @@ func (s *session) app() *cli.App {
 		Name:      "cfgd",
 		Usage:     "make a server's /etc in memory safe to edit",
 		UsageText: "cfgd [--root DIR] [--config FILE] [--json] [--log-level LEVEL] COMMAND …",
-		Description: "TARGET is host, or a jail's name; without one, a command that can speaks of all.\n" +
-			"PATH is relative to the target's etc (rc.conf, local/nginx); a directory means all below it.\n\n" +
-			"Exit status: 0 done, or no difference; 1 a difference or unsaved change; 2 failed; 3 some targets\n" +
-			"failed and others did not; 64 usage; 78 configuration.",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "root", Usage: "take every system path below `DIR`; nothing is mounted and no privilege needed", Destination: &s.root},
-			&cli.StringFlag{Name: "config", Usage: "read `FILE` in the place of /usr/local/etc/cfgd.toml", Destination: &s.config},
-			&cli.BoolFlag{Name: "json", Usage: "print one JSON object", Destination: &s.json},
-			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error: the `LEVEL` from which on the daemon logs", Value: "info"},
-		},
-		Commands: []*cli.Command{
-			s.statusCommand(), s.reportCommand(), s.diffCommand(), s.saveCommand(), s.restoreCommand(), s.logCommand(), s.showCommand(),
-			s.rollbackCommand(), s.planCommand(), s.resolveCommand(), s.pinCommand(), s.unpinCommand(),
-			s.checkCommand(), s.jailCommand(), s.protoCommand(), s.relocateCommand(), s.hostCommand(), s.nanoCommand(), s.setupCommand(), s.rescueCommand(), s.daemonCommand(), s.demoCommand(), s.versionCommand(), s.completionCommand(), s.helpCommand(),
-		},
+		Description: "" +
+			"TARGET is host, or the name of a jail. Most commands speak of all targets if none is named. " +
+			"PATH is relative to the target's etc, as rc.conf or local/nginx; a directory means " +
+			"everything below it. LEVEL is debug, info, warn or error.\n\n" +
+			"Exit status: 0 done, or no difference; 1 a difference or an unsaved change; 2 failed; " +
+			"3 some targets failed and others did not; 64 usage; 78 configuration.",
+		Flags:                  s.globalFlags(),
+		Commands:               s.commands(),
 		Before:                 s.before,
 		HideHelp:               true, // arrange finds --help; the flag of the library is one for the whole process
 		HideHelpCommand:        true,
@@ -45,6 +38,7 @@ func (s *session) app() *cli.App {
 			return usagef("which command? cfgd help lists them")
 		},
 	}
+	a.Description = fold(a.Description)
 	plain(a.Flags)
 	for _, c := range a.Commands {
 		finish(c)
@@ -52,10 +46,36 @@ func (s *session) app() *cli.App {
 	return a
 }
 
+// globalFlags are the flags that stand before any command.
+func (s *session) globalFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: "root", Usage: "take every system path below `DIR`; mount nothing", Destination: &s.root,
+		},
+		&cli.StringFlag{
+			Name: "config", Usage: "read `FILE` instead of /usr/local/etc/cfgd.toml", Destination: &s.config,
+		},
+		&cli.BoolFlag{Name: "json", Usage: "print one JSON object", Destination: &s.json},
+		&cli.StringFlag{Name: "log-level", Usage: "log only from this `LEVEL` on", Value: "info"},
+	}
+}
+
+// commands are all commands, in the order in which help lists them.
+func (s *session) commands() []*cli.Command {
+	return []*cli.Command{
+		s.statusCommand(), s.reportCommand(), s.diffCommand(), s.saveCommand(), s.restoreCommand(),
+		s.logCommand(), s.showCommand(), s.rollbackCommand(), s.planCommand(), s.resolveCommand(),
+		s.pinCommand(), s.unpinCommand(), s.checkCommand(), s.jailCommand(), s.protoCommand(),
+		s.relocateCommand(), s.hostCommand(), s.nanoCommand(), s.setupCommand(), s.rescueCommand(),
+		s.daemonCommand(), s.demoCommand(), s.versionCommand(), s.completionCommand(), s.helpCommand(),
+	}
+}
+
 // finish sets what all commands have in common.
 func finish(c *cli.Command) {
 	c.OnUsageError = onUsageError
 	c.HideHelp, c.HideHelpCommand = true, true
+	c.Description = fold(c.Description)
 	plain(c.Flags)
 	for _, sub := range c.Subcommands {
 		finish(sub)

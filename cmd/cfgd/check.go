@@ -20,10 +20,12 @@ import (
 func (s *session) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
-		Usage: "show the targets, where each value comes from, and what is wrong with the set-up",
-		Description: "Reads rc.conf, jail.conf, fstab and cfgd.toml as the daemon does, and changes nothing. Exit status 1 where there are warnings,\n" +
-			"78 where a target cannot be used.",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "classes", Usage: "print the tables of classes of paths and of checkers as well"}},
+		Usage: "show the targets, their settings, and what is wrong",
+		Description: "" +
+			"Reads rc.conf, jail.conf, fstab and cfgd.toml as the daemon does, and changes nothing. " +
+			"Prints each value with the file and line that it comes from, and each problem of the " +
+			"set-up. Exit status 1 if there are warnings, 78 if a target can't be used.",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "classes", Usage: "print the classes of paths and the checkers too"}},
 		Action: s.check,
 	}
 }

@@ -13,12 +13,15 @@ func (s *session) cloneCommand() *cli.Command {
 	return &cli.Command{
 		Name: "clone", ArgsUsage: "NAME NEW SNAPSHOT",
 		Usage: "make a test jail of a jail, on another snapshot",
-		Description: "Clones the jail's own filesystems as they are now (without ZFS: copies them), with what is unsaved in its /etc saved first, and gives the\n" +
-			"clone an fstab on the other snapshot and an address of its own. What it would share with the jail is mounted read-only. cfgd jail destroy undoes just that.",
+		Description: "" +
+			"Saves what is unsaved in the jail's /etc, and clones the jail's own filesystems as they " +
+			"are now (without ZFS, it copies them). Gives the clone an fstab on the other snapshot " +
+			"and an address of its own. What it would share with the jail is mounted read-only. To " +
+			"undo just what was made, run cfgd jail destroy.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "ip", Usage: "its `ADDRESS`, which must be another than the jail's"},
-			&cli.StringFlag{Name: "interface", Usage: "the network `INTERFACE` of the address; the jail's if left out"},
-			&cli.StringFlag{Name: "hostname", Usage: "the clone's `HOST` name; its own name if left out"},
+			&cli.StringFlag{Name: "ip", Usage: "the clone's `ADDRESS`, which must differ from the jail's"},
+			&cli.StringFlag{Name: "interface", Usage: "the `INTERFACE` of the address (the jail's if left out)"},
+			&cli.StringFlag{Name: "hostname", Usage: "the clone's `HOST` name (NEW if left out)"},
 			&cli.BoolFlag{Name: "plan", Usage: "show what would be made, and make nothing"},
 		},
 		Action: s.jailClone,

@@ -9,9 +9,13 @@ import (
 
 func (s *session) completionCommand() *cli.Command {
 	return &cli.Command{
-		Name: "completion", ArgsUsage: "sh|zsh|bash|fish|tcsh", Usage: "print a shell's completion of cfgd's command line",
-		Description: "bash: eval \"$(cfgd completion bash)\"; zsh: source <(cfgd completion zsh); fish: cfgd completion fish | source;\n" +
-			"tcsh: eval \"`cfgd completion tcsh`\"; sh: eval \"$(cfgd completion sh)\" does what the shell behind that name can.",
+		Name: "completion", ArgsUsage: "sh|zsh|bash|fish|tcsh", Usage: "print the completion of the command line for a shell",
+		Description: "" +
+			"For bash: eval \"$(cfgd completion bash)\"\n\n" +
+			"For zsh: source <(cfgd completion zsh)\n\n" +
+			"For fish: cfgd completion fish | source\n\n" +
+			"For tcsh: eval \"`cfgd completion tcsh`\"\n\n" +
+			"For sh: eval \"$(cfgd completion sh)\" does what the shell of that name can do.",
 		Action: func(c *cli.Context) error {
 			if err := counted(c, 1, 1); err != nil {
 				return err

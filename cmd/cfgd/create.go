@@ -18,14 +18,16 @@ import (
 func (s *session) createCommand() *cli.Command {
 	return &cli.Command{
 		Name: "create", ArgsUsage: "NAME",
-		Usage: "make a jail on a prototype: filesystems of its own, fstab, lines of rc.conf",
-		Description: "What section 3.6 of the paper does by hand. The lines are added to rc.conf between two comments, and saved to the host's cfg with the\n" +
-			"fstab. cfgd jail destroy undoes just that. A step that fails undoes those before it.",
+		Usage: "make a jail: filesystems, fstab, lines of rc.conf",
+		Description: "" +
+			"Makes the jail's own filesystems, its fstab, and its lines of rc.conf between two " +
+			"comments. The fstab and the lines are saved to the host's cfg. If a step fails, the " +
+			"steps before it are undone. To undo just what was made, run cfgd jail destroy.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "prototype", Usage: "the prototype by its `NAME`; may be left out where there is one"},
-			&cli.StringFlag{Name: "snapshot", Usage: "the snapshot by its `NAME`; the newest if left out"},
-			&cli.StringFlag{Name: "hostname", Usage: "the jail's `HOST` name; its own name if left out"},
-			&cli.StringFlag{Name: "ip", Usage: "its `ADDRESS`"},
+			&cli.StringFlag{Name: "prototype", Usage: "the prototype's `NAME`, if there is more than one"},
+			&cli.StringFlag{Name: "snapshot", Usage: "the snapshot's `NAME` (the newest one if left out)"},
+			&cli.StringFlag{Name: "hostname", Usage: "the jail's `HOST` name (NAME if left out)"},
+			&cli.StringFlag{Name: "ip", Usage: "the jail's `ADDRESS`"},
 			&cli.StringFlag{Name: "interface", Usage: "the network `INTERFACE` of the address"},
 			&cli.BoolFlag{Name: "plan", Usage: "show what would be made, and make nothing"},
 		},
@@ -36,12 +38,15 @@ func (s *session) createCommand() *cli.Command {
 func (s *session) destroyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "destroy", ArgsUsage: "NAME",
-		Usage: "undo what jail create or clone made, and nothing else",
-		Description: "The jail must not run. Its filesystems go with all that is in them. Refuses, before anything is taken away, where something was added since: " +
-			"lines, datasets, snapshots, or files in its root. One that ended early is gone on with by another.",
+		Usage: "undo what jail create or jail clone made",
+		Description: "" +
+			"Destroys the jail's filesystems with everything in them, its fstab and its lines of " +
+			"rc.conf, and nothing else. The jail must not run. If something was added since (lines, " +
+			"datasets, snapshots, files in its root), it refuses before it destroys anything. If it " +
+			"was interrupted, run it again.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "yes", Usage: "do it; without it the command says what it would destroy"},
-			&cli.BoolFlag{Name: "force", Usage: "even where something was added since"},
+			&cli.BoolFlag{Name: "yes", Usage: "do it; without --yes, print what would be destroyed"},
+			&cli.BoolFlag{Name: "force", Usage: "destroy even if something was added since"},
 		},
 		Action: s.jailDestroy,
 	}

@@ -21,9 +21,12 @@ import (
 
 func (s *session) daemonCommand() *cli.Command {
 	return &cli.Command{
-		Name: "daemon", Usage: "watch all targets and save what changes, in the foreground",
-		Description: "daemon(8) or systemd puts it behind. SIGTERM saves once more and ends; SIGHUP reads the configuration anew;\n" +
-			"SIGINFO (SIGUSR1 on Linux) writes the state of all targets to the log, which goes to standard error.",
+		Name: "daemon", Usage: "watch all targets, and save what changes",
+		Description: "" +
+			"Runs in the foreground; daemon(8) or systemd runs it in the background. Logs to standard " +
+			"error. SIGTERM saves once more and ends the daemon. SIGHUP makes it read the " +
+			"configuration again. SIGINFO (SIGUSR1 on Linux) writes the state of all targets to the " +
+			"log.",
 		Action: func(c *cli.Context) error {
 			if err := counted(c, 0, 0); err != nil {
 				return err

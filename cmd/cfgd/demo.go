@@ -18,9 +18,11 @@ import (
 func (s *session) demoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "demo", ArgsUsage: "DIR",
-		Usage: "build a small machine in DIR and show the main job on it",
-		Description: "A host, a prototype with two snapshots and two jails, as plain directories: no root, nothing mounted. The daemon runs on it\n" +
-			"while files are edited. DIR must be empty or not there, and is left to play with.",
+		Usage: "build a small machine in DIR, and show cfgd at work on it",
+		Description: "" +
+			"Makes a host, a prototype with two snapshots, and two jails, as plain directories. It " +
+			"needs no root and mounts nothing. The daemon runs on the machine while files are edited. " +
+			"DIR must be empty or must not exist. The machine stays, for you to try commands on.",
 		Action: func(c *cli.Context) error {
 			if err := counted(c, 1, 1); err != nil {
 				return err

@@ -20,16 +20,20 @@ import (
 func (s *session) diffCommand() *cli.Command {
 	return &cli.Command{
 		Name: "diff", ArgsUsage: "TARGET [PATH…]",
-		Usage: "show what is changed: live against base",
-		Description: "In git's format: patch -E -p1 and git apply take it on a copy of the old tree. What that format does not\n" +
-			"hold stands in lines that begin with #; the contents of secrets stand nowhere unless asked for.\n" +
-			"Exit status 1 where there are differences.",
+		Usage: "show what differs between live and base",
+		Description: "" +
+			"Prints the differences in the format of git. On a copy of the old tree, patch -E -p1 and " +
+			"git apply take them. Lines that begin with # tell what that format does not hold. The " +
+			"contents of secrets are not shown unless asked for. Exit status 1 if there are " +
+			"differences.\n\n" +
+			"With --name-status, each difference is one letter and one path: A added, M modified, D " +
+			"deleted, T of another type, P other permissions. A ! marks what is unsaved.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "unsaved", Usage: "live against the saved tree: what a restart would lose"},
-			&cli.BoolFlag{Name: "saved", Usage: "the saved tree against base; works while the jail is down"},
-			&cli.BoolFlag{Name: "name-status", Usage: "a letter and a path a line: A added, M modified, D deleted, T type, P permissions; ! where unsaved"},
+			&cli.BoolFlag{Name: "unsaved", Usage: "compare live with the saved tree: what a restart would lose"},
+			&cli.BoolFlag{Name: "saved", Usage: "compare the saved tree with base, even while the jail is down"},
+			&cli.BoolFlag{Name: "name-status", Usage: "print only a letter and a path for each difference"},
 			&cli.IntFlag{Name: "U", Usage: "show `N` lines of context", Value: 3},
-			&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets as well"},
+			&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets too"},
 		},
 		Action: s.diff,
 	}

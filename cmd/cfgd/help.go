@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 )
@@ -15,7 +16,7 @@ var sample string
 
 func (s *session) helpCommand() *cli.Command {
 	return &cli.Command{
-		Name: "help", Usage: "show how a command is used, or all keys of cfgd.toml", ArgsUsage: "[COMMAND…|cfgd.toml]",
+		Name: "help", Usage: "show how to use a command, or all keys of cfgd.toml", ArgsUsage: "[COMMAND…|cfgd.toml]",
 		Action: func(c *cli.Context) error {
 			words := c.Args().Slice()
 			if len(words) == 0 {
@@ -48,4 +49,36 @@ func helped(c *cli.Command) {
 	for _, sub := range c.Subcommands {
 		helped(sub)
 	}
+}
+
+// columns is how wide a line of help may be, with the indent of three.
+const columns = 80
+
+// fold breaks the lines of a description so that help fits the screen. An empty line between paragraphs stays.
+func fold(text string) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		paragraphs[i] = foldLine(p, columns-3)
+	}
+	return strings.Join(paragraphs, "\n\n")
+}
+
+func foldLine(text string, width int) string {
+	var b strings.Builder
+	used := 0
+	for _, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case used == 0:
+		case used+1+n > width:
+			b.WriteByte('\n')
+			used = 0
+		default:
+			b.WriteByte(' ')
+			used++
+		}
+		b.WriteString(word)
+		used += n
+	}
+	return b.String()
 }

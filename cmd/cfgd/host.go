@@ -23,23 +23,28 @@ import (
 
 func (s *session) hostCommand() *cli.Command {
 	return &cli.Command{
-		Name: "host", Usage: "the host's own /etc at boot, and on another image",
+		Name: "host", Usage: "the host's /etc at boot, and on a new image",
 		Subcommands: []*cli.Command{
 			{
-				Name: "early", Usage: "make up for what rc.initdiskless does not know: for rc.d/cfgd_early",
-				Description: "Applies removals to the /etc that was just made, merges overrides that were made against another image, and drops the copy of the\n" +
-					"store in /etc. Repeatable. With a damaged store it changes nothing. Ends 0 whenever the machine can go on.",
+				Name: "early", Usage: "finish /etc at boot, for rc.d/cfgd_early",
+				Description: "" +
+					"Does what rc.initdiskless does not know of: applies removals to the /etc that was just " +
+					"made, merges overrides that were made against another image, and removes the copy of the " +
+					"store from /etc. May be run again. If the store is damaged, it changes nothing. Ends " +
+					"with 0 if the machine can go on.",
 				Action: s.hostEarly,
 			},
 			{
 				Name: "prepare", ArgsUsage: "IMAGE|DIR",
-				Usage: "show how the host's overrides merge with the defaults of another image",
+				Usage: "show the merge that another image will need",
 				Description: "" +
-					"IMAGE is a file as cfgd nano install takes it, and is read without mounting it; DIR is where\n" +
-					"one is mounted, or its /conf/base/etc. Shows what cfgd plan shows; the merge itself is done at\n" +
-					"the first start on the image. Nothing is written but the image's defaults, for as long as it\n" +
-					"takes: below TMPDIR, /tmp or /var/tmp, whichever has room, else in memory. A packed image is\n" +
-					"read two or three times, and is no pipe. Exit status 1 where there are conflicts.",
+					"IMAGE is a file that cfgd nano install takes, and is read without being mounted. DIR is " +
+					"where an image is mounted, or its /conf/base/etc. Prints what cfgd plan prints. The " +
+					"merge itself is done at the first start of the image. Exit status 1 if there are " +
+					"conflicts.\n\n" +
+					"Writes nothing but a copy of the image's defaults, for as long as it runs: below TMPDIR, " +
+					"/tmp or /var/tmp, whichever has room, else in memory. A compressed image is read two or " +
+					"three times, so it can't be a pipe.",
 				Flags:  []cli.Flag{allFlag()},
 				Action: s.hostPrepare,
 			},

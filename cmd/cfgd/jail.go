@@ -23,28 +23,39 @@ import (
 
 func (s *session) jailCommand() *cli.Command {
 	return &cli.Command{
-		Name: "jail", Usage: "start and stop hooks of jails, a list of them, and their way to other snapshots",
+		Name: "jail", Usage: "jails: hooks of their start and stop, switches, clones",
 		Subcommands: []*cli.Command{
 			{
-				Name: "init", ArgsUsage: "NAME", Usage: "make, populate and watch the jail's /etc: for exec.prestart",
-				Description: "Mounts the memory filesystem at the jail's etc, fills it from base and cfg, and tells the daemon. Where that is done\n" +
-					"already it is a success and touches nothing. Overrides that were made against another base are merged with this one first.\n" +
-					"What an earlier stop left hidden below the jail's root is saved or kept, and rescue archives of the jail are named.\n" +
-					"Ends 0 whenever the jail can run: jail(8) stops at anything else. With --plan it ends 1 where there would be conflicts.",
+				Name: "init", ArgsUsage: "NAME", Usage: "make and fill a jail's /etc, for exec.prestart",
+				Description: "" +
+					"Mounts the memory filesystem on the jail's etc, fills it from base and cfg, and tells " +
+					"the daemon. If that is done already, it succeeds and changes nothing. Overrides that " +
+					"were made against another base are merged with this one first. What an earlier stop left " +
+					"hidden below the jail's root is saved or kept, and rescue archives of the jail are " +
+					"named.\n\n" +
+					"Ends with 0 if the jail can run, because jail(8) stops at anything else. With --plan, " +
+					"ends with 1 if there would be conflicts.",
 				Flags:  []cli.Flag{&cli.BoolFlag{Name: "plan", Usage: "show the merge that the start would do, and do nothing"}, allFlag()},
 				Action: s.hook(s.jailInit),
 			},
 			{
-				Name: "cleanup", ArgsUsage: "NAME", Usage: "save, unmount and destroy the jail's /etc: for exec.poststop",
-				Description: "The daemon lets go, the last save is made, the memory filesystem unmounted. What cannot be saved goes to an archive in\n" +
-					"/var/db/cfgd/rescue first. Not for exec.prestop or exec.stop, whose failure would leave the jail running. If a process of\n" +
-					"the host is in the jail's etc, all is saved, the etc stays mounted, and jail(8) unmounts the rest: end the process and run\n" +
-					"this again. It then saves to the dataset or directory that the fstab mounts on the jail's cfg. It never unmounts by force.\n" +
-					"A start that failed runs no hook, and its root stays mounted below its etc: no start succeeds\n" +
-					"over that. A cleanup then unmounts the root too, and what else is left of the jail's fstab. In\n" +
-					"exec.prepare of jail.conf it does so before each start; where there is nothing to do it says\n" +
-					"nothing and ends 0. The daemon does it when cfg has been away for a while.\n" +
-					"Warnings and errors of both hooks go to syslogd(8) as well: rc.d/jail shows nothing of a stop.",
+				Name: "cleanup", ArgsUsage: "NAME", Usage: "save and remove a jail's /etc, for exec.poststop",
+				Description: "" +
+					"Makes the daemon let go of the jail, saves a last time, and unmounts the memory " +
+					"filesystem, never by force. What can't be saved goes to an archive in " +
+					"/var/db/cfgd/rescue first.\n\n" +
+					"Do not run it from exec.prestop or exec.stop: if it failed there, the jail would go on " +
+					"running.\n\n" +
+					"If a process of the host is in the jail's etc, everything is saved, the etc stays " +
+					"mounted, and jail(8) unmounts the rest. End the process and run the cleanup again. It " +
+					"then saves to the dataset or directory that the fstab mounts on the jail's cfg.\n\n" +
+					"If a start fails, jail(8) runs no hook, and the jail's root stays mounted below its etc. " +
+					"No start succeeds until the root is unmounted. A cleanup does that too, and unmounts " +
+					"what else is left of the jail's fstab. In exec.prepare of jail.conf it does so before " +
+					"each start; if there is nothing to do, it prints nothing and ends with 0. The daemon " +
+					"does the same when cfg has been away for a while.\n\n" +
+					"Warnings and errors of both hooks go to syslogd(8) too, because rc.d/jail shows nothing " +
+					"of a stop.",
 				Action: s.hook(s.jailCleanup),
 			},
 			s.switchCommand(), s.jailRollbackCommand(), s.createCommand(), s.cloneCommand(), s.destroyCommand(), s.jailSnapshotCommand(), s.jailSendCommand(),

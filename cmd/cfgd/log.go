@@ -14,8 +14,10 @@ func (s *session) logCommand() *cli.Command {
 	return &cli.Command{
 		Name: "log", ArgsUsage: "TARGET [PATH]",
 		Usage: "list the generations of cfg, newest first",
-		Description: "A line a generation: its number, its time, the base that it was made against, how many paths it changed, and the text that\n" +
-			"it was given; with PATH only the generations that changed something there.",
+		Description: "" +
+			"Prints one line for each generation: its number, its time, the base that it was made " +
+			"against, how many paths it changed, and its text. With PATH, lists only the generations " +
+			"that changed something there.",
 		Action: s.log,
 	}
 }

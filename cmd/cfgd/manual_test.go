@@ -10,6 +10,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
 )
@@ -40,6 +43,35 @@ func TestManualListsTheCommands(t *testing.T) {
 	}
 	if err := os.WriteFile(manual, []byte(before+begin+want+end+after), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Help of every command fits 80 columns.
+func TestHelpFits(t *testing.T) {
+	t.Parallel()
+	var names func(above string, list []*cli.Command) []string
+	names = func(above string, list []*cli.Command) (all []string) {
+		for _, c := range list {
+			name := strings.TrimSpace(above + " " + c.Name)
+			all = append(append(all, name), names(name, c.Subcommands)...)
+		}
+		return all
+	}
+	all := names("", (&session{out: io.Discard, err: io.Discard}).app().Commands)
+	if len(all) < 30 {
+		t.Fatalf("only %d commands", len(all))
+	}
+	for _, name := range append(all, "") {
+		var out bytes.Buffer
+		s := &session{out: &out, err: &out, args: append([]string{"cfgd", "help"}, strings.Fields(name)...)}
+		if code := s.status(s.app().RunContext(t.Context(), s.arrange(s.args))); code != exitDone {
+			t.Fatalf("cfgd help %s: %d\n%s", name, code, out.String())
+		}
+		for line := range strings.Lines(out.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > columns {
+				t.Errorf("cfgd help %s: %d columns: %s", name, n, line)
+			}
+		}
 	}
 }
 

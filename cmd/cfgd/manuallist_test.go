@@ -37,7 +37,13 @@ func manualCommand(b *strings.Builder, above string, c *cli.Command) {
 		fmt.Fprintf(b, ".Ar %s\n", mdoc(c.ArgsUsage))
 	}
 	b.WriteString(".Xc\n")
-	b.WriteString(sentences(capital(c.Usage) + ". " + c.Description))
+	b.WriteString(sentences(capital(c.Usage) + "."))
+	for i, paragraph := range strings.Split(c.Description, "\n\n") {
+		if i > 0 {
+			b.WriteString(".Pp\n")
+		}
+		b.WriteString(sentences(paragraph))
+	}
 	if len(flags) == 0 {
 		return
 	}
@@ -82,6 +88,9 @@ var sentence = regexp.MustCompile(`([.!?:]\)?) +([A-Z])`)
 // sentences writes a text with each on a line of its own, as mdoc(7) wants it.
 func sentences(s string) string {
 	var b strings.Builder
+	if s == "" {
+		return ""
+	}
 	for line := range strings.SplitSeq(sentence.ReplaceAllString(strings.Join(strings.Fields(s), " "), "$1\n$2"), "\n") {
 		b.WriteString(mdoc(line) + "\n")
 	}

@@ -24,34 +24,38 @@ import (
 
 func (s *session) nanoCommand() *cli.Command {
 	return &cli.Command{
-		Name: "nano", Usage: "NanoBSD's two slices: what is in them, a new image, which one boots",
+		Name: "nano", Usage: "NanoBSD's slices: status, a new image, which one boots",
 		Subcommands: []*cli.Command{
-			{Name: "status", Usage: "show the slices: which runs, which boots next, what is in each", Action: s.nanoStatus},
+			{Name: "status", Usage: "show the slices: which one runs, which one boots next", Action: s.nanoStatus},
 			{
-				Name: "install", ArgsUsage: "FILE|-", Usage: "write an image into the slice that does not run, and boot it next",
+				Name: "install", ArgsUsage: "FILE|-", Usage: "write an image into the slice that does not run",
 				Description: "" +
-					"FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image), of a whole medium, MBR or\n" +
-					"GPT (_.disk.full), or of a bare filesystem (-upgrade.img); - is standard input. It is made one for\n" +
-					"this disk: into a GPT goes partition a of a slice with a BSD label; before a bare filesystem in a\n" +
-					"slice of an MBR go the boot blocks and the label of the running slice. Checked before a byte is\n" +
-					"written: that the slice neither runs nor is mounted, that the image holds a filesystem and fits.\n" +
-					"An image in a file is read to its end first: its digest, that it is whole, and that its fstabs\n" +
-					"can name its own slice are checked before a byte is written. Of one from standard input these\n" +
-					"are found at the end, when the other slice is overwritten; the running one still boots then. Of\n" +
-					"a medium the first slice that holds a system is taken; from standard input, the first one.\n" +
-					"Its boot blocks are written last, after it was read back and compared. Its fstabs then name its\n" +
-					"own slice, and its filesystem has the label that they name. /boot/loader.conf.local and\n" +
-					"/boot.config of the running system are carried over. An image without a loader or a kernel is\n" +
-					"warned of. Until then the running slice is what boots next, also if it was on trial itself.\n" +
-					"Where the loader can (gptboot) the new one boots once, until cfgd nano confirm.",
+					"FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image), of a whole medium, " +
+					"MBR or GPT (_.disk.full), or of a bare filesystem (-upgrade.img). A - is standard input. " +
+					"Of a medium, the first slice that holds a system is taken, from standard input the first " +
+					"slice. The image is fitted to this disk: into a GPT goes partition a of a slice with a " +
+					"BSD label; before a bare filesystem in a slice of an MBR go the boot blocks and the " +
+					"label of the running slice.\n\n" +
+					"Before it writes, cfgd checks that the slice neither runs nor is mounted, and that the " +
+					"image holds a filesystem and fits. A FILE is read to its end first, to check its digest, " +
+					"that it is complete, and that its fstabs can name its own slice. Of standard input these " +
+					"are checked at the end, when the other slice is overwritten already. The running slice " +
+					"still boots then.\n\n" +
+					"The boot blocks are written last, after the rest was read back and compared. Then the " +
+					"fstabs are made to name their own slice, and the filesystem gets the label that they " +
+					"name. The running system's /boot/loader.conf.local and /boot.config are copied. If the " +
+					"image has no loader or no kernel, a warning says so.\n\n" +
+					"Until then the running slice is what boots next, even if it was on trial itself. Then " +
+					"the new slice boots next. If the loader can do that (gptboot), it boots once, until cfgd " +
+					"nano confirm.",
 				Flags: []cli.Flag{
 					&cli.BoolFlag{
-						Name: "no-carry", Usage: "leave out the running system's /boot/loader.conf.local and /boot.config",
+						Name: "no-carry", Usage: "leave out /boot/loader.conf.local and /boot.config",
 					},
-					&cli.StringFlag{Name: "sha256", Usage: "refuse what has not this SHA-256, in `HEX`, of the file as it comes in"},
-					&cli.BoolFlag{Name: "activate", Usage: "make it the next to boot", Value: true},
+					&cli.StringFlag{Name: "sha256", Usage: "refuse a FILE whose SHA-256, as it comes in, is not `HEX`"},
+					&cli.BoolFlag{Name: "activate", Usage: "boot it next (the default)", Value: true},
 					&cli.BoolFlag{Name: "no-activate", Usage: "only write it"},
-					&cli.IntFlag{Name: "slice", Usage: "the slice by its `NUMBER`; the one that does not run if left out"},
+					&cli.IntFlag{Name: "slice", Usage: "write slice `NUMBER`", DefaultText: "the one that does not run"},
 				},
 				Action: s.nanoInstall,
 			},
@@ -62,15 +66,16 @@ func (s *session) nanoCommand() *cli.Command {
 			{
 				Name: "rollback", Usage: "boot the other system again",
 				Description: "" +
-					"Before the restart: the running slice, where another one was chosen to boot next. After it:\n" +
-					"the one that does not run. A rollback before the restart is taken back by another one.",
+					"Before the restart, the running slice boots next again, if another one was chosen. After " +
+					"the restart, the slice that does not run boots next. To take back a rollback before the " +
+					"restart, run it again.",
 				Flags: []cli.Flag{planFlag()}, Action: s.nanoRollback,
 			},
 			{
-				Name: "confirm", Usage: "boot the running slice from now on: for one that is on trial",
+				Name: "confirm", Usage: "boot the slice that is on trial from now on",
 				Description: "" +
-					"Before the restart nothing is on trial yet: what was to boot next is called off, and that is\n" +
-					"said.",
+					"The slice on trial is the running one. Before the restart nothing is on trial yet: then " +
+					"confirm calls off what was to boot next, and says so.",
 				Flags: []cli.Flag{planFlag()}, Action: s.nanoConfirm,
 			},
 		},

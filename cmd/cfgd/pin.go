@@ -11,17 +11,19 @@ import (
 func (s *session) pinCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pin", ArgsUsage: "TARGET PATH…",
-		Usage:       "keep overrides even where they equal base",
-		Description: "What is pinned is saved as it is now, and no later default replaces it as long as it is that. A directory means all below it.",
-		Action:      func(c *cli.Context) error { return s.pin(c, false) },
+		Usage: "keep overrides even if they equal base",
+		Description: "" +
+			"Saves each path as it is now. While a path is pinned, no new default replaces it. A " +
+			"directory means everything below it.",
+		Action: func(c *cli.Context) error { return s.pin(c, false) },
 	}
 }
 
 func (s *session) unpinCommand() *cli.Command {
 	return &cli.Command{
 		Name: "unpin", ArgsUsage: "TARGET PATH…",
-		Usage:       "let overrides go that equal base",
-		Description: "Each PATH as it was given to pin.",
+		Usage:       "no longer keep overrides that equal base",
+		Description: "Give each PATH as it was given to cfgd pin.",
 		Action:      func(c *cli.Context) error { return s.pin(c, true) },
 	}
 }

@@ -16,17 +16,23 @@ import (
 func (s *session) planCommand() *cli.Command {
 	return &cli.Command{
 		Name: "plan", ArgsUsage: "TARGET BASE",
-		Usage: "show what the overrides would come to on another base",
-		Description: "BASE is a snapshot of the prototype by its name (2) or id (proto/etc@2), or a directory. Unsaved changes count as saved. Says of\n" +
-			"every override and removal whose default is another there: merged; equal, and then released; gone, which stays; removed, which stays\n" +
-			"removed; conflict, or both where both sides added it. Nothing is written. Exit status 1 where there are conflicts.",
+		Usage: "show what another base would make of the overrides",
+		Description: "" +
+			"BASE is a snapshot of the prototype by its name (2) or by its id (proto/etc@2), or a " +
+			"directory. Unsaved changes count as saved. Nothing is written. Exit status 1 if there " +
+			"are conflicts.\n\n" +
+			"Prints one line for each override and each removal whose default is another one on BASE. " +
+			"Merged: both changes are brought together. Equal: the override equals the new default, " +
+			"and is released. Gone: there is no default any more, and the override stays. Removed: " +
+			"the removal stays. Conflict: both changed, and differently. Both: each added the path, " +
+			"and differently.",
 		Flags:  []cli.Flag{allFlag()},
 		Action: s.plan,
 	}
 }
 
 func allFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "all", Usage: "list also what is kept as it is, because its default is the same"}
+	return &cli.BoolFlag{Name: "all", Usage: "list also the paths whose default is the same"}
 }
 
 func (s *session) plan(c *cli.Context) error {

@@ -24,20 +24,23 @@ import (
 
 func (s *session) protoCommand() *cli.Command {
 	return &cli.Command{
-		Name: "proto", Usage: "snapshots of prototypes",
+		Name: "proto", Usage: "prototypes and their snapshots",
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", ArgsUsage: "[NAME]", Usage: "list snapshots: when, which jails are on them, what each changed in etc",
+				Name: "list", ArgsUsage: "[NAME]", Usage: "list snapshots, their jails, and what each changed in etc",
 				Action: s.protoList,
 			},
 			{
-				Name: "create", ArgsUsage: "NAME", Usage: "make an empty prototype: filesystems, fstab, what defines its jail",
-				Description: "What section 3.3 of the paper does by hand: with --dataset the two filesystems that snapshots are taken of, and those beside them that its\n" +
-					"jails do not see; without it directories. Then install a system below it and take the first snapshot. cfgd jail destroy undoes it.",
+				Name: "create", ArgsUsage: "NAME", Usage: "make an empty prototype: filesystems, fstab, jail",
+				Description: "" +
+					"Makes the prototype's filesystems, its fstab, and the lines that define its jail. With " +
+					"--dataset it makes the two ZFS filesystems that snapshots are taken of, and beside them " +
+					"those that other jails do not see. Without --dataset it makes directories. Then install " +
+					"a system below it, and take the first snapshot. To undo it, run cfgd jail destroy.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "dataset", Usage: "the ZFS `DATASET` to make, POOL/NAME"},
-					&cli.StringFlag{Name: "hostname", Usage: "the prototype's `HOST` name; its own name if left out"},
-					&cli.StringFlag{Name: "ip", Usage: "its `ADDRESS`"},
+					&cli.StringFlag{Name: "hostname", Usage: "the prototype's `HOST` name (NAME if left out)"},
+					&cli.StringFlag{Name: "ip", Usage: "the prototype's `ADDRESS`"},
 					&cli.StringFlag{Name: "interface", Usage: "the network `INTERFACE` of the address"},
 					&cli.BoolFlag{Name: "plan", Usage: "show what would be made, and make nothing"},
 				},
@@ -45,22 +48,27 @@ func (s *session) protoCommand() *cli.Command {
 			},
 			{
 				Name: "snapshot", ArgsUsage: "[NAME]", Usage: "take a snapshot with the next number",
-				Description: "If the prototype's root is a ZFS dataset, a recursive one, so that the system and its etc are of the same moment; else a\n" +
-					"copy in the prototype's .cfgd/snapshot, whether zfs(8) is installed or not. Refuses while packages are being installed. NAME may be left out where there is one prototype.",
+				Description: "" +
+					"If the prototype's root is a ZFS dataset, takes a recursive snapshot, so that the system " +
+					"and its etc are of the same moment. Otherwise copies the tree into the prototype's " +
+					".cfgd/snapshot, whether zfs(8) is installed or not. Refuses while packages are being " +
+					"installed. NAME may be left out if there is one prototype.",
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "comment", Usage: "a `TEXT` to keep with it"},
-					&cli.BoolFlag{Name: "plan", Usage: "print what would run"},
+					&cli.StringFlag{Name: "comment", Usage: "keep this `TEXT` with the snapshot"},
+					&cli.BoolFlag{Name: "plan", Usage: "print the commands, and run none"},
 				},
 				Action: s.protoSnapshot,
 			},
 			s.protoSendCommand(),
 			{
 				Name: "prune", ArgsUsage: "[NAME]", Usage: "destroy snapshots that nothing needs",
-				Description: "Never one that an fstab names, that is mounted, cloned or held, that a jail's cfg may have to go back to, or that is among\n" +
-					"the newest. Snapshots that have no number for a name are left alone.",
+				Description: "" +
+					"Keeps each snapshot that an fstab names, that is mounted, cloned or held, that a jail's " +
+					"cfg may have to go back to, or that is one of the newest. Keeps snapshots whose names " +
+					"are no numbers.",
 				Flags: []cli.Flag{
-					&cli.IntFlag{Name: "keep", Usage: "keep the newest `N` whatever else", Value: 5},
-					&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be destroyed"},
+					&cli.IntFlag{Name: "keep", Usage: "keep the newest `N` in any case", Value: 5},
+					&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be destroyed, and destroy nothing"},
 				},
 				Action: s.protoPrune,
 			},

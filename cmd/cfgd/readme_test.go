@@ -19,7 +19,7 @@ var changing = []struct {
 	was *regexp.Regexp
 	is  string
 }{
-	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?`), "TIME"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?|\b\d\d:\d\d:\d\d\b`), "TIME"},
 	{regexp.MustCompile(`(?m) +\d[\d.]*[BKMGT]$`), " ROOM"},
 	{regexp.MustCompile(`sha256:[0-9a-f]{12}`), "DIGEST"}, // of the owner too
 	{regexp.MustCompile(`\b(fsnotify|kqueue)\b`), "EVENTS"},

@@ -18,13 +18,16 @@ import (
 func (s *session) relocateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "relocate", ArgsUsage: "PROTOTYPE [PATH]",
-		Usage: "move a file or directory of a prototype into its etc, and leave a link",
-		Description: "So that jails may have it as their own: /usr/local/etc goes to /etc/local, /root/.ssh to /etc/root.dot.ssh. PATH is the whole path as the\n" +
-			"prototype's jail sees it. Nothing may have it open: stop what writes there. Then take a snapshot and switch the jails. --undo puts it back. One that\n" +
-			"was cut short is finished or undone by the next. Without PATH it lists what was relocated, and changes nothing.",
+		Usage: "move a file or directory of a prototype into its etc",
+		Description: "" +
+			"Leaves a link in the old place, so that each jail may have its own: /usr/local/etc goes " +
+			"to /etc/local, and /root/.ssh to /etc/root.dot.ssh. PATH is the whole path as the " +
+			"prototype's jail sees it. Stop every program that has it open. Afterwards take a " +
+			"snapshot and switch the jails. A relocation that was interrupted is finished or undone " +
+			"by the next one. Without PATH, lists what was relocated and changes nothing.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "to", Usage: "the place in etc, as `ETCPATH` (local/foo) or /etc/local/foo"},
-			&cli.BoolFlag{Name: "undo", Usage: "put it back"},
+			&cli.StringFlag{Name: "to", Usage: "the place in etc: `ETCPATH` is local/foo or /etc/local/foo"},
+			&cli.BoolFlag{Name: "undo", Usage: "move it back, and remove the link"},
 			&cli.BoolFlag{Name: "plan", Usage: "show what would be done, and do nothing"},
 		},
 		Action: s.relocate,

@@ -24,11 +24,14 @@ import (
 
 func (s *session) reportCommand() *cli.Command {
 	return &cli.Command{
-		Name: "report", ArgsUsage: "[TARGET…]", Usage: "say what is worth telling in the morning: unsaved changes, conflicts, what does not work",
-		Description: "Each finding with the command that settles it, and what was saved since the last report. Nothing to say is silence, and once a week a line;\n" +
-			"what is as it was in the last report is one line. For periodic(8) and cron(8). Exit status 1 where there are findings.",
+		Name: "report", ArgsUsage: "[TARGET…]", Usage: "tell what needs attention: unsaved changes, conflicts, faults",
+		Description: "" +
+			"Prints each finding with the command that settles it, and what was saved since the last " +
+			"report. If nothing changed since the last report, prints one line. If there are no " +
+			"findings, prints nothing, but for one line once a week. Meant for periodic(8) and " +
+			"cron(8). Exit status 1 if there are findings.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "mail", Usage: "send it to `ADDR` by sendmail(8), if there is anything to say"},
+			&cli.StringFlag{Name: "mail", Usage: "send the report to `ADDR` by sendmail(8), if it is not empty"},
 			&cli.BoolFlag{Name: "always", Usage: "tell all findings, new or not"},
 			&cli.StringFlag{Name: "textfile", Usage: "write numbers to `FILE` for node_exporter"},
 		},

@@ -24,8 +24,10 @@ func (s *session) rescueCommand() *cli.Command {
 			{Name: "list", Usage: "list the archives", Action: s.rescueList},
 			{
 				Name: "restore", ArgsUsage: "TARGET ARCHIVE", Usage: "bring an archive back into live, and save it",
-				Description: "The jail must be populated. ARCHIVE is a name that cfgd rescue list shows, or a path. What it holds replaces what is there;\n" +
-					"cfgd rollback goes back. The archive stays: remove it when all is well.",
+				Description: "" +
+					"The jail must be populated. ARCHIVE is a name that cfgd rescue list shows, or a path. " +
+					"What it holds replaces what is there; cfgd rollback goes back. The archive stays: remove " +
+					"it when all is well.",
 				Action: s.rescueRestore,
 			},
 		},

@@ -25,16 +25,20 @@ func (s *session) resolveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "resolve", ArgsUsage: "[TARGET [PATH…]]",
 		Usage: "settle conflicts that a merge left",
-		Description: "A merge that finds a path changed by both sides takes one (on_conflict) and keeps the other. Without a choice the text with both\n" +
-			"is shown; with one it is settled, in live and cfg, as a generation. --list lists what is not settled, of all targets if none is named.",
+		Description: "" +
+			"If both sides changed a path, a merge takes one version (on_conflict) and keeps the " +
+			"other. Without a choice, resolve prints a text with both versions. A choice (--mine, " +
+			"--theirs, --edit or --edited) settles the conflict, in live and in cfg, as a new " +
+			"generation. With --list it lists the open conflicts, those of all targets if none is " +
+			"named.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "list", Usage: "list the conflicts"},
+			&cli.BoolFlag{Name: "list", Usage: "list the open conflicts"},
 			&cli.BoolFlag{Name: "mine", Usage: "take the saved version"},
 			&cli.BoolFlag{Name: "theirs", Usage: "take the new default"},
-			&cli.BoolFlag{Name: "edited", Usage: "take what is in live now, as you have edited it"},
-			&cli.BoolFlag{Name: "edit", Usage: "edit the text with both in $EDITOR, and take what comes of it"},
-			&cli.BoolFlag{Name: "all", Usage: "all conflicts of the target"},
-			&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets as well"},
+			&cli.BoolFlag{Name: "edited", Usage: "take what is in live now, as you edited it"},
+			&cli.BoolFlag{Name: "edit", Usage: "edit both versions in $EDITOR, and take the result"},
+			&cli.BoolFlag{Name: "all", Usage: "settle all conflicts of the target"},
+			&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets too"},
 		},
 		Action: s.resolve,
 	}

@@ -12,12 +12,15 @@ import (
 func (s *session) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name: "restore", ArgsUsage: "TARGET PATH…",
-		Usage: "put live paths back",
-		Description: "To what is saved (the default), to the default of base, which releases the override, or to what generation N had.\n" +
-			"A directory means all below it, / everything. What is restored from base or a generation is saved as a new generation.",
+		Usage: "put paths of live back",
+		Description: "" +
+			"Puts a path back to what is saved, to the default of base, or to what generation N had. " +
+			"A path that is put back to the default releases its override. A directory means " +
+			"everything below it, and / the whole tree. What comes from base or from a generation is " +
+			"saved as a new generation.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "from", Usage: "`STATE`: saved, base or the number of a generation", Value: "saved"},
-			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "a `TEXT` to keep with the generation"},
+			&cli.StringFlag{Name: "from", Usage: "`STATE`: saved, base, or a number", Value: "saved"},
+			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "keep this `TEXT` with the generation"},
 		},
 		Action: s.restore,
 	}

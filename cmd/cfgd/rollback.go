@@ -10,9 +10,12 @@ import (
 func (s *session) rollbackCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rollback", ArgsUsage: "TARGET N",
-		Usage: "make generation N the saved and the live state, as a new generation",
-		Description: "What is unsaved is saved before, so that a rollback can be rolled back. A generation that was made against another base is\n" +
-			"merged with this one; where that leaves conflicts they are listed, and cfgd resolve settles them.",
+		Usage: "go back to generation N, as a new generation",
+		Description: "" +
+			"Makes generation N the saved and the live state. Saves first what is unsaved, so that a " +
+			"rollback can be rolled back. A generation that was made against another base is merged " +
+			"with the present base. If that leaves conflicts, they are listed, and cfgd resolve " +
+			"settles them.",
 		Action: s.rollback,
 	}
 }

@@ -18,13 +18,18 @@ import (
 func (s *session) saveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "save", ArgsUsage: "[TARGET [PATH…]]",
-		Usage: "write unsaved changes through to cfg now",
-		Description: "Prints what was saved, a letter and a path a line: A added, M modified, D deleted, T of another type, P permissions,\n" +
-			"R put back to its default and released. When it returns 0, all that it names is on stable storage.",
+		Usage: "write unsaved changes to cfg now",
+		Description: "" +
+			"Prints one letter and one path for each saved change: A added, M modified, D deleted, T " +
+			"of another type, P other permissions, R put back to its default and released. If it ends " +
+			"with 0, everything that it printed is on stable storage.\n\n" +
+			"A save is held if it would drop most of the overrides or most of the defaults. A path is " +
+			"held if somebody changed it in cfg by hand, and it is changed in live too. --force saves " +
+			"both.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be saved"},
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "save also what is held because it would drop most of what there is, and over what was changed in cfg by hand"},
-			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "a `TEXT` to keep with the generation"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be saved, and save nothing"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "save also what is held"},
+			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "keep this `TEXT` with the generation"},
 		},
 		Action: s.save,
 	}

@@ -20,14 +20,17 @@ import (
 
 func sendFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "incremental", Usage: "refuse to send everything where nothing is there yet"},
-		&cli.BoolFlag{Name: "resume", Usage: "go on with a transfer that was cut short"},
-		&cli.BoolFlag{Name: "plan", Usage: "print what would run"},
+		&cli.BoolFlag{Name: "incremental", Usage: "refuse to send everything if the other side has nothing yet"},
+		&cli.BoolFlag{Name: "resume", Usage: "go on with a transfer that was interrupted"},
+		&cli.BoolFlag{Name: "plan", Usage: "print the commands, and run none"},
 	}
 }
 
-const sendDescription = "By zfs send, ssh and zfs receive, from the newest snapshot that both sides have. Nothing there is ever rolled back or destroyed: where\n" +
-	"that would be needed it is refused. What arrives is read-only. DATASET is the one there, if it has another name."
+const sendDescription = "" +
+	"Uses zfs send, ssh and zfs receive, from the newest snapshot that both sides have. " +
+	"Nothing on the other side is ever rolled back or destroyed: if that were needed, the " +
+	"command refuses. What arrives is read-only. DATASET is the name on the other side, if it " +
+	"differs."
 
 func (s *session) protoSendCommand() *cli.Command {
 	return &cli.Command{
@@ -38,19 +41,22 @@ func (s *session) protoSendCommand() *cli.Command {
 
 func (s *session) jailSendCommand() *cli.Command {
 	return &cli.Command{
-		Name: "send", ArgsUsage: "NAME… HOST[:DATASET]", Usage: "send a jail's own snapshots to another machine",
-		Description: "The newest that cfgd jail snapshot took. " + sendDescription, Flags: sendFlags(), Action: s.jailSend,
+		Name: "send", ArgsUsage: "NAME… HOST[:DATASET]", Usage: "send a jail's snapshots to another machine",
+		Description: "Sends the newest snapshot that cfgd jail snapshot took. " + sendDescription, Flags: sendFlags(), Action: s.jailSend,
 	}
 }
 
 func (s *session) jailSnapshotCommand() *cli.Command {
 	return &cli.Command{
-		Name: "snapshot", ArgsUsage: "NAME…|ALL", Usage: "take a snapshot of a jail's own filesystems, for backups",
-		Description: "Recursive, of what the jail's fstab mounts and what is beside it below the jail's name; never of the prototype's. What is unsaved in\n" +
-			"its /etc is saved first. The name is cfgd- and the time: numbers are the prototypes'.",
+		Name: "snapshot", ArgsUsage: "NAME…|ALL", Usage: "take a snapshot of a jail's own filesystems",
+		Description: "" +
+			"For backups. The snapshot is recursive: of the filesystems that the jail's fstab mounts, " +
+			"and of those beside them below the jail's name, never of the prototype's. What is " +
+			"unsaved in the jail's /etc is saved first. The snapshot's name is cfgd- and the time, " +
+			"because the prototypes' snapshots have numbers.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "comment", Usage: "a `TEXT` to keep with it"},
-			&cli.BoolFlag{Name: "plan", Usage: "print what would run"},
+			&cli.StringFlag{Name: "comment", Usage: "keep this `TEXT` with the snapshot"},
+			&cli.BoolFlag{Name: "plan", Usage: "print the commands, and run none"},
 		},
 		Action: s.jailSnapshot,
 	}

@@ -15,9 +15,12 @@ import (
 func (s *session) setupCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "setup",
-		Usage: "show what rc.conf, jail.conf and fstab lack for cfgd, and add it",
-		Description: "Hooks of jails, the second exec_prestart0 that was meant as exec_poststop0, noauto for /cfg, jail_list, cfgd_enable. Without --yes it only shows\n" +
-			"the lines. What is written is saved to the host's cfg, and recorded: --remove takes out exactly that. Exit status 1 where something is to be done.",
+		Usage: "add what rc.conf, jail.conf and fstab lack for cfgd",
+		Description: "" +
+			"Without --yes, only shows the lines: hooks of jails, a second exec_prestart0 that was " +
+			"meant as exec_poststop0, noauto for /cfg, jail_list, cfgd_enable. What it writes is " +
+			"saved to the host's cfg and recorded, and --remove takes out exactly that. Exit status 1 " +
+			"if there is something to do.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do it"},
 			&cli.BoolFlag{Name: "remove", Usage: "take out what setup added"},

@@ -17,10 +17,12 @@ import (
 func (s *session) showCommand() *cli.Command {
 	return &cli.Command{
 		Name: "show", ArgsUsage: "TARGET N [PATH]",
-		Usage:       "show what generation N changed, or a file as it was in it",
-		Description: "Without PATH in diff's format; with it the file's content as it is, or the target of a symlink.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets as well"}},
-		Action:      s.show,
+		Usage: "show what generation N changed, or a file as it was then",
+		Description: "" +
+			"Without PATH, prints the changes as cfgd diff does. With PATH, prints the content of " +
+			"that file, or where that symbolic link points, in generation N.",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets too"}},
+		Action: s.show,
 	}
 }
 

@@ -18,10 +18,13 @@ import (
 func (s *session) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", ArgsUsage: "[TARGET…]",
-		Usage: "say of each target what is changed, what is unsaved, and since when all is saved",
-		Description: "A line a target: its base; the generation of cfg; how many paths differ from the defaults, and how many of these a\n" +
-			"restart would lose; how the daemon watches (kqueue, on Linux fsnotify, or scan); the time up to which all changes are on stable storage; the room left in cfg.\n" +
-			"Exit status 1 where something is unsaved.",
+		Usage: "show what is changed and what is unsaved in each target",
+		Description: "" +
+			"Prints one line for each target: its base; the generation of cfg; how many paths differ " +
+			"from the defaults; how many of these a restart would lose; how the daemon watches the " +
+			"target (kqueue, on Linux fsnotify, or scan); the time up to which every change is on " +
+			"stable storage, or the date if that is not today; the room left in cfg. Exit status 1 if " +
+			"something is unsaved or in conflict.",
 		Action: func(c *cli.Context) error {
 			targets, left := s.targets(c.Args().Slice())
 			if len(targets) == 0 && left != nil {
@@ -99,7 +102,7 @@ func (s *session) printStatus(list []control.Status) error {
 		}{1, list})
 	}
 	w := newTable()
-	w.row("TARGET", "BASE", "GENERATION", "LOCAL", "UNSAVED", "DAEMON", "SAVED AS OF", "ROOM")
+	w.row("TARGET", "BASE", "GEN", "LOCAL", "UNSAVED", "DAEMON", "SAVED AS OF", "ROOM")
 	for _, st := range list {
 		w.row(st.Name, dash(st.Base), strconv.Itoa(st.Generation), strconv.Itoa(st.Local), unsaved(st), watching(st), savedAsOf(st), room(st))
 	}
@@ -144,7 +147,16 @@ func savedAsOf(st control.Status) string {
 	if st.SavedAsOf == nil {
 		return "-"
 	}
-	return st.SavedAsOf.Local().Format(time.DateTime)
+	return clockOrDay(*st.SavedAsOf, time.Now())
+}
+
+// clockOrDay prints a time of today by the clock, and another day's by its date, as ps(1) does.
+func clockOrDay(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	if t.Year() == now.Year() && t.YearDay() == now.YearDay() {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateOnly)
 }
 
 // room is what is left in cfg, if it could be asked.

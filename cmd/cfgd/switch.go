@@ -24,14 +24,18 @@ func (s *session) switchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "switch", ArgsUsage: "NAME…|ALL SNAPSHOT",
 		Usage: "put jails on another snapshot of their prototype",
-		Description: "Edits the snapshot's name in the jail's fstab, in those lines and nothing else, and saves the fstab to the host's cfg. It takes effect\n" +
-			"when the jail starts: with --restart now, if it runs, and if it does not come up well it goes back by itself. All jails are planned before the first\n" +
-			"is touched; with ALL those that are on the snapshot already are left out. A switch that was interrupted is finished or undone first.",
+		Description: "" +
+			"Changes the snapshot's name in the jail's fstab, in those lines and nowhere else, and " +
+			"saves the fstab to the host's cfg. The switch takes effect when the jail starts. With " +
+			"--restart, a running jail is restarted now; if it does not come up well, it goes back by " +
+			"itself.\n\n" +
+			"All jails are planned before the first one is changed. ALL leaves out the jails that are " +
+			"on the snapshot already. A switch that was interrupted is finished or undone first.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "plan", Usage: "show the edit of the fstab, what becomes of the overrides, and the commands, and do nothing"},
-			&cli.BoolFlag{Name: "restart", Usage: "stop and start the jail, and see that it came up"},
-			&cli.BoolFlag{Name: "keep-going", Usage: "go on with the next jail where one failed"},
-			&cli.IntFlag{Name: "parallel", Usage: "switch `N` jails at once", Value: 1},
+			&cli.BoolFlag{Name: "plan", Usage: "show the edits, the merges and the commands; do nothing"},
+			&cli.BoolFlag{Name: "restart", Usage: "restart the jail, and check that it came up"},
+			&cli.BoolFlag{Name: "keep-going", Usage: "go on with the next jail if one fails"},
+			&cli.IntFlag{Name: "parallel", Usage: "switch `N` jails at the same time", Value: 1},
 			allFlag(),
 		},
 		Action: s.jailSwitch,
@@ -41,11 +45,13 @@ func (s *session) switchCommand() *cli.Command {
 func (s *session) jailRollbackCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rollback", ArgsUsage: "NAME",
-		Usage:       "put a jail back on the snapshot that it was on before",
-		Description: "The same as a switch to that snapshot: the overrides that belonged to it come back, with what was changed since.",
+		Usage: "put a jail back on the snapshot before",
+		Description: "" +
+			"Does the same as a switch to that snapshot. The overrides that belonged to it come back, " +
+			"with the changes made since.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "plan", Usage: "show what would be done, and do nothing"},
-			&cli.BoolFlag{Name: "restart", Usage: "stop and start the jail, and see that it came up"},
+			&cli.BoolFlag{Name: "restart", Usage: "restart the jail, and check that it came up"},
 			allFlag(),
 		},
 		Action: s.jailRollback,
