@@ -197,10 +197,11 @@ func (s *session) printConflicts(list []conflict) error {
 		return err
 	}
 	w := newTable()
-	w.row("TARGET", "PATH", "TAKEN", "FROM", "TO", "WHY")
+	w.row("TARGET", "PATH", "TAKEN", "FROM", "TO")
 	for _, x := range list {
 		name, _ := x.Name()
-		w.row(x.Target, pathname.Quote(name), x.Taken, pathname.Plain(x.From), pathname.Plain(x.To), pathname.Plain(x.Why))
+		w.row(x.Target, pathname.Quote(name), x.Taken, pathname.Plain(x.From), pathname.Plain(x.To))
+		w.note(pathname.Plain(x.Why))
 	}
 	return w.print(s.out)
 }

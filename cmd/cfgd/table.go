@@ -8,14 +8,16 @@ import (
 	"text/tabwriter"
 )
 
-// table aligns columns, which rows separate by tabs, and leaves no blanks at the ends of lines.
+// table aligns the cells of its rows, and leaves no blanks at the ends of lines.
 type table struct {
-	buf bytes.Buffer
-	tab *tabwriter.Writer
+	buf   bytes.Buffer
+	tab   *tabwriter.Writer
+	rows  int
+	notes map[int]string // by the number of the row that they follow
 }
 
 func newTable() *table {
-	t := &table{}
+	t := &table{notes: map[int]string{}}
 	t.tab = tabwriter.NewWriter(&t.buf, 0, 8, 2, ' ', 0)
 	return t
 }
@@ -23,14 +25,25 @@ func newTable() *table {
 // row adds a line of cells.
 func (t *table) row(cells ...string) {
 	fmt.Fprintln(t.tab, strings.Join(cells, "\t")) // to memory: it cannot fail
+	t.rows++
 }
+
+// note puts a line of text under the last row, for what is too long for a cell.
+func (t *table) note(text string) { t.notes[t.rows] = text }
 
 // print writes the table out.
 func (t *table) print(w io.Writer) error {
 	t.tab.Flush() // to memory
+	row := 0
 	for line := range strings.Lines(t.buf.String()) {
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
 			return err
+		}
+		row++
+		if n, ok := t.notes[row]; ok {
+			if _, err := fmt.Fprintf(w, "  %s\n", n); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
