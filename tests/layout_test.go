@@ -5,7 +5,9 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,6 +127,29 @@ func TestLayout(t *testing.T) {
 		bad := map[string][]string{c.room: {c.imported}}
 		if got := wrongImports(bad); len(got) != 1 || got[0] != c.want {
 			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// tourPath finds the files and directories of the source that the tour of CONTRIBUTING.md names.
+var tourPath = regexp.MustCompile("`((?:config|overlay|merge|watcher|jailhooks|jails|prototype|nano|setup|report|internal|cmd|tests|man|docs)[a-z0-9_./]*)`")
+
+// The tour names every room, and no file that does not exist.
+func TestTour(t *testing.T) {
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for _, m := range tourPath.FindAllStringSubmatch(string(text), -1) {
+		named[m[1]] = true
+		if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+			t.Errorf("CONTRIBUTING.md names %s: %v", m[1], err)
+		}
+	}
+	for _, r := range rooms {
+		if !named[r.room] {
+			t.Errorf("CONTRIBUTING.md does not name the room %s", r.room)
 		}
 	}
 }
