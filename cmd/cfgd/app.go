@@ -11,7 +11,7 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// app is the whole command line as a value.
+// app describes the whole command line.
 func (s *session) app() *cli.App {
 	a := &cli.App{
 		Name:      "cfgd",
@@ -26,7 +26,7 @@ func (s *session) app() *cli.App {
 		Flags:                  s.globalFlags(),
 		Commands:               s.commands(),
 		Before:                 s.before,
-		HideHelp:               true, // arrange finds --help; the flag of the library is one for the whole process
+		HideHelp:               true, // arrange finds --help; the library has one help flag for the whole process
 		HideHelpCommand:        true,
 		HideVersion:            true,
 		UseShortOptionHandling: false,
@@ -112,8 +112,8 @@ func (s *session) before(c *cli.Context) (err error) {
 	return err
 }
 
-// arrange puts flags before arguments, whole, where urfave/cli looks for them: it takes those behind the first argument for arguments.
-// What is wrong with the line is kept for before, so that it is told in the same way as everything else.
+// arrange puts flags before arguments, because urfave/cli takes every word after the first argument for an
+// argument. An error in the line is kept in badArgs, and before reports it as it reports all others.
 func (s *session) arrange(args []string) []string {
 	l := line{app: s.app()}
 	if err := l.read(args[1:]); err != nil {
@@ -134,13 +134,13 @@ func (s *session) arrange(args []string) []string {
 	return out
 }
 
-// line is a command line taken apart.
+// line is a parsed command line.
 type line struct {
 	app           *cli.App
 	path          []*cli.Command
 	global, flags []string
 	args          []string
-	help          bool // --help stands somewhere
+	help          bool // --help is somewhere on the line
 }
 
 func (l *line) read(words []string) error {
@@ -173,7 +173,7 @@ func (l *line) commands() []*cli.Command {
 	return l.path[len(l.path)-1].Subcommands
 }
 
-// group reports whether what stands so far needs another word to be a command.
+// group reports whether the words so far need another word to be a command.
 func (l *line) group() bool { return len(l.commands()) > 0 }
 
 func (l *line) descend(word string) bool {
@@ -194,7 +194,7 @@ func (l *line) words() string {
 	return strings.Join(names, " ")
 }
 
-// flag sorts one flag, with its value, and says how many of the following words it took.
+// flag puts one flag and its value where they belong. It returns how many of the following words it used.
 func (l *line) flag(word string, rest []string) (int, error) {
 	name, _, joined := strings.Cut(strings.TrimLeft(word, "-"), "=")
 	switch {
@@ -228,7 +228,7 @@ func (l *line) flag(word string, rest []string) (int, error) {
 	return 1, nil
 }
 
-// find looks for a flag of the command, then of the program.
+// find looks for a flag of the command, then for one of the program.
 func (l *line) find(name string) (cli.Flag, *[]string) {
 	if len(l.path) > 0 {
 		for _, f := range l.path[len(l.path)-1].Flags {
@@ -256,7 +256,7 @@ func has(names []string, name string) bool {
 
 func isBool(f cli.Flag) bool { _, ok := f.(*cli.BoolFlag); return ok }
 
-// counted checks how many arguments there are; most is -1 for any number.
+// counted checks the number of arguments. If most is -1, there is no upper limit.
 func counted(c *cli.Context, least, most int) error {
 	n := c.NArg()
 	switch {
@@ -268,12 +268,12 @@ func counted(c *cli.Context, least, most int) error {
 	return nil
 }
 
-// usageOf is a command as it is typed.
+// usageOf returns a command with its arguments, as it is typed.
 func usageOf(c *cli.Context) string {
 	return strings.TrimSpace(c.Command.HelpName + " " + c.Command.ArgsUsage)
 }
 
-// missing is the word of the usage that comes next.
+// missing returns the first word of the usage that the n arguments do not fill.
 func missing(usage string, n int) string {
 	if words := strings.Fields(usage); n < len(words) {
 		return words[n]

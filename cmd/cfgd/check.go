@@ -51,15 +51,15 @@ func (s *session) check(c *cli.Context) error {
 	return verdict(problems)
 }
 
-// checkTrees looks at each target as status does, changing nothing: a base that is not there, a cfg that cannot be read, a store that is
-// damaged. Of a jail that is down nothing need be mounted.
+// checkTrees looks at each target as status does, and changes nothing. It finds a base that does not exist, a
+// cfg that can't be read, and a damaged store. A jail that is down need not have anything mounted.
 func (s *session) checkTrees(ctx context.Context, m *config.Model) []config.Problem {
 	var out []config.Problem
 	for _, t := range m.Targets {
 		v, err := s.overlay(t).Look(ctx, overlay.LookOptions{})
 		at := t.Origin["base"]
 		switch {
-		case err != nil && s.isDown(t) && (m.Root == "" || s.noCfg(t)): // its start mounts or makes what is missing
+		case err != nil && s.isDown(t) && (m.Root == "" || s.noCfg(t)): // the start mounts or makes what is missing
 		case err != nil:
 			out = append(out, config.Problem{Severity: config.Error, File: at.File, Line: at.Line, Target: t.Name, Message: t.Name + ": " + err.Error(),
 				Fix: "mount or make it, or mend the line"})
@@ -72,21 +72,21 @@ func (s *session) checkTrees(ctx context.Context, m *config.Model) []config.Prob
 	return out
 }
 
-// checkDisk looks at the disk of a machine that says that it is one of NanoBSD, as nano status does.
+// checkDisk looks at the disk as nano status does, if the configuration says that this is a NanoBSD machine.
 func (s *session) checkDisk(ctx context.Context, m *config.Model) []config.Problem {
 	n, err := m.Nano()
 	if err != nil || n.Conf.File == "" {
-		return nil // Check has said what there is to say
+		return nil // Check has reported it
 	}
 	disk, err := s.nano(ctx)
 	if err == nil {
 		_, _, err = disk.Slices(ctx)
 	}
 	if err == nil || m.Root != "" && errors.Is(err, fs.ErrNotExist) {
-		return nil // a directory that stands for a machine need not have its disk
+		return nil // below --root there need not be a disk
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return nil // only root may look at the disk
+		return nil // only root may read the disk
 	}
 	return []config.Problem{{
 		Severity: config.Warning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
@@ -106,7 +106,7 @@ func (s *session) noCfg(t *config.Target) bool {
 	return err != nil
 }
 
-// verdict is the worst of the problems; they have been printed.
+// verdict returns the error for the worst problem. All problems have been printed.
 func verdict(problems []config.Problem) error {
 	var err error
 	for _, p := range problems {
@@ -118,7 +118,7 @@ func verdict(problems []config.Problem) error {
 	return err
 }
 
-// The form of check's JSON.
+// The types of the JSON that check prints.
 type (
 	checkJSON struct {
 		Version  int              `json:"version"`
@@ -158,7 +158,7 @@ func checked(m *config.Model, problems []config.Problem) checkJSON {
 	return out
 }
 
-// words is a list that JSON shows as [] where it is empty.
+// words returns a copy that JSON shows as [] if it is empty.
 func words(list []string) []string { return append([]string{}, list...) }
 
 func printModel(out io.Writer, m *config.Model, problems []config.Problem, classes bool) error {
@@ -228,7 +228,7 @@ func printTarget(w *table, t *config.Target, memory config.Backing) {
 	}
 }
 
-// settingText is the value of a setting that cfgd.toml gives.
+// settingText returns the value of a setting if cfgd.toml sets it, else "".
 func settingText(t *config.Target, key string) string {
 	switch key {
 	case "settle":
@@ -257,7 +257,7 @@ func settingText(t *config.Target, key string) string {
 	return ""
 }
 
-// count is a number with its noun.
+// count returns a number with its noun.
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

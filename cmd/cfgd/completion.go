@@ -30,15 +30,15 @@ func (s *session) completionCommand() *cli.Command {
 	}
 }
 
-// completions write the script of each shell.
+// completions has the function that writes the script for each shell.
 var completions = map[string]func(*cli.App) string{
 	"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion, "tcsh": tcshCompletion, "sh": shCompletion,
 }
 
-// listTargets is how a script learns the targets' names.
+// listTargets is the shell command that prints the names of the targets.
 const listTargets = `cfgd status 2>/dev/null | awk 'NR > 1 { print $1 }'`
 
-// flagWords are a command's flags as they are typed.
+// flagWords returns a command's flags as they are typed.
 func flagWords(flags []cli.Flag) []string {
 	var out []string
 	for _, f := range flags {
@@ -53,7 +53,7 @@ func flagWords(flags []cli.Flag) []string {
 	return out
 }
 
-// names are the names of commands.
+// names returns the names of commands.
 func names(commands []*cli.Command) []string {
 	var out []string
 	for _, c := range commands {
@@ -62,7 +62,8 @@ func names(commands []*cli.Command) []string {
 	return out
 }
 
-// flagCases are the branches of a case over "COMMAND" and "COMMAND SUBCOMMAND" that set words to what may follow.
+// flagCases returns the branches of a case over "COMMAND" and "COMMAND SUBCOMMAND". Each sets words to what
+// may follow.
 func flagCases(a *cli.App) string {
 	var b strings.Builder
 	var walk func(commands []*cli.Command, before string)
@@ -98,7 +99,7 @@ complete -o default -F _cfgd cfgd
 `
 }
 
-// zsh runs bash's functions.
+// zshCompletion lets zsh run the functions of bash.
 func zshCompletion(a *cli.App) string {
 	return "autoload -U +X bashcompinit && bashcompinit\n" + bashCompletion(a)
 }
@@ -152,8 +153,9 @@ func tcshCompletion(a *cli.App) string {
 		strings.Join(names(a.Commands), " "), subs.String())
 }
 
-// shCompletion is for a shell that is called sh: bash and zsh complete as under their own names, OpenBSD's and MirBSD's ksh by an array
-// of words, and FreeBSD's sh names of files alone, so that nothing is set there.
+// shCompletion is for a shell that is called sh. Bash and zsh complete as under their own names. The ksh of
+// OpenBSD and MirBSD completes words of an array. FreeBSD's sh completes only names of files, so nothing is
+// set there.
 func shCompletion(a *cli.App) string {
 	return "if [ -n \"$BASH_VERSION\" ]; then eval \"$(cfgd completion bash)\"\n" +
 		"elif [ -n \"$ZSH_VERSION\" ]; then eval \"$(cfgd completion zsh)\"\n" +

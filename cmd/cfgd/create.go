@@ -71,7 +71,7 @@ func (s *session) jailCreate(c *cli.Context) error {
 	return s.make(c, s.creator(), made, s.madeOn(spec))
 }
 
-// madeOn says of a new jail what it is on, and how it is started.
+// madeOn tells which snapshot a new jail is on, and how to start it.
 func (s *session) madeOn(spec *jails.Spec) string {
 	start := "service jail start " + spec.Name
 	if s.loaded.Root != "" {
@@ -80,7 +80,7 @@ func (s *session) madeOn(spec *jails.Spec) string {
 	return fmt.Sprintf("%s made on %s@%s; start it with %s", spec.Name, spec.Prototype.Name, spec.Snapshot, start)
 }
 
-// make makes a jail, or with --plan shows what it would make.
+// make makes a jail. With --plan it only shows what it would make.
 func (s *session) make(c *cli.Context, k *jails.Creator, made *jails.Creation, words string) error {
 	for _, n := range made.Notes {
 		s.warn(made.Jail, n)
@@ -113,7 +113,7 @@ func (s *session) printCreation(made *jails.Creation) error {
 	return nil
 }
 
-// spec is what the flags ask for. A clone's prototype is that of the jail that it is a clone of.
+// spec returns what the flags ask for. A clone has the prototype of the jail from which it is cloned.
 func (s *session) spec(c *cli.Context, name string, from *config.Target, snapshot string) (*jails.Spec, error) {
 	p, err := s.prototypeOf(c, from)
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *session) spec(c *cli.Context, name string, from *config.Target, snapsho
 	return spec, nil
 }
 
-// prototypeOf is the prototype that is meant: the one that a jail is on, else the one of --prototype or the only one.
+// prototypeOf returns the prototype of a jail, else the one of --prototype, else the only one.
 func (s *session) prototypeOf(c *cli.Context, from *config.Target) (*config.Prototype, error) {
 	m, err := s.model()
 	if err != nil {

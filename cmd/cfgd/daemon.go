@@ -43,14 +43,14 @@ func (s *session) daemonCommand() *cli.Command {
 	}
 }
 
-// sparing makes the daemon keep little more memory than it uses: it idles most of the time, and a look leaves little behind. What the
-// first looks took, which read everything, goes back to the system.
+// sparing makes the daemon keep little more memory than it uses, because it is idle most of the time. The
+// first scans read everything; the memory that they took goes back to the system.
 func sparing() {
 	debug.SetGCPercent(25)
 	time.AfterFunc(time.Minute, debug.FreeOSMemory)
 }
 
-// daemon is the daemon of the machine, which closes ready when it is at work.
+// daemon returns the daemon of the machine. It closes ready when it watches.
 func (s *session) daemon(ready chan<- struct{}) *watcher.Daemon {
 	return &watcher.Daemon{
 		Load: s.load, Log: s.logger(), Reload: notified(syscall.SIGHUP), Info: notified(infoSignal),
@@ -58,7 +58,7 @@ func (s *session) daemon(ready chan<- struct{}) *watcher.Daemon {
 	}
 }
 
-// settleJail clears what is left of a jail that does not run.
+// settleJail clears what a failed start or stop left of a jail that does not run.
 func (s *session) settleJail(ctx context.Context, m *config.Model, t *config.Target) (did string, err error) {
 	own := &session{
 		out: io.Discard, err: s.err, root: s.root, config: s.config, level: s.level,
@@ -81,11 +81,11 @@ func notified(sig os.Signal) <-chan os.Signal {
 	return ch
 }
 
-// try settles the trial of the running image, if it is on one, when its time is over.
+// try waits for the end of the running image's trial and settles it. If there is no trial, it does nothing.
 func (s *session) try(ctx context.Context) {
 	m, err := s.load()
 	if err != nil {
-		return // the daemon says so
+		return // the daemon reports it
 	}
 	own := &session{out: s.out, err: s.err, root: s.root, config: s.config, level: s.level, loaded: m, bases: overlay.NewBases()}
 	host := m.Target(config.HostName)
@@ -109,11 +109,11 @@ func (s *session) try(ctx context.Context) {
 	})
 }
 
-// settleTrial settles the trial of the running image, if it is on one. Its time counts from began.
+// settleTrial settles the trial of the running image, if there is one. The trial began at began.
 func (s *session) settleTrial(ctx context.Context, host *config.Target, began time.Time) (nano.Outcome, error) {
 	disk, err := s.nano(ctx)
 	if isConfigError(err) {
-		return nano.Untried, nil // no NanoBSD host, or one that check names
+		return nano.Untried, nil // no NanoBSD host, or check reports what is wrong with it
 	}
 	if err != nil {
 		return nano.Untried, fmt.Errorf("whether the image is on trial is not known: %w", err)
@@ -123,13 +123,13 @@ func (s *session) settleTrial(ctx context.Context, host *config.Target, began ti
 	return trials.Run(ctx)
 }
 
-// The pauses of retry: at the start of a machine a device may appear late, and cfg be mounted late.
+// The pauses of retry: at boot a device may appear late, and cfg may be mounted late.
 const (
 	firstPause = time.Second
 	mostPause  = 5 * time.Minute
 )
 
-// retry calls do until it reports that it is done, or until ctx ends, with pauses that grow.
+// retry calls do until do returns true or ctx ends. The pauses between the calls grow.
 func retry(ctx context.Context, do func() (done bool)) {
 	for pause := firstPause; !do(); pause = min(2*pause, mostPause) {
 		select {

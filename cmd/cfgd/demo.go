@@ -32,7 +32,7 @@ func (s *session) demoCommand() *cli.Command {
 	}
 }
 
-// demo shows the main job. Each step is a command line of its own, as one would type it.
+// demo shows the main job of cfgd. Each step is a command line, as a person would type it.
 func (s *session) demo(ctx context.Context, dir string) error {
 	if s.root != "" || s.config != "" {
 		return usagef("demo: DIR is the machine; --root and --config do not go with it")
@@ -54,12 +54,12 @@ func (s *session) demo(ctx context.Context, dir string) error {
 	return d.failed
 }
 
-// demo is the show at work; after the first failure nothing more is done.
+// demo is the state of the show. After the first failure it does nothing more.
 type demo struct {
 	ctx      context.Context
 	out, err io.Writer
 	root     string
-	shown    string // root as it was typed
+	shown    string // root as the user typed it
 	failed   error
 }
 
@@ -69,7 +69,7 @@ func (d *demo) say(format string, args ...any) {
 	}
 }
 
-// show is the part with the daemon at work.
+// show runs the part in which the daemon works.
 func (d *demo) show() {
 	d.step(`echo 'sshd_enable="YES"' >> etc/rc.conf; rm etc/ftpusers   (in vhost1)`)
 	began := time.Now()
@@ -145,7 +145,7 @@ func (d *demo) saved(target string) (generation int, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if both && len(list) == 1 && list[0].Generation > 0 && list[0].Unsaved == 0 { // the generation that has both is reported, too
+		if both && len(list) == 1 && list[0].Generation > 0 && list[0].Unsaved == 0 { // the daemon knows the generation that has both
 			return list[0].Generation, nil
 		}
 		select {
@@ -156,13 +156,13 @@ func (d *demo) saved(target string) (generation int, err error) {
 	}
 }
 
-// holds reports whether a file of cfg has a word.
+// holds reports whether a file of cfg contains a word.
 func (d *demo) holds(target, name, word string) bool {
 	b, err := os.ReadFile(filepath.Join(d.root, "jail", target, "cfg", name))
 	return err == nil && strings.Contains(string(b), word)
 }
 
-// survived looks whether the edits are there.
+// survived checks that the edits are there.
 func (d *demo) survived() error {
 	b, err := os.ReadFile(filepath.Join(d.root, "jail/vhost1/etc/rc.conf"))
 	if err != nil {

@@ -39,7 +39,7 @@ func (s *session) diffCommand() *cli.Command {
 	}
 }
 
-// difference is what a diff command is about.
+// difference is one run of the diff command.
 type difference struct {
 	*session
 	target   *config.Target
@@ -83,7 +83,7 @@ func (s *session) diff(c *cli.Context) error {
 	return nil
 }
 
-// look finds the changes that were asked for.
+// look finds the changes that the command line asks for.
 func (d *difference) look(c *cli.Context, only []string) ([]tree.Change, error) {
 	var err error
 	if d.view, err = d.overlay.Look(c.Context, overlay.LookOptions{}); err != nil {
@@ -115,7 +115,7 @@ func (d *difference) look(c *cli.Context, only []string) ([]tree.Change, error) 
 	return out, nil
 }
 
-// known refuses a PATH that no tree has: a slip of the fingers must not look like "no difference".
+// known refuses a PATH that is in no tree, because a typing error must not look like "no difference".
 func (d *difference) known(only []string) error {
 	for _, p := range only {
 		if !known(d.view, p) {
@@ -125,7 +125,7 @@ func (d *difference) known(only []string) error {
 	return nil
 }
 
-// known reports whether any of the three trees has a path.
+// known reports whether a path is in one of the three trees.
 func known(v *overlay.View, p string) bool {
 	for _, t := range []*tree.Tree{v.Base.Tree, v.Plain, v.Live} {
 		if t == nil {
@@ -138,7 +138,7 @@ func known(v *overlay.View, p string) bool {
 	return p == ""
 }
 
-// below reports whether a path is one of those given or below one; none given is all.
+// below reports whether a path is one of the given paths or below one. If none is given, every path is.
 func below(path string, only []string) bool {
 	if len(only) == 0 {
 		return true
@@ -151,7 +151,7 @@ func below(path string, only []string) bool {
 	return false
 }
 
-// changed is a change in the form of its JSON.
+// changed is the JSON of a change.
 type changed struct {
 	pathname.JSON
 	Change string `json:"change"`
@@ -183,7 +183,7 @@ func (d *difference) print(c *cli.Context, changes []tree.Change) error {
 	return d.printDefaults(changes)
 }
 
-// conflict says that a path has a conflict that nobody resolved, "" where it has none.
+// conflict describes the unresolved conflict of a path; "" if there is none.
 func (d *difference) conflict(path string) string {
 	for _, x := range d.view.Conflicts() {
 		if x.Path == path {
@@ -197,7 +197,7 @@ func (d *difference) conflict(path string) string {
 	return ""
 }
 
-// printDefaults names the conflicts of which there is no difference to show, for the default was taken.
+// printDefaults lists the conflicts in which the default was taken, because these have no difference to show.
 func (d *difference) printDefaults(changes []tree.Change) error {
 	shown := map[string]bool{}
 	for _, ch := range changes {
@@ -245,8 +245,8 @@ var xattrWords = map[tree.ChangeKind]string{
 	tree.Added: "added", tree.Modified: "changed", tree.Deleted: "removed",
 }
 
-// attributes says which extended attributes differ, and why some are not saved. Their values may be secrets
-// and are told by no line of a diff.
+// attributes tells which extended attributes differ, and why some are not saved. It never prints their
+// values, which may be secrets.
 func (d *difference) attributes(ch tree.Change) []string {
 	var notes []string
 	for _, x := range d.view.XattrChanges(ch) {
@@ -260,7 +260,7 @@ func (d *difference) attributes(ch tree.Change) []string {
 
 func (d *difference) secret(path string) bool { return !d.secrets && d.target.Classes.Secret(path) }
 
-// side is one side of a diff. The content of a secret is not even read.
+// side returns one side of a diff. The content of a secret is not read.
 func side(e *tree.Entry, label string, secret bool, read func(*tree.Entry, string) ([]byte, error)) (merge.Side, error) {
 	s := merge.Side{Label: label}
 	if e == nil {

@@ -25,17 +25,17 @@ var errDiffer = errors.New("differences were found")
 // errSome ends a command with 3: each target's error has been printed.
 var errSome = errors.New("some targets failed")
 
-// usageError is a wrong command line.
+// usageError is the error for a wrong command line.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// problemError is a target that is left out because of what stands in a configuration file.
+// problemError is the error for a target that is left out because of a problem in a configuration file.
 type problemError struct{ config.Problem }
 
 func (e problemError) Error() string { return e.Problem.String() }
 
-// printedError is an error that the user has seen.
+// printedError is an error that was printed already.
 type printedError struct{ error }
 
 func (e printedError) Unwrap() error { return e.error }
@@ -53,7 +53,7 @@ func (s *session) status(err error) int {
 	return code
 }
 
-// exitCode is the table of exit statuses.
+// exitCode returns the exit status for an error.
 func exitCode(err error) int {
 	var usage usageError
 	var one *config.ConfigError
@@ -74,12 +74,12 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// complain prints an error, each line behind the program's and the target's name.
+// complain prints an error. Each line begins with the names of the program and of the target.
 func (s *session) complain(target string, err error) {
 	text := err.Error()
 	var problem problemError
 	if errors.As(err, &problem) {
-		target = "" // it names file and line, and the jail
+		target = "" // the message names the file, the line and the jail
 	}
 	for line := range strings.SplitSeq(text, "\n") {
 		if target != "" && !strings.HasPrefix(line, target+": ") {

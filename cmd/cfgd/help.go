@@ -32,7 +32,7 @@ func (s *session) helpCommand() *cli.Command {
 					return usagef("%s: no such command; cfgd help lists them", strings.Join(words, " "))
 				}
 			}
-			args := append(append([]string{"cfgd"}, strings.Fields(l.words())...), "--help") // past arrange, which would lead here again
+			args := append(append([]string{"cfgd"}, strings.Fields(l.words())...), "--help") // not through arrange, which would lead here again
 			a := s.app()
 			a.HideHelp = false
 			for _, sub := range a.Commands {
@@ -43,7 +43,7 @@ func (s *session) helpCommand() *cli.Command {
 	}
 }
 
-// helped lets the library answer --help.
+// helped lets the library handle --help.
 func helped(c *cli.Command) {
 	c.HideHelp = false
 	for _, sub := range c.Subcommands {
@@ -51,10 +51,11 @@ func helped(c *cli.Command) {
 	}
 }
 
-// columns is how wide a line of help may be, with the indent of three.
+// columns is the width of a line of help, with the indent of three.
 const columns = 80
 
-// fold breaks the lines of a description so that help fits the screen. An empty line between paragraphs stays.
+// fold breaks the lines of a description so that help fits the screen. An empty line between paragraphs
+// stays.
 func fold(text string) string {
 	paragraphs := strings.Split(text, "\n\n")
 	for i, p := range paragraphs {

@@ -8,8 +8,8 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// hook runs a hook of a jail, and hands its error to syslogd(8) as well: rc.d/jail throws away what a stop prints, once
-// the jail is gone, and nobody would hear that its etc is still mounted.
+// hook runs a hook of a jail, and sends its error to syslogd(8) too. rc.d/jail throws away what a stop prints
+// when the jail is gone, and then nobody would learn that its etc is still mounted.
 func (s *session) hook(action cli.ActionFunc) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		err := action(c)
@@ -20,14 +20,14 @@ func (s *session) hook(action cli.ActionFunc) cli.ActionFunc {
 	}
 }
 
-// hookWarn is warn for what a hook has to say.
+// hookWarn prints a warning of a hook, and sends it to syslogd(8).
 func (s *session) hookWarn(target, words string) {
 	s.warn(target, words)
 	s.toSyslog(syslog.LOG_WARNING, target+": "+words)
 }
 
-// toSyslog hands a line to syslogd(8). Without a running syslogd the line is lost. With --root nothing of the
-// machine's is touched.
+// toSyslog sends a line to syslogd(8). If syslogd does not run, the line is lost. With --root nothing is
+// sent.
 func (s *session) toSyslog(severity syslog.Priority, words string) {
 	if s.root != "" {
 		return

@@ -52,7 +52,7 @@ func (s *session) hostCommand() *cli.Command {
 	}
 }
 
-// hostTarget is the host as a target.
+// hostTarget returns the host as a target.
 func (s *session) hostTarget() (*config.Target, error) {
 	t, err := s.target(config.HostName)
 	if exitCode(err) == exitUsage {
@@ -78,11 +78,11 @@ func (s *session) hostEarly(c *cli.Context) error {
 	return s.printTaken(t, taken)
 }
 
-// tellFailed notes the slice that the loader could not start, before rc.d/gptboot takes the mark away.
+// tellFailed records the slice that the loader could not start, before rc.d/gptboot clears its attribute.
 func (s *session) tellFailed(ctx context.Context) {
 	m, err := s.nano(ctx)
 	if err != nil {
-		return // nano status says so
+		return // nano status reports it
 	}
 	names, err := m.NoteFailed(ctx)
 	for _, name := range names {
@@ -171,11 +171,11 @@ func (s *session) prepareImage(c *cli.Context, t *config.Target, file string) er
 	return s.planOn(c, t, overlay.BaseRef{Path: strings.TrimPrefix(etc, s.loaded.Root)})
 }
 
-// room makes a directory with room for so many bytes: in the first of the usual places that has it, which is
-// said where it is not the first of all, or on a filesystem in memory of its own.
+// room makes a directory with room for so many bytes, in the first of the usual places that has enough, else
+// on a filesystem in memory. It tells which place it took, unless it is the first one.
 func (s *session) room(ctx context.Context, t *config.Target, need int64) (string, func(), error) {
 	places := []string{os.TempDir(), "/var/tmp", "/tmp"}
-	if s.loaded.Root != "" { // a base is named below it
+	if s.loaded.Root != "" { // the name of a base is below it
 		places = []string{s.loaded.Path("/tmp")}
 		if err := os.MkdirAll(places[0], 0o1777); err != nil {
 			return "", nil, err
@@ -208,7 +208,7 @@ func (s *session) room(ctx context.Context, t *config.Target, need int64) (strin
 	return dir, done, nil
 }
 
-// makeRoom makes a directory in a place that has room. The error says what is wrong with the place.
+// makeRoom makes a directory in a place that has enough room. The error tells what is wrong with the place.
 func makeRoom(place string, need int64) (string, error) {
 	free, err := freeBytes(place)
 	if err == nil && free < need {
@@ -220,7 +220,7 @@ func makeRoom(place string, need int64) (string, error) {
 	return os.MkdirTemp(place, "cfgd-image-")
 }
 
-// roomInMemory mounts a tmpfs of a size on a directory of its own.
+// roomInMemory makes a directory and mounts a tmpfs of that size on it.
 func (s *session) roomInMemory(ctx context.Context, size int64) (string, func(), error) {
 	dir, err := os.MkdirTemp(s.loaded.Path("/var/run"), "cfgd-image-")
 	if err != nil {
@@ -243,7 +243,7 @@ func (s *session) roomInMemory(ctx context.Context, size int64) (string, func(),
 	}, nil
 }
 
-// freeBytes is what may still be written to the filesystem of a directory.
+// freeBytes returns how many bytes may still be written to the filesystem of a directory.
 func freeBytes(name string) (int64, error) {
 	dir, err := dirfd.Open(name, nil)
 	if err != nil {

@@ -64,7 +64,7 @@ func (s *session) jailCommand() *cli.Command {
 	}
 }
 
-// hooks are the hooks of one target.
+// hooks returns the hooks of one target.
 func (s *session) hooks(t *config.Target) *jailhooks.Hooks {
 	return &jailhooks.Hooks{
 		Target: t, Overlay: s.overlay(t), Run: sysrun.System{}, Daemon: daemonOf{s.client()}, Mounted: memory.Mounted, GOOS: runtime.GOOS,
@@ -72,7 +72,7 @@ func (s *session) hooks(t *config.Target) *jailhooks.Hooks {
 	}
 }
 
-// daemonOf is the daemon as hooks see it: where none runs there is nobody to tell.
+// daemonOf is the daemon for the hooks. If no daemon runs, its methods do nothing.
 type daemonOf struct{ *control.Client }
 
 func (d daemonOf) Attach(ctx context.Context, target string) error {
@@ -94,7 +94,8 @@ func quietly(err error) error {
 	return err
 }
 
-// hookTarget finds the target of a hook. A jail that is none needs no hook: jail.conf may give it to all jails.
+// hookTarget finds the target of a hook. jail.conf may define the hooks for all jails; for one that is no
+// target they do nothing.
 func (s *session) hookTarget(c *cli.Context) (*config.Target, error) {
 	if err := counted(c, 1, 1); err != nil {
 		return nil, err
@@ -136,7 +137,7 @@ func (s *session) jailInit(c *cli.Context) error {
 	return s.started(t, done)
 }
 
-// started says what init did.
+// started prints what init did.
 func (s *session) started(t *config.Target, done *jailhooks.Started) error {
 	p := done.Population
 	var err error
@@ -155,7 +156,7 @@ func (s *session) started(t *config.Target, done *jailhooks.Started) error {
 	return err
 }
 
-// merged says what a start made of overrides that were made against another base.
+// merged prints what a start made of overrides that were made against another base.
 func (s *session) merged(target string, p *overlay.Population) error {
 	if p.Merge != nil {
 		return s.printMerge(target, p.Merge, false)
@@ -194,10 +195,10 @@ func (s *session) jailCleanup(c *cli.Context) error {
 	return nil
 }
 
-// cleanedUp says what cleanup did with live.
+// cleanedUp prints what cleanup did with live.
 func (s *session) cleanedUp(t *config.Target, done *jailhooks.Stopped) (err error) {
 	switch {
-	case done.Nothing: // exec.prepare asks before every start
+	case done.Nothing: // exec.prepare runs it before every start
 	case done.Rescue != "":
 		_, err = fmt.Fprintf(s.out, "%s %s not saved but archived in %s, and taken away\n", t.Name, t.Live, filepath.Base(done.Rescue))
 	case done.Hidden:
@@ -210,13 +211,13 @@ func (s *session) cleanedUp(t *config.Target, done *jailhooks.Stopped) (err erro
 	return err
 }
 
-// listedJail is a jail in the form of its JSON.
+// listedJail is the JSON of a jail.
 type listedJail struct {
 	Name   string `json:"name"`
 	Root   string `json:"root"`
 	Target bool   `json:"target"`
 	Base   string `json:"base,omitempty"`
-	State  string `json:"state"` // populated, down, or "" where it is no target
+	State  string `json:"state"` // populated, down, or "" if it is no target
 }
 
 func (s *session) jailList(c *cli.Context) error {

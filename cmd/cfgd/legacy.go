@@ -2,7 +2,8 @@ package main
 
 import "path/filepath"
 
-// legacyNames are the scripts of which cfgd does the work when a link to it bears their name, as words of its own command line.
+// legacyNames maps the name of a script to words of cfgd's command line. A link to cfgd with that name does
+// the same.
 var legacyNames = map[string][]string{
 	"jail_etc_init":    {"jail", "init"},
 	"jail_etc_cleanup": {"jail", "cleanup"},
@@ -14,7 +15,7 @@ var legacyNames = map[string][]string{
 	"upgradep2":        {"nano", "install", "--slice", "2", "-"},
 }
 
-// legacy puts the words of cfgd's command line in the place of a script's name.
+// legacy replaces a script's name by the words of cfgd's command line.
 func legacy(args []string) []string {
 	words, ok := legacyNames[filepath.Base(args[0])]
 	if !ok {

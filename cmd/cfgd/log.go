@@ -47,7 +47,8 @@ func (s *session) log(c *cli.Context) error {
 	return s.printLog(t.Name, list, only)
 }
 
-// changesBelow are the changes of a generation at or below the paths, without directories that other changes tell of.
+// changesBelow returns the changes of a generation at or below the paths. It leaves out directories that are
+// listed only because something below them changed.
 func changesBelow(g overlay.Generation, only []string) []overlay.GenerationChange {
 	var out []overlay.GenerationChange
 	for _, ch := range g.Visible() {
@@ -58,15 +59,15 @@ func changesBelow(g overlay.Generation, only []string) []overlay.GenerationChang
 	return out
 }
 
-// generation is a generation in the form of its JSON.
+// generation is the JSON of a generation.
 type generation struct {
 	Generation int       `json:"generation"`
 	Time       time.Time `json:"time"`
 	Base       string    `json:"base"`
-	From       string    `json:"from,omitempty"` // the base before, where it is a merge
+	From       string    `json:"from,omitempty"` // the earlier base, if it is a merge
 	Message    string    `json:"message,omitempty"`
 	Changes    []listed  `json:"changes"`
-	Damaged    string    `json:"damaged,omitempty"` // why nothing but the number is known
+	Damaged    string    `json:"damaged,omitempty"` // why only the number is known
 }
 
 func newGeneration(g overlay.Generation, only []string) generation {
@@ -100,7 +101,7 @@ func (s *session) printLog(target string, list []overlay.Generation, only []stri
 	return nil
 }
 
-// logLine is one generation in a line.
+// logLine prints one generation on one line.
 func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
 	if g.Damaged != nil {
 		return pathname.Plain(fmt.Sprintf("%5d  damaged: %v", g.Generation, g.Damaged))

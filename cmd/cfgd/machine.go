@@ -11,17 +11,17 @@ import (
 	"strings"
 )
 
-// machine is the embedded default: the files of a small machine. Below machine/ stand the host's own, the defaults of an image, and
-// those of the two snapshots of the prototype.
+// machine has the files of the demo's machine. Below machine/ are the host's own files, the defaults of an
+// image, and the defaults of the prototype's two snapshots.
 //
 //go:embed all:machine
 var machine embed.FS
 
-// private are files that nobody but root may read.
+// private are the files that only root may read.
 var private = map[string]bool{"master.passwd": true}
 
-// buildMachine lays a small machine out in an empty directory, as the paper's is: the host's /etc over /conf/base/etc, a prototype with
-// two snapshots as plain directories, two jails on the first of them.
+// buildMachine makes a small machine in an empty directory: the host's /etc over /conf/base/etc, a prototype
+// with two snapshots as plain directories, and two jails on the first snapshot.
 func buildMachine(root string) error {
 	if err := emptyDir(root); err != nil {
 		return err
@@ -48,7 +48,7 @@ func buildMachine(root string) error {
 	return nil
 }
 
-// emptyDir makes the directory, or sees that there is nothing in it.
+// emptyDir makes the directory, or checks that it is empty.
 func emptyDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
@@ -62,7 +62,7 @@ func emptyDir(dir string) error {
 	return nil
 }
 
-// copyOut writes a part of the embedded machine below a directory.
+// copyOut writes a part of the embedded files below a directory.
 func copyOut(from, to string) error {
 	from = path.Join("machine", from)
 	return fs.WalkDir(machine, from, func(p string, e fs.DirEntry, err error) error {

@@ -1,6 +1,7 @@
 // Command cfgd makes a server's /etc in memory safe to edit: see README.md and cfgd(8).
 //
-// It owns the command line: words, flags, output and exit status. A command is a file; what it does is done by the packages.
+// It owns the command line: words, flags, output and exit status. Each command has a file here, and calls a
+// package that does the work.
 package main
 
 import (
@@ -15,7 +16,8 @@ func main() { os.Exit(Main()) }
 
 // Main runs the command line of this process and returns its exit status.
 func Main() int {
-	// A second signal kills: the first one's orderly end may take a while. The daemon waits for SIGTERM the same way.
+	// The first signal ends the command in order, which may take a while. A second one kills it. The daemon
+	// handles SIGTERM in the same way.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return run(ctx, os.Args, os.Stdout, os.Stderr)

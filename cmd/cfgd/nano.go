@@ -86,7 +86,7 @@ func planFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "plan", Usage: "show what would be done, and do nothing"}
 }
 
-// nano is the machine's disk.
+// nano returns the machine's disk.
 func (s *session) nano(ctx context.Context) (*nano.Machine, error) {
 	m, err := s.model()
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *session) nano(ctx context.Context) (*nano.Machine, error) {
 	return x, x.Find(ctx, m.Path("/dev"))
 }
 
-// slices are the disk's two for systems.
+// slices returns the disk and its two slices for systems.
 func (s *session) slices(c *cli.Context) (*nano.Machine, []nano.Slice, *disk.Table, error) {
 	m, err := s.nano(c.Context)
 	if err != nil {
@@ -114,7 +114,7 @@ func (s *session) slices(c *cli.Context) (*nano.Machine, []nano.Slice, *disk.Tab
 	return m, all, t, err
 }
 
-// mountedSources are those of all mounts; with --root nothing is mounted.
+// mountedSources returns the sources of all mounts. With --root there are none.
 func (s *session) mountedSources() ([]string, error) {
 	if s.loaded.Root != "" {
 		return nil, nil
@@ -122,7 +122,7 @@ func (s *session) mountedSources() ([]string, error) {
 	return prototype.MountedSources()
 }
 
-// mountedOn lists what is mounted on a directory; with --root nothing is.
+// mountedOn lists what is mounted on a directory. With --root nothing is.
 func (s *session) mountedOn(dir string) ([]memory.Mount, error) {
 	if s.loaded.Root != "" {
 		return nil, nil
@@ -130,7 +130,7 @@ func (s *session) mountedOn(dir string) ([]memory.Mount, error) {
 	return memory.Mounted(dir)
 }
 
-// listedSlice is a slice in the form of its JSON.
+// listedSlice is the JSON of a slice.
 type listedSlice struct {
 	Name    string     `json:"name"`
 	Size    int64      `json:"size"` // bytes
@@ -176,8 +176,8 @@ func (s *session) printSlices(list []listedSlice, m *nano.Machine, t *disk.Table
 		return s.print(struct {
 			Version int           `json:"version"`
 			Scheme  string        `json:"scheme"`
-			Loader  disk.Loader   `json:"loader,omitempty"` // left out where it is not known
-			Next    string        `json:"next"`             // "?" where it is not known
+			Loader  disk.Loader   `json:"loader,omitempty"` // left out if it is not known
+			Next    string        `json:"next"`             // "?" if it is not known
 			Slices  []listedSlice `json:"slices"`
 			Doubts  []string      `json:"doubts,omitempty"`
 		}{1, t.Scheme, t.Loader, m.NextName(t), list, m.Doubts(t)})
@@ -205,7 +205,7 @@ func (s *session) printSlices(list []listedSlice, m *nano.Machine, t *disk.Table
 	return nil
 }
 
-// onceWords say what boots the disk, and who goes back from a system that is only tried.
+// onceWords tells which loader boots the disk, and who goes back from a system that is on trial.
 func onceWords(t *disk.Table) string {
 	name := cmp.Or(string(t.Loader), "a loader that is not known")
 	if t.CanTryOnce() {
@@ -262,12 +262,12 @@ func (s *session) nanoInstall(c *cli.Context) error {
 	return s.printInstalled(c, m, r)
 }
 
-// trials keep the host's.
+// trials returns the trials of the host.
 func (s *session) trials(m *nano.Machine, host *config.Target) *nano.Trials {
 	o := s.overlay(host)
 	t := &nano.Trials{Machine: m, Read: o.Trial, Write: o.WriteTrial, Restart: func(ctx context.Context) error {
 		if s.loaded.Root != "" {
-			return nil // no command runs there
+			return nil // with --root no command runs
 		}
 		_, err := sysrun.System{}.Run(ctx, sysrun.Command("shutdown", "-r", "now", "cfgd: the image on trial was not confirmed"))
 		return err
@@ -286,7 +286,7 @@ func isConfigError(err error) bool {
 	return errors.As(err, &ce)
 }
 
-// tried is the slice of the running system if that is on trial, by its loader or by cfgd; else 0.
+// tried returns the slice of the running system if it is on trial, by its loader or by cfgd; else 0.
 func (s *session) tried(ctx context.Context, m *nano.Machine, all []nano.Slice) (int, error) {
 	for _, x := range all {
 		if x.Trial {
@@ -304,15 +304,15 @@ func (s *session) tried(ctx context.Context, m *nano.Machine, all []nano.Slice) 
 	return x.Slice, nil
 }
 
-// systems are what a report tells of a NanoBSD host's slices: the one on trial, "" for none, and those that
-// did not boot. A disk that cannot be read is not the report's to tell: cfgd check and nano status do.
+// systems returns what a report tells about a NanoBSD host's slices: the one on trial, or "", and those that
+// did not boot. It is silent about a disk that can't be read; cfgd check and nano status report that.
 func (s *session) systems(ctx context.Context) (trial string, dead []string, err error) {
 	if s.loaded.Target(config.HostName) == nil {
 		return "", nil, nil
 	}
 	m, err := s.nano(ctx)
 	if isConfigError(err) {
-		return "", nil, nil // no NanoBSD host, or one that check names: there is nothing to try
+		return "", nil, nil // no NanoBSD host, or check reports what is wrong with it
 	}
 	if err != nil {
 		return "", nil, err
@@ -330,7 +330,7 @@ func (s *session) systems(ctx context.Context) (trial string, dead []string, err
 	return trial, dead, err
 }
 
-// opened opens what is to be installed.
+// opened opens the image that is to be installed.
 func (s *session) opened(name string) (io.Reader, func(), error) {
 	if name == "-" {
 		return s.in, func() {}, nil
@@ -393,7 +393,7 @@ func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Instal
 	return err
 }
 
-// printNext says which slice boots next.
+// printNext prints which slice boots next.
 func (s *session) printNext(c *cli.Context, m *nano.Machine) error {
 	t, err := m.Table(c.Context)
 	if err != nil {
@@ -433,7 +433,7 @@ func (s *session) nanoConfirm(c *cli.Context) error {
 	return s.decide(c, nano.Confirm)
 }
 
-// decide makes a slice the one to boot from now on, or with --plan prints how.
+// decide makes a slice boot from now on. With --plan it only prints how.
 func (s *session) decide(c *cli.Context, pick nano.Pick) error {
 	m, err := s.nano(c.Context)
 	if err != nil {

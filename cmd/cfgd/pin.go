@@ -60,7 +60,7 @@ func (s *session) pin(c *cli.Context, off bool) error {
 	return s.printSettled(t.Name, r.Generation, changed)
 }
 
-// printSettled prints what became of paths, and the generation that it is.
+// printSettled prints what was done with paths, and the new generation.
 func (s *session) printSettled(target string, generation int, changed []listed) error {
 	if s.json {
 		return s.print(struct {

@@ -50,7 +50,7 @@ func (s *session) plan(c *cli.Context) error {
 	return s.planOn(c, t, base)
 }
 
-// planOn prints what a merge on a base comes to.
+// planOn prints the result of a merge with a base.
 func (s *session) planOn(c *cli.Context, t *config.Target, base overlay.BaseRef) error {
 	o := s.overlay(t)
 	o.Tools = s.tools(t, true)
@@ -67,7 +67,7 @@ func (s *session) planOn(c *cli.Context, t *config.Target, base overlay.BaseRef)
 	return nil
 }
 
-// baseNamed finds a base of a target by a snapshot's name, a base id, or a path.
+// baseNamed finds a base of a target by the name of a snapshot, by a base id, or by a path.
 func baseNamed(t *config.Target, name string) (overlay.BaseRef, error) {
 	if path.IsAbs(name) {
 		snap, ok := config.ParseSnapshot(name)
@@ -93,14 +93,14 @@ func baseNamed(t *config.Target, name string) (overlay.BaseRef, error) {
 	return overlay.BaseRef{Path: snap.String(), ID: snap.ID()}, nil
 }
 
-// outcome is what becomes of one path, in the form of its JSON.
+// outcome is the JSON of what a merge does with one path.
 type outcome struct {
 	pathname.JSON
 	Outcome string   `json:"outcome"`
 	Notes   []string `json:"notes,omitempty"`
 }
 
-// planned is a merge in the form of its JSON.
+// planned is the JSON of a merge.
 type planned struct {
 	Version   int       `json:"version"`
 	Target    string    `json:"target"`
@@ -138,7 +138,7 @@ func (s *session) printMerge(target string, m *merge.Result, all bool) error {
 	return w.print(s.out)
 }
 
-// mergeLine sums a merge up.
+// mergeLine summarizes a merge.
 func mergeLine(m *merge.Result) string {
 	count := map[merge.Verdict]int{}
 	for _, u := range m.Outcomes {

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far work on many bytes has come: on a terminal, and only if it takes more than a second.
+// progress shows how many bytes are done, on a terminal, if the work takes more than a second.
 type progress struct {
 	bar   *progressbar.ProgressBar
 	since time.Time
 }
 
-// newProgress begins work on total bytes, 0 where that is not known.
+// newProgress begins work on total bytes; 0 if the number is not known.
 func (s *session) newProgress(what string, total int64) *progress {
 	f, ok := s.err.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -33,10 +33,10 @@ func newBar(w io.Writer, what string, total int64) *progressbar.ProgressBar {
 		progressbar.OptionClearOnFinish(), progressbar.OptionUseIECUnits(true))
 }
 
-// at tells how many bytes are done.
+// at sets how many bytes are done.
 func (p *progress) at(n int64) {
 	if p.bar != nil && time.Since(p.since) > time.Second {
-		_ = p.bar.Set64(n) // of a bar that cannot be drawn the work is not to suffer
+		_ = p.bar.Set64(n) // the work goes on if the bar can't be drawn
 	}
 }
 

@@ -96,12 +96,12 @@ func (s *session) protoCreate(c *cli.Context) error {
 		return usageError{err}
 	}
 	if s.loaded.Root != "" {
-		made.Datasets = nil // with --root no command runs: its directories are all there is
+		made.Datasets = nil // with --root no command runs; its directories are enough
 	}
 	return s.make(c, s.creator(), made, name+" made; install a system below "+made.Root+", then: cfgd proto snapshot "+name)
 }
 
-// prototypes are those named on the command line, or all.
+// prototypes returns the prototypes that the command line names, or all.
 func (s *session) prototypes(c *cli.Context) ([]*config.Prototype, error) {
 	if err := counted(c, 0, 1); err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (s *session) prototypes(c *cli.Context) ([]*config.Prototype, error) {
 	return nil, usagef("no prototype %q; cfgd proto list lists them", c.Args().First())
 }
 
-// prototype is the one that is meant.
+// prototype returns the prototype that the command line names, or the only one.
 func (s *session) prototype(c *cli.Context) (*config.Prototype, error) {
 	all, err := s.prototypes(c)
 	if err == nil && len(all) > 1 {
@@ -136,7 +136,7 @@ func (s *session) prototype(c *cli.Context) (*config.Prototype, error) {
 	return all[0], nil
 }
 
-// snapshots are a prototype's: by zfs(8) where its root is a dataset, else copies.
+// snapshots returns the snapshots of a prototype: of ZFS if its root is a dataset, else copies.
 func (s *session) snapshots(p *config.Prototype) (prototype.Snapshots, error) {
 	return prototype.Stock{
 		Prototype: p, Root: s.loaded.Path(p.Root), Embedded: s.loaded.Root != "", Run: sysrun.System{},
@@ -144,14 +144,14 @@ func (s *session) snapshots(p *config.Prototype) (prototype.Snapshots, error) {
 	}.Snapshots()
 }
 
-// listedSnapshot is a snapshot in the form of its JSON.
+// listedSnapshot is the JSON of a snapshot.
 type listedSnapshot struct {
 	Prototype string         `json:"prototype"`
 	Name      string         `json:"name"`
 	Time      time.Time      `json:"time"`
 	Comment   string         `json:"comment,omitempty"`
 	UsedBy    []string       `json:"usedBy"`
-	Changes   map[string]int `json:"changes,omitempty"` // of etc, since the one before, by kind
+	Changes   map[string]int `json:"changes,omitempty"` // changes of etc since the snapshot before, by kind
 }
 
 func (s *session) protoList(c *cli.Context) error {
@@ -199,7 +199,7 @@ func (s *session) listed(ctx context.Context, p *config.Prototype, refs []config
 	return out, nil
 }
 
-// usedBy are the jails whose fstabs name a snapshot of a prototype.
+// usedBy returns the jails whose fstabs name a snapshot of a prototype.
 func usedBy(refs []config.Reference, p *config.Prototype, name string) []string {
 	jails := []string{}
 	for _, r := range refs {
@@ -225,7 +225,7 @@ func (s *session) printSnapshots(list []listedSnapshot) error {
 	return w.print(s.out)
 }
 
-// changeCounts prints how many paths were added, modified and so on.
+// changeCounts tells how many paths were added, modified and so on.
 func changeCounts(n map[string]int) string {
 	var words []string
 	for _, what := range []tree.ChangeKind{tree.Added, tree.Modified, tree.Deleted, tree.Type, tree.Mode} {
@@ -288,7 +288,7 @@ func (s *session) protoPrune(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w; nothing was destroyed", p.Name, err)
 	}
-	all = slices.DeleteFunc(all, func(x prototype.Snapshot) bool { return !x.Numbered() }) // others are none of cfgd's
+	all = slices.DeleteFunc(all, func(x prototype.Snapshot) bool { return !x.Numbered() }) // cfgd made no others
 	reason := func(i int) string {
 		if i >= len(all)-c.Int("keep") {
 			return fmt.Sprintf("among the newest %d", c.Int("keep"))
@@ -299,7 +299,8 @@ func (s *session) protoPrune(c *cli.Context) error {
 	return s.pruneEach(all, one, p.Name)
 }
 
-// pruneEach goes through all snapshots, whatever happens to one: 2 where it happened to all, 3 where to some.
+// pruneEach goes through all snapshots, even if one fails. The exit status is 2 if all failed, and 3 if some
+// did.
 func (s *session) pruneEach(all []prototype.Snapshot, prune func(i int) error, proto string) error {
 	failed := 0
 	for i := range all {
@@ -333,7 +334,7 @@ func (s *session) pruneOne(c *cli.Context, p *config.Prototype, snaps prototype.
 	return err
 }
 
-// needed says why a snapshot must stay, "" where nothing needs it.
+// needed tells why a snapshot must stay; "" if nothing needs it.
 func (s *session) needed(ctx context.Context, p *config.Prototype) (func(name string) string, error) {
 	refs, err := s.loaded.References()
 	if err != nil {

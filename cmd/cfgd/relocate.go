@@ -101,7 +101,7 @@ func (s *session) prototypeNamed(name string) *config.Prototype {
 	return nil
 }
 
-// belowRoot is an absolute path as one below a root.
+// belowRoot turns an absolute path into one below a root.
 func belowRoot(p string) (string, error) {
 	if !path.IsAbs(p) || path.Clean(p) != p || p == "/" {
 		return "", usagef("%s: give the whole path, as the prototype's jail sees it", pathname.Quote(p))
@@ -121,8 +121,8 @@ func mountpoints() ([]string, error) {
 	return all, nil
 }
 
-// settled finishes or undoes what was cut short, and lists the rest. The caller has the prototype's lock: whatever is
-// unfinished has no process any more.
+// settled finishes or undoes relocations that were interrupted, and returns the others. The caller holds the
+// prototype's lock, so no process works on an unfinished one.
 func (s *session) settled(c *cli.Context, k *prototype.Relocator, p *config.Prototype) ([]*prototype.Relocation, error) {
 	all, err := k.All(p.Name)
 	if err != nil {

@@ -57,7 +57,7 @@ func (s *session) report(c *cli.Context) error {
 	if err := s.tell(c, facts, all, text); err != nil {
 		return err
 	}
-	if c.NArg() == 0 { // a report of some targets says nothing of the others
+	if c.NArg() == 0 { // a report of some targets does not know the others
 		if err := after.Write(file); err != nil {
 			return fmt.Errorf("report: %w", err)
 		}
@@ -68,7 +68,7 @@ func (s *session) report(c *cli.Context) error {
 	return nil
 }
 
-// tell prints, mails and writes a report.
+// tell prints or mails a report, and writes the text file of metrics.
 func (s *session) tell(c *cli.Context, facts *report.Facts, all []report.Finding, text string) error {
 	if file := c.String("textfile"); file != "" {
 		if err := report.Textfile(file, facts, all); err != nil {
@@ -104,7 +104,7 @@ func (s *session) tell(c *cli.Context, facts *report.Facts, all []report.Finding
 	return nil
 }
 
-// facts asks for all that a report may tell of.
+// facts collects everything that a report may tell.
 func (s *session) facts(ctx context.Context, targets []*config.Target, last time.Time) *report.Facts {
 	host, err := os.Hostname()
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *session) facts(ctx context.Context, targets []*config.Target, last time
 	newest := s.newest(ctx)
 	f.Targets = make([]report.Target, len(targets))
 	var mu sync.Mutex                                       // guards f.Failed
-	_ = s.each(targets, nil, func(t *config.Target) error { // no error: what is wrong is a finding
+	_ = s.each(targets, nil, func(t *config.Target) error { // there is no error: a fault is a finding
 		i := slices.Index(targets, t)
 		x, err := s.targetFacts(ctx, t, list[i], last)
 		if err != nil {
@@ -159,7 +159,7 @@ func (s *session) targetFacts(ctx context.Context, t *config.Target, st control.
 	if r != nil && r.View != nil {
 		left := map[string]bool{}
 		for _, k := range r.Kept {
-			if k.Class == config.Report { // what else is kept back could not be read, and is unsaved
+			if k.Class == config.Report { // anything else that is kept back could not be read, and is unsaved
 				left[k.Path] = true
 				x.NotSaved = append(x.NotSaved, k.Path)
 			}
@@ -179,7 +179,7 @@ func (s *session) targetFacts(ctx context.Context, t *config.Target, st control.
 	}
 	generations, err := o.Log(ctx)
 	if err != nil {
-		return x, nil // there is no cfg yet, or it is told already
+		return x, nil // there is no cfg yet, or it was reported above
 	}
 	for _, g := range generations {
 		if g.Damaged != nil || !g.Time.After(last) || last.IsZero() {
@@ -200,19 +200,19 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// archives are the names of rescue archives.
+// archives returns the names of the rescue archives.
 func (s *session) archives() []string {
 	names, _ := hostfile.Names(s.loaded.Path(rescueDir), ".tar")
 	return names
 }
 
-// interrupted are the jails of which a switch left a journal.
+// interrupted returns the jails for which a switch left a journal.
 func (s *session) interrupted() []string {
 	names, _ := jails.Interrupted(s.loaded)
 	return names
 }
 
-// newest are the newest snapshots of the prototypes; one that cannot be asked has none.
+// newest returns the newest snapshot of each prototype. A prototype that can't be asked has none.
 func (s *session) newest(ctx context.Context) map[*config.Prototype]string {
 	found := map[*config.Prototype]string{}
 	for _, p := range s.loaded.Prototypes {
@@ -233,7 +233,7 @@ func (s *session) newest(ctx context.Context) map[*config.Prototype]string {
 	return found
 }
 
-// newer is a newer snapshot of a jail's prototype, "" where there is none.
+// newer returns the newest snapshot of a jail's prototype if it is newer than the jail's, else "".
 func newer(t *config.Target, newest map[*config.Prototype]string) string {
 	snap, ok := config.ParseSnapshot(t.Base)
 	if !ok || !(prototype.Snapshot{Name: snap.Name}).Numbered() {

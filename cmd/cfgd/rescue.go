@@ -14,7 +14,7 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// rescueDir is where cleanup leaves what it could not save.
+// rescueDir is where cleanup puts archives of what it could not save.
 const rescueDir = "/var/db/cfgd/rescue"
 
 func (s *session) rescueCommand() *cli.Command {
@@ -34,7 +34,7 @@ func (s *session) rescueCommand() *cli.Command {
 	}
 }
 
-// rescued is an archive in the form of its JSON.
+// rescued is the JSON of an archive.
 type rescued struct {
 	Target  string    `json:"target"`
 	Archive string    `json:"archive"`

@@ -82,7 +82,7 @@ func (s *session) resolve(c *cli.Context) error {
 	return s.settle(c.Context, t, o, list, how)
 }
 
-// choice reads the flags; some is whether there is one.
+// choice reads the flags. some reports whether there is a choice.
 func choice(c *cli.Context) (how overlay.Choice, some bool, err error) {
 	n := 0
 	for _, f := range []struct {
@@ -99,7 +99,7 @@ func choice(c *cli.Context) (how overlay.Choice, some bool, err error) {
 	return how, n > 0, nil
 }
 
-// meant are the conflicts of the paths on the command line, a directory's all below it, or all.
+// meant returns the conflicts of the paths on the command line and below them, or all conflicts.
 func (s *session) meant(c *cli.Context, o *overlay.Overlay) ([]store.Conflict, error) {
 	only, err := paths(c.Args().Tail())
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *session) settle(ctx context.Context, t *config.Target, o *overlay.Overl
 	return s.printSettled(t.Name, r.Generation, changed)
 }
 
-// madeOf says what is made of a file that changed, and has to be made anew.
+// madeOf tells which files are made from a file that changed, and how to make them again.
 func (s *session) madeOf(t *config.Target, name string) {
 	for _, p := range merge.Products {
 		if p.Source == name && p.ByHand != "" {
@@ -153,7 +153,7 @@ func (s *session) madeOf(t *config.Target, name string) {
 	}
 }
 
-// conflict is an unresolved conflict in the form of its JSON.
+// conflict is the JSON of an unresolved conflict.
 type conflict struct {
 	Target string `json:"target"`
 	pathname.JSON
@@ -206,7 +206,7 @@ func (s *session) printConflicts(list []conflict) error {
 	return w.print(s.out)
 }
 
-// showConflicts prints what there is to decide.
+// showConflicts prints both versions of each conflict.
 func (s *session) showConflicts(c *cli.Context, t *config.Target, o *overlay.Overlay, list []store.Conflict) error {
 	for _, x := range list {
 		if _, err := fmt.Fprintf(s.out, "# %s %s: %s; taken: %s\n", t.Name, pathname.Quote(x.Path), pathname.Plain(x.Why), x.Taken); err != nil {
@@ -234,10 +234,10 @@ func (s *session) showConflicts(c *cli.Context, t *config.Target, o *overlay.Ove
 	return err
 }
 
-// errMarkers says that an edit is not finished.
+// errMarkers is the error for an edit that is not finished.
 var errMarkers = errors.New("markers are left in the text: nothing resolved")
 
-// edited has the text with both edited.
+// edited lets the user edit the text with both versions.
 func (s *session) edited(ctx context.Context, o *overlay.Overlay, x store.Conflict) ([]byte, error) {
 	text, err := o.ConflictText(ctx, x.Path)
 	if err != nil {
@@ -267,7 +267,7 @@ func (s *session) edited(ctx context.Context, o *overlay.Overlay, x store.Confli
 	return b, os.RemoveAll(dir)
 }
 
-// marked reports whether a line of the text is a marker of diff3's.
+// marked reports whether a line of the text is a marker of diff3.
 func marked(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		if bytes.HasPrefix(line, []byte("<<<<<<< ")) || bytes.HasPrefix(line, []byte(">>>>>>> ")) {

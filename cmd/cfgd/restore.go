@@ -53,7 +53,7 @@ func (s *session) restore(c *cli.Context) error {
 	return s.printRestored(t.Name, r, from != overlay.From{})
 }
 
-// printRestored prints what was put back, and with saved the generation that it is.
+// printRestored prints what was put back. If it was saved, it prints the new generation too.
 func (s *session) printRestored(target string, r *overlay.Restored, saved bool) error {
 	released := map[string]bool{}
 	for _, p := range r.Released {

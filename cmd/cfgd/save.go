@@ -35,7 +35,7 @@ func (s *session) saveCommand() *cli.Command {
 	}
 }
 
-// saved is what a save did to one target, in the form of its JSON.
+// saved is the JSON of what a save did to one target.
 type saved struct {
 	Name       string   `json:"name"`
 	Generation int      `json:"generation"`
@@ -43,7 +43,7 @@ type saved struct {
 	Conflicts  []listed `json:"conflicts"`
 }
 
-// listed is a path and what became of it.
+// listed is a path and what was done with it.
 type listed struct {
 	pathname.JSON
 	Change string `json:"change,omitempty"`
@@ -101,8 +101,8 @@ func conflicts(target string, paths []listed) error {
 		"cfgd save --force %s PATH keeps live's, cfgd restore %s PATH takes cfg's", strings.Join(names, ", "), target, target, target)
 }
 
-// unsavable says which of the paths that were asked for by name are not there, or are not saved whatever one does: that they were not
-// in the way must not look like success.
+// unsavable tells which of the named paths do not exist, and which are never saved. Without it the save would
+// look successful.
 func (s *session) unsavable(ctx context.Context, t *config.Target, only []string) error {
 	if len(only) == 0 {
 		return nil
@@ -129,10 +129,10 @@ func (s *session) unsavable(ctx context.Context, t *config.Target, only []string
 	return err
 }
 
-// saver saves through the daemon, or without one.
+// saver saves through the daemon, or directly if there is none.
 func (s *session) saver() control.Saver { return control.Saver{Client: s.client(), Overlay: s.overlay} }
 
-// saveTarget saves a target. A jail that is down is no failure unless it was asked for by name.
+// saveTarget saves a target. A jail that is down is a failure only if the command line names it.
 func (s *session) saveTarget(ctx context.Context, t *config.Target, so overlay.SaveOptions, named bool) (saved, error) {
 	r, err := s.saver().Save(ctx, t, so)
 	s.notices(t.Name, r.Notices)
@@ -146,7 +146,7 @@ func (s *session) saveTarget(ctx context.Context, t *config.Target, so overlay.S
 	return out, s.unlessDown(err, named)
 }
 
-// unlessDown makes nothing of the error that a jail is down, unless it was asked for by name.
+// unlessDown drops the error that a jail is down, unless the command line names the jail.
 func (s *session) unlessDown(err error, named bool) error {
 	if errors.Is(err, overlay.ErrNotPopulated) && !errors.Is(err, overlay.ErrEarlier) && !named {
 		return nil
@@ -154,7 +154,7 @@ func (s *session) unlessDown(err error, named bool) error {
 	return err
 }
 
-// notices prints what was found and mended in a store.
+// notices prints what was found and repaired in a store.
 func (s *session) notices(target string, words []string) {
 	for _, w := range words {
 		s.warn(target, w)

@@ -62,10 +62,10 @@ func (s *session) jailSnapshotCommand() *cli.Command {
 	}
 }
 
-// errNoZFS is why directories are neither sent nor kept as backups.
+// errNoZFS is the error for directories, which can't be sent and have no snapshots for backups.
 var errNoZFS = errors.New("it is not on ZFS: rsync(1) or tar(1) copies directories")
 
-// receiver takes the last argument apart.
+// receiver parses the last argument.
 func (s *session) receiver(c *cli.Context) (names []string, k *prototype.Sender, to string, err error) {
 	args := c.Args().Slice()
 	host, to, err := prototype.SplitHost(args[len(args)-1])
@@ -135,7 +135,7 @@ func newestBackup(names []string) string {
 	return ""
 }
 
-// sendOne sends a dataset. What a resumed transfer leaves is sent after it.
+// sendOne sends a dataset. After a resumed transfer it sends what is left.
 func (s *session) sendOne(c *cli.Context, k *prototype.Sender, name, dataset, to string, want func([]string) string) error {
 	resume := c.Bool("resume")
 	for {
@@ -181,7 +181,7 @@ func (s *session) transfer(ctx context.Context, k *prototype.Sender, name string
 	return err
 }
 
-// tops are the datasets of a jail's own.
+// tops returns the datasets that belong to a jail alone.
 func (s *session) tops(t *config.Target) ([]string, error) {
 	b, err := hostfile.ReadFile(s.loaded.Path(t.Fstab))
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 	"cfgd/watcher/control"
 )
 
-// session is one command line at work.
+// session is the run of one command line.
 type session struct {
 	in       io.Reader
 	out, err io.Writer
@@ -34,13 +34,14 @@ type session struct {
 	root, config string
 	json         bool
 	level        zerolog.Level
-	badArgs      error // what arrange found wrong with args
+	badArgs      error // the error that arrange found in args
 
 	loaded *config.Model
 	bases  *overlay.Bases
 }
 
-// patience is how long a command waits for the daemon: it may be hung, and a jail must start and stop all the same.
+// patience is how long a command waits for the daemon. It may hang, and a jail must start and stop
+// nevertheless.
 const patience = 15 * time.Second
 
 // model loads the configuration once.
@@ -59,8 +60,8 @@ func (s *session) load() (*config.Model, error) {
 	return config.Load(config.Options{Root: s.root, File: s.config, Euid: -1})
 }
 
-// targets returns the targets of these names, all of them for none. Those that a problem of the set-up keeps out are in
-// the error, and are no reason to leave out the others when all are meant.
+// targets returns the targets with these names, or all targets if there are none. The error has those that a
+// problem of the set-up excludes; the others are returned nevertheless if all are meant.
 func (s *session) targets(names []string) ([]*config.Target, error) {
 	m, err := s.model()
 	if err != nil {
@@ -69,7 +70,7 @@ func (s *session) targets(names []string) ([]*config.Target, error) {
 	if len(names) == 0 {
 		var left []error
 		for _, p := range m.Errors() {
-			if m.Target(p.Target) == nil { // of the others the jail's start is wrong, which check tells
+			if m.Target(p.Target) == nil { // for other targets only the jail's start is wrong; check reports it
 				left = append(left, problemError{p})
 			}
 		}
@@ -111,7 +112,7 @@ func (s *session) target(name string) (*config.Target, error) {
 	return nil, usagef("no target %q; cfgd check lists them", name)
 }
 
-// overlay opens nothing yet; it is the three trees of a target.
+// overlay returns the three trees of a target. It opens nothing yet.
 func (s *session) overlay(t *config.Target) *overlay.Overlay {
 	o := overlay.New(s.loaded, t)
 	o.Bases = s.bases
@@ -120,7 +121,8 @@ func (s *session) overlay(t *config.Target) *overlay.Overlay {
 	return o
 }
 
-// tools are the system's programs that a merge needs; with planned they are only named. With --root none is run.
+// tools returns the programs that a merge needs. If planned is set, they are only named. With --root none is
+// run.
 func (s *session) tools(t *config.Target, planned bool) merge.Tools {
 	checkers := &check.Checkers{Checkers: t.Checkers, Classes: t.Classes}
 	if s.loaded.Root != "" {
@@ -131,7 +133,7 @@ func (s *session) tools(t *config.Target, planned bool) merge.Tools {
 	return merge.Tools{Check: checkers.Check, Derive: d.Derive}
 }
 
-// mountCfg is the way to a cfg that is mounted on demand, nil where it is always there.
+// mountCfg returns the function that mounts a cfg on demand; nil if it is always mounted.
 func mountCfg(m *config.Model, t *config.Target) func(context.Context, bool) (func() error, error) {
 	if m.Root != "" || !t.CfgNoauto && !t.CfgReadOnly {
 		return nil
@@ -143,7 +145,7 @@ func mountCfg(m *config.Model, t *config.Target) func(context.Context, bool) (fu
 	return c.Mount
 }
 
-// readOnly asks the filesystem that is mounted on a directory.
+// readOnly reports whether the filesystem that is mounted on a directory is read-only.
 func readOnly(dir string) (bool, error) {
 	d, err := dirfd.Open(dir, nil)
 	if err != nil {
@@ -154,13 +156,13 @@ func readOnly(dir string) (bool, error) {
 	return space.ReadOnly, err
 }
 
-// client talks to the machine's daemon, if there is one.
+// client returns the client of the machine's daemon.
 func (s *session) client() *control.Client {
 	return control.NewClient(s.loaded.Path("/var/run/cfgd"))
 }
 
-// each runs f for every target, side by side, and prints errors as they come, in the targets' order. left are targets that could not
-// even be tried.
+// each runs f for every target at the same time, and prints the errors in the order of the targets. left is
+// the error for targets that could not be tried.
 func (s *session) each(targets []*config.Target, left error, f func(t *config.Target) error) error {
 	errs := make([]error, len(targets))
 	var wg sync.WaitGroup
@@ -176,7 +178,7 @@ func (s *session) each(targets []*config.Target, left error, f func(t *config.Ta
 	return s.sum(targets, errs, left)
 }
 
-// sum makes one error of the targets': what failed is printed here.
+// sum prints the errors of the targets, and joins them into one.
 func (s *session) sum(targets []*config.Target, errs []error, left error) error {
 	var first error
 	failed, differ := 0, false
@@ -215,7 +217,7 @@ func one(err error) int {
 	return 1
 }
 
-// print writes JSON's one object.
+// print writes the one JSON object.
 func (s *session) print(v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -227,12 +229,13 @@ func (s *session) print(v any) error {
 
 // logger logs to standard error, for people.
 func (s *session) logger() zerolog.Logger {
-	text := func(v any) string { return pathname.Plain(fmt.Sprint(v)) } // names of files in errors may hold anything
+	text := func(v any) string { return pathname.Plain(fmt.Sprint(v)) } // errors may contain any name of a file
 	w := zerolog.ConsoleWriter{Out: s.err, NoColor: true, TimeFormat: time.RFC3339, FormatMessage: text, FormatFieldValue: text, FormatErrFieldValue: text}
 	return zerolog.New(w).Level(s.level).With().Timestamp().Logger()
 }
 
-// rootDir makes --root absolute: paths in messages and sockets must not depend on where one stands.
+// rootDir makes --root absolute, because paths in messages and of sockets must not depend on the working
+// directory.
 func rootDir(root string) (string, error) {
 	if root == "" {
 		return "", nil

@@ -98,7 +98,7 @@ func (s *session) setupRemove(c *cli.Context, k *setup.Setup) error {
 	return err
 }
 
-// saveFiles brings files of the host's etc to its cfg, where the host is a target.
+// saveFiles saves files of the host's etc to its cfg, if the host is a target.
 func (s *session) saveFiles(c *cli.Context, files []string) error {
 	save := s.hostSaver()
 	if save == nil {

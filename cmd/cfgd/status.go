@@ -39,7 +39,7 @@ func (s *session) statusCommand() *cli.Command {
 	}
 }
 
-// statuses asks the daemon, and looks itself at what the daemon does not know.
+// statuses asks the daemon, and looks at those targets that the daemon does not know.
 func (s *session) statuses(ctx context.Context, targets []*config.Target) []control.Status {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -52,12 +52,12 @@ func (s *session) statuses(ctx context.Context, targets []*config.Target) []cont
 		known[st.Name] = st
 	}
 	out := make([]control.Status, len(targets))
-	_ = s.each(targets, nil, func(t *config.Target) error { // no error: what is wrong is in the status
+	_ = s.each(targets, nil, func(t *config.Target) error { // there is no error: the status has what is wrong
 		st, ok := known[t.Name]
 		if !ok {
 			st = s.look(ctx, t)
 		}
-		if st.Down { // which the daemon leaves alone
+		if st.Down { // the daemon does not look at it
 			if err := s.overlay(t).Earlier(); err != nil {
 				st.Problem, st.Down = err.Error(), false
 			}
@@ -71,7 +71,7 @@ func (s *session) statuses(ctx context.Context, targets []*config.Target) []cont
 	return out
 }
 
-// look is a target's status without a daemon.
+// look returns a target's status without a daemon.
 func (s *session) look(ctx context.Context, t *config.Target) control.Status {
 	r, err := s.overlay(t).Save(ctx, overlay.SaveOptions{DryRun: true})
 	if r != nil && r.View != nil {
@@ -80,7 +80,7 @@ func (s *session) look(ctx context.Context, t *config.Target) control.Status {
 	return control.Describe(t, r, err)
 }
 
-// verdicts are what the exit status is made of: a target's trouble, or that something of it is unsaved.
+// verdicts returns an error for each target with a problem, and errDiffer for each with something unsaved.
 func verdicts(list []control.Status) []error {
 	out := make([]error, len(list))
 	for i, st := range list {
@@ -159,7 +159,7 @@ func clockOrDay(t, now time.Time) string {
 	return t.Format(time.DateOnly)
 }
 
-// room is what is left in cfg, if it could be asked.
+// room prints what is left in cfg, if that is known.
 func room(st control.Status) string {
 	if st.Room == 0 && (!st.Populated || st.Problem != "") {
 		return "-"

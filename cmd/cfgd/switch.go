@@ -77,7 +77,7 @@ func (s *session) jailSwitch(c *cli.Context) error {
 	return s.switchAll(c, targets, to, names[0] == everyJail)
 }
 
-// jailsNamed finds targets that are jails.
+// jailsNamed returns the named targets, which must be jails.
 func (s *session) jailsNamed(names []string) ([]*config.Target, error) {
 	if len(names) == 1 && names[0] == everyJail {
 		all, err := s.targets(nil)
@@ -142,7 +142,7 @@ func (s *session) jails() jails.Jails {
 	return jails.Service{Run: sysrun.System{Limit: 5 * time.Minute}}
 }
 
-// hostSaver brings a file of the host's /etc to its cfg; nil where the host is no target.
+// hostSaver returns the function that saves a file of the host's /etc; nil if the host is no target.
 func (s *session) hostSaver() func(context.Context, string) error {
 	host := s.loaded.Target(config.HostName)
 	if host == nil {
@@ -151,7 +151,7 @@ func (s *session) hostSaver() func(context.Context, string) error {
 	return s.saver().Files(host)
 }
 
-// switchAll plans every jail, and then switches one after the other.
+// switchAll plans every jail first, and then switches them.
 func (s *session) switchAll(c *cli.Context, targets []*config.Target, to string, all bool) error {
 	if !c.Bool("plan") {
 		if err := s.recoverSwitches(c.Context); err != nil {
@@ -184,7 +184,8 @@ func (s *session) switchAll(c *cli.Context, targets []*config.Target, to string,
 	return s.doSwitches(c, w, plans)
 }
 
-// doSwitches carries plans out, as many side by side as --parallel says. After a failure no other is begun, unless --keep-going.
+// doSwitches carries out plans, --parallel of them at the same time. After a failure it starts no other one,
+// unless --keep-going is set.
 func (s *session) doSwitches(c *cli.Context, w *jails.Switcher, plans []*jails.Switch) error {
 	if len(plans) == 0 {
 		_, err := fmt.Fprintln(s.out, "all jails are on that snapshot already")
@@ -241,7 +242,7 @@ func (s *session) printSwitched(p *jails.Switch) error {
 	return err
 }
 
-// recoverSwitches ends what an interrupted switch left.
+// recoverSwitches finishes or undoes switches that were interrupted.
 func (s *session) recoverSwitches(ctx context.Context) error {
 	all, err := s.switcher().Recover(ctx)
 	var failed error
@@ -264,7 +265,7 @@ func (s *session) recoverSwitches(ctx context.Context) error {
 	return errors.Join(err, failed)
 }
 
-// switchPlan is the plan of a switch in the form of its JSON.
+// switchPlan is the JSON of a switch's plan.
 type switchPlan struct {
 	planned
 	Snapshot string   `json:"snapshot"`

@@ -2,5 +2,5 @@ package main
 
 import "syscall"
 
-// infoSignal is SIGUSR1 where there is no SIGINFO.
+// infoSignal is SIGUSR1, because Linux has no SIGINFO.
 const infoSignal = syscall.SIGUSR1

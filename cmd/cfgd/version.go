@@ -30,7 +30,7 @@ func (s *session) versionCommand() *cli.Command {
 	}
 }
 
-// version is what the go command stamped the program with: a tag, or the commit and its time.
+// version returns the version that the go command put into the program: a tag, or the commit and its time.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
