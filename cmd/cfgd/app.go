@@ -23,10 +23,11 @@ func (s *session) app() *cli.App {
 			"everything below it. LEVEL is debug, info, warn or error.\n\n" +
 			"Exit status: 0 done, or no difference; 1 a difference or an unsaved change; 2 failed; " +
 			"3 some targets failed and others did not; 64 usage; 78 configuration.",
-		Flags:                  s.globalFlags(),
-		Commands:               s.commands(),
-		Before:                 s.before,
-		HideHelp:               true, // arrange finds --help; the library has one help flag for the whole process
+		Flags:    s.globalFlags(),
+		Commands: s.commands(),
+		Before:   s.before,
+		// arrange finds --help; the library has one help flag for the whole process
+		HideHelp:               true,
 		HideHelpCommand:        true,
 		HideVersion:            true,
 		UseShortOptionHandling: false,
@@ -217,7 +218,8 @@ func (l *line) flag(word string, rest []string) (int, error) {
 	case f == nil && len(l.path) == 0:
 		return 0, fmt.Errorf("%s: no such flag; cfgd help lists them", word)
 	case f == nil:
-		return 0, fmt.Errorf("%s: no such flag of cfgd %s; cfgd help %s lists them", word, l.words(), l.words())
+		return 0, fmt.Errorf("%s: no such flag of cfgd %s; cfgd help %s lists them", word, l.words(),
+			l.words())
 	case isBool(f) || joined:
 		*to = append(*to, word)
 		return 0, nil

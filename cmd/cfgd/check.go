@@ -25,7 +25,9 @@ func (s *session) checkCommand() *cli.Command {
 			"Reads rc.conf, jail.conf, fstab and cfgd.toml as the daemon does, and changes nothing. " +
 			"Prints each value with the file and line that it comes from, and each problem of the " +
 			"set-up. Exit status 1 if there are warnings, 78 if a target can't be used.",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "classes", Usage: "print the classes of paths and the checkers too"}},
+		Flags: []cli.Flag{&cli.BoolFlag{
+			Name: "classes", Usage: "print the classes of paths and the checkers too",
+		}},
 		Action: s.check,
 	}
 }
@@ -59,13 +61,19 @@ func (s *session) checkTrees(ctx context.Context, m *config.Model) []config.Prob
 		v, err := s.overlay(t).Look(ctx, overlay.LookOptions{})
 		at := t.Origin["base"]
 		switch {
-		case err != nil && s.isDown(t) && (m.Root == "" || s.noCfg(t)): // the start mounts or makes what is missing
+		case err != nil && s.isDown(t) && (m.Root == "" || s.noCfg(t)):
+			// the start mounts or makes what is missing
 		case err != nil:
-			out = append(out, config.Problem{Severity: config.Error, File: at.File, Line: at.Line, Target: t.Name, Message: t.Name + ": " + err.Error(),
-				Fix: "mount or make it, or mend the line"})
+			out = append(out, config.Problem{
+				Severity: config.Error, File: at.File, Line: at.Line, Target: t.Name,
+				Message: t.Name + ": " + err.Error(), Fix: "mount or make it, or mend the line",
+			})
 		default:
 			for _, n := range v.Notices {
-				out = append(out, config.Problem{Severity: config.Warning, File: t.Cfg, Target: t.Name, Message: n, Fix: "run: cfgd save " + t.Name})
+				out = append(out, config.Problem{
+					Severity: config.Warning, File: t.Cfg, Target: t.Name, Message: n,
+					Fix: "run: cfgd save " + t.Name,
+				})
 			}
 		}
 	}
@@ -90,8 +98,9 @@ func (s *session) checkDisk(ctx context.Context, m *config.Model) []config.Probl
 	}
 	return []config.Problem{{
 		Severity: config.Warning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
-		Message: "cfgd nano does not serve this machine: " + strings.TrimPrefix(err.Error(), n.Origin.String()+": "),
-		Fix:     "make fstab and " + n.Conf.String() + " name the disk that the machine runs from",
+		Message: "cfgd nano does not serve this machine: " +
+			strings.TrimPrefix(err.Error(), n.Origin.String()+": "),
+		Fix: "make fstab and " + n.Conf.String() + " name the disk that the machine runs from",
 	}}
 }
 
@@ -144,9 +153,13 @@ type (
 )
 
 func checked(m *config.Model, problems []config.Problem) checkJSON {
-	out := checkJSON{Version: 1, Targets: []targetJSON{}, Jails: []jailJSON{}, Problems: append([]config.Problem{}, problems...)}
+	out := checkJSON{
+		Version: 1, Targets: []targetJSON{}, Jails: []jailJSON{},
+		Problems: append([]config.Problem{}, problems...),
+	}
 	for _, t := range m.Targets {
-		j := targetJSON{jailJSON{t.Name, t.Root, t.Fstab, words(t.Prestart), words(t.Poststop)}, t.Base, t.Cfg, t.Live, string(m.Backing(t, nil)), map[string]string{}}
+		j := targetJSON{jailJSON{t.Name, t.Root, t.Fstab, words(t.Prestart), words(t.Poststop)}, t.Base,
+			t.Cfg, t.Live, string(m.Backing(t, nil)), map[string]string{}}
 		for key, at := range t.Origin {
 			j.Origin[key] = at.String()
 		}

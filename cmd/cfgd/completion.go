@@ -9,7 +9,8 @@ import (
 
 func (s *session) completionCommand() *cli.Command {
 	return &cli.Command{
-		Name: "completion", ArgsUsage: "sh|zsh|bash|fish|tcsh", Usage: "print the completion of the command line for a shell",
+		Name: "completion", ArgsUsage: "sh|zsh|bash|fish|tcsh",
+		Usage: "print the completion of the command line for a shell",
 		Description: "" +
 			"For bash: eval \"$(cfgd completion bash)\"\n\n" +
 			"For zsh: source <(cfgd completion zsh)\n\n" +
@@ -32,7 +33,8 @@ func (s *session) completionCommand() *cli.Command {
 
 // completions has the function that writes the script for each shell.
 var completions = map[string]func(*cli.App) string{
-	"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion, "tcsh": tcshCompletion, "sh": shCompletion,
+	"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion, "tcsh": tcshCompletion,
+	"sh": shCompletion,
 }
 
 // listTargets is the shell command that prints the names of the targets.
@@ -91,7 +93,8 @@ func bashCompletion(a *cli.App) string {
   case $command in
 ` + flagCases(a) + `  esac
   case $command in
-    "status"|"save"|"diff"|"restore"|"log"|"show"|"jail init"|"jail cleanup") words="$words $(` + listTargets + `)" ;;
+    "status"|"save"|"diff"|"restore"|"log"|"show"|"jail init"|"jail cleanup")
+        words="$words $(` + listTargets + `)" ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }
@@ -111,12 +114,14 @@ func fishCompletion(a *cli.App) string {
 		fmt.Fprintf(&b, "complete -c cfgd -n __fish_use_subcommand -a %s -d %s\n", c.Name, fishQuote(c.Usage))
 		fishFlags(&b, c.Name, c.Flags)
 		for _, sub := range c.Subcommands {
-			fmt.Fprintf(&b, "complete -c cfgd -n '__fish_seen_subcommand_from %s' -a %s -d %s\n", c.Name, sub.Name, fishQuote(sub.Usage))
+			fmt.Fprintf(&b, "complete -c cfgd -n '__fish_seen_subcommand_from %s' -a %s -d %s\n", c.Name,
+				sub.Name, fishQuote(sub.Usage))
 			fishFlags(&b, sub.Name, sub.Flags)
 		}
 	}
 	fishFlags(&b, "", a.Flags)
-	b.WriteString("complete -c cfgd -n '__fish_seen_subcommand_from status save diff restore log show init cleanup' -a '(" + strings.ReplaceAll(listTargets, "'", `"`) + ")'\n")
+	b.WriteString("complete -c cfgd -n '__fish_seen_subcommand_from status save diff restore log show init " +
+		"cleanup' -a '(" + strings.ReplaceAll(listTargets, "'", `"`) + ")'\n")
 	b.WriteString("complete -c cfgd -n '__fish_seen_subcommand_from completion' -a 'sh zsh bash fish tcsh'\n")
 	return b.String()
 }
@@ -133,7 +138,8 @@ func fishFlags(b *strings.Builder, command string, flags []cli.Flag) {
 			if len(name) == 1 {
 				form = "-s"
 			}
-			fmt.Fprintf(b, "complete -c cfgd%s %s %s -d %s\n", when, form, name, fishQuote(strings.ReplaceAll(usage, "`", "")))
+			fmt.Fprintf(b, "complete -c cfgd%s %s %s -d %s\n", when, form, name,
+				fishQuote(strings.ReplaceAll(usage, "`", "")))
 		}
 	}
 }
@@ -149,7 +155,9 @@ func tcshCompletion(a *cli.App) string {
 			fmt.Fprintf(&subs, " 'n/%s/(%s)/'", c.Name, strings.Join(names(c.Subcommands), " "))
 		}
 	}
-	return fmt.Sprintf("complete cfgd 'p/1/(%s)/'%s 'n/{completion}/(sh zsh bash fish tcsh)/' 'n/{status,save,diff,restore,log,show,init,cleanup}/`cfgd check --json | tr , \"\\\\n\" | sed -n s/.*name.:.//p | tr -d \\\"`/'\n",
+	return fmt.Sprintf("complete cfgd 'p/1/(%s)/'%s 'n/{completion}/(sh zsh bash fish tcsh)/' "+
+		"'n/{status,save,diff,restore,log,show,init,cleanup}/`cfgd check --json | tr , \"\\\\n\" "+
+		"| sed -n s/.*name.:.//p | tr -d \\\"`/'\n",
 		strings.Join(names(a.Commands), " "), subs.String())
 }
 
@@ -159,5 +167,6 @@ func tcshCompletion(a *cli.App) string {
 func shCompletion(a *cli.App) string {
 	return "if [ -n \"$BASH_VERSION\" ]; then eval \"$(cfgd completion bash)\"\n" +
 		"elif [ -n \"$ZSH_VERSION\" ]; then eval \"$(cfgd completion zsh)\"\n" +
-		"elif [ -n \"$KSH_VERSION\" ]; then set -A complete_cfgd_1 -- " + strings.Join(names(a.Commands), " ") + "\nfi\n"
+		"elif [ -n \"$KSH_VERSION\" ]; then set -A complete_cfgd_1 -- " +
+		strings.Join(names(a.Commands), " ") + "\nfi\n"
 }

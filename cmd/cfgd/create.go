@@ -77,7 +77,8 @@ func (s *session) madeOn(spec *jails.Spec) string {
 	if s.loaded.Root != "" {
 		start = "cfgd --root " + s.root + " jail init " + spec.Name
 	}
-	return fmt.Sprintf("%s made on %s@%s; start it with %s", spec.Name, spec.Prototype.Name, spec.Snapshot, start)
+	return fmt.Sprintf("%s made on %s@%s; start it with %s", spec.Name, spec.Prototype.Name, spec.Snapshot,
+		start)
 }
 
 // make makes a jail. With --plan it only shows what it would make.
@@ -114,7 +115,9 @@ func (s *session) printCreation(made *jails.Creation) error {
 }
 
 // spec returns what the flags ask for. A clone has the prototype of the jail from which it is cloned.
-func (s *session) spec(c *cli.Context, name string, from *config.Target, snapshot string) (*jails.Spec, error) {
+func (s *session) spec(
+	c *cli.Context, name string, from *config.Target, snapshot string,
+) (*jails.Spec, error) {
 	p, err := s.prototypeOf(c, from)
 	if err != nil {
 		return nil, err
@@ -130,8 +133,12 @@ func (s *session) spec(c *cli.Context, name string, from *config.Target, snapsho
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%s has no snapshot: cfgd proto snapshot takes one", p.Name)
 	}
-	spec := &jails.Spec{Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")), IP: c.String("ip"), Interface: c.String("interface"),
-		Prototype: p, Mark: snaps.Mark(), Snapshot: cmp.Or(snapshot, all[len(all)-1].Name), Form: s.loaded.JailForm(), Listed: len(s.loaded.JailList) > 0, Embedded: s.loaded.Root != ""}
+	spec := &jails.Spec{
+		Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")),
+		IP: c.String("ip"), Interface: c.String("interface"),
+		Prototype: p, Mark: snaps.Mark(), Snapshot: cmp.Or(snapshot, all[len(all)-1].Name),
+		Form: s.loaded.JailForm(), Listed: len(s.loaded.JailList) > 0, Embedded: s.loaded.Root != "",
+	}
 	if from != nil && from.Definition.Form != "" {
 		spec.Form = from.Definition.Form
 	}
@@ -188,7 +195,8 @@ func (s *session) jailDestroy(c *cli.Context) error {
 		for _, f := range made.Files {
 			files = append(files, f.Name)
 		}
-		return usagef("this destroys %s, with all that is in them, and what defines %s in %s; say --yes", strings.Join(made.Holds(), ", "), name, strings.Join(files, ", "))
+		return usagef("this destroys %s, with all that is in them, and what defines %s in %s; say --yes",
+			strings.Join(made.Holds(), ", "), name, strings.Join(files, ", "))
 	}
 	if err := k.Destroy(c.Context, made, c.Bool("force")); err != nil {
 		return fmt.Errorf("%s: %w", name, err)

@@ -87,7 +87,10 @@ func (s *session) try(ctx context.Context) {
 	if err != nil {
 		return // the daemon reports it
 	}
-	own := &session{out: s.out, err: s.err, root: s.root, config: s.config, level: s.level, loaded: m, bases: overlay.NewBases()}
+	own := &session{
+		out: s.out, err: s.err, root: s.root, config: s.config, level: s.level, loaded: m,
+		bases: overlay.NewBases(),
+	}
 	host := m.Target(config.HostName)
 	if host == nil {
 		return
@@ -110,7 +113,9 @@ func (s *session) try(ctx context.Context) {
 }
 
 // settleTrial settles the trial of the running image, if there is one. The trial began at began.
-func (s *session) settleTrial(ctx context.Context, host *config.Target, began time.Time) (nano.Outcome, error) {
+func (s *session) settleTrial(
+	ctx context.Context, host *config.Target, began time.Time,
+) (nano.Outcome, error) {
 	disk, err := s.nano(ctx)
 	if isConfigError(err) {
 		return nano.Untried, nil // no NanoBSD host, or check reports what is wrong with it

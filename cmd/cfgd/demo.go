@@ -87,8 +87,10 @@ func (d *demo) show() {
 	d.say("after the restart rc.conf still has the line, and ftpusers is still deleted")
 	d.cfgd("restore", "--from", "base", "vhost1", "rc.conf")
 	d.cfgd("status")
-	d.say("play on: C=%q; edit below %s, then try", "cfgd --root "+d.shown, filepath.Join(d.shown, "jail/vhost1/etc"))
-	d.say("  $C daemon &   $C status   $C diff vhost1   $C log vhost1   $C restore vhost1 PATH   $C check   $C help")
+	d.say("play on: C=%q; edit below %s, then try", "cfgd --root "+d.shown,
+		filepath.Join(d.shown, "jail/vhost1/etc"))
+	d.say("  $C daemon &   $C status   $C diff vhost1   $C log vhost1   $C restore vhost1 PATH   " +
+		"$C check   $C help")
 }
 
 // step prints a command line of the shell.
@@ -110,7 +112,8 @@ func (d *demo) quiet(args ...string) { d.run(io.Discard, args) }
 
 func (d *demo) run(out io.Writer, args []string) {
 	d.do(func() error {
-		if code := run(d.ctx, append([]string{"cfgd", "--root", d.root}, args...), out, d.err); code != exitDone && code != exitDiffer {
+		code := run(d.ctx, append([]string{"cfgd", "--root", d.root}, args...), out, d.err)
+		if code != exitDone && code != exitDiffer {
 			return printedError{fmt.Errorf("cfgd %s ended with %d", strings.Join(args, " "), code)}
 		}
 		return nil
@@ -145,7 +148,8 @@ func (d *demo) saved(target string) (generation int, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if both && len(list) == 1 && list[0].Generation > 0 && list[0].Unsaved == 0 { // the daemon knows the generation that has both
+		// the daemon knows the generation that has both
+		if both && len(list) == 1 && list[0].Generation > 0 && list[0].Unsaved == 0 {
 			return list[0].Generation, nil
 		}
 		select {
@@ -171,7 +175,8 @@ func (d *demo) survived() error {
 	if !strings.Contains(string(b), "sshd_enable") {
 		return errors.New("the edit of rc.conf is lost")
 	}
-	if _, err := os.Lstat(filepath.Join(d.root, "jail/vhost1/etc/ftpusers")); !errors.Is(err, os.ErrNotExist) {
+	_, err = os.Lstat(filepath.Join(d.root, "jail/vhost1/etc/ftpusers"))
+	if !errors.Is(err, os.ErrNotExist) {
 		return errors.New("ftpusers came back")
 	}
 	return nil

@@ -29,8 +29,12 @@ func (s *session) diffCommand() *cli.Command {
 			"With --name-status, each difference is one letter and one path: A added, M modified, D " +
 			"deleted, T of another type, P other permissions. A ! marks what is unsaved.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "unsaved", Usage: "compare live with the saved tree: what a restart would lose"},
-			&cli.BoolFlag{Name: "saved", Usage: "compare the saved tree with base, even while the jail is down"},
+			&cli.BoolFlag{
+				Name: "unsaved", Usage: "compare live with the saved tree: what a restart would lose",
+			},
+			&cli.BoolFlag{
+				Name: "saved", Usage: "compare the saved tree with base, even while the jail is down",
+			},
 			&cli.BoolFlag{Name: "name-status", Usage: "print only a letter and a path for each difference"},
 			&cli.IntFlag{Name: "U", Usage: "show `N` lines of context", Value: 3},
 			&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets too"},
@@ -69,7 +73,10 @@ func (s *session) diff(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	d := &difference{session: s, target: t, overlay: s.overlay(t), old: "base", new: "live", secrets: c.Bool("show-secrets"), context: c.Int("U"), only: only}
+	d := &difference{
+		session: s, target: t, overlay: s.overlay(t), old: "base", new: "live",
+		secrets: c.Bool("show-secrets"), context: c.Int("U"), only: only,
+	}
 	changes, err := d.look(c, only)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
@@ -95,7 +102,8 @@ func (d *difference) look(c *cli.Context, only []string) ([]tree.Change, error) 
 	case c.Bool("saved"):
 		d.new, changes = "saved", d.view.Stored
 	case d.view.NotPopulated != nil:
-		return nil, fmt.Errorf("%w; cfgd diff --saved %s shows what is saved", d.view.NotPopulated, d.target.Name)
+		return nil, fmt.Errorf("%w; cfgd diff --saved %s shows what is saved", d.view.NotPopulated,
+			d.target.Name)
 	case c.Bool("unsaved"):
 		d.old, changes = "saved", d.view.Unsaved
 	}
@@ -144,7 +152,8 @@ func below(path string, only []string) bool {
 		return true
 	}
 	for _, dir := range only {
-		if dir == "" || path == dir || len(path) > len(dir) && path[:len(dir)] == dir && path[len(dir)] == '/' {
+		if dir == "" || path == dir || len(path) > len(dir) && path[:len(dir)] == dir &&
+			path[len(dir)] == '/' {
 			return true
 		}
 	}
@@ -164,7 +173,8 @@ func (d *difference) print(c *cli.Context, changes []tree.Change) error {
 	if d.json {
 		list := []changed{}
 		for _, ch := range changes {
-			list = append(list, changed{pathname.FromPath(ch.Path), ch.What.String(), ch.Kind().String(), string(d.view.Class(ch.Path)), !d.unsaved[ch.Path]})
+			list = append(list, changed{pathname.FromPath(ch.Path), ch.What.String(), ch.Kind().String(),
+				string(d.view.Class(ch.Path)), !d.unsaved[ch.Path]})
 		}
 		return d.session.print(struct {
 			Version int       `json:"version"`
@@ -191,7 +201,8 @@ func (d *difference) conflict(path string) string {
 			if x.Taken == config.ConflictTheirs {
 				taken = "the default is taken"
 			}
-			return pathname.Plain(fmt.Sprintf("conflict: %s; %s; cfgd resolve %s %s settles it", x.Why, taken, d.target.Name, pathname.Quote(path)))
+			return pathname.Plain(fmt.Sprintf("conflict: %s; %s; cfgd resolve %s %s settles it", x.Why, taken,
+				d.target.Name, pathname.Quote(path)))
 		}
 	}
 	return ""
@@ -207,7 +218,8 @@ func (d *difference) printDefaults(changes []tree.Change) error {
 		if shown[x.Path] || !below(x.Path, d.only) {
 			continue
 		}
-		if _, err := fmt.Fprintf(d.out, "# %s %s\n# %s\n", d.target.Name, pathname.Quote(x.Path), d.conflict(x.Path)); err != nil {
+		if _, err := fmt.Fprintf(d.out, "# %s %s\n# %s\n", d.target.Name, pathname.Quote(x.Path),
+			d.conflict(x.Path)); err != nil {
 			return err
 		}
 	}
@@ -223,7 +235,9 @@ func (d *difference) printOne(ctx context.Context, ch tree.Change, names bool) e
 		_, err := fmt.Fprintf(d.out, "%s%s %s\n", ch.What.Letter(), mark, pathname.Quote(ch.Path))
 		return err
 	}
-	m := merge.Change{Target: d.target.Name, Path: ch.Path, Unsaved: d.unsaved[ch.Path], Secret: d.secret(ch.Path)}
+	m := merge.Change{
+		Target: d.target.Name, Path: ch.Path, Unsaved: d.unsaved[ch.Path], Secret: d.secret(ch.Path),
+	}
 	read := func(e *tree.Entry, tree string) ([]byte, error) {
 		return d.overlay.Read(d.view, e, tree, e.Size+1)
 	}
@@ -261,13 +275,16 @@ func (d *difference) attributes(ch tree.Change) []string {
 func (d *difference) secret(path string) bool { return !d.secrets && d.target.Classes.Secret(path) }
 
 // side returns one side of a diff. The content of a secret is not read.
-func side(e *tree.Entry, label string, secret bool, read func(*tree.Entry, string) ([]byte, error)) (merge.Side, error) {
+func side(
+	e *tree.Entry, label string, secret bool, read func(*tree.Entry, string) ([]byte, error),
+) (merge.Side, error) {
 	s := merge.Side{Label: label}
 	if e == nil {
 		return s, nil
 	}
 	s.Exists, s.Kind, s.Mode, s.Size = true, merge.Kind(e.Kind.String()), e.Mode, e.Size
-	s.Owner, s.Flags, s.Digest = strconv.Itoa(int(e.UID))+":"+strconv.Itoa(int(e.GID)), dirfd.FlagNames(e.Flags), e.Digest.String()
+	s.Owner = strconv.Itoa(int(e.UID)) + ":" + strconv.Itoa(int(e.GID))
+	s.Flags, s.Digest = dirfd.FlagNames(e.Flags), e.Digest.String()
 	switch {
 	case e.Kind == dirfd.KindSymlink:
 		s.Content = []byte(e.Link)

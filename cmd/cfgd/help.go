@@ -16,7 +16,8 @@ var sample string
 
 func (s *session) helpCommand() *cli.Command {
 	return &cli.Command{
-		Name: "help", Usage: "show how to use a command, or all keys of cfgd.toml", ArgsUsage: "[COMMAND…|cfgd.toml]",
+		Name: "help", Usage: "show how to use a command, or all keys of cfgd.toml",
+		ArgsUsage: "[COMMAND…|cfgd.toml]",
 		Action: func(c *cli.Context) error {
 			words := c.Args().Slice()
 			if len(words) == 0 {
@@ -32,7 +33,8 @@ func (s *session) helpCommand() *cli.Command {
 					return usagef("%s: no such command; cfgd help lists them", strings.Join(words, " "))
 				}
 			}
-			args := append(append([]string{"cfgd"}, strings.Fields(l.words())...), "--help") // not through arrange, which would lead here again
+			// not through arrange, which would lead here again
+			args := append(append([]string{"cfgd"}, strings.Fields(l.words())...), "--help")
 			a := s.app()
 			a.HideHelp = false
 			for _, sub := range a.Commands {

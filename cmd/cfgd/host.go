@@ -28,23 +28,23 @@ func (s *session) hostCommand() *cli.Command {
 			{
 				Name: "early", Usage: "finish /etc at boot, for rc.d/cfgd_early",
 				Description: "" +
-					"Does what rc.initdiskless does not know of: applies removals to the /etc that was just " +
-					"made, merges overrides that were made against another image, and removes the copy of the " +
-					"store from /etc. May be run again. If the store is damaged, it changes nothing. Ends " +
-					"with 0 if the machine can go on.",
+					"Does what rc.initdiskless does not know of: applies removals to the /etc that " +
+					"was just made, merges overrides that were made against another image, and " +
+					"removes the copy of the store from /etc. May be run again. If the store is " +
+					"damaged, it changes nothing. Ends with 0 if the machine can go on.",
 				Action: s.hostEarly,
 			},
 			{
 				Name: "prepare", ArgsUsage: "IMAGE|DIR",
 				Usage: "show the merge that another image will need",
 				Description: "" +
-					"IMAGE is a file that cfgd nano install takes, and is read without being mounted. DIR is " +
-					"where an image is mounted, or its /conf/base/etc. Prints what cfgd plan prints. The " +
-					"merge itself is done at the first start of the image. Exit status 1 if there are " +
-					"conflicts.\n\n" +
-					"Writes nothing but a copy of the image's defaults, for as long as it runs: below TMPDIR, " +
-					"/tmp or /var/tmp, whichever has room, else in memory. A compressed image is read two or " +
-					"three times, so it can't be a pipe.",
+					"IMAGE is a file that cfgd nano install takes, and is read without being mounted. " +
+					"DIR is where an image is mounted, or its /conf/base/etc. Prints what cfgd plan " +
+					"prints. The merge itself is done at the first start of the image. Exit status 1 " +
+					"if there are conflicts.\n\n" +
+					"Writes nothing but a copy of the image's defaults, for as long as it runs: below " +
+					"TMPDIR, /tmp or /var/tmp, whichever has room, else in memory. A compressed image " +
+					"is read two or three times, so it can't be a pipe.",
 				Flags:  []cli.Flag{allFlag()},
 				Action: s.hostPrepare,
 			},
@@ -102,11 +102,13 @@ func (s *session) printTaken(t *config.Target, taken *overlay.Taken) error {
 		s.warn(t.Name, d)
 	}
 	if len(taken.Damaged) > 0 {
-		s.warn(t.Name, "the store is damaged: nothing of "+t.Live+" was changed; cfgd log "+t.Name+" shows what is left")
+		s.warn(t.Name, "the store is damaged: nothing of "+t.Live+" was changed; cfgd log "+t.Name+
+			" shows what is left")
 		return nil
 	}
 	if taken.Unmerged != nil {
-		s.warn(t.Name, fmt.Sprintf("the overrides could not be merged with this image's defaults, and hide what changed in them: %v", taken.Unmerged))
+		s.warn(t.Name, fmt.Sprintf("the overrides could not be merged with this image's defaults, and "+
+			"hide what changed in them: %v", taken.Unmerged))
 	}
 	if taken.Merge != nil {
 		if err := s.printMerge(t.Name, taken.Merge, false); err != nil {
@@ -114,7 +116,8 @@ func (s *session) printTaken(t *config.Target, taken *overlay.Taken) error {
 		}
 	}
 	for _, ch := range taken.Changes {
-		if _, err := fmt.Fprintf(s.out, "%s %s %s\n", t.Name, ch.What.Letter(), pathname.Quote(ch.Path)); err != nil {
+		if _, err := fmt.Fprintf(s.out, "%s %s %s\n", t.Name, ch.What.Letter(),
+			pathname.Quote(ch.Path)); err != nil {
 			return err
 		}
 	}

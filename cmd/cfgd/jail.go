@@ -28,14 +28,17 @@ func (s *session) jailCommand() *cli.Command {
 			{
 				Name: "init", ArgsUsage: "NAME", Usage: "make and fill a jail's /etc, for exec.prestart",
 				Description: "" +
-					"Mounts the memory filesystem on the jail's etc, fills it from base and cfg, and tells " +
-					"the daemon. If that is done already, it succeeds and changes nothing. Overrides that " +
-					"were made against another base are merged with this one first. What an earlier stop left " +
-					"hidden below the jail's root is saved or kept, and rescue archives of the jail are " +
-					"named.\n\n" +
-					"Ends with 0 if the jail can run, because jail(8) stops at anything else. With --plan, " +
-					"ends with 1 if there would be conflicts.",
-				Flags:  []cli.Flag{&cli.BoolFlag{Name: "plan", Usage: "show the merge that the start would do, and do nothing"}, allFlag()},
+					"Mounts the memory filesystem on the jail's etc, fills it from base and cfg, and " +
+					"tells the daemon. If that is done already, it succeeds and changes nothing. " +
+					"Overrides that were made against another base are merged with this one first. " +
+					"What an earlier stop left hidden below the jail's root is saved or kept, and " +
+					"rescue archives of the jail are named.\n\n" +
+					"Ends with 0 if the jail can run, because jail(8) stops at anything else. With " +
+					"--plan, ends with 1 if there would be conflicts.",
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "plan", Usage: "show the merge that the start would do; do nothing"},
+					allFlag(),
+				},
 				Action: s.hook(s.jailInit),
 			},
 			{
@@ -44,21 +47,23 @@ func (s *session) jailCommand() *cli.Command {
 					"Makes the daemon let go of the jail, saves a last time, and unmounts the memory " +
 					"filesystem, never by force. What can't be saved goes to an archive in " +
 					"/var/db/cfgd/rescue first.\n\n" +
-					"Do not run it from exec.prestop or exec.stop: if it failed there, the jail would go on " +
-					"running.\n\n" +
-					"If a process of the host is in the jail's etc, everything is saved, the etc stays " +
-					"mounted, and jail(8) unmounts the rest. End the process and run the cleanup again. It " +
-					"then saves to the dataset or directory that the fstab mounts on the jail's cfg.\n\n" +
-					"If a start fails, jail(8) runs no hook, and the jail's root stays mounted below its etc. " +
-					"No start succeeds until the root is unmounted. A cleanup does that too, and unmounts " +
-					"what else is left of the jail's fstab. In exec.prepare of jail.conf it does so before " +
-					"each start; if there is nothing to do, it prints nothing and ends with 0. The daemon " +
-					"does the same when cfg has been away for a while.\n\n" +
-					"Warnings and errors of both hooks go to syslogd(8) too, because rc.d/jail shows nothing " +
-					"of a stop.",
+					"Do not run it from exec.prestop or exec.stop: if it failed there, the jail would " +
+					"go on running.\n\n" +
+					"If a process of the host is in the jail's etc, everything is saved, the etc " +
+					"stays mounted, and jail(8) unmounts the rest. End the process and run the " +
+					"cleanup again. It then saves to the dataset or directory that the fstab mounts " +
+					"on the jail's cfg.\n\n" +
+					"If a start fails, jail(8) runs no hook, and the jail's root stays mounted below " +
+					"its etc. No start succeeds until the root is unmounted. A cleanup does that too, " +
+					"and unmounts what else is left of the jail's fstab. In exec.prepare of jail.conf " +
+					"it does so before each start; if there is nothing to do, it prints nothing and " +
+					"ends with 0. The daemon does the same when cfg has been away for a while.\n\n" +
+					"Warnings and errors of both hooks go to syslogd(8) too, because rc.d/jail shows " +
+					"nothing of a stop.",
 				Action: s.hook(s.jailCleanup),
 			},
-			s.switchCommand(), s.jailRollbackCommand(), s.createCommand(), s.cloneCommand(), s.destroyCommand(), s.jailSnapshotCommand(), s.jailSendCommand(),
+			s.switchCommand(), s.jailRollbackCommand(), s.createCommand(), s.cloneCommand(),
+			s.destroyCommand(), s.jailSnapshotCommand(), s.jailSendCommand(),
 			{Name: "list", Usage: "list all jails, and which of them are targets", Action: s.jailList},
 		},
 	}
@@ -67,7 +72,8 @@ func (s *session) jailCommand() *cli.Command {
 // hooks returns the hooks of one target.
 func (s *session) hooks(t *config.Target) *jailhooks.Hooks {
 	return &jailhooks.Hooks{
-		Target: t, Overlay: s.overlay(t), Run: sysrun.System{}, Daemon: daemonOf{s.client()}, Mounted: memory.Mounted, GOOS: runtime.GOOS,
+		Target: t, Overlay: s.overlay(t), Run: sysrun.System{}, Daemon: daemonOf{s.client()},
+		Mounted: memory.Mounted, GOOS: runtime.GOOS,
 		Embedded: s.loaded.Root != "", RescueDir: s.loaded.Path("/var/db/cfgd/rescue"), Now: time.Now,
 	}
 }
@@ -151,7 +157,8 @@ func (s *session) started(t *config.Target, done *jailhooks.Started) error {
 		if err = s.merged(t.Name, p); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(s.out, "%s %s populated from %s and generation %d: %d entries\n", t.Name, t.Live, p.BaseID, p.Generation, p.Entries)
+		_, err = fmt.Fprintf(s.out, "%s %s populated from %s and generation %d: %d entries\n", t.Name, t.Live,
+			p.BaseID, p.Generation, p.Entries)
 	}
 	return err
 }
@@ -162,10 +169,12 @@ func (s *session) merged(target string, p *overlay.Population) error {
 		return s.printMerge(target, p.Merge, false)
 	}
 	if p.Unmerged != nil {
-		s.warn(target, fmt.Sprintf("the overrides could not be merged with %s, and hide what changed in it: %v", p.BaseID, p.Unmerged))
+		s.warn(target, fmt.Sprintf("the overrides could not be merged with %s, and hide what changed in "+
+			"it: %v", p.BaseID, p.Unmerged))
 	}
 	for _, path := range p.Hiding {
-		s.warn(target, fmt.Sprintf("override %s hides a default that changed from %s to %s", pathname.Quote(path), p.OldBaseID, p.BaseID))
+		s.warn(target, fmt.Sprintf("override %s hides a default that changed from %s to %s",
+			pathname.Quote(path), p.OldBaseID, p.BaseID))
 	}
 	return nil
 }
@@ -200,13 +209,16 @@ func (s *session) cleanedUp(t *config.Target, done *jailhooks.Stopped) (err erro
 	switch {
 	case done.Nothing: // exec.prepare runs it before every start
 	case done.Rescue != "":
-		_, err = fmt.Fprintf(s.out, "%s %s not saved but archived in %s, and taken away\n", t.Name, t.Live, filepath.Base(done.Rescue))
+		_, err = fmt.Fprintf(s.out, "%s %s not saved but archived in %s, and taken away\n", t.Name, t.Live,
+			filepath.Base(done.Rescue))
 	case done.Hidden:
-		_, err = fmt.Fprintf(s.out, "%s %s is hidden below the jail's root, and was left as it is\n", t.Name, t.Live)
+		_, err = fmt.Fprintf(s.out, "%s %s is hidden below the jail's root, and was left as it is\n", t.Name,
+			t.Live)
 	case done.Result == nil:
 		_, err = fmt.Fprintf(s.out, "%s %s taken away: it was not whole\n", t.Name, t.Live)
 	default:
-		_, err = fmt.Fprintf(s.out, "%s %s saved as generation %d, and taken away\n", t.Name, t.Live, done.Result.Generation)
+		_, err = fmt.Fprintf(s.out, "%s %s saved as generation %d, and taken away\n", t.Name, t.Live,
+			done.Result.Generation)
 	}
 	return err
 }

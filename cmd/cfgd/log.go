@@ -71,7 +71,10 @@ type generation struct {
 }
 
 func newGeneration(g overlay.Generation, only []string) generation {
-	out := generation{Generation: g.Generation, Time: g.Time, Base: g.BaseID, From: g.From, Message: g.Message, Changes: []listed{}}
+	out := generation{
+		Generation: g.Generation, Time: g.Time, Base: g.BaseID, From: g.From, Message: g.Message,
+		Changes: []listed{},
+	}
 	if g.Damaged != nil {
 		out.Damaged = g.Damaged.Error()
 	}
@@ -119,7 +122,9 @@ func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
 			words += ch.What.Letter() + " " + pathname.Quote(ch.Path)
 		}
 	default:
-		words = fmt.Sprintf("%s %s and %d more", changes[0].What.Letter(), pathname.Quote(changes[0].Path), len(changes)-1)
+		words = fmt.Sprintf("%s %s and %d more", changes[0].What.Letter(), pathname.Quote(changes[0].Path),
+			len(changes)-1)
 	}
-	return fmt.Sprintf("%5d  %s  %-14s %4d  %s", g.Generation, g.Time.Local().Format(time.DateTime), pathname.Plain(g.BaseID), len(changes), words)
+	return fmt.Sprintf("%5d  %s  %-14s %4d  %s", g.Generation, g.Time.Local().Format(time.DateTime),
+		pathname.Plain(g.BaseID), len(changes), words)
 }

@@ -40,7 +40,8 @@ func buildMachine(root string) error {
 			return err
 		}
 	}
-	for _, d := range []string{"cfg", "jail/vhost1/etc", "jail/vhost1/cfg", "jail/vhost2/etc", "jail/vhost2/cfg"} {
+	for _, d := range []string{"cfg", "jail/vhost1/etc", "jail/vhost1/cfg", "jail/vhost2/etc",
+		"jail/vhost2/cfg"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			return err
 		}

@@ -26,36 +26,46 @@ func (s *session) nanoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "nano", Usage: "NanoBSD's slices: status, a new image, which one boots",
 		Subcommands: []*cli.Command{
-			{Name: "status", Usage: "show the slices: which one runs, which one boots next", Action: s.nanoStatus},
 			{
-				Name: "install", ArgsUsage: "FILE|-", Usage: "write an image into the slice that does not run",
+				Name: "status", Usage: "show the slices: which one runs, which one boots next",
+				Action: s.nanoStatus,
+			},
+			{
+				Name: "install", ArgsUsage: "FILE|-",
+				Usage: "write an image into the slice that does not run",
 				Description: "" +
-					"FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image), of a whole medium, " +
-					"MBR or GPT (_.disk.full), or of a bare filesystem (-upgrade.img). A - is standard input. " +
-					"Of a medium, the first slice that holds a system is taken, from standard input the first " +
-					"slice. The image is fitted to this disk: into a GPT goes partition a of a slice with a " +
-					"BSD label; before a bare filesystem in a slice of an MBR go the boot blocks and the " +
-					"label of the running slice.\n\n" +
-					"Before it writes, cfgd checks that the slice neither runs nor is mounted, and that the " +
-					"image holds a filesystem and fits. A FILE is read to its end first, to check its digest, " +
-					"that it is complete, and that its fstabs can name its own slice. Of standard input these " +
-					"are checked at the end, when the other slice is overwritten already. The running slice " +
-					"still boots then.\n\n" +
-					"The boot blocks are written last, after the rest was read back and compared. Then the " +
-					"fstabs are made to name their own slice, and the filesystem gets the label that they " +
-					"name. The running system's /boot/loader.conf.local and /boot.config are copied. If the " +
-					"image has no loader or no kernel, a warning says so.\n\n" +
-					"Until then the running slice is what boots next, even if it was on trial itself. Then " +
-					"the new slice boots next. If the loader can do that (gptboot), it boots once, until cfgd " +
-					"nano confirm.",
+					"FILE is a plain, gzip, xz or zstd image of a slice (_.disk.image), of a whole " +
+					"medium, MBR or GPT (_.disk.full), or of a bare filesystem (-upgrade.img). A - is " +
+					"standard input. Of a medium, the first slice that holds a system is taken, from " +
+					"standard input the first slice. The image is fitted to this disk: into a GPT " +
+					"goes partition a of a slice with a BSD label; before a bare filesystem in a " +
+					"slice of an MBR go the boot blocks and the label of the running slice.\n\n" +
+					"Before it writes, cfgd checks that the slice neither runs nor is mounted, and " +
+					"that the image holds a filesystem and fits. A FILE is read to its end first, to " +
+					"check its digest, that it is complete, and that its fstabs can name its own " +
+					"slice. Of standard input these are checked at the end, when the other slice is " +
+					"overwritten already. The running slice still boots then.\n\n" +
+					"The boot blocks are written last, after the rest was read back and compared. " +
+					"Then the fstabs are made to name their own slice, and the filesystem gets the " +
+					"label that they name. The running system's /boot/loader.conf.local and " +
+					"/boot.config are copied. If the image has no loader or no kernel, a warning says " +
+					"so.\n\n" +
+					"Until then the running slice is what boots next, even if it was on trial itself. " +
+					"Then the new slice boots next. If the loader can do that (gptboot), it boots " +
+					"once, until cfgd nano confirm.",
 				Flags: []cli.Flag{
 					&cli.BoolFlag{
 						Name: "no-carry", Usage: "leave out /boot/loader.conf.local and /boot.config",
 					},
-					&cli.StringFlag{Name: "sha256", Usage: "refuse a FILE whose SHA-256, as it comes in, is not `HEX`"},
+					&cli.StringFlag{
+						Name: "sha256", Usage: "refuse a FILE whose SHA-256, as it comes in, is not `HEX`",
+					},
 					&cli.BoolFlag{Name: "activate", Usage: "boot it next (the default)", Value: true},
 					&cli.BoolFlag{Name: "no-activate", Usage: "only write it"},
-					&cli.IntFlag{Name: "slice", Usage: "write slice `NUMBER`", DefaultText: "the one that does not run"},
+					&cli.IntFlag{
+						Name: "slice", Usage: "write slice `NUMBER`",
+						DefaultText: "the one that does not run",
+					},
 				},
 				Action: s.nanoInstall,
 			},
@@ -66,16 +76,16 @@ func (s *session) nanoCommand() *cli.Command {
 			{
 				Name: "rollback", Usage: "boot the other system again",
 				Description: "" +
-					"Before the restart, the running slice boots next again, if another one was chosen. After " +
-					"the restart, the slice that does not run boots next. To take back a rollback before the " +
-					"restart, run it again.",
+					"Before the restart, the running slice boots next again, if another one was " +
+					"chosen. After the restart, the slice that does not run boots next. To take back " +
+					"a rollback before the restart, run it again.",
 				Flags: []cli.Flag{planFlag()}, Action: s.nanoRollback,
 			},
 			{
 				Name: "confirm", Usage: "boot the slice that is on trial from now on",
 				Description: "" +
-					"The slice on trial is the running one. Before the restart nothing is on trial yet: then " +
-					"confirm calls off what was to boot next, and says so.",
+					"The slice on trial is the running one. Before the restart nothing is on trial " +
+					"yet: then confirm calls off what was to boot next, and says so.",
 				Flags: []cli.Flag{planFlag()}, Action: s.nanoConfirm,
 			},
 		},
@@ -161,7 +171,10 @@ func (s *session) nanoStatus(c *cli.Context) error {
 	}
 	list := []listedSlice{}
 	for _, x := range all {
-		l := listedSlice{Name: x.Name, Size: x.Size, Running: x.Running, Next: x.Next, Once: x.Once, Failed: x.Failed, Label: x.Image.Label, Trouble: x.Image.Trouble}
+		l := listedSlice{
+			Name: x.Name, Size: x.Size, Running: x.Running, Next: x.Next, Once: x.Once, Failed: x.Failed,
+			Label: x.Image.Label, Trouble: x.Image.Trouble,
+		}
 		l.Trial = x.Index == tried
 		if !x.Image.Date.IsZero() {
 			l.Date = &x.Image.Date
@@ -189,7 +202,8 @@ func (s *session) printSlices(list []listedSlice, m *nano.Machine, t *disk.Table
 		if l.Date != nil {
 			when = l.Date.Local().Format(time.DateTime)
 		}
-		w.row(l.Name, bytesText(uint64(l.Size)), dash(strings.Join(states(l), ", ")), dash(pathname.Plain(l.Label)), when)
+		w.row(l.Name, bytesText(uint64(l.Size)), dash(strings.Join(states(l), ", ")),
+			dash(pathname.Plain(l.Label)), when)
 	}
 	if err := w.print(s.out); err != nil {
 		return err
@@ -219,7 +233,10 @@ func states(l listedSlice) []string {
 	for _, x := range []struct {
 		is   bool
 		word string
-	}{{l.Running, "running"}, {l.Trial, "on trial"}, {l.Next && l.Once, "boots next, once"}, {l.Next && !l.Once, "boots next"}, {l.Failed, "failed to boot"}} {
+	}{
+		{l.Running, "running"}, {l.Trial, "on trial"}, {l.Next && l.Once, "boots next, once"},
+		{l.Next && !l.Once, "boots next"}, {l.Failed, "failed to boot"},
+	} {
 		if x.is {
 			words = append(words, x.word)
 		}
@@ -265,13 +282,15 @@ func (s *session) nanoInstall(c *cli.Context) error {
 // trials returns the trials of the host.
 func (s *session) trials(m *nano.Machine, host *config.Target) *nano.Trials {
 	o := s.overlay(host)
-	t := &nano.Trials{Machine: m, Read: o.Trial, Write: o.WriteTrial, Restart: func(ctx context.Context) error {
-		if s.loaded.Root != "" {
-			return nil // with --root no command runs
-		}
-		_, err := sysrun.System{}.Run(ctx, sysrun.Command("shutdown", "-r", "now", "cfgd: the image on trial was not confirmed"))
-		return err
-	}}
+	t := &nano.Trials{Machine: m, Read: o.Trial, Write: o.WriteTrial,
+		Restart: func(ctx context.Context) error {
+			if s.loaded.Root != "" {
+				return nil // with --root no command runs
+			}
+			_, err := sysrun.System{}.Run(ctx,
+				sysrun.Command("shutdown", "-r", "now", "cfgd: the image on trial was not confirmed"))
+			return err
+		}}
 	if host.Health != "" {
 		t.Health = func(ctx context.Context) error {
 			_, err := sysrun.System{}.Run(ctx, sysrun.Command("sh", "-c", host.Health))
@@ -361,7 +380,8 @@ func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Instal
 	if r.Full {
 		what += " of a whole medium"
 	}
-	if _, err := fmt.Fprintf(s.out, "%s %s written, %s, SHA-256 %s, and read back\n", r.Slice.Name, what, bytesText(uint64(r.Bytes)), r.Digest); err != nil {
+	if _, err := fmt.Fprintf(s.out, "%s %s written, %s, SHA-256 %s, and read back\n", r.Slice.Name, what,
+		bytesText(uint64(r.Bytes)), r.Digest); err != nil {
 		return err
 	}
 	for _, f := range r.Fstabs {
@@ -386,8 +406,8 @@ func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Instal
 	}
 	words := "nothing goes back by itself: the loader cannot boot a system once, and cfgd.toml has no trial"
 	if host := s.loaded.Target(config.HostName); host != nil && host.Trial > 0 {
-		words = fmt.Sprintf("it is on trial for %v: the loader cannot boot a system once; cfgd itself goes back "+
-			"unless cfgd nano confirm is run", host.Trial)
+		words = fmt.Sprintf("it is on trial for %v: the loader cannot boot a system once; cfgd itself "+
+			"goes back unless cfgd nano confirm is run", host.Trial)
 	}
 	_, err := fmt.Fprintln(s.out, words)
 	return err

@@ -78,11 +78,13 @@ func baseNamed(t *config.Target, name string) (overlay.BaseRef, error) {
 	}
 	snap, ok := config.ParseSnapshot(t.Base)
 	if !ok {
-		return overlay.BaseRef{}, usagef("%s: base %s is no snapshot, so %s names no other of it: give a directory", t.Name, t.Base, name)
+		return overlay.BaseRef{}, usagef("%s: base %s is no snapshot, so %s names no other of it: give a "+
+			"directory", t.Name, t.Base, name)
 	}
 	if _, after, ok := strings.Cut(name, "@"); ok {
 		if id := snap.At(after).ID(); id != name {
-			return overlay.BaseRef{}, usagef("%s: %s is a base of another tree; the target's are as %s", t.Name, name, snap.ID())
+			return overlay.BaseRef{},
+				usagef("%s: %s is a base of another tree; the target's are as %s", t.Name, name, snap.ID())
 		}
 		name = after
 	}
@@ -149,14 +151,16 @@ func mergeLine(m *merge.Result) string {
 	}
 	line := fmt.Sprintf("from %s to %s:", pathname.Plain(m.From), pathname.Plain(m.To))
 	sep := " "
-	for _, v := range []merge.Verdict{merge.VerdictKept, merge.VerdictMerged, merge.VerdictEqual, merge.VerdictGone, merge.VerdictRemoved, merge.VerdictConflict, merge.VerdictBoth} {
+	for _, v := range []merge.Verdict{merge.VerdictKept, merge.VerdictMerged, merge.VerdictEqual,
+		merge.VerdictGone, merge.VerdictRemoved, merge.VerdictConflict, merge.VerdictBoth} {
 		if count[v] > 0 {
 			line += fmt.Sprintf("%s%d %s", sep, count[v], v)
 			sep = ", "
 		}
 	}
 	if m.Paired > 0 {
-		line += fmt.Sprintf("; what belonged to %s comes back from generation %d", pathname.Plain(m.To), m.Paired)
+		line += fmt.Sprintf("; what belonged to %s comes back from generation %d", pathname.Plain(m.To),
+			m.Paired)
 	}
 	return line
 }

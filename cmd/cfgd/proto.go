@@ -27,19 +27,23 @@ func (s *session) protoCommand() *cli.Command {
 		Name: "proto", Usage: "prototypes and their snapshots",
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", ArgsUsage: "[NAME]", Usage: "list snapshots, their jails, and what each changed in etc",
+				Name: "list", ArgsUsage: "[NAME]",
+				Usage:  "list snapshots, their jails, and what each changed in etc",
 				Action: s.protoList,
 			},
 			{
 				Name: "create", ArgsUsage: "NAME", Usage: "make an empty prototype: filesystems, fstab, jail",
 				Description: "" +
-					"Makes the prototype's filesystems, its fstab, and the lines that define its jail. With " +
-					"--dataset it makes the two ZFS filesystems that snapshots are taken of, and beside them " +
-					"those that other jails do not see. Without --dataset it makes directories. Then install " +
-					"a system below it, and take the first snapshot. To undo it, run cfgd jail destroy.",
+					"Makes the prototype's filesystems, its fstab, and the lines that define its " +
+					"jail. With --dataset it makes the two ZFS filesystems that snapshots are taken " +
+					"of, and beside them those that other jails do not see. Without --dataset it " +
+					"makes directories. Then install a system below it, and take the first snapshot. " +
+					"To undo it, run cfgd jail destroy.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "dataset", Usage: "the ZFS `DATASET` to make, POOL/NAME"},
-					&cli.StringFlag{Name: "hostname", Usage: "the prototype's `HOST` name (NAME if left out)"},
+					&cli.StringFlag{
+						Name: "hostname", Usage: "the prototype's `HOST` name (NAME if left out)",
+					},
 					&cli.StringFlag{Name: "ip", Usage: "the prototype's `ADDRESS`"},
 					&cli.StringFlag{Name: "interface", Usage: "the network `INTERFACE` of the address"},
 					&cli.BoolFlag{Name: "plan", Usage: "show what would be made, and make nothing"},
@@ -49,10 +53,11 @@ func (s *session) protoCommand() *cli.Command {
 			{
 				Name: "snapshot", ArgsUsage: "[NAME]", Usage: "take a snapshot with the next number",
 				Description: "" +
-					"If the prototype's root is a ZFS dataset, takes a recursive snapshot, so that the system " +
-					"and its etc are of the same moment. Otherwise copies the tree into the prototype's " +
-					".cfgd/snapshot, whether zfs(8) is installed or not. Refuses while packages are being " +
-					"installed. NAME may be left out if there is one prototype.",
+					"If the prototype's root is a ZFS dataset, takes a recursive snapshot, so that " +
+					"the system and its etc are of the same moment. Otherwise copies the tree into " +
+					"the prototype's .cfgd/snapshot, whether zfs(8) is installed or not. Refuses " +
+					"while packages are being installed. NAME may be left out if there is one " +
+					"prototype.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "comment", Usage: "keep this `TEXT` with the snapshot"},
 					&cli.BoolFlag{Name: "plan", Usage: "print the commands, and run none"},
@@ -63,12 +68,15 @@ func (s *session) protoCommand() *cli.Command {
 			{
 				Name: "prune", ArgsUsage: "[NAME]", Usage: "destroy snapshots that nothing needs",
 				Description: "" +
-					"Keeps each snapshot that an fstab names, that is mounted, cloned or held, that a jail's " +
-					"cfg may have to go back to, or that is one of the newest. Keeps snapshots whose names " +
-					"are no numbers.",
+					"Keeps each snapshot that an fstab names, that is mounted, cloned or held, that a " +
+					"jail's cfg may have to go back to, or that is one of the newest. Keeps snapshots " +
+					"whose names are no numbers.",
 				Flags: []cli.Flag{
 					&cli.IntFlag{Name: "keep", Usage: "keep the newest `N` in any case", Value: 5},
-					&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be destroyed, and destroy nothing"},
+					&cli.BoolFlag{
+						Name: "dry-run", Aliases: []string{"n"},
+						Usage: "print what would be destroyed, and destroy nothing",
+					},
 				},
 				Action: s.protoPrune,
 			},
@@ -85,8 +93,11 @@ func (s *session) protoCreate(c *cli.Context) error {
 		return err
 	}
 	name := c.Args().First()
-	spec := &jails.Spec{Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")), IP: c.String("ip"), Interface: c.String("interface"),
-		Dataset: c.String("dataset"), Form: m.JailForm(), Listed: len(m.JailList) > 0}
+	spec := &jails.Spec{
+		Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")),
+		IP: c.String("ip"), Interface: c.String("interface"), Dataset: c.String("dataset"),
+		Form: m.JailForm(), Listed: len(m.JailList) > 0,
+	}
 	file := config.DefaultFile
 	if s.config != "" {
 		return usagef("--config %s: a prototype is made known in %s", s.config, config.DefaultFile)
@@ -98,7 +109,8 @@ func (s *session) protoCreate(c *cli.Context) error {
 	if s.loaded.Root != "" {
 		made.Datasets = nil // with --root no command runs; its directories are enough
 	}
-	return s.make(c, s.creator(), made, name+" made; install a system below "+made.Root+", then: cfgd proto snapshot "+name)
+	return s.make(c, s.creator(), made,
+		name+" made; install a system below "+made.Root+", then: cfgd proto snapshot "+name)
 }
 
 // prototypes returns the prototypes that the command line names, or all.
@@ -112,7 +124,8 @@ func (s *session) prototypes(c *cli.Context) ([]*config.Prototype, error) {
 	}
 	if c.NArg() == 0 {
 		if len(m.Prototypes) == 0 {
-			return nil, usagef("no prototypes: no jail's fstab names a snapshot; cfgd check shows what was found")
+			return nil, usagef("no prototypes: no jail's fstab names a snapshot; cfgd check shows what " +
+				"was found")
 		}
 		return m.Prototypes, nil
 	}
@@ -174,7 +187,9 @@ func (s *session) protoList(c *cli.Context) error {
 	return s.printSnapshots(list)
 }
 
-func (s *session) listed(ctx context.Context, p *config.Prototype, refs []config.Reference) ([]listedSnapshot, error) {
+func (s *session) listed(
+	ctx context.Context, p *config.Prototype, refs []config.Reference,
+) ([]listedSnapshot, error) {
 	snaps, err := s.snapshots(p)
 	if err != nil {
 		return nil, err
@@ -186,10 +201,14 @@ func (s *session) listed(ctx context.Context, p *config.Prototype, refs []config
 	var out []listedSnapshot
 	before := ""
 	for _, x := range all {
-		l := listedSnapshot{Prototype: p.Name, Name: x.Name, Time: x.Time, Comment: x.Comment, UsedBy: usedBy(refs, p, x.Name)}
+		l := listedSnapshot{
+			Prototype: p.Name, Name: x.Name, Time: x.Time, Comment: x.Comment,
+			UsedBy: usedBy(refs, p, x.Name),
+		}
 		etc := s.loaded.Path(p.Etc(snaps.Mark(), x.Name))
 		if before != "" {
-			if l.Changes, err = overlay.CompareTrees(ctx, before, etc); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if l.Changes, err = overlay.CompareTrees(ctx, before, etc); err != nil &&
+				!errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
 		}
@@ -220,7 +239,8 @@ func (s *session) printSnapshots(list []listedSnapshot) error {
 	w := newTable()
 	w.row("PROTOTYPE", "SNAPSHOT", "TAKEN", "JAILS", "ETC", "COMMENT")
 	for _, l := range list {
-		w.row(l.Prototype, l.Name, l.Time.Local().Format(time.DateTime), dash(strings.Join(l.UsedBy, " ")), dash(changeCounts(l.Changes)), pathname.Plain(l.Comment))
+		w.row(l.Prototype, l.Name, l.Time.Local().Format(time.DateTime), dash(strings.Join(l.UsedBy, " ")),
+			dash(changeCounts(l.Changes)), pathname.Plain(l.Comment))
 	}
 	return w.print(s.out)
 }
@@ -260,7 +280,8 @@ func (s *session) protoSnapshot(c *cli.Context) error {
 	if err := snaps.Take(c.Context, name, c.String("comment")); err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
-	_, err = fmt.Fprintf(s.out, "%s snapshot %s taken; cfgd jail switch --plan ALL %s shows what it would do\n", p.Name, name, name)
+	_, err = fmt.Fprintf(s.out,
+		"%s snapshot %s taken; cfgd jail switch --plan ALL %s shows what it would do\n", p.Name, name, name)
 	return err
 }
 
@@ -288,7 +309,8 @@ func (s *session) protoPrune(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w; nothing was destroyed", p.Name, err)
 	}
-	all = slices.DeleteFunc(all, func(x prototype.Snapshot) bool { return !x.Numbered() }) // cfgd made no others
+	// cfgd made no others
+	all = slices.DeleteFunc(all, func(x prototype.Snapshot) bool { return !x.Numbered() })
 	reason := func(i int) string {
 		if i >= len(all)-c.Int("keep") {
 			return fmt.Sprintf("among the newest %d", c.Int("keep"))
@@ -318,7 +340,9 @@ func (s *session) pruneEach(all []prototype.Snapshot, prune func(i int) error, p
 	return fmt.Errorf("%s: no snapshot could be pruned", proto)
 }
 
-func (s *session) pruneOne(c *cli.Context, p *config.Prototype, snaps prototype.Snapshots, name, reason string) error {
+func (s *session) pruneOne(
+	c *cli.Context, p *config.Prototype, snaps prototype.Snapshots, name, reason string,
+) error {
 	words := "kept: " + reason
 	switch {
 	case reason != "":
@@ -361,12 +385,14 @@ func (s *session) needed(ctx context.Context, p *config.Prototype) (func(name st
 			}
 		}
 		for _, source := range mounted {
-			if snap, ok := config.ParseSnapshot(strings.TrimPrefix(source, s.loaded.Root)); ok && snap.Name == name && p.Has(snap) {
+			if snap, ok := config.ParseSnapshot(strings.TrimPrefix(source, s.loaded.Root)); ok &&
+				snap.Name == name && p.Has(snap) {
 				return "it is mounted"
 			}
 		}
 		for id, target := range reach {
-			if tree, at, ok := strings.Cut(id, "@"); ok && at == name && strings.HasPrefix(tree, filepath.Base(p.Root)+"/") {
+			if tree, at, ok := strings.Cut(id, "@"); ok && at == name &&
+				strings.HasPrefix(tree, filepath.Base(p.Root)+"/") {
 				return fmt.Sprintf("%s may go back to it", target)
 			}
 		}

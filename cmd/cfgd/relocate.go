@@ -88,7 +88,9 @@ func (s *session) relocate(c *cli.Context) error {
 	if err := k.Do(c.Context, r); err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
-	_, err = fmt.Fprintf(s.out, "%s /%s is in /%s now, with a link to %s; cfgd proto snapshot %s brings it to the jails\n", p.Name, pathname.Quote(r.Path), pathname.Quote(r.To), pathname.Quote(r.Link), p.Name)
+	_, err = fmt.Fprintf(s.out, "%s /%s is in /%s now, with a link to %s; cfgd proto snapshot %s brings "+
+		"it to the jails\n",
+		p.Name, pathname.Quote(r.Path), pathname.Quote(r.To), pathname.Quote(r.Link), p.Name)
 	return err
 }
 
@@ -123,7 +125,9 @@ func mountpoints() ([]string, error) {
 
 // settled finishes or undoes relocations that were interrupted, and returns the others. The caller holds the
 // prototype's lock, so no process works on an unfinished one.
-func (s *session) settled(c *cli.Context, k *prototype.Relocator, p *config.Prototype) ([]*prototype.Relocation, error) {
+func (s *session) settled(
+	c *cli.Context, k *prototype.Relocator, p *config.Prototype,
+) ([]*prototype.Relocation, error) {
 	all, err := k.All(p.Name)
 	if err != nil {
 		return nil, err
@@ -135,18 +139,23 @@ func (s *session) settled(c *cli.Context, k *prototype.Relocator, p *config.Prot
 		if err := k.Settle(c.Context, r); err != nil {
 			return nil, fmt.Errorf("%s: an earlier relocation was cut short: %w", p.Name, err)
 		}
-		s.warn(p.Name, fmt.Sprintf("an earlier relocation of /%s was cut short: finished or undone now", pathname.Quote(r.Path)))
+		s.warn(p.Name, fmt.Sprintf("an earlier relocation of /%s was cut short: finished or undone now",
+			pathname.Quote(r.Path)))
 	}
 	return k.All(p.Name)
 }
 
-func (s *session) relocateBack(c *cli.Context, k *prototype.Relocator, p *config.Prototype, all []*prototype.Relocation, from string) error {
+func (s *session) relocateBack(
+	c *cli.Context, k *prototype.Relocator, p *config.Prototype, all []*prototype.Relocation, from string,
+) error {
 	for _, r := range all {
 		if r.Path != from {
 			continue
 		}
 		if c.Bool("plan") {
-			_, err := fmt.Fprintf(s.out, "copy %s/%s back to %[1]s/%[3]s, in the place of the link\nremove %[1]s/%[2]s\n", r.Root, r.To, r.Path)
+			_, err := fmt.Fprintf(s.out,
+				"copy %s/%s back to %[1]s/%[3]s, in the place of the link\nremove %[1]s/%[2]s\n", r.Root,
+				r.To, r.Path)
 			return err
 		}
 		if err := k.Undo(c.Context, r); err != nil {
@@ -155,7 +164,8 @@ func (s *session) relocateBack(c *cli.Context, k *prototype.Relocator, p *config
 		_, err := fmt.Fprintf(s.out, "%s /%s is back in its place\n", p.Name, pathname.Quote(r.Path))
 		return err
 	}
-	return usagef("%s: /%s was not relocated by cfgd; cfgd relocate %[1]s lists what was", p.Name, pathname.Quote(from))
+	return usagef("%s: /%s was not relocated by cfgd; cfgd relocate %[1]s lists what was", p.Name,
+		pathname.Quote(from))
 }
 
 func (s *session) printRelocated(all []*prototype.Relocation) error {
@@ -167,7 +177,8 @@ func (s *session) printRelocated(all []*prototype.Relocation) error {
 	}
 	w := newTable()
 	for _, r := range all {
-		row := []string{"/" + pathname.Quote(r.Path), "/" + pathname.Quote(r.To), r.Time.Local().Format(time.DateTime)}
+		row := []string{"/" + pathname.Quote(r.Path), "/" + pathname.Quote(r.To),
+			r.Time.Local().Format(time.DateTime)}
 		if !r.Finished() {
 			row = append(row, r.State)
 		}

@@ -24,14 +24,17 @@ import (
 
 func (s *session) reportCommand() *cli.Command {
 	return &cli.Command{
-		Name: "report", ArgsUsage: "[TARGET…]", Usage: "tell what needs attention: unsaved changes, conflicts, faults",
+		Name: "report", ArgsUsage: "[TARGET…]",
+		Usage: "tell what needs attention: unsaved changes, conflicts, faults",
 		Description: "" +
 			"Prints each finding with the command that settles it, and what was saved since the last " +
 			"report. If nothing changed since the last report, prints one line. If there are no " +
 			"findings, prints nothing, but for one line once a week. Meant for periodic(8) and " +
 			"cron(8). Exit status 1 if there are findings.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "mail", Usage: "send the report to `ADDR` by sendmail(8), if it is not empty"},
+			&cli.StringFlag{
+				Name: "mail", Usage: "send the report to `ADDR` by sendmail(8), if it is not empty",
+			},
 			&cli.BoolFlag{Name: "always", Usage: "tell all findings, new or not"},
 			&cli.StringFlag{Name: "textfile", Usage: "write numbers to `FILE` for node_exporter"},
 		},
@@ -143,8 +146,13 @@ func (s *session) facts(ctx context.Context, targets []*config.Target, last time
 	return f
 }
 
-func (s *session) targetFacts(ctx context.Context, t *config.Target, st control.Status, last time.Time) (report.Target, error) {
-	x := report.Target{Name: t.Name, Populated: st.Populated, Held: st.Held, Unmerged: st.Unmerged, Base: st.Base, Next: st.NextBase, Room: st.Room}
+func (s *session) targetFacts(
+	ctx context.Context, t *config.Target, st control.Status, last time.Time,
+) (report.Target, error) {
+	x := report.Target{
+		Name: t.Name, Populated: st.Populated, Held: st.Held, Unmerged: st.Unmerged, Base: st.Base,
+		Next: st.NextBase, Room: st.Room,
+	}
 	if !st.Down {
 		x.Trouble = st.Problem
 	}
@@ -153,7 +161,8 @@ func (s *session) targetFacts(ctx context.Context, t *config.Target, st control.
 	}
 	o := s.overlay(t)
 	r, err := o.Save(ctx, overlay.SaveOptions{DryRun: true})
-	if err != nil && x.Trouble == "" && (!errors.Is(err, overlay.ErrNotPopulated) || errors.Is(err, overlay.ErrEarlier)) {
+	if err != nil && x.Trouble == "" && (!errors.Is(err, overlay.ErrNotPopulated) ||
+		errors.Is(err, overlay.ErrEarlier)) {
 		return x, err
 	}
 	if r != nil && r.View != nil {
@@ -240,7 +249,8 @@ func newer(t *config.Target, newest map[*config.Prototype]string) string {
 		return ""
 	}
 	for p, name := range newest {
-		if p.Has(snap) && name != "" && (len(name) > len(snap.Name) || len(name) == len(snap.Name) && name > snap.Name) {
+		if p.Has(snap) && name != "" && (len(name) > len(snap.Name) ||
+			len(name) == len(snap.Name) && name > snap.Name) {
 			return pathname.Plain(name)
 		}
 	}

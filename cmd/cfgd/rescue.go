@@ -23,11 +23,12 @@ func (s *session) rescueCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the archives", Action: s.rescueList},
 			{
-				Name: "restore", ArgsUsage: "TARGET ARCHIVE", Usage: "bring an archive back into live, and save it",
+				Name: "restore", ArgsUsage: "TARGET ARCHIVE",
+				Usage: "bring an archive back into live, and save it",
 				Description: "" +
-					"The jail must be populated. ARCHIVE is a name that cfgd rescue list shows, or a path. " +
-					"What it holds replaces what is there; cfgd rollback goes back. The archive stays: remove " +
-					"it when all is well.",
+					"The jail must be populated. ARCHIVE is a name that cfgd rescue list shows, or a " +
+					"path. What it holds replaces what is there; cfgd rollback goes back. The archive " +
+					"stays: remove it when all is well.",
 				Action: s.rescueRestore,
 			},
 		},
@@ -80,7 +81,8 @@ func (s *session) rescueList(c *cli.Context) error {
 	w := newTable()
 	w.row("TARGET", "TIME", "SIZE", "ARCHIVE")
 	for _, r := range list {
-		w.row(r.Target, r.Time.Local().Format(time.DateTime), bytesText(uint64(r.Bytes)), pathname.Quote(r.Archive))
+		w.row(r.Target, r.Time.Local().Format(time.DateTime), bytesText(uint64(r.Bytes)),
+			pathname.Quote(r.Archive))
 	}
 	return w.print(s.out)
 }

@@ -121,13 +121,16 @@ func (s *session) meant(c *cli.Context, o *overlay.Overlay) ([]store.Conflict, e
 	}
 	for _, p := range only {
 		if !found[p] {
-			return nil, fmt.Errorf("%s: %s: %w; cfgd resolve --list lists them", o.Target.Name, pathname.Quote(p), overlay.ErrNoConflict)
+			return nil, fmt.Errorf("%s: %s: %w; cfgd resolve --list lists them", o.Target.Name,
+				pathname.Quote(p), overlay.ErrNoConflict)
 		}
 	}
 	return list, nil
 }
 
-func (s *session) settle(ctx context.Context, t *config.Target, o *overlay.Overlay, list []store.Conflict, how overlay.Choice) error {
+func (s *session) settle(
+	ctx context.Context, t *config.Target, o *overlay.Overlay, list []store.Conflict, how overlay.Choice,
+) error {
 	var names []string
 	var changed []listed
 	for _, x := range list {
@@ -148,7 +151,8 @@ func (s *session) settle(ctx context.Context, t *config.Target, o *overlay.Overl
 func (s *session) madeOf(t *config.Target, name string) {
 	for _, p := range merge.Products {
 		if p.Source == name && p.ByHand != "" {
-			s.warn(t.Name, fmt.Sprintf("%s made of %s: run %s", strings.Join(p.Makes, " and "), name, p.Remedy(t.Live)))
+			s.warn(t.Name, fmt.Sprintf("%s made of %s: run %s", strings.Join(p.Makes, " and "), name,
+				p.Remedy(t.Live)))
 		}
 	}
 }
@@ -176,7 +180,8 @@ func (s *session) listConflicts(ctx context.Context, names []string) error {
 			continue
 		}
 		for _, x := range v.Conflicts() {
-			list = append(list, conflict{t.Name, pathname.FromPath(x.Path), string(x.Taken), x.From, x.To, x.Why})
+			list = append(list, conflict{t.Name, pathname.FromPath(x.Path), string(x.Taken), x.From, x.To,
+				x.Why})
 		}
 	}
 	if err := s.printConflicts(list); err != nil {
@@ -207,9 +212,12 @@ func (s *session) printConflicts(list []conflict) error {
 }
 
 // showConflicts prints both versions of each conflict.
-func (s *session) showConflicts(c *cli.Context, t *config.Target, o *overlay.Overlay, list []store.Conflict) error {
+func (s *session) showConflicts(
+	c *cli.Context, t *config.Target, o *overlay.Overlay, list []store.Conflict,
+) error {
 	for _, x := range list {
-		if _, err := fmt.Fprintf(s.out, "# %s %s: %s; taken: %s\n", t.Name, pathname.Quote(x.Path), pathname.Plain(x.Why), x.Taken); err != nil {
+		if _, err := fmt.Fprintf(s.out, "# %s %s: %s; taken: %s\n", t.Name, pathname.Quote(x.Path),
+			pathname.Plain(x.Why), x.Taken); err != nil {
 			return err
 		}
 		if x.Text == nil || t.Classes.Secret(x.Path) && !c.Bool("show-secrets") {
@@ -230,7 +238,8 @@ func (s *session) showConflicts(c *cli.Context, t *config.Target, o *overlay.Ove
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(s.out, "# settle with cfgd resolve %s PATH --mine, --theirs, --edited or --edit\n", t.Name)
+	_, err := fmt.Fprintf(s.out, "# settle with cfgd resolve %s PATH --mine, --theirs, --edited or --edit\n",
+		t.Name)
 	return err
 }
 
@@ -241,7 +250,8 @@ var errMarkers = errors.New("markers are left in the text: nothing resolved")
 func (s *session) edited(ctx context.Context, o *overlay.Overlay, x store.Conflict) ([]byte, error) {
 	text, err := o.ConflictText(ctx, x.Path)
 	if err != nil {
-		return nil, fmt.Errorf("there is no text with both to edit: %w; take --mine, --theirs, or --edited", err)
+		return nil, fmt.Errorf("there is no text with both to edit: %w; take --mine, --theirs, or --edited",
+			err)
 	}
 	dir, err := os.MkdirTemp("", "cfgd-resolve") // mode 0700: it may be a secret
 	if err != nil {
@@ -252,7 +262,8 @@ func (s *session) edited(ctx context.Context, o *overlay.Overlay, x store.Confli
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	words := strings.Fields(cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi"))
-	cmd := exec.CommandContext(ctx, words[0], append(words[1:], name)...) // the user's own program, on the user's terminal
+	// the user's own program, on the user's terminal
+	cmd := exec.CommandContext(ctx, words[0], append(words[1:], name)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, s.err
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%s: %w; nothing resolved, the text is in %s", words[0], err, name)

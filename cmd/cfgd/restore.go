@@ -20,7 +20,9 @@ func (s *session) restoreCommand() *cli.Command {
 			"saved as a new generation.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from", Usage: "`STATE`: saved, base, or a number", Value: "saved"},
-			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "keep this `TEXT` with the generation"},
+			&cli.StringFlag{
+				Name: "message", Aliases: []string{"m"}, Usage: "keep this `TEXT` with the generation",
+			},
 		},
 		Action: s.restore,
 	}
@@ -79,7 +81,8 @@ func (s *session) printRestored(target string, r *overlay.Restored, saved bool) 
 		if released[c.Path] {
 			note = " (override released)"
 		}
-		if _, err := fmt.Fprintf(s.out, "%s %s %s%s\n", target, c.What.Letter(), pathname.Quote(c.Path), note); err != nil {
+		if _, err := fmt.Fprintf(s.out, "%s %s %s%s\n", target, c.What.Letter(), pathname.Quote(c.Path),
+			note); err != nil {
 			return err
 		}
 	}

@@ -26,7 +26,8 @@ func (s *session) rollback(c *cli.Context) error {
 	}
 	n, err := strconv.Atoi(c.Args().Get(1))
 	if err != nil || n < 1 {
-		return usagef("%q: not the number of a generation; cfgd log %s lists them", c.Args().Get(1), c.Args().First())
+		return usagef("%q: not the number of a generation; cfgd log %s lists them", c.Args().Get(1),
+			c.Args().First())
 	}
 	t, err := s.target(c.Args().First())
 	if err != nil {

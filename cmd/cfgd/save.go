@@ -27,9 +27,13 @@ func (s *session) saveCommand() *cli.Command {
 			"held if somebody changed it in cfg by hand, and it is changed in live too. --force saves " +
 			"both.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be saved, and save nothing"},
+			&cli.BoolFlag{
+				Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be saved, and save nothing",
+			},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "save also what is held"},
-			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "keep this `TEXT` with the generation"},
+			&cli.StringFlag{
+				Name: "message", Aliases: []string{"m"}, Usage: "keep this `TEXT` with the generation",
+			},
 		},
 		Action: s.save,
 	}
@@ -64,7 +68,10 @@ func (s *session) save(c *cli.Context) error {
 	if len(targets) == 0 && left != nil {
 		return left
 	}
-	so := overlay.SaveOptions{Paths: only, Force: c.Bool("force"), Message: c.String("message"), DryRun: c.Bool("dry-run"), Times: true}
+	so := overlay.SaveOptions{
+		Paths: only, Force: c.Bool("force"), Message: c.String("message"), DryRun: c.Bool("dry-run"),
+		Times: true,
+	}
 	var mu sync.Mutex // guards done
 	done := map[string]saved{}
 	err = s.each(targets, left, func(t *config.Target) error {
@@ -97,8 +104,9 @@ func conflicts(target string, paths []listed) error {
 	for _, p := range paths {
 		names = append(names, pathname.Quote(p.path))
 	}
-	return fmt.Errorf("%s: changed in cfg by hand and in live: left as they are; cfgd diff --unsaved %s shows them, "+
-		"cfgd save --force %s PATH keeps live's, cfgd restore %s PATH takes cfg's", strings.Join(names, ", "), target, target, target)
+	return fmt.Errorf("%s: changed in cfg by hand and in live: left as they are; cfgd diff --unsaved %s "+
+		"shows them, cfgd save --force %s PATH keeps live's, cfgd restore %s PATH takes cfg's",
+		strings.Join(names, ", "), target, target, target)
 }
 
 // unsavable tells which of the named paths do not exist, and which are never saved. Without it the save would
@@ -121,7 +129,8 @@ func (s *session) unsavable(ctx context.Context, t *config.Target, only []string
 		case why[p] != "":
 			err = errors.Join(err, fmt.Errorf("%s is not saved: %s", pathname.Quote(p), why[p]))
 		case class == config.Volatile || class == config.Ignore:
-			err = errors.Join(err, fmt.Errorf("%s is not saved: class %s: %s", pathname.Quote(p), class, reason))
+			err = errors.Join(err, fmt.Errorf("%s is not saved: class %s: %s", pathname.Quote(p), class,
+				reason))
 		case !known(r.View, p):
 			err = errors.Join(err, usagef("%s: neither in base nor in cfg nor in live", pathname.Quote(p)))
 		}
@@ -133,7 +142,9 @@ func (s *session) unsavable(ctx context.Context, t *config.Target, only []string
 func (s *session) saver() control.Saver { return control.Saver{Client: s.client(), Overlay: s.overlay} }
 
 // saveTarget saves a target. A jail that is down is a failure only if the command line names it.
-func (s *session) saveTarget(ctx context.Context, t *config.Target, so overlay.SaveOptions, named bool) (saved, error) {
+func (s *session) saveTarget(
+	ctx context.Context, t *config.Target, so overlay.SaveOptions, named bool,
+) (saved, error) {
 	r, err := s.saver().Save(ctx, t, so)
 	s.notices(t.Name, r.Notices)
 	out := saved{Name: t.Name, Generation: r.Generation, Changes: []listed{}, Conflicts: []listed{}}
@@ -161,7 +172,9 @@ func (s *session) notices(target string, words []string) {
 	}
 }
 
-var changeWords = map[string]string{"A": "added", "M": "modified", "D": "deleted", "T": "type", "P": "mode", "R": "released"}
+var changeWords = map[string]string{"A": "added", "M": "modified", "D": "deleted", "T": "type", "P": "mode",
+	"R": "released",
+}
 
 func newListed(letter, path string) listed {
 	return listed{pathname.FromPath(path), changeWords[letter], letter, path}
@@ -177,7 +190,8 @@ func (s *session) printSaved(list []saved, dry bool) error {
 	}
 	for _, r := range list {
 		for _, c := range r.Changes {
-			if _, err := fmt.Fprintf(s.out, "%s %s %s\n", r.Name, c.letter, pathname.Quote(c.path)); err != nil {
+			if _, err := fmt.Fprintf(s.out, "%s %s %s\n", r.Name, c.letter,
+				pathname.Quote(c.path)); err != nil {
 				return err
 			}
 		}

@@ -20,7 +20,9 @@ import (
 
 func sendFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "incremental", Usage: "refuse to send everything if the other side has nothing yet"},
+		&cli.BoolFlag{
+			Name: "incremental", Usage: "refuse to send everything if the other side has nothing yet",
+		},
 		&cli.BoolFlag{Name: "resume", Usage: "go on with a transfer that was interrupted"},
 		&cli.BoolFlag{Name: "plan", Usage: "print the commands, and run none"},
 	}
@@ -34,15 +36,18 @@ const sendDescription = "" +
 
 func (s *session) protoSendCommand() *cli.Command {
 	return &cli.Command{
-		Name: "send", ArgsUsage: "[NAME…] HOST[:DATASET]", Usage: "send a prototype's snapshots to another machine",
+		Name: "send", ArgsUsage: "[NAME…] HOST[:DATASET]",
+		Usage:       "send a prototype's snapshots to another machine",
 		Description: sendDescription, Flags: sendFlags(), Action: s.protoSend,
 	}
 }
 
 func (s *session) jailSendCommand() *cli.Command {
 	return &cli.Command{
-		Name: "send", ArgsUsage: "NAME… HOST[:DATASET]", Usage: "send a jail's snapshots to another machine",
-		Description: "Sends the newest snapshot that cfgd jail snapshot took. " + sendDescription, Flags: sendFlags(), Action: s.jailSend,
+		Name: "send", ArgsUsage: "NAME… HOST[:DATASET]",
+		Usage:       "send a jail's snapshots to another machine",
+		Description: "Sends the newest snapshot that cfgd jail snapshot took. " + sendDescription,
+		Flags:       sendFlags(), Action: s.jailSend,
 	}
 }
 
@@ -136,7 +141,9 @@ func newestBackup(names []string) string {
 }
 
 // sendOne sends a dataset. After a resumed transfer it sends what is left.
-func (s *session) sendOne(c *cli.Context, k *prototype.Sender, name, dataset, to string, want func([]string) string) error {
+func (s *session) sendOne(
+	c *cli.Context, k *prototype.Sender, name, dataset, to string, want func([]string) string,
+) error {
 	resume := c.Bool("resume")
 	for {
 		t, err := k.Plan(c.Context, dataset, to, want, c.Bool("incremental"), resume)
@@ -159,7 +166,9 @@ func (s *session) sendOne(c *cli.Context, k *prototype.Sender, name, dataset, to
 	}
 }
 
-func (s *session) transfer(ctx context.Context, k *prototype.Sender, name string, t *prototype.Transfer) error {
+func (s *session) transfer(
+	ctx context.Context, k *prototype.Sender, name string, t *prototype.Transfer,
+) error {
 	bar := s.newProgress(name, k.Size(ctx, t))
 	moved := int64(0)
 	err := k.Send(ctx, t, func(n int64) { moved = n; bar.at(n) })
@@ -177,7 +186,8 @@ func (s *session) transfer(ctx context.Context, k *prototype.Sender, name string
 	if t.Since == "" && t.Resumes == "" {
 		what += ", which is not mounted there yet (zfs mount)"
 	}
-	_, err = fmt.Fprintf(s.out, "%s sent to %s:%s, %s: %s\n", name, k.Host, t.To, bytesText(uint64(moved)), what)
+	_, err = fmt.Fprintf(s.out, "%s sent to %s:%s, %s: %s\n", name, k.Host, t.To, bytesText(uint64(moved)),
+		what)
 	return err
 }
 

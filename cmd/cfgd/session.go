@@ -70,12 +70,14 @@ func (s *session) targets(names []string) ([]*config.Target, error) {
 	if len(names) == 0 {
 		var left []error
 		for _, p := range m.Errors() {
-			if m.Target(p.Target) == nil { // for other targets only the jail's start is wrong; check reports it
+			// for other targets only the jail's start is wrong; check reports it
+			if m.Target(p.Target) == nil {
 				left = append(left, problemError{p})
 			}
 		}
 		if len(m.Targets) == 0 && len(left) == 0 {
-			return nil, usagef("no targets on this machine: no /conf/base/etc, and no jail whose fstab mounts something on its conf/base/etc; cfgd check shows what was found")
+			return nil, usagef("no targets on this machine: no /conf/base/etc, and no jail whose fstab " +
+				"mounts something on its conf/base/etc; cfgd check shows what was found")
 		}
 		return m.Targets, errors.Join(left...)
 	}
@@ -106,7 +108,8 @@ func (s *session) target(name string) (*config.Target, error) {
 	}
 	for _, j := range m.Jails {
 		if j.Name == name {
-			return nil, usagef("%s is a jail but no target: its fstab mounts nothing on its conf/base/etc", name)
+			return nil, usagef("%s is a jail but no target: its fstab mounts nothing on its conf/base/etc",
+				name)
 		}
 	}
 	return nil, usagef("no target %q; cfgd check lists them", name)
@@ -129,7 +132,10 @@ func (s *session) tools(t *config.Target, planned bool) merge.Tools {
 		return merge.Tools{Check: checkers.Check}
 	}
 	checkers.Run = sysrun.System{}
-	d := &check.Deriver{Run: sysrun.System{}, Dir: s.loaded.Path("/var/run/cfgd/derive/" + t.Name), Dry: planned, Has: sysrun.Has}
+	d := &check.Deriver{
+		Run: sysrun.System{}, Dir: s.loaded.Path("/var/run/cfgd/derive/" + t.Name), Dry: planned,
+		Has: sysrun.Has,
+	}
 	return merge.Tools{Check: checkers.Check, Derive: d.Derive}
 }
 
@@ -229,8 +235,12 @@ func (s *session) print(v any) error {
 
 // logger logs to standard error, for people.
 func (s *session) logger() zerolog.Logger {
-	text := func(v any) string { return pathname.Plain(fmt.Sprint(v)) } // errors may contain any name of a file
-	w := zerolog.ConsoleWriter{Out: s.err, NoColor: true, TimeFormat: time.RFC3339, FormatMessage: text, FormatFieldValue: text, FormatErrFieldValue: text}
+	// errors may contain any name of a file
+	text := func(v any) string { return pathname.Plain(fmt.Sprint(v)) }
+	w := zerolog.ConsoleWriter{
+		Out: s.err, NoColor: true, TimeFormat: time.RFC3339, FormatMessage: text, FormatFieldValue: text,
+		FormatErrFieldValue: text,
+	}
 	return zerolog.New(w).Level(s.level).With().Timestamp().Logger()
 }
 

@@ -63,7 +63,8 @@ func (s *session) setup(c *cli.Context) error {
 	if err := s.saveFiles(c, files); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "done: %d edits; cfgd setup --remove takes them out; start the daemon with service cfgd start\n", len(steps))
+	_, err = fmt.Fprintf(s.out, "done: %d edits; cfgd setup --remove takes them out; start the daemon "+
+		"with service cfgd start\n", len(steps))
 	return err
 }
 
@@ -75,7 +76,8 @@ func (s *session) printStep(st setup.Step) error {
 	if st.Old != "" {
 		sign = pathname.Plain(st.Old) + " -> "
 	}
-	_, err := fmt.Fprintf(s.out, "%s: %s\n  %s%s\n", where, pathname.Plain(st.Why), sign, pathname.Plain(strings.TrimSpace(st.New)))
+	_, err := fmt.Fprintf(s.out, "%s: %s\n  %s%s\n", where, pathname.Plain(st.Why), sign,
+		pathname.Plain(strings.TrimSpace(st.New)))
 	return err
 }
 

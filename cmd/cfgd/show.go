@@ -32,7 +32,8 @@ func (s *session) show(c *cli.Context) error {
 	}
 	n, err := strconv.Atoi(c.Args().Get(1))
 	if err != nil || n < 1 {
-		return usagef("%s: not the number of a generation; cfgd log %s lists them", c.Args().Get(1), c.Args().First())
+		return usagef("%s: not the number of a generation; cfgd log %s lists them", c.Args().Get(1),
+			c.Args().First())
 	}
 	only, err := paths(c.Args().Slice()[2:])
 	if err != nil {
@@ -62,7 +63,9 @@ func notKept(target string, n int) error {
 	return fmt.Errorf("%s: generation %d is not kept; cfgd log %s lists those that are", target, n, target)
 }
 
-func (s *session) showFile(c *cli.Context, t *config.Target, o *overlay.Overlay, n int, path string, secrets bool) error {
+func (s *session) showFile(
+	c *cli.Context, t *config.Target, o *overlay.Overlay, n int, path string, secrets bool,
+) error {
 	if t.Classes.Secret(path) && !secrets {
 		return fmt.Errorf("%s: %s is a secret; --show-secrets shows it", t.Name, pathname.Quote(path))
 	}
@@ -81,7 +84,9 @@ func (s *session) showFile(c *cli.Context, t *config.Target, o *overlay.Overlay,
 	return err
 }
 
-func (s *session) showGeneration(c *cli.Context, t *config.Target, o *overlay.Overlay, g overlay.Generation, secrets bool) error {
+func (s *session) showGeneration(
+	c *cli.Context, t *config.Target, o *overlay.Overlay, g overlay.Generation, secrets bool,
+) error {
 	if s.json {
 		return s.print(struct {
 			Version int    `json:"version"`
@@ -100,7 +105,9 @@ func (s *session) showGeneration(c *cli.Context, t *config.Target, o *overlay.Ov
 	return nil
 }
 
-func (s *session) showChange(c *cli.Context, t *config.Target, o *overlay.Overlay, ch overlay.GenerationChange, secrets bool) error {
+func (s *session) showChange(
+	c *cli.Context, t *config.Target, o *overlay.Overlay, ch overlay.GenerationChange, secrets bool,
+) error {
 	m := merge.Change{Target: t.Name, Path: ch.Path, Secret: !secrets && t.Classes.Secret(ch.Path)}
 	if ch.Note != "" {
 		m.Notes = []string{ch.Note}

@@ -104,7 +104,8 @@ func (s *session) printStatus(list []control.Status) error {
 	w := newTable()
 	w.row("TARGET", "BASE", "GEN", "LOCAL", "UNSAVED", "DAEMON", "SAVED AS OF", "ROOM")
 	for _, st := range list {
-		w.row(st.Name, dash(st.Base), strconv.Itoa(st.Generation), strconv.Itoa(st.Local), unsaved(st), watching(st), savedAsOf(st), room(st))
+		w.row(st.Name, dash(st.Base), strconv.Itoa(st.Generation), strconv.Itoa(st.Local), unsaved(st),
+			watching(st), savedAsOf(st), room(st))
 	}
 	if err := w.print(s.out); err != nil {
 		return err

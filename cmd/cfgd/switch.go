@@ -121,13 +121,15 @@ func (s *session) jailRollback(c *cli.Context) error {
 	}
 	_, name, ok := strings.Cut(before, "@")
 	if !ok {
-		return fmt.Errorf("%s: no snapshot before this one is known: cfgd log %s shows the merges; name one with cfgd jail switch", t.Name, t.Name)
+		return fmt.Errorf("%s: no snapshot before this one is known: cfgd log %s shows the merges; name "+
+			"one with cfgd jail switch", t.Name, t.Name)
 	}
 	return s.switchAll(c, targets, name, false)
 }
 
 func (s *session) switcher() *jails.Switcher {
-	return &jails.Switcher{Model: s.loaded, Reload: s.load, Jails: s.jails(), Now: time.Now, SaveHost: s.hostSaver(),
+	return &jails.Switcher{Model: s.loaded, Reload: s.load, Jails: s.jails(), Now: time.Now,
+		SaveHost: s.hostSaver(),
 		Overlay: func(m *config.Model, t *config.Target) *overlay.Overlay {
 			o := s.overlay(t)
 			o.Tools = s.tools(t, true)
@@ -249,11 +251,13 @@ func (s *session) recoverSwitches(ctx context.Context) error {
 	for _, r := range all {
 		switch {
 		case r.Err != nil:
-			failed = errors.Join(failed, fmt.Errorf("%s: an earlier switch to %s was interrupted: %w", r.Jail, r.To, r.Err))
+			failed = errors.Join(failed,
+				fmt.Errorf("%s: an earlier switch to %s was interrupted: %w", r.Jail, r.To, r.Err))
 		case r.Finished:
 			s.warn(r.Jail, fmt.Sprintf("an earlier switch to %s was interrupted: finished now", r.To))
 		default:
-			s.warn(r.Jail, fmt.Sprintf("an earlier switch to %s was interrupted before it changed anything: dropped", r.To))
+			s.warn(r.Jail, fmt.Sprintf("an earlier switch to %s was interrupted before it changed "+
+				"anything: dropped", r.To))
 		}
 	}
 	if len(all) > 0 { // fstabs may have changed

@@ -24,7 +24,8 @@ func (s *session) versionCommand() *cli.Command {
 					Platform string `json:"platform"`
 				}{1, v, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
 			}
-			_, err := fmt.Fprintf(s.out, "cfgd %s (%s, %s/%s)\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(s.out, "cfgd %s (%s, %s/%s)\n", v, runtime.Version(), runtime.GOOS,
+				runtime.GOARCH)
 			return err
 		},
 	}
