@@ -15,17 +15,17 @@ import (
 	"cfgd/internal/run"
 )
 
-// Activation is how a slice is made the next one to boot.
+// Activation describes how a slice is made to boot next.
 type Activation struct {
 	Slice int
-	Once  bool // and the running one again, unless it is confirmed
+	Once  bool // then the running one boots again, unless the slice is confirmed
 }
 
 func (m *Machine) choice(a Activation) disk.Choice {
 	return disk.Choice{Slice: a.Slice, Once: a.Once, Back: m.Running}
 }
 
-// Commands are what an activation runs where commands do it; none where the table says it already.
+// Commands returns the commands of an activation. There are none if the table is right already.
 func (m *Machine) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
 	marks, err := t.Marks(m.choice(a))
 	var all []run.Cmd
@@ -43,14 +43,14 @@ func (m *Machine) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
 	return all, err
 }
 
-// bootCode is the file from which gpart(8) writes boot0 with another default. It is gpart(8) and not
-// boot0cfg(8) that writes it: that one opens the disk for writing, which GEOM allows while the root of the machine
-// is mounted read-only, and at which it takes all slices of the disk away (g_vfs_open of sys/geom/geom_vfs.c,
-// g_part_spoiled of sys/geom/part/g_part.c): every read of / is an error from then on. -N is for the form of
-// boot0 that has its default where another one has a serial number.
+// bootCode is the file from which gpart(8) writes boot0 with another default. boot0cfg(8) can't be used. It
+// opens the disk for writing, which GEOM allows while the machine's root is mounted read-only; but GEOM then
+// takes away all slices of the disk (g_vfs_open of sys/geom/geom_vfs.c, g_part_spoiled of
+// sys/geom/part/g_part.c), and from then on every read of / fails. -N is needed for the form of boot0 that
+// has its default where another form has a serial number.
 func (m *Machine) bootCode() string { return filepath.Join(m.RunDir, "nano.boot0") }
 
-// writeBootCode makes that file: the disk's own first sector with another default.
+// writeBootCode makes that file: the first sector of the disk, with another default.
 func (m *Machine) writeBootCode(ctx context.Context, slice int) error {
 	f, size, err := m.open(ctx, os.O_RDONLY)
 	if err != nil {
@@ -67,7 +67,7 @@ func (m *Machine) writeBootCode(ctx context.Context, slice int) error {
 	return os.WriteFile(m.bootCode(), code, 0o600)
 }
 
-// Activate makes a slice the next one to boot, and sees that the disk says so.
+// Activate makes a slice boot next, and checks that the disk says so.
 func (m *Machine) Activate(ctx context.Context, a Activation) error {
 	t, err := m.Table(ctx)
 	if err != nil {
@@ -88,8 +88,8 @@ func (m *Machine) Activate(ctx context.Context, a Activation) error {
 		return errors.New(strings.Join(why, "; "))
 	}
 	if err := m.remember(a.Slice); err != nil {
-		m.warn("%s boots next, but the note of that could not be written (%v): cfgd nano rollback before the "+
-			"restart will not know of it", m.Name(a.Slice), err)
+		m.warn("%s boots next, but the note of that could not be written (%v): cfgd nano rollback before "+
+			"the restart will not know of it", m.Name(a.Slice), err)
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func (m *Machine) apply(ctx context.Context, t *disk.Table, a Activation) error 
 	return t.Apply(f, size, m.choice(a))
 }
 
-// NextName is the name of the slice that boots next, "?" where that is none of the table's, or nobody knows.
+// NextName returns the name of the slice that boots next; "?" if it is not known, or not in the table.
 func (m *Machine) NextName(t *disk.Table) string {
 	if n := t.Next(); n != 0 {
 		return m.Name(n)
@@ -136,7 +136,7 @@ func (m *Machine) NextName(t *disk.Table) string {
 	return "?"
 }
 
-// Doubts are what makes unsure which slice boots next, in words.
+// Doubts tells what makes it unsure which slice boots next.
 func (m *Machine) Doubts(t *disk.Table) []string {
 	all := t.Doubts()
 	next := t.Next()
@@ -148,15 +148,17 @@ func (m *Machine) Doubts(t *disk.Table) []string {
 	return all
 }
 
-// The note of what was chosen since the machine started stands where nothing outlives a start. It tells a
-// choice that was not tried yet from a trial that goes on: the loader's marks are the same for both.
+// The note has the slice that was chosen since the machine started. It is in a directory that a start
+// empties. It distinguishes a choice that was not tried yet from a trial that goes on, because the attributes
+// in the table are the same for both.
 func (m *Machine) note() string { return filepath.Join(m.RunDir, "nano.next") }
 
 func (m *Machine) remember(slice int) error {
 	if m.RunDir == "" {
 		return nil
 	}
-	return errors.Join(m.forgetFailed(), hostfile.WriteVolatile(m.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644))
+	return errors.Join(m.forgetFailed(),
+		hostfile.WriteVolatile(m.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644))
 }
 
 func (m *Machine) chosen() int {
@@ -168,8 +170,7 @@ func (m *Machine) chosen() int {
 	return n
 }
 
-// trying reports whether the running slice was booted once by its loader, which takes the other one again
-// next time.
+// trying reports whether the loader booted the running slice once, and will boot the other one next time.
 func (m *Machine) trying(t *disk.Table) bool {
 	for _, s := range m.systems(t) {
 		if s.Index == t.Next() {
@@ -179,17 +180,18 @@ func (m *Machine) trying(t *disk.Table) bool {
 	return false
 }
 
-// Decision is which slice boots from now on.
+// Decision tells which slice boots from now on.
 type Decision struct {
-	Slice    Slice
-	Off      string    // the slice that was to boot next, and does not any more: it was not tried; "" for none
-	Commands []run.Cmd // what is run, where commands do it
+	Slice Slice
+	// the slice that was to boot next, was not tried, and no longer boots next; "" for none
+	Off      string
+	Commands []run.Cmd // what was run, or would be
 }
 
 // Pick chooses a slice.
 type Pick func(m *Machine, all []Slice, t *disk.Table) *Slice
 
-// Confirm is the running slice.
+// Confirm picks the running slice.
 func Confirm(_ *Machine, all []Slice, _ *disk.Table) *Slice {
 	for i := range all {
 		if all[i].Running {
@@ -199,8 +201,8 @@ func Confirm(_ *Machine, all []Slice, _ *disk.Table) *Slice {
 	return nil
 }
 
-// Rollback is the running slice where another one was chosen to boot next; else, as where the running one is
-// only tried, the other one.
+// Rollback picks the running slice if another one was chosen to boot next. Otherwise, and if the running
+// slice is on trial, it picks the other one.
 func Rollback(m *Machine, all []Slice, t *disk.Table) *Slice {
 	if t.Next() == m.Running || m.trying(t) {
 		return Other(all)
@@ -208,7 +210,7 @@ func Rollback(m *Machine, all []Slice, t *disk.Table) *Slice {
 	return Confirm(m, all, t)
 }
 
-// Named is a slice by its name or number.
+// Named picks a slice by its name or number.
 func Named(name string) Pick {
 	return func(_ *Machine, all []Slice, _ *disk.Table) *Slice {
 		for i := range all {
@@ -220,10 +222,10 @@ func Named(name string) Pick {
 	}
 }
 
-// ErrNoSlice reports a slice that is not one of the two for systems.
+// ErrNoSlice is the error for a slice that is not one of the two for systems.
 var ErrNoSlice = errors.New("is no slice for a system")
 
-// Plan says what Decide would do.
+// Plan tells what Decide would do.
 func (m *Machine) Plan(ctx context.Context, pick Pick) (*Decision, error) {
 	all, t, err := m.Slices(ctx)
 	if err != nil {
@@ -244,7 +246,7 @@ func (m *Machine) Plan(ctx context.Context, pick Pick) (*Decision, error) {
 	return d, err
 }
 
-// Decide makes a slice the one that boots from now on, and ends what trial there is: somebody has decided.
+// Decide makes a slice boot from now on. It ends a trial, because somebody has decided.
 func (m *Machine) Decide(ctx context.Context, pick Pick, trials *Trials) (*Decision, error) {
 	unlock, err := m.Lock(ctx)
 	if err != nil {
@@ -262,7 +264,8 @@ func (m *Machine) Decide(ctx context.Context, pick Pick, trials *Trials) (*Decis
 		return d, nil
 	}
 	if err := trials.drop(ctx); err != nil {
-		return d, fmt.Errorf("%s boots next, but the note of a trial in cfg is still there: %w", d.Slice.Name, err)
+		return d, fmt.Errorf("%s boots next, but the note of a trial in cfg is still there: %w", d.Slice.Name,
+			err)
 	}
 	return d, nil
 }

@@ -35,7 +35,8 @@ func tinyImage(t testing.TB) []byte {
 	if err := os.MkdirAll(filepath.Join(tree, baseEtc), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(1024*sector), file, tree).CombinedOutput()
+	out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(1024*sector), file,
+		tree).CombinedOutput()
 	if err != nil {
 		t.Fatalf("makefs: %v: %s", err, out)
 	}
@@ -228,8 +229,9 @@ func (h *host) resets() {
 }
 
 func (h *host) install(activate bool) {
-	_, err := h.machine().Install(h.Context(), Install{Progress: func(int64) {}, From: bytes.NewReader(h.image),
-		Activate: activate, Trials: h.trials(), Within: time.Nanosecond})
+	_, err := h.machine().Install(h.Context(),
+		Install{Progress: func(int64) {}, From: bytes.NewReader(h.image),
+			Activate: activate, Trials: h.trials(), Within: time.Nanosecond})
 	h.must(err)
 }
 
@@ -245,9 +247,11 @@ func (h *host) decide(pick Pick) {
 type said struct {
 	running, stays, tried int // stays boots when nothing is tried; tried boots next, once
 	onTrial               bool
-	left                  int // its bootonce was not taken away after it came up, or was found at a later start
-	noted, from           int // cfgd's own trial
-	failed                int // the slice that its loader gave up in this start, or before it without that being told
+	// its bootonce was not taken away after it came up, or was found at a later start
+	left        int
+	noted, from int // cfgd's own trial
+	// the slice that its loader gave up in this start, or before it without that being told
+	failed int
 }
 
 func (s *said) next() int {
@@ -419,7 +423,8 @@ func (h *host) differs(w world, s said) string {
 	t, err := disk.Read(bytes.NewReader(d), int64(len(d)))
 	h.must(err)
 	if w.running-h.before != s.running || t.Next()-h.before != s.next() {
-		return fmt.Sprintf("%d runs and %d is next, and not %d and %d, after %d", w.running, t.Next(), s.running,
+		return fmt.Sprintf("%d runs and %d is next, and not %d and %d, after %d", w.running, t.Next(),
+			s.running,
 			s.next(), h.before)
 	}
 	if h.kind == "GPT" && h.before > 0 && disktest.Attrs(d, 1) != 0 {
@@ -445,7 +450,8 @@ func (h *host) differs(w world, s said) string {
 			return fmt.Sprintf("slice %d has marks %#x, and not %#x", i, got>>57, want>>57)
 		}
 	}
-	if doubts := t.Doubts(); doubts != nil || strings.Contains(h.kind, "boot0") && t.Boot0 != s.stays+h.before {
+	if doubts := t.Doubts(); doubts != nil ||
+		strings.Contains(h.kind, "boot0") && t.Boot0 != s.stays+h.before {
 		return fmt.Sprintf("boot0's default is %d, %q", t.Boot0, doubts)
 	}
 	return ""
@@ -472,8 +478,9 @@ func TestInstallThatEndsEarly(t *testing.T) {
 					from.b = image[:len(image)/2]
 				}
 				h.failAt = fail
-				_, err := h.machine().Install(h.Context(), Install{Progress: func(int64) {}, From: from, Activate: true,
-					Begin: func(int64, string) { from.begun = true }})
+				_, err := h.machine().Install(h.Context(),
+					Install{Progress: func(int64) {}, From: from, Activate: true,
+						Begin: func(int64, string) { from.begun = true }})
 				tab := h.table()
 				other := 3 - h.now.running
 				if fail == 19 {
@@ -531,7 +538,9 @@ func TestLoaderThatCannotBeTold(t *testing.T) {
 	d[0x1b7] = 0x81 // boot0cfg -m 1
 	h.set(world{disk: string(d), running: 1})
 	before := h.world()
-	_, err := h.machine().Install(t.Context(), Install{Progress: func(int64) {}, From: bytes.NewReader(h.image), Activate: true})
+	_, err := h.machine().Install(t.Context(), Install{
+		Progress: func(int64) {}, From: bytes.NewReader(h.image), Activate: true,
+	})
 	if !errors.Is(err, disk.ErrLoader) || h.world() != before {
 		t.Errorf("%v", err)
 	}
@@ -547,11 +556,13 @@ func TestLoaderThatCannotBeTold(t *testing.T) {
 func TestCommandsAreReadBack(t *testing.T) {
 	t.Parallel()
 	image := tinyImage(t)
-	for idle, kinds := range map[string][]string{"gpart": {"GPT", "boot0", "old boot0", "mbr"}, "bootcode": {"boot0", "old boot0"}} {
+	for idle, kinds := range map[string][]string{"gpart": {"GPT", "boot0", "old boot0", "mbr"},
+		"bootcode": {"boot0", "old boot0"}} {
 		for _, kind := range kinds {
 			h := newHost(t, kind, true, image)
 			h.idle = idle
-			if _, err := h.machine().Decide(t.Context(), Named("2"), nil); err == nil || !strings.Contains(err.Error(), "the table") {
+			if _, err := h.machine().Decide(t.Context(), Named("2"), nil); err == nil ||
+				!strings.Contains(err.Error(), "the table") {
 				t.Errorf("%s does nothing to %s: %v", idle, kind, err)
 			}
 		}
@@ -589,7 +600,8 @@ func TestThirdPartitionMarked(t *testing.T) {
 	m := h.machine()
 	tab, err := m.Table(t.Context())
 	h.must(err)
-	if m.NextName(tab) != "ada0p3" || len(m.Doubts(tab)) != 1 || !strings.Contains(m.Doubts(tab)[0], "ada0p3 boots next") {
+	if m.NextName(tab) != "ada0p3" || len(m.Doubts(tab)) != 1 ||
+		!strings.Contains(m.Doubts(tab)[0], "ada0p3 boots next") {
 		t.Errorf("%s, %q", m.NextName(tab), m.Doubts(tab))
 	}
 	dec, err := m.Decide(t.Context(), Confirm, nil)
@@ -633,13 +645,16 @@ func TestInstallWhileOnTrial(t *testing.T) {
 			before []string
 			kept   bool
 		}{{nil, false}, {[]string{"install"}, false}, {[]string{"install", "boot"}, true},
-			{[]string{"install", "boot", "confirm"}, false}, {[]string{"install", "boot", "install", "boot"}, true},
+			{[]string{"install", "boot", "confirm"}, false}, {[]string{"install", "boot", "install", "boot"},
+				true},
 			{[]string{"install", "boot", "rollback", "boot"}, false}} {
 			h := newHost(t, kind, true, image)
 			for _, name := range c.before {
 				operations[name].do(h)
 			}
-			done, err := h.machine().Install(t.Context(), Install{From: bytes.NewReader(image), Trials: h.trials()})
+			done, err := h.machine().Install(t.Context(), Install{
+				From: bytes.NewReader(image), Trials: h.trials(),
+			})
 			if err != nil || done.Kept != c.kept || h.table().Next() != h.now.running || h.now.trial != "" {
 				t.Errorf("%s, %v: %+v, %v, %q", kind, c.before, done, err, h.now.trial)
 			}

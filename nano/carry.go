@@ -18,16 +18,16 @@ import (
 	"cfgd/internal/run"
 )
 
-// machineFiles are what of a system's slice belongs to the machine and not to the image: what its loaders are
-// told, such as which console is a serial line.
+// machineFiles are the files in a system's slice that belong to the machine and not to the image. They have
+// settings of its loaders, such as a serial console.
 var machineFiles = []string{"boot/loader.conf.local", "boot.config"}
 
-// maxMachineFile bounds them: they are a few lines.
+// maxMachineFile bounds their size in bytes: they have a few lines.
 const maxMachineFile = 1 << 20
 
-// carry copies the running system's files into a slice that was written and is whole, unless the files there
+// carry copies the running system's files into a slice that was written completely, unless the files there
 // are the same. It mounts the slice on a directory below RunDir, and runs fsck_ffs(8) on it afterwards. After
-// an error nobody knows what the slice holds: it must not boot next.
+// an error it is not known what the slice holds, and it must not boot next.
 func (m *Machine) carry(ctx context.Context, s *Slice) ([]string, error) {
 	want, err := m.toCarry(ctx, s)
 	if err != nil || len(want) == 0 {
@@ -44,7 +44,7 @@ func (m *Machine) carry(ctx context.Context, s *Slice) ([]string, error) {
 	return want, m.carryInto(ctx, device, want)
 }
 
-// carryInto copies files into the filesystem of a device. The device is unmounted in any case.
+// carryInto copies files into the filesystem of a device. It unmounts the device in any case.
 func (m *Machine) carryInto(ctx context.Context, device string, names []string) error {
 	dir := m.mountpoint()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -54,7 +54,8 @@ func (m *Machine) carryInto(ctx context.Context, device string, names []string) 
 	if err == nil {
 		err = m.copyAll(names, dir)
 	}
-	if uerr := m.sweep(ctx); err != nil || uerr != nil { // a mount(8) that was interrupted may have mounted it
+	// a mount(8) that was interrupted may have mounted it
+	if uerr := m.sweep(ctx); err != nil || uerr != nil {
 		return errors.Join(err, uerr)
 	}
 	out, err := m.Run.Run(ctx, run.Command("fsck_ffs", "-n", device))
@@ -66,8 +67,8 @@ func (m *Machine) carryInto(ctx context.Context, device string, names []string) 
 
 func (m *Machine) mountpoint() string { return filepath.Join(m.RunDir, "nano.mnt") }
 
-// sweep unmounts what is mounted on the directory of carryInto, also after the caller has given up, and also
-// what an earlier process left that was killed. The caller holds the lock of the disk.
+// sweep unmounts what is mounted on the directory of carryInto, even if ctx has ended, and even if a process
+// that was killed left it. The caller holds the lock of the disk.
 func (m *Machine) sweep(ctx context.Context) error {
 	dir, err := filepath.EvalSymlinks(m.mountpoint())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -82,21 +83,23 @@ func (m *Machine) sweep(ctx context.Context) error {
 	}
 	for _, x := range mounts {
 		if _, err := m.Run.Run(context.WithoutCancel(ctx), run.Command("umount", dir)); err != nil {
-			return fmt.Errorf("%s is mounted on %s, and cannot be unmounted: %w; run umount %[2]s", x.Source, dir, err)
+			return fmt.Errorf("%s is mounted on %s, and cannot be unmounted: %w; run umount %[2]s", x.Source,
+				dir, err)
 		}
 	}
-	_ = os.Remove(dir) // if it stays, it is used again
+	_ = os.Remove(dir) // if it can't be removed, it is used again
 	return nil
 }
 
-// troubles are what fsck_ffs(8) prints of a filesystem that is not consistent, in FreeBSD 13.2 and 15. Its
-// exit status is no sign: with -n it ends with 0 although it answered all of its questions by no (reply of
-// sbin/fsck_ffs/fsutil.c; checkfilesys of main.c). Only CONTINUE, after a block that cannot be read, is
-// answered by yes.
+// troubles matches what fsck_ffs(8) of FreeBSD 13.2 and 15 prints about a filesystem that is not consistent.
+// The exit status does not tell it: with -n it is 0 even if fsck_ffs answered all of its questions with no
+// (reply of sbin/fsck_ffs/fsutil.c; checkfilesys of main.c). Only CONTINUE, after a block that can't be read,
+// is answered with yes.
 var troubles = regexp.MustCompile(`(?m)^.*\? (?:no|yes)\s*$` +
-	`|^.*(?:UNEXPECTED|PLEASE RERUN FSCK|FILE SYSTEM (?:STILL|MARKED) DIRTY|CANNOT|CHECK.HASH|CAN'T CHECK).*$`)
+	`|^.*(?:UNEXPECTED|PLEASE RERUN FSCK|FILE SYSTEM (?:STILL|MARKED) DIRTY|CANNOT|` +
+	`CHECK.HASH|CAN'T CHECK).*$`)
 
-// consistent refuses a filesystem by the output of fsck_ffs -n.
+// consistent returns an error if the output of fsck_ffs -n says that a filesystem is not consistent.
 func consistent(device, output string) error {
 	if line := troubles.FindString(output); line != "" {
 		return fmt.Errorf("fsck_ffs -n %s says %q: the filesystem is not consistent", device,
@@ -105,7 +108,7 @@ func consistent(device, output string) error {
 	return nil
 }
 
-// device is that of the filesystem in a slice.
+// device returns the device of the filesystem in a slice.
 func (m *Machine) device(ctx context.Context, s *Slice) (string, error) {
 	f, _, err := m.open(ctx, os.O_RDONLY)
 	if err != nil {
@@ -123,7 +126,8 @@ func (m *Machine) device(ctx context.Context, s *Slice) (string, error) {
 	return name, nil
 }
 
-// toCarry are the files of the running system that the one in a slice has not, or has otherwise.
+// toCarry returns the files of the running system that the system in a slice lacks, or has with another
+// content.
 func (m *Machine) toCarry(ctx context.Context, s *Slice) ([]string, error) {
 	root, err := os.OpenRoot(m.Root)
 	if err != nil {
@@ -189,7 +193,7 @@ func (m *Machine) copyAll(names []string, dir string) error {
 		return err
 	}
 	defer from.Close()
-	to, err := os.OpenRoot(dir) // a link of the image leads nowhere else
+	to, err := os.OpenRoot(dir) // no link of the image leads out of it
 	if err != nil {
 		return err
 	}
@@ -202,8 +206,8 @@ func (m *Machine) copyAll(names []string, dir string) error {
 	return nil
 }
 
-// copyDurable copies a file with its mode, owner and time. The order: a temporary is written and brought to
-// stable storage; it takes the name; the directory is brought to stable storage. Cut short, the name has the
+// copyDurable copies a file with its mode, owner and time. The order: write a temporary file and bring it to
+// stable storage; rename it; bring the directory to stable storage. If this is interrupted, the name has the
 // old file or the new one.
 func copyDurable(from, to *os.Root, name string) error {
 	content, err := readSmall(from, name)

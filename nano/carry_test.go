@@ -54,12 +54,18 @@ func TestCarry(t *testing.T) {
 		lines string
 		err   string
 	}{
-		"both":         {"", map[string]string{"boot/loader.conf.local": "a\n", "boot.config": "-h\n"}, true, []string{"boot/loader.conf.local", "boot.config"}, "mount umount fsck_ffs", ""},
-		"one":          {"", map[string]string{"boot.config": "-h\n"}, false, []string{"boot.config"}, "mount umount fsck_ffs", ""},
-		"no directory": {"", map[string]string{"boot/loader.conf.local": "a\n"}, false, nil, "mount umount", "/boot/loader.conf.local could not be carried over"},
-		"no mount":     {"mount", map[string]string{"boot.config": "-h\n"}, true, nil, "mount", "mount fails"},
-		"no umount":    {"umount", map[string]string{"boot.config": "-h\n"}, true, nil, "mount umount", "umount fails"},
-		"not whole":    {"fsck_ffs", map[string]string{"boot.config": "-h\n"}, true, nil, "mount umount fsck_ffs", "fsck_ffs fails"},
+		"both": {"", map[string]string{"boot/loader.conf.local": "a\n", "boot.config": "-h\n"}, true,
+			[]string{"boot/loader.conf.local", "boot.config"}, "mount umount fsck_ffs", ""},
+		"one": {"", map[string]string{"boot.config": "-h\n"}, false, []string{"boot.config"},
+			"mount umount fsck_ffs", ""},
+		"no directory": {"", map[string]string{"boot/loader.conf.local": "a\n"}, false, nil, "mount umount",
+			"/boot/loader.conf.local could not be carried over"},
+		"no mount": {"mount", map[string]string{"boot.config": "-h\n"}, true, nil, "mount",
+			"mount fails"},
+		"no umount": {"umount", map[string]string{"boot.config": "-h\n"}, true, nil, "mount umount",
+			"umount fails"},
+		"not whole": {"fsck_ffs", map[string]string{"boot.config": "-h\n"}, true, nil,
+			"mount umount fsck_ffs", "fsck_ffs fails"},
 	} {
 		root, runDir := t.TempDir(), t.TempDir()
 		mnt := filepath.Join(runDir, "nano.mnt")
@@ -71,7 +77,8 @@ func TestCarry(t *testing.T) {
 		}
 		must(os.MkdirAll(filepath.Join(root, "boot"), 0o755), os.MkdirAll(mnt, 0o755))
 		if c.boot {
-			must(os.MkdirAll(filepath.Join(mnt, "boot"), 0o755), os.WriteFile(filepath.Join(mnt, "boot.config"), []byte("old"), 0o600))
+			must(os.MkdirAll(filepath.Join(mnt, "boot"), 0o755),
+				os.WriteFile(filepath.Join(mnt, "boot.config"), []byte("old"), 0o600))
 		}
 		for p, text := range c.have {
 			full := filepath.Join(root, p)
@@ -84,13 +91,15 @@ func TestCarry(t *testing.T) {
 		for _, l := range r.lines {
 			words = append(words, strings.Fields(l)[0])
 		}
-		if strings.Join(words, " ") != c.lines || (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
+		if strings.Join(words, " ") != c.lines || (err != nil) != (c.err != "") ||
+			err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %q, %v", name, r.lines, err)
 		}
 		for _, p := range c.want {
 			st, err := os.Stat(filepath.Join(mnt, p))
 			b, rerr := os.ReadFile(filepath.Join(mnt, p))
-			if err != nil || rerr != nil || string(b) != c.have[p] || st.Mode().Perm() != 0o640 || !st.ModTime().Equal(when) {
+			if err != nil || rerr != nil || string(b) != c.have[p] || st.Mode().Perm() != 0o640 ||
+				!st.ModTime().Equal(when) {
 				t.Errorf("%s: %s is %q, %v, %v", name, p, b, st, errors.Join(err, rerr))
 			}
 		}
@@ -108,7 +117,8 @@ func TestCarry(t *testing.T) {
 // fsckHead and fsckTail are what fsck_ffs -n prints of a filesystem that is well.
 const (
 	fsckHead = "** /dev/ada0s2a (NO WRITE)\n** Last Mounted on /var/run/cfgd/nano.mnt\n" +
-		"** Phase 1 - Check Blocks and Sizes\n** Phase 2 - Check Pathnames\n** Phase 3 - Check Connectivity\n" +
+		"** Phase 1 - Check Blocks and Sizes\n** Phase 2 - Check Pathnames\n" +
+		"** Phase 3 - Check Connectivity\n" +
 		"** Phase 4 - Check Reference Counts\n** Phase 5 - Check Cyl groups\n"
 	fsckTail = "24 files, 1028 used, 5842 free (18 frags, 728 blocks, 0.3% fragmentation)\n"
 )
@@ -119,12 +129,15 @@ func TestFsckOutput(t *testing.T) {
 	for output, bad := range map[string]bool{
 		"":                  false,
 		fsckHead + fsckTail: false,
-		fsckHead + "FREE BLK COUNT(S) WRONG IN SUPERBLK\nSALVAGE? no\n\n" + fsckTail:                       true,
-		fsckHead + "SUMMARY INFORMATION BAD\n\nSALVAGE? no\n\nBLK(S) MISSING IN BIT MAPS\nSALVAGE? no":     true,
-		fsckHead + "UNREF FILE I=5  OWNER=root MODE=100644\nSIZE=3 MTIME=Jan  1 00:00 2024 \nCLEAR? no":    true,
-		fsckHead + "CANNOT READ BLK: 1056\nCONTINUE? yes\n\nTHE FOLLOWING DISK SECTORS COULD NOT BE READ:": true,
-		fsckHead + fsckTail + "\n***** PLEASE RERUN FSCK *****\n":                                          true,
-		fsckHead + "BAD INODE NUMBER\nUNEXPECTED SOFT UPDATE INCONSISTENCY\n" + fsckTail:                   true,
+		fsckHead + "FREE BLK COUNT(S) WRONG IN SUPERBLK\nSALVAGE? no\n\n" +
+			fsckTail: true,
+		fsckHead + "SUMMARY INFORMATION BAD\n\nSALVAGE? no\n\nBLK(S) MISSING IN BIT MAPS\nSALVAGE? no":  true,
+		fsckHead + "UNREF FILE I=5  OWNER=root MODE=100644\nSIZE=3 MTIME=Jan  1 00:00 2024 \nCLEAR? no": true,
+		fsckHead + "CANNOT READ BLK: 1056\nCONTINUE? yes\n\n" +
+			"THE FOLLOWING DISK SECTORS COULD NOT BE READ:": true,
+		fsckHead + fsckTail + "\n***** PLEASE RERUN FSCK *****\n": true,
+		fsckHead + "BAD INODE NUMBER\nUNEXPECTED SOFT UPDATE INCONSISTENCY\n" +
+			fsckTail: true,
 		"** /dev/ada0s2a (NO WRITE)\nSUPERBLOCK CHECK HASH FAILED" +
 			"OPENED READONLY SO CANNOT CORRECT CHECK HASH\n": true,
 		fsckHead + "CG 0: BAD CHECK-HASH 0x1 vs 0x2\n" + fsckTail: true,

@@ -1,7 +1,16 @@
-// Package nano knows the NanoBSD host: so far its /cfg, which is mounted only while it is needed.
+// Package nano knows the disk of a NanoBSD host: its two slices with systems (disk.go), new images
+// (install.go), which slice boots next (boot.go), trials (trial.go), and /cfg, which is mounted only while it
+// is needed (cfg.go).
 //
-// What always holds: a /cfg that somebody else mounted is never unmounted; the last of those that use a mount of cfgd's own
-// unmounts it, whichever process made it; one that is busy then is unmounted after the next use.
+// What always holds:
+//
+//   - The running slice is never written to.
+//   - A slice that was written holds the whole image and was read back, or it does not boot.
+//   - Images, tables and loader.env are hostile: what they say is checked, and bounded in memory and time.
+//   - A /cfg that somebody else mounted is never unmounted. The last user of a mount that cfgd made unmounts it,
+//     whichever process made it. If the mount is busy then, the next user unmounts it.
+//
+// The package runs commands through package run, and reads no configuration file but fstabs inside images.
 package nano
 
 import (
@@ -19,19 +28,21 @@ import (
 	"cfgd/internal/run"
 )
 
-// Cfg is a filesystem for saved configuration that fstab mounts noauto.
+// Cfg is the filesystem for saved configuration, which fstab has with noauto.
 type Cfg struct {
 	Dir     string // the mountpoint, as fstab has it
 	RunDir  string // /var/run/cfgd, for the locks and the mark
 	Run     run.Runner
 	Mounted func(dir string) ([]memory.Mount, error) // memory.Mounted
-	// ReadOnly tells of a mount that it is read-only; not nil where fstab has it so, and it is to be writable while something is saved.
+	// ReadOnly reports whether the mount is read-only. It is nil unless fstab mounts it read-only, so that it
+	// must be made writable while something is saved.
 	ReadOnly func(dir string) (bool, error)
 }
 
-// Mount makes it reachable and returns what undoes that. Of two locks, flock(2)'s, which go with a process however that ends, the
-// gate is held by whoever mounts or unmounts, and only meanwhile; the other is shared by all who use it, and whoever gets it for
-// himself, at the gate, is the last. The mark says that the mount is cfgd's own.
+// Mount mounts it and returns the function that undoes that. There are two locks of flock(2), which end with
+// their process. The gate is held only while a process mounts or unmounts. The other lock is shared by all
+// users; who gets it exclusively, while holding the gate, is the last user. The mark says that cfgd made the
+// mount.
 func (c *Cfg) Mount(ctx context.Context, write bool) (unmount func() error, err error) {
 	leaveGate, err := c.gate(ctx)
 	if err != nil {
@@ -47,7 +58,7 @@ func (c *Cfg) Mount(ctx context.Context, write bool) (unmount func() error, err 
 		err = c.writable(ctx)
 	}
 	if err == nil {
-		err = flock.Try(use, unix.LOCK_SH) // it is held alone at the gate only
+		err = flock.Try(use, unix.LOCK_SH) // it is held exclusively only at the gate
 	}
 	if err != nil {
 		use.Close()
@@ -56,7 +67,7 @@ func (c *Cfg) Mount(ctx context.Context, write bool) (unmount func() error, err 
 	return func() error { return c.leave(context.WithoutCancel(ctx), use) }, nil
 }
 
-// leave unmounts it, if nobody else uses it.
+// leave unmounts it if nobody else uses it.
 func (c *Cfg) leave(ctx context.Context, use *os.File) error {
 	leaveGate, err := c.gate(ctx)
 	if err != nil {
@@ -64,7 +75,7 @@ func (c *Cfg) leave(ctx context.Context, use *os.File) error {
 		return err
 	}
 	defer leaveGate()
-	defer use.Close() // before the gate is: the next one there may be the last
+	defer use.Close() // before the gate opens, because the next process there may be the last user
 	if err := flock.Try(use, unix.LOCK_EX); errors.Is(err, flock.ErrHeld) {
 		return nil
 	} else if err != nil {
@@ -84,7 +95,7 @@ func (c *Cfg) gate(ctx context.Context) (unlock func(), err error) {
 
 func (c *Cfg) mark() string { return filepath.Join(c.RunDir, "cfg.mounted") }
 
-// mounted looks into the table of mounts, which has the path without links.
+// mounted looks into the table of mounts, which has the path without symbolic links.
 func (c *Cfg) mounted() (bool, error) {
 	dir, err := filepath.EvalSymlinks(c.Dir)
 	if err != nil {
@@ -94,8 +105,8 @@ func (c *Cfg) mounted() (bool, error) {
 	return len(on) > 0, err
 }
 
-// mount mounts it, unless it is mounted. The mark is there before the mount and goes after it: a process that is killed in between
-// leaves one without the other, which is believed of a mount alone: a mark that finds nothing mounted says nothing.
+// mount mounts it, unless it is mounted. The mark is made before the mount and removed after the unmount. A
+// process that is killed in between may leave a mark without a mount. Such a mark is ignored.
 func (c *Cfg) mount(ctx context.Context) error {
 	on, err := c.mounted()
 	if err != nil || on {
@@ -110,8 +121,8 @@ func (c *Cfg) mount(ctx context.Context) error {
 	return nil
 }
 
-// notMounted takes the mark away after a mount that was refused. One that was cut short may have been done all the same: then it
-// is undone now, or after the next use.
+// notMounted removes the mark after a mount that failed. A mount that was interrupted may have succeeded
+// nevertheless: then it is undone now, or after the next use.
 func (c *Cfg) notMounted(ctx context.Context) error {
 	if ctx.Err() != nil {
 		if on, err := c.mounted(); err != nil || on {
@@ -121,7 +132,7 @@ func (c *Cfg) notMounted(ctx context.Context) error {
 	return os.Remove(c.mark())
 }
 
-// unmount unmounts a mount of cfgd's own; the caller is alone with it.
+// unmount unmounts a mount that cfgd made. The caller is the only user.
 func (c *Cfg) unmount(ctx context.Context) error {
 	if err := c.readOnlyAgain(ctx); err != nil {
 		return err
@@ -143,10 +154,11 @@ func (c *Cfg) unmount(ctx context.Context) error {
 	return os.Remove(c.mark())
 }
 
-// wmark says that a mount was made writable, and is to be read-only again.
+// wmark is the mark that a mount was made writable, and has to be made read-only again.
 func (c *Cfg) wmark() string { return filepath.Join(c.RunDir, "cfg.writable") }
 
-// writable makes a mount that fstab has read-only writable; the caller is at the gate. The mark is there before, as with a mount.
+// writable makes a mount writable that fstab has read-only. The caller holds the gate. The mark is made
+// before, as for a mount.
 func (c *Cfg) writable(ctx context.Context) error {
 	if c.ReadOnly == nil {
 		return nil
@@ -164,7 +176,7 @@ func (c *Cfg) writable(ctx context.Context) error {
 	return nil
 }
 
-// readOnlyAgain undoes writable; the caller is alone with the mount.
+// readOnlyAgain undoes writable. The caller is the only user.
 func (c *Cfg) readOnlyAgain(ctx context.Context) error {
 	if _, err := os.Stat(c.wmark()); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {

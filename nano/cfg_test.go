@@ -43,7 +43,9 @@ func (m *machine) must(err error) {
 
 // cfg is the one of a new process.
 func (m *machine) cfg() *Cfg {
-	return &Cfg{Dir: filepath.Join(m.dir, "cfg"), RunDir: filepath.Join(m.dir, "run"), Run: m, Mounted: m.mounted}
+	return &Cfg{
+		Dir: filepath.Join(m.dir, "cfg"), RunDir: filepath.Join(m.dir, "run"), Run: m, Mounted: m.mounted,
+	}
 }
 
 func (m *machine) mounted(dir string) ([]memory.Mount, error) {
@@ -186,7 +188,8 @@ func TestSomebodyUnmounts(t *testing.T) {
 	m.ran("", 1)
 }
 
-// killed runs a use of it in a process that is killed in the middle of a command, before or after that had its effect.
+// killed runs a use of it in a process that is killed in the middle of a command, before or after that had
+// its effect.
 func (m *machine) killed(name string, effect bool) {
 	die := func(c run.Cmd) error {
 		if c.Name == name {
@@ -316,7 +319,8 @@ func TestGate(t *testing.T) {
 		m.must(err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := m.cfg().Mount(ctx, false); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "another cfgd mounts or unmounts") {
+		if _, err := m.cfg().Mount(ctx, false); !errors.Is(err, context.DeadlineExceeded) ||
+			!strings.Contains(err.Error(), "another cfgd mounts or unmounts") {
 			t.Errorf("%v", err)
 		}
 		m.ran("", 0)
@@ -326,7 +330,8 @@ func TestGate(t *testing.T) {
 	})
 }
 
-// What fstab has read-only is writable while something is saved, and read-only again after the last that saves; to look at it changes nothing.
+// What fstab has read-only is writable while something is saved, and read-only again after the last that
+// saves; to look at it changes nothing.
 func TestReadOnlyIsWritableWhileSaved(t *testing.T) {
 	for _, mounted := range []bool{false, true} {
 		m := newMachine(t)

@@ -14,10 +14,10 @@ import (
 	"cfgd/internal/ufs"
 )
 
-// This file looks at an image that can be read twice before anything is written. What is found too late in
-// one that comes through a pipe is found here: then the slice still holds the system that it held.
+// This file checks an image that can be read twice, before anything is written. In an image from a pipe some
+// faults are found too late. Here they are found while the slice still holds its old system.
 
-// seekable is an image as a file, and where in it the image begins; nil for a pipe.
+// seekable returns the image as a file, with the offset where it begins; nil for a pipe.
 func seekable(r io.Reader) (*os.File, int64) {
 	f, ok := r.(*os.File)
 	if !ok {
@@ -39,7 +39,7 @@ type imageFile struct {
 	*os.File
 	at    int64 // where it begins
 	size  int64 // bytes from there on
-	limit int64 // bytes of memory that what is needed of a packed one may take
+	limit int64 // bytes of memory for the needed parts of a packed image
 }
 
 func newImageFile(f *os.File, at int64) (*imageFile, error) {
@@ -50,7 +50,7 @@ func newImageFile(f *os.File, at int64) (*imageFile, error) {
 	return &imageFile{f, at, st.Size() - at, maxSieve}, nil
 }
 
-// open opens the image from its beginning; nth is that of openImage.
+// open opens the image from its beginning. nth is as in openImage.
 func (f *imageFile) open(nth int) (*image, error) {
 	if _, err := f.Seek(f.at, io.SeekStart); err != nil {
 		return nil, err
@@ -75,9 +75,9 @@ func eachSlice(try func(nth int) error) (nth int, err error) {
 	}
 }
 
-// check looks for what would make Install fail after it has begun to write, and returns which slice of a
-// medium holds the system. A packed image is read two or three times. If it takes too much memory to look
-// into its filesystem, only its length and its digest are checked.
+// check looks for faults that would make Install fail after it has begun to write. It returns which slice of
+// a medium holds the system. It reads a packed image two or three times. If looking into its filesystem takes
+// too much memory, it checks only the length and the digest.
 func (m *Machine) check(ctx context.Context, in Install, f *imageFile, s *Slice, t *disk.Table) (int, error) {
 	return eachSlice(func(nth int) error {
 		im, err := f.open(nth)
@@ -120,7 +120,7 @@ func tooLarge(im *image, s *Slice) error {
 	return fmt.Errorf("%w: %d bytes, and %s has %d", ErrTooLarge, im.size, s.Name, s.Size)
 }
 
-// complete reports whether an image of so many bytes, unpacked, is whole and fits.
+// complete returns an error unless an image of so many bytes, unpacked, is complete and fits.
 func (im *image) complete(total int64, s *Slice) error {
 	length := total - im.start
 	switch {
@@ -146,8 +146,8 @@ func (f *imageFile) through(ctx context.Context, nth int, sum string) (int64, er
 	return im.through(ctx, sum)
 }
 
-// through reads on to the end, and compares the digest, if one is asked for. It returns how many bytes there
-// were from the beginning on, unpacked.
+// through reads on to the end, and compares the digest if one was given. It returns the length of the whole
+// image in bytes, unpacked.
 func (im *image) through(ctx context.Context, sum string) (int64, error) {
 	if _, err := io.Copy(io.Discard, &until{ctx, im.stream}); err != nil {
 		return 0, err
@@ -166,7 +166,7 @@ func sameDigest(got, want string) error {
 	return nil
 }
 
-// until is a reader that ends with a context.
+// until is a reader that fails when a context ends.
 type until struct {
 	ctx context.Context
 	r   io.Reader
@@ -179,8 +179,8 @@ func (u *until) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
-// packed reads what is needed of the filesystem of a packed image, and the image to its end at the first
-// pass.
+// packed reads the needed parts of the filesystem of a packed image. The first pass reads the image to its
+// end.
 func (f *imageFile) packed(ctx context.Context, im *image, nth int, sum string) (*ufs.FS, int64, error) {
 	total, whole := int64(0), error(nil)
 	toEnd := func(again *image) error {
@@ -194,8 +194,8 @@ func (f *imageFile) packed(ctx context.Context, im *image, nth int, sum string) 
 	return fsys, total, err
 }
 
-// sieve reads a packed image until all that is needed of paths is in memory, and returns how often it was
-// read. AtFirst, if it is not nil, is called with the image after the first pass.
+// sieve reads a packed image until all that is needed of paths is in memory. It returns how often it read the
+// image. If atFirst is not nil, it is called with the image after the first pass.
 func (f *imageFile) sieve(
 	ctx context.Context, im *image, nth int, paths []string, atFirst func(*image) error,
 ) (*ufs.FS, int, error) {
@@ -204,7 +204,7 @@ func (f *imageFile) sieve(
 		return nil, 0, fmt.Errorf("%w: %w", ErrImage, err)
 	}
 	fsys, err := s.Take(ctx, paths, func() (io.ReadCloser, error) {
-		debug.FreeOSMemory() // the dictionary of the pass before, before there is another one
+		debug.FreeOSMemory() // free the dictionary of the last pass before another one is allocated
 		again, err := f.open(nth)
 		if err != nil {
 			return nil, err
@@ -223,7 +223,7 @@ func (f *imageFile) sieve(
 	return fsys, s.Passes(), err
 }
 
-// opened is the filesystem of an image, as a stream. One pass ends before the next begins.
+// opened is the filesystem of an image, read as a stream. Each pass ends before the next begins.
 type opened struct {
 	im  *image
 	end func(*image) error

@@ -20,50 +20,52 @@ import (
 
 // Machine is the disk of a NanoBSD host: two slices with systems, of which one runs.
 type Machine struct {
-	config.Nano             // the disk's own names and indexes, whatever fstab calls them
-	Layout      config.Nano // as the configuration has it, where that is a label; see Find
+	config.Nano             // with the disk's own names and indexes
+	Layout      config.Nano // with the names of the configuration, if they are labels; see Find
 	File        string      // the device, or with --root the file that stands for it
 	Root        string      // /, or what --root names
 	RunDir      string      // /var/run/cfgd, for the lock
 	Run         run.Runner
-	// Command says that gpart(8) writes the table. GEOM lets nobody else write that of a disk in use.
+	// Command is set if gpart(8) writes the table. GEOM lets no other program write the table of a disk in
+	// use.
 	Command bool
 	// Mounted lists the sources of all mounts.
 	Mounted func() ([]string, error)
 	// MountedOn lists what is mounted on a directory, whose path is free of links: memory.Mounted.
 	MountedOn func(dir string) ([]memory.Mount, error)
-	Warn      func(text string) // is told what does not stop the command; may be nil
+	Warn      func(text string) // gets warnings; may be nil
 }
 
-// Image is what is known of the system in a slice.
+// Image is what is known about the system in a slice.
 type Image struct {
-	Label   string    // the filesystem's
+	Label   string    // of the filesystem
 	Date    time.Time // when its /conf/base/etc was made
-	Trouble string    // why it cannot be booted; "" where nothing speaks against it
+	Trouble string    // why it can't be booted; "" if nothing is known against it
 }
 
-// Slice is one of the two.
+// Slice is one of the two slices with systems.
 type Slice struct {
 	disk.Slice
 	Name    string // ada0s1
-	Number  int    // by which fstab names it: that of ada0s1, or with a label 1 or 2
-	Source  string // as its fstab names it: /dev/ada0s1a, /dev/gpt/NAME1
+	Number  int    // as in the name of fstab: that of ada0s1, or with a label 1 or 2
+	Source  string // the device in its fstab: /dev/ada0s1a, /dev/gpt/NAME1
 	Running bool
 	Next    bool
 	Trial   bool // it was booted once, and the other one boots next unless it is confirmed
 	Image   Image
 }
 
-// called reports whether a slice has a name: the disk's, or fstab's, or the number in fstab's.
+// called reports whether a slice has this name: the disk's name, the name in fstab, or the number in that
+// name.
 func (s *Slice) called(name string) bool {
 	name = strings.TrimPrefix(name, "/dev/")
 	return name == s.Name || "/dev/"+name == s.Source || name == strconv.Itoa(s.Number)
 }
 
-// ErrInUse says that a slice is running or mounted.
+// ErrInUse is the error for a slice that runs or is mounted.
 var ErrInUse = errors.New("is in use")
 
-// open opens the disk; its size is that of the file, or what diskinfo(8) says.
+// open opens the disk. The size is that of the file, or what diskinfo(8) prints.
 func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
 	f, err := m.openBelow(m.File, flag)
 	if err != nil {
@@ -83,7 +85,8 @@ func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
 		err = fmt.Errorf("diskinfo %s says %q", m.Drive, out)
 	}
 	if err == nil && words[1] != strconv.Itoa(sector) {
-		err = fmt.Errorf("%s has sectors of %s bytes: cfgd and NanoBSD's images know those of %d alone", m.Drive, words[1], sector)
+		err = fmt.Errorf("%s has sectors of %s bytes: cfgd and NanoBSD's images know those of %d alone",
+			m.Drive, words[1], sector)
 	}
 	var size int64
 	if err == nil {
@@ -95,8 +98,8 @@ func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
 	return f, size, err
 }
 
-// openBelow opens a device, or with --root a file that stands for one: no link leads out of what --root
-// names.
+// openBelow opens a device, or with --root a file that stands for one. No link leads out of the directory of
+// --root.
 func (m *Machine) openBelow(name string, flag int) (*os.File, error) {
 	if m.Root == "" || m.Root == "/" {
 		return os.OpenFile(name, flag, 0)
@@ -131,10 +134,10 @@ func (m *Machine) Table(ctx context.Context) (*disk.Table, error) {
 	return t, nil
 }
 
-// Name is a slice's name, below /dev.
+// Name returns a slice's name below /dev.
 func (m *Machine) Name(index int) string { return fmt.Sprintf("%s%s%d", m.Drive, m.Kind, index) }
 
-// Slices are the two with systems.
+// Slices returns the two slices with systems, and the table.
 func (m *Machine) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 	t, err := m.Table(ctx)
 	if err != nil {
@@ -150,7 +153,8 @@ func (m *Machine) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 	for _, s := range m.systems(t) {
 		x := Slice{
 			Slice: s, Name: m.Name(s.Index), Number: m.number(s.Index), Source: m.source(s.Index),
-			Running: s.Index == m.Running, Next: s.Index == t.Next(), Trial: s.Index == m.Running && m.trying(t),
+			Running: s.Index == m.Running, Next: s.Index == t.Next(),
+			Trial: s.Index == m.Running && m.trying(t),
 		}
 		x.Failed = x.Failed || failed[s.Index]
 		x.Image = look(&part{f, s.Start, s.Size}, s.Size)
@@ -158,12 +162,13 @@ func (m *Machine) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 		all = append(all, x)
 	}
 	if !known {
-		return nil, nil, fmt.Errorf("%s: / is on %s, which is none of %s and %s", m.Origin, m.Name(m.Running), all[0].Name, all[1].Name)
+		return nil, nil, fmt.Errorf("%s: / is on %s, which is none of %s and %s", m.Origin, m.Name(m.Running),
+			all[0].Name, all[1].Name)
 	}
 	return all, t, nil
 }
 
-// Other is the slice that does not run.
+// Other returns the slice that does not run.
 func Other(all []Slice) *Slice {
 	for i := range all {
 		if !all[i].Running {
@@ -173,15 +178,15 @@ func Other(all []Slice) *Slice {
 	return nil
 }
 
-// found is the filesystem of a slice, and where it is.
+// found is the filesystem of a slice, and its place.
 type found struct {
 	*ufs.FS
 	start    int64 // bytes from the start of the slice
-	room     int64 // bytes of what holds it: partition a, or the slice
+	room     int64 // bytes of partition a, or of the slice
 	labelled bool  // the slice has a BSD label; its partition a may begin where the slice does
 }
 
-// filesystem finds the filesystem of a slice: in partition a, or where there is no label in all of it.
+// filesystem finds the filesystem of a slice: in partition a, or in the whole slice if there is no label.
 func filesystem(r io.ReaderAt, size int64) (*found, error) {
 	parts, err := disk.ReadLabel(r, size)
 	if errors.Is(err, disk.ErrNoLabel) {
@@ -218,7 +223,7 @@ func look(r io.ReaderAt, size int64) Image {
 
 const baseEtc = "conf/base/etc"
 
-// free refuses a slice that runs, or of which something is mounted.
+// free returns an error if a slice runs, or if something of it is mounted.
 func (m *Machine) free(s *Slice) error {
 	if s.Running {
 		return fmt.Errorf("%s %w: the machine runs from it", s.Name, ErrInUse)

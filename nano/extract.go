@@ -13,7 +13,8 @@ import (
 	"cfgd/internal/ufs"
 )
 
-// maxBase bounds what is taken out of an image: a hundred times what /etc of a system with many packages is.
+// maxBase bounds what is taken out of an image, in bytes: a hundred times the /etc of a system with many
+// packages.
 const maxBase = 2 << 30
 
 // ExtractBase takes /conf/base/etc out of the slice of an image into a new directory below dir, with modes,
@@ -28,19 +29,19 @@ func ExtractBase(ctx context.Context, r io.ReaderAt, size int64, dir string) (st
 
 // Base is /conf/base/etc of an image, ready to be taken out.
 type Base struct {
-	Bytes  int64 // about what it takes in a filesystem
+	Bytes  int64 // about its size in a filesystem
 	Passes int   // how often a packed image was read
 
 	fsys *ufs.FS
 }
 
-// maxSieve bounds the memory that the needed part of a packed image takes: what /etc of a system with many
-// packages takes several times over, and what a machine of 512 MB has beside a dictionary of maxDictionary.
+// maxSieve bounds the memory for the needed parts of a packed image, in bytes: several times the /etc of a
+// system with many packages, and what a machine of 512 MB has left beside a dictionary of maxDictionary.
 const maxSieve = 96 << 20
 
-// OpenBase finds the defaults in an image, of a slice, of a whole medium or of a bare filesystem. A plain
-// file is read where they stand. A packed one is read several times as a stream, and what is needed of it is
-// kept in memory: it has to be a file, and no room on a disk is taken.
+// OpenBase finds the defaults in an image of a slice, of a whole medium or of a bare filesystem. It reads a
+// plain file in place. It reads a packed file several times as a stream, and keeps the needed parts in
+// memory, so it takes no room on a disk. A pipe is refused.
 func OpenBase(ctx context.Context, from *os.File) (*Base, error) {
 	defer frugal()()
 	st, err := from.Stat()
@@ -82,7 +83,7 @@ func (b *Base) open(ctx context.Context, f *imageFile, nth int) error {
 	return b.measure(ctx)
 }
 
-// measure reckons what the base takes: each name its content in whole blocks, and an inode.
+// measure adds up the size of the base: for each name its content in whole blocks, and an inode.
 func (b *Base) measure(ctx context.Context) error {
 	const block, inode = 4096, 256
 	return b.walk(ctx, func(e *ufs.Entry) error {
@@ -107,7 +108,7 @@ func (b *Base) Extract(ctx context.Context, dir string) (string, error) {
 	if err := os.Mkdir(top, 0o755); err != nil {
 		return "", err
 	}
-	root, err := os.OpenRoot(top) // a name leads nowhere else, whatever links the image holds
+	root, err := os.OpenRoot(top) // no link of the image leads out of it
 	if err != nil {
 		return "", err
 	}
@@ -168,7 +169,8 @@ func (x *extractor) file(e *ufs.Entry) error {
 }
 
 func special(perm uint32) (m fs.FileMode) {
-	for bit, mode := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+	for bit, mode := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid,
+		0o1000: fs.ModeSticky} {
 		if perm&bit != 0 {
 			m |= mode
 		}
@@ -183,11 +185,13 @@ func (x *extractor) owned(e *ufs.Entry) error {
 	return x.root.Lchown(e.Path, int(e.UID), int(e.GID))
 }
 
-// finish gives directories what making files in them would change again.
+// finish sets the modes and times of directories, which the files made in them have changed.
 func (x *extractor) finish() error {
 	for i := len(x.dirs) - 1; i >= 0; i-- {
 		e := x.dirs[i]
-		if err := errors.Join(x.owned(e), x.root.Chtimes(e.Path, time.Unix(0, e.MTime), time.Unix(0, e.MTime)), x.root.Chmod(e.Path, e.Mode.Perm()|special(e.Perm))); err != nil {
+		if err := errors.Join(x.owned(e),
+			x.root.Chtimes(e.Path, time.Unix(0, e.MTime), time.Unix(0, e.MTime)),
+			x.root.Chmod(e.Path, e.Mode.Perm()|special(e.Perm))); err != nil {
 			return err
 		}
 	}

@@ -12,13 +12,13 @@ import (
 	"cfgd/internal/hostfile"
 )
 
-// gptboot marks a partition that it could not start with bootfailed, and starts another one. Later in that
-// start rc.d/gptboot logs it and takes the mark away. So host early, which comes before it, notes the mark
-// where nothing outlives a start.
+// gptboot gives a partition that it could not start the attribute bootfailed, and starts another one. Later
+// in that start rc.d/gptboot logs this and clears the attribute. So host early, which runs before it, writes
+// a note into a directory that a start empties.
 func (m *Machine) failedNote() string { return filepath.Join(m.RunDir, "nano.failed") }
 
-// NoteFailed notes the systems that their loader could not start, and returns the names of their slices.
-// What was noted before in this start of the machine stays.
+// NoteFailed writes a note of the systems that their loader could not start, and returns the names of their
+// slices. Earlier notes of this start of the machine stay.
 func (m *Machine) NoteFailed(ctx context.Context) ([]string, error) {
 	t, err := m.Table(ctx)
 	if err != nil {
@@ -38,7 +38,7 @@ func (m *Machine) NoteFailed(ctx context.Context) ([]string, error) {
 	return names, hostfile.WriteVolatile(m.failedNote(), []byte(strings.Join(lines, "")), 0o644)
 }
 
-// failed are the slices that were noted.
+// failed returns the slices in the note.
 func (m *Machine) failed() map[int]bool {
 	all := map[int]bool{}
 	b, err := os.ReadFile(m.failedNote())
@@ -53,7 +53,7 @@ func (m *Machine) failed() map[int]bool {
 	return all
 }
 
-// forgetFailed removes the note: somebody has decided since what boots.
+// forgetFailed removes the note, because somebody has decided what boots.
 func (m *Machine) forgetFailed() error {
 	if err := os.Remove(m.failedNote()); !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -15,12 +15,12 @@ import (
 	"cfgd/internal/run"
 )
 
-// ErrNoDisk says that no disk, or more than one, has the label that fstab names.
+// ErrNoDisk is the error if no disk, or more than one, has the label that fstab names.
 var ErrNoDisk = errors.New("the disk cannot be found")
 
-// Find finds the disk below a directory of devices, by its name or by the label that fstab mounts on /. From
-// then on the machine's own names are the disk's: those that gpart(8) and diskinfo(8) know.
-// Fstab's stay in Layout.
+// Find finds the disk below a directory of devices, by its name or by the label that fstab mounts on /.
+// Afterwards Nano has the disk's own names, which gpart(8) and diskinfo(8) know, and Layout has the names of
+// fstab.
 func (m *Machine) Find(ctx context.Context, dev string) error {
 	m.Layout = m.Nano
 	if m.Layout.Label() == "" {
@@ -56,9 +56,9 @@ func several(label, dev string, found []config.Nano) string {
 	return fmt.Sprintf("%s all have the label %s", strings.Join(all, " and "), label)
 }
 
-// byGlabel asks glabel(8) whose label it is. Without a header it prints a line for each label: its name, its
-// state, and the provider that holds it (status_one_geom_prs of sbin/geom/core/geom.c). Blanks in a label
-// stand there as %20 (g_label_mangle_name of sys/geom/label/g_label.c).
+// byGlabel asks glabel(8) which disk has the label. With -s it prints one line for each label, without a
+// header: the name, the state, and the provider that has it (status_one_geom_prs of sbin/geom/core/geom.c). A
+// blank in a label is printed as %20 (g_label_mangle_name of sys/geom/label/g_label.c).
 func (m *Machine) byGlabel(ctx context.Context, _, label string) ([]config.Nano, error) {
 	out, err := m.Run.Run(ctx, run.Command("glabel", "status", "-s"))
 	if err != nil {
@@ -109,8 +109,8 @@ func (m *Machine) inFiles(_ context.Context, dev, label string) ([]config.Nano, 
 	return found, nil
 }
 
-// inFile looks at the slices of one disk: at their labels for gpt, at their filesystems' for ufs. A file
-// without a table is no disk.
+// inFile looks at the slices of one disk: at the labels of the slices for gpt, at those of their filesystems
+// for ufs. A file without a table is no disk.
 func (m *Machine) inFile(file, label string) ([]config.Nano, error) {
 	f, err := m.openBelow(file, os.O_RDONLY)
 	if err != nil {
@@ -146,7 +146,7 @@ func (m *Machine) inFile(file, label string) ([]config.Nano, error) {
 	return found, nil
 }
 
-// layout is how fstab names the systems.
+// layout returns how fstab names the systems.
 func (m *Machine) layout() *config.Nano {
 	if m.Layout.Drive == "" {
 		return &m.Nano
@@ -154,8 +154,8 @@ func (m *Machine) layout() *config.Nano {
 	return &m.Layout
 }
 
-// number is the number by which fstab names the system in a slice: its index, or with a label the running
-// one's and the other's of 1 and 2.
+// number returns the number in fstab's name of the system in a slice. It is the index of the slice. With a
+// label it is 1 or 2: the running slice has the number of fstab, and the other slice has the other number.
 func (m *Machine) number(index int) int {
 	l := m.layout()
 	switch {
@@ -167,12 +167,12 @@ func (m *Machine) number(index int) int {
 	return 3 - l.Running
 }
 
-// source is the device that fstab names for the system in a slice.
+// source returns the device that fstab names for the system in a slice.
 func (m *Machine) source(index int) string { return m.layout().Source(m.number(index)) }
 
-// systems are the two slices that hold systems. On a GPT with labels they are the two that have them. Else
-// they are the first two of code that fstab does not mount elsewhere: NanoBSD's embedded layouts have cfg
-// before them.
+// systems returns the two slices that hold systems. On a GPT with labels these are the two with the labels.
+// Otherwise they are the first two that may hold a system and that fstab does not mount elsewhere, because
+// NanoBSD's embedded layouts have cfg before them.
 func (m *Machine) systems(t *disk.Table) []disk.Slice {
 	l := m.layout()
 	var all []disk.Slice

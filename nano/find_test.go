@@ -35,8 +35,10 @@ func TestFindByGlabel(t *testing.T) {
 		err           string
 	}{
 		{"/dev/gpt/BSDRP2", "gpt/BSDRP", config.Nano{Drive: "ada0", Kind: "p", Running: 4}, "/dev/ada0", ""},
-		{"/dev/ufs/BSDs1a", "ufs/BSD", config.Nano{Drive: "nvd0", Kind: "s", Part: "a", Running: 1}, "/dev/nvd0", ""},
-		{"/dev/ufs/bare2", "ufs/bare", config.Nano{Drive: "mirror/gm0", Kind: "s", Running: 2}, "/dev/mirror/gm0", ""},
+		{"/dev/ufs/BSDs1a", "ufs/BSD", config.Nano{Drive: "nvd0", Kind: "s", Part: "a", Running: 1},
+			"/dev/nvd0", ""},
+		{"/dev/ufs/bare2", "ufs/bare", config.Nano{Drive: "mirror/gm0", Kind: "s", Running: 2},
+			"/dev/mirror/gm0", ""},
 		{"/dev/nda0p2", "nda0", config.Nano{Drive: "nda0", Kind: "p", Running: 2}, "/dev/nda0", ""},
 		{"/dev/gpt/other1", "gpt/other", config.Nano{}, "", "none below /dev holds gpt/other1"},
 		{"/dev/gpt/twice1", "gpt/twice", config.Nano{}, "", "ada0p3 and da1p3 all have the label gpt/twice1"},
@@ -52,7 +54,8 @@ func TestFindByGlabel(t *testing.T) {
 			continue
 		}
 		m.Nano.Origin = config.Origin{}
-		if err != nil || m.Drive != c.want.Drive || m.Kind != c.want.Kind || m.Part != c.want.Part || m.Running != c.want.Running || m.File != c.file || m.source(m.Running) != c.source {
+		if err != nil || m.Drive != c.want.Drive || m.Kind != c.want.Kind || m.Part != c.want.Part ||
+			m.Running != c.want.Running || m.File != c.file || m.source(m.Running) != c.source {
 			t.Errorf("%s: %+v, %s, %v", c.source, m.Nano, m.File, err)
 		}
 	}
@@ -64,10 +67,12 @@ func TestFindLoader(t *testing.T) {
 	const size = 2 << 20
 	gpt := func(efi, boot string) []byte {
 		d := make([]byte, size)
-		parts := []disktest.Slice{{Index: 3, Start: 3000, Count: 400, Active: true}, {Index: 4, Start: 3400, Count: 400}}
+		parts := []disktest.Slice{{Index: 3, Start: 3000, Count: 400, Active: true},
+			{Index: 4, Start: 3400, Count: 400}}
 		if efi != "" {
 			parts = append(parts, disktest.Slice{Index: 1, Start: 64, Count: 1600, Kind: "efi"})
-			copy(d[64*512:], esptest.Make(1600, false, map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program(efi)}))
+			copy(d[64*512:], esptest.Make(1600, false,
+				map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program(efi)}))
 		}
 		if boot != "" {
 			parts = append(parts, disktest.Slice{Index: 2, Start: 1700, Count: 1200, Kind: "freebsd-boot"})
@@ -77,19 +82,24 @@ func TestFindLoader(t *testing.T) {
 		return d
 	}
 	mbr := make([]byte, size)
-	copy(mbr, disktest.MBR(1, disktest.Slice{Index: 1, Start: 64, Count: 1600, Type: 0xef}, disktest.Slice{Index: 2, Start: 2000, Count: 800, Type: 0xa5, Active: true}, disktest.Slice{Index: 3, Start: 2800, Count: 800, Type: 0xa5}))
-	copy(mbr[64*512:], esptest.Make(1600, false, map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program(" EFI loader, Revision 1.1")}))
+	copy(mbr, disktest.MBR(1, disktest.Slice{Index: 1, Start: 64, Count: 1600, Type: 0xef},
+		disktest.Slice{Index: 2, Start: 2000, Count: 800, Type: 0xa5, Active: true}, disktest.Slice{
+			Index: 3, Start: 2800, Count: 800, Type: 0xa5,
+		}))
+	copy(mbr[64*512:], esptest.Make(1600, false,
+		map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program(" EFI loader, Revision 1.1")}))
 	for name, c := range map[string]struct {
 		disk           []byte
 		bios, uefi, no disk.Loader // by machdep.bootmethod
 	}{
 		"both heed it": {gpt("gptboot.efi", "gptboot"), disk.GPTBoot, disk.GPTBootEFI, disk.GPTBoot},
-		"one does":     {gpt(" EFI loader, Revision 1.1", "gptboot"), disk.GPTBoot, disk.LoaderEFI, disk.Unknown},
-		"EFI alone":    {gpt("gptboot.efi", ""), disk.Unknown, disk.GPTBootEFI, disk.GPTBootEFI},
-		"BIOS alone":   {gpt("", "gptboot"), disk.GPTBoot, disk.Unknown, disk.GPTBoot},
-		"neither":      {gpt("", ""), disk.GPTBoot, disk.Unknown, disk.GPTBoot},
-		"boot1.efi":    {gpt("FreeBSD EFI boot block", ""), disk.Unknown, disk.Boot1EFI, disk.Boot1EFI},
-		"MBR":          {mbr, disk.Boot0, disk.LoaderEFI, disk.Unknown},
+		"one does": {gpt(" EFI loader, Revision 1.1", "gptboot"), disk.GPTBoot, disk.LoaderEFI,
+			disk.Unknown},
+		"EFI alone":  {gpt("gptboot.efi", ""), disk.Unknown, disk.GPTBootEFI, disk.GPTBootEFI},
+		"BIOS alone": {gpt("", "gptboot"), disk.GPTBoot, disk.Unknown, disk.GPTBoot},
+		"neither":    {gpt("", ""), disk.GPTBoot, disk.Unknown, disk.GPTBoot},
+		"boot1.efi":  {gpt("FreeBSD EFI boot block", ""), disk.Unknown, disk.Boot1EFI, disk.Boot1EFI},
+		"MBR":        {mbr, disk.Boot0, disk.LoaderEFI, disk.Unknown},
 	} {
 		file := filepath.Join(t.TempDir(), "ada0")
 		if err := os.WriteFile(file, c.disk, 0o600); err != nil {
@@ -99,7 +109,10 @@ func TestFindLoader(t *testing.T) {
 			if runtime.GOARCH != "amd64" && method == "BIOS\n" {
 				continue
 			}
-			m := &Machine{Nano: config.Nano{Drive: "ada0", Kind: "p", Running: 3}, File: file, Command: method != "", Run: answers{"sysctl -n machdep.bootmethod": method}}
+			m := &Machine{
+				Nano: config.Nano{Drive: "ada0", Kind: "p", Running: 3}, File: file, Command: method != "",
+				Run: answers{"sysctl -n machdep.bootmethod": method},
+			}
 			tab, err := m.Table(t.Context())
 			if err != nil || tab.Loader != want {
 				t.Errorf("%s, %q: %q, %v; want %q", name, method, tab.Loader, err, want)
@@ -113,7 +126,8 @@ func TestRewrite(t *testing.T) {
 	for _, c := range []struct{ drive, source, text, want, err string }{
 		{"ada0", "/dev/ada0s2a", "/dev/ada0s1a / ufs ro 1 1\n", "/dev/ada0s2a / ufs ro 1 1\n", ""},
 		{"ada0", "/dev/ada0s2", "# /\n/dev/ada0s1a / ufs ro 1 1\n", "# /\n/dev/ada0s2  / ufs ro 1 1\n", ""},
-		{"gpt/B", "/dev/gpt/B2", "x\n/dev/gpt/B1\t/\tufs\n/dev/gpt/cfg /cfg ufs rw\n", "x\n/dev/gpt/B2\t/\tufs\n/dev/gpt/cfg /cfg ufs rw\n", ""},
+		{"gpt/B", "/dev/gpt/B2", "x\n/dev/gpt/B1\t/\tufs\n/dev/gpt/cfg /cfg ufs rw\n",
+			"x\n/dev/gpt/B2\t/\tufs\n/dev/gpt/cfg /cfg ufs rw\n", ""},
 		{"ufs/B", "/dev/ufs/Bs2a", "/dev/ufs/B1   / ufs ro\n", "/dev/ufs/Bs2a / ufs ro\n", ""},
 		{"ufs/B", "/dev/ufs/Bs2a", "/dev/ufs/B1  / ufs ro\n", "", "no room for"},
 		{"ada0", "/dev/ada0s10a", "/dev/ada0s1a  / ufs ro\n", "/dev/ada0s10a / ufs ro\n", ""},
@@ -133,7 +147,8 @@ func TestRewrite(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%q: %v", c.text, err)
 			}
-		case err != nil || ok != (c.want != "none") || ok && string(got) != c.want || !ok && string(got) != c.text:
+		case err != nil || ok != (c.want != "none") || ok && string(got) != c.want ||
+			!ok && string(got) != c.text:
 			t.Errorf("%q: %q, %v, %v", c.text, got, ok, err)
 		}
 	}

@@ -11,11 +11,11 @@ import (
 	"cfgd/internal/disk"
 )
 
-// fit makes of an image what a slice of this disk boots. It writes nothing: it changes what the image
-// yields. A partition of a GPT holds a filesystem alone: of an image with a BSD label it gets partition a.
-// A slice of an MBR is booted by its own boot blocks, which want a BSD label (dskread of
-// stand/i386/boot2/boot2.c): a bare filesystem gets those of the running slice before it, and an image with
-// a label has to have its own.
+// fit turns an image into one that a slice of this disk can boot. It writes nothing; it changes what reading
+// the image returns. A partition of a GPT holds only a filesystem: of an image with a BSD label it gets
+// partition a. A slice of an MBR boots by its own boot blocks, which need a BSD label (dskread of
+// stand/i386/boot2/boot2.c): before a bare filesystem go the boot blocks and the label of the running slice,
+// and an image with a label must have its own boot blocks.
 func (m *Machine) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) error {
 	switch {
 	case t.Scheme == "GPT" && im.room > 0:
@@ -23,8 +23,8 @@ func (m *Machine) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) e
 	case t.Scheme == "GPT":
 		return nil
 	case im.room > 0 && !boots(im.head) && t.Honours() != disk.Nothing:
-		return fmt.Errorf("%w for this disk: its first sector does not end with 55aa, so it has no boot blocks, "+
-			"by which a slice of an MBR is booted", ErrImage)
+		return fmt.Errorf("%w for this disk: its first sector does not end with 55aa, so it has no boot "+
+			"blocks, by which a slice of an MBR is booted", ErrImage)
 	case im.room > 0:
 		return nil
 	}
@@ -50,15 +50,17 @@ func (m *Machine) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) e
 			return im.wrap(r, p.Start, s.Size)
 		}
 	}
-	return fmt.Errorf("%s has a label without a partition a: a bare filesystem cannot be given its boot blocks",
+	return fmt.Errorf("%s has a label without a partition a: a bare filesystem cannot be given its "+
+		"boot blocks",
 		m.Name(m.Running))
 }
 
-// bootBlocks is what a filesystem leaves free at its beginning, for boot1, a BSD label and boot2.
+// bootBlocks is how many bytes a filesystem leaves free at its beginning, for boot1, a BSD label and boot2.
 const bootBlocks = 8192
 
-// unlabel takes partition a out of a labelled slice. Where that begins with the slice, the label is in what the
-// filesystem leaves free, and goes: on its own partition it would make one of the partition.
+// unlabel takes partition a out of a slice with a label. If the partition begins where the slice does, the
+// label is in the bytes that the filesystem leaves free. unlabel removes it there, because in a partition of
+// its own it would be taken for the label of a slice.
 func (im *image) unlabel() error {
 	if _, err := io.CopyN(io.Discard, im.body, im.part); err != nil {
 		return fmt.Errorf("%w before its partition a begins", errCut)
@@ -76,8 +78,8 @@ func (im *image) unlabel() error {
 	return nil
 }
 
-// bare lets a filesystem without a label into a slice like the running one, which has none either: where that
-// boots by boot blocks, it has to have some.
+// bare accepts a filesystem without a label if the running slice has no label either. If the running slice
+// has boot blocks, the image must have some too.
 func (im *image) bare(running io.ReaderAt) error {
 	b := make([]byte, sector)
 	if _, err := running.ReadAt(b, 0); err != nil {
@@ -90,15 +92,16 @@ func (im *image) bare(running io.ReaderAt) error {
 	return nil
 }
 
-// boots reports whether a sector ends as a BIOS wants it.
+// boots reports whether a sector ends with 55aa, as a BIOS requires.
 func boots(b []byte) bool { return b[510] == 0x55 && b[511] == 0xaa }
 
-// wrap puts the boot blocks and the label of the running slice before a bare filesystem, or where the running one
-// has them in what its filesystem leaves free, there.
+// wrap puts the boot blocks and the label of the running slice before a bare filesystem, or into the bytes
+// that the filesystem leaves free, if the running slice has them there.
 func (im *image) wrap(running io.ReaderAt, before, size int64) error {
-	if before > 0 && before < bootBlocks || before > headSize/2 || before%sector != 0 { // boot1, the label and boot2
-		return fmt.Errorf("%w for this disk: it is a bare filesystem, and the running slice has its own at %d, "+
-			"which leaves no room for boot blocks", ErrImage, before)
+	// boot1, the label and boot2
+	if before > 0 && before < bootBlocks || before > headSize/2 || before%sector != 0 {
+		return fmt.Errorf("%w for this disk: it is a bare filesystem, and the running slice has its own "+
+			"at %d, which leaves no room for boot blocks", ErrImage, before)
 	}
 	if before+im.fs > size {
 		return fmt.Errorf("%w: boot blocks and a filesystem of %d bytes", ErrTooLarge, im.fs)

@@ -11,23 +11,23 @@ import (
 	"cfgd/internal/ufs"
 )
 
-// ErrImage is the error for what is no image of NanoBSD.
+// ErrImage is the error for a file that is no image of NanoBSD.
 var ErrImage = errors.New("no image of NanoBSD")
 
-// noSystem is an ErrImage of a slice that holds no system. Another slice of the medium may hold one.
+// noSystem is an ErrImage for a slice without a system. Another slice of the medium may hold one.
 type noSystem struct{ error }
 
 func (e noSystem) Unwrap() error { return e.error }
 
-// errNoMore says that a medium has no further slice that may hold a system.
+// errNoMore is the error if a medium has no further slice that may hold a system.
 var errNoMore = errors.New("no further slice")
 
-// image is an image on its way in: of a code slice, or of a whole medium, of which it is one slice.
+// image is an image that is being read: of a slice, or one slice of the image of a whole medium.
 type image struct {
 	*stream
 	head []byte // the first bytes of the slice, which come again from body
 	body io.Reader
-	size int64 // bytes of the slice; 0 where nothing says
+	size int64 // bytes of the slice; 0 if not known
 	part int64 // where in the slice its filesystem begins
 	room int64 // bytes of the partition that holds its filesystem, as a BSD label says; 0 without a label
 	fs   int64 // bytes that its filesystem takes
@@ -40,11 +40,11 @@ type image struct {
 	limited bool  // body ends where the slice or its filesystem does, and not with what comes in
 }
 
-// headSize is how much of a slice is looked at before anything is written.
+// headSize is how many bytes of a slice are checked before anything is written.
 const headSize = blockSize
 
-// openImage looks at the beginning of what comes in. Of a whole medium it takes the nth slice that may hold a
-// system, counted from 0; the error is errNoMore where there is none.
+// openImage looks at the beginning of the input. Of a whole medium it takes the nth slice that may hold a
+// system, counted from 0. The error is errNoMore if there is none.
 func openImage(r io.Reader, nth int) (*image, error) {
 	s, err := unpack(r)
 	if err != nil {
@@ -67,13 +67,13 @@ func readHead(r io.Reader) ([]byte, error) {
 	return b[:n], err
 }
 
-// drop gives back what the image took, where nobody reads it any more.
+// drop frees what the image uses, when nobody reads it any more.
 func (im *image) drop() {
 	im.end()
 	im.body = nil
 }
 
-// begin takes a slice in, or finds the nth one of a whole medium.
+// begin reads the beginning of a slice, or finds the nth slice of a whole medium.
 func (im *image) begin(r io.Reader, nth int, outer bool) error {
 	head, err := readHead(r)
 	if err != nil {
@@ -110,7 +110,7 @@ func (im *image) begin(r io.Reader, nth int, outer bool) error {
 	return im.filesystem(1 << 50)
 }
 
-// filesystem sees that there is one, and that it was not only named.
+// filesystem checks that the slice holds a filesystem.
 func (im *image) filesystem(size int64) error {
 	if im.part < 0 || im.part > headSize/2 {
 		return fmt.Errorf("%w: its filesystem begins at %d", ErrImage, im.part)
@@ -124,8 +124,8 @@ func (im *image) filesystem(size int64) error {
 	return nil
 }
 
-// codeSlices are the slices of a whole medium that may hold a system; none where it is no medium. The first
-// sectors do not tell how large the medium is.
+// codeSlices returns the slices of a whole medium that may hold a system; none if it is no medium. The first
+// sectors do not tell the size of the medium.
 func codeSlices(head []byte) []disk.Slice {
 	t, err := disk.Read(bytes.NewReader(head), 1<<50)
 	if err != nil {
@@ -134,7 +134,7 @@ func codeSlices(head []byte) []disk.Slice {
 	return slices.DeleteFunc(t.Slices, func(s disk.Slice) bool { return !isCode(t, s) })
 }
 
-// skip goes to a slice of a medium.
+// skip reads up to a slice of a medium.
 func (im *image) skip(head []byte, r io.Reader, s *disk.Slice) error {
 	all := io.MultiReader(bytes.NewReader(head), r)
 	if _, err := io.CopyN(io.Discard, all, s.Start); err != nil {

@@ -18,46 +18,46 @@ import (
 	"cfgd/internal/flock"
 )
 
-// Install says what is to be installed.
+// Install describes what is to be installed.
 type Install struct {
 	From     io.Reader
-	SHA256   string // in hexadecimal, of what comes in; "" for not asked
+	SHA256   string // in hexadecimal, of the input; "" if it is not checked
 	Slice    int    // its number in fstab's names; 0 is the one that does not run
 	Activate bool
-	Carry    bool          // the running system's files of the machine, into the new one
-	Trials   *Trials       // nil where nobody keeps any
+	Carry    bool          // copy the machine's files of the running system into the new one
+	Trials   *Trials       // nil if there are no trials
 	Within   time.Duration // with Activate: the trial of the new one; 0 for none
 	Progress func(n int64) // may be nil
-	// Begin is called before the first byte is written; total is 0 where it is not known.
+	// Begin is called before the first byte is written. total is 0 if it is not known.
 	Begin func(total int64, name string)
 }
 
 // Installed is what was installed.
 type Installed struct {
 	Slice   Slice
-	Kept    bool // the running system was on trial, and stays now: a trial cannot go on below a new one
+	Kept    bool // the running system was on trial, and is confirmed: two trials at once are not possible
 	Form    string
 	Full    bool
 	Bytes   int64
-	Digest  string // SHA-256 of what came in
-	Once    bool   // it boots once, and is to be confirmed
+	Digest  string // SHA-256 of the input
+	Once    bool   // it boots once, and has to be confirmed
 	Fstabs  []string
-	Label   string   // that its filesystem was given
-	Carried []string // files of the running system that are in the new one now
-	Lacks   []string // what it should hold to be booted, in words
+	Label   string   // the new label of its filesystem
+	Carried []string // files of the running system that were copied into it
+	Lacks   []string // what it lacks to be booted, in words
 }
 
-// ErrBusy says that another installation is at work.
+// ErrBusy is the error if another installation is running.
 var ErrBusy = errors.New("another cfgd nano is at work on this disk")
 
-// Lock keeps two of them apart.
+// Lock takes the lock of the disk, without waiting.
 func (m *Machine) Lock(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	return m.wait(ctx)
 }
 
-// wait takes the lock when nobody else has it, or fails when ctx ends.
+// wait waits for the lock of the disk until ctx ends.
 func (m *Machine) wait(ctx context.Context) (func(), error) {
 	unlock, err := flock.Wait(ctx, filepath.Join(m.RunDir, "nano"))
 	if errors.Is(err, flock.ErrHeld) {
@@ -66,8 +66,8 @@ func (m *Machine) wait(ctx context.Context) (func(), error) {
 	return unlock, err
 }
 
-// Install writes an image into a slice that does not run. The running slice stays as it is, whatever fails.
-// The other one afterwards holds the whole image, or does not boot; the error says which.
+// Install writes an image into the slice that does not run. The running slice stays unchanged, whatever
+// fails. The other slice holds the whole image afterwards, or does not boot; the error says which.
 func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 	unlock, err := m.Lock(ctx)
 	if err != nil {
@@ -89,7 +89,8 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 		}
 	}
 	if in.Slice != 0 && s.Number != in.Slice {
-		return nil, fmt.Errorf("%s is no slice for a system: %s and %s are", m.Name(in.Slice), all[0].Name, all[1].Name)
+		return nil, fmt.Errorf("%s is no slice for a system: %s and %s are", m.Name(in.Slice), all[0].Name,
+			all[1].Name)
 	}
 	if err := m.free(s); err != nil {
 		return nil, err
@@ -122,9 +123,10 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 		return done, nil
 	}
 	if in.Trials != nil && in.Within > 0 {
-		if err := in.Trials.Begin(ctx, Trial{Slice: s.Index, From: m.Running, Within: in.Within}); err != nil {
-			return done, fmt.Errorf("%s is written and whole, but not activated: its trial could not be noted in "+
-				"cfg: %w", s.Name, err)
+		if err := in.Trials.Begin(ctx,
+			Trial{Slice: s.Index, From: m.Running, Within: in.Within}); err != nil {
+			return done, fmt.Errorf("%s is written and whole, but not activated: its trial could not be "+
+				"noted in cfg: %w", s.Name, err)
 		}
 	}
 	done.Once = t.CanTryOnce()
@@ -134,7 +136,7 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 	return done, nil
 }
 
-// image opens what is to be installed, as the slice gets it. An image in a file is checked first.
+// image opens the image and fits it to the slice. It checks an image in a file first.
 func (m *Machine) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (*image, error) {
 	nth := 0
 	if f, at := seekable(in.From); f != nil {
@@ -145,7 +147,7 @@ func (m *Machine) image(ctx context.Context, in Install, s *Slice, t *disk.Table
 		if nth, err = m.check(ctx, in, file, s, t); err != nil {
 			return nil, fmt.Errorf("%w; nothing was written", err)
 		}
-		debug.FreeOSMemory() // what was kept of a packed image, before it is unpacked again
+		debug.FreeOSMemory() // free what the check kept, before the image is unpacked again
 		if _, err := f.Seek(at, io.SeekStart); err != nil {
 			return nil, err
 		}
@@ -164,14 +166,14 @@ func (m *Machine) image(ctx context.Context, in Install, s *Slice, t *disk.Table
 	return im, nil
 }
 
-// ready prepares the disk before a slice is written to. It sees that the slice can be activated afterwards.
-// It makes the running slice boot next until then, because the loader must not take one that is half
-// written. It ends any trial: that of the system which the slice held, and that of the running one, which
-// kept reports.
+// ready prepares the disk before a slice is written. It checks that the slice can be activated afterwards. It
+// makes the running slice boot next until then, because the loader must not boot a slice that is half
+// written. It ends every trial, that of the slice's old system and that of the running one; kept reports the
+// latter.
 func (m *Machine) ready(ctx context.Context, in Install, t *disk.Table, slice int) (kept bool, err error) {
 	if t.Overtakes(slice) {
-		return false, fmt.Errorf("%s comes before %s: %s takes the first slice that holds a system, and would "+
-			"boot it as soon as it is written", m.Name(slice), m.Name(m.Running), t.Loader)
+		return false, fmt.Errorf("%s comes before %s: %s takes the first slice that holds a system, and "+
+			"would boot it as soon as it is written", m.Name(slice), m.Name(m.Running), t.Loader)
 	}
 	if in.Activate {
 		if _, err := t.Marks(m.choice(Activation{slice, t.CanTryOnce()})); err != nil {
@@ -199,14 +201,14 @@ func (m *Machine) ready(ctx context.Context, in Install, t *disk.Table, slice in
 	return kept, nil
 }
 
-// starts are the files by which a loader starts a system: the first one of each list that is there.
+// starts are the files by which a loader starts a system. The first existing one of each list counts.
 var starts = map[disk.Loader][]string{
 	disk.Boot0: {"boot/loader"}, disk.PlainMBR: {"boot/loader"}, disk.GPTBoot: {"boot/loader"},
 	disk.GPTBootEFI: {"boot/loader.efi"}, disk.Boot1EFI: {"boot/loader.efi"},
 	disk.LoaderEFI: {"boot/defaults/loader.conf"}, disk.Unknown: {"boot/loader", "boot/loader.efi"},
 }
 
-// kernels are the usual places of a kernel, which the loader unpacks by itself.
+// kernels are the usual places of a kernel. The loader can unpack it.
 var kernels = []string{"boot/kernel/kernel", "boot/kernel/kernel.gz"}
 
 // lacks looks for a loader and a kernel in a slice that was written.
@@ -222,7 +224,8 @@ func (m *Machine) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string,
 	}
 	var all []string
 	for _, names := range [][]string{starts[t.Loader], kernels} {
-		if !slices.ContainsFunc(names, func(name string) bool { _, err := fsys.Stat(name); return err == nil }) {
+		if !slices.ContainsFunc(names,
+			func(name string) bool { _, err := fsys.Stat(name); return err == nil }) {
 			all = append(all, "no /"+strings.Join(names, " and no /")+" in it: does it boot?")
 		}
 	}
@@ -259,7 +262,7 @@ func (m *Machine) write(ctx context.Context, in Install, im *image, done *Instal
 	return err
 }
 
-// slice opens a slice for writing: its device, or its part of the file that stands for the disk.
+// slice opens a slice for writing: its device, or its part of a file that stands for the disk.
 func (m *Machine) slice(ctx context.Context, s *Slice) (*os.File, int64, error) {
 	if m.Command {
 		f, err := m.openBelow(filepath.Join(filepath.Dir(m.File), filepath.Base(s.Name)), os.O_RDWR)
@@ -269,8 +272,8 @@ func (m *Machine) slice(ctx context.Context, s *Slice) (*os.File, int64, error) 
 	return f, s.Start, err
 }
 
-// part is a slice of a disk. A disk reads whole sectors alone: of other reads, part reads the sectors around
-// them.
+// part is a slice of a disk. A disk can read only whole sectors. For other reads, part reads the sectors
+// around them.
 type part struct {
 	disk.Device
 	base int64
@@ -306,7 +309,7 @@ func (p *part) WriteAt(b []byte, at int64) (int, error) {
 	return p.Device.WriteAt(b, p.base+at)
 }
 
-// patched is a slice whose first block is still in memory.
+// patched is a slice whose first block is only in memory so far.
 type patched struct {
 	disk.Device
 	first []byte
@@ -324,7 +327,7 @@ func (p *patched) ReadAt(b []byte, at int64) (int, error) {
 	return n + k, err
 }
 
-// set changes bytes that lie in one sector: on the disk whole sectors are written.
+// set changes bytes within one sector, because only whole sectors can be written to a disk.
 func (p *patched) set(b []byte, at int64) error {
 	if at < int64(len(p.first)) {
 		copy(p.first[at:], b)

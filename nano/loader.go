@@ -20,9 +20,9 @@ import (
 	"cfgd/internal/ufs"
 )
 
-// findLoader finds out what boots the disk, as far as its table does not say it: what is in its EFI system
-// partition, and which way the machine took. Where both ways are there and nobody knows which one the machine
-// takes, the loader is known only if both heed bootonce.
+// findLoader finds out which loader boots the disk. The table does not tell it all, so it looks at the EFI
+// system partition and at the boot method of the machine. If there are loaders for both methods, and the
+// method is not known, the loader is known only if both honour bootonce.
 func (m *Machine) findLoader(ctx context.Context, r disk.Device, t *disk.Table) {
 	m.tellLoader(ctx, r, t)
 	if t.Honours() == disk.Nothing {
@@ -34,7 +34,7 @@ func (m *Machine) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) 
 	method := m.bootMethod(ctx)
 	loader, found := m.efiLoader(r, t)
 	if !found {
-		if method == "UEFI" { // a loader that is on another disk, or came over the network
+		if method == "UEFI" { // the loader is on another disk, or came over the network
 			t.Loader = disk.Unknown
 			return
 		}
@@ -47,15 +47,15 @@ func (m *Machine) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) 
 		t.Loader = bios
 	case method == "UEFI" || t.Scheme == "GPT" && !hasType(t, "freebsd-boot"):
 		t.Loader = loader
-	case bios == disk.GPTBoot && loader == disk.GPTBootEFI: // both heed it
+	case bios == disk.GPTBoot && loader == disk.GPTBootEFI: // both honour bootonce
 		t.Loader = bios
 	default:
 		t.Loader = disk.Unknown
 	}
 }
 
-// efiLoader is the loader in the EFI system partitions; false if there is no such partition. Where there are
-// several, and not all hold the same, it is not known from which one the firmware starts it.
+// efiLoader returns the loader in the EFI system partitions, or false if there is no such partition. If there
+// are several with different loaders, it is not known which one the firmware starts.
 func (m *Machine) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, found bool) {
 	for _, s := range t.Slices {
 		if s.Type != "efi" {
@@ -73,8 +73,8 @@ func (m *Machine) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, f
 	return loader, found
 }
 
-// findNext finds the slice that a loader takes which ignores the table's marks: the one that loader.env
-// names, or else the first that holds what the loader looks for.
+// findNext finds the slice that is booted by a loader that ignores the attributes in the table: the slice
+// that loader.env names, or else the first one that holds what the loader looks for.
 func (m *Machine) findNext(r disk.Device, t *disk.Table) {
 	named := map[string]bool{}
 	for _, s := range t.Slices {
@@ -83,7 +83,8 @@ func (m *Machine) findNext(r disk.Device, t *disk.Table) {
 		}
 		device, err := esp.RootDevice(&part{r, s.Start, s.Size}, s.Size)
 		if err != nil {
-			t.Unsure = append(t.Unsure, fmt.Sprintf("%s: loader.env cannot be read: %v", m.Name(s.Index), err))
+			t.Unsure = append(t.Unsure,
+				fmt.Sprintf("%s: loader.env cannot be read: %v", m.Name(s.Index), err))
 			return
 		}
 		named[device] = true
@@ -92,8 +93,9 @@ func (m *Machine) findNext(r disk.Device, t *disk.Table) {
 	delete(named, "")
 	switch devices := slices.Sorted(maps.Keys(named)); {
 	case all > 1 && len(devices) > 0:
-		t.Unsure = append(t.Unsure, "loader.env says "+devices[0]+" in one EFI system partition, and something else "+
-			"in another one")
+		t.Unsure = append(t.Unsure,
+			"loader.env says "+devices[0]+" in one EFI system partition, and something else "+
+				"in another one")
 	case len(devices) > 0:
 		m.takeNamed(t, devices[0])
 	default:
@@ -101,11 +103,11 @@ func (m *Machine) findNext(r disk.Device, t *disk.Table) {
 	}
 }
 
-// rootDisk is a partition as the loader names it: disk_parsedev of stand/common/disk.c. The loader counts
-// disks as the firmware lists them.
+// rootDisk matches the name of a partition in the loader: disk_parsedev of stand/common/disk.c. The loader
+// numbers the disks as the firmware does.
 var rootDisk = regexp.MustCompile(`^rootdev=disk[0-9]+([sp])([0-9]{1,3})[a-h]?:?$`)
 
-// takeNamed is told what loader.env sets.
+// takeNamed takes the slice that loader.env names.
 func (m *Machine) takeNamed(t *disk.Table, device string) {
 	letter := "s"
 	if t.Scheme == "GPT" {
@@ -115,22 +117,23 @@ func (m *Machine) takeNamed(t *disk.Table, device string) {
 		n, _ := strconv.Atoi(f[2])
 		if _, ok := t.Slice(n); ok {
 			t.Found = n
-			t.Unsure = append(t.Unsure, fmt.Sprintf("loader.env says %s, which is taken for %s", device, m.Name(n)))
+			t.Unsure = append(t.Unsure,
+				fmt.Sprintf("loader.env says %s, which is taken for %s", device, m.Name(n)))
 			return
 		}
 	}
 	t.Unsure = append(t.Unsure, fmt.Sprintf("loader.env says %q: which slice that is, is not known", device))
 }
 
-// wants are the files of which a loader looks for one on each partition, to take the first that has it:
+// wants are the files that a loader looks for. It boots the first partition that has one of them: see
 // sanity_check_currdev of stand/efi/loader/main.c, and load_loader of stand/efi/boot1/proto.c.
 var wants = map[disk.Loader][]string{
 	disk.LoaderEFI: {"boot/defaults/loader.conf", "boot/kernel/kernel"},
 	disk.Boot1EFI:  {"boot/loader.efi"},
 }
 
-// firstSystem is the first slice that has what the loader looks for; 0 if there is none, or one that cannot
-// be looked into comes before it. A pool of ZFS anywhere may be taken first.
+// firstSystem returns the first slice that has what the loader looks for. It returns 0 if there is none, if a
+// slice before it can't be read, or if there is a ZFS pool, which the loader may take first.
 func (m *Machine) firstSystem(r disk.Device, t *disk.Table) int {
 	if hasType(t, "freebsd-zfs") {
 		return 0
@@ -141,7 +144,7 @@ func (m *Machine) firstSystem(r disk.Device, t *disk.Table) int {
 		}
 		fsys, err := filesystem(&part{r, s.Start, s.Size}, s.Size)
 		if errors.Is(err, ufs.ErrFormat) || errors.Is(err, disk.ErrTable) || errors.Is(err, ErrImage) {
-			continue // the loader cannot read it either
+			continue // the loader can't read it either
 		}
 		if err != nil {
 			t.Unsure = append(t.Unsure, fmt.Sprintf("%s: %v", m.Name(s.Index), err))
@@ -161,8 +164,8 @@ func (m *Machine) firstSystem(r disk.Device, t *disk.Table) int {
 	return 0
 }
 
-// bootMethod is how the machine came up, BIOS or UEFI, "" where nobody knows. Only x86 has the choice, and
-// the sysctl(8): sys/amd64/amd64/machdep.c.
+// bootMethod tells how the machine was booted, BIOS or UEFI; "" if it is not known. Only x86 has the choice
+// and the sysctl(8): sys/amd64/amd64/machdep.c.
 func (m *Machine) bootMethod(ctx context.Context) string {
 	if !m.Command {
 		return ""
@@ -186,11 +189,12 @@ func hasType(t *disk.Table, name string) bool {
 	return false
 }
 
-// maxBootCode bounds what is read of a freebsd-boot partition: pmbr(8) loads no more than 545 KiB of it.
+// maxBootCode bounds how many bytes of a freebsd-boot partition are read. pmbr(8) loads at most 545 KiB of
+// it.
 const maxBootCode = 545 << 10
 
-// biosLoader is what a BIOS boots. That a freebsd-boot partition holds gptboot, and not gptzfsboot or
-// nothing, its name in it tells (BOOTPROG of stand/i386/gptboot/Makefile).
+// biosLoader returns the loader that a BIOS boots. Whether a freebsd-boot partition holds gptboot, gptzfsboot
+// or nothing is told by the name in it (BOOTPROG of stand/i386/gptboot/Makefile).
 func biosLoader(r io.ReaderAt, t *disk.Table) disk.Loader {
 	for _, s := range t.Slices {
 		if t.Scheme != "GPT" || s.Type != "freebsd-boot" {

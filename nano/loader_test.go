@@ -94,14 +94,18 @@ func TestNextOfLoadersThatHonourNothing(t *testing.T) {
 		"the kernel is enough":         {"", kernel, sys, "ada0p5", "EFI variables", nil, ""},
 		"the first is not written yet": {"", nil, sys, "ada0p6", "EFI variables", nil, ""},
 		"none holds a system":          {"", nil, nil, "?", "EFI variables", nil, ""},
-		"env names one":                {"rootdev=disk0p6:\n", sys, sys, "ada0p6", "taken for ada0p6", nil, ""},
-		"env, other words":             {"-v a=b\trootdev=x: rootdev=disk1p6\n", sys, sys, "ada0p6", "disk1p6", nil, ""},
-		"env names a pool":             {"rootdev=zfs:zroot/ROOT/default:", sys, sys, "?", "is not known", nil, ""},
-		"env names no partition":       {"rootdev=disk0p9:", sys, sys, "?", "is not known", nil, ""},
-		"env names an MBR":             {"rootdev=disk0s5:", sys, sys, "?", "is not known", nil, ""},
-		"env names a path":             {"uefi_rootdev=PciRoot(0x0)/HD(6)", sys, sys, "?", "is not known", nil, ""},
-		"env names nothing":            {"rootdev=", sys, sys, "?", "is not known", nil, ""},
-		"env says other things":        {"boot_serial=YES\n", sys, sys, "ada0p5", "EFI variables", nil, ""},
+		"env names one": {"rootdev=disk0p6:\n", sys, sys, "ada0p6", "taken for ada0p6", nil,
+			""},
+		"env, other words": {"-v a=b\trootdev=x: rootdev=disk1p6\n", sys, sys, "ada0p6",
+			"disk1p6", nil, ""},
+		"env names a pool": {"rootdev=zfs:zroot/ROOT/default:", sys, sys, "?", "is not known",
+			nil, ""},
+		"env names no partition": {"rootdev=disk0p9:", sys, sys, "?", "is not known", nil, ""},
+		"env names an MBR":       {"rootdev=disk0s5:", sys, sys, "?", "is not known", nil, ""},
+		"env names a path": {"uefi_rootdev=PciRoot(0x0)/HD(6)", sys, sys, "?", "is not known",
+			nil, ""},
+		"env names nothing":     {"rootdev=", sys, sys, "?", "is not known", nil, ""},
+		"env says other things": {"boot_serial=YES\n", sys, sys, "ada0p5", "EFI variables", nil, ""},
 		"two that agree": {"", sys, sys, "ada0p6", "taken for ada0p6",
 			[]map[string][]byte{six, six}, ""},
 		"two that name different ones": {"", sys, sys, "?", "and something else in another one",
@@ -148,7 +152,9 @@ func TestTwoEFISystemPartitions(t *testing.T) {
 			if err := os.WriteFile(file, efiDisk(t, esps, nil, nil, nil), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			m := &Machine{Nano: config.Nano{Drive: "ada0", Kind: "p", Running: 6, Others: []int{4}}, File: file}
+			m := &Machine{
+				Nano: config.Nano{Drive: "ada0", Kind: "p", Running: 6, Others: []int{4}}, File: file,
+			}
 			tab, err := m.Table(t.Context())
 			if err != nil || tab.Loader != want {
 				t.Errorf("%q: %q, %v", want, tab.Loader, err)
@@ -173,12 +179,15 @@ func TestInstallUnderALoaderThatHonoursNothing(t *testing.T) {
 	}{
 		"the first runs":                  {"", system, 5, false, ""},
 		"the first runs, to be activated": {"", system, 5, true, "could not be activated"},
-		"the second runs, as nobody said": {"", system, 6, false, "ada0p6 is to boot next while ada0p5 is written"},
+		"the second runs, as nobody said": {"", system, 6, false,
+			"ada0p6 is to boot next while ada0p5 is written"},
 		"the second runs: the first is empty": {"", nil, 6, false,
 			"ada0p5 comes before ada0p6: loader.efi takes the first slice that holds a system"},
-		"the second runs, as loader.env says":     {"rootdev=disk0p6:", system, 6, false, ""},
-		"the second runs, and not the one of env": {"rootdev=disk0p5:", system, 6, false, "is to boot next while"},
-		"what boots is not known":                 {"rootdev=disk9s9a:", system, 5, false, "is to boot next while"},
+		"the second runs, as loader.env says": {"rootdev=disk0p6:", system, 6, false, ""},
+		"the second runs, and not the one of env": {"rootdev=disk0p5:", system, 6, false,
+			"is to boot next while"},
+		"what boots is not known": {"rootdev=disk9s9a:", system, 5, false,
+			"is to boot next while"},
 	} {
 		dir := t.TempDir()
 		d := efiDisk(t, []map[string][]byte{program(loaderEFI, c.env)}, cfg, c.p5, system)

@@ -15,14 +15,15 @@ import (
 // fstabs of an image name the slice that it was made for.
 var fstabs = []string{"etc/fstab", "conf/base/etc/fstab"}
 
-// own makes a written image the one of its slice, as updatep2 and NanoBSD's build do.
+// own adapts a written image to its slice, as updatep2 and NanoBSD's build do.
 func (m *Machine) own(r *patched, s Slice, end int64) ([]string, error) {
 	fsys, err := filesystem(r, s.Size)
 	if err != nil {
 		return nil, err
 	}
 	if fsys.start+fsys.Bytes > end {
-		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes, end-fsys.start)
+		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes,
+			end-fsys.start)
 	}
 	p, err := m.plan(fsys.FS, fsys.labelled, fsys.room, s)
 	if err != nil {
@@ -45,20 +46,20 @@ func (m *Machine) own(r *patched, s Slice, end int64) ([]string, error) {
 	return p.fstabs, nil
 }
 
-// ownership is what makes a system that of a slice.
+// ownership is what has to be changed to adapt a system to its slice.
 type ownership struct {
 	edits  []ufs.Edit // of its filesystem
 	fstabs []string   // that are changed
 	label  string     // that its filesystem gets, "" for none
 }
 
-// plan says what to change in a filesystem so that both its fstabs name the slice for /, and where they do
-// so by the label of the filesystem, that it has that label. It refuses an image that names another disk,
-// which would not find its root. Labelled says that the slice has a BSD label, and room how large the
-// partition is.
+// plan tells what to change in a filesystem so that both of its fstabs name the slice for /. If they do so by
+// a label of the filesystem, the filesystem gets that label. It refuses an image that names another disk,
+// because that would not find its root. labelled is set if the slice has a BSD label. room is the size of the
+// partition in bytes.
 func (m *Machine) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
 	source := s.Source
-	if l := m.layout(); l.Label() == "" && l.Kind == "s" { // a disk's name tells whether there is a BSD label
+	if l := m.layout(); l.Label() == "" && l.Kind == "s" { // the name of the device depends on whether there is a BSD label
 		source = fmt.Sprintf("/dev/%s%s%d", l.Drive, l.Kind, s.Index)
 		if labelled {
 			source += "a"
@@ -72,9 +73,9 @@ func (m *Machine) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*owner
 	if !ok {
 		return p, nil
 	}
-	// GEOM shows the label of a filesystem that is about as large as what holds it
-	// (sys/geom/label/g_label_ufs.c): of one that is smaller the size of what holds it is noted beside the
-	// label, as newfs(8) notes it.
+	// GEOM shows the label of a filesystem only if its size is about that of its partition
+	// (sys/geom/label/g_label_ufs.c). In a smaller filesystem, the size of the partition is written beside
+	// the label, as newfs(8) does.
 	edits, err := fsys.Relabel(label, room)
 	p.edits, p.label = append(p.edits, edits...), label
 	return p, err
@@ -108,7 +109,7 @@ func (m *Machine) planRoot(p *ownership, fsys *ufs.FS, source string) error {
 		}
 		p.fstabs = append(p.fstabs, name)
 	}
-	// A filesystem of something else, such as the cfg of a medium, has neither.
+	// Another filesystem, such as the cfg of a medium, has neither.
 	if _, err := fsys.Stat(baseEtc); err != nil && !rooted {
 		return noSystem{fmt.Errorf("%w: it has neither /%s nor an fstab that names /", ErrImage, baseEtc)}
 	}
@@ -125,9 +126,9 @@ func readFstab(fsys *ufs.FS, e *ufs.Entry) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(in, maxFstab))
 }
 
-// rewrite puts a device into an fstab's line for /; false where it has none. The text stays as long as it is,
-// for it is changed in place: a shorter name is followed by more blanks, a longer one takes those that are
-// there.
+// rewrite puts a device into the line for / of an fstab. It returns false if there is no such line. The text
+// keeps its length, because it is changed in place: a shorter name gets more blanks after it, and a longer
+// name fewer.
 func (m *Machine) rewrite(text []byte, source string) ([]byte, bool, error) {
 	off := 0
 	for line := range bytes.Lines(text) {
@@ -140,7 +141,8 @@ func (m *Machine) rewrite(text []byte, source string) ([]byte, bool, error) {
 		old := string(f[0])
 		n := config.NanoSource(old, l.Drive)
 		if n == nil || n.Drive != l.Drive || l.Label() == "" && n.Kind != l.Kind {
-			return nil, false, fmt.Errorf("%w for this disk: its / is %s, and not of /dev/%s", ErrImage, old, l.Drive)
+			return nil, false, fmt.Errorf("%w for this disk: its / is %s, and not of /dev/%s", ErrImage, old,
+				l.Drive)
 		}
 		at := off + bytes.Index(line, f[0])
 		blanks := len(line) - len(bytes.TrimLeft(line[at-off+len(old):], " \t")) - (at - off) - len(old)
@@ -159,7 +161,7 @@ func (m *Machine) rewrite(text []byte, source string) ([]byte, bool, error) {
 	return text, false, nil
 }
 
-// replace changes the bytes of a file that differ, where they stand.
+// replace changes those bytes of a file that differ, in place.
 func (p *ownership) replace(fsys *ufs.FS, e *ufs.Entry, old, new []byte) error {
 	for i := range new {
 		if old[i] == new[i] {

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// sameOwner gives a file the owner that another has, where that can be done.
+// sameOwner gives a file the owner of another one, if that is possible.
 func sameOwner(f *os.File, st fs.FileInfo) error {
 	x, ok := st.Sys().(*syscall.Stat_t)
 	if !ok || os.Geteuid() != 0 {

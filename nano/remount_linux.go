@@ -2,5 +2,5 @@ package nano
 
 import "cfgd/internal/run"
 
-// remount is mount(8)'s way to another mode of a mount that stands.
+// remount is the option of mount(8) that changes the mode of an existing mount.
 func remount(dir, mode string) run.Cmd { return run.Command("mount", "-o", "remount,"+mode, dir) }

@@ -19,7 +19,7 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// stream is an image on its way in, unpacked, with the digest of what came in.
+// stream reads an image, unpacks it, and computes the digest of the input.
 type stream struct {
 	io.Reader
 	form  string // plain, gzip, xz or zstd
@@ -30,7 +30,7 @@ type stream struct {
 	close func()
 }
 
-// errEnded says that a stream is read after its end was called for.
+// errEnded is the error for a read after end was called.
 var errEnded = errors.New("read after the end")
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -45,14 +45,14 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end gives back what unpacking took. It does not wait for a read that is under way: that may be from a pipe
-// through which nothing comes. Then Read gives it back when it returns.
+// end frees the memory of unpacking. It does not wait for a read in progress, because that may block on a
+// pipe. In that case Read frees the memory when it returns.
 func (s *stream) end() {
 	s.over.Store(true)
 	s.tidy()
 }
 
-// tidy closes a stream that is over, unless another call reads or closes it.
+// tidy closes a stream that has ended, unless another call reads or closes it.
 func (s *stream) tidy() {
 	if !s.over.Load() || !s.mu.TryLock() {
 		return
@@ -78,7 +78,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// forms are the packings, told by their first bytes.
+// forms are the packings, recognized by their first bytes.
 var forms = []struct {
 	name, magic string
 	open        func(*bufio.Reader) (io.Reader, func(), error)
@@ -88,11 +88,13 @@ var forms = []struct {
 		return z, func() {}, err
 	}},
 	{"xz", "\xfd7zXZ\x00", func(r *bufio.Reader) (io.Reader, func(), error) {
-		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(newXZGuard(r)) // no less than a block says
+		// a block's own value counts if it is larger
+		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(newXZGuard(r))
 		return z, func() {}, err
 	}},
 	{"zstd", "\x28\xb5\x2f\xfd", func(r *bufio.Reader) (io.Reader, func(), error) {
-		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(1<<40),
+		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxDictionary),
+			zstd.WithDecoderMaxMemory(1<<40),
 			zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, nil, err
@@ -101,21 +103,20 @@ var forms = []struct {
 	}},
 }
 
-// maxDictionary bounds the memory that an image may ask for to be unpacked: 64 MiB is what xz -9 and zstd
-// --long=26 take.
+// maxDictionary bounds the dictionary of a packed image, in bytes. xz -9 and zstd --long=26 use 64 MiB.
 const maxDictionary = 64 << 20
 
-// frugal lets the garbage of unpacking pile up to a fifth of what is in use, and not to as much again: a
-// dictionary of 64 MiB would take 128. What it returns undoes that.
+// frugal makes the garbage collector run when there is a fifth of garbage, because a dictionary of 64 MiB
+// would otherwise take 128 MiB. The function that it returns undoes that.
 func frugal() (undo func()) {
 	old := debug.SetGCPercent(20)
 	return func() { debug.SetGCPercent(old) }
 }
 
-// errCut says that an image ends before it is whole.
+// errCut is the error for an image that ends too early.
 var errCut = errors.New("it ends in the middle: a download that was cut off?")
 
-// unpack finds out how an image is packed.
+// unpack finds out how an image is packed, and unpacks it.
 func unpack(r io.Reader) (*stream, error) {
 	s := &stream{form: "plain", raw: &counted{r: r, h: sha256.New()}, close: func() {}}
 	b := bufio.NewReaderSize(s.raw, blockSize)
@@ -137,7 +138,7 @@ func unpack(r io.Reader) (*stream, error) {
 	return s, nil
 }
 
-// named says of an error which packing it is of.
+// named puts the name of the packing before an error.
 type named struct {
 	io.Reader
 	form string
@@ -151,7 +152,7 @@ func (n named) Read(p []byte) (int, error) {
 	return k, err
 }
 
-// cut says in words what a packing's reader says in its own.
+// cut turns the errors of the packings' readers for an early end into errCut.
 func cut(err error) error {
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		return fmt.Errorf("it takes a window of more than %d MiB to unpack it: "+
@@ -163,7 +164,7 @@ func cut(err error) error {
 	return err
 }
 
-// finish reads to the end of what comes in, so that the packing's own checks and the digest are of all of it.
+// finish reads the input to its end, so that the packing's own checks and the digest cover all of it.
 func (s *stream) finish() (digest [sha256.Size]byte, err error) {
 	if _, err := io.Copy(io.Discard, s); err != nil {
 		return digest, err
@@ -178,11 +179,11 @@ func (s *stream) finish() (digest [sha256.Size]byte, err error) {
 // chunk is a part of a stream.
 type chunk struct {
 	data []byte
-	err  error // what ended the stream behind data; io.EOF at its end
+	err  error // what ended the stream after data; io.EOF at its end
 }
 
-// ahead reads a stream in whole blocks beside whoever writes them. It ends with ctx; the buffers go back by
-// the second channel.
+// ahead reads a stream in whole blocks, while its user writes them. It ends when ctx ends. The second channel
+// takes used buffers back.
 func ahead(ctx context.Context, r io.Reader) (<-chan chunk, chan<- []byte) {
 	const buffers = 4
 	full, empty := make(chan chunk), make(chan []byte, buffers)
@@ -199,7 +200,8 @@ func ahead(ctx context.Context, r io.Reader) (<-chan chunk, chan<- []byte) {
 				return
 			}
 			n, err := io.ReadFull(r, buf)
-			if errors.Is(err, io.ErrUnexpectedEOF) && err == io.ErrUnexpectedEOF { // of ReadFull: a last block that is not whole
+			// ReadFull returns exactly this error for a last block that is short
+			if errors.Is(err, io.ErrUnexpectedEOF) && err == io.ErrUnexpectedEOF {
 				err = io.EOF
 			}
 			select {

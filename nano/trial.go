@@ -9,29 +9,32 @@ import (
 	"time"
 )
 
-// Trial is a system that is tried: unless somebody confirms it in time, or its health command says that it is well, the machine goes back to the other slice and
-// restarts. It stands in cfg, which both systems share.
+// Trial is the note of a system on trial. Unless somebody confirms the system in time, or its health command
+// succeeds, the machine goes back to the other slice and restarts. The note is in cfg, which both systems
+// share.
 type Trial struct {
 	Slice  int           `json:"slice"`
 	From   int           `json:"from"` // the slice to go back to
 	Within time.Duration `json:"within"`
 }
 
-// Trials keep trials. The loader's own way to boot once, where there is one, is beside this: it goes back at the next restart, and this restarts.
+// Trials manages trials. It does not depend on a loader that can boot a slice once: such a loader goes back
+// at the next restart, and Trials restarts the machine.
 type Trials struct {
 	Machine *Machine
-	// Read and Write keep the note; Read's error is fs.ErrNotExist where there is none, and Write takes it away for nil.
+	// Read and Write keep the note. Read returns fs.ErrNotExist if there is none. Write removes it if it gets
+	// nil.
 	Read  func(context.Context) ([]byte, error)
 	Write func(context.Context, []byte) error
-	// Health says whether the system is well; nil where nobody said how to tell, and then only a confirmation counts.
+	// Health returns nil if the system works. If Health is nil, only a confirmation counts.
 	Health func(context.Context) error
 	// Restart restarts the machine.
 	Restart func(context.Context) error
-	// Since is when the time of a trial began to run; when Run is called, if it is zero.
+	// Since is when the trial began. If it is zero, the trial begins when Run is called.
 	Since time.Time
 }
 
-// Begin notes that a slice, from its start on, is on trial.
+// Begin writes the note: the slice is on trial from its first start on.
 func (t *Trials) Begin(ctx context.Context, x Trial) error {
 	b, err := json.Marshal(x)
 	if err != nil {
@@ -40,7 +43,8 @@ func (t *Trials) Begin(ctx context.Context, x Trial) error {
 	return t.Write(ctx, append(b, '\n'))
 }
 
-// Now is the trial of the running system, nil where it is on none. A note of the other slice is of one that was left again.
+// Now returns the trial of the running system; nil if it is not on trial. A note for the other slice belongs
+// to a trial that has failed.
 func (t *Trials) Now(ctx context.Context) (*Trial, error) {
 	x, err := t.note(ctx)
 	if err != nil || x == nil || x.Slice != t.Machine.Running {
@@ -64,10 +68,10 @@ func (t *Trials) note(ctx context.Context) (*Trial, error) {
 	return x, nil
 }
 
-// End takes the note away.
+// End removes the note.
 func (t *Trials) End(ctx context.Context) error { return t.Write(ctx, nil) }
 
-// drop takes it away where it is.
+// drop removes the note if there is one.
 func (t *Trials) drop(ctx context.Context) error {
 	if _, err := t.Read(ctx); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -75,20 +79,20 @@ func (t *Trials) drop(ctx context.Context) error {
 	return t.End(ctx)
 }
 
-// Outcome says what became of a trial.
+// Outcome is how a trial ended.
 type Outcome string
 
-// The outcomes: it was on none, or it ended before time; its health command passed; or the machine goes back.
+// The outcomes: there was no trial or it ended early; its health command succeeded; the machine goes back.
 const (
 	Untried   Outcome = ""
 	Confirmed Outcome = "confirmed"
 	GoesBack  Outcome = "goes back"
 )
 
-// Run waits for the end of the running system's trial and settles it under the lock of the disk. The order of
-// going back: the other slice boots next; the note is removed; the machine restarts. If it is interrupted
+// Run waits for the end of the running system's trial and settles it, holding the lock of the disk. To go
+// back, it makes the other slice boot next, removes the note, and restarts the machine. If it is interrupted
 // before the note is removed, the next start either runs the other slice, which is not on trial, or tries
-// again. An error with Untried means that nothing was settled: Run may be called again.
+// again. An error with Untried means that nothing was settled, and Run may be called again.
 func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 	x, err := t.Now(ctx)
 	if err != nil || x == nil {
@@ -106,17 +110,17 @@ func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 	case <-timer.C:
 	}
 	well := false
-	if now, err := t.Now(ctx); err != nil || now == nil { // somebody confirmed it, or installed anew
+	if now, err := t.Now(ctx); err != nil || now == nil { // somebody confirmed it, or installed another image
 		return Untried, err
 	}
-	if t.Health != nil { // without the lock: it may take long, and somebody may confirm meanwhile
+	if t.Health != nil { // without the lock, because it may take long, and somebody may confirm meanwhile
 		well = t.Health(ctx) == nil
 	}
 	unlock, err := t.Machine.wait(ctx)
 	if err == nil {
 		defer unlock()
 	}
-	if ctx.Err() != nil { // which ended Health too
+	if ctx.Err() != nil { // Health ended for that reason too
 		return Untried, nil
 	}
 	if err != nil {

@@ -27,7 +27,9 @@ type tried struct {
 func newTried(t *testing.T, running int) *tried {
 	file := filepath.Join(t.TempDir(), "disk")
 	d := make([]byte, 1<<20)
-	copy(d, disktest.MBR(2, disktest.Slice{Index: 1, Start: 63, Count: 500, Type: 0xa5}, disktest.Slice{Index: 2, Start: 700, Count: 500, Type: 0xa5, Active: true}))
+	copy(d, disktest.MBR(2, disktest.Slice{Index: 1, Start: 63, Count: 500, Type: 0xa5}, disktest.Slice{
+		Index: 2, Start: 700, Count: 500, Type: 0xa5, Active: true,
+	}))
 	if err := os.WriteFile(file, d, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -84,13 +86,16 @@ func TestTrials(t *testing.T) {
 		restarts int
 		noted    bool
 	}{
-		"nobody says anything":  {2, nil, nil, false, GoesBack, 1, 1, false},
-		"confirmed in time":     {2, func(x *tried) { _ = x.End(context.Background()) }, nil, false, Untried, 2, 0, false},
-		"it is well":            {2, nil, nil, true, Confirmed, 2, 0, false},
-		"it is not well":        {2, nil, bad, false, GoesBack, 1, 1, false},
-		"the other one runs":    {1, nil, nil, false, Untried, 2, 0, true},
-		"the note is lost":      {2, func(x *tried) { x.set(func() { x.note = nil }) }, nil, false, Untried, 2, 0, false},
-		"cfg cannot be written": {2, func(x *tried) { x.set(func() { x.fail = errors.New("full") }) }, nil, false, GoesBack, 1, 0, true},
+		"nobody says anything": {2, nil, nil, false, GoesBack, 1, 1, false},
+		"confirmed in time": {2, func(x *tried) { _ = x.End(context.Background()) }, nil, false, Untried,
+			2, 0, false},
+		"it is well":         {2, nil, nil, true, Confirmed, 2, 0, false},
+		"it is not well":     {2, nil, bad, false, GoesBack, 1, 1, false},
+		"the other one runs": {1, nil, nil, false, Untried, 2, 0, true},
+		"the note is lost": {2, func(x *tried) { x.set(func() { x.note = nil }) }, nil, false, Untried,
+			2, 0, false},
+		"cfg cannot be written": {2, func(x *tried) { x.set(func() { x.fail = errors.New("full") }) }, nil,
+			false, GoesBack, 1, 0, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			x := newTried(t, c.running)
@@ -102,8 +107,10 @@ func TestTrials(t *testing.T) {
 			}
 			began := time.Now()
 			outcome, err := x.Run(t.Context())
-			if outcome != c.outcome || (err != nil) != (x.fail != nil) || x.next(t) != c.next || x.restarts != c.restarts || (x.note != nil) != c.noted {
-				t.Errorf("%s: %q, %v; %d boots next, %d restarts, note %s", name, outcome, err, x.next(t), x.restarts, x.note)
+			if outcome != c.outcome || (err != nil) != (x.fail != nil) || x.next(t) != c.next ||
+				x.restarts != c.restarts || (x.note != nil) != c.noted {
+				t.Errorf("%s: %q, %v; %d boots next, %d restarts, note %s", name, outcome, err, x.next(t),
+					x.restarts, x.note)
 			}
 			if took := time.Since(began); c.running == 2 && took != time.Hour {
 				t.Errorf("%s: after %v", name, took)
@@ -147,8 +154,9 @@ func TestTrialWaitsForTheLock(t *testing.T) {
 		outcome  Outcome
 		restarts int
 	}{
-		"an installation that ends the trial": {func(x *tried) { _ = x.End(context.Background()) }, Untried, 0},
-		"another one":                         {func(*tried) {}, GoesBack, 1},
+		"an installation that ends the trial": {func(x *tried) { _ = x.End(context.Background()) }, Untried,
+			0},
+		"another one": {func(*tried) {}, GoesBack, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			x := newTried(t, 2)
@@ -165,8 +173,10 @@ func TestTrialWaitsForTheLock(t *testing.T) {
 			})
 			began := time.Now()
 			outcome, err := x.Run(t.Context())
-			if err != nil || outcome != c.outcome || x.restarts != c.restarts || time.Since(began) < 2*time.Hour {
-				t.Errorf("%s: %q, %v, %d restarts, after %v", name, outcome, err, x.restarts, time.Since(began))
+			if err != nil || outcome != c.outcome || x.restarts != c.restarts ||
+				time.Since(began) < 2*time.Hour {
+				t.Errorf("%s: %q, %v, %d restarts, after %v", name, outcome, err, x.restarts,
+					time.Since(began))
 			}
 		})
 	}

@@ -10,28 +10,33 @@ import (
 	"cfgd/internal/disk"
 )
 
-// blockSize is how much is written at once, and how much of a slice is written last: the boot blocks, the label and the first superblock of its
-// filesystem lie in it, so that without it no slice can be booted.
+// blockSize is how many bytes are written at once, and how many at the beginning of a slice are written last.
+// The first block has the boot blocks, the label and the first superblock, so no slice can be booted without
+// it.
 const blockSize = 1 << 20
 
-// sector is the least that a disk writes.
+// sector is the smallest number of bytes that a disk writes.
 const sector = 512
 
 var zeros [blockSize]byte
 
-// ErrTooLarge says that an image does not fit.
+// ErrTooLarge is the error for an image that does not fit.
 var ErrTooLarge = errors.New("the image is larger than the slice")
 
 // pour writes an image into a slice of some size. The order:
 //
-//  1. the first block is overwritten with zeros and brought to stable storage: from now on the slice does not boot;
-//  2. all blocks but the first are written, and brought to stable storage;
-//  3. they are read back and compared;
-//  4. whole decides whether the image is what it should be, and may change what is still in memory of it: nothing that is not gets a first block;
-//  5. the first block is written, brought to stable storage, read back and compared.
+//  1. overwrite the first block with zeros, and bring it to stable storage: from now on the slice does not boot;
+//  2. write all blocks but the first, and bring them to stable storage;
+//  3. read them back and compare;
+//  4. let whole check the image. It may change the blocks that are still in memory. If it refuses the image,
+//     the first block is not written;
+//  5. write the first block, bring it to stable storage, read it back and compare.
 //
-// Whatever fails leaves a slice that does not boot, and is said to be so; before step 1 nothing was touched.
-func pour(ctx context.Context, dst disk.Device, size int64, src io.Reader, whole func(first []byte, end int64) error, progress func(n int64)) (n int64, err error) {
+// After a failure the slice does not boot, and the error says so. Before step 1 nothing is touched.
+func pour(
+	ctx context.Context, dst disk.Device, size int64, src io.Reader,
+	whole func(first []byte, end int64) error, progress func(n int64),
+) (n int64, err error) {
 	first := make([]byte, blockSize)
 	k, err := io.ReadFull(src, first)
 	if err != nil && !(err == io.ErrUnexpectedEOF || err == io.EOF) {
@@ -73,7 +78,7 @@ func pour(ctx context.Context, dst disk.Device, size int64, src io.Reader, whole
 	return n, compare(ctx, dst, 0, int64(k), crc32.Checksum(first, castagnoli))
 }
 
-// put writes and syncs.
+// put writes a block and brings it to stable storage.
 func put(dst disk.Device, b []byte, at int64) error {
 	if _, err := dst.WriteAt(b, at); err != nil {
 		return err
@@ -81,8 +86,10 @@ func put(dst disk.Device, b []byte, at int64) error {
 	return dst.Sync()
 }
 
-// pourRest writes what follows the first block, from an offset on, and returns where it ends and its digest.
-func pourRest(ctx context.Context, dst disk.Device, size, at int64, src io.Reader, progress func(int64)) (int64, uint32, error) {
+// pourRest writes what follows the first block, from an offset on. It returns the end and a checksum.
+func pourRest(
+	ctx context.Context, dst disk.Device, size, at int64, src io.Reader, progress func(int64),
+) (int64, uint32, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	full, empty := ahead(ctx, src)
@@ -113,7 +120,8 @@ func pourRest(ctx context.Context, dst disk.Device, size, at int64, src io.Reade
 	return at, sum, ctx.Err()
 }
 
-// castagnoli finds what a disk does to data; whether the data are the right ones, SHA-256 says.
+// castagnoli is the checksum that finds errors of the disk. That the image is the right one is checked by
+// SHA-256.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // compare reads a part of a slice back and compares it with the checksum of what was written.

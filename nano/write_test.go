@@ -89,10 +89,12 @@ func ok([]byte, int64) error { return nil }
 
 func TestPour(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{sector, blockSize - sector, blockSize, blockSize + sector, 3*blockSize + 7*sector, 5 * blockSize} {
+	for _, size := range []int{sector, blockSize - sector, blockSize, blockSize + sector, 3*blockSize +
+		7*sector, 5 * blockSize} {
 		img, dst := randomImage(size), newSlice(5*blockSize)
 		last := int64(0)
-		n, err := pour(t.Context(), dst, int64(len(dst.data)), bytes.NewReader(img), ok, func(n int64) { last = n })
+		n, err := pour(t.Context(), dst, int64(len(dst.data)), bytes.NewReader(img), ok,
+			func(n int64) { last = n })
 		if err != nil || n != int64(size) || last != n {
 			t.Fatalf("%d: %d (%d), %v", size, n, last, err)
 		}
@@ -146,14 +148,21 @@ func TestPourRefuses(t *testing.T) {
 		want    error
 		touched bool
 	}{
-		"a slice smaller than a block": {t.Context(), bytes.NewReader(img), blockSize - sector, ok, ErrTooLarge, false},
-		"a slice too small":            {t.Context(), bytes.NewReader(img), 3*blockSize - sector, ok, ErrTooLarge, true},
-		"no whole sectors":             {t.Context(), bytes.NewReader(img[:2*blockSize+7]), 4 * blockSize, ok, errCut, true},
-		"no whole sector":              {t.Context(), bytes.NewReader(img[:7]), 4 * blockSize, ok, errCut, false},
-		"nothing":                      {t.Context(), bytes.NewReader(nil), 4 * blockSize, ok, errCut, false},
-		"interrupted at once":          {canceled, bytes.NewReader(img), 4 * blockSize, ok, context.Canceled, false},
-		"another digest":               {t.Context(), bytes.NewReader(img), 4 * blockSize, func([]byte, int64) error { return bad }, bad, true},
-		"an error of the source":       {t.Context(), io.MultiReader(bytes.NewReader(img), errReader{}), 4 * blockSize, ok, errDisk, true},
+		"a slice smaller than a block": {t.Context(), bytes.NewReader(img), blockSize - sector, ok,
+			ErrTooLarge, false},
+		"a slice too small": {t.Context(), bytes.NewReader(img), 3*blockSize - sector, ok,
+			ErrTooLarge, true},
+		"no whole sectors": {t.Context(), bytes.NewReader(img[:2*blockSize+7]), 4 * blockSize, ok,
+			errCut, true},
+		"no whole sector": {t.Context(), bytes.NewReader(img[:7]), 4 * blockSize, ok, errCut,
+			false},
+		"nothing": {t.Context(), bytes.NewReader(nil), 4 * blockSize, ok, errCut, false},
+		"interrupted at once": {canceled, bytes.NewReader(img), 4 * blockSize, ok, context.Canceled,
+			false},
+		"another digest": {t.Context(), bytes.NewReader(img), 4 * blockSize,
+			func([]byte, int64) error { return bad }, bad, true},
+		"an error of the source": {t.Context(), io.MultiReader(bytes.NewReader(img), errReader{}),
+			4 * blockSize, ok, errDisk, true},
 	} {
 		dst := newSlice(4 * blockSize)
 		_, err := pour(c.ctx, dst, c.size, c.src, c.whole, nothing)
@@ -176,7 +185,8 @@ func TestPourRefuses(t *testing.T) {
 	for _, at := range []int64{5, 2*blockSize + 5} {
 		dst := newSlice(4 * blockSize)
 		dst.flip = at
-		if _, err := pour(t.Context(), dst, 4*blockSize, bytes.NewReader(img), ok, nothing); err == nil || !strings.Contains(err.Error(), "the disk is failing") {
+		if _, err := pour(t.Context(), dst, 4*blockSize, bytes.NewReader(img), ok, nothing); err == nil ||
+			!strings.Contains(err.Error(), "the disk is failing") {
 			t.Errorf("%d: %v", at, err)
 		}
 	}
@@ -232,13 +242,15 @@ func TestUnpack(t *testing.T) {
 		// Cut off, and with a byte changed: both are seen.
 		damaged := bytes.Clone(b)
 		damaged[len(b)/2] ^= 0x10
-		for what, bad := range map[string][]byte{"cut off": b[:len(b)-9], "cut in the middle": b[:len(b)/2], "changed": damaged, "nothing but magic": b[:6]} {
+		for what, bad := range map[string][]byte{"cut off": b[:len(b)-9], "cut in the middle": b[:len(b)/2],
+			"changed": damaged, "nothing but magic": b[:6]} {
 			s, err := unpack(bytes.NewReader(bad))
 			if err == nil {
 				_, err = s.finish()
 				s.end()
 			}
-			if err == nil || !strings.HasPrefix(err.Error(), form+": ") || strings.HasPrefix(what, "cut") && !errors.Is(err, errCut) {
+			if err == nil || !strings.HasPrefix(err.Error(), form+": ") ||
+				strings.HasPrefix(what, "cut") && !errors.Is(err, errCut) {
 				t.Errorf("%s %s: %v", form, what, err)
 			}
 		}
@@ -286,9 +298,11 @@ func TestPartOfADisk(t *testing.T) {
 	t.Parallel()
 	d := newSlice(10 * sector)
 	p := &part{d, 2 * sector, 6 * sector}
-	for _, c := range [][2]int64{{0, 6 * sector}, {0, 1}, {511, 2}, {500, 1000}, {6*sector - 1, 1}, {1, 6*sector - 1}, {sector, sector}} {
+	for _, c := range [][2]int64{{0, 6 * sector}, {0, 1}, {511, 2}, {500, 1000}, {6*sector - 1, 1},
+		{1, 6*sector - 1}, {sector, sector}} {
 		b := make([]byte, c[1])
-		if n, err := p.ReadAt(b, c[0]); err != nil || n != len(b) || !bytes.Equal(b, d.data[2*sector+c[0]:2*sector+c[0]+c[1]]) {
+		if n, err := p.ReadAt(b, c[0]); err != nil || n != len(b) ||
+			!bytes.Equal(b, d.data[2*sector+c[0]:2*sector+c[0]+c[1]]) {
 			t.Errorf("%v: %d, %v", c, n, err)
 		}
 	}
@@ -309,10 +323,12 @@ func TestPatched(t *testing.T) {
 	d := newSlice(4 * blockSize)
 	p := &patched{&part{d, 0, int64(len(d.data))}, bytes.Repeat([]byte{'f'}, blockSize)}
 	b := make([]byte, 20)
-	if n, err := p.ReadAt(b, blockSize-10); err != nil || n != 20 || string(b[:10]) != "ffffffffff" || !bytes.Equal(b[10:], d.data[blockSize:blockSize+10]) {
+	if n, err := p.ReadAt(b, blockSize-10); err != nil || n != 20 || string(b[:10]) != "ffffffffff" ||
+		!bytes.Equal(b[10:], d.data[blockSize:blockSize+10]) {
 		t.Errorf("%d, %v: %q", n, err, b)
 	}
-	if err := errors.Join(p.set([]byte("x"), 7), p.set([]byte("y"), 2*blockSize+700)); err != nil || p.first[7] != 'x' || d.data[7] == 'x' || d.stable[2*blockSize+700] != 'y' {
+	if err := errors.Join(p.set([]byte("x"), 7), p.set([]byte("y"), 2*blockSize+700)); err != nil ||
+		p.first[7] != 'x' || d.data[7] == 'x' || d.stable[2*blockSize+700] != 'y' {
 		t.Errorf("%v", err)
 	}
 }
@@ -338,7 +354,10 @@ func TestDictionaries(t *testing.T) {
 	for name, c := range map[string]struct {
 		cap int
 		ok  bool
-	}{"small": {1 << 16, true}, "xz -9": {maxDictionary, true}, "larger": {maxDictionary * 2, false}, "1.5 GiB": {1536 << 20, false}} {
+	}{
+		"small": {1 << 16, true}, "xz -9": {maxDictionary, true}, "larger": {maxDictionary * 2, false},
+		"1.5 GiB": {1536 << 20, false},
+	} {
 		b := packed(t, img)["xz"]
 		at := 12 + 4 // of the first block's header: its size, flags, 0x21, 1, and the dictionary
 		if b[at-2] != 0x21 || b[at-1] != 1 {
@@ -356,7 +375,8 @@ func TestDictionaries(t *testing.T) {
 	}
 	if tool, err := exec.LookPath("xz"); err == nil { // many blocks, and content that packs and that does not
 		long := append(append(randomImage(300<<10), img...), randomImage(1000)...)
-		for _, args := range [][]string{{"-T2", "--block-size=50000"}, {"-9", "--check=sha256"}, {"-0", "--check=none"}, {"--block-list=1,100000,0"}} {
+		for _, args := range [][]string{{"-T2", "--block-size=50000"}, {"-9", "--check=sha256"},
+			{"-0", "--check=none"}, {"--block-list=1,100000,0"}} {
 			c := exec.Command(tool, append(args, "-c")...)
 			c.Stdin = bytes.NewReader(long)
 			b, err := c.Output()
@@ -390,7 +410,8 @@ func TestDictionaries(t *testing.T) {
 			_, err = s.finish()
 			s.end()
 		}
-		if (err == nil) != ok || !ok && !strings.Contains(err.Error(), "it takes a window of more than 64 MiB") {
+		if (err == nil) != ok ||
+			!ok && !strings.Contains(err.Error(), "it takes a window of more than 64 MiB") {
 			t.Errorf("zstd with a window of %d: %v", window, err)
 		}
 	}

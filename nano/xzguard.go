@@ -8,21 +8,21 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// xzGuard is an xz file on its way to the library that unpacks it. It refuses a block that asks for a
-// dictionary of more than maxDictionary before the library sees it, because the library allocates whatever
-// a block asks for. For that it follows the file from block to block, without unpacking anything: sections
-// 2 to 4 of the description of the .xz format, and the chunks of LZMA2, each of which says how long it is.
+// xzGuard reads an xz file for the library that unpacks it. It refuses a block with a dictionary of more than
+// maxDictionary before the library sees it, because the library allocates whatever a block asks for. It
+// follows the file from block to block without unpacking anything: sections 2 to 4 of the description of the
+// .xz format, and the chunks of LZMA2, each of which has its length.
 type xzGuard struct {
 	r    *bufio.Reader
-	next func(b []byte) error // told of so many bytes, when they are there
+	next func(b []byte) error // gets that many bytes
 	want int
 	buf  []byte
-	skip int64 // bytes that say nothing
+	skip int64 // bytes to pass over
 	err  error
 
 	check int64 // bytes of a block's check
 	block int64 // bytes of a block, or of an index, so far
-	left  int   // numbers of an index that are still to come
+	left  int   // numbers of an index that still follow
 }
 
 var errXZ = errors.New("no file of xz, or a damaged one")
@@ -33,7 +33,7 @@ func newXZGuard(r *bufio.Reader) *xzGuard {
 	return g
 }
 
-// Read hands on what was looked at.
+// Read returns only bytes that were checked.
 func (g *xzGuard) Read(p []byte) (int, error) {
 	if g.err != nil {
 		return 0, g.err
@@ -66,7 +66,7 @@ func (g *xzGuard) feed(b []byte) error {
 
 func (g *xzGuard) expect(n int, next func([]byte) error) { g.want, g.next, g.buf = n, next, nil }
 
-// stream is a stream's header.
+// stream reads a stream's header.
 func (g *xzGuard) stream(b []byte) error {
 	if string(b[:6]) != "\xfd7zXZ\x00" {
 		return errXZ
@@ -76,7 +76,7 @@ func (g *xzGuard) stream(b []byte) error {
 	return nil
 }
 
-// size is the first byte of a block's header, or of the index.
+// size reads the first byte of a block's header, or of the index.
 func (g *xzGuard) size(b []byte) error {
 	g.block = 1
 	if b[0] == 0 {
@@ -88,8 +88,8 @@ func (g *xzGuard) size(b []byte) error {
 	return nil
 }
 
-// header is the rest of a block's header: flags, perhaps two sizes, and the filters, of which LZMA2 has the
-// dictionary.
+// header reads the rest of a block's header: flags, perhaps two sizes, and the filters, of which LZMA2 has
+// the dictionary.
 func (g *xzGuard) header(b []byte) error {
 	at := 1
 	for _, has := range []byte{0x40, 0x80} {
@@ -104,7 +104,7 @@ func (g *xzGuard) header(b []byte) error {
 		}
 		const lzma2 = 0x21
 		if id, size := b[at], int(b[at+n]); id != lzma2 || size != 1 {
-			return fmt.Errorf("%w: a filter that is not LZMA2", errXZ) // the library knows no other
+			return fmt.Errorf("%w: a filter that is not LZMA2", errXZ) // the library knows no other filter
 		}
 		dict, err := lzma.DecodeDictCap(b[at+n+1])
 		if err != nil {
@@ -121,7 +121,7 @@ func (g *xzGuard) header(b []byte) error {
 	return nil
 }
 
-// varint is the length of a number of xz.
+// varint returns the length of a number of xz.
 func varint(b []byte) int {
 	for i, x := range b {
 		if x&0x80 == 0 {
@@ -131,7 +131,7 @@ func varint(b []byte) int {
 	return len(b)
 }
 
-// chunk is the first byte of a chunk of LZMA2; 0 ends the block, which its check follows.
+// chunk reads the first byte of a chunk of LZMA2. A 0 ends the block; its check follows.
 func (g *xzGuard) chunk(b []byte) error {
 	switch c := b[0]; {
 	case c == 0:
@@ -159,7 +159,7 @@ func (g *xzGuard) chunkOf(high, low byte) error {
 	return nil
 }
 
-// number is a byte of the index's numbers: how many blocks there are, and two for each of them.
+// number reads a byte of the index's numbers: the number of blocks, and two numbers for each block.
 func (g *xzGuard) number(b []byte) error {
 	if g.left < 0 { // the first
 		if g.want > 9 {
@@ -189,7 +189,7 @@ func (g *xzGuard) number(b []byte) error {
 	return nil
 }
 
-// padding is a byte after a stream: a zero, or the first of another stream.
+// padding reads a byte after a stream: a zero, or the first byte of another stream.
 func (g *xzGuard) padding(b []byte) error {
 	if b[0] == 0 {
 		g.expect(1, g.padding)

@@ -13,7 +13,7 @@ import (
 	"cfgd/internal/run"
 )
 
-// Message is a mail with a report, as sendmail(8) takes it with -t. Nothing of a name or a path can make a header of its own.
+// Message returns a mail with a report for sendmail(8) with -t. No name or path in it can add a header.
 func Message(to, host string, now time.Time, all []Finding, text string) ([]byte, error) {
 	addr, err := mail.ParseAddress(to)
 	if err != nil {
@@ -27,7 +27,8 @@ func Message(to, host string, now time.Time, all []Finding, text string) ([]byte
 				worst = x
 			}
 		}
-		subject = fmt.Sprintf("cfgd on %s: %s: %s", host, counted(len(all), "finding"), strings.TrimSpace(worst.Target+" "+worst.Kind))
+		subject = fmt.Sprintf("cfgd on %s: %s: %s", host, counted(len(all), "finding"),
+			strings.TrimSpace(worst.Target+" "+worst.Kind))
 	}
 	subject = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -36,11 +37,12 @@ func Message(to, host string, now time.Time, all []Finding, text string) ([]byte
 		return r
 	}, subject)
 	var b bytes.Buffer
-	encoding := "7bit" // which mail(1) shows as it is
+	encoding := "7bit" // mail(1) shows this unchanged
 	if !plain(text) {
 		encoding = "quoted-printable"
 	}
-	fmt.Fprintf(&b, "To: %s\nSubject: %s\nDate: %s\nAuto-Submitted: auto-generated\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: %s\n\n",
+	fmt.Fprintf(&b, "To: %s\nSubject: %s\nDate: %s\nAuto-Submitted: auto-generated\nMIME-Version: "+
+		"1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: %s\n\n",
 		addr, mime.QEncoding.Encode("utf-8", subject), now.Format(time.RFC1123Z), encoding)
 	if plain(text) {
 		b.WriteString(text)
@@ -53,10 +55,11 @@ func Message(to, host string, now time.Time, all []Finding, text string) ([]byte
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return bytes.ReplaceAll(b.Bytes(), []byte("\r\n"), []byte("\n")), nil // sendmail(8) takes lines as the system has them
+	// sendmail(8) takes lines that end as those of the system do
+	return bytes.ReplaceAll(b.Bytes(), []byte("\r\n"), []byte("\n")), nil
 }
 
-// plain reports whether a text goes through every mail system as it is: RFC 5322, section 2.1.1.
+// plain reports whether every mail system passes a text on unchanged: RFC 5322, section 2.1.1.
 func plain(text string) bool {
 	for line := range strings.Lines(text) {
 		if len(line) > 990 {
@@ -66,7 +69,7 @@ func plain(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') })
 }
 
-// Send hands a message to sendmail(8).
+// Send gives a message to sendmail(8).
 func Send(ctx context.Context, r run.Runner, message []byte) error {
 	c := run.Command("sendmail", "-oi", "-t")
 	c.Stdin, c.From = message, "the report"

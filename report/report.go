@@ -1,8 +1,9 @@
-// Package report is what is worth telling in the morning.
+// Package report decides what needs an administrator's attention in the morning.
 //
-// It owns the step from facts to findings, and what was told before. Both are values: what the facts are is asked by others, and nothing here looks at a
-// clock or a file but State's own. What always holds: no content of any file is in a report, so no secret; a finding names the command that settles it; the
-// same thing is not told at length twice.
+// It turns facts into findings, and remembers what it told before. Facts and findings are values. The caller
+// collects the facts; this package reads no clock and no file but that of State. What always holds: a report
+// has no content of any file, so it has no secret. A finding names the command that settles it. The same
+// finding is not told in full twice.
 package report
 
 import (
@@ -15,16 +16,16 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// Severity says how bad a finding is.
+// Severity tells how bad a finding is.
 type Severity string
 
-// The severities: what would be lost or does not work, and what somebody should look at.
+// The severities: Problem is what would be lost or does not work, Notable is what somebody should look at.
 const (
 	Problem Severity = "problem"
 	Notable Severity = "notable"
 )
 
-// Finding is one thing that is worth telling.
+// Finding is one thing that needs attention.
 type Finding struct {
 	Severity Severity  `json:"severity"`
 	Kind     string    `json:"kind"`
@@ -35,94 +36,105 @@ type Finding struct {
 	Since    time.Time `json:"since"`  // when a report first told of it
 }
 
-// key tells one finding from another; the paths are not in it, so that since when is kept while they change.
+// key identifies a finding. The paths are not in it, so that Since stays the same while they change.
 func (f *Finding) key() string { return f.Kind + "\x00" + f.Target }
 
-// detail is all that makes a finding another one than it was yesterday.
+// detail has everything that distinguishes a finding from the same finding of yesterday.
 func (f *Finding) detail() string {
 	return f.key() + "\x00" + f.Words + "\x00" + strings.Join(f.Paths, "\x00")
 }
 
-// Target is what is known of a target.
+// Target is what is known about a target.
 type Target struct {
 	Name       string
 	Populated  bool
-	Trouble    string // what keeps it from being saved
+	Trouble    string // why it can't be saved
 	Held       bool
 	Unsaved    []string
-	Since      time.Time // up to when all is known to be saved; zero where that is not known
+	Since      time.Time // up to when everything is saved; zero if that is not known
 	Conflicts  []string  // changed by hand in cfg and in live
 	Unresolved []string  // left by a merge
-	Unmerged   string    // the base that cfg was made against, where it was not merged with live's
+	Unmerged   string    // the base that cfg was made against, if it was not merged with the base of live
 	Base       string
-	Next       string // the base that the next start takes, where that is another
+	Next       string // the base that the next start takes, if it is another one
 	Newer      string // the name of a newer snapshot of its prototype
 	NotSaved   []string
 	Room       uint64 // bytes
 	Saves      []Save // since the last report
 }
 
-// Save is a path that a generation changed.
+// Save is a path that a generation changed, and when.
 type Save struct {
 	Path string
 	Time time.Time
 }
 
-// Facts are what is known of the machine.
+// Facts is what is known about the machine.
 type Facts struct {
 	Host    string
 	Now     time.Time
 	Targets []Target
-	Daemon  string   // why there is none; "" where one answers
+	Daemon  string   // why no daemon answers; "" if one does
 	Rescue  []string // archives
 	Journal []string // jails of which a switch was interrupted
-	Failed  []string // what could not be looked at, in words
+	Failed  []string // what could not be read, in words
 	Trial   string   // the slice whose system is on trial
 	Dead    []string // slices whose systems the loader could not start
 }
 
-// Bounds of what is worth telling.
+// The limits from which something is told.
 const (
 	churns  = 12        // saves of one path between two reports: once in two hours
 	littleR = 128 << 10 // bytes of room in cfg
-	paths   = 10        // that are named of one finding
+	paths   = 10        // named in one finding
 )
 
-// Findings computes what is worth telling, in the order of targets, the worst first.
+// Findings computes the findings, in the order of the targets, the worst first.
 func (f *Facts) Findings() []Finding {
 	var all []Finding
 	add := func(s Severity, kind, target, settle string, paths []string, format string, args ...any) {
-		all = append(all, Finding{Severity: s, Kind: kind, Target: target, Words: fmt.Sprintf(format, args...), Paths: paths, Settle: settle})
+		all = append(all, Finding{
+			Severity: s, Kind: kind, Target: target, Words: fmt.Sprintf(format, args...), Paths: paths,
+			Settle: settle,
+		})
 	}
 	if f.Daemon != "" {
 		add(Problem, "daemon", "", "service cfgd start", nil, "the daemon does not answer: %s", f.Daemon)
 	}
 	if f.Trial != "" {
-		add(Problem, "trial", "", "cfgd nano confirm", nil, "the system on %s is on trial: unless it is confirmed the machine goes back to the one before", f.Trial)
+		add(Problem, "trial", "", "cfgd nano confirm", nil,
+			"the system on %s is on trial: unless it is confirmed the machine goes back to the one before",
+			f.Trial)
 	}
 	for _, name := range f.Dead {
-		add(Problem, "slice", "", "cfgd nano status", nil, "the system on %s did not boot: the machine runs the other one", name)
+		add(Problem, "slice", "", "cfgd nano status", nil,
+			"the system on %s did not boot: the machine runs the other one", name)
 	}
 	for _, words := range f.Failed {
 		add(Problem, "failed", "", "cfgd check", nil, "%s", words)
 	}
 	for _, r := range f.Rescue {
 		target, _, _ := strings.Cut(r, "-")
-		add(Problem, "rescue", target, "cfgd rescue restore "+target+" "+r, nil, "what a stop could not save is in %s", r)
+		add(Problem, "rescue", target, "cfgd rescue restore "+target+" "+r, nil,
+			"what a stop could not save is in %s", r)
 	}
 	for _, j := range f.Journal {
-		add(Problem, "switch", j, "cfgd jail switch --plan "+j+" SNAPSHOT", nil, "a switch to another snapshot was interrupted: the next one finishes or undoes it")
+		add(Problem, "switch", j, "cfgd jail switch --plan "+j+" SNAPSHOT", nil,
+			"a switch to another snapshot was interrupted: the next one finishes or undoes it")
 	}
 	for i := range f.Targets {
 		f.Targets[i].findings(add)
 	}
 	slices.SortStableFunc(all, func(a, b Finding) int {
-		return cmp.Or(strings.Compare(a.Target, b.Target), -strings.Compare(string(a.Severity), string(b.Severity)))
+		return cmp.Or(strings.Compare(a.Target, b.Target),
+			-strings.Compare(string(a.Severity), string(b.Severity)))
 	})
 	return all
 }
 
-func (t *Target) findings(add func(s Severity, kind, target, settle string, paths []string, format string, args ...any)) {
+func (t *Target) findings(
+	add func(s Severity, kind, target, settle string, paths []string, format string, args ...any),
+) {
 	if t.Trouble != "" {
 		settle := "cfgd status " + t.Name
 		if t.Held {
@@ -131,31 +143,42 @@ func (t *Target) findings(add func(s Severity, kind, target, settle string, path
 		add(Problem, "trouble", t.Name, settle, nil, "%s", t.Trouble)
 	}
 	if len(t.Unsaved) > 0 {
-		add(Problem, "unsaved", t.Name, "cfgd save "+t.Name, t.Unsaved, "a restart would lose %s", counted(len(t.Unsaved), "change"))
+		add(Problem, "unsaved", t.Name, "cfgd save "+t.Name, t.Unsaved, "a restart would lose %s",
+			counted(len(t.Unsaved), "change"))
 	}
 	if len(t.Unresolved) > 0 {
-		add(Notable, "unresolved", t.Name, "cfgd resolve --list "+t.Name, t.Unresolved, "a merge left %s", counted(len(t.Unresolved), "conflict"))
+		add(Notable, "unresolved", t.Name, "cfgd resolve --list "+t.Name, t.Unresolved, "a merge left %s",
+			counted(len(t.Unresolved), "conflict"))
 	}
 	if len(t.Conflicts) > 0 {
-		add(Notable, "conflict", t.Name, "cfgd diff --unsaved "+t.Name, t.Conflicts, "changed in cfg by hand and in live: %s", counted(len(t.Conflicts), "path"))
+		add(Notable, "conflict", t.Name, "cfgd diff --unsaved "+t.Name, t.Conflicts,
+			"changed in cfg by hand and in live: %s", counted(len(t.Conflicts), "path"))
 	}
 	if t.Unmerged != "" {
-		add(Notable, "unmerged", t.Name, "cfgd plan "+t.Name+" "+t.Base, nil, "its overrides were made against %s and are not merged with %s: they hide what changed", t.Unmerged, t.Base)
+		add(Notable, "unmerged", t.Name, "cfgd plan "+t.Name+" "+t.Base, nil,
+			"its overrides were made against %s and are not merged with %s: they hide what changed",
+			t.Unmerged, t.Base)
 	}
 	if t.Next != "" {
-		add(Notable, "next", t.Name, "service jail restart "+t.Name, nil, "stands on %s; the next start takes %s", t.Base, t.Next)
+		add(Notable, "next", t.Name, "service jail restart "+t.Name, nil,
+			"stands on %s; the next start takes %s", t.Base, t.Next)
 	}
 	if t.Newer != "" {
-		add(Notable, "newer", t.Name, "cfgd jail switch --plan "+t.Name+" "+t.Newer, nil, "its prototype has snapshot %s; it is on %s", t.Newer, t.Base)
+		add(Notable, "newer", t.Name, "cfgd jail switch --plan "+t.Name+" "+t.Newer, nil,
+			"its prototype has snapshot %s; it is on %s", t.Newer, t.Base)
 	}
 	if len(t.NotSaved) > 0 {
-		add(Notable, "notsaved", t.Name, "cfgd diff --unsaved --name-status "+t.Name, t.NotSaved, "not saved by their class or size: %s", counted(len(t.NotSaved), "path"))
+		add(Notable, "notsaved", t.Name, "cfgd diff --unsaved --name-status "+t.Name, t.NotSaved,
+			"not saved by their class or size: %s", counted(len(t.NotSaved), "path"))
 	}
 	if t.Populated && t.Room > 0 && t.Room < littleR {
-		add(Problem, "room", t.Name, "cfgd log "+t.Name, nil, "%d KiB are left in cfg: saves are refused before it is full", t.Room>>10)
+		add(Problem, "room", t.Name, "cfgd log "+t.Name, nil,
+			"%d KiB are left in cfg: saves are refused before it is full", t.Room>>10)
 	}
 	for _, p := range churning(t.Saves) {
-		add(Notable, "churn "+p, t.Name, fmt.Sprintf("in cfgd.toml: [[path]] match = %q, class = \"volatile\"", p), nil, "%s is saved again and again", pathname.Quote(p))
+		add(Notable, "churn "+p, t.Name,
+			fmt.Sprintf("in cfgd.toml: [[path]] match = %q, class = \"volatile\"", p), nil,
+			"%s is saved again and again", pathname.Quote(p))
 	}
 }
 
@@ -186,7 +209,7 @@ func churning(saves []Save) []string {
 	return all
 }
 
-// Text prints findings, and what was saved, for people.
+// Text returns the findings, and what was saved, as text for people.
 func Text(f *Facts, all []Finding, since time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cfgd on %s: %s\n", f.Host, counted(len(all), "finding"))
@@ -204,17 +227,19 @@ func Text(f *Facts, all []Finding, since time.Time) string {
 		if len(x.Paths) > 0 {
 			words += ": " + named(x.Paths)
 		}
-		fmt.Fprintf(&b, "%-*s  %s\n%-*s    %s\n", width, name(x.Target), pathname.Plain(words), width, "", pathname.Plain(x.Settle))
+		fmt.Fprintf(&b, "%-*s  %s\n%-*s    %s\n", width, name(x.Target), pathname.Plain(words), width, "",
+			pathname.Plain(x.Settle))
 	}
 	for _, t := range f.Targets {
 		if n := times(t.Saves); len(n) > 0 {
-			fmt.Fprintf(&b, "%s saved since %s: %s\n", t.Name, since.Local().Format("2006-01-02 15:04"), often(n))
+			fmt.Fprintf(&b, "%s saved since %s: %s\n", t.Name, since.Local().Format("2006-01-02 15:04"),
+				often(n))
 		}
 	}
 	return b.String()
 }
 
-// name is what stands for the machine in the place of a target.
+// name returns a target's name, or "-" for the machine.
 func name(target string) string { return cmp.Or(target, "-") }
 
 func named(list []string) string {

@@ -22,11 +22,14 @@ func facts(day int, targets ...Target) *Facts {
 }
 
 func edited() Target {
-	return Target{Name: "vhost1", Populated: true, Base: "proto/etc@1", Unsaved: []string{"rc.conf", "a\nb"}, Since: morning.Add(-5 * time.Hour), Room: 1 << 30}
+	return Target{
+		Name: "vhost1", Populated: true, Base: "proto/etc@1", Unsaved: []string{"rc.conf", "a\nb"},
+		Since: morning.Add(-5 * time.Hour), Room: 1 << 30,
+	}
 }
 
-// The first morning names the edit, since when, and the command that saves it; the second brings a line; the third, with all saved, none; and once a
-// week a line says that all is well.
+// The first morning names the edit, since when, and the command that saves it; the second brings a line; the
+// third, with all saved, none; and once a week a line says that all is well.
 func TestMornings(t *testing.T) {
 	t.Parallel()
 	s := &State{Since: map[string]time.Time{}}
@@ -44,8 +47,11 @@ func TestMornings(t *testing.T) {
 		s = after
 	}
 	well := Target{Name: "vhost1", Populated: true, Room: 1 << 30}
-	next(facts(0, edited()), "cfgd on server: 1 finding\n", "a restart would lose 2 changes, unsaved since 2026-01-01 22:01: rc.conf, \"a\\nb\"\n", "cfgd save vhost1\n")
-	next(facts(1, edited()), "cfgd on server: unchanged since 2026-01-02 03:01: 1 finding; cfgd report --always lists them")
+	next(facts(0, edited()), "cfgd on server: 1 finding\n",
+		"a restart would lose 2 changes, unsaved since 2026-01-01 22:01: rc.conf, \"a\\nb\"\n",
+		"cfgd save vhost1\n")
+	next(facts(1, edited()), "cfgd on server: unchanged since 2026-01-02 03:01: 1 finding; cfgd report "+
+		"--always lists them")
 	saved := well
 	saved.Saves = []Save{{"rc.conf", morning}}
 	next(facts(2, saved))
@@ -65,18 +71,24 @@ func TestMornings(t *testing.T) {
 
 func TestFindings(t *testing.T) {
 	t.Parallel()
-	busy := Target{Name: "vhost2", Populated: true, Room: 64 << 10, Trouble: "no room", Held: true, Conflicts: []string{"x"}, Unresolved: []string{"y", "z"}, Unmerged: "proto/etc@1",
+	busy := Target{Name: "vhost2", Populated: true, Room: 64 << 10, Trouble: "no room", Held: true,
+		Conflicts: []string{"x"}, Unresolved: []string{"y", "z"}, Unmerged: "proto/etc@1",
 		Base: "proto/etc@2", Next: "proto/etc@3", Newer: "4", NotSaved: []string{"core"}}
 	for range churns {
 		busy.Saves = append(busy.Saves, Save{"ntp.drift", morning})
 	}
 	f := facts(0, busy)
-	f.Daemon, f.Rescue, f.Journal, f.Failed = "none is running", []string{"vhost1-20260101T000000.000Z.tar"}, []string{"vhost3"}, []string{"vhost9: base: gone"}
+	f.Daemon, f.Rescue = "none is running", []string{"vhost1-20260101T000000.000Z.tar"}
+	f.Journal, f.Failed = []string{"vhost3"}, []string{"vhost9: base: gone"}
 	f.Trial = "ada0s2"
 	all, text, _ := (&State{}).Compose(f, false)
-	for _, want := range []string{"service cfgd start", "cfgd nano confirm", "cfgd rescue restore vhost1 vhost1-20260101T000000.000Z.tar", "cfgd jail switch --plan vhost3 SNAPSHOT", "cfgd save --force vhost2",
-		"cfgd resolve --list vhost2", "cfgd diff --unsaved vhost2", "cfgd plan vhost2 proto/etc@2", "service jail restart vhost2", "cfgd jail switch --plan vhost2 4", "64 KiB are left in cfg",
-		`[[path]] match = "ntp.drift", class = "volatile"`, "vhost9: base: gone", "not saved by their class or size: 1 path: core"} {
+	for _, want := range []string{"service cfgd start", "cfgd nano confirm",
+		"cfgd rescue restore vhost1 vhost1-20260101T000000.000Z.tar",
+		"cfgd jail switch --plan vhost3 SNAPSHOT", "cfgd save --force vhost2",
+		"cfgd resolve --list vhost2", "cfgd diff --unsaved vhost2", "cfgd plan vhost2 proto/etc@2",
+		"service jail restart vhost2", "cfgd jail switch --plan vhost2 4", "64 KiB are left in cfg",
+		`[[path]] match = "ntp.drift", class = "volatile"`, "vhost9: base: gone",
+		"not saved by their class or size: 1 path: core"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("lacks %q:\n%s", want, text)
 		}
@@ -112,7 +124,8 @@ func TestState(t *testing.T) {
 	if err := os.WriteFile(file, []byte("{\"last\":"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = ReadState(file); err == nil || s.Since == nil || !strings.Contains(err.Error(), "begun anew") {
+	if s, err = ReadState(file); err == nil || s.Since == nil ||
+		!strings.Contains(err.Error(), "begun anew") {
 		t.Error(s, err)
 	}
 }
@@ -133,22 +146,26 @@ func TestMail(t *testing.T) {
 	f := facts(0, edited())
 	f.Targets[0].Name = "vh\nBcc: everybody@example.org\n\nöst"
 	all, text, _ := (&State{}).Compose(f, false)
-	b, err := Message("Root <root@example.org>", "ser\nver", f.Now, all, text+strings.Repeat("long ", 300)+"\n.\nend\n")
+	b, err := Message("Root <root@example.org>", "ser\nver", f.Now, all,
+		text+strings.Repeat("long ", 300)+"\n.\nend\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := &sendmail{}
-	if err := Send(t.Context(), m, b); err != nil || m.got.Name != "sendmail" || strings.Join(m.got.Args, " ") != "-oi -t" || !bytes.Equal(m.got.Stdin, b) {
+	if err := Send(t.Context(), m, b); err != nil || m.got.Name != "sendmail" ||
+		strings.Join(m.got.Args, " ") != "-oi -t" || !bytes.Equal(m.got.Stdin, b) {
 		t.Errorf("%v, %v", m.got, err)
 	}
 	msg, err := mail.ReadMessage(bytes.NewReader(b))
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, b)
 	}
-	if len(msg.Header) != 7 || msg.Header.Get("To") != `"Root" <root@example.org>` || msg.Header.Get("Bcc") != "" || msg.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
+	if len(msg.Header) != 7 || msg.Header.Get("To") != `"Root" <root@example.org>` ||
+		msg.Header.Get("Bcc") != "" || msg.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 		t.Errorf("%v", msg.Header)
 	}
-	if body, _ := io.ReadAll(msg.Body); bytes.Contains(body, []byte("\r")) || !bytes.Contains(body, []byte("cfgd save")) {
+	if body, _ := io.ReadAll(msg.Body); bytes.Contains(body, []byte("\r")) ||
+		!bytes.Contains(body, []byte("cfgd save")) {
 		t.Errorf("%s", body)
 	}
 	for line := range strings.Lines(string(b)) {
@@ -180,7 +197,9 @@ func TestTextfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, _ := os.ReadFile(file)
-	for _, want := range []string{"cfgd_report_findings{severity=\"problem\"} 1\n", "cfgd_report_findings{severity=\"notable\"} 0\n", "cfgd_report_unsaved_changes{target=\"vhost1\"} 2\n"} {
+	for _, want := range []string{"cfgd_report_findings{severity=\"problem\"} 1\n",
+		"cfgd_report_findings{severity=\"notable\"} 0\n",
+		"cfgd_report_unsaved_changes{target=\"vhost1\"} 2\n"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("lacks %s:\n%s", want, b)
 		}

@@ -12,16 +12,16 @@ import (
 	"cfgd/internal/hostfile"
 )
 
-// State is what was told before.
+// State is what earlier reports told.
 type State struct {
 	Last  time.Time            `json:"last"`  // when the last report was made
-	Well  time.Time            `json:"well"`  // when it was last told that all is well, or this began
-	Since map[string]time.Time `json:"since"` // by finding: when it was first told
+	Well  time.Time            `json:"well"`  // when a report last told that all is well, or when reports began
+	Since map[string]time.Time `json:"since"` // by finding: when a report first told it
 	Told  []string             `json:"told"`  // the findings of the last report, in all their details
-	When  time.Time            `json:"when"`  // since when these are told
+	When  time.Time            `json:"when"`  // since when reports tell these
 }
 
-// ReadState reads what was told before; a file that is none is told, and begun anew.
+// ReadState reads what earlier reports told. If the file is damaged, it returns an error and an empty state.
 func ReadState(file string) (*State, error) {
 	s := &State{Since: map[string]time.Time{}}
 	b, err := os.ReadFile(file)
@@ -40,7 +40,7 @@ func ReadState(file string) (*State, error) {
 	return s, nil
 }
 
-// Write keeps what was told.
+// Write writes the state to a file.
 func (s *State) Write(file string) error {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -49,11 +49,12 @@ func (s *State) Write(file string) error {
 	return hostfile.Write(file, append(b, '\n'), 0o600)
 }
 
-// week is after how long it is told that all is well.
+// week is after how long a report tells that all is well.
 const week = 7 * 24 * time.Hour
 
-// Compose decides what is told: at length what is new, in one line what is as it was, and nothing where there is nothing, but for a line a week. With always
-// all is told. It returns the findings with since when they are told, the text, "" for silence, and the state after it.
+// Compose decides what is told. New findings are told in full. If nothing changed since the last report, the
+// text is one line. If there are no findings, the text is empty, except for one line each week. If always is
+// set, everything is told. Compose returns the findings with their times, the text, and the new state.
 func (s *State) Compose(f *Facts, always bool) (all []Finding, text string, after *State) {
 	all = f.Findings()
 	after = &State{Last: f.Now, Well: s.Well, Since: map[string]time.Time{}, When: f.Now}
@@ -87,7 +88,8 @@ func (s *State) Compose(f *Facts, always bool) (all []Finding, text string, afte
 		text = fmt.Sprintf("cfgd on %s: all is well: %s\n", f.Host, counted(len(f.Targets), "target"))
 	case len(all) == 0:
 	case same:
-		text = fmt.Sprintf("cfgd on %s: unchanged since %s: %s; cfgd report --always lists them\n", f.Host, s.When.Local().Format("2006-01-02 15:04"), counted(len(all), "finding"))
+		text = fmt.Sprintf("cfgd on %s: unchanged since %s: %s; cfgd report --always lists them\n", f.Host,
+			s.When.Local().Format("2006-01-02 15:04"), counted(len(all), "finding"))
 	default:
 		text = Text(f, all, s.Last)
 	}

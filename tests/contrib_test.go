@@ -1,4 +1,5 @@
-// Package tests holds what is tested across the tree: scripts for the command line, root tests, benchmarks, and here the files of contrib.
+// Package tests holds what is tested across the tree: scripts for the command line, root tests, benchmarks,
+// and here the files of contrib.
 package tests
 
 import (
@@ -82,8 +83,10 @@ func TestRCOrder(t *testing.T) {
 		if !slices.Contains(rcLines(string(b), "KEYWORD"), "nojail") {
 			t.Errorf("%s runs in jails", name)
 		}
-		_, after, _ := strings.Cut(string(b), "\nload_rc_config") // which reads rc.conf: the script has the last word
-		if own, _, _ := strings.Cut(after, "\nrun_rc_command"); !strings.Contains(own, "\n"+name+"_svcj=\"NO\"\n") {
+		// which reads rc.conf: the script has the last word
+		_, after, _ := strings.Cut(string(b), "\nload_rc_config")
+		if own, _, _ := strings.Cut(after, "\nrun_rc_command"); !strings.Contains(own,
+			"\n"+name+"_svcj=\"NO\"\n") {
 			t.Errorf("%s runs in a service jail where svcj_all_enable is set", name)
 		}
 	}
@@ -93,7 +96,8 @@ func TestRCOrder(t *testing.T) {
 			t.Errorf("%s is in a circle", name)
 		}
 	}
-	for _, pair := range [][2]string{{"FILESYSTEMS", "cfgd_early"}, {"cfgd_early", "hostname"}, {"cfgd_early", "NETWORKING"}, {"cfgd_early", "cfgd"}, {"cfgd", "jail"},
+	for _, pair := range [][2]string{{"FILESYSTEMS", "cfgd_early"}, {"cfgd_early", "hostname"},
+		{"cfgd_early", "NETWORKING"}, {"cfgd_early", "cfgd"}, {"cfgd", "jail"},
 		{"FILESYSTEMS", "cfgd"}, {"cfgd", "securelevel"}} {
 		if !before[pair] {
 			t.Errorf("%s is not before %s", pair[0], pair[1])
@@ -113,12 +117,15 @@ func TestRCEarly(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ program, want string }{
 		"as it should be": {"#!/bin/sh\necho \"$@\"\n", "--log-level warn host early\n"},
-		"it fails":        {"#!/bin/sh\nexit 2\n", "warn host early ended with 2: /etc is as rc.initdiskless made it\n"},
+		"it fails": {"#!/bin/sh\nexit 2\n",
+			"warn host early ended with 2: /etc is as rc.initdiskless made it\n"},
 		"it is not there": {"", "warn /cfgd is not there\n"},
 	} {
 		dir := t.TempDir()
-		text := strings.NewReplacer("/etc/rc.subr", filepath.Join(dir, "rc.subr"), "/usr/local/sbin", dir).Replace(string(b))
-		files := map[string]string{"rc.subr": strings.Replace(stubs, "start) ", "start) $start_cmd; exit $?\n", 1), "script": text}
+		text := strings.NewReplacer("/etc/rc.subr", filepath.Join(dir, "rc.subr"), "/usr/local/sbin",
+			dir).Replace(string(b))
+		files := map[string]string{"rc.subr": strings.Replace(stubs, "start) ",
+			"start) $start_cmd; exit $?\n", 1), "script": text}
 		if c.program != "" {
 			files["cfgd"] = c.program
 		}
@@ -157,18 +164,21 @@ func TestRCScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	text := strings.NewReplacer("/etc/rc.subr", filepath.Join(dir, "rc.subr"), "/var/run/cfgd", filepath.Join(dir, "run")).Replace(string(b))
+	text := strings.NewReplacer("/etc/rc.subr", filepath.Join(dir, "rc.subr"), "/var/run/cfgd",
+		filepath.Join(dir, "run")).Replace(string(b))
 	for name, content := range map[string]string{"rc.subr": stubs, "cfgd": text} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	say := func(word string) string {
-		out, _ := exec.Command("sh", filepath.Join(dir, "cfgd"), word).CombinedOutput() // what it says decides
+		// what it says decides
+		out, _ := exec.Command("sh", filepath.Join(dir, "cfgd"), word).CombinedOutput()
 		return strings.ReplaceAll(strings.TrimSpace(string(out)), dir, "")
 	}
 	for word, want := range map[string]string{
-		"show":  "cfgd_enable NO /usr/sbin/daemon -f -r -S -T cfgd -P /run/supervisor.pid -p /run/cfgd.pid /usr/local/sbin/cfgd --log-level warn daemon /run/supervisor.pid []",
+		"show": "cfgd_enable NO /usr/sbin/daemon -f -r -S -T cfgd -P /run/supervisor.pid -p " +
+			"/run/cfgd.pid /usr/local/sbin/cfgd --log-level warn daemon /run/supervisor.pid []",
 		"start": "started", "flush": "/usr/local/sbin/cfgd save",
 	} {
 		if got := say(word); got != want {
@@ -190,7 +200,8 @@ func TestRCScript(t *testing.T) {
 	if _, err := out.Read(make([]byte, 6)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "run/cfgd.pid"), []byte(strconv.Itoa(child.Process.Pid)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "run/cfgd.pid"), []byte(strconv.Itoa(child.Process.Pid)),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if got := say("reload"); got != "" {
@@ -213,22 +224,28 @@ func TestPeriodic(t *testing.T) {
 		status            int
 		want              string
 	}{
-		"not asked for":    {"", "echo no", 0, ""},
-		"turned off":       {"daily_status_cfgd_enable=no", "echo no", 0, ""},
-		"silence":          {"daily_status_cfgd_enable=YES", "exit 0", 0, ""},
-		"findings":         {"daily_status_cfgd_enable=yes daily_status_cfgd_flags='--always x'", "echo \"$*\"; exit 1", 1, "\nUnsaved changes of /etc in memory:\nreport --always x\n"},
-		"bad flags":        {"daily_status_cfgd_enable=YES", "echo usage >&2; exit 64", 2, "\nUnsaved changes of /etc in memory:\nusage\n"},
-		"bad config":       {"daily_status_cfgd_enable=YES", "exit 78", 2, ""},
-		"it fails":         {"daily_status_cfgd_enable=YES", "echo no >&2; exit 2", 3, "\nUnsaved changes of /etc in memory:\nno\n"},
-		"some targets do":  {"daily_status_cfgd_enable=YES", "exit 3", 3, ""},
-		"no program there": {"daily_status_cfgd_enable=YES daily_status_cfgd_program=/none", "", 2, "$daily_status_cfgd_enable is set but /none is not there\n"},
+		"not asked for": {"", "echo no", 0, ""},
+		"turned off":    {"daily_status_cfgd_enable=no", "echo no", 0, ""},
+		"silence":       {"daily_status_cfgd_enable=YES", "exit 0", 0, ""},
+		"findings": {"daily_status_cfgd_enable=yes daily_status_cfgd_flags='--always x'",
+			"echo \"$*\"; exit 1", 1, "\nUnsaved changes of /etc in memory:\nreport --always x\n"},
+		"bad flags": {"daily_status_cfgd_enable=YES", "echo usage >&2; exit 64", 2,
+			"\nUnsaved changes of /etc in memory:\nusage\n"},
+		"bad config": {"daily_status_cfgd_enable=YES", "exit 78", 2, ""},
+		"it fails": {"daily_status_cfgd_enable=YES", "echo no >&2; exit 2", 3,
+			"\nUnsaved changes of /etc in memory:\nno\n"},
+		"some targets do": {"daily_status_cfgd_enable=YES", "exit 3", 3, ""},
+		"no program there": {"daily_status_cfgd_enable=YES daily_status_cfgd_program=/none", "", 2,
+			"$daily_status_cfgd_enable is set but /none is not there\n"},
 	} {
 		dir := t.TempDir()
 		program := filepath.Join(dir, "cfgd")
 		if err := os.WriteFile(program, []byte("#!/bin/sh\n"+c.program+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command("sh", "-c", "daily_status_cfgd_program="+program+"\n"+c.settings+"\nexport daily_status_cfgd_program daily_status_cfgd_enable daily_status_cfgd_flags; exec sh ../contrib/periodic/480.cfgd")
+		cmd := exec.Command("sh", "-c",
+			"daily_status_cfgd_program="+program+"\n"+c.settings+"\nexport daily_status_cfgd_program "+
+				"daily_status_cfgd_enable daily_status_cfgd_flags; exec sh ../contrib/periodic/480.cfgd")
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 		out, err := cmd.CombinedOutput()
 		var exit *exec.ExitError

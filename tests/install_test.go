@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// make install puts what the port's list says, and the samples; the program is the same whoever builds it, and wherever.
+// make install puts what the port's list says, and the samples; the program is the same whoever builds it,
+// and wherever.
 func TestInstall(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -28,7 +29,8 @@ func TestInstall(t *testing.T) {
 		if err := os.CopyFS(src, os.DirFS("..")); err != nil { // another directory each time
 			t.Skipf("the sources cannot be copied: %v", err)
 		}
-		cmd := exec.Command("make", "install", "DESTDIR="+stage, "PREFIX=/usr/local", "BUILD=CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags=-buildid=")
+		cmd := exec.Command("make", "install", "DESTDIR="+stage, "PREFIX=/usr/local",
+			"BUILD=CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags=-buildid=")
 		cmd.Dir = src
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("make install: %v\n%s", err, out)

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// rooms are the packages from the lowest to the uppermost, and which of the others each may import. A row names only
-// rooms above it in this table, so that no arrow goes back up.
+// rooms are the packages from the lowest to the uppermost, and which of the others each may import. A row
+// names only rooms above it in this table, so that no arrow goes back up.
 var rooms = []struct{ room, may string }{
 	{"internal/pathname", ""},
 	{"internal/flock", ""},
@@ -31,29 +31,37 @@ var rooms = []struct{ room, may string }{
 	{"overlay/store", "config internal/dirfd internal/pathname overlay/tree"},
 	{"merge", "config internal/dirfd internal/pathname overlay/store overlay/tree"},
 	{"merge/check", "config internal/pathname internal/run merge"},
-	{"overlay", "config internal/dirfd internal/flock internal/hostfile internal/pathname merge overlay/store overlay/tree"},
+	{"overlay", "config internal/dirfd internal/flock internal/hostfile internal/pathname merge " +
+		"overlay/store overlay/tree"},
 	{"watcher/control", "config internal/pathname overlay overlay/store"},
-	{"watcher", "config internal/dirfd internal/flock internal/pathname overlay overlay/store overlay/tree watcher/control"},
-	{"jailhooks", "config internal/dirfd internal/flock internal/hostfile internal/memory internal/pathname internal/run merge merge/check overlay"},
+	{"watcher", "config internal/dirfd internal/flock internal/pathname overlay overlay/store " +
+		"overlay/tree watcher/control"},
+	{"jailhooks", "config internal/dirfd internal/flock internal/hostfile internal/memory " +
+		"internal/pathname internal/run merge merge/check overlay"},
 	{"prototype", "config internal/dirfd internal/hostfile internal/pathname internal/run overlay"},
-	{"jails", "config internal/dirfd internal/flock internal/hostfile internal/run jailhooks merge overlay prototype"},
-	{"nano", "config internal/disk internal/esp internal/flock internal/hostfile internal/memory internal/run internal/ufs"},
+	{"jails", "config internal/dirfd internal/flock internal/hostfile internal/run jailhooks merge " +
+		"overlay prototype"},
+	{"nano", "config internal/disk internal/esp internal/flock internal/hostfile internal/memory " +
+		"internal/run internal/ufs"},
 	{"setup", "config internal/hostfile"},
 	{"report", "internal/hostfile internal/pathname internal/run"},
 	{"cmd/cfgd", "*"},
 }
 
 // helpers are packages that tests alone import; what they import is no part of the program.
-var helpers = []string{"internal/disk/disktest", "internal/esp/esptest", "internal/machinetest", "tests/bench", "tests/zfs"}
+var helpers = []string{"internal/disk/disktest", "internal/esp/esptest", "internal/machinetest",
+	"tests/bench", "tests/zfs"}
 
-// wrongImports lists what the table does not allow. imports has, by room, what its files import of the others.
+// wrongImports lists what the table does not allow. imports has, by room, what its files import of the
+// others.
 func wrongImports(imports map[string][]string) (wrong []string) {
 	above := map[string]bool{}
 	for _, r := range rooms {
 		may := strings.Fields(r.may)
 		for _, m := range may {
 			if m != "*" && !above[m] {
-				wrong = append(wrong, fmt.Sprintf("the table lets %s import %s, which is no lower room", r.room, m))
+				wrong = append(wrong,
+					fmt.Sprintf("the table lets %s import %s, which is no lower room", r.room, m))
 			}
 		}
 		for _, i := range imports[r.room] {
@@ -132,7 +140,8 @@ func TestLayout(t *testing.T) {
 }
 
 // tourPath finds the files and directories of the source that the tour of CONTRIBUTING.md names.
-var tourPath = regexp.MustCompile("`((?:config|overlay|merge|watcher|jailhooks|jails|prototype|nano|setup|report|internal|cmd|tests|man|docs)[a-z0-9_./]*)`")
+var tourPath = regexp.MustCompile("`((?:config|overlay|merge|watcher|jailhooks|jails|prototype|nano|" +
+	"setup|report|internal|cmd|tests|man|docs)[a-z0-9_./]*)`")
 
 // The tour names every room, and no file that does not exist.
 func TestTour(t *testing.T) {

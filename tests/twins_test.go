@@ -21,22 +21,34 @@ import (
 // declaration (DIR/TYPE.METHOD for a method), or the path of a file for all that it declares. An entry
 // that excuses nothing is an error.
 var noTwin = map[string]string{
-	"internal/dirfd/flags_freebsd_test.go":    "chflags(2), which Linux does not have; there past_linux_test.go plays it",
-	"internal/dirfd/identity_freebsd_test.go": "records of an older program on FreeBSD; TestPresentIdentity has them for all systems",
-	"internal/dirfd/past_linux_test.go":       "plays the flags of chflags(2); on FreeBSD flags_freebsd_test.go has the true ones",
+	"internal/dirfd/flags_freebsd_test.go": "chflags(2), which Linux does not have; there " +
+		"past_linux_test.go plays it",
+	"internal/dirfd/identity_freebsd_test.go": "records of an older program on FreeBSD; " +
+		"TestPresentIdentity has them for all systems",
+	"internal/dirfd/past_linux_test.go": "plays the flags of chflags(2); on FreeBSD " +
+		"flags_freebsd_test.go has the true ones",
 	"internal/hostfile/flags_freebsd_test.go": "chflags(2), which Linux does not have",
 	"prototype/snapshots_freebsd_test.go":     "chflags(2), which Linux does not have",
 	"overlay/flags_freebsd_test.go":           "chflags(2), which Linux does not have",
-	"overlay/identity_freebsd_test.go":        "a record of an older program on FreeBSD; TestRecordOfOlderForm has it for all systems",
-	"overlay/device":                          "mknod(2) takes the number as int on Linux and as uint64 on FreeBSD",
-	"overlay/mount_linux_test.go":             "mounts tmpfs of a size in a mount namespace, which FreeBSD does not have",
-	"tests/root/earlier_linux_test.go":        "mounts over what is mounted, in a mount namespace; on FreeBSD tests/freebsd/busy.sh does it",
-	"tests/root/host_linux_test.go":           "plays a NanoBSD host in a mount namespace; on FreeBSD tests/freebsd does it",
-	"tests/root/jail_linux_test.go":           "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",
-	"tests/root/outside_linux_test.go":        "uses strace(1) of Linux; what it tests is of no system",
-	"tests/root/switch_linux_test.go":         "plays jail(8) in a mount namespace; on FreeBSD tests/freebsd runs jail(8)",
-	"watcher/vnodes_linux_test.go":            "plays kqueue(2) by inotify(7), so that the source of FreeBSD runs on Linux",
-	"tests/zfs/zfs_linux_test.go":             "runs in a virtual machine of Linux; on FreeBSD tests/freebsd uses the machine's own ZFS",
+	"overlay/identity_freebsd_test.go": "a record of an older program on FreeBSD; " +
+		"TestRecordOfOlderForm has it for all systems",
+	"overlay/device": "mknod(2) takes the number as int on Linux and as uint64 " +
+		"on FreeBSD",
+	"overlay/mount_linux_test.go": "mounts tmpfs of a size in a mount namespace, which " +
+		"FreeBSD does not have",
+	"tests/root/earlier_linux_test.go": "mounts over what is mounted, in a mount namespace; on " +
+		"FreeBSD tests/freebsd/busy.sh does it",
+	"tests/root/host_linux_test.go": "plays a NanoBSD host in a mount namespace; on FreeBSD " +
+		"tests/freebsd does it",
+	"tests/root/jail_linux_test.go": "plays jail(8) in a mount namespace; on FreeBSD " +
+		"tests/freebsd runs jail(8)",
+	"tests/root/outside_linux_test.go": "uses strace(1) of Linux; what it tests is of no system",
+	"tests/root/switch_linux_test.go": "plays jail(8) in a mount namespace; on FreeBSD " +
+		"tests/freebsd runs jail(8)",
+	"watcher/vnodes_linux_test.go": "plays kqueue(2) by inotify(7), so that the source of " +
+		"FreeBSD runs on Linux",
+	"tests/zfs/zfs_linux_test.go": "runs in a virtual machine of Linux; on FreeBSD " +
+		"tests/freebsd uses the machine's own ZFS",
 }
 
 // sourceFile is one parsed file, as far as the comparison of systems goes.
@@ -76,7 +88,8 @@ func builtOn(system, name string, f *ast.File) (bool, error) {
 				return false, fmt.Errorf("%s: %w", name, err)
 			}
 			return x.Eval(func(tag string) bool {
-				return tag == system || tag == "unix" || tag == "amd64" || tag == "gc" || strings.HasPrefix(tag, "go1.")
+				return tag == system || tag == "unix" || tag == "amd64" || tag == "gc" ||
+					strings.HasPrefix(tag, "go1.")
 			}), nil
 		}
 	}
@@ -300,25 +313,32 @@ func TestTwins(t *testing.T) {
 			want: []string{"p/a_linux.go: flag is declared for linux alone"}},
 		"a method": {bsd: bsd, lin: without(lin, "func (e *Dir) sync() {}\n"),
 			want: []string{"p/a_freebsd.go: Dir.sync is declared for freebsd alone"}},
-		"a constant": {bsd: bsd, lin: noInfo, want: []string{"p/a_freebsd.go: Info is declared for freebsd alone"}},
+		"a constant": {bsd: bsd, lin: noInfo,
+			want: []string{"p/a_freebsd.go: Info is declared for freebsd alone"}},
 		"a type, with its methods": {bsd: bsd,
 			lin:  "package p\nconst Info = 2\nfunc flag(x Dir) error { return nil }\n",
 			want: []string{"p/a_freebsd.go: Dir is declared for freebsd alone"}},
 		"a signature": {bsd: bsd, lin: strings.Replace(lin, "flag(x Dir) error", "flag(x *Dir) error", 1),
-			want: []string{`p/a_freebsd.go: flag is "func(Dir)(error)", and "func(*Dir)(error)" in p/a_linux.go`}},
+			want: []string{
+				`p/a_freebsd.go: flag is "func(Dir)(error)", and "func(*Dir)(error)" in p/a_linux.go`}},
 		"an exported field": {bsd: bsd, lin: strings.Replace(lin, "N int", "N uint", 1),
-			want: []string{`p/a_freebsd.go: Dir is "type struct{N int}", and "type struct{N uint}" in p/a_linux.go`}},
-		"in another file": {bsd: bsd, lin: noInfo, other: "//go:build !freebsd\n\npackage p\nconst Info = 2\n"},
+			want: []string{
+				`p/a_freebsd.go: Dir is "type struct{N int}", and "type struct{N uint}" in p/a_linux.go`}},
+		"in another file": {bsd: bsd, lin: noInfo,
+			other: "//go:build !freebsd\n\npackage p\nconst Info = 2\n"},
 		"in a tagged file": {bsd: bsd, lin: lin, other: "//go:build freebsd\n\npackage p\nfunc More() {}\n",
 			want: []string{"p/other.go: More is declared for freebsd alone"}},
-		"for both":             {bsd: bsd, lin: lin, other: "//go:build freebsd || linux\n\npackage p\nfunc More() {}\n"},
-		"excused":              {bsd: bsd, lin: noInfo, noTwin: map[string]string{"p/Info": "no such signal"}},
+		"for both": {bsd: bsd, lin: lin,
+			other: "//go:build freebsd || linux\n\npackage p\nfunc More() {}\n"},
+		"excused": {bsd: bsd, lin: noInfo,
+			noTwin: map[string]string{"p/Info": "no such signal"}},
 		"a whole file excused": {bsd: bsd, lin: noInfo, noTwin: map[string]string{"p/a_freebsd.go": "why"}},
 	}
 	for name, c := range tests {
 		t.Run(name, func(t *testing.T) {
 			var files []*sourceFile
-			texts := map[string]string{"p/run.go": common, "p/a_freebsd.go": c.bsd, "p/a_linux.go": c.lin, "p/other.go": c.other}
+			texts := map[string]string{"p/run.go": common, "p/a_freebsd.go": c.bsd, "p/a_linux.go": c.lin,
+				"p/other.go": c.other}
 			for file, text := range texts {
 				if text == "" {
 					continue

@@ -27,7 +27,8 @@ func TestExitStatuses(t *testing.T) {
 		{"held", store.ErrHeld, 2},
 		{"some of several", errSome, 3},
 		{"usage", usagef("which?"), 64},
-		{"a printed configuration error", printedError{&config.ConfigError{File: "/etc/rc.conf", Line: 3}}, 78},
+		{"a printed configuration error", printedError{&config.ConfigError{File: "/etc/rc.conf", Line: 3}},
+			78},
 		{"several configuration errors", config.ConfigErrors{{File: "a"}, {File: "b"}}, 78},
 		{"a target that is left out", problemError{config.Problem{File: "/etc/fstab.vhost1", Line: 2}}, 78},
 	} {

@@ -39,7 +39,8 @@ func TestManualListsTheCommands(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("man/cfgd.8 lists other commands or flags than there are: go test ./cmd/cfgd -run Manual -update")
+		t.Fatal("man/cfgd.8 lists other commands or flags than there are: go test ./cmd/cfgd -run Manual " +
+			"-update")
 	}
 	if err := os.WriteFile(manual, []byte(before+begin+want+end+after), 0o644); err != nil {
 		t.Fatal(err)
@@ -107,7 +108,10 @@ func TestManualExamples(t *testing.T) {
 	}
 	run := func(line string) int {
 		var out bytes.Buffer
-		s := &session{in: strings.NewReader(""), out: &out, err: &out, args: append([]string{"cfgd", "--root", dir}, strings.Fields(line)...)}
+		s := &session{
+			in: strings.NewReader(""), out: &out, err: &out,
+			args: append([]string{"cfgd", "--root", dir}, strings.Fields(line)...),
+		}
 		code := s.status(s.app().RunContext(t.Context(), s.arrange(s.args)))
 		t.Logf("cfgd %s: %d\n%s", line, code, out.String())
 		return code
@@ -145,7 +149,8 @@ func TestManualOfTheConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := regexp.MustCompile(`(?m)^#? ?\[?\[?([a-z_]+)(?:\.[a-zA-Z0-9]+)?\]?\]?(?: *=|$)`).FindAllStringSubmatch(sample, -1)
+	key := regexp.MustCompile(`(?m)^#? ?\[?\[?([a-z_]+)(?:\.[a-zA-Z0-9]+)?\]?\]?(?: *=|$)`)
+	keys := key.FindAllStringSubmatch(sample, -1)
 	if len(keys) < 15 {
 		t.Fatalf("only %d keys in the sample", len(keys))
 	}
@@ -154,7 +159,8 @@ func TestManualOfTheConfiguration(t *testing.T) {
 			t.Errorf("%s is missing", k[1])
 		}
 	}
-	for _, c := range []config.Class{config.Persist, config.Secret, config.Derived, config.Volatile, config.Ignore, config.Report} {
+	for _, c := range []config.Class{config.Persist, config.Secret, config.Derived, config.Volatile,
+		config.Ignore, config.Report} {
 		if !strings.Contains(string(b), ".It Cm "+string(c)) {
 			t.Errorf("class %s is missing", c)
 		}

@@ -9,7 +9,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// manualCommands is the part of cfgd(8) that lists the commands, in mdoc(7): what help says of them, so that the two cannot differ.
+// manualCommands is the part of cfgd(8) that lists the commands, in mdoc(7): what help says of them, so that
+// the two cannot differ.
 func manualCommands(a *cli.App) string {
 	var b strings.Builder
 	b.WriteString(".Bl -tag -width indent\n")
@@ -49,14 +50,16 @@ func manualCommand(b *strings.Builder, above string, c *cli.Command) {
 	}
 	b.WriteString(".Bl -tag -width indent -compact\n")
 	for _, f := range flags {
-		fmt.Fprintf(b, ".It Fl %s\n%s", manualFlag(f), sentences(capital(strings.ReplaceAll(flagUsage(f), "`", ""))+"."))
+		fmt.Fprintf(b, ".It Fl %s\n%s", manualFlag(f),
+			sentences(capital(strings.ReplaceAll(flagUsage(f), "`", ""))+"."))
 	}
 	b.WriteString(".El\n")
 }
 
 // visibleFlags are a command's flags, by name.
 func visibleFlags(c *cli.Command) []cli.Flag {
-	all := slices.DeleteFunc(slices.Clone(c.Flags), func(f cli.Flag) bool { return slices.Contains(f.Names(), "help") })
+	all := slices.DeleteFunc(slices.Clone(c.Flags),
+		func(f cli.Flag) bool { return slices.Contains(f.Names(), "help") })
 	slices.SortFunc(all, func(a, b cli.Flag) int { return strings.Compare(a.Names()[0], b.Names()[0]) })
 	return all
 }
@@ -91,7 +94,8 @@ func sentences(s string) string {
 	if s == "" {
 		return ""
 	}
-	for line := range strings.SplitSeq(sentence.ReplaceAllString(strings.Join(strings.Fields(s), " "), "$1\n$2"), "\n") {
+	for line := range strings.SplitSeq(sentence.ReplaceAllString(strings.Join(strings.Fields(s), " "),
+		"$1\n$2"), "\n") {
 		b.WriteString(mdoc(line) + "\n")
 	}
 	return b.String()

@@ -80,22 +80,25 @@ func TestImageIsCheckedBeforeItIsWritten(t *testing.T) {
 		want   string
 		stream string // what is said of it from standard input, where that is something else
 	}{
-		"another digest":        {good, []string{"--sha256", none}, "another image, or a damaged one", ""},
-		"cut off":               {good[:len(good)-1<<20], nil, "it ends in the middle", ""},
-		"cut off in a sector":   {good[:len(good)-7], nil, "it ends in the middle", ""},
-		"an fstab of a disk":    {garbled, nil, "its / is /dev/da17s1a, and not of /dev/ada0", ""},
-		"no system":             {labelled(systemless(t), "2"), nil, "neither /conf/base/etc nor an fstab", ""},
+		"another digest":      {good, []string{"--sha256", none}, "another image, or a damaged one", ""},
+		"cut off":             {good[:len(good)-1<<20], nil, "it ends in the middle", ""},
+		"cut off in a sector": {good[:len(good)-7], nil, "it ends in the middle", ""},
+		"an fstab of a disk":  {garbled, nil, "its / is /dev/da17s1a, and not of /dev/ada0", ""},
+		"no system": {labelled(systemless(t), "2"), nil, "neither /conf/base/etc nor an fstab",
+			""},
 		"larger than the slice": {slices.Concat(good, make([]byte, 4<<20)), nil, "larger than the slice", ""},
 		"a medium without one": {cfgFirst(t, "MBR", labelled(systemless(t), "2")), nil,
 			"neither /conf/base/etc nor an fstab", ""},
-		"a medium that is cut": {cfgFirst(t, "MBR", good)[:9<<20], nil, "it ends in the middle", "it has neither"},
+		"a medium that is cut": {cfgFirst(t, "MBR", good)[:9<<20], nil, "it ends in the middle",
+			"it has neither"},
 	}
 	before := s.read("dev/ada0")
 	for name, c := range bad {
 		for packing, img := range map[string][]byte{"plain": c.img, "gzip": gzipped(t, c.img)} {
 			for _, activate := range []string{"--activate", "--no-activate"} {
 				s.write("tmp/image", string(img))
-				words := append(append([]string{"nano", "install", activate}, c.words...), s.path("tmp/image"))
+				words := append(append([]string{"nano", "install", activate}, c.words...),
+					s.path("tmp/image"))
 				out := s.cfgdWith(strings.NewReader(""), 2, words...)
 				s.says(out, c.want, "nothing was written")
 				if s.read("dev/ada0") != before {
@@ -112,7 +115,8 @@ func TestImageIsCheckedBeforeItIsWritten(t *testing.T) {
 	}
 	cut := gzipped(t, good)
 	s.write("tmp/image", string(cut[:len(cut)/2]))
-	s.says(s.cfgd(2, "nano install "+s.path("tmp/image")), "gzip: it ends in the middle", "nothing was written")
+	s.says(s.cfgd(2, "nano install "+s.path("tmp/image")), "gzip: it ends in the middle",
+		"nothing was written")
 	if s.read("dev/ada0") != before {
 		t.Error("the disk was touched")
 	}
@@ -134,14 +138,17 @@ func TestInstallFromFiles(t *testing.T) {
 			boots[510], boots[511] = 0x55, 0xaa
 			for form, img := range map[string][]byte{
 				"bare": boots, "slice": labelled(fs, "2"), "GPT": layouts["GPT, label"].medium(fs),
-				"MBR, cfg first": cfgFirst(t, "MBR", labelled(fs, "2")), "GPT, cfg first": cfgFirst(t, "GPT", boots),
+				"MBR, cfg first": cfgFirst(t, "MBR", labelled(fs, "2")), "GPT, cfg first": cfgFirst(t, "GPT",
+					boots),
 			} {
 				for packing, b := range map[string][]byte{"plain": img, "gzip": gzipped(t, img)} {
 					s.write("tmp/image", string(b))
 					sum := sha256.Sum256(b)
-					out := s.cfgd(0, "nano install --sha256 "+hex.EncodeToString(sum[:])+" "+s.path("tmp/image"))
+					out := s.cfgd(0,
+						"nano install --sha256 "+hex.EncodeToString(sum[:])+" "+s.path("tmp/image"))
 					s.says(out, packing+" image", "/conf/base/etc/fstab names it for /", "boots next")
-					s.says(out, "no /boot/kernel/kernel and no /boot/kernel/kernel.gz in it", "no /boot/loader")
+					s.says(out, "no /boot/kernel/kernel and no /boot/kernel/kernel.gz in it",
+						"no /boot/loader")
 					s.cfgd(0, "host prepare --all /tmp/image")
 					s.cfgd(0, "nano confirm")
 					if t.Failed() {
@@ -164,7 +171,8 @@ func TestImageWithAKernel(t *testing.T) {
 		w.write("boot/loader", "x")
 		w.write("boot/kernel/"+kernel, "x")
 		w.write("conf/base/etc/fstab", "/dev/ada0s1a / ufs ro 1 1\n")
-		out := s.cfgdWith(bytes.NewReader(labelled(makeFS(t, tree, fsSectors), "2")), 0, "nano", "install", "-")
+		out := s.cfgdWith(bytes.NewReader(labelled(makeFS(t, tree, fsSectors), "2")), 0, "nano", "install",
+			"-")
 		if strings.Contains(out, "in it") {
 			t.Errorf("%s: %s", kernel, out)
 		}

@@ -43,19 +43,23 @@ const (
 )
 
 var layouts = map[string]layout{
-	"MBR":               {drive: "ada0", source: "/dev/ada0s%da", scheme: "MBR", label: true},
-	"MBR, label":        {drive: "ufs/BSD", source: "/dev/ufs/BSDs%da", scheme: "MBR", label: true, fs: "BSDs1a"},
+	"MBR": {drive: "ada0", source: "/dev/ada0s%da", scheme: "MBR", label: true},
+	"MBR, label": {drive: "ufs/BSD", source: "/dev/ufs/BSDs%da", scheme: "MBR", label: true,
+		fs: "BSDs1a"},
 	"MBR, label inside": {drive: "ada0", source: "/dev/ada0s%da", scheme: "MBR", label: true, inside: true},
 	"MBR, bare":         {drive: "ufs/BSD", source: "/dev/ufs/BSD%d", scheme: "MBR", fs: "BSD1"},
 	"GPT":               {drive: "ada0", source: "/dev/ada0p%d", scheme: "GPT"},
-	"GPT, label":        {drive: "gpt/BSD", source: "/dev/gpt/BSD%d", scheme: "GPT", fs: "BSD", firmware: firmware{"gptboot.efi", "gptboot"}},
-	"GPT, label of fs":  {drive: "ufs/BSD", source: "/dev/ufs/BSD%d", scheme: "GPT", fs: "BSD1"},
+	"GPT, label": {drive: "gpt/BSD", source: "/dev/gpt/BSD%d", scheme: "GPT", fs: "BSD",
+		firmware: firmware{"gptboot.efi", "gptboot"}},
+	"GPT, label of fs": {drive: "ufs/BSD", source: "/dev/ufs/BSD%d", scheme: "GPT", fs: "BSD1"},
 }
 
 // systemFS is a filesystem with a system.
 func systemFS(t testing.TB, l layout, release string, sectors int) []byte {
 	tree := t.TempDir()
-	for p, content := range map[string]string{"fstab": "# Device\n" + fmt.Sprintf(l.source, 1) + " / ufs ro 1 1\n", "issue": "release " + release + "\n", "nanobsd.conf": "NANO_DRIVE=" + l.drive + "\n"} {
+	for p, content := range map[string]string{"fstab": "# Device\n" + fmt.Sprintf(l.source, 1) +
+		" / ufs ro 1 1\n", "issue": "release " + release + "\n", "nanobsd.conf": "NANO_DRIVE=" + l.drive +
+		"\n"} {
 		for _, dir := range []string{"etc", "conf/base/etc"} {
 			full := filepath.Join(tree, dir, p)
 			if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
@@ -91,7 +95,8 @@ func makeFS(t testing.TB, tree string, sectors int) []byte {
 		t.Skip("no makefs here")
 	}
 	file := filepath.Join(t.TempDir(), "fs")
-	out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(sectors*512), file, tree).CombinedOutput()
+	out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(sectors*512), file,
+		tree).CombinedOutput()
 	if err != nil {
 		t.Fatalf("makefs: %v: %s", err, out)
 	}
@@ -118,7 +123,8 @@ func bootBlocks(release string, start uint32, size int) []byte {
 	copy(boot, "boot1 of release "+release)
 	boot[510], boot[511] = 0x55, 0xaa
 	count := uint32(size / 512)
-	copy(boot[512:], disktest.Label(0, start+count, map[byte]disktest.Part{'a': {Start: start, Count: count}}))
+	copy(boot[512:], disktest.Label(0, start+count,
+		map[byte]disktest.Part{'a': {Start: start, Count: count}}))
 	return boot
 }
 
@@ -127,16 +133,22 @@ func (l layout) medium(content []byte) []byte {
 	first, second := uint32(4096), uint32(4096+roomSectors+64)
 	d := make([]byte, (int(second)+roomSectors+4096)*512)
 	if l.scheme == "MBR" {
-		copy(d, disktest.MBR(1, disktest.Slice{Index: 1, Start: first, Count: roomSectors, Type: 0xa5, Active: true}, disktest.Slice{Index: 2, Start: second, Count: roomSectors, Type: 0xa5},
+		copy(d, disktest.MBR(1, disktest.Slice{Index: 1, Start: first, Count: roomSectors, Type: 0xa5,
+			Active: true}, disktest.Slice{Index: 2, Start: second, Count: roomSectors, Type: 0xa5},
 			disktest.Slice{Index: 3, Start: second + roomSectors, Count: 1024, Type: 0xa5}))
 	} else {
-		parts := []disktest.Slice{{Index: 3, Start: first, Count: roomSectors, Active: true, Label: "BSD1"}, {Index: 4, Start: second, Count: roomSectors, Label: "BSD2"}, {Index: 5, Start: second + roomSectors, Count: 1024, Label: "cfg"}}
+		parts := []disktest.Slice{{Index: 3, Start: first, Count: roomSectors, Active: true, Label: "BSD1"},
+			{Index: 4, Start: second, Count: roomSectors, Label: "BSD2"},
+			{Index: 5, Start: second + roomSectors, Count: 1024, Label: "cfg"}}
 		if l.drive == "ada0" || strings.HasPrefix(l.drive, "ufs/") {
 			parts[0].Index, parts[1].Index, parts[0].Label, parts[1].Label = 1, 2, "", ""
 		}
 		if l.efi != "" {
-			parts = append(parts, disktest.Slice{Index: 1, Start: 64, Count: 1600, Kind: "efi", Label: "efiboot"})
-			copy(d[64*512:], esptest.Make(1600, false, map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program(l.efi)}))
+			parts = append(parts, disktest.Slice{
+				Index: 1, Start: 64, Count: 1600, Kind: "efi", Label: "efiboot",
+			})
+			copy(d[64*512:], esptest.Make(1600, false,
+				map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program(l.efi)}))
 		}
 		if l.boot != "" {
 			parts = append(parts, disktest.Slice{Index: 2, Start: 1700, Count: 1000, Kind: "freebsd-boot"})
@@ -188,13 +200,16 @@ func TestNanoLayouts(t *testing.T) {
 			forms := map[string][]byte{
 				"bare": fs, "bare with boot blocks": boots, "slice": labelled(fs, "2"),
 				"slice, label inside": labelledInside(fs, "2"),
-				"medium of MBR":       layouts["MBR"].medium(labelled(fs, "2")), "medium of GPT": layouts["GPT, label"].medium(fs),
+				"medium of MBR": layouts["MBR"].medium(labelled(fs,
+					"2")), "medium of GPT": layouts["GPT, label"].medium(fs),
 			}
 			for _, form := range slices.Sorted(maps.Keys(forms)) {
 				before := s.read("dev/ada0")
-				s.says(s.cfgdWith(bytes.NewReader(forms[form]), 0, "nano", "install", "-"), "written", "/etc/fstab names it for /")
+				s.says(s.cfgdWith(bytes.NewReader(forms[form]), 0, "nano", "install", "-"), "written",
+					"/etc/fstab names it for /")
 				tab, d := s.table()
-				x := tab.Slices[slices.IndexFunc(tab.Slices, func(p disk.Slice) bool { return p.Start == (4096+roomSectors+64)*512 })]
+				x := tab.Slices[slices.IndexFunc(tab.Slices,
+					func(p disk.Slice) bool { return p.Start == (4096+roomSectors+64)*512 })]
 				content := d[x.Start : x.Start+x.Size]
 				base, hasLabel := int64(0), false
 				if parts, err := disk.ReadLabel(bytes.NewReader(content), x.Size); err == nil {
@@ -203,7 +218,8 @@ func TestNanoLayouts(t *testing.T) {
 						t.Errorf("%s: %q", form, content[:20])
 					}
 				}
-				if kept := l.scheme == "MBR" && !strings.HasPrefix(form, "bare") && form != "medium of GPT"; hasLabel != (l.label || kept) {
+				if kept := l.scheme == "MBR" && !strings.HasPrefix(form, "bare") &&
+					form != "medium of GPT"; hasLabel != (l.label || kept) {
 					t.Errorf("%s: its filesystem begins at %d, label: %v", form, base, hasLabel)
 				}
 				f, err := ufs.Open(bytes.NewReader(content[base:]), x.Size-base)
@@ -226,12 +242,15 @@ func TestNanoLayouts(t *testing.T) {
 						t.Errorf("%s: %s: %q", form, p, text)
 					}
 				}
-				if label, ok := strings.CutPrefix(two, "/dev/ufs/"); ok && f.Label != label || !ok && f.Label != l.fs {
+				if label, ok := strings.CutPrefix(two, "/dev/ufs/"); ok && f.Label != label ||
+					!ok && f.Label != l.fs {
 					t.Errorf("%s: label %q", form, f.Label)
 				}
 				// The running system is as it was, and the other one is the next.
-				first := tab.Slices[slices.IndexFunc(tab.Slices, func(p disk.Slice) bool { return p.Start == 4096*512 })]
-				if !bytes.Equal(d[first.Start:first.Start+first.Size], []byte(before[first.Start:first.Start+first.Size])) {
+				first := tab.Slices[slices.IndexFunc(tab.Slices,
+					func(p disk.Slice) bool { return p.Start == 4096*512 })]
+				if !bytes.Equal(d[first.Start:first.Start+first.Size],
+					[]byte(before[first.Start:first.Start+first.Size])) {
 					t.Errorf("%s: the running system was touched", form)
 				}
 				s.says(s.cfgd(0, "nano status"), "boots next")
@@ -251,7 +270,8 @@ func TestNanoLayoutsThatDoNotFit(t *testing.T) {
 	copy(d[4096*512+510:], "\x55\xaa")
 	s.write("dev/ada0", string(d))
 	fs := systemFS(t, l, "2", fsSectors)
-	s.says(s.cfgdWith(bytes.NewReader(fs), 2, "nano", "install", "-"), "a bare filesystem without boot blocks")
+	s.says(s.cfgdWith(bytes.NewReader(fs), 2, "nano", "install", "-"),
+		"a bare filesystem without boot blocks")
 	if s.read("dev/ada0") != string(d) {
 		t.Error("the disk was touched")
 	}
@@ -263,18 +283,24 @@ func TestNanoLayoutsThatDoNotFit(t *testing.T) {
 		image  layout
 		want   string
 	}{
-		"an image of a label":      {"MBR", layouts["GPT, label"], "its / is /dev/gpt/BSD1, and not of /dev/ada0"},
-		"an image of a disk":       {"GPT, label", layouts["GPT"], "its / is /dev/ada0p1, and not of /dev/gpt/BSD"},
-		"a label of another kind":  {"MBR, label", layouts["GPT, label"], "its / is /dev/gpt/BSD1, and not of /dev/ufs/BSD"},
-		"a longer name of a label": {"MBR, label", layouts["MBR, bare"], "no room for /dev/ufs/BSDs2a in the place of /dev/ufs/BSD1"},
-		"no room for boot blocks":  {"MBR", layout{drive: "ada0", source: "/dev/ada0s%da"}, "larger than the slice"},
+		"an image of a label": {"MBR", layouts["GPT, label"],
+			"its / is /dev/gpt/BSD1, and not of /dev/ada0"},
+		"an image of a disk": {"GPT, label", layouts["GPT"],
+			"its / is /dev/ada0p1, and not of /dev/gpt/BSD"},
+		"a label of another kind": {"MBR, label", layouts["GPT, label"],
+			"its / is /dev/gpt/BSD1, and not of /dev/ufs/BSD"},
+		"a longer name of a label": {"MBR, label", layouts["MBR, bare"],
+			"no room for /dev/ufs/BSDs2a in the place of /dev/ufs/BSD1"},
+		"no room for boot blocks": {"MBR", layout{drive: "ada0", source: "/dev/ada0s%da"},
+			"larger than the slice"},
 	} {
 		s := layouts[c.layout].machine(t)
 		sectors := fsSectors
 		if name == "no room for boot blocks" {
 			sectors = roomSectors
 		}
-		s.says(s.cfgdWith(bytes.NewReader(systemFS(t, c.image, "2", sectors)), 2, "nano", "install", "-"), c.want)
+		s.says(s.cfgdWith(bytes.NewReader(systemFS(t, c.image, "2", sectors)), 2, "nano", "install", "-"),
+			c.want)
 		tab, _ := s.table()
 		if first := tab.Next(); first != 1 && first != 3 {
 			t.Errorf("%s: slice %d boots next", name, first)
@@ -292,13 +318,20 @@ func TestNanoLoaders(t *testing.T) {
 		status, install string
 		once            bool
 	}{
-		{firmware{"", "gptboot"}, "booted by gptboot, which can boot a system once", "boots next, once", true},
-		{firmware{gptbootEFI, ""}, "booted by gptboot.efi, which can boot a system once", "boots next, once", true},
-		{firmware{gptbootEFI, "gptboot"}, "booted by gptboot, which can boot a system once", "boots next, once", true},
-		{firmware{"", "gptzfsboot"}, "booted by a loader that is not known, which cannot", "nothing goes back by itself", false},
-		{firmware{loaderEFI, "gptboot"}, "booted by a loader that is not known, which cannot", "nothing goes back by itself", false},
-		{firmware{"GRUB", ""}, "booted by a loader that is not known, which cannot", "nothing goes back by itself", false},
-		{firmware{loaderEFI, ""}, "booted by loader.efi, which cannot boot a system once: a trial is cfgd's own", "", false},
+		{firmware{"", "gptboot"}, "booted by gptboot, which can boot a system once", "boots next, once",
+			true},
+		{firmware{gptbootEFI, ""}, "booted by gptboot.efi, which can boot a system once", "boots next, once",
+			true},
+		{firmware{gptbootEFI, "gptboot"}, "booted by gptboot, which can boot a system once",
+			"boots next, once", true},
+		{firmware{"", "gptzfsboot"}, "booted by a loader that is not known, which cannot",
+			"nothing goes back by itself", false},
+		{firmware{loaderEFI, "gptboot"}, "booted by a loader that is not known, which cannot",
+			"nothing goes back by itself", false},
+		{firmware{"GRUB", ""}, "booted by a loader that is not known, which cannot",
+			"nothing goes back by itself", false},
+		{firmware{loaderEFI, ""}, "booted by loader.efi, which cannot boot a system once: a trial is " +
+			"cfgd's own", "", false},
 	} {
 		l := layouts["GPT, label"]
 		l.firmware = c.firmware
@@ -306,7 +339,8 @@ func TestNanoLoaders(t *testing.T) {
 		s.says(s.cfgd(0, "nano status"), c.status)
 		fs := systemFS(t, l, "2", fsSectors)
 		if c.install == "" {
-			s.says(s.cfgdWith(bytes.NewReader(fs), 2, "nano", "install", "-"), "could not be activated", "it ignores the marks")
+			s.says(s.cfgdWith(bytes.NewReader(fs), 2, "nano", "install", "-"), "could not be activated",
+				"it ignores the marks")
 			continue
 		}
 		s.says(s.cfgdWith(bytes.NewReader(fs), 0, "nano", "install", "-"), c.install)
@@ -328,7 +362,8 @@ func TestNanoFindsTheDisk(t *testing.T) {
 		for _, line := range []string{"nano status", "nano confirm", "nano rollback"} {
 			s.says(s.cfgd(2, line), "/etc/fstab:1: the disk cannot be found: none below")
 		}
-		s.says(s.cfgd(1, "check"), "/etc/fstab:1: warning: cfgd nano does not serve this machine: the disk cannot be found")
+		s.says(s.cfgd(1, "check"), "/etc/fstab:1: warning: cfgd nano does not serve this machine: the "+
+			"disk cannot be found")
 		s.write("dev/da7", disk)
 		s.says(s.cfgd(0, "nano status"), "da7")
 		s.write("dev/nda0", disk)
@@ -344,7 +379,8 @@ func TestNanoCarries(t *testing.T) {
 	img := labelled(systemFS(t, l, "2", fsSectors), "2")
 	s.write("boot.config", "-S115200 -D\n")
 	out := s.cfgdWith(bytes.NewReader(img), 2, "nano", "install", "-")
-	s.says(out, "ada0s2 is written and whole, but not activated: /boot.config of the running system", "--no-carry")
+	s.says(out, "ada0s2 is written and whole, but not activated: /boot.config of the running system",
+		"--no-carry")
 	if tab, _ := s.table(); tab.Next() != 1 {
 		t.Error("it was activated")
 	}
@@ -366,7 +402,8 @@ func TestPrepareForms(t *testing.T) {
 	if err != nil {
 		t.Log("no xz here")
 	}
-	for form, img := range map[string][]byte{"bare": fs, "slice": labelled(fs, "2"), "MBR": layouts["MBR"].medium(labelled(fs, "2")), "GPT": layouts["GPT, label"].medium(fs)} {
+	for form, img := range map[string][]byte{"bare": fs, "slice": labelled(fs, "2"),
+		"MBR": layouts["MBR"].medium(labelled(fs, "2")), "GPT": layouts["GPT, label"].medium(fs)} {
 		for packing, pack := range map[string]func(io.Writer) (io.WriteCloser, error){
 			"plain": func(w io.Writer) (io.WriteCloser, error) { return unclosed{w}, nil },
 			"gz":    func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
@@ -379,7 +416,8 @@ func TestPrepareForms(t *testing.T) {
 			_, err = w.Write(img)
 			s.must(errors.Join(err, w.Close()))
 			if s.write("tmp/image", b.String()); packing == "xz" && other != "" {
-				if out, err := exec.Command(other, "-9", "-T2", "--block-size=1MiB", "-f", s.path("tmp/image")).CombinedOutput(); err != nil {
+				if out, err := exec.Command(other, "-9", "-T2", "--block-size=1MiB", "-f",
+					s.path("tmp/image")).CombinedOutput(); err != nil {
 					t.Fatalf("xz: %v: %s", err, out)
 				}
 				s.must(os.Rename(s.path("tmp/image.xz"), s.path("tmp/image")))

@@ -29,7 +29,8 @@ type server struct {
 
 const (
 	sliceSectors = 12 << 11 // 12 MiB
-	partStart    = 64       // of partition a, in sectors; FreeBSD's makefs(8) rounds a filesystem up to blocks of 32 KiB
+	// of partition a, in sectors; FreeBSD's makefs(8) rounds a filesystem up to blocks of 32 KiB
+	partStart = 64
 )
 
 func (s *server) must(err error) {
@@ -65,7 +66,8 @@ func (s *server) kind() string {
 	return "s"
 }
 
-// image makes an image of a slice with a system of a release. It names the first slice for /, as NanoBSD's do.
+// image makes an image of a slice with a system of a release. It names the first slice for /, as NanoBSD's
+// do.
 func (s *server) image(release, drive string) []byte {
 	s.Helper()
 	if _, err := exec.LookPath("makefs"); err != nil {
@@ -77,9 +79,11 @@ func (s *server) image(release, drive string) []byte {
 		part = ""
 	}
 	for p, content := range map[string]string{
-		"fstab":   fmt.Sprintf("# Device\n/dev/%s%s1%s / ufs ro 1 1\n/dev/%[1]s%[2]s3 /cfg ufs rw,noauto 2 2\n", drive, s.kind(), part),
+		"fstab": fmt.Sprintf("# Device\n/dev/%s%s1%s / ufs ro 1 1\n/dev/%[1]s%[2]s3 /cfg ufs rw,noauto 2 2\n",
+			drive, s.kind(), part),
 		"rc.conf": "hostname=\"image\"\n#\nrelease=\"" + release + "\"\n#\nsshd_enable=\"NO\"\n",
-		"hosts":   "127.0.0.1 localhost\n", "issue": "release " + release + "\n", "nanobsd.conf": "NANO_DRIVE=" + drive + "\n",
+		"hosts":   "127.0.0.1 localhost\n", "issue": "release " + release + "\n",
+		"nanobsd.conf": "NANO_DRIVE=" + drive + "\n",
 	} {
 		for _, dir := range []string{"etc", "conf/base/etc"} {
 			full := filepath.Join(tree, dir, p)
@@ -92,7 +96,8 @@ func (s *server) image(release, drive string) []byte {
 	if s.scheme == "GPT" {
 		size = sliceSectors
 	}
-	if out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(size*512), file, tree).CombinedOutput(); err != nil {
+	if out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(size*512), file,
+		tree).CombinedOutput(); err != nil {
 		s.Fatalf("makefs: %v: %s", err, out)
 	}
 	fs, err := os.ReadFile(file)
@@ -103,7 +108,8 @@ func (s *server) image(release, drive string) []byte {
 	boot := make([]byte, partStart*512)
 	copy(boot, "boot1 of release "+release)
 	boot[510], boot[511] = 0x55, 0xaa
-	copy(boot[512:], disktest.Label(0, sliceSectors, map[byte]disktest.Part{'a': {Start: partStart, Count: uint32(size)}}))
+	copy(boot[512:], disktest.Label(0, sliceSectors,
+		map[byte]disktest.Part{'a': {Start: partStart, Count: uint32(size)}}))
 	return append(boot, fs...)
 }
 
@@ -113,9 +119,11 @@ func newServer(t *testing.T, scheme string) *server {
 	d := make([]byte, (2*sliceSectors+4096)*512)
 	first, second := uint32(63), uint32(100+sliceSectors)
 	if scheme == "GPT" {
-		disktest.GPT(d, disktest.Slice{Index: 1, Start: first, Count: sliceSectors, Active: true}, disktest.Slice{Index: 2, Start: second, Count: sliceSectors})
+		disktest.GPT(d, disktest.Slice{Index: 1, Start: first, Count: sliceSectors, Active: true},
+			disktest.Slice{Index: 2, Start: second, Count: sliceSectors})
 	} else {
-		copy(d, disktest.MBR(1, disktest.Slice{Index: 1, Start: first, Count: sliceSectors, Type: 0xa5, Active: true}, disktest.Slice{Index: 2, Start: second, Count: sliceSectors, Type: 0xa5}))
+		copy(d, disktest.MBR(1, disktest.Slice{Index: 1, Start: first, Count: sliceSectors, Type: 0xa5,
+			Active: true}, disktest.Slice{Index: 2, Start: second, Count: sliceSectors, Type: 0xa5}))
 	}
 	copy(d[first*512:], s.image("1", "ada0"))
 	s.write("dev/ada0", string(d))
@@ -133,8 +141,8 @@ func (s *server) table() (*disk.Table, []byte) {
 	return t, d
 }
 
-// boot is a start of the machine: the loader takes the slice that the table names, rc.initdiskless copies its /conf/base/etc and then all of /cfg to an /etc in
-// memory, and cfgd_early makes up for what that lacks.
+// boot is a start of the machine: the loader takes the slice that the table names, rc.initdiskless copies its
+// /conf/base/etc and then all of /cfg to an /etc in memory, and cfgd_early makes up for what that lacks.
 func (s *server) boot() string {
 	s.Helper()
 	return s.bootThat(func(int) bool { return true })
@@ -144,7 +152,8 @@ func (s *server) boot() string {
 func (s *server) bootThat(loads func(int) bool) string {
 	s.Helper()
 	_, d := s.table()
-	next := map[string]func() int{"MBR": func() int { return disktest.Boot0(d, loads) }, "GPT": func() int { return disktest.GPTBoot(d, loads) }}[s.scheme]()
+	next := map[string]func() int{"MBR": func() int { return disktest.Boot0(d, loads) },
+		"GPT": func() int { return disktest.GPTBoot(d, loads) }}[s.scheme]()
 	s.write("dev/ada0", string(d))
 	t, _ := s.table()
 	x, ok := t.Slice(next)
@@ -155,11 +164,13 @@ func (s *server) bootThat(loads func(int) bool) string {
 		s.must(os.RemoveAll(s.path(p)))
 	}
 	s.must(os.MkdirAll(s.path("conf/base"), 0o755))
-	_, err := nano.ExtractBase(s.Context(), bytes.NewReader(d[x.Start:x.Start+x.Size]), x.Size, s.path("conf/base"))
+	_, err := nano.ExtractBase(s.Context(), bytes.NewReader(d[x.Start:x.Start+x.Size]), x.Size,
+		s.path("conf/base"))
 	s.must(err)
 	s.must(os.Mkdir(s.path("etc"), 0o755))
 	for _, from := range []string{"conf/base/etc", "cfg"} {
-		if out, err := exec.Command("cp", "-Rp", s.path(from)+"/.", s.path("etc")).CombinedOutput(); err != nil {
+		if out, err := exec.Command("cp", "-Rp", s.path(from)+"/.",
+			s.path("etc")).CombinedOutput(); err != nil {
 			s.Fatalf("cp: %v: %s", err, out)
 		}
 	}
@@ -197,7 +208,8 @@ func (s *server) says(out string, words ...string) {
 	}
 }
 
-// Sections 2.5 and 1.1 of the paper: the host is upgraded and goes back, with edits made before, between and after.
+// Sections 2.5 and 1.1 of the paper: the host is upgraded and goes back, with edits made before, between and
+// after.
 func TestNanoUpgradeAndRollback(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"MBR", "GPT"} {
@@ -208,7 +220,8 @@ func TestNanoUpgradeAndRollback(t *testing.T) {
 			s.says(s.cfgd(0, "nano status"), one, "running, boots next", two)
 
 			// Before: an edit and a removal.
-			s.write("etc/rc.conf", strings.Replace(s.read("etc/rc.conf"), `sshd_enable="NO"`, `sshd_enable="YES"`, 1))
+			s.write("etc/rc.conf", strings.Replace(s.read("etc/rc.conf"), `sshd_enable="NO"`,
+				`sshd_enable="YES"`, 1))
 			s.must(os.Remove(s.path("etc/hosts")))
 			s.cfgd(0, "save host")
 
@@ -218,10 +231,12 @@ func TestNanoUpgradeAndRollback(t *testing.T) {
 			s.says(s.cfgd(0, "host prepare /tmp/_.disk.image"), "merged  rc.conf")
 			before := s.read("dev/ada0")
 			out := s.cfgdWith(bytes.NewReader(img), 0, "nano", "install", "-")
-			s.says(out, two+" plain image written, 12M", two+" /etc/fstab names it for /", two+" /conf/base/etc/fstab names it for /", two+" boots next")
+			s.says(out, two+" plain image written, 12M", two+" /etc/fstab names it for /",
+				two+" /conf/base/etc/fstab names it for /", two+" boots next")
 			tab, d := s.table()
 			first, _ := tab.Slice(1)
-			if !bytes.Equal(d[first.Start:first.Start+first.Size], []byte(before[first.Start:first.Start+first.Size])) {
+			if !bytes.Equal(d[first.Start:first.Start+first.Size],
+				[]byte(before[first.Start:first.Start+first.Size])) {
 				t.Error("the running slice was written to")
 			}
 			s.says(s.cfgd(0, "nano status"), "running", "boots next")
@@ -250,7 +265,8 @@ func TestNanoUpgradeAndRollback(t *testing.T) {
 				want(`release="2"`)
 			}
 
-			// Between: another edit. Then back to the old image: it finds its own form again, with what was edited since.
+			// Between: another edit. Then back to the old image: it finds its own form again, with what was
+			// edited since.
 			s.write("etc/rc.conf", s.read("etc/rc.conf")+"#\nbetween=\"1\"\n")
 			s.cfgd(0, "save host")
 			s.says(s.cfgd(0, "nano rollback"), one+" boots next")
@@ -271,7 +287,8 @@ func TestNanoUpgradeAndRollback(t *testing.T) {
 func TestNanoTriesOnce(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "GPT")
-	s.says(s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-"), "ada0p2 boots next, once: cfgd nano confirm keeps it when it runs")
+	s.says(s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-"),
+		"ada0p2 boots next, once: cfgd nano confirm keeps it when it runs")
 	s.boot()
 	s.says(s.read("etc/issue"), "release 2")
 	s.says(s.cfgd(0, "nano status"), "running, on trial")
@@ -296,7 +313,8 @@ func TestNanoTellsOfFailedBoot(t *testing.T) {
 	for _, decide := range []string{"nano confirm", "nano activate 1", ""} {
 		s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-")
 		s.saysNot("nano status", "failed")
-		s.says(s.bootThat(func(i int) bool { return i != 2 }), "the system on ada0p2 did not boot: ada0p1 runs")
+		s.says(s.bootThat(func(i int) bool { return i != 2 }),
+			"the system on ada0p2 did not boot: ada0p1 runs")
 		s.says(s.read("etc/issue"), "release 1")
 		s.cfgd(0, "host early")
 		if tab, _ := s.table(); tab.Slices[1].Failed {
@@ -332,7 +350,9 @@ func TestNanoStatusOfBoot0(t *testing.T) {
 	s := newServer(t, "MBR")
 	for form, at := range map[string]int{"boot0": 0x1b5, "old boot0": 0x1b9} {
 		for option, c := range map[byte]struct{ next, says string }{
-			0: {"ada0s1", ""}, 1: {"ada0s1", "boot0's default is slice 2 and the active one is slice 1"}, 4: {"?", "F5, another disk"}, 5: {"?", "F6, the network"},
+			0: {"ada0s1", ""}, 1: {"ada0s1",
+				"boot0's default is slice 2 and the active one is slice 1"}, 4: {"?", "F5, another disk"},
+			5: {"?", "F6, the network"},
 			3: {"?", "slice 4, which is not there"}, 9: {"?", "9, which is nothing"},
 		} {
 			_, d := s.table()
@@ -341,7 +361,8 @@ func TestNanoStatusOfBoot0(t *testing.T) {
 			s.write("dev/ada0", string(d))
 			out := s.cfgd(0, "nano status")
 			s.says(out, c.says)
-			if strings.Contains(out, "boots next") != (c.next != "?") || strings.Contains(out, "ada0: ") != (c.says != "") {
+			if strings.Contains(out, "boots next") != (c.next != "?") ||
+				strings.Contains(out, "ada0: ") != (c.says != "") {
 				t.Errorf("%s, default %d:\n%s", form, option, out)
 			}
 			s.says(s.cfgd(0, "--json nano status"), `"loader":"boot0","next":"`+c.next+`"`)
@@ -386,17 +407,21 @@ func TestNanoRefuses(t *testing.T) {
 		words []string
 		want  string
 	}{
-		"no image":               {[]byte(strings.Repeat("text\n", 100000)), nil, "no image of NanoBSD"},
-		"nothing":                {nil, nil, "no image of NanoBSD"},
-		"no filesystem":          {damaged, nil, "no image of NanoBSD"},
-		"cut off":                {good[:len(good)-1<<20], nil, "it ends in the middle"},
-		"cut off in a sector":    {good[:len(good)-1<<20-7], nil, "it ends in the middle"},
-		"another drive":          {s.image("2", "da9"), nil, "its / is /dev/da9s1a, and not of /dev/ada0"},
-		"another digest":         {good, []string{"--sha256", strings.Repeat("0", 64)}, "another image, or a damaged one"},
-		"the running slice":      {good, []string{"--slice", "1"}, "ada0s1 is in use: the machine runs from it"},
-		"a slice that is not":    {good, []string{"--slice", "3"}, "is no slice for a system"},
-		"larger than the slice":  {append(bytes.Clone(good), make([]byte, 4<<20)...), nil, "larger than the slice"},
-		"an archive of nonsense": {append([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"), bytes.Repeat([]byte{7}, 5000)...), nil, "gzip: "},
+		"no image":            {[]byte(strings.Repeat("text\n", 100000)), nil, "no image of NanoBSD"},
+		"nothing":             {nil, nil, "no image of NanoBSD"},
+		"no filesystem":       {damaged, nil, "no image of NanoBSD"},
+		"cut off":             {good[:len(good)-1<<20], nil, "it ends in the middle"},
+		"cut off in a sector": {good[:len(good)-1<<20-7], nil, "it ends in the middle"},
+		"another drive":       {s.image("2", "da9"), nil, "its / is /dev/da9s1a, and not of /dev/ada0"},
+		"another digest": {good, []string{"--sha256", strings.Repeat("0", 64)},
+			"another image, or a damaged one"},
+		"the running slice": {good, []string{"--slice", "1"},
+			"ada0s1 is in use: the machine runs from it"},
+		"a slice that is not": {good, []string{"--slice", "3"}, "is no slice for a system"},
+		"larger than the slice": {append(bytes.Clone(good), make([]byte, 4<<20)...), nil,
+			"larger than the slice"},
+		"an archive of nonsense": {append([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"),
+			bytes.Repeat([]byte{7}, 5000)...), nil, "gzip: "},
 	} {
 		words := append(append([]string{"nano", "install"}, c.words...), "-")
 		s.says(s.cfgdWith(bytes.NewReader(c.img), 2, words...), c.want)
@@ -412,10 +437,12 @@ func TestNanoRefuses(t *testing.T) {
 	s.says(s.cfgd(2, "nano activate 2"), "holds no system that can be read")
 	s.cfgd(64, "nano activate 3")
 	s.cfgd(64, "nano install")
-	s.says(s.cfgdWith(bytes.NewReader(good), 64, "nano", "install", "--sha256", "12", "-"), "64 hexadecimal digits")
+	s.says(s.cfgdWith(bytes.NewReader(good), 64, "nano", "install", "--sha256", "12", "-"),
+		"64 hexadecimal digits")
 	s.says(s.cfgdWith(bytes.NewReader(good), 0, "nano", "install", "--no-activate", "-"), "ada0s1 boots next")
 	s.write("etc/nanobsd.conf", "NANO_DRIVE=da0\n")
-	s.says(s.cfgd(78, "nano status"), "/etc/nanobsd.conf:1: NANO_DRIVE is da0, but /etc/fstab:2 mounts / from ada0")
+	s.says(s.cfgd(78, "nano status"),
+		"/etc/nanobsd.conf:1: NANO_DRIVE is da0, but /etc/fstab:2 mounts / from ada0")
 }
 
 // Images as they are kept: packed, and of a whole medium.
@@ -424,7 +451,8 @@ func TestNanoForms(t *testing.T) {
 	s := newServer(t, "MBR")
 	img := s.image("2", "ada0")
 	full := make([]byte, (2*sliceSectors+200)*512)
-	copy(full, disktest.MBR(1, disktest.Slice{Index: 1, Start: 63, Count: sliceSectors, Type: 0xa5, Active: true}, disktest.Slice{Index: 2, Start: 100 + sliceSectors, Count: sliceSectors, Type: 0xa5}))
+	copy(full, disktest.MBR(1, disktest.Slice{Index: 1, Start: 63, Count: sliceSectors, Type: 0xa5,
+		Active: true}, disktest.Slice{Index: 2, Start: 100 + sliceSectors, Count: sliceSectors, Type: 0xa5}))
 	copy(full[63*512:], img)
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
@@ -433,10 +461,13 @@ func TestNanoForms(t *testing.T) {
 	for name, c := range map[string]struct {
 		img  []byte
 		want string
-	}{"plain": {img, "plain image written"}, "gzip": {packed.Bytes(), "gzip image written"}, "medium": {full, "plain image of a whole medium written"}} {
+	}{"plain": {img, "plain image written"}, "gzip": {packed.Bytes(), "gzip image written"}, "medium": {full,
+		"plain image of a whole medium written"}} {
 		sum := sha256.Sum256(c.img)
 		s.write("tmp/"+name, string(c.img))
-		s.says(s.cfgd(0, "nano install --no-activate --sha256 "+hex.EncodeToString(sum[:])+" "+s.path("tmp/"+name)), c.want, hex.EncodeToString(sum[:]))
+		digest := hex.EncodeToString(sum[:])
+		out := s.cfgd(0, "nano install --no-activate --sha256 "+digest+" "+s.path("tmp/"+name))
+		s.says(out, c.want, digest)
 		tab, d := s.table()
 		second, _ := tab.Slice(2)
 		got := d[second.Start : second.Start+second.Size]
@@ -461,7 +492,8 @@ func TestNanoForms(t *testing.T) {
 	// By the name of NanoBSD's script, from standard input.
 	args := legacy([]string{"/root/upgradep2", "--no-activate"})
 	s.says(s.cfgdWith(bytes.NewReader(img), 0, args[1:]...), "ada0s2 plain image written")
-	s.says(s.cfgdWith(bytes.NewReader(img), 2, legacy([]string{"updatep1"})[1:]...), "the machine runs from it")
+	s.says(s.cfgdWith(bytes.NewReader(img), 2, legacy([]string{"updatep1"})[1:]...),
+		"the machine runs from it")
 
 	// Two at once: the second is refused.
 	block, release := io.Pipe()
@@ -469,7 +501,8 @@ func TestNanoForms(t *testing.T) {
 	in := io.MultiReader(told{begun}, bytes.NewReader(img[:2<<20]), block)
 	go func() { done <- s.cfgdWith(in, 2, "nano", "install", "-") }()
 	<-begun // it holds the lock before it reads
-	s.says(s.cfgdWith(bytes.NewReader(img), 2, "nano", "install", "-"), "another cfgd nano is at work on this disk")
+	s.says(s.cfgdWith(bytes.NewReader(img), 2, "nano", "install", "-"),
+		"another cfgd nano is at work on this disk")
 	s.must(release.CloseWithError(errors.New("the network broke")))
 	s.says(<-done, "the network broke", "does not boot until it is installed again")
 }

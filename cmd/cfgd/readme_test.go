@@ -72,15 +72,18 @@ func TestReadmeSession(t *testing.T) {
 	}
 }
 
-// shellLine makes a typed line one of a script: a shell that is not interactive has no aliases, and diff ends with 1.
+// shellLine makes a typed line one of a script: a shell that is not interactive has no aliases, and diff ends
+// with 1.
 func shellLine(command string) string {
 	switch {
 	case strings.HasPrefix(command, "alias c="):
-		return "c() { " + strings.Trim(strings.TrimSpace(strings.TrimPrefix(command, "alias c=")), "'") + " \"$@\"; }\n"
+		return "c() { " + strings.Trim(strings.TrimSpace(strings.TrimPrefix(command, "alias c=")), "'") +
+			" \"$@\"; }\n"
 	case strings.HasPrefix(command, "c daemon"):
-		// The next command finds the daemon only when it listens, which a person who types takes long enough for.
-		// Not by the function: a shell of its own would stand between this one and the daemon.
-		return strings.Replace(command, "c daemon", "cfgd --root $M daemon", 1) + "until c status 2>/dev/null | grep -Eq '^vhost2.*(fsnotify|kqueue)'; do :; done\n"
+		// The next command finds the daemon only when it listens, which a person who types takes long enough
+		// for. Not by the function: a shell of its own would stand between this one and the daemon.
+		return strings.Replace(command, "c daemon", "cfgd --root $M daemon", 1) +
+			"until c status 2>/dev/null | grep -Eq '^vhost2.*(fsnotify|kqueue)'; do :; done\n"
 	case strings.HasPrefix(command, "c diff"):
 		return strings.TrimSuffix(command, "\n") + " || test $? = 1\n"
 	}

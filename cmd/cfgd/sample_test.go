@@ -12,7 +12,8 @@ import (
 	"cfgd/config"
 )
 
-// TestSample loads the sample on the demo's machine: as it stands it changes nothing, and with its comments taken off it is right.
+// TestSample loads the sample on the demo's machine: as it stands it changes nothing, and with its comments
+// taken off it is right.
 func TestSample(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join(t.TempDir(), "m")
@@ -43,13 +44,15 @@ func TestSample(t *testing.T) {
 	}
 	all := regexp.MustCompile(`(?m)^# (\[|[a-z_]+ +=)`).ReplaceAllString(sample, "$1")
 	m := load(all)
-	if got := m.Target("vhost1"); got == nil || got.Base != "/jail/proto/etc/.zfs/snapshot/1" || !strings.HasPrefix(got.Health, "/usr/sbin/jexec") {
+	if got := m.Target("vhost1"); got == nil || got.Base != "/jail/proto/etc/.zfs/snapshot/1" ||
+		!strings.HasPrefix(got.Health, "/usr/sbin/jexec") {
 		t.Errorf("vhost1: %+v", got)
 	}
 	if c, _ := m.Classes.Of("local/ssl/private/x"); c != config.Secret {
 		t.Errorf("class %s", c)
 	}
-	if c, _ := m.Target("vhost1").Checkers.Of("local/haproxy.conf"); strings.Join(c.Words("x"), " ") != "haproxy -c -f x" || c.Where != config.WhereTarget || c.Timeout != 5*time.Second {
+	if c, _ := m.Target("vhost1").Checkers.Of("local/haproxy.conf"); strings.Join(c.Words("x"),
+		" ") != "haproxy -c -f x" || c.Where != config.WhereTarget || c.Timeout != 5*time.Second {
 		t.Errorf("checker %+v", c)
 	}
 }

@@ -35,7 +35,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "machine": layMachine, "ready": ready, "saved": savedBy, "append": appendLine, "links": links,
+			"exits": exits, "machine": layMachine, "ready": ready, "saved": savedBy, "append": appendLine,
+			"links":  links,
 			"change": change, "attribute": attribute,
 		},
 		RequireExplicitExec: true,
@@ -118,8 +119,8 @@ func appendLine(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(errors.Join(err, f.Close()))
 }
 
-// change FILE REGEXP TEXT puts a text in the place of every match in a file; \n in it is the end of a line, ${0} the match. The systems'
-// own editors differ: sed -i takes an argument on FreeBSD.
+// change FILE REGEXP TEXT puts a text in the place of every match in a file; \n in it is the end of a line,
+// ${0} the match. The systems' own editors differ: sed -i takes an argument on FreeBSD.
 func change(ts *testscript.TestScript, _ bool, args []string) {
 	name := ts.MkAbs(args[0])
 	old, err := os.ReadFile(name)

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// TestWalkthrough walks docs/walkthrough.md in one shell and compares what its consoles show; with -update it writes that.
+// TestWalkthrough walks docs/walkthrough.md in one shell and compares what its consoles show; with -update it
+// writes that.
 func TestWalkthrough(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

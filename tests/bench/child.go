@@ -11,7 +11,8 @@ import (
 // childWord as the first argument makes the program do one work of ours, as a process of its own.
 const childWord = "child"
 
-// children are the works, with the places of a target and what else they need; what they return goes to the parent as JSON.
+// children are the works, with the places of a target and what else they need; what they return goes to the
+// parent as JSON.
 var children = map[string]func(context.Context, places, int) (any, error){
 	"look":     childLook,
 	"populate": childPopulate,

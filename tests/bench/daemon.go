@@ -80,14 +80,16 @@ func (d *daemon) layOut(l *lab) error {
 	var rc strings.Builder
 	for i := range d.jails {
 		name := jailName(i)
-		fmt.Fprintf(&rc, "jail_%[1]s_rootdir=\"/jail/%[1]s\"\njail_%[1]s_hostname=\"%[1]s\"\njail_%[1]s_fstab=\"/etc/fstab.%[1]s\"\n", name)
+		fmt.Fprintf(&rc, "jail_%[1]s_rootdir=\"/jail/%[1]s\"\njail_%[1]s_hostname=\"%[1]s\"\n"+
+			"jail_%[1]s_fstab=\"/etc/fstab.%[1]s\"\n", name)
 		fstab := fmt.Sprintf("/jail/proto/.cfgd/snapshot/1/etc /jail/%s/conf/base/etc nullfs ro 0 0\n", name)
 		if err := put(filepath.Join(d.root, "etc/fstab."+name), fstab); err != nil {
 			return err
 		}
 		cfg := filepath.Join(l.disk, "machine", name)
 		toml := fmt.Sprintf("[jail.%s]\ncfg = \"/cfg/%s\"\n", name, name)
-		if err := errors.Join(os.MkdirAll(cfg, 0o755), appendTo(filepath.Join(d.root, "usr/local/etc/cfgd.toml"), toml)); err != nil {
+		if err := errors.Join(os.MkdirAll(cfg, 0o755),
+			appendTo(filepath.Join(d.root, "usr/local/etc/cfgd.toml"), toml)); err != nil {
 			return err
 		}
 	}
@@ -95,7 +97,8 @@ func (d *daemon) layOut(l *lab) error {
 		return err
 	}
 	settings := fmt.Sprintf("[defaults]\nsettle = %q\n", settleForBench)
-	return errors.Join(put(filepath.Join(d.root, "etc/rc.conf"), rc.String()), appendTo(filepath.Join(d.root, "usr/local/etc/cfgd.toml"), settings))
+	return errors.Join(put(filepath.Join(d.root, "etc/rc.conf"), rc.String()),
+		appendTo(filepath.Join(d.root, "usr/local/etc/cfgd.toml"), settings))
 }
 
 func put(name, text string) error {
@@ -146,7 +149,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// edits changes files one after the other, and measures until the content stands in cfg, which is after it was fsynced.
+// edits changes files one after the other, and measures until the content stands in cfg, which is after it
+// was fsynced.
 func (d *daemon) edits(ctx context.Context, n int) ([]row, error) {
 	ours := &contestant{name: "daemon"}
 	for i := range n {
@@ -168,7 +172,8 @@ func (d *daemon) edits(ctx context.Context, n int) ([]row, error) {
 		ours.took = append(ours.took, time.Since(start)-settleForBench)
 	}
 	name := fmt.Sprintf("daemon, edit to stable storage after settle, %d times: ", n)
-	return []row{within(name+"median", ours.median(), 10*time.Millisecond), within(name+"worst", quantile(ours.took, 1), 100*time.Millisecond)}, nil
+	return []row{within(name+"median", ours.median(), 10*time.Millisecond),
+		within(name+"worst", quantile(ours.took, 1), 100*time.Millisecond)}, nil
 }
 
 // idle leaves the daemon alone for a while.
@@ -194,9 +199,12 @@ func (d *daemon) idle(ctx context.Context, long time.Duration) ([]row, error) {
 	share := float64(later-cpu) / float64(long)
 	rss, peak := d.memory()
 	return []row{
-		{name: name + "share of a core", ours: fmt.Sprintf("%.2f %%", share*100), target: "< 1 %", reached: yes(share < 0.01)},
-		{name: name + "memory", ours: fmt.Sprintf("%s, at most %s", megabytes(rss), megabytes(peak)), target: "< 120 MB", reached: yes(rss < 120e6)},
-		{name: name + "writes to cfg", ours: map[bool]string{true: "none", false: "some"}[before == after], target: "none", reached: yes(before == after)},
+		{name: name + "share of a core", ours: fmt.Sprintf("%.2f %%", share*100), target: "< 1 %",
+			reached: yes(share < 0.01)},
+		{name: name + "memory", ours: fmt.Sprintf("%s, at most %s", megabytes(rss), megabytes(peak)),
+			target: "< 120 MB", reached: yes(rss < 120e6)},
+		{name: name + "writes to cfg", ours: map[bool]string{true: "none", false: "some"}[before == after],
+			target: "none", reached: yes(before == after)},
 	}, nil
 }
 

@@ -17,7 +17,8 @@ import (
 // imageMiB is the size of the image that is installed.
 const imageMiB = 192
 
-// benchImage writes a plain image into a slice of a disk in a file, and lets dd(1) do the same without looking at what it does. Ours checks, reads back and compares.
+// benchImage writes a plain image into a slice of a disk in a file, and lets dd(1) do the same without
+// looking at what it does. Ours checks, reads back and compares.
 func benchImage(ctx context.Context, l *lab) ([]row, error) {
 	name := fmt.Sprintf("a plain image of %d MiB to a slice, read back", imageMiB)
 	if _, err := exec.LookPath("makefs"); err != nil {
@@ -29,14 +30,16 @@ func benchImage(ctx context.Context, l *lab) ([]row, error) {
 	}
 	const sectors = imageMiB << 11
 	file := filepath.Join(l.disk, "drive")
-	head := disktest.MBR(1, disktest.Slice{Index: 1, Start: 63, Count: 2048, Type: 0xa5, Active: true}, disktest.Slice{Index: 2, Start: 4096, Count: sectors, Type: 0xa5})
+	head := disktest.MBR(1, disktest.Slice{Index: 1, Start: 63, Count: 2048, Type: 0xa5, Active: true},
+		disktest.Slice{Index: 2, Start: 4096, Count: sectors, Type: 0xa5})
 	if err := os.WriteFile(file, head, 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.Truncate(file, (sectors+8192)<<9); err != nil {
 		return nil, err
 	}
-	m := &nano.Machine{Nano: config.Nano{Drive: "ada0", Kind: "s", Running: 1}, File: file, RunDir: filepath.Join(l.dir, "run"), Run: run.System{},
+	m := &nano.Machine{Nano: config.Nano{Drive: "ada0", Kind: "s", Running: 1}, File: file,
+		RunDir: filepath.Join(l.dir, "run"), Run: run.System{},
 		Mounted: func() ([]string, error) { return nil, nil }}
 	ours := &contestant{name: "nano install", run: func() error {
 		f, err := os.Open(img)
@@ -48,13 +51,15 @@ func benchImage(ctx context.Context, l *lab) ([]row, error) {
 		return err
 	}}
 	dd := &contestant{name: "dd bs=1m", tools: []string{"dd"}, run: func() error {
-		return exec.CommandContext(ctx, "dd", "if="+img, "of="+file, "bs=1M", "seek=2", "conv=notrunc,fsync").Run()
+		return exec.CommandContext(ctx, "dd", "if="+img, "of="+file, "bs=1M", "seek=2",
+			"conv=notrunc,fsync").Run()
 	}}
 	cmp := &contestant{name: "dd, cmp", tools: []string{"dd", "cmp"}, run: func() error {
 		if err := dd.run(); err != nil {
 			return err
 		}
-		return exec.CommandContext(ctx, "cmp", "-n", fmt.Sprint(imageMiB<<20), "-i", "0:2097152", img, file).Run()
+		return exec.CommandContext(ctx, "cmp", "-n", fmt.Sprint(imageMiB<<20), "-i", "0:2097152", img,
+			file).Run()
 	}}
 	if err := race(ctx, min(l.rounds, 5), ours, dd, cmp); err != nil {
 		return nil, err
@@ -77,7 +82,8 @@ func (l *lab) image(ctx context.Context) (string, error) {
 	}
 	fs := filepath.Join(l.disk, "fs")
 	const part = 16 // sectors before the filesystem
-	if err := command(ctx, "makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(imageMiB<<20-part<<9), fs, tree); err != nil {
+	if err := command(ctx, "makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(imageMiB<<20-part<<9),
+		fs, tree); err != nil {
 		return "", err
 	}
 	b, err := os.ReadFile(fs)
@@ -86,7 +92,8 @@ func (l *lab) image(ctx context.Context) (string, error) {
 	}
 	boot := make([]byte, part<<9)
 	boot[510], boot[511] = 0x55, 0xaa // boot1
-	copy(boot[512:], disktest.Label(0, imageMiB<<11, map[byte]disktest.Part{'a': {Start: part, Count: imageMiB<<11 - part}}))
+	copy(boot[512:], disktest.Label(0, imageMiB<<11,
+		map[byte]disktest.Part{'a': {Start: part, Count: imageMiB<<11 - part}}))
 	img := filepath.Join(l.disk, "image")
 	return img, os.WriteFile(img, append(boot, b...), 0o644)
 }

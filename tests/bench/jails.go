@@ -17,7 +17,8 @@ import (
 	"cfgd/overlay"
 )
 
-// benchJails plans a switch of many jails, as one command does from reading the configuration on, and starts one.
+// benchJails plans a switch of many jails, as one command does from reading the configuration on, and starts
+// one.
 func benchJails(ctx context.Context, l *lab) ([]row, error) {
 	root, err := l.machine(ctx)
 	if err != nil {
@@ -35,7 +36,8 @@ func benchJails(ctx context.Context, l *lab) ([]row, error) {
 		return nil, err
 	}
 	each := planned.median() / time.Duration(l.targets)
-	rows := []row{within(fmt.Sprintf("plan of a switch of %d jails, each with %d overrides", l.targets, overrides), planned.median(), 2*time.Second)}
+	rows := []row{within(fmt.Sprintf("plan of a switch of %d jails, each with %d overrides", l.targets,
+		overrides), planned.median(), 2*time.Second)}
 	if tool := diff.missing(); tool != "" {
 		rows = append(rows, skipped("the same, a jail", each, tool))
 	} else {
@@ -80,8 +82,10 @@ func (l *lab) machine(ctx context.Context) (string, error) {
 		if err := overlay.CopyStore(ctx, first.Target.Cfg, cfg); err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&rc, "jail_list=\"$jail_list %s\"\njail_%[1]s_rootdir=/jail/%[1]s\njail_%[1]s_hostname=%[1]s\njail_%[1]s_fstab=/etc/fstab.%[1]s\n", name)
-		fstab := fmt.Sprintf("/jail/proto/.cfgd/snapshot/1 /jail/%s nullfs ro 0 0\n/jail/proto/.cfgd/snapshot/1/etc /jail/%[1]s/conf/base/etc nullfs ro 0 0\n", name)
+		fmt.Fprintf(&rc, "jail_list=\"$jail_list %s\"\n"+
+			"jail_%[1]s_rootdir=/jail/%[1]s\njail_%[1]s_hostname=%[1]s\njail_%[1]s_fstab=/etc/fstab.%[1]s\n", name)
+		fstab := fmt.Sprintf("/jail/proto/.cfgd/snapshot/1 /jail/%s nullfs ro 0 "+
+			"0\n/jail/proto/.cfgd/snapshot/1/etc /jail/%[1]s/conf/base/etc nullfs ro 0 0\n", name)
 		if err := os.WriteFile(filepath.Join(root, "etc/fstab."+name), []byte(fstab), 0o644); err != nil {
 			return "", err
 		}
@@ -129,7 +133,10 @@ func (l *lab) benchInit(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	p := l.placesOf(o)
-	plain := &contestant{name: "populate alone", ready: func() error { return l.emptied(p.Live) }, run: func() error { _, err := childPopulate(ctx, p, 0); return err }}
+	plain := &contestant{
+		name: "populate alone", ready: func() error { return l.emptied(p.Live) },
+		run: func() error { _, err := childPopulate(ctx, p, 0); return err },
+	}
 	q := p
 	q.Name, q.Live = "started", filepath.Join(l.dir, "started/etc")
 	q.Cfg = p.Cfg + "-started"
@@ -142,12 +149,14 @@ func (l *lab) benchInit(ctx context.Context) ([]row, error) {
 	hooks := func() *jailhooks.Hooks {
 		k := newOverlay(q)
 		k.Target.MemorySize = 64 << 20
-		return &jailhooks.Hooks{Target: k.Target, Overlay: k, Run: run.System{}, Daemon: nobody{}, Mounted: memory.Mounted, GOOS: "linux",
+		return &jailhooks.Hooks{Target: k.Target, Overlay: k, Run: run.System{}, Daemon: nobody{},
+			Mounted: memory.Mounted, GOOS: "linux",
 			RescueDir: filepath.Join(l.disk, "rescue"), Now: time.Now}
 	}
 	stop := func() error { _, err := hooks().Cleanup(ctx); return err }
-	started := &contestant{name: "init", ready: func() error { err := stop(); time.Sleep(freeing); return err },
-		run: func() error { _, err := hooks().Init(ctx); return err }}
+	started := &contestant{name: "init",
+		ready: func() error { err := stop(); time.Sleep(freeing); return err },
+		run:   func() error { _, err := hooks().Init(ctx); return err }}
 	if err := race(ctx, l.rounds, started, plain); err != nil {
 		return nil, errors.Join(err, stop())
 	}

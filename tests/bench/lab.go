@@ -39,7 +39,8 @@ func newLab(ctx context.Context, o *options) (l *lab, err error) {
 		return l, err
 	}
 	if os.Geteuid() == 0 {
-		if err := command(ctx, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", l.room()), "tmpfs", l.dir); err != nil {
+		if err := command(ctx, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", l.room()), "tmpfs",
+			l.dir); err != nil {
 			return l, fmt.Errorf("mount tmpfs: %w", err)
 		}
 		l.inRAM = true
@@ -91,15 +92,22 @@ func (l *lab) newTarget() (*overlay.Overlay, error) {
 	if err := os.Mkdir(cfg, 0o755); err != nil {
 		return nil, err
 	}
-	return newOverlay(places{Name: name, Base: l.base(), Live: live, Cfg: cfg, Run: filepath.Join(l.dir, "run")}), nil
+	return newOverlay(places{Name: name, Base: l.base(), Live: live, Cfg: cfg,
+		Run: filepath.Join(l.dir, "run")}), nil
 }
 
 // places are the directories of a target.
 type places struct{ Name, Base, Live, Cfg, Run string }
 
 func newOverlay(p places) *overlay.Overlay {
-	t := &config.Target{Name: p.Name, Root: p.Live, Base: p.Base, BaseID: "proto/etc@1", Cfg: p.Cfg, Live: p.Live, Classes: &config.Classes{}}
-	t.Settings = config.Settings{Rescan: time.Minute, Memory: config.BackingTmpfs, MaxFile: 16 << 20, KeepGenerations: 100, KeepBytes: 16 << 20}
+	t := &config.Target{
+		Name: p.Name, Root: p.Live, Base: p.Base, BaseID: "proto/etc@1", Cfg: p.Cfg, Live: p.Live,
+		Classes: &config.Classes{},
+	}
+	t.Settings = config.Settings{
+		Rescan: time.Minute, Memory: config.BackingTmpfs, MaxFile: 16 << 20, KeepGenerations: 100,
+		KeepBytes: 16 << 20,
+	}
 	o := overlay.New(&config.Model{Targets: []*config.Target{t}}, t)
 	o.RunDir = p.Run
 	return o
@@ -107,7 +115,9 @@ func newOverlay(p places) *overlay.Overlay {
 
 // placesOf is what a child needs to open the same target.
 func (l *lab) placesOf(o *overlay.Overlay) places {
-	return places{Name: o.Target.Name, Base: o.Target.Base, Live: o.Target.Live, Cfg: o.Target.Cfg, Run: o.RunDir}
+	return places{
+		Name: o.Target.Name, Base: o.Target.Base, Live: o.Target.Live, Cfg: o.Target.Cfg, Run: o.RunDir,
+	}
 }
 
 // populated makes a target and fills its live tree.
@@ -130,7 +140,9 @@ func (l *lab) describe() string {
 	if l.inRAM {
 		where = "tmpfs"
 	}
-	return fmt.Sprintf("%d entries, %.1f MB on %s; %s/%s, %d cores, %s; medians of %d rounds", entries, float64(size)/1e6, where,
+	return fmt.Sprintf("%d entries, %.1f MB on %s; %s/%s, %d cores, %s; medians of %d rounds", entries,
+		float64(size)/1e6, where,
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), l.rounds) +
-		"\nours is timed in the process, as the daemon does it, unless the row says otherwise; peers are whole processes, nothing taken off"
+		"\nours is timed in the process, as the daemon does it, unless the row says otherwise; peers are " +
+		"whole processes, nothing taken off"
 }

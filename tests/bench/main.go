@@ -1,10 +1,12 @@
 // Command bench measures cfgd against other tools on one machine in one run.
 //
-// It owns the table of speeds: each row is one kind of work, ours and a peer's done in turn on the same tree, medians of
-// several rounds, and the ratio that is to be reached. The tree is made by itself, shaped like FreeBSD's /etc with packages.
+// It owns the table of speeds: each row is one kind of work, ours and a peer's done in turn on the same tree,
+// medians of several rounds, and the ratio that is to be reached. The tree is made by itself, shaped like
+// FreeBSD's /etc with packages.
 //
-// "In the process" is what the daemon pays: one call of package overlay in a process that runs anyway. "As a process"
-// starts this program anew, as a peer is started. Peers are timed from start to end, with nothing taken off.
+// "In the process" is what the daemon pays: one call of package overlay in a process that runs anyway. "As a
+// process" starts this program anew, as a peer is started. Peers are timed from start to end, with nothing
+// taken off.
 package main
 
 import (

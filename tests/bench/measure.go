@@ -31,7 +31,8 @@ func (c *contestant) missing() string {
 // median is the middle of what it took.
 func (c *contestant) median() time.Duration { return quantile(c.took, 0.5) }
 
-// race lets all contestants do their work in turn, once untimed and then for some rounds. Each round begins with another.
+// race lets all contestants do their work in turn, once untimed and then for some rounds. Each round begins
+// with another.
 func race(ctx context.Context, rounds int, all ...*contestant) error {
 	for n := -1; n < rounds; n++ {
 		for i := range all {

@@ -13,8 +13,8 @@ import (
 	"cfgd/overlay"
 )
 
-// peak is the most memory that this process had so far, in bytes. Linux's getrusage(2) counts what the parent had at the
-// fork too, so that its own file is asked first.
+// peak is the most memory that this process had so far, in bytes. Linux's getrusage(2) counts what the parent
+// had at the fork too, so that its own file is asked first.
 func peak() int64 {
 	b, _ := os.ReadFile("/proc/self/status")
 	if _, rest, ok := strings.Cut(string(b), "VmHWM:"); ok {
@@ -38,8 +38,8 @@ type manyResult struct {
 	Peak   int64   // of the process
 }
 
-// benchMemory looks at many targets in a process of its own. All of them have the same live tree, which costs no less
-// memory of ours than as many trees would.
+// benchMemory looks at many targets in a process of its own. All of them have the same live tree, which costs
+// no less memory of ours than as many trees would.
 func benchMemory(ctx context.Context, l *lab) ([]row, error) {
 	o, err := l.savedTarget(ctx)
 	if err != nil {
@@ -53,7 +53,8 @@ func benchMemory(ctx context.Context, l *lab) ([]row, error) {
 	name := fmt.Sprintf("%d targets, each looked at and remembered: ", l.targets)
 	return []row{
 		{name: "memory of a scan", ours: fmt.Sprintf("%.0f bytes an entry, paths and all", r.Alone)},
-		{name: "memory of a scan that shares base's paths", ours: fmt.Sprintf("%.0f bytes an entry", r.Shared)},
+		{name: "memory of a scan that shares base's paths",
+			ours: fmt.Sprintf("%.0f bytes an entry", r.Shared)},
 		{name: name + "heap", ours: megabytes(r.Heap), target: "< 120 MB", reached: yes(r.Heap < 120e6)},
 		{name: name + "peak of the process", ours: megabytes(r.Peak)},
 	}, nil

@@ -14,8 +14,9 @@ import (
 
 const overrides = 120
 
-// benchMerge plans what many jails with overrides come to on a release that changed a third of the defaults. The jails are down, and
-// share the two bases; each plan is by an overlay that remembers nothing of its own cfg.
+// benchMerge plans what many jails with overrides come to on a release that changed a third of the defaults.
+// The jails are down, and share the two bases; each plan is by an overlay that remembers nothing of its own
+// cfg.
 func benchMerge(ctx context.Context, l *lab) ([]row, error) {
 	next := filepath.Join(l.dir, "base2")
 	if err := l.release(next); err != nil {
@@ -27,7 +28,12 @@ func benchMerge(ctx context.Context, l *lab) ([]row, error) {
 	}
 	to := overlay.BaseRef{Path: next, ID: "proto/etc@2"}
 	cfg := first.Target.Cfg + "/"
-	ours := &contestant{name: "plan", run: func() error { _, err := planOn(ctx, l, first, overlay.NewBases(), to); return err }}
+	ours := &contestant{
+		name: "plan", run: func() error {
+			_, err := planOn(ctx, l, first, overlay.NewBases(), to)
+			return err
+		},
+	}
 	diff := &contestant{name: "diff -r", tools: []string{"diff"}, run: func() error {
 		_ = command(ctx, "diff", "-r", l.base(), next) // it ends with 1: they differ
 		_ = command(ctx, "diff", "-r", l.base(), cfg)
@@ -46,7 +52,9 @@ func benchMerge(ctx context.Context, l *lab) ([]row, error) {
 	}, nil
 }
 
-func planOn(ctx context.Context, l *lab, o *overlay.Overlay, bases *overlay.Bases, to overlay.BaseRef) (*merge.Result, error) {
+func planOn(
+	ctx context.Context, l *lab, o *overlay.Overlay, bases *overlay.Bases, to overlay.BaseRef,
+) (*merge.Result, error) {
 	p := l.placesOf(o)
 	p.Live = filepath.Join(l.dir, "down")
 	k := newOverlay(p)
@@ -59,7 +67,9 @@ func planOn(ctx context.Context, l *lab, o *overlay.Overlay, bases *overlay.Base
 }
 
 // sharing plans for as many jails as there are targets, one after the other.
-func (l *lab) sharing(ctx context.Context, first *overlay.Overlay, to overlay.BaseRef) (one, last time.Duration, n int, err error) {
+func (l *lab) sharing(
+	ctx context.Context, first *overlay.Overlay, to overlay.BaseRef,
+) (one, last time.Duration, n int, err error) {
 	bases := overlay.NewBases()
 	var took []time.Duration
 	for range max(l.targets, 2) {
@@ -87,7 +97,8 @@ func (l *lab) release(root string) error {
 	return nil
 }
 
-// overridden is a target with its overrides saved; every other one is of a file that the release changes as well.
+// overridden is a target with its overrides saved; every other one is of a file that the release changes as
+// well.
 func (l *lab) overridden(ctx context.Context) (*overlay.Overlay, error) {
 	o, err := l.populated(ctx)
 	if err != nil {

@@ -18,8 +18,12 @@ func benchPopulate(ctx context.Context, l *lab) ([]row, error) {
 	}
 	p := l.placesOf(o)
 	empty := func() error { return l.emptied(p.Live) }
-	ours := &contestant{name: "populate", ready: empty, run: func() error { _, err := childPopulate(ctx, p, 0); return err }}
-	process := &contestant{name: "populate", ready: empty, run: func() error { return child(ctx, "populate", p, 0, nil) }}
+	ours := &contestant{
+		name: "populate", ready: empty, run: func() error { _, err := childPopulate(ctx, p, 0); return err },
+	}
+	process := &contestant{
+		name: "populate", ready: empty, run: func() error { return child(ctx, "populate", p, 0, nil) },
+	}
 	peer := func(name string, tool string, script string) *contestant {
 		c := program(ctx, name, "sh", "-c", script, "sh", p.Base, p.Live)
 		c.tools, c.ready = []string{tool}, empty
@@ -46,7 +50,8 @@ func (l *lab) savedTarget(ctx context.Context) (*overlay.Overlay, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(o.Target.Live, "rc.conf"), []byte("hostname=\"bench\"\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(o.Target.Live, "rc.conf"), []byte("hostname=\"bench\"\n"),
+		0o644); err != nil {
 		return nil, err
 	}
 	_, err = o.Save(ctx, overlay.SaveOptions{})
@@ -62,7 +67,8 @@ func (l *lab) emptied(dir string) error {
 	return os.Mkdir(dir, 0o755)
 }
 
-// freeing is how long the kernel may go on freeing a tree that was removed, on a core that belongs to none of the contestants.
+// freeing is how long the kernel may go on freeing a tree that was removed, on a core that belongs to none of
+// the contestants.
 const freeing = 100 * time.Millisecond
 
 // childPopulate populates as a fresh process does: nothing is known before.

@@ -11,7 +11,8 @@ import (
 )
 
 // edited are the files that are changed by turns.
-var edited = []string{"rc.conf", "hosts", "ssh/sshd_config", "local/nginx/nginx.conf", "mail/aliases", "local/php.ini", "pf.conf", "crontab"}
+var edited = []string{"rc.conf", "hosts", "ssh/sshd_config", "local/nginx/nginx.conf", "mail/aliases",
+	"local/php.ini", "pf.conf", "crontab"}
 
 // benchSave changes one small file and saves it, again and again.
 func benchSave(ctx context.Context, l *lab) ([]row, error) {
@@ -27,15 +28,21 @@ func benchSave(ctx context.Context, l *lab) ([]row, error) {
 		return nil, err
 	}
 	n := 0
-	ours := &contestant{name: "save", ready: func() error { n++; return edit(o.Target.Live, n) }, run: func() error { return saveOne(ctx, o, n) }}
-	peer := &contestant{name: "write, fsync, rename, fsync", run: func() error { return writeDurably(peerDir, n) }}
+	ours := &contestant{
+		name: "save", ready: func() error { n++; return edit(o.Target.Live, n) },
+		run: func() error { return saveOne(ctx, o, n) },
+	}
+	peer := &contestant{
+		name: "write, fsync, rename, fsync", run: func() error { return writeDurably(peerDir, n) },
+	}
 	if err := race(ctx, l.saves, ours, peer); err != nil {
 		return nil, err
 	}
 	name := fmt.Sprintf("edit to stable storage, %d times: ", l.saves)
 	return []row{
 		within(name+"median", ours.median(), 10*time.Millisecond),
-		{name: name + "p99", ours: short(quantile(ours.took, 0.99)), peer: peer.name + " " + short(quantile(peer.took, 0.99))},
+		{name: name + "p99", ours: short(quantile(ours.took, 0.99)), peer: peer.name + " " +
+			short(quantile(peer.took, 0.99))},
 		within(name+"worst", quantile(ours.took, 1), 100*time.Millisecond),
 		against(name+"median", ours, peer, 0),
 	}, nil

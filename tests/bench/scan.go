@@ -33,7 +33,9 @@ func (k *looker) scan(ctx context.Context) error {
 		return err
 	}
 	defer d.Close()
-	k.prev, err = tree.Scan(ctx, d, tree.ScanOptions{Prev: k.prev, Dirty: k.dirty, Names: k.saved, MaxFile: k.o.Target.MaxFile})
+	k.prev, err = tree.Scan(ctx, d, tree.ScanOptions{
+		Prev: k.prev, Dirty: k.dirty, Names: k.saved, MaxFile: k.o.Target.MaxFile,
+	})
 	return err
 }
 
@@ -63,7 +65,9 @@ func benchScan(ctx context.Context, l *lab) ([]row, error) {
 	live, stamp := o.Target.Live+"/", filepath.Join(copied, "rc.conf")
 	cached := &contestant{name: "scan", run: func() error { _, err := k.changes(ctx); return err }}
 	dirty := &contestant{name: "dirty", run: func() error { _, err := one.changes(ctx); return err }}
-	whole := &contestant{name: "look", run: func() error { _, err := o.Look(ctx, overlay.LookOptions{}); return err }}
+	whole := &contestant{
+		name: "look", run: func() error { _, err := o.Look(ctx, overlay.LookOptions{}); return err },
+	}
 	cold := &contestant{name: "cold", run: func() error { return child(ctx, "look", l.placesOf(o), 0, nil) }}
 	rsync := program(ctx, "rsync -an", "rsync", "-an", "--delete", live, copied+"/")
 	content := program(ctx, "rsync -acn", "rsync", "-acn", "--delete", live, copied+"/")

@@ -16,7 +16,8 @@ func printTable(w io.Writer, rows []row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WORK\tOURS\tPEER\tRATIO\tTARGET\tREACHED")
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.name, dash(r.ours), dash(r.peer), dash(r.ratio), dash(r.target), dash(r.reached))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.name, dash(r.ours), dash(r.peer), dash(r.ratio),
+			dash(r.target), dash(r.reached))
 	}
 	return t.Flush()
 }
@@ -31,7 +32,9 @@ func dash(s string) string {
 // versus is a row of two times; a limit of 0 is no target.
 func versus(name string, ours time.Duration, peerName string, peer time.Duration, limit float64) row {
 	ratio := float64(ours) / float64(peer)
-	r := row{name: name, ours: short(ours), peer: peerName + " " + short(peer), ratio: fmt.Sprintf("%.3f", ratio)}
+	r := row{
+		name: name, ours: short(ours), peer: peerName + " " + short(peer), ratio: fmt.Sprintf("%.3f", ratio),
+	}
 	if limit > 0 {
 		r.target, r.reached = fmt.Sprintf("<= %.3g", limit), yes(ratio <= limit)
 	}

@@ -23,7 +23,8 @@ func benchTargets(ctx context.Context, l *lab) ([]row, error) {
 	single := &contestant{name: "one target", run: func() error { return lookAll(ctx, all[:1], 1) }}
 	one := &contestant{name: "1 worker", run: func() error { return lookAll(ctx, all, 1) }}
 	two := &contestant{name: "2 workers", run: func() error { return lookAll(ctx, all, 2) }}
-	find := l.eachLive(ctx, all, "find -newer", func(live string) []string { return []string{"find", live, "-newer", ref} })
+	find := l.eachLive(ctx, all, "find -newer",
+		func(live string) []string { return []string{"find", live, "-newer", ref} })
 	rsync := l.eachLive(ctx, all, "rsync -an", func(live string) []string {
 		return []string{"rsync", "-an", "--delete", live, l.base() + "/"}
 	})
@@ -36,7 +37,8 @@ func benchTargets(ctx context.Context, l *lab) ([]row, error) {
 		}
 	}
 	name := fmt.Sprintf("%d targets, of each, cached", len(all))
-	rows := []row{against(name, one, rsync, 1.0/8), against(name, one, find, 1), versus(name, one.median(), single.name, single.median(), 0)}
+	rows := []row{against(name, one, rsync, 1.0/8), against(name, one, find, 1),
+		versus(name, one.median(), single.name, single.median(), 0)}
 	return append(rows, faster(fmt.Sprintf("%d targets by 2 workers", len(all)), two, one, 1.7)), nil
 }
 
@@ -44,7 +46,8 @@ func benchTargets(ctx context.Context, l *lab) ([]row, error) {
 func faster(name string, ours, peer *contestant, least float64) row {
 	r := versus(name, ours.median(), peer.name, peer.median(), 0)
 	times := float64(peer.median()) / float64(ours.median())
-	r.ratio, r.target, r.reached = fmt.Sprintf("%.2f times as fast", times), fmt.Sprintf(">= %.3g", least), yes(times >= least)
+	r.ratio, r.target, r.reached = fmt.Sprintf("%.2f times as fast", times), fmt.Sprintf(">= %.3g",
+		least), yes(times >= least)
 	return r
 }
 
@@ -77,7 +80,9 @@ func (l *lab) drop(all []*looker) {
 	}
 }
 
-func (l *lab) eachLive(ctx context.Context, all []*looker, name string, args func(live string) []string) *contestant {
+func (l *lab) eachLive(
+	ctx context.Context, all []*looker, name string, args func(live string) []string,
+) *contestant {
 	c := program(ctx, name, args("")...)
 	c.run = func() error {
 		for _, k := range all {

@@ -74,23 +74,33 @@ const (
 
 // single are the files by themselves, with their sizes in bytes.
 var single = map[string]int{
-	"rc.conf": 600, "sysctl.conf": 240, "hosts": 400, "services": 60000, "protocols": 3500, "login.conf": 7000, "syslog.conf": 800,
-	"newsyslog.conf": 1000, "ttys": 1200, "crontab": 600, "ntp.conf": 2000, "ssh/sshd_config": 2800, "ssh/ssh_config": 1100,
-	"nsswitch.conf": 260, "motd.template": 500, "profile": 400, "devfs.conf": 900, "pf.conf": 1300, "shells": 170, "resolv.conf": 90,
-	"inetd.conf": 2500, "freebsd-update.conf": 1500, "master.passwd": 2000, "passwd": 1800, "group": 500, "defaults/rc.conf": 17000,
-	"defaults/periodic.conf": 8000, "local/nginx/nginx.conf": 2500, "local/sudoers": 2300, "local/pkg.conf": 1800, "local/my.cnf": 1300,
+	"rc.conf": 600, "sysctl.conf": 240, "hosts": 400, "services": 60000, "protocols": 3500,
+	"login.conf": 7000, "syslog.conf": 800,
+	"newsyslog.conf": 1000, "ttys": 1200, "crontab": 600, "ntp.conf": 2000, "ssh/sshd_config": 2800,
+	"ssh/ssh_config": 1100,
+	"nsswitch.conf":  260, "motd.template": 500, "profile": 400, "devfs.conf": 900, "pf.conf": 1300,
+	"shells": 170, "resolv.conf": 90,
+	"inetd.conf": 2500, "freebsd-update.conf": 1500, "master.passwd": 2000, "passwd": 1800,
+	"group": 500, "defaults/rc.conf": 17000,
+	"defaults/periodic.conf": 8000, "local/nginx/nginx.conf": 2500, "local/sudoers": 2300,
+	"local/pkg.conf": 1800, "local/my.cnf": 1300,
 	"local/php.ini": 42000, "local/a file with blanks.conf": 110, "local/grün.conf": 110,
 }
 
 // tables are databases, which are not text, with their sizes in bytes.
 var tables = map[string]int{
-	"pwd.db": 40_000, "spwd.db": 40_000, "login.conf.db": 30_000, "local/share/table0.db": 180_000, "local/share/table1.db": 240_000,
-	"local/share/table2.db": 420_000, "local/share/table3.db": 700_000, "local/share/table4.db": 900_000, "local/share/table5.db": 1_300_000,
-	"local/share/table6.db": 1_900_000, "local/share/table7.db": 2_600_000, "local/share/table8.db": 3_400_000,
+	"pwd.db": 40_000, "spwd.db": 40_000, "login.conf.db": 30_000, "local/share/table0.db": 180_000,
+	"local/share/table1.db": 240_000,
+	"local/share/table2.db": 420_000, "local/share/table3.db": 700_000,
+	"local/share/table4.db": 900_000, "local/share/table5.db": 1_300_000,
+	"local/share/table6.db": 1_900_000, "local/share/table7.db": 2_600_000,
+	"local/share/table8.db": 3_400_000,
 }
 
-var words = []string{"listen", "enable", "path", "user", "group", "mode", "limit", "cache", "buffer", "address", "port", "server", "root", "level",
-	"policy", "allow", "key", "rotate", "daily", "host", "option", "flags", "backend", "proxy", "worker", "queue", "retry", "interval"}
+var words = []string{"listen", "enable", "path", "user", "group", "mode", "limit", "cache", "buffer",
+	"address", "port", "server", "root", "level",
+	"policy", "allow", "key", "rotate", "daily", "host", "option", "flags", "backend", "proxy",
+	"worker", "queue", "retry", "interval"}
 
 // born is the time of the oldest file of a tree.
 var born = time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -107,8 +117,8 @@ type item struct {
 	when  time.Time
 }
 
-// plan lists a tree shaped like FreeBSD's /etc with packages, directories before what is in them. At scale 1 it has
-// about 2,800 entries and 25 MB. The same seed and scale give the same tree.
+// plan lists a tree shaped like FreeBSD's /etc with packages, directories before what is in them. At scale 1
+// it has about 2,800 entries and 25 MB. The same seed and scale give the same tree.
 func plan(seed uint64, scale float64) []item {
 	p := &planner{r: rand.New(rand.NewPCG(seed, 1)), dirs: map[string]bool{".": true}, scale: scale}
 	for _, name := range sortedKeys(single) {
@@ -150,7 +160,9 @@ func (p *planner) dir(name string) {
 func (p *planner) file(name string, mode uint32, size int, table bool) {
 	p.dir(path.Dir(name))
 	when := born.Add(time.Duration(p.r.IntN(1e7)) * time.Second)
-	p.items = append(p.items, item{path: name, mode: mode, size: size, seed: p.r.Uint64(), table: table, when: when})
+	p.items = append(p.items, item{
+		path: name, mode: mode, size: size, seed: p.r.Uint64(), table: table, when: when,
+	})
 }
 
 func (p *planner) link(name, target string) {

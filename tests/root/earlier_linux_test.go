@@ -35,7 +35,8 @@ func (m *machine) hidden() {
 // newer checks that cfg still has what the second start saved, and takes the old tree away.
 func (m *machine) newer() {
 	m.Helper()
-	want := map[string]string{"/store/rc.conf": "of the second start\n", "/store/new": "of the second start\n"}
+	want := map[string]string{"/store/rc.conf": "of the second start\n",
+		"/store/new": "of the second start\n"}
 	m.holds(want)
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "held the /etc of an earlier start", "archived in vhost1-")
 	m.archived("rc.conf", "of the first start\n")
@@ -63,7 +64,8 @@ func TestEarlierTreeIsNotSaved(t *testing.T) {
 		},
 		"a daemon that starts": func(m *machine) {
 			d := m.watching()
-			m.until("vhost1", "tells of it", func(s control.Status) bool { return strings.Contains(s.Problem, says) && !s.Down })
+			m.until("vhost1", "tells of it",
+				func(s control.Status) bool { return strings.Contains(s.Problem, says) && !s.Down })
 			tell(m)
 			m.says(m.cfgd(1, "report"), says)
 			m.must(d.ends(unix.SIGTERM))
@@ -71,7 +73,8 @@ func TestEarlierTreeIsNotSaved(t *testing.T) {
 		"a daemon, and all records are lost": func(m *machine) {
 			m.must(os.RemoveAll("/var/run/cfgd"))
 			d := m.watching()
-			m.until("vhost1", "tells of it", func(s control.Status) bool { return strings.Contains(s.Problem, says) && !s.Down })
+			m.until("vhost1", "tells of it",
+				func(s control.Status) bool { return strings.Contains(s.Problem, says) && !s.Down })
 			m.must(d.ends(unix.SIGTERM))
 			tell(m)
 		},
@@ -132,7 +135,8 @@ func TestOtherJailsStore(t *testing.T) {
 		m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"), "/store ", "/other ", 1))
 		m.write(live+"/new", "after the stop\n")
 		leave()
-		m.says(m.cfgd(0, "jail cleanup vhost1"), "another store: /other does not hold generation", "was last saved for /jail/vhost1/etc in /store",
+		m.says(m.cfgd(0, "jail cleanup vhost1"), "another store: /other does not hold generation",
+			"was last saved for /jail/vhost1/etc in /store",
 			"let the fstab name /store again", "archived in vhost1-")
 		if got := m.output("ls", "-lR", "--time-style=full-iso", "/other"); got != others {
 			t.Errorf("written to another jail's store:\n%s\nwas\n%s", got, others)
@@ -155,13 +159,21 @@ func TestPlantedCfg(t *testing.T) {
 		plant func(m *machine)
 		says  string
 	}{
-		"a link":               {func(m *machine) { m.must(os.Remove(cfg)); m.must(os.Symlink("/outside", cfg)) }, is},
-		"a file":               {func(m *machine) { m.must(os.Remove(cfg)); m.write(cfg, "no directory\n") }, is},
-		"a fifo":               {func(m *machine) { m.must(os.Remove(cfg)); m.must(unix.Mkfifo(cfg, 0o644)) }, is},
-		"nothing":              {func(m *machine) { m.must(os.Remove(cfg)) }, "nothing was mounted"},
-		"a directory":          {func(m *machine) { m.must(os.MkdirAll(cfg+"/.cfgd", 0o755)) }, "nothing was mounted"},
-		"another filesystem":   {func(m *machine) { m.tmpfs(cfg, "") }, is},
-		"one with empty .cfgd": {func(m *machine) { m.tmpfs(cfg, ""); m.must(os.Mkdir(cfg+"/.cfgd", 0o700)) }, is},
+		"a link": {func(m *machine) {
+			m.must(os.Remove(cfg))
+			m.must(os.Symlink("/outside",
+				cfg))
+		}, is},
+		"a file": {func(m *machine) { m.must(os.Remove(cfg)); m.write(cfg, "no directory\n") },
+			is},
+		"a fifo": {func(m *machine) { m.must(os.Remove(cfg)); m.must(unix.Mkfifo(cfg, 0o644)) },
+			is},
+		"nothing": {func(m *machine) { m.must(os.Remove(cfg)) }, "nothing was mounted"},
+		"a directory": {func(m *machine) { m.must(os.MkdirAll(cfg+"/.cfgd", 0o755)) },
+			"nothing was mounted"},
+		"another filesystem": {func(m *machine) { m.tmpfs(cfg, "") }, is},
+		"one with empty .cfgd": {func(m *machine) { m.tmpfs(cfg, ""); m.must(os.Mkdir(cfg+"/.cfgd", 0o700)) },
+			is},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !namespaced(t) {
@@ -179,7 +191,8 @@ func TestPlantedCfg(t *testing.T) {
 			m.write(live+"/new", "after the stop\n")
 			c.plant(m)
 			leave()
-			m.says(m.cfgd(0, "jail cleanup vhost1"), c.says, "the last save went to /store, which the fstab mounts there")
+			m.says(m.cfgd(0, "jail cleanup vhost1"), c.says,
+				"the last save went to /store, which the fstab mounts there")
 			m.holds(map[string]string{"/store/new": "after the stop\n", "/store/hosts": "mine\n"})
 			if left, err := os.ReadDir("/outside"); err != nil || len(left) != 1 {
 				t.Errorf("outside: %v, %v", left, err)

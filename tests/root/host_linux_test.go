@@ -12,11 +12,12 @@ import (
 	"cfgd/watcher/control"
 )
 
-// host lays out a machine whose own /etc is the target, as NanoBSD's: in memory, over the defaults in /conf/base/etc; /cfg is mounted
-// noauto, as this line of fstab says.
+// host lays out a machine whose own /etc is the target, as NanoBSD's: in memory, over the defaults in
+// /conf/base/etc; /cfg is mounted noauto, as this line of fstab says.
 func host(t *testing.T, fstab string) *machine {
 	m := enter(t)
-	files := map[string]string{"rc.conf": "hostname=\"image\"\n", "hosts": "127.0.0.1 localhost\n", "fstab": fstab + "\n", "issue": "welcome\n"}
+	files := map[string]string{"rc.conf": "hostname=\"image\"\n", "hosts": "127.0.0.1 localhost\n",
+		"fstab": fstab + "\n", "issue": "welcome\n"}
 	m.tmpfs("/etc", "mode=755")
 	for p, content := range files {
 		m.write("/conf/base/etc/"+p, content)
@@ -75,7 +76,8 @@ func (m *machine) looks(n int) {
 // cfgUnmounted waits until the save that status tells of has let go of /cfg.
 func (m *machine) cfgUnmounted() {
 	m.Helper()
-	for end := time.Now().Add(patience); m.mounted("/cfg") != ""; time.Sleep(time.Millisecond) { // of another process: no event tells
+	// of another process: no event tells
+	for end := time.Now().Add(patience); m.mounted("/cfg") != ""; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			m.Fatal("/cfg stays mounted")
 		}
@@ -116,7 +118,8 @@ func TestHostMountsForSavesAlone(t *testing.T) {
 	m.umount("/cfg")
 }
 
-// What the administrator mounted is used and left mounted; what cfgd mounted and somebody keeps busy is left for the next save.
+// What the administrator mounted is used and left mounted; what cfgd mounted and somebody keeps busy is left
+// for the next save.
 func TestHostLeavesMounted(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -197,7 +200,8 @@ func TestHostKilled(t *testing.T) {
 		d := m.hostDaemon()
 		m.until("host", "answers", func(control.Status) bool { return true })
 		m.write("/etc/rc.conf", fmt.Sprintf("edit %d\n", n))
-		for end := time.Now().Add(patience); m.mounted("/cfg") == "" && time.Now().Before(end); { // the kill is to come while it is mounted
+		// the kill is to come while it is mounted
+		for end := time.Now().Add(patience); m.mounted("/cfg") == "" && time.Now().Before(end); {
 		}
 		_ = d.ends(syscall.SIGKILL)
 		if m.mounted("/cfg") != "" {
@@ -227,7 +231,8 @@ func TestReportIsMailed(t *testing.T) {
 	m.write(live+"/rc.conf", "hostname=\"edited\"\n")
 	m.says(m.cfgd(1, "report --mail root@example.org"), "")
 	sent := m.read("/tmp/sent")
-	m.says(sent, "-oi -t\nTo: <root@example.org>\nSubject: cfgd on ", "Auto-Submitted: auto-generated", "a restart would lose 1 change, unsaved since", "rc.conf", "cfgd save vhost1")
+	m.says(sent, "-oi -t\nTo: <root@example.org>\nSubject: cfgd on ", "Auto-Submitted: auto-generated",
+		"a restart would lose 1 change, unsaved since", "rc.conf", "cfgd save vhost1")
 	d := m.watching() // the daemon saves it
 	m.watched("vhost1")
 	m.saved("vhost1")

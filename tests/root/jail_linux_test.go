@@ -22,11 +22,12 @@ const (
 )
 
 var defaults = map[string]string{
-	live + "/rc.conf": "hostname=\"proto\"\n", live + "/hosts": "127.0.0.1 localhost\n", live + "/local/nginx/nginx.conf": "worker_processes 1;\n",
+	live + "/rc.conf": "hostname=\"proto\"\n", live + "/hosts": "127.0.0.1 localhost\n", live +
+		"/local/nginx/nginx.conf": "worker_processes 1;\n",
 }
 
-// jailed lays out a machine with the jail of the paper: its root and its base are read-only mounts of a prototype's snapshot, its cfg
-// is a filesystem of its own.
+// jailed lays out a machine with the jail of the paper: its root and its base are read-only mounts of a
+// prototype's snapshot, its cfg is a filesystem of its own.
 func jailed(t *testing.T) *machine {
 	m := enter(t)
 	m.write("/etc/rc.conf", `jail_enable="YES"
@@ -60,7 +61,8 @@ zpool/vhost1/cfg /jail/vhost1/cfg zfs rw 0 0
 `, n))
 }
 
-// mountRoot, mountCfg do what jail(8) does with the jail's fstab before it runs exec.prestart. The store lives on in a directory.
+// mountRoot, mountCfg do what jail(8) does with the jail's fstab before it runs exec.prestart. The store
+// lives on in a directory.
 func (m *machine) mountRoot() {
 	m.Helper()
 	m.bind("/jail/proto/.cfgd/snapshot/1", "/jail/vhost1")
@@ -115,7 +117,8 @@ func TestStartAndStop(t *testing.T) {
 	m.must(unix.Statfs(live, &fs))
 	st, err := os.Stat(live)
 	m.must(err)
-	if size := fs.Blocks * uint64(fs.Bsize); fs.Type != unix.TMPFS_MAGIC || size != 8<<20 || st.Mode().Perm() != 0o755 {
+	if size := fs.Blocks * uint64(fs.Bsize); fs.Type != unix.TMPFS_MAGIC || size != 8<<20 ||
+		st.Mode().Perm() != 0o755 {
 		t.Errorf("type %x, %d bytes, mode %v", fs.Type, size, st.Mode())
 	}
 	m.holds(defaults)
@@ -141,7 +144,8 @@ func TestStartAndStop(t *testing.T) {
 	m.unmountAll()
 }
 
-// The daemon watches the tree and lets go of it, so that it can be unmounted, and finds it again at the next start.
+// The daemon watches the tree and lets go of it, so that it can be unmounted, and finds it again at the next
+// start.
 func TestUnderTheDaemon(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -165,7 +169,8 @@ func TestUnderTheDaemon(t *testing.T) {
 	m.must(d.ends(syscall.SIGTERM))
 }
 
-// A daemon that hangs is waited for, not for long: the jail stops without it, and starts again. When it goes on it finds its way.
+// A daemon that hangs is waited for, not for long: the jail stops without it, and starts again. When it goes
+// on it finds its way.
 func TestDaemonHangs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a hook waits 10 s for the daemon")
@@ -193,7 +198,8 @@ func TestDaemonHangs(t *testing.T) {
 	m.unmountAll()
 }
 
-// A start fails after its init: no hook runs, jail(8) unmounts what it can, and the next start mounts the root over what is left.
+// A start fails after its init: no hook runs, jail(8) unmounts what it can, and the next start mounts the
+// root over what is left.
 func TestFailedStart(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -207,7 +213,8 @@ func TestFailedStart(t *testing.T) {
 		t.Fatalf("the root is held by what is mounted in it: %v", err)
 	}
 	m.mountAll()
-	m.says(m.cfgd(0, "jail init vhost1"), "an earlier start left a tmpfs", "umount /jail/vhost1 and run cfgd jail cleanup vhost1", "populated from")
+	m.says(m.cfgd(0, "jail init vhost1"), "an earlier start left a tmpfs",
+		"umount /jail/vhost1 and run cfgd jail cleanup vhost1", "populated from")
 	m.holds(defaults)
 	m.write(live+"/rc.conf", "edited\n")
 	m.cfgd(0, "jail cleanup vhost1")
@@ -253,7 +260,8 @@ func TestBusyEtc(t *testing.T) {
 	m.cfgd(0, "jail init vhost1")
 	leave := m.shell(live)
 	m.write(live+"/rc.conf", "edited\n")
-	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted", "busy", "fuser -vm", "cleanup vhost1 again")
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted", "busy",
+		"fuser -vm", "cleanup vhost1 again")
 	m.holds(map[string]string{cfg + "/rc.conf": "edited\n"})
 	m.watched("vhost1")
 	m.write(live+"/rc.conf", "edited meanwhile\n")
@@ -268,14 +276,16 @@ func TestBusyEtc(t *testing.T) {
 func (m *machine) byNullfs() {
 	m.Helper()
 	m.must(os.MkdirAll("/store", 0o755))
-	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"), "zpool/vhost1/cfg /jail/vhost1/cfg zfs", "/store /jail/vhost1/cfg nullfs", 1))
+	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"),
+		"zpool/vhost1/cfg /jail/vhost1/cfg zfs", "/store /jail/vhost1/cfg nullfs", 1))
 }
 
 // stopBusy stops the jail while somebody stands in its etc, as jail(8) does: the cleanup fails, what the
 // fstab mounted goes, and the root stays below the busy etc.
 func (m *machine) stopBusy() {
 	m.Helper()
-	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted", "end what uses it")
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted",
+		"end what uses it")
 	m.umount(cfg)
 	m.umount("/jail/vhost1/conf/base/etc")
 	if err := unix.Unmount("/jail/vhost1", 0); err != unix.EBUSY {
@@ -323,10 +333,12 @@ func TestHooksTellSyslogd(t *testing.T) {
 	}
 	leave := m.shell(live)
 	m.stopBusy()
-	m.says(heard(), "cfgd[", "vhost1: all is saved, but /jail/vhost1/etc is still mounted", "run cfgd jail cleanup vhost1 again")
+	m.says(heard(), "cfgd[", "vhost1: all is saved, but /jail/vhost1/etc is still mounted",
+		"run cfgd jail cleanup vhost1 again")
 	leave()
 	m.cfgd(0, "jail cleanup vhost1")
-	m.says(heard(), "vhost1: nothing was mounted on cfg", "umount /jail/vhost1 before the jail is started again")
+	m.says(heard(), "vhost1: nothing was mounted on cfg",
+		"umount /jail/vhost1 before the jail is started again")
 	m.umount("/jail/vhost1")
 }
 
@@ -355,11 +367,13 @@ func TestBusyAtTheStop(t *testing.T) {
 	m.write(live+"/rc.conf", "edited\n")
 	m.write(live+"/hosts", "edited\n")
 	m.saved("vhost1")
-	m.must(unix.Mount("", "/jail/vhost1", "", unix.MS_BIND|unix.MS_REMOUNT, "")) // the worst case: it can be written
+	// the worst case: it can be written
+	m.must(unix.Mount("", "/jail/vhost1", "", unix.MS_BIND|unix.MS_REMOUNT, ""))
 	m.stopBusy()
 
 	m.write(live+"/rc.conf", "edited after the stop\n")
-	s := m.until("vhost1", "is held for its cfg", func(s control.Status) bool { return strings.Contains(s.Problem, "not mounted") })
+	s := m.until("vhost1", "is held for its cfg",
+		func(s control.Status) bool { return strings.Contains(s.Problem, "not mounted") })
 	m.says(s.Problem, "/jail/vhost1/cfg: not mounted; fstab /etc/fstab.vhost1 mounts it")
 	m.says(m.cfgd(2, "save vhost1"), "not mounted")
 	m.says(m.cfgd(2, "save --force vhost1"), "not mounted")
@@ -369,10 +383,12 @@ func TestBusyAtTheStop(t *testing.T) {
 
 	// Still busy: saved, and said.
 	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted")
-	m.holds(map[string]string{"/store/rc.conf": "edited after the stop\n", live + "/rc.conf": "edited after the stop\n"})
+	m.holds(map[string]string{"/store/rc.conf": "edited after the stop\n", live +
+		"/rc.conf": "edited after the stop\n"})
 	m.write(live+"/rc.conf", "edited last\n")
 	leave()
-	m.says(m.cfgd(0, "jail cleanup vhost1"), "the last save went to /store, which the fstab mounts there", "saved as generation", "and taken away",
+	m.says(m.cfgd(0, "jail cleanup vhost1"), "the last save went to /store, which the fstab mounts there",
+		"saved as generation", "and taken away",
 		"the jail's root /jail/vhost1 is still mounted: umount /jail/vhost1 before the jail is started again")
 	m.mountpointEmpty()
 	m.holds(map[string]string{"/store/rc.conf": "edited last\n", "/store/hosts": "edited\n"})
@@ -442,7 +458,8 @@ func TestBusyAtTheStopWithDevice(t *testing.T) {
 	m.must(os.MkdirAll("/cfg", 0o755))
 	m.ext2(t)
 	mountCfg := func() { m.output("mount", "-t", "ext2", "-o", "loop", "/data/cfg.img", cfg) }
-	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"), "zpool/vhost1/cfg /jail/vhost1/cfg zfs", "/data/cfg.img /jail/vhost1/cfg ext2", 1))
+	m.write("/etc/fstab.vhost1", strings.Replace(m.read("/etc/fstab.vhost1"),
+		"zpool/vhost1/cfg /jail/vhost1/cfg zfs", "/data/cfg.img /jail/vhost1/cfg ext2", 1))
 	m.mountRoot()
 	mountCfg()
 	m.cfgd(0, "jail init vhost1")
@@ -451,7 +468,8 @@ func TestBusyAtTheStopWithDevice(t *testing.T) {
 	m.stopBusy()
 	m.write(live+"/rc.conf", "edited after the stop\n")
 	leave()
-	m.says(m.cfgd(0, "jail cleanup vhost1"), "the last save went to /data/cfg.img, which the fstab mounts there")
+	m.says(m.cfgd(0, "jail cleanup vhost1"),
+		"the last save went to /data/cfg.img, which the fstab mounts there")
 	if left, err := os.ReadDir("/var/run/cfgd/mnt"); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
@@ -483,18 +501,21 @@ func TestStartedWhileBusy(t *testing.T) {
 	m.mountCfg()
 	m.says(m.cfgd(0, "jail init vhost1"), "populated already: nothing touched")
 	m.says(m.cfgd(0, "save vhost1"), "")
-	m.holds(map[string]string{live + "/rc.conf": "edited after the stop\n", "/store/rc.conf": "edited after the stop\n"})
+	m.holds(map[string]string{live + "/rc.conf": "edited after the stop\n",
+		"/store/rc.conf": "edited after the stop\n"})
 	m.stopBusy()
 	m.write(live+"/rc.conf", "edited once more\n")
 
 	// Over it: it cannot be reached, stays, and is archived when it is seen again.
 	m.mountAll()
-	m.says(m.cfgd(0, "jail init vhost1"), "that the jail's root now hides, with all that was not saved in it", "populated from")
+	m.says(m.cfgd(0, "jail init vhost1"), "that the jail's root now hides, with all that was not saved in it",
+		"populated from")
 	m.holds(map[string]string{live + "/rc.conf": "edited after the stop\n"})
 	m.write(live+"/hosts", "newer\n")
 	m.cfgd(0, "jail cleanup vhost1")
 	m.unmountAll()
-	m.says(m.cfgd(2, "jail cleanup vhost1"), "what was not saved is in /var/db/cfgd/rescue/vhost1-", "still mounted")
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "what was not saved is in /var/db/cfgd/rescue/vhost1-",
+		"still mounted")
 	m.archived("rc.conf", "edited once more\n")
 	leave()
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "archived in vhost1-")
@@ -537,7 +558,8 @@ func TestLinksOutside(t *testing.T) {
 	}
 }
 
-// A jail that can write its root swaps its etc for a link to the outside and back while the hooks are at work, as fast as it can.
+// A jail that can write its root swaps its etc for a link to the outside and back while the hooks are at
+// work, as fast as it can.
 func TestSwappedEtc(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -556,7 +578,8 @@ func TestSwappedEtc(t *testing.T) {
 			case <-stop:
 				return
 			default: // it fails while etc is a mountpoint
-				if unix.Renameat2(unix.AT_FDCWD, live, unix.AT_FDCWD, "/jail/vhost1/link", unix.RENAME_EXCHANGE) == nil {
+				if unix.Renameat2(unix.AT_FDCWD, live, unix.AT_FDCWD, "/jail/vhost1/link",
+					unix.RENAME_EXCHANGE) == nil {
 					n++
 				}
 			}
@@ -661,7 +684,8 @@ func TestCfgReadOnlyOrFull(t *testing.T) {
 	m.cfgd(0, "jail init vhost1")
 	m.write(live+"/big", noise(200<<10))
 	m.tmpfs("/var/db/cfgd/rescue", "size=64k")
-	m.says(m.cfgd(2, "jail cleanup vhost1"), "not saved", "no room", "no space left on device", "and no rescue archive", "stays as it is")
+	m.says(m.cfgd(2, "jail cleanup vhost1"), "not saved", "no room", "no space left on device",
+		"and no rescue archive", "stays as it is")
 	if entries, _ := os.ReadDir("/var/db/cfgd/rescue"); len(entries) > 0 {
 		t.Errorf("half an archive is left: %v", entries)
 	}

@@ -19,7 +19,8 @@ import (
 
 // plain lays out a machine of plain directories with one jail, and populates that.
 func plain(t *testing.T) *machine {
-	dir := t.TempDir() // on a disk, where it is there: a commit that waits for that is longer, and so more often hit
+	// on a disk, where it is there: a commit that waits for that is longer, and so more often hit
+	dir := t.TempDir()
 	m := &machine{t, dir}
 	m.write("etc/rc.conf", `jail_list="vhost1"
 jail_vhost1_rootdir="/jail/vhost1"
@@ -27,7 +28,8 @@ jail_vhost1_hostname="vhost1.domain.local"
 jail_vhost1_fstab="/etc/fstab.vhost1"
 `)
 	m.write("etc/fstab.vhost1", "/jail/proto/.cfgd/snapshot/1/etc /jail/vhost1/conf/base/etc nullfs ro 0 0\n")
-	m.write("usr/local/etc/cfgd.toml", "[defaults]\nsettle = \"10ms\"\nmax_wait = \"100ms\"\nrescan = \"1s\"\n")
+	m.write("usr/local/etc/cfgd.toml",
+		"[defaults]\nsettle = \"10ms\"\nmax_wait = \"100ms\"\nrescan = \"1s\"\n")
 	for i := range 20 {
 		m.write(fmt.Sprintf("jail/proto/.cfgd/snapshot/1/etc/dir%d/default", i%5), version(0))
 		m.write(fmt.Sprintf("jail/proto/.cfgd/snapshot/1/etc/default%d", i), version(0))
@@ -79,7 +81,8 @@ func names(rnd *rand.Rand) string {
 	}
 }
 
-// run puts a new file in the place of an old one, as editors do, in bursts until ctx ends: what stands in live is always whole.
+// run puts a new file in the place of an old one, as editors do, in bursts until ctx ends: what stands in
+// live is always whole.
 func (e *editor) run(ctx context.Context) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	for n := 1; ctx.Err() == nil; n++ {
@@ -125,8 +128,9 @@ func (e *editor) before(at time.Time) map[string]int {
 	return out
 }
 
-// The daemon is killed at random instants while files are edited in bursts. After each kill, before anything mends it, every
-// file in cfg is whole, and what the daemon called saved is there; the next start goes on from there and makes up no conflict.
+// The daemon is killed at random instants while files are edited in bursts. After each kill, before anything
+// mends it, every file in cfg is whole, and what the daemon called saved is there; the next start goes on
+// from there and makes up no conflict.
 func TestKilledDaemon(t *testing.T) {
 	m := plain(t)
 	kills, bound := 300, 60*time.Second
@@ -153,7 +157,8 @@ func TestKilledDaemon(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	t.Logf("%d kills in %v: before %d the daemon had called something saved, %d were in the middle of a commit; %d edits",
+	t.Logf("%d kills in %v: before %d the daemon had called something saved, %d were in the middle of a "+
+		"commit; %d edits",
 		done, time.Since(start).Round(time.Second), claims, halves, len(e.edits))
 	if claims == 0 {
 		t.Error("nothing was ever called saved: the test tests nothing")
@@ -161,8 +166,9 @@ func TestKilledDaemon(t *testing.T) {
 	m.recovers(e)
 }
 
-// killed runs the daemon for so long, kills it, and returns until when it had called all saved, as far as it said so. With claim the time
-// begins when it has said so: a machine that is busy gives a new process no other chance.
+// killed runs the daemon for so long, kills it, and returns until when it had called all saved, as far as it
+// said so. With claim the time begins when it has said so: a machine that is busy gives a new process no
+// other chance.
 func (m *machine) killed(after time.Duration, claim bool) (asOf *time.Time) {
 	m.Helper()
 	d := m.daemon()
@@ -226,12 +232,14 @@ func (m *machine) checkKilled(round int, e *editor, asOf *time.Time) {
 	}
 	for p, n := range e.before(*asOf) {
 		if found[p] < n {
-			m.Errorf("round %d: all was saved as of %v, with edit %d of %s, and edit %d is in cfg", round, asOf.Format(time.RFC3339Nano), n, p, found[p])
+			m.Errorf("round %d: all was saved as of %v, with edit %d of %s, and edit %d is in cfg", round,
+				asOf.Format(time.RFC3339Nano), n, p, found[p])
 		}
 	}
 }
 
-// recovers starts the daemon for the last time: cfg becomes what live is, and what the next start populates is the same.
+// recovers starts the daemon for the last time: cfg becomes what live is, and what the next start populates
+// is the same.
 func (m *machine) recovers(e *editor) {
 	m.Helper()
 	d := m.daemon()

@@ -1,5 +1,6 @@
-// Package root tests the cfgd program whole, as a child process: on machines that are mounted together in a mount namespace of their
-// own, for which it takes root and Linux, and under kills at random instants, for which it takes neither.
+// Package root tests the cfgd program whole, as a child process: on machines that are mounted together in a
+// mount namespace of their own, for which it takes root and Linux, and under kills at random instants, for
+// which it takes neither.
 package root
 
 import (
@@ -143,7 +144,8 @@ func (d *daemon) ends(sig os.Signal) error {
 
 const patience = 15 * time.Second
 
-// until asks the daemon for a target's status until it is as wanted; the daemon is another process, and tells nobody by itself.
+// until asks the daemon for a target's status until it is as wanted; the daemon is another process, and tells
+// nobody by itself.
 func (m *machine) until(target string, what string, is func(control.Status) bool) control.Status {
 	m.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -27,8 +27,10 @@ func namespaced(t *testing.T) bool {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout=5m", fmt.Sprintf("-test.short=%v", testing.Short()))
-	cmd.Env = append(os.Environ(), namespaceEnv+"=1", programEnv+"="+program, "TMPDIR="+t.TempDir()) // which that run cannot remove from within
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout=5m",
+		fmt.Sprintf("-test.short=%v", testing.Short()))
+	// which that run cannot remove from within
+	cmd.Env = append(os.Environ(), namespaceEnv+"=1", programEnv+"="+program, "TMPDIR="+t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	switch {
@@ -44,11 +46,12 @@ func namespaced(t *testing.T) bool {
 	return false
 }
 
-// system are the directories of the real machine that the program, mount(8) and sh(1) need; all else is made here.
+// system are the directories of the real machine that the program, mount(8) and sh(1) need; all else is made
+// here.
 var system = []string{"usr", "bin", "sbin", "lib", "lib64", "proc", "sys", "dev"}
 
-// enter makes a new root filesystem in memory the root of this namespace. Nothing of the real machine's can be written by its path
-// after that.
+// enter makes a new root filesystem in memory the root of this namespace. Nothing of the real machine's can
+// be written by its path after that.
 func enter(t *testing.T) *machine {
 	m := &machine{t, ""}
 	m.must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))

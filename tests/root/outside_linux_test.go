@@ -10,11 +10,12 @@ import (
 	"testing"
 )
 
-// away lays out a machine whose directories are links as a machine has them, absolute ones: below --root each leads to
-// a place below it, and to another one, of this machine, if it is followed as it stands.
+// away lays out a machine whose directories are links as a machine has them, absolute ones: below --root each
+// leads to a place below it, and to another one, of this machine, if it is followed as it stands.
 func away(t *testing.T) *machine {
 	m := crowded(t)
-	for name, to := range map[string]string{"etc": "/etc", "usr/local/etc": "/conf", "jail": "/usr/jail", "var": "/usr/var"} {
+	for name, to := range map[string]string{"etc": "/etc", "usr/local/etc": "/conf", "jail": "/usr/jail",
+		"var": "/usr/var"} {
 		moved := filepath.Join("real", to)
 		m.must(os.MkdirAll(filepath.Dir(m.path(moved)), 0o755))
 		if _, err := os.Lstat(m.path(name)); err == nil {
@@ -32,13 +33,15 @@ func away(t *testing.T) *machine {
 
 // own are the places outside that the Go runtime and the C library open for themselves.
 var own = []string{
-	"/proc/", "/dev/", "/sys/kernel/mm/", "/sys/fs/cgroup/", "/usr/share/zoneinfo/", "/etc/localtime", "/etc/ld.so.cache", "/lib/", "/usr/lib/",
+	"/proc/", "/dev/", "/sys/kernel/mm/", "/sys/fs/cgroup/", "/usr/share/zoneinfo/", "/etc/localtime",
+	"/etc/ld.so.cache", "/lib/", "/usr/lib/",
 }
 
 var (
 	opened  = regexp.MustCompile(`(?m)^\d* *(?:open|openat|openat2|creat)\(.* = \d+<([^>]*)>`)
-	changed = regexp.MustCompile(`(?m)^\d* *(?:unlink|rename|mkdir|rmdir|symlink|link|chmod|chown|lchown|mknod|truncate)[a-z0-9]*\((.*)\) += 0`)
-	quoted  = regexp.MustCompile(`"(/[^"]*)"`)
+	changed = regexp.MustCompile(`(?m)^\d* *(?:unlink|rename|mkdir|rmdir|symlink|link|` +
+		`chmod|chown|lchown|mknod|truncate)[a-z0-9]*\((.*)\) += 0`)
+	quoted = regexp.MustCompile(`"(/[^"]*)"`)
 )
 
 // With --root no command opens or changes anything outside of its directory, whatever the links in it say.
@@ -52,10 +55,14 @@ func TestNothingOutsideOfRoot(t *testing.T) {
 		status int
 		line   string
 	}{
-		{1, "check"}, {0, "status"}, {1, "report"}, {0, "diff vhost1"}, {0, "setup --yes"}, {0, "jail create --ip 10.0.0.1 web"}, {0, "jail init web"},
-		{0, "proto snapshot"}, {0, "proto list"}, {0, "jail switch --plan ALL 2"}, {0, "jail switch --restart ALL 2"}, {0, "jail switch vhost2 1"},
-		{0, "jail clone --ip 10.0.0.2 vhost1 try 2"}, {0, "relocate proto /usr/local/etc"}, {0, "relocate proto"}, {0, "relocate --undo proto /usr/local/etc"},
-		{0, "save"}, {0, "log vhost1"}, {0, "rescue list"}, {0, "jail cleanup web"}, {0, "jail destroy --yes web"}, {0, "jail destroy --yes try"},
+		{1, "check"}, {0, "status"}, {1, "report"}, {0, "diff vhost1"}, {0, "setup --yes"}, {0,
+			"jail create --ip 10.0.0.1 web"}, {0, "jail init web"},
+		{0, "proto snapshot"}, {0, "proto list"}, {0, "jail switch --plan ALL 2"}, {0,
+			"jail switch --restart ALL 2"}, {0, "jail switch vhost2 1"},
+		{0, "jail clone --ip 10.0.0.2 vhost1 try 2"}, {0, "relocate proto /usr/local/etc"}, {0,
+			"relocate proto"}, {0, "relocate --undo proto /usr/local/etc"},
+		{0, "save"}, {0, "log vhost1"}, {0, "rescue list"}, {0, "jail cleanup web"}, {0,
+			"jail destroy --yes web"}, {0, "jail destroy --yes try"},
 		{0, "proto prune --keep 1"}, {0, "setup --remove"},
 	} {
 		m.audited(c.status, c.line)
@@ -69,7 +76,8 @@ func TestNothingOutsideOfRoot(t *testing.T) {
 func (m *machine) audited(status int, line string) {
 	m.Helper()
 	log := filepath.Join(m.TempDir(), "strace")
-	args := append([]string{"-f", "-y", "-s", "4096", "-e", "trace=%file", "-o", log, program, "--root", m.dir}, strings.Fields(line)...)
+	args := append([]string{"-f", "-y", "-s", "4096", "-e", "trace=%file", "-o", log, program, "--root",
+		m.dir}, strings.Fields(line)...)
 	cmd := exec.Command("strace", args...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+m.path("tmp"))
 	out, err := cmd.CombinedOutput()
@@ -82,7 +90,8 @@ func (m *machine) audited(status int, line string) {
 	b, err := os.ReadFile(log)
 	m.must(err)
 	inside := func(p string) bool {
-		return p == m.dir || strings.HasPrefix(p, m.dir+"/") || p == program || slices.ContainsFunc(own, func(o string) bool { return strings.HasPrefix(p, o) })
+		return p == m.dir || strings.HasPrefix(p, m.dir+"/") || p == program ||
+			slices.ContainsFunc(own, func(o string) bool { return strings.HasPrefix(p, o) })
 	}
 	calls := 0
 	for _, call := range opened.FindAllStringSubmatch(string(b), -1) {

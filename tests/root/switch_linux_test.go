@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// service is rc.d/jail as far as a jail's filesystems and hooks go: fstab is mounted before exec.prestart and unmounted after exec.poststop,
-// and a start that fails undoes its mounts and runs no hook.
+// service is rc.d/jail as far as a jail's filesystems and hooks go: fstab is mounted before exec.prestart and
+// unmounted after exec.poststop, and a start that fails undoes its mounts and runs no hook.
 const service = `#!/bin/sh
 name=$3 root=/jail/$3
 mounts() {
@@ -42,13 +42,15 @@ esac
 
 const jls = "#!/bin/sh\ntest -e \"/run/jail.$2\" && echo 1\n"
 
-// threeJails lays out a machine with three jails of the paper, two snapshots, and a third on which no jail starts.
+// threeJails lays out a machine with three jails of the paper, two snapshots, and a third on which no jail
+// starts.
 func threeJails(t *testing.T) *machine {
 	m := enter(t)
 	rc := "jail_enable=\"YES\"\njail_list=\"vhost1 vhost2 vhost3\"\n"
 	for n := 1; n <= 3; n++ {
 		name := fmt.Sprintf("vhost%d", n)
-		rc += fmt.Sprintf("jail_%[1]s_rootdir=\"/jail/%[1]s\"\njail_%[1]s_hostname=\"%[1]s\"\njail_%[1]s_fstab=\"/etc/fstab.%[1]s\"\n", name)
+		rc += fmt.Sprintf("jail_%[1]s_rootdir=\"/jail/%[1]s\"\njail_%[1]s_hostname=\"%[1]s\"\n"+
+			"jail_%[1]s_fstab=\"/etc/fstab.%[1]s\"\n", name)
 		m.write("/etc/fstab."+name, m.fstab(name, 1))
 		m.must(os.MkdirAll("/jail/"+name, 0o755))
 		m.must(os.MkdirAll("/store."+name, 0o755))
@@ -72,7 +74,9 @@ func threeJails(t *testing.T) *machine {
 }
 
 func (m *machine) fstab(name string, snapshot int) string {
-	return fmt.Sprintf("/jail/proto/.cfgd/snapshot/%[2]d /jail/%[1]s nullfs ro 0 0\n/jail/proto/.cfgd/snapshot/%[2]d/etc /jail/%[1]s/conf/base/etc nullfs ro 0 0\nzpool/%[1]s/cfg /jail/%[1]s/cfg zfs rw 0 0\n", name, snapshot)
+	return fmt.Sprintf("/jail/proto/.cfgd/snapshot/%[2]d /jail/%[1]s nullfs ro 0 "+
+		"0\n/jail/proto/.cfgd/snapshot/%[2]d/etc /jail/%[1]s/conf/base/etc nullfs ro 0 0\nzpool/%[1]s/cfg "+
+		"/jail/%[1]s/cfg zfs rw 0 0\n", name, snapshot)
 }
 
 // tool puts a script where system commands are looked for, over the real machine's in this namespace alone.
@@ -100,34 +104,48 @@ func TestSwitchJails(t *testing.T) {
 	m.must(os.Setenv("PATH", "/usr/local/sbin:"+os.Getenv("PATH")))
 	for n := 1; n <= 3; n++ {
 		m.output("service", "jail", "start", fmt.Sprintf("vhost%d", n))
-		m.write(fmt.Sprintf("/jail/vhost%d/etc/rc.conf", n), fmt.Sprintf("hostname=\"vhost%d\"\nrelease=\"1\"\na=\"1\"\nb=\"2\"\nown=\"%[1]d\"\n", n))
+		m.write(fmt.Sprintf("/jail/vhost%d/etc/rc.conf", n),
+			fmt.Sprintf("hostname=\"vhost%d\"\nrelease=\"1\"\na=\"1\"\nb=\"2\"\nown=\"%[1]d\"\n", n))
 	}
-	m.says(m.cfgd(1, "jail switch --plan --restart vhost1 2"), "conflict", "rc.conf", "service jail stop vhost1", "service jail start vhost1", "jls -j vhost1 jid")
-	// hostname and release are neighbours: no merge by lines can tell them apart. Two are settled by hand before.
+	m.says(m.cfgd(1, "jail switch --plan --restart vhost1 2"), "conflict", "rc.conf",
+		"service jail stop vhost1", "service jail start vhost1", "jls -j vhost1 jid")
+	// hostname and release are neighbours: no merge by lines can tell them apart. Two are settled by hand
+	// before.
 	for n := 1; n <= 3; n++ {
-		m.write(fmt.Sprintf("/jail/vhost%d/etc/rc.conf", n), fmt.Sprintf("hostname=\"proto\"\nrelease=\"1\"\na=\"1\"\nb=\"2\"\nown=\"%d\"\n", n))
+		m.write(fmt.Sprintf("/jail/vhost%d/etc/rc.conf", n),
+			fmt.Sprintf("hostname=\"proto\"\nrelease=\"1\"\na=\"1\"\nb=\"2\"\nown=\"%d\"\n", n))
 	}
 	d := m.watching()
 	m.watched("vhost3")
-	m.says(m.cfgd(0, "jail switch --restart ALL 2"), "vhost1 switched from 1 to 2, restarted, and it is up", "vhost2 switched", "vhost3 switched")
+	m.says(m.cfgd(0, "jail switch --restart ALL 2"), "vhost1 switched from 1 to 2, restarted, and it is up",
+		"vhost2 switched", "vhost3 switched")
 	for n := 1; n <= 3; n++ {
 		name := fmt.Sprintf("vhost%d", n)
-		m.holds(map[string]string{"/jail/" + name + "/etc/rc.conf": fmt.Sprintf("hostname=\"proto\"\nrelease=\"2\"\na=\"1\"\nb=\"2\"\nown=\"%d\"\n", n),
+		m.holds(map[string]string{"/jail/" + name +
+			"/etc/rc.conf": fmt.Sprintf("hostname=\"proto\"\nrelease=\"2\"\na=\"1\"\nb=\"2\"\nown=\"%d\"\n",
+			n),
 			"/etc/fstab." + name: m.fstab(name, 2)})
 	}
 
 	// No jail starts on snapshot 3: the first goes back by itself, the others are not touched.
 	m.write("/jail/vhost2/etc/later", "kept\n")
-	m.says(m.cfgd(3, "jail switch --restart ALL 3"), "vhost1: start: service jail start vhost1", "vhost1 is on snapshot 2 again", "vhost2: not switched")
+	m.says(m.cfgd(3, "jail switch --restart ALL 3"), "vhost1: start: service jail start vhost1",
+		"vhost1 is on snapshot 2 again", "vhost2: not switched")
 	for n := 1; n <= 3; n++ {
 		name := fmt.Sprintf("vhost%d", n)
 		m.holds(map[string]string{"/etc/fstab." + name: m.fstab(name, 2)})
 		m.says(m.output("jls", "-j", name, "jid"), "1")
 	}
-	m.holds(map[string]string{"/jail/vhost1/etc/rc.conf": "hostname=\"proto\"\nrelease=\"2\"\na=\"1\"\nb=\"2\"\nown=\"1\"\n"})
+	m.holds(map[string]string{
+		"/jail/vhost1/etc/rc.conf": "hostname=\"proto\"\nrelease=\"2\"\na=\"1\"\nb=\"2\"\nown=\"1\"\n",
+	})
 
-	m.says(m.cfgd(0, "jail rollback --restart vhost2"), "vhost2 switched from 2 to 1, restarted, and it is up")
-	m.holds(map[string]string{"/jail/vhost2/etc/rc.conf": "hostname=\"proto\"\nrelease=\"1\"\na=\"1\"\nb=\"2\"\nown=\"2\"\n", "/jail/vhost2/etc/later": "kept\n"})
+	m.says(m.cfgd(0, "jail rollback --restart vhost2"),
+		"vhost2 switched from 2 to 1, restarted, and it is up")
+	m.holds(map[string]string{
+		"/jail/vhost2/etc/rc.conf": "hostname=\"proto\"\nrelease=\"1\"\na=\"1\"\nb=\"2\"\nown=\"2\"\n",
+		"/jail/vhost2/etc/later":   "kept\n",
+	})
 	m.must(d.ends(unix.SIGTERM))
 	for n := 1; n <= 3; n++ {
 		m.output("service", "jail", "stop", fmt.Sprintf("vhost%d", n))
@@ -151,8 +169,10 @@ func TestNoZFS(t *testing.T) {
 		status int
 		line   string
 	}{
-		{0, "proto create two"}, {0, "proto snapshot two"}, {0, "proto list"}, {0, "proto snapshot proto"}, {1, "check"}, {1, "report"}, {0, "jail list"},
-		{0, "status"}, {0, "jail create --ip 192.168.0.9 --prototype two extra"}, {0, "jail destroy --yes extra"}, {0, "jail switch --plan vhost1 2"},
+		{0, "proto create two"}, {0, "proto snapshot two"}, {0, "proto list"}, {0,
+			"proto snapshot proto"}, {1, "check"}, {1, "report"}, {0, "jail list"},
+		{0, "status"}, {0, "jail create --ip 192.168.0.9 --prototype two extra"}, {0,
+			"jail destroy --yes extra"}, {0, "jail switch --plan vhost1 2"},
 	} {
 		out := m.run(c.status, c.line)
 		t.Logf("%s:\n%s", c.line, out)

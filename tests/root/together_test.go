@@ -43,7 +43,8 @@ func crowded(t *testing.T) *machine {
 
 func fstabOn(jail, snapshot string) string {
 	tree := "/jail/proto/.cfgd/snapshot/" + snapshot
-	return fmt.Sprintf("%s /jail/%s nullfs ro 0 0\n%[1]s/etc /jail/%[2]s/conf/base/etc nullfs ro 0 0\n", tree, jail)
+	return fmt.Sprintf("%s /jail/%s nullfs ro 0 0\n%[1]s/etc /jail/%[2]s/conf/base/etc nullfs ro 0 0\n", tree,
+		jail)
 }
 
 // outcomes counts what the commands came to.
@@ -54,9 +55,9 @@ type outcomes struct {
 	said    map[string]int
 }
 
-// Fifty processes at once create, destroy and switch jails, set the machine up, and relocate; some are killed. Every
-// file of the host is whole at the end: each line that was there is there, and the blocks are those of the commands that
-// reported success.
+// Fifty processes at once create, destroy and switch jails, set the machine up, and relocate; some are
+// killed. Every file of the host is whole at the end: each line that was there is there, and the blocks are
+// those of the commands that reported success.
 func TestManyAtOnce(t *testing.T) {
 	m := crowded(t)
 	rounds := 5
@@ -82,9 +83,11 @@ func TestManyAtOnce(t *testing.T) {
 func (m *machine) oneOfMany(rnd *rand.Rand, o *outcomes, kill bool) {
 	jail := fmt.Sprintf("web%d", rnd.IntN(8))
 	lines := []string{
-		fmt.Sprintf("jail create --ip 10.0.0.%s %s", jail[3:], jail), "jail destroy --yes " + jail, "jail destroy --yes --force " + jail,
+		fmt.Sprintf("jail create --ip 10.0.0.%s %s", jail[3:],
+			jail), "jail destroy --yes " + jail, "jail destroy --yes --force " + jail,
 		fmt.Sprintf("jail switch vhost%d %d", 1+rnd.IntN(2), 1+rnd.IntN(2)), "setup --yes", "setup --remove",
-		"relocate proto /usr/local/etc", "relocate --undo proto /usr/local/etc", "relocate proto", "jail switch ALL 2",
+		"relocate proto /usr/local/etc", "relocate --undo proto /usr/local/etc", "relocate proto",
+		"jail switch ALL 2",
 	}
 	line := lines[rnd.IntN(len(lines))]
 	if rnd.IntN(3) == 0 {
@@ -98,7 +101,8 @@ func (m *machine) oneOfMany(rnd *rand.Rand, o *outcomes, kill bool) {
 		return
 	}
 	if kill && rnd.IntN(5) == 0 {
-		timer := time.AfterFunc(time.Duration(rnd.IntN(400))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		timer := time.AfterFunc(time.Duration(rnd.IntN(400))*time.Millisecond,
+			func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 	}
 	err := cmd.Wait()
@@ -122,7 +126,8 @@ func (m *machine) oneOfMany(rnd *rand.Rand, o *outcomes, kill bool) {
 		o.said[verb]++
 	default:
 		o.said[verb+" refused"]++
-		for _, wrong := range []string{"interrupted", "cut short", "no journal", "no record", "unexpected end", "is not what it should be", "undo:"} {
+		for _, wrong := range []string{"interrupted", "cut short", "no journal", "no record",
+			"unexpected end", "is not what it should be", "undo:"} {
 			if strings.Contains(out.String(), wrong) && !kill {
 				m.Errorf("cfgd %s: %s", line, out.String())
 			}
@@ -141,7 +146,8 @@ func (m *machine) afterMany(o *outcomes) {
 			m.Errorf("%s has %d blocks in rc.conf", jail, n)
 		}
 		if !o.killed[jail] && n != o.balance[jail] {
-			m.Errorf("%s: %d creations more than destructions succeeded, and rc.conf has %d blocks", jail, o.balance[jail], n)
+			m.Errorf("%s: %d creations more than destructions succeeded, and rc.conf has %d blocks", jail,
+				o.balance[jail], n)
 		}
 		_, errRecord := os.Lstat(m.path("var/db/cfgd/jails/" + jail + ".json"))
 		_, errFstab := os.Lstat(m.path("etc/fstab." + jail))
@@ -181,7 +187,8 @@ func (m *machine) afterMany(o *outcomes) {
 	}
 }
 
-// blocks counts the blocks of rc.conf by jail, each of which has to be whole, and looks that no other line is missing.
+// blocks counts the blocks of rc.conf by jail, each of which has to be whole, and looks that no other line is
+// missing.
 func (m *machine) blocks() map[string]int {
 	m.Helper()
 	blocks := map[string]int{}

@@ -98,7 +98,8 @@ func (s *server) has(p, word string, want bool) {
 	}
 }
 
-// service is rc.d/jail as far as filesystems and hooks go: fstab is mounted before exec.prestart and unmounted, backwards, after exec.poststop.
+// service is rc.d/jail as far as filesystems and hooks go: fstab is mounted before exec.prestart and
+// unmounted, backwards, after exec.poststop.
 const service = `#!/bin/sh
 name=$3 fstab=/etc/fstab.$3
 mounts() {
@@ -169,13 +170,14 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-// automountsGo waits until the kernel has let go of the snapshots that it mounted by itself. From then on, for as long as a jail has one mounted, its path
-// under .zfs answers ELOOP.
+// automountsGo waits until the kernel has let go of the snapshots that it mounted by itself. From then on,
+// for as long as a jail has one mounted, its path under .zfs answers ELOOP.
 func (s *server) automountsGo() {
 	s.Helper()
 	const expiry = "/sys/module/zfs/parameters/zfs_expire_snapshot"
 	s.write(expiry, "1")
-	for _, p := range []string{"/jail/proto/.zfs/snapshot/1", "/jail/proto/etc/.zfs/snapshot/1", "/jail/proto/.zfs/snapshot/2", "/jail/proto/etc/.zfs/snapshot/2"} {
+	for _, p := range []string{"/jail/proto/.zfs/snapshot/1", "/jail/proto/etc/.zfs/snapshot/1",
+		"/jail/proto/.zfs/snapshot/2", "/jail/proto/etc/.zfs/snapshot/2"} {
 		_, _ = os.ReadDir(p) // begins its time anew, where it is mounted
 	}
 	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // the kernel tells nobody
@@ -190,14 +192,17 @@ func (s *server) automountsGo() {
 	s.write(expiry, "300")
 }
 
-// The paper's sections 2 and 3, by cfgd's commands alone, on a real pool: a prototype, jails, edits, snapshots, switches and the way back, a clone, replication.
+// The paper's sections 2 and 3, by cfgd's commands alone, on a real pool: a prototype, jails, edits,
+// snapshots, switches and the way back, a clone, replication.
 func TestPaper(t *testing.T) {
 	s := newServer(t)
 	s.write("/etc/rc.conf", "jail_enable=\"YES\"\n")
 
 	// 3.3 and 3.5: the prototype's filesystems, a system in them, and the first snapshot.
-	s.says(s.cfgd(0, "proto create --dataset zpool/proto --ip 192.168.0.10 proto"), "proto made; install a system below /jail/proto")
-	s.says(s.run("zfs list -H -o name,mountpoint -r zpool"), "zpool/proto\t/jail/proto\n", "zpool/proto/etc\t/jail/proto/etc\n", "zpool/proto_var\t/jail/proto/var\n")
+	s.says(s.cfgd(0, "proto create --dataset zpool/proto --ip 192.168.0.10 proto"),
+		"proto made; install a system below /jail/proto")
+	s.says(s.run("zfs list -H -o name,mountpoint -r zpool"), "zpool/proto\t/jail/proto\n",
+		"zpool/proto/etc\t/jail/proto/etc\n", "zpool/proto_var\t/jail/proto/var\n")
 	s.write("/jail/proto/etc/rc.conf", "hostname=\"proto\"\n#\nrelease=\"1\"\n#\nsendmail_enable=\"NONE\"\n")
 	s.write("/jail/proto/etc/hosts", "127.0.0.1 localhost\n")
 	s.write("/jail/proto/bin/sh", "program of release 1\n")
@@ -207,7 +212,8 @@ func TestPaper(t *testing.T) {
 	}
 	s.cfgd(0, "relocate proto /usr/local/etc")
 	s.says(s.cfgd(0, "proto snapshot --comment first"), "proto snapshot 1 taken")
-	s.says(s.run("zfs list -H -t snapshot -o name,cfgd:comment"), "zpool/proto@1\tfirst", "zpool/proto/etc@1\tfirst")
+	s.says(s.run("zfs list -H -t snapshot -o name,cfgd:comment"), "zpool/proto@1\tfirst",
+		"zpool/proto/etc@1\tfirst")
 
 	// 3.6: two production jails.
 	for n := 1; n <= 2; n++ {
@@ -229,13 +235,15 @@ func TestPaper(t *testing.T) {
 		t.Error("the removal did not survive the restart")
 	}
 
-	// 2.4 and 3.7: the prototype is upgraded, a test jail tries it, the jails are switched, and one goes back.
+	// 2.4 and 3.7: the prototype is upgraded, a test jail tries it, the jails are switched, and one goes
+	// back.
 	s.write("/jail/proto/etc/rc.conf", "hostname=\"proto\"\n#\nrelease=\"2\"\n#\nsendmail_enable=\"NONE\"\n")
 	s.write("/jail/proto/bin/sh", "program of release 2\n")
 	s.cfgd(0, "proto snapshot")
 	s.says(s.cfgd(0, "proto list"), "proto", "M1")
 	s.cfgd(0, "jail clone --ip 192.168.0.99 vhost1 trial 2")
-	s.says(s.run("zfs list -H -o name,origin -r zpool/trial"), "zpool/trial/cfg\tzpool/vhost1/cfg@clone-trial")
+	s.says(s.run("zfs list -H -o name,origin -r zpool/trial"),
+		"zpool/trial/cfg\tzpool/vhost1/cfg@clone-trial")
 	s.run("service jail start trial")
 	s.has("/jail/trial/etc/rc.conf", "release=\"2\"", true)
 	s.has("/jail/trial/etc/rc.conf", "sshd_enable", true)
@@ -247,13 +255,16 @@ func TestPaper(t *testing.T) {
 	s.cfgd(0, "proto list")
 	s.cfgd(1, "status") // vhost2 has an edit
 	s.says(s.cfgd(0, "plan vhost2 2"), "1 kept")
-	s.says(s.cfgd(0, "jail switch --plan --restart ALL 2"), "merged", "service jail stop vhost1", "service jail start vhost1", "jls -j vhost1 jid")
-	s.says(s.cfgd(0, "jail switch --restart ALL 2"), "vhost1 switched from 1 to 2, restarted, and it is up", "vhost2 switched")
+	s.says(s.cfgd(0, "jail switch --plan --restart ALL 2"), "merged", "service jail stop vhost1",
+		"service jail start vhost1", "jls -j vhost1 jid")
+	s.says(s.cfgd(0, "jail switch --restart ALL 2"), "vhost1 switched from 1 to 2, restarted, and it is up",
+		"vhost2 switched")
 	s.has("/jail/vhost1/etc/rc.conf", "release=\"2\"", true)
 	s.has("/jail/vhost1/etc/rc.conf", "sshd_enable", true)
 	s.has("/jail/vhost1/bin/sh", "release 2", true)
 	s.append("/jail/vhost1/etc/rc.conf", "#\nlater=\"1\"\n")
-	s.says(s.cfgd(0, "jail rollback --restart vhost1"), "vhost1 switched from 2 to 1, restarted, and it is up")
+	s.says(s.cfgd(0, "jail rollback --restart vhost1"),
+		"vhost1 switched from 2 to 1, restarted, and it is up")
 	s.has("/jail/vhost1/etc/rc.conf", "release=\"1\"", true)
 	s.has("/jail/vhost1/etc/rc.conf", "later", true)
 	s.has("/jail/vhost1/bin/sh", "release 1", true)
@@ -263,7 +274,8 @@ func TestPaper(t *testing.T) {
 		s.cfgd(0, "proto snapshot")
 	}
 	s.run("zfs hold keep zpool/proto/etc@3")
-	s.says(s.cfgd(0, "proto prune --keep 1"), "proto@1 kept: ", "proto@2 kept: ", "proto@3 kept: it is held", "proto@4 kept: among the newest 1")
+	s.says(s.cfgd(0, "proto prune --keep 1"), "proto@1 kept: ", "proto@2 kept: ", "proto@3 kept: it is held",
+		"proto@4 kept: among the newest 1")
 	s.run("zfs release keep zpool/proto/etc@3")
 	s.run("zfs clone zpool/proto/etc@3 zpool/x")
 	s.says(s.cfgd(0, "proto prune --keep 1"), "proto@3 kept: zpool/x is a clone of it")
@@ -272,23 +284,32 @@ func TestPaper(t *testing.T) {
 	s.says(s.ends(1, "zfs", "list", "zpool/proto/etc@3"), "does not exist")
 
 	// 4.1: replication to another pool, whole, then what came since, with a network that breaks in between.
-	s.says(s.cfgd(0, "proto send other:tank/proto"), "proto sent to other:tank/proto, ", ": all up to @4, which is not mounted there yet")
+	s.says(s.cfgd(0, "proto send other:tank/proto"), "proto sent to other:tank/proto, ",
+		": all up to @4, which is not mounted there yet")
 	s.run("cp /usr/local/sbin/cfgd /jail/proto/bin/large")
 	s.cfgd(0, "proto snapshot")
 	s.write("/run/network.breaks", "")
 	s.says(s.cfgd(2, "proto send --incremental other:tank/proto"), "--resume goes on with it")
-	s.says(s.cfgd(2, "proto send other:tank/proto"), "an earlier transfer was cut short: --resume goes on with it; zfs receive -A tank/proto on other gives it up")
-	s.says(s.cfgd(0, "proto send --resume other:tank/proto"), "the rest of what was cut short of zpool/proto", "")
-	s.says(s.run("zfs list -H -t snapshot -o name -r tank/proto"), "tank/proto@5", "tank/proto/etc@5", "tank/proto@1")
+	s.says(s.cfgd(2, "proto send other:tank/proto"),
+		"an earlier transfer was cut short: --resume goes on with it; zfs receive -A tank/proto on other "+
+			"gives it up")
+	s.says(s.cfgd(0, "proto send --resume other:tank/proto"), "the rest of what was cut short of zpool/proto",
+		"")
+	s.says(s.run("zfs list -H -t snapshot -o name -r tank/proto"), "tank/proto@5", "tank/proto/etc@5",
+		"tank/proto@1")
 	s.says(s.cfgd(0, "proto send other:tank/proto"), "other:tank/proto has @5 already")
 	s.run("zfs snapshot -r tank/proto@mine")
 	s.cfgd(0, "proto snapshot")
-	s.says(s.cfgd(2, "proto send other:tank/proto"), "has snapshots that are newer than the last common one, @5: @mine")
+	s.says(s.cfgd(2, "proto send other:tank/proto"),
+		"has snapshots that are newer than the last common one, @5: @mine")
 
 	// 4.4: backups of a jail's own filesystems.
-	s.says(s.cfgd(0, "jail snapshot --comment before vhost1"), "vhost1 snapshot cfgd-", "taken of zpool/vhost1")
-	s.says(s.cfgd(0, "jail send vhost1 other:tank/vhost1"), "vhost1 sent to other:tank/vhost1, ", "all up to @cfgd-")
-	s.says(s.run("zfs list -H -t snapshot -o name -r tank/vhost1"), "tank/vhost1/cfg@cfgd-", "tank/vhost1/var@cfgd-")
+	s.says(s.cfgd(0, "jail snapshot --comment before vhost1"), "vhost1 snapshot cfgd-",
+		"taken of zpool/vhost1")
+	s.says(s.cfgd(0, "jail send vhost1 other:tank/vhost1"), "vhost1 sent to other:tank/vhost1, ",
+		"all up to @cfgd-")
+	s.says(s.run("zfs list -H -t snapshot -o name -r tank/vhost1"), "tank/vhost1/cfg@cfgd-",
+		"tank/vhost1/var@cfgd-")
 
 	// What was made goes again, and nothing else with it.
 	s.says(s.cfgd(2, "jail destroy --yes proto"), "destroy jail vhost1 first")
