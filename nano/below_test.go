@@ -40,7 +40,7 @@ func TestNothingOutsideTheRootIsOpened(t *testing.T) {
 			if err := plant(root); err != nil {
 				t.Fatal(err)
 			}
-			m := &Machine{Nano: config.Nano{Drive: drive, Kind: "s", Running: 1}, Root: root}
+			m := &Disk{Nano: config.Nano{Drive: drive, Kind: "s", Running: 1}, Root: root}
 			err := m.Find(t.Context(), filepath.Join(root, "dev"))
 			if err == nil {
 				_, _, err = m.open(t.Context(), os.O_RDWR)

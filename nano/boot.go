@@ -21,12 +21,12 @@ type Activation struct {
 	Once  bool // then the running one boots again, unless the slice is confirmed
 }
 
-func (m *Machine) choice(a Activation) disk.Choice {
+func (m *Disk) choice(a Activation) disk.Choice {
 	return disk.Choice{Slice: a.Slice, Once: a.Once, Back: m.Running}
 }
 
 // Commands returns the commands of an activation. There are none if the table is right already.
-func (m *Machine) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
+func (m *Disk) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
 	marks, err := t.Marks(m.choice(a))
 	var all []run.Cmd
 	for _, x := range marks {
@@ -48,10 +48,10 @@ func (m *Machine) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
 // takes away all slices of the disk (g_vfs_open of sys/geom/geom_vfs.c, g_part_spoiled of
 // sys/geom/part/g_part.c), and from then on every read of / fails. -N is needed for the form of boot0 that
 // has its default where another form has a serial number.
-func (m *Machine) bootCode() string { return filepath.Join(m.RunDir, "nano.boot0") }
+func (m *Disk) bootCode() string { return filepath.Join(m.RunDir, "nano.boot0") }
 
 // writeBootCode makes that file: the first sector of the disk, with another default.
-func (m *Machine) writeBootCode(ctx context.Context, slice int) error {
+func (m *Disk) writeBootCode(ctx context.Context, slice int) error {
 	f, size, err := m.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (m *Machine) writeBootCode(ctx context.Context, slice int) error {
 }
 
 // Activate makes a slice boot next, and checks that the disk says so.
-func (m *Machine) Activate(ctx context.Context, a Activation) error {
+func (m *Disk) Activate(ctx context.Context, a Activation) error {
 	t, err := m.Table(ctx)
 	if err != nil {
 		return err
@@ -94,13 +94,13 @@ func (m *Machine) Activate(ctx context.Context, a Activation) error {
 	return nil
 }
 
-func (m *Machine) warn(format string, args ...any) {
+func (m *Disk) warn(format string, args ...any) {
 	if m.Warn != nil {
 		m.Warn(fmt.Sprintf(format, args...))
 	}
 }
 
-func (m *Machine) apply(ctx context.Context, t *disk.Table, a Activation) error {
+func (m *Disk) apply(ctx context.Context, t *disk.Table, a Activation) error {
 	if m.Command {
 		commands, err := m.Commands(t, a)
 		if err != nil {
@@ -129,7 +129,7 @@ func (m *Machine) apply(ctx context.Context, t *disk.Table, a Activation) error 
 }
 
 // NextName returns the name of the slice that boots next; "?" if it is not known, or not in the table.
-func (m *Machine) NextName(t *disk.Table) string {
+func (m *Disk) NextName(t *disk.Table) string {
 	if n := t.Next(); n != 0 {
 		return m.Name(n)
 	}
@@ -137,7 +137,7 @@ func (m *Machine) NextName(t *disk.Table) string {
 }
 
 // Doubts tells what makes it unsure which slice boots next.
-func (m *Machine) Doubts(t *disk.Table) []string {
+func (m *Disk) Doubts(t *disk.Table) []string {
 	all := t.Doubts()
 	next := t.Next()
 	code := m.systems(t)
@@ -151,9 +151,9 @@ func (m *Machine) Doubts(t *disk.Table) []string {
 // The note has the slice that was chosen since the machine started. It is in a directory that a start
 // empties. It distinguishes a choice that was not tried yet from a trial that goes on, because the attributes
 // in the table are the same for both.
-func (m *Machine) note() string { return filepath.Join(m.RunDir, "nano.next") }
+func (m *Disk) note() string { return filepath.Join(m.RunDir, "nano.next") }
 
-func (m *Machine) remember(slice int) error {
+func (m *Disk) remember(slice int) error {
 	if m.RunDir == "" {
 		return nil
 	}
@@ -161,7 +161,7 @@ func (m *Machine) remember(slice int) error {
 		hostfile.WriteVolatile(m.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644))
 }
 
-func (m *Machine) chosen() int {
+func (m *Disk) chosen() int {
 	b, err := os.ReadFile(m.note())
 	if err != nil {
 		return 0
@@ -171,7 +171,7 @@ func (m *Machine) chosen() int {
 }
 
 // trying reports whether the loader booted the running slice once, and will boot the other one next time.
-func (m *Machine) trying(t *disk.Table) bool {
+func (m *Disk) trying(t *disk.Table) bool {
 	for _, s := range m.systems(t) {
 		if s.Index == t.Next() {
 			return t.CanTryOnce() && s.Index != m.Running && !s.Once && m.chosen() != s.Index
@@ -189,10 +189,10 @@ type Decision struct {
 }
 
 // Pick chooses a slice.
-type Pick func(m *Machine, all []Slice, t *disk.Table) *Slice
+type Pick func(m *Disk, all []Slice, t *disk.Table) *Slice
 
 // Confirm picks the running slice.
-func Confirm(_ *Machine, all []Slice, _ *disk.Table) *Slice {
+func Confirm(_ *Disk, all []Slice, _ *disk.Table) *Slice {
 	for i := range all {
 		if all[i].Running {
 			return &all[i]
@@ -203,7 +203,7 @@ func Confirm(_ *Machine, all []Slice, _ *disk.Table) *Slice {
 
 // Rollback picks the running slice if another one was chosen to boot next. Otherwise, and if the running
 // slice is on trial, it picks the other one.
-func Rollback(m *Machine, all []Slice, t *disk.Table) *Slice {
+func Rollback(m *Disk, all []Slice, t *disk.Table) *Slice {
 	if t.Next() == m.Running || m.trying(t) {
 		return Other(all)
 	}
@@ -212,7 +212,7 @@ func Rollback(m *Machine, all []Slice, t *disk.Table) *Slice {
 
 // Named picks a slice by its name or number.
 func Named(name string) Pick {
-	return func(_ *Machine, all []Slice, _ *disk.Table) *Slice {
+	return func(_ *Disk, all []Slice, _ *disk.Table) *Slice {
 		for i := range all {
 			if all[i].called(name) {
 				return &all[i]
@@ -226,7 +226,7 @@ func Named(name string) Pick {
 var ErrNoSlice = errors.New("is no slice for a system")
 
 // Plan tells what Decide would do.
-func (m *Machine) Plan(ctx context.Context, pick Pick) (*Decision, error) {
+func (m *Disk) Plan(ctx context.Context, pick Pick) (*Decision, error) {
 	all, t, err := m.Slices(ctx)
 	if err != nil {
 		return nil, err
@@ -247,7 +247,7 @@ func (m *Machine) Plan(ctx context.Context, pick Pick) (*Decision, error) {
 }
 
 // Decide makes a slice boot from now on. It ends a trial, because somebody has decided.
-func (m *Machine) Decide(ctx context.Context, pick Pick, trials *Trials) (*Decision, error) {
+func (m *Disk) Decide(ctx context.Context, pick Pick, trials *Trials) (*Decision, error) {
 	unlock, err := m.Lock(ctx)
 	if err != nil {
 		return nil, err

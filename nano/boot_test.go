@@ -71,7 +71,7 @@ type host struct {
 	now     world
 }
 
-func (h *host) machine() *Machine {
+func (h *host) machine() *Disk {
 	kind := "s"
 	if h.kind == "GPT" {
 		kind = "p"
@@ -80,7 +80,7 @@ func (h *host) machine() *Machine {
 	for i := range h.before {
 		n.Others = append(n.Others, i+1)
 	}
-	return &Machine{Nano: n, File: h.path("ada0"),
+	return &Disk{Nano: n, File: h.path("ada0"),
 		RunDir: h.path("run"), Run: h, Command: h.command,
 		Mounted: func() ([]string, error) { return nil, nil }}
 }
@@ -176,7 +176,7 @@ func (h *host) world() world {
 }
 
 func (h *host) trials() *Trials {
-	return &Trials{Machine: h.machine(),
+	return &Trials{Disk: h.machine(),
 		Read: func(context.Context) ([]byte, error) {
 			if h.now.trial == "" {
 				return nil, fs.ErrNotExist

@@ -28,7 +28,7 @@ const maxMachineFile = 1 << 20
 // carry copies the running system's files into a slice that was written completely, unless the files there
 // are the same. It mounts the slice on a directory below RunDir, and runs fsck_ffs(8) on it afterwards. After
 // an error it is not known what the slice holds, and it must not boot next.
-func (m *Machine) carry(ctx context.Context, s *Slice) ([]string, error) {
+func (m *Disk) carry(ctx context.Context, s *Slice) ([]string, error) {
 	want, err := m.toCarry(ctx, s)
 	if err != nil || len(want) == 0 {
 		return nil, err
@@ -45,7 +45,7 @@ func (m *Machine) carry(ctx context.Context, s *Slice) ([]string, error) {
 }
 
 // carryInto copies files into the filesystem of a device. It unmounts the device in any case.
-func (m *Machine) carryInto(ctx context.Context, device string, names []string) error {
+func (m *Disk) carryInto(ctx context.Context, device string, names []string) error {
 	dir := m.mountpoint()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -65,11 +65,11 @@ func (m *Machine) carryInto(ctx context.Context, device string, names []string) 
 	return consistent(device, out)
 }
 
-func (m *Machine) mountpoint() string { return filepath.Join(m.RunDir, "nano.mnt") }
+func (m *Disk) mountpoint() string { return filepath.Join(m.RunDir, "nano.mnt") }
 
 // sweep unmounts what is mounted on the directory of carryInto, even if ctx has ended, and even if a process
 // that was killed left it. The caller holds the lock of the disk.
-func (m *Machine) sweep(ctx context.Context) error {
+func (m *Disk) sweep(ctx context.Context) error {
 	dir, err := filepath.EvalSymlinks(m.mountpoint())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -109,7 +109,7 @@ func consistent(device, output string) error {
 }
 
 // device returns the device of the filesystem in a slice.
-func (m *Machine) device(ctx context.Context, s *Slice) (string, error) {
+func (m *Disk) device(ctx context.Context, s *Slice) (string, error) {
 	f, _, err := m.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return "", err
@@ -128,7 +128,7 @@ func (m *Machine) device(ctx context.Context, s *Slice) (string, error) {
 
 // toCarry returns the files of the running system that the system in a slice lacks, or has with another
 // content.
-func (m *Machine) toCarry(ctx context.Context, s *Slice) ([]string, error) {
+func (m *Disk) toCarry(ctx context.Context, s *Slice) ([]string, error) {
 	root, err := os.OpenRoot(m.Root)
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func readSmall(root *os.Root, name string) ([]byte, error) {
 }
 
 // inSlice reads a file of the system in a slice.
-func (m *Machine) inSlice(disk disk.Device, s *Slice, name string) ([]byte, error) {
+func (m *Disk) inSlice(disk disk.Device, s *Slice, name string) ([]byte, error) {
 	fsys, err := filesystem(&part{disk, s.Start, s.Size}, s.Size)
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (m *Machine) inSlice(disk disk.Device, s *Slice, name string) ([]byte, erro
 	return io.ReadAll(io.LimitReader(in, maxMachineFile))
 }
 
-func (m *Machine) copyAll(names []string, dir string) error {
+func (m *Disk) copyAll(names []string, dir string) error {
 	from, err := os.OpenRoot(m.Root)
 	if err != nil {
 		return err

@@ -85,7 +85,7 @@ func TestCarry(t *testing.T) {
 			must(os.WriteFile(full, []byte(text), 0o640), os.Chmod(full, 0o640), os.Chtimes(full, when, when))
 		}
 		r := &ran{fails: c.fails}
-		m := &Machine{Root: root, RunDir: runDir, Run: r, MountedOn: r.mountedOn}
+		m := &Disk{Root: root, RunDir: runDir, Run: r, MountedOn: r.mountedOn}
 		err := m.carryInto(t.Context(), "/dev/ada0s2a", slices.Sorted(maps.Keys(c.have)))
 		var words []string
 		for _, l := range r.lines {
@@ -151,7 +151,7 @@ func TestFsckOutput(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := &ran{says: map[string]string{"fsck_ffs": output}}
-		m := &Machine{Root: root, RunDir: runDir, Run: r, MountedOn: r.mountedOn}
+		m := &Disk{Root: root, RunDir: runDir, Run: r, MountedOn: r.mountedOn}
 		err := m.carryInto(t.Context(), "/dev/ada0s2a", []string{"boot.config"})
 		if (err != nil) != bad || bad && !strings.Contains(err.Error(), "the filesystem is not consistent") {
 			t.Errorf("%q: %v", output, err)
@@ -181,7 +181,7 @@ func TestMountsThatStay(t *testing.T) {
 	h.must(os.MkdirAll(h.path("run/nano.mnt"), 0o755))
 	r := &ran{}
 	ctx, stop := context.WithCancel(t.Context())
-	m := &Machine{Root: h.dir, RunDir: h.path("run"), Run: ending{r, stop}, MountedOn: r.mountedOn}
+	m := &Disk{Root: h.dir, RunDir: h.path("run"), Run: ending{r, stop}, MountedOn: r.mountedOn}
 	err := m.carryInto(ctx, "/dev/ada0s2", []string{"boot.config"})
 	if !errors.Is(err, context.Canceled) || r.mounted != 0 {
 		t.Errorf("%v; mounted %d times", err, r.mounted)

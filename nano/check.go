@@ -78,7 +78,7 @@ func eachSlice(try func(nth int) error) (nth int, err error) {
 // check looks for faults that would make Install fail after it has begun to write. It returns which slice of
 // a medium holds the system. It reads a packed image two or three times. If looking into its filesystem takes
 // too much memory, it checks only the length and the digest.
-func (m *Machine) check(ctx context.Context, in Install, f *imageFile, s *Slice, t *disk.Table) (int, error) {
+func (m *Disk) check(ctx context.Context, in Install, f *imageFile, s *Slice, t *disk.Table) (int, error) {
 	return eachSlice(func(nth int) error {
 		im, err := f.open(nth)
 		if err != nil {

@@ -18,8 +18,8 @@ import (
 	"cfgd/internal/ufs"
 )
 
-// Machine is the disk of a NanoBSD host: two slices with systems, of which one runs.
-type Machine struct {
+// Disk is the disk of a NanoBSD host: two slices with systems, of which one runs.
+type Disk struct {
 	config.Nano             // with the disk's own names and indexes
 	Layout      config.Nano // with the names of the configuration, if they are labels; see Find
 	File        string      // the device, or with --root the file that stands for it
@@ -66,7 +66,7 @@ func (s *Slice) called(name string) bool {
 var ErrInUse = errors.New("is in use")
 
 // open opens the disk. The size is that of the file, or what diskinfo(8) prints.
-func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
+func (m *Disk) open(ctx context.Context, flag int) (*os.File, int64, error) {
 	f, err := m.openBelow(m.File, flag)
 	if err != nil {
 		return nil, 0, err
@@ -100,7 +100,7 @@ func (m *Machine) open(ctx context.Context, flag int) (*os.File, int64, error) {
 
 // openBelow opens a device, or with --root a file that stands for one. No link leads out of the directory of
 // --root.
-func (m *Machine) openBelow(name string, flag int) (*os.File, error) {
+func (m *Disk) openBelow(name string, flag int) (*os.File, error) {
 	if m.Root == "" || m.Root == "/" {
 		return os.OpenFile(name, flag, 0)
 	}
@@ -117,7 +117,7 @@ func (m *Machine) openBelow(name string, flag int) (*os.File, error) {
 }
 
 // Table reads the disk's table.
-func (m *Machine) Table(ctx context.Context) (*disk.Table, error) {
+func (m *Disk) Table(ctx context.Context) (*disk.Table, error) {
 	f, size, err := m.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -135,10 +135,10 @@ func (m *Machine) Table(ctx context.Context) (*disk.Table, error) {
 }
 
 // Name returns a slice's name below /dev.
-func (m *Machine) Name(index int) string { return fmt.Sprintf("%s%s%d", m.Drive, m.Kind, index) }
+func (m *Disk) Name(index int) string { return fmt.Sprintf("%s%s%d", m.Drive, m.Kind, index) }
 
 // Slices returns the two slices with systems, and the table.
-func (m *Machine) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
+func (m *Disk) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 	t, err := m.Table(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -224,7 +224,7 @@ func look(r io.ReaderAt, size int64) Image {
 const baseEtc = "conf/base/etc"
 
 // free returns an error if a slice runs, or if something of it is mounted.
-func (m *Machine) free(s *Slice) error {
+func (m *Disk) free(s *Slice) error {
 	if s.Running {
 		return fmt.Errorf("%s %w: the machine runs from it", s.Name, ErrInUse)
 	}

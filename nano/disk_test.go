@@ -31,7 +31,7 @@ func TestSizeOfADevice(t *testing.T) {
 		"ada0\t512\tmany\n": "many",
 		"\n":                "diskinfo ada0 says",
 	} {
-		m := &Machine{Nano: config.Nano{Drive: "ada0"}, File: os.DevNull, Run: answers{"diskinfo ada0": says}}
+		m := &Disk{Nano: config.Nano{Drive: "ada0"}, File: os.DevNull, Run: answers{"diskinfo ada0": says}}
 		f, size, err := m.open(t.Context(), os.O_RDONLY)
 		switch {
 		case want == "" && (err != nil || size != 8012390400):
@@ -43,7 +43,7 @@ func TestSizeOfADevice(t *testing.T) {
 			f.Close()
 		}
 	}
-	m := &Machine{File: os.DevNull, Run: answers{}}
+	m := &Disk{File: os.DevNull, Run: answers{}}
 	if _, _, err := m.open(t.Context(), os.O_RDONLY); err == nil {
 		t.Error("without diskinfo")
 	}

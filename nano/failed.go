@@ -15,11 +15,11 @@ import (
 // gptboot gives a partition that it could not start the attribute bootfailed, and starts another one. Later
 // in that start rc.d/gptboot logs this and clears the attribute. So host early, which runs before it, writes
 // a note into a directory that a start empties.
-func (m *Machine) failedNote() string { return filepath.Join(m.RunDir, "nano.failed") }
+func (m *Disk) failedNote() string { return filepath.Join(m.RunDir, "nano.failed") }
 
 // NoteFailed writes a note of the systems that their loader could not start, and returns the names of their
 // slices. Earlier notes of this start of the machine stay.
-func (m *Machine) NoteFailed(ctx context.Context) ([]string, error) {
+func (m *Disk) NoteFailed(ctx context.Context) ([]string, error) {
 	t, err := m.Table(ctx)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (m *Machine) NoteFailed(ctx context.Context) ([]string, error) {
 }
 
 // failed returns the slices in the note.
-func (m *Machine) failed() map[int]bool {
+func (m *Disk) failed() map[int]bool {
 	all := map[int]bool{}
 	b, err := os.ReadFile(m.failedNote())
 	if err != nil {
@@ -54,7 +54,7 @@ func (m *Machine) failed() map[int]bool {
 }
 
 // forgetFailed removes the note, because somebody has decided what boots.
-func (m *Machine) forgetFailed() error {
+func (m *Disk) forgetFailed() error {
 	if err := os.Remove(m.failedNote()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -21,7 +21,7 @@ var ErrNoDisk = errors.New("the disk cannot be found")
 // Find finds the disk below a directory of devices, by its name or by the label that fstab mounts on /.
 // Afterwards Nano has the disk's own names, which gpart(8) and diskinfo(8) know, and Layout has the names of
 // fstab.
-func (m *Machine) Find(ctx context.Context, dev string) error {
+func (m *Disk) Find(ctx context.Context, dev string) error {
 	m.Layout = m.Nano
 	if m.Layout.Label() == "" {
 		m.File = filepath.Join(dev, filepath.FromSlash(m.Drive))
@@ -59,7 +59,7 @@ func several(label, dev string, found []config.Nano) string {
 // byGlabel asks glabel(8) which disk has the label. With -s it prints one line for each label, without a
 // header: the name, the state, and the provider that has it (status_one_geom_prs of sbin/geom/core/geom.c). A
 // blank in a label is printed as %20 (g_label_mangle_name of sys/geom/label/g_label.c).
-func (m *Machine) byGlabel(ctx context.Context, _, label string) ([]config.Nano, error) {
+func (m *Disk) byGlabel(ctx context.Context, _, label string) ([]config.Nano, error) {
 	out, err := m.Run.Run(ctx, run.Command("glabel", "status", "-s"))
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (m *Machine) byGlabel(ctx context.Context, _, label string) ([]config.Nano,
 }
 
 // inFiles looks for the label in the files that stand for disks.
-func (m *Machine) inFiles(_ context.Context, dev, label string) ([]config.Nano, error) {
+func (m *Disk) inFiles(_ context.Context, dev, label string) ([]config.Nano, error) {
 	d, err := m.openBelow(dev, os.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (m *Machine) inFiles(_ context.Context, dev, label string) ([]config.Nano, 
 
 // inFile looks at the slices of one disk: at the labels of the slices for gpt, at those of their filesystems
 // for ufs. A file without a table is no disk.
-func (m *Machine) inFile(file, label string) ([]config.Nano, error) {
+func (m *Disk) inFile(file, label string) ([]config.Nano, error) {
 	f, err := m.openBelow(file, os.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (m *Machine) inFile(file, label string) ([]config.Nano, error) {
 }
 
 // layout returns how fstab names the systems.
-func (m *Machine) layout() *config.Nano {
+func (m *Disk) layout() *config.Nano {
 	if m.Layout.Drive == "" {
 		return &m.Nano
 	}
@@ -156,7 +156,7 @@ func (m *Machine) layout() *config.Nano {
 
 // number returns the number in fstab's name of the system in a slice. It is the index of the slice. With a
 // label it is 1 or 2: the running slice has the number of fstab, and the other slice has the other number.
-func (m *Machine) number(index int) int {
+func (m *Disk) number(index int) int {
 	l := m.layout()
 	switch {
 	case l.Label() == "":
@@ -168,12 +168,12 @@ func (m *Machine) number(index int) int {
 }
 
 // source returns the device that fstab names for the system in a slice.
-func (m *Machine) source(index int) string { return m.layout().Source(m.number(index)) }
+func (m *Disk) source(index int) string { return m.layout().Source(m.number(index)) }
 
 // systems returns the two slices that hold systems. On a GPT with labels these are the two with the labels.
 // Otherwise they are the first two that may hold a system and that fstab does not mount elsewhere, because
 // NanoBSD's embedded layouts have cfg before them.
-func (m *Machine) systems(t *disk.Table) []disk.Slice {
+func (m *Disk) systems(t *disk.Table) []disk.Slice {
 	l := m.layout()
 	var all []disk.Slice
 	if l.Label() == "gpt" {

@@ -45,7 +45,7 @@ func TestFindByGlabel(t *testing.T) {
 		{"/dev/ufs/disk1", "ufs/disk", config.Nano{}, "", "ufs/disk1 is on da5, which is no slice of a disk"},
 	} {
 		n := config.NanoSource(c.source, c.drive)
-		m := &Machine{Nano: *n, Command: true, Run: answers{"glabel status -s": glabels}}
+		m := &Disk{Nano: *n, Command: true, Run: answers{"glabel status -s": glabels}}
 		err := m.Find(t.Context(), "/dev")
 		if c.err != "" {
 			if !errors.Is(err, ErrNoDisk) || !strings.Contains(err.Error(), c.err) {
@@ -109,7 +109,7 @@ func TestFindLoader(t *testing.T) {
 			if runtime.GOARCH != "amd64" && method == "BIOS\n" {
 				continue
 			}
-			m := &Machine{
+			m := &Disk{
 				Nano: config.Nano{Drive: "ada0", Kind: "p", Running: 3}, File: file, Command: method != "",
 				Run: answers{"sysctl -n machdep.bootmethod": method},
 			}
@@ -140,7 +140,7 @@ func TestRewrite(t *testing.T) {
 		if !strings.Contains(c.drive, "/") {
 			kind = "s"
 		}
-		m := &Machine{Nano: config.Nano{Drive: c.drive, Kind: kind}}
+		m := &Disk{Nano: config.Nano{Drive: c.drive, Kind: kind}}
 		got, ok, err := m.rewrite([]byte(c.text), c.source)
 		switch {
 		case c.err != "":

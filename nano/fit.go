@@ -16,7 +16,7 @@ import (
 // partition a. A slice of an MBR boots by its own boot blocks, which need a BSD label (dskread of
 // stand/i386/boot2/boot2.c): before a bare filesystem go the boot blocks and the label of the running slice,
 // and an image with a label must have its own boot blocks.
-func (m *Machine) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) error {
+func (m *Disk) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) error {
 	switch {
 	case t.Scheme == "GPT" && im.room > 0:
 		return im.unlabel()

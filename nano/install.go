@@ -51,14 +51,14 @@ type Installed struct {
 var ErrBusy = errors.New("another cfgd nano is at work on this disk")
 
 // Lock takes the lock of the disk, without waiting.
-func (m *Machine) Lock(ctx context.Context) (func(), error) {
+func (m *Disk) Lock(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	return m.wait(ctx)
 }
 
 // wait waits for the lock of the disk until ctx ends.
-func (m *Machine) wait(ctx context.Context) (func(), error) {
+func (m *Disk) wait(ctx context.Context) (func(), error) {
 	unlock, err := flock.Wait(ctx, filepath.Join(m.RunDir, "nano"))
 	if errors.Is(err, flock.ErrHeld) {
 		return nil, ErrBusy
@@ -68,7 +68,7 @@ func (m *Machine) wait(ctx context.Context) (func(), error) {
 
 // Install writes an image into the slice that does not run. The running slice stays unchanged, whatever
 // fails. The other slice holds the whole image afterwards, or does not boot; the error says which.
-func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
+func (m *Disk) Install(ctx context.Context, in Install) (*Installed, error) {
 	unlock, err := m.Lock(ctx)
 	if err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (m *Machine) Install(ctx context.Context, in Install) (*Installed, error) {
 }
 
 // image opens the image and fits it to the slice. It checks an image in a file first.
-func (m *Machine) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (*image, error) {
+func (m *Disk) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (*image, error) {
 	nth := 0
 	if f, at := seekable(in.From); f != nil {
 		file, err := newImageFile(f, at)
@@ -170,7 +170,7 @@ func (m *Machine) image(ctx context.Context, in Install, s *Slice, t *disk.Table
 // makes the running slice boot next until then, because the loader must not boot a slice that is half
 // written. It ends every trial, that of the slice's old system and that of the running one; kept reports the
 // latter.
-func (m *Machine) ready(ctx context.Context, in Install, t *disk.Table, slice int) (kept bool, err error) {
+func (m *Disk) ready(ctx context.Context, in Install, t *disk.Table, slice int) (kept bool, err error) {
 	if t.Overtakes(slice) {
 		return false, fmt.Errorf("%s comes before %s: %s takes the first slice that holds a system, and "+
 			"would boot it as soon as it is written", m.Name(slice), m.Name(m.Running), t.Loader)
@@ -212,7 +212,7 @@ var starts = map[disk.Loader][]string{
 var kernels = []string{"boot/kernel/kernel", "boot/kernel/kernel.gz"}
 
 // lacks looks for a loader and a kernel in a slice that was written.
-func (m *Machine) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string, error) {
+func (m *Disk) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string, error) {
 	f, _, err := m.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ func (m *Machine) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string,
 }
 
 // write pours the image into its slice.
-func (m *Machine) write(ctx context.Context, in Install, im *image, done *Installed) error {
+func (m *Disk) write(ctx context.Context, in Install, im *image, done *Installed) error {
 	f, base, err := m.slice(ctx, &done.Slice)
 	if err != nil {
 		return err
@@ -263,7 +263,7 @@ func (m *Machine) write(ctx context.Context, in Install, im *image, done *Instal
 }
 
 // slice opens a slice for writing: its device, or its part of a file that stands for the disk.
-func (m *Machine) slice(ctx context.Context, s *Slice) (*os.File, int64, error) {
+func (m *Disk) slice(ctx context.Context, s *Slice) (*os.File, int64, error) {
 	if m.Command {
 		f, err := m.openBelow(filepath.Join(filepath.Dir(m.File), filepath.Base(s.Name)), os.O_RDWR)
 		return f, 0, err

@@ -23,14 +23,14 @@ import (
 // findLoader finds out which loader boots the disk. The table does not tell it all, so it looks at the EFI
 // system partition and at the boot method of the machine. If there are loaders for both methods, and the
 // method is not known, the loader is known only if both honour bootonce.
-func (m *Machine) findLoader(ctx context.Context, r disk.Device, t *disk.Table) {
+func (m *Disk) findLoader(ctx context.Context, r disk.Device, t *disk.Table) {
 	m.tellLoader(ctx, r, t)
 	if t.Honours() == disk.Nothing {
 		m.findNext(r, t)
 	}
 }
 
-func (m *Machine) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) {
+func (m *Disk) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) {
 	method := m.bootMethod(ctx)
 	loader, found := m.efiLoader(r, t)
 	if !found {
@@ -56,7 +56,7 @@ func (m *Machine) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) 
 
 // efiLoader returns the loader in the EFI system partitions, or false if there is no such partition. If there
 // are several with different loaders, it is not known which one the firmware starts.
-func (m *Machine) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, found bool) {
+func (m *Disk) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, found bool) {
 	for _, s := range t.Slices {
 		if s.Type != "efi" {
 			continue
@@ -75,7 +75,7 @@ func (m *Machine) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, f
 
 // findNext finds the slice that is booted by a loader that ignores the attributes in the table: the slice
 // that loader.env names, or else the first one that holds what the loader looks for.
-func (m *Machine) findNext(r disk.Device, t *disk.Table) {
+func (m *Disk) findNext(r disk.Device, t *disk.Table) {
 	named := map[string]bool{}
 	for _, s := range t.Slices {
 		if s.Type != "efi" || t.Loader != disk.LoaderEFI {
@@ -108,7 +108,7 @@ func (m *Machine) findNext(r disk.Device, t *disk.Table) {
 var rootDisk = regexp.MustCompile(`^rootdev=disk[0-9]+([sp])([0-9]{1,3})[a-h]?:?$`)
 
 // takeNamed takes the slice that loader.env names.
-func (m *Machine) takeNamed(t *disk.Table, device string) {
+func (m *Disk) takeNamed(t *disk.Table, device string) {
 	letter := "s"
 	if t.Scheme == "GPT" {
 		letter = "p"
@@ -134,7 +134,7 @@ var wants = map[disk.Loader][]string{
 
 // firstSystem returns the first slice that has what the loader looks for. It returns 0 if there is none, if a
 // slice before it can't be read, or if there is a ZFS pool, which the loader may take first.
-func (m *Machine) firstSystem(r disk.Device, t *disk.Table) int {
+func (m *Disk) firstSystem(r disk.Device, t *disk.Table) int {
 	if hasType(t, "freebsd-zfs") {
 		return 0
 	}
@@ -166,7 +166,7 @@ func (m *Machine) firstSystem(r disk.Device, t *disk.Table) int {
 
 // bootMethod tells how the machine was booted, BIOS or UEFI; "" if it is not known. Only x86 has the choice
 // and the sysctl(8): sys/amd64/amd64/machdep.c.
-func (m *Machine) bootMethod(ctx context.Context) string {
+func (m *Disk) bootMethod(ctx context.Context) string {
 	if !m.Command {
 		return ""
 	}

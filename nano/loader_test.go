@@ -127,7 +127,7 @@ func TestNextOfLoadersThatHonourNothing(t *testing.T) {
 		if err := os.WriteFile(file, d, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		m := &Machine{Nano: config.Nano{Drive: "ada0", Kind: "p", Running: 6, Others: []int{4}}, File: file}
+		m := &Disk{Nano: config.Nano{Drive: "ada0", Kind: "p", Running: 6, Others: []int{4}}, File: file}
 		tab, err := m.Table(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -152,7 +152,7 @@ func TestTwoEFISystemPartitions(t *testing.T) {
 			if err := os.WriteFile(file, efiDisk(t, esps, nil, nil, nil), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			m := &Machine{
+			m := &Disk{
 				Nano: config.Nano{Drive: "ada0", Kind: "p", Running: 6, Others: []int{4}}, File: file,
 			}
 			tab, err := m.Table(t.Context())
@@ -195,7 +195,7 @@ func TestInstallUnderALoaderThatHonoursNothing(t *testing.T) {
 		if err := os.WriteFile(file, d, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		m := &Machine{
+		m := &Disk{
 			Nano: config.Nano{Drive: "ada0", Kind: "p", Running: c.running, Others: []int{4}},
 			File: file, RunDir: dir, Mounted: func() ([]string, error) { return nil, nil },
 		}

@@ -16,7 +16,7 @@ import (
 var fstabs = []string{"etc/fstab", "conf/base/etc/fstab"}
 
 // own adapts a written image to its slice, as updatep2 and NanoBSD's build do.
-func (m *Machine) own(r *patched, s Slice, end int64) ([]string, error) {
+func (m *Disk) own(r *patched, s Slice, end int64) ([]string, error) {
 	fsys, err := filesystem(r, s.Size)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ type ownership struct {
 // a label of the filesystem, the filesystem gets that label. It refuses an image that names another disk,
 // because that would not find its root. labelled is set if the slice has a BSD label. room is the size of the
 // partition in bytes.
-func (m *Machine) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
+func (m *Disk) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
 	source := s.Source
 	if l := m.layout(); l.Label() == "" && l.Kind == "s" { // the name of the device depends on whether there is a BSD label
 		source = fmt.Sprintf("/dev/%s%s%d", l.Drive, l.Kind, s.Index)
@@ -82,7 +82,7 @@ func (m *Machine) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*owner
 }
 
 // planRoot makes a device the root of both fstabs.
-func (m *Machine) planRoot(p *ownership, fsys *ufs.FS, source string) error {
+func (m *Disk) planRoot(p *ownership, fsys *ufs.FS, source string) error {
 	rooted := false
 	for _, name := range fstabs {
 		e, err := fsys.Stat(name)
@@ -129,7 +129,7 @@ func readFstab(fsys *ufs.FS, e *ufs.Entry) ([]byte, error) {
 // rewrite puts a device into the line for / of an fstab. It returns false if there is no such line. The text
 // keeps its length, because it is changed in place: a shorter name gets more blanks after it, and a longer
 // name fewer.
-func (m *Machine) rewrite(text []byte, source string) ([]byte, bool, error) {
+func (m *Disk) rewrite(text []byte, source string) ([]byte, bool, error) {
 	off := 0
 	for line := range bytes.Lines(text) {
 		f := bytes.Fields(line)

@@ -21,7 +21,7 @@ type Trial struct {
 // Trials manages trials. It does not depend on a loader that can boot a slice once: such a loader goes back
 // at the next restart, and Trials restarts the machine.
 type Trials struct {
-	Machine *Machine
+	Disk *Disk
 	// Read and Write keep the note. Read returns fs.ErrNotExist if there is none. Write removes it if it gets
 	// nil.
 	Read  func(context.Context) ([]byte, error)
@@ -47,7 +47,7 @@ func (t *Trials) Begin(ctx context.Context, x Trial) error {
 // to a trial that has failed.
 func (t *Trials) Now(ctx context.Context) (*Trial, error) {
 	x, err := t.note(ctx)
-	if err != nil || x == nil || x.Slice != t.Machine.Running {
+	if err != nil || x == nil || x.Slice != t.Disk.Running {
 		return nil, err
 	}
 	return x, nil
@@ -116,7 +116,7 @@ func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 	if t.Health != nil { // without the lock, because it may take long, and somebody may confirm meanwhile
 		well = t.Health(ctx) == nil
 	}
-	unlock, err := t.Machine.wait(ctx)
+	unlock, err := t.Disk.wait(ctx)
 	if err == nil {
 		defer unlock()
 	}
@@ -131,12 +131,12 @@ func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 		return Untried, err
 	}
 	if well {
-		if err := t.Machine.Activate(ctx, Activation{Slice: now.Slice}); err != nil {
+		if err := t.Disk.Activate(ctx, Activation{Slice: now.Slice}); err != nil {
 			return Untried, err
 		}
 		return Confirmed, t.End(ctx)
 	}
-	if err := t.Machine.Activate(ctx, Activation{Slice: now.From}); err != nil {
+	if err := t.Disk.Activate(ctx, Activation{Slice: now.From}); err != nil {
 		return Untried, err
 	}
 	if err := t.End(ctx); err != nil {

@@ -35,7 +35,7 @@ func newTried(t *testing.T, running int) *tried {
 	}
 	x := &tried{}
 	n := config.Nano{Drive: "ada0", Kind: "s", Running: running}
-	x.Trials = &Trials{Machine: &Machine{Nano: n, File: file, RunDir: t.TempDir()},
+	x.Trials = &Trials{Disk: &Disk{Nano: n, File: file, RunDir: t.TempDir()},
 		Read: func(context.Context) ([]byte, error) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
@@ -67,7 +67,7 @@ func (x *tried) set(f func()) {
 }
 
 func (x *tried) next(t *testing.T) int {
-	tab, err := x.Machine.Table(t.Context())
+	tab, err := x.Disk.Table(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestTrials(t *testing.T) {
 		if outcome, err := x.Run(ctx); outcome != Untried || err != nil || x.note == nil || x.next(t) != 2 {
 			t.Errorf("%q, %v", outcome, err)
 		}
-		unlock, err := x.Machine.Lock(t.Context())
+		unlock, err := x.Disk.Lock(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func TestTrialWaitsForTheLock(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			x := newTried(t, 2)
-			unlock, err := x.Machine.Lock(t.Context())
+			unlock, err := x.Disk.Lock(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,7 +182,7 @@ func TestTrialWaitsForTheLock(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) { // the daemon ends meanwhile
 		x := newTried(t, 2)
-		unlock, err := x.Machine.Lock(t.Context())
+		unlock, err := x.Disk.Lock(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

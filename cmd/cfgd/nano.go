@@ -97,7 +97,7 @@ func planFlag() cli.Flag {
 }
 
 // nano returns the machine's disk.
-func (s *session) nano(ctx context.Context) (*nano.Machine, error) {
+func (s *session) nano(ctx context.Context) (*nano.Disk, error) {
 	m, err := s.model()
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func (s *session) nano(ctx context.Context) (*nano.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &nano.Machine{
+	x := &nano.Disk{
 		Nano: *n, Root: m.Path("/"), RunDir: m.Path("/var/run/cfgd"),
 		Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mountedSources, MountedOn: s.mountedOn,
 		Warn: func(text string) { s.warn("", text) },
@@ -115,7 +115,7 @@ func (s *session) nano(ctx context.Context) (*nano.Machine, error) {
 }
 
 // slices returns the disk and its two slices for systems.
-func (s *session) slices(c *cli.Context) (*nano.Machine, []nano.Slice, *disk.Table, error) {
+func (s *session) slices(c *cli.Context) (*nano.Disk, []nano.Slice, *disk.Table, error) {
 	m, err := s.nano(c.Context)
 	if err != nil {
 		return nil, nil, nil, err
@@ -184,7 +184,7 @@ func (s *session) nanoStatus(c *cli.Context) error {
 	return s.printSlices(list, m, t)
 }
 
-func (s *session) printSlices(list []listedSlice, m *nano.Machine, t *disk.Table) error {
+func (s *session) printSlices(list []listedSlice, m *nano.Disk, t *disk.Table) error {
 	if s.json {
 		return s.print(struct {
 			Version int           `json:"version"`
@@ -280,9 +280,9 @@ func (s *session) nanoInstall(c *cli.Context) error {
 }
 
 // trials returns the trials of the host.
-func (s *session) trials(m *nano.Machine, host *config.Target) *nano.Trials {
+func (s *session) trials(m *nano.Disk, host *config.Target) *nano.Trials {
 	o := s.overlay(host)
-	t := &nano.Trials{Machine: m, Read: o.Trial, Write: o.WriteTrial,
+	t := &nano.Trials{Disk: m, Read: o.Trial, Write: o.WriteTrial,
 		Restart: func(ctx context.Context) error {
 			if s.loaded.Root != "" {
 				return nil // with --root no command runs
@@ -306,7 +306,7 @@ func isConfigError(err error) bool {
 }
 
 // tried returns the slice of the running system if it is on trial, by its loader or by cfgd; else 0.
-func (s *session) tried(ctx context.Context, m *nano.Machine, all []nano.Slice) (int, error) {
+func (s *session) tried(ctx context.Context, m *nano.Disk, all []nano.Slice) (int, error) {
 	for _, x := range all {
 		if x.Trial {
 			return x.Index, nil
@@ -361,7 +361,7 @@ func (s *session) opened(name string) (io.Reader, func(), error) {
 	return f, func() { f.Close() }, nil
 }
 
-func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Installed) error {
+func (s *session) printInstalled(c *cli.Context, m *nano.Disk, r *nano.Installed) error {
 	for _, l := range r.Lacks {
 		s.warn(r.Slice.Name, l)
 	}
@@ -414,7 +414,7 @@ func (s *session) printInstalled(c *cli.Context, m *nano.Machine, r *nano.Instal
 }
 
 // printNext prints which slice boots next.
-func (s *session) printNext(c *cli.Context, m *nano.Machine) error {
+func (s *session) printNext(c *cli.Context, m *nano.Disk) error {
 	t, err := m.Table(c.Context)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func benchImage(ctx context.Context, l *lab) ([]row, error) {
 	if err := os.Truncate(file, (sectors+8192)<<9); err != nil {
 		return nil, err
 	}
-	m := &nano.Machine{Nano: config.Nano{Drive: "ada0", Kind: "s", Running: 1}, File: file,
+	m := &nano.Disk{Nano: config.Nano{Drive: "ada0", Kind: "s", Running: 1}, File: file,
 		RunDir: filepath.Join(l.dir, "run"), Run: run.System{},
 		Mounted: func() ([]string, error) { return nil, nil }}
 	ours := &contestant{name: "nano install", run: func() error {
