@@ -1,5 +1,5 @@
-// Package tests holds what is tested across the tree: scripts for the command line, root tests, benchmarks,
-// and here the files of contrib.
+// Package tests has the tests that span several packages: the scripts of the command line, tests that need
+// root, benchmarks, and in this directory tests of contrib, of the documents and of the layout of the source.
 package tests
 
 import (
@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// rcLines are the words behind a keyword of rcorder(8) in a script.
+// rcLines returns the words after a keyword of rcorder(8) in a script.
 func rcLines(script, keyword string) []string {
 	var words []string
 	for line := range strings.Lines(script) {
@@ -25,7 +25,7 @@ func rcLines(script, keyword string) []string {
 	return words
 }
 
-// stock are scripts of FreeBSD's /etc/rc.d, as far as their order matters here.
+// stock has the scripts of FreeBSD's /etc/rc.d whose order matters here.
 var stock = map[string]string{
 	"root":        "# PROVIDE: root\n",
 	"FILESYSTEMS": "# PROVIDE: FILESYSTEMS\n# REQUIRE: root\n",
@@ -39,7 +39,7 @@ var stock = map[string]string{
 	"securelevel": "# PROVIDE: securelevel\n",
 }
 
-// rcBefore are the pairs of scripts of which one has to run before the other, as rcorder(8) reads them.
+// rcBefore returns, as rcorder(8) does, the pairs of scripts in which the first has to run before the second.
 func rcBefore(scripts map[string]string) map[[2]string]bool {
 	provider := map[string]string{}
 	for name, text := range scripts {
@@ -83,7 +83,7 @@ func TestRCOrder(t *testing.T) {
 		if !slices.Contains(rcLines(string(b), "KEYWORD"), "nojail") {
 			t.Errorf("%s runs in jails", name)
 		}
-		// which reads rc.conf: the script has the last word
+		// load_rc_config reads rc.conf; the script is read after it
 		_, after, _ := strings.Cut(string(b), "\nload_rc_config")
 		if own, _, _ := strings.Cut(after, "\nrun_rc_command"); !strings.Contains(own,
 			"\n"+name+"_svcj=\"NO\"\n") {
@@ -105,7 +105,7 @@ func TestRCOrder(t *testing.T) {
 	}
 }
 
-// At boot nothing that goes wrong with cfgd keeps the machine from going on.
+// At boot, no fault of cfgd stops the machine.
 func TestRCEarly(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("sh"); err != nil {
@@ -141,7 +141,7 @@ func TestRCEarly(t *testing.T) {
 	}
 }
 
-// stubs stand for rc.subr: they say what the script would have it do.
+// stubs replaces rc.subr by functions that print what they are called for.
 const stubs = `load_rc_config() { cfgd_flags="--log-level warn"; }
 warn() { echo "warn $*"; }
 run_rc_command() {
@@ -172,7 +172,7 @@ func TestRCScript(t *testing.T) {
 		}
 	}
 	say := func(word string) string {
-		// what it says decides
+		// the exit status of report decides
 		out, _ := exec.Command("sh", filepath.Join(dir, "cfgd"), word).CombinedOutput()
 		return strings.ReplaceAll(strings.TrimSpace(string(out)), dir, "")
 	}
@@ -188,7 +188,7 @@ func TestRCScript(t *testing.T) {
 	if got := say("reload"); !strings.HasSuffix(got, "warn cfgd does not run") {
 		t.Errorf("reload without a daemon: %q", got)
 	}
-	// Told to a process that waits for it: this one's own child.
+	// The signal goes to a process that waits for it: a child of this test.
 	child := exec.Command("sh", "-c", "trap 'exit 7' HUP; echo ready; while :; do sleep 1 & wait; done")
 	out, err := child.StdoutPipe()
 	if err == nil {
@@ -213,7 +213,7 @@ func TestRCScript(t *testing.T) {
 	}
 }
 
-// What periodic(8) is told: nothing, notable, wrong settings, or problems.
+// The exit status for periodic(8): nothing, notable, wrong settings, or problems.
 func TestPeriodic(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("sh"); err != nil {
@@ -261,7 +261,7 @@ func TestPeriodic(t *testing.T) {
 	}
 }
 
-// Every script is plain sh, and shellcheck has nothing against it.
+// Every script is for sh(1), and shellcheck accepts it.
 func TestScriptsArePlain(t *testing.T) {
 	t.Parallel()
 	scripts, err := filepath.Glob("../contrib/*/*")
@@ -278,9 +278,9 @@ func TestScriptsArePlain(t *testing.T) {
 		if err != nil || !strings.HasPrefix(string(b), "#!/bin/sh") && filepath.Ext(s) != ".sh" {
 			continue
 		}
-		known := "SC1091,SC2034,SC2154" // what another file sets or reads
+		known := "SC1091,SC2034,SC2154" // variables that another file sets or reads
 		if filepath.Dir(s) == "freebsd" {
-			known += ",SC2086" // names of disks and jails, which hold no blank
+			known += ",SC2086" // names of disks and jails, which have no blanks
 		}
 		if out, err := exec.Command("sh", "-n", s).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", s, err, out)
@@ -294,7 +294,7 @@ func TestScriptsArePlain(t *testing.T) {
 	}
 }
 
-// The driver knows every scenario, and no other.
+// The driver of tests/freebsd and its README list every scenario.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile("freebsd/run")

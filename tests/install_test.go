@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// make install puts what the port's list says, and the samples; the program is the same whoever builds it,
-// and wherever.
+// make install installs the files of the port's list and the samples. The program does not depend on who
+// builds it, or where.
 func TestInstall(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

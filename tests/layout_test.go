@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// rooms are the packages from the lowest to the uppermost, and which of the others each may import. A row
-// names only rooms above it in this table, so that no arrow goes back up.
+// rooms lists the packages from the lowest to the uppermost, and which other packages each may import. A
+// package may import only packages of earlier rows.
 var rooms = []struct{ room, may string }{
 	{"internal/pathname", ""},
 	{"internal/flock", ""},
@@ -48,12 +48,12 @@ var rooms = []struct{ room, may string }{
 	{"cmd/cfgd", "*"},
 }
 
-// helpers are packages that tests alone import; what they import is no part of the program.
+// helpers are packages that only tests import. They may import any package.
 var helpers = []string{"internal/disk/disktest", "internal/esp/esptest", "internal/machinetest",
 	"tests/bench", "tests/zfs"}
 
-// wrongImports lists what the table does not allow. imports has, by room, what its files import of the
-// others.
+// wrongImports lists the imports that the table does not allow. imports has, for each room, the rooms that
+// its files import.
 func wrongImports(imports map[string][]string) (wrong []string) {
 	above := map[string]bool{}
 	for _, r := range rooms {
@@ -80,7 +80,7 @@ func wrongImports(imports map[string][]string) (wrong []string) {
 	return wrong
 }
 
-// programImports reads the imports of all files that are no tests, on every system.
+// programImports reads the imports of all files of the program, for every system.
 func programImports(t *testing.T) map[string][]string {
 	imports := map[string][]string{}
 	err := filepath.WalkDir("..", func(name string, e fs.DirEntry, err error) error {
@@ -115,7 +115,7 @@ func programImports(t *testing.T) map[string][]string {
 	return imports
 }
 
-// Arrows between rooms go down, and only where the table says so.
+// Rooms import only lower rooms, and only those that the table allows.
 func TestLayout(t *testing.T) {
 	imports := programImports(t)
 	if len(imports["overlay"]) == 0 || len(imports["cmd/cfgd"]) == 0 {
@@ -124,7 +124,7 @@ func TestLayout(t *testing.T) {
 	for _, w := range wrongImports(imports) {
 		t.Error(w)
 	}
-	// The comparison sees what it is for.
+	// The comparison finds what it has to find.
 	for name, c := range map[string]struct {
 		room, imported, want string
 	}{

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// form is a way to call a command that not every system understands.
+// form is a way to call a command that does not work on every system.
 type form struct {
 	match *regexp.Regexp
 	why   string
@@ -25,7 +25,7 @@ func forms(list [][4]string) (out []form) {
 	return out
 }
 
-// gnuForms fail on FreeBSD 13.2, or do something else there: each was looked up in its manual page or its
+// gnuForms fail on FreeBSD 13.2, or do something else there. Each was looked up in the manual page or the
 // source.
 var gnuForms = forms([][4]string{
 	{`\bsed (-[a-zE]+ )*-i +('[^']|"[^"]|[^'" ])`, "sed -i takes the suffix of a copy as its next word",
@@ -75,7 +75,7 @@ var gnuForms = forms([][4]string{
 	{`\bsystemctl\b|\bapt-get\b`, "it is another system's", `systemctl start cfgd`, `service cfgd start`},
 })
 
-// bsdForms are FreeBSD's alone. What is read on both systems may have neither.
+// bsdForms work only on FreeBSD. Files for both systems may have neither kind.
 var bsdForms = forms([][4]string{
 	{`\bsed (-[a-zE]+ )*-i +(''|"")`, "GNU's sed takes '' for the script",
 		`sed -i '' s/a/b/ f`, `sed s/a/b/ f`},
@@ -84,7 +84,7 @@ var bsdForms = forms([][4]string{
 	{`(^|[^-])\bsha256 -`, "the command is FreeBSD's", `sha256 -q f`, `--sha256 HEX`},
 })
 
-// shownFor says where a file is used: on both systems, on FreeBSD alone, or on Linux alone.
+// shownFor tells where a file is used: on both systems, only on FreeBSD, or only on Linux.
 func shownFor(name string) string {
 	switch {
 	case name == "contrib/systemd/cfgd.service":
@@ -95,14 +95,14 @@ func shownFor(name string) string {
 	return "both"
 }
 
-// allowed are lines that a form matches and that are right: each names why.
+// allowed has lines that a form matches although they are right, and the reason.
 var allowed = map[string]string{
 	"	cd dist && { sha256sum cfgd-* >SHA256 2>/dev/null || sha256 -r cfgd-* >SHA256; }": // in Makefile
 	"it takes the one that is there",
 }
 
-// What a person copies out of README, the manual or a sample works on FreeBSD, and on Linux where it is meant
-// for both.
+// Commands in README, the manual and the samples work on FreeBSD, and also on Linux if they are meant for
+// both.
 func TestNothingIsGNUs(t *testing.T) {
 	t.Parallel()
 	for _, f := range slices.Concat(gnuForms, bsdForms) {
@@ -137,7 +137,7 @@ func TestNothingIsGNUs(t *testing.T) {
 	}
 }
 
-// foreign says what is wrong with a line that is used on a system.
+// foreign tells what is wrong with a line that is used on a system.
 func foreign(line, system string) (why []string) {
 	if system == "linux" || allowed[line] != "" {
 		return nil

@@ -17,9 +17,9 @@ import (
 	"testing"
 )
 
-// noTwin lists what one system declares and the other need not, with the reason. A key is DIR/NAME for a
-// declaration (DIR/TYPE.METHOD for a method), or the path of a file for all that it declares. An entry
-// that excuses nothing is an error.
+// noTwin lists declarations that only one system needs, with the reason. A key is DIR/NAME for a declaration
+// (DIR/TYPE.METHOD for a method), or the path of a file for everything in it. An entry that is not needed is
+// an error.
 var noTwin = map[string]string{
 	"internal/dirfd/flags_freebsd_test.go": "chflags(2), which Linux does not have; there " +
 		"past_linux_test.go plays it",
@@ -51,19 +51,19 @@ var noTwin = map[string]string{
 		"tests/freebsd uses the machine's own ZFS",
 }
 
-// sourceFile is one parsed file, as far as the comparison of systems goes.
+// sourceFile has what the comparison of the systems needs to know of a file.
 type sourceFile struct {
 	path  string
-	on    map[string]bool // whether it is built on a system
+	on    map[string]bool // by system: whether the file is built there
 	decls []declaration
-	uses  map[string]bool // names that are not its own: those of its package, of imports and of the language
-	dots  map[string]bool // names behind a dot: fields and methods, of whatever type
+	uses  map[string]bool // names that the file does not declare: of its package, of imports and of the language
+	dots  map[string]bool // names after a dot: fields and methods of any type
 }
 
 // declaration is what a file declares at its top level: a function, method, type, constant or variable.
 type declaration struct {
 	name  string // TYPE.METHOD for a method
-	shape string // what its users rely on: a signature, or a kind and exported fields
+	shape string // what users depend on: a signature, or a kind and exported fields
 	file  *sourceFile
 }
 
@@ -150,7 +150,7 @@ func (s *sourceFile) declare(fset *token.FileSet, d ast.Decl) {
 	}
 }
 
-// source is a node as gofmt writes it; "" for none.
+// source returns a node as gofmt writes it; "" for nil.
 func source(fset *token.FileSet, n ast.Expr) string {
 	if n == nil {
 		return ""
@@ -162,7 +162,7 @@ func source(fset *token.FileSet, n ast.Expr) string {
 	return b.String()
 }
 
-// types are those of parameters or results, without their names.
+// types returns the types of parameters or results, without names.
 func types(fset *token.FileSet, l *ast.FieldList) string {
 	var out []string
 	if l != nil {
@@ -173,7 +173,7 @@ func types(fset *token.FileSet, l *ast.FieldList) string {
 	return "(" + strings.Join(out, ", ") + ")"
 }
 
-// typeShape leaves out the unexported fields of a struct: they may be the system's own.
+// typeShape leaves out the unexported fields of a struct, because they may differ between systems.
 func typeShape(fset *token.FileSet, t *ast.TypeSpec) string {
 	st, ok := t.Type.(*ast.StructType)
 	if !ok {
@@ -190,9 +190,8 @@ func typeShape(fset *token.FileSet, t *ast.TypeSpec) string {
 	return "struct{" + strings.Join(fields, "; ") + "}"
 }
 
-// twins compares what the files of one package declare for one system alone with what they declare for the
-// other, and returns what is wrong, a line for each. Tests are compared with tests. excused says which
-// paths and names noTwin has been asked for.
+// twins compares the declarations of one package for one system with those for the other. It returns one line
+// for each fault. Tests are compared with tests. excused collects the entries of noTwin that were needed.
 func twins(dir string, files []*sourceFile, noTwin map[string]string, excused map[string]bool) []string {
 	var wrong []string
 	for _, side := range [][2]string{{freebsd, linux}, {linux, freebsd}} {
@@ -212,7 +211,7 @@ func twins(dir string, files []*sourceFile, noTwin map[string]string, excused ma
 			for _, d := range f.decls {
 				t, twin := there[d.name]
 				switch {
-				case twin && (t.shape == d.shape || own == linux): // what differs is told once
+				case twin && (t.shape == d.shape || own == linux): // a difference is reported once
 				case !twin && !needed(d, own, other, files, there):
 				case has(noTwin, excused, f.path), has(noTwin, excused, path.Join(dir, d.name)):
 				case !twin:
@@ -235,9 +234,8 @@ func has(noTwin map[string]string, excused map[string]bool, key string) bool {
 	return ok
 }
 
-// needed reports whether a declaration is more than a helper of its own system: it is exported, or a file
-// that is built on the other system too speaks of it. The methods of a type that only one system has are
-// its own.
+// needed reports whether the other system needs a declaration too: it is exported, or a file that is built on
+// the other system uses it. Methods of a type that only one system has are not needed.
 func needed(d declaration, own, other string, files []*sourceFile, there map[string]declaration) bool {
 	typ, method, isMethod := strings.Cut(d.name, ".")
 	name := d.name
@@ -255,8 +253,7 @@ func needed(d declaration, own, other string, files []*sourceFile, there map[str
 	})
 }
 
-// Whatever is written for FreeBSD alone or for Linux alone has its counterpart, so that neither is
-// forgotten.
+// Each declaration for FreeBSD has a counterpart for Linux, and the other way round.
 func TestEverySystemHasItsTwin(t *testing.T) {
 	packages := map[string][]*sourceFile{}
 	err := filepath.WalkDir("..", func(name string, e fs.DirEntry, err error) error {

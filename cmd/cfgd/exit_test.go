@@ -10,7 +10,7 @@ import (
 	"cfgd/overlay/store"
 )
 
-// TestExitStatuses is the table of exit statuses, whole.
+// TestExitStatuses tests the whole table of exit statuses.
 func TestExitStatuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -38,7 +38,7 @@ func TestExitStatuses(t *testing.T) {
 	}
 }
 
-// TestSum is the verdict over several targets: 3 only where some failed and others did not.
+// TestSum tests the exit status for several targets: it is 3 only if some failed and others did not.
 func TestSum(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("failed")

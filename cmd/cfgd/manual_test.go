@@ -142,7 +142,7 @@ func TestManualExamples(t *testing.T) {
 	}
 }
 
-// cfgd.toml(5) speaks of every key and every class.
+// cfgd.toml(5) explains every key and every class.
 func TestManualOfTheConfiguration(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile("../../man/cfgd.toml.5")

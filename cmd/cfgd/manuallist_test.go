@@ -9,8 +9,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// manualCommands is the part of cfgd(8) that lists the commands, in mdoc(7): what help says of them, so that
-// the two cannot differ.
+// manualCommands returns the list of commands in cfgd(8), in mdoc(7). It is made from the help texts, so that
+// the two can't differ.
 func manualCommands(a *cli.App) string {
 	var b strings.Builder
 	b.WriteString(".Bl -tag -width indent\n")
@@ -56,7 +56,7 @@ func manualCommand(b *strings.Builder, above string, c *cli.Command) {
 	b.WriteString(".El\n")
 }
 
-// visibleFlags are a command's flags, by name.
+// visibleFlags returns a command's flags in the order of their names.
 func visibleFlags(c *cli.Command) []cli.Flag {
 	all := slices.DeleteFunc(slices.Clone(c.Flags),
 		func(f cli.Flag) bool { return slices.Contains(f.Names(), "help") })
@@ -64,7 +64,7 @@ func visibleFlags(c *cli.Command) []cli.Flag {
 	return all
 }
 
-// manualFlag is a flag as mdoc's Fl takes it, with its argument.
+// manualFlag returns a flag and its argument for mdoc's Fl.
 func manualFlag(f cli.Flag) string {
 	name := f.Names()[0]
 	words := "-" + name // Fl writes the first dash
@@ -85,10 +85,10 @@ func flagUsage(f cli.Flag) string {
 	return ""
 }
 
-// sentence finds where one ends and another begins.
+// sentence finds the end of a sentence and the beginning of the next one.
 var sentence = regexp.MustCompile(`([.!?:]\)?) +([A-Z])`)
 
-// sentences writes a text with each on a line of its own, as mdoc(7) wants it.
+// sentences writes each sentence on a line of its own, as mdoc(7) requires.
 func sentences(s string) string {
 	var b strings.Builder
 	if s == "" {
@@ -108,7 +108,7 @@ func capital(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
-// mdoc writes a text so that it stands for itself.
+// mdoc escapes a text for mdoc(7).
 func mdoc(s string) string {
 	s = strings.NewReplacer(`\`, `\e`, "…", " ...", "–", "-").Replace(strings.TrimSpace(s))
 	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {

@@ -60,9 +60,9 @@ func systemless(t testing.TB) []byte {
 	return makeFS(t, s.path("tree"), 2<<11)
 }
 
-// What can be found out of an image in a file is found before a byte is written, packed or not, whether it
-// is to be activated or not: the disk is the same afterwards. From standard input it is found at the end,
-// when the running system still boots.
+// Faults of an image in a file are found before a byte is written, packed or not, with and without
+// activation: the disk is unchanged. Faults of an image from standard input are found at the end; the running
+// system still boots then.
 func TestImageIsCheckedBeforeItIsWritten(t *testing.T) {
 	t.Parallel()
 	l := layouts["MBR"]
@@ -78,7 +78,7 @@ func TestImageIsCheckedBeforeItIsWritten(t *testing.T) {
 		img    []byte
 		words  []string
 		want   string
-		stream string // what is said of it from standard input, where that is something else
+		stream string // the message for standard input, if it is another one
 	}{
 		"another digest":      {good, []string{"--sha256", none}, "another image, or a damaged one", ""},
 		"cut off":             {good[:len(good)-1<<20], nil, "it ends in the middle", ""},
@@ -179,8 +179,8 @@ func TestImageWithAKernel(t *testing.T) {
 	}
 }
 
-// A slice of an MBR is started by its first sector. An image without one that starts is refused, also one
-// with a label, and nothing is written; where EFI boots the disk it is not needed.
+// A slice of an MBR boots by its first sector. An image without a boot sector is refused, even if it has a
+// label, and nothing is written. If EFI boots the disk, the sector is not needed.
 func TestSliceWithoutBootBlocks(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"MBR", "MBR, label"} {
@@ -213,7 +213,7 @@ func TestSliceWithoutBootBlocks(t *testing.T) {
 	}
 }
 
-// The system that is on trial and installs another one stays, and that is said.
+// A system on trial that installs another one is confirmed, and a message says so.
 func TestInstallWhileOnTrialIsSaid(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "GPT")
@@ -232,7 +232,7 @@ func TestInstallWhileOnTrialIsSaid(t *testing.T) {
 	s.says(s.cfgdWith(bytes.NewReader(img), 0, "--json", "nano", "install", "-"), `"kept":true`)
 }
 
-// What settles a trial is tried again, at growing intervals, until it is settled or the daemon ends.
+// Settling a trial is tried again, at growing intervals, until it succeeds or the daemon ends.
 func TestRetry(t *testing.T) {
 	for _, c := range []struct {
 		fails int
@@ -258,8 +258,7 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// The daemon waits for the disk of a machine that starts: it may appear later, and the trial counts all the
-// same.
+// At boot the daemon waits for the disk, which may appear later. The trial has begun nevertheless.
 func TestTrialOfADiskThatAppearsLate(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "MBR")
@@ -269,7 +268,7 @@ func TestTrialOfADiskThatAppearsLate(t *testing.T) {
 	s.boot()
 	d := s.read("dev/ada0")
 	s.must(os.Remove(s.path("dev/ada0")))
-	said := make(chan string, 100) // more than are said
+	said := make(chan string, 100) // more than are sent
 	ss := &session{out: io.Discard, err: writes(func(p []byte) {
 		said <- string(p)
 	}), root: s.dir}
@@ -296,7 +295,7 @@ func (w writes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A place without room, one that is missing and one that is no directory are told apart.
+// The messages for a place without room, a missing one, and one that is no directory differ.
 func TestWhyThereIsNoRoom(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -318,7 +317,7 @@ func TestWhyThereIsNoRoom(t *testing.T) {
 	}
 }
 
-// Who may not read the disk is told nothing of it: check does not know better.
+// A user who may not read the disk gets no message about it.
 func TestCheckMayNotReadTheDisk(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {

@@ -23,13 +23,13 @@ import (
 	"cfgd/internal/ufs"
 )
 
-// layout is how a disk is laid out, and how fstab names its systems.
+// layout describes the table of a disk, and how fstab names its systems.
 type layout struct {
 	drive  string // NANO_DRIVE
 	source string // of a system, with its number
 	scheme string
 	label  bool // its slices have BSD labels
-	inside bool // which stand in what the filesystem leaves free: partition a begins where the slice does
+	inside bool // the labels are in the bytes that the filesystem leaves free: partition a begins where the slice does
 	fs     string
 	firmware
 }
@@ -181,8 +181,8 @@ func (l layout) machine(t *testing.T) *server {
 	return s
 }
 
-// Images of every form go into every layout, or are refused in words; what is installed is what that layout
-// boots: its fstabs and its filesystem have its own name.
+// Images of every form are installed into every layout, or refused with a message. The fstabs and the
+// filesystem of what is installed have the names of that layout.
 func TestNanoLayouts(t *testing.T) {
 	t.Parallel()
 	for name, l := range layouts {
@@ -260,8 +260,8 @@ func TestNanoLayouts(t *testing.T) {
 	}
 }
 
-// A slice of an MBR that is booted by boot blocks without a label does not get a filesystem that has none;
-// and what a loader does not choose by is not activated.
+// A filesystem without boot blocks is refused for a slice of an MBR that boots by boot blocks without a
+// label. A slice is not activated if the loader ignores the table.
 func TestNanoLayoutsThatDoNotFit(t *testing.T) {
 	t.Parallel()
 	l := layouts["MBR, bare"]
@@ -308,8 +308,8 @@ func TestNanoLayoutsThatDoNotFit(t *testing.T) {
 	}
 }
 
-// Which loader heeds what: bootonce where gptboot or gptboot.efi is what boots, whichever way; nothing where
-// it is loader.efi; and what is not known is not relied on.
+// Which attributes a loader honours: gptboot and gptboot.efi honour bootonce, loader.efi none. If the loader
+// is not known, none is used.
 func TestNanoLoaders(t *testing.T) {
 	t.Parallel()
 	const loaderEFI, gptbootEFI = " EFI loader, Revision 1.1", "gptboot.efi"
@@ -351,7 +351,7 @@ func TestNanoLoaders(t *testing.T) {
 	}
 }
 
-// The disk of a label is the one that has it; none, or two, are said.
+// The disk is the one that has the label. If none or two have it, a message says so.
 func TestNanoFindsTheDisk(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"GPT, label", "MBR, label"} {
@@ -371,7 +371,7 @@ func TestNanoFindsTheDisk(t *testing.T) {
 	}
 }
 
-// What a loader is told on this machine goes with it, or the new system is not activated.
+// The machine's settings for its loader are copied, or the new system is not activated.
 func TestNanoCarries(t *testing.T) {
 	t.Parallel()
 	l := layouts["MBR"]
@@ -441,8 +441,7 @@ type unclosed struct{ io.Writer }
 
 func (unclosed) Close() error { return nil }
 
-// Where there is no room for an image's defaults it is said before anything is written, with how much it
-// takes.
+// If there is no room for an image's defaults, a message says how much is needed, before anything is written.
 func TestPrepareHasNoRoom(t *testing.T) {
 	t.Parallel()
 	s := layouts["GPT"].machine(t)

@@ -58,7 +58,7 @@ func (s *server) read(p string) string {
 	return string(b)
 }
 
-// kind is how a slice is named: ada0s1 or ada0p1.
+// kind is the letter in the name of a slice: ada0s1 or ada0p1.
 func (s *server) kind() string {
 	if s.scheme == "GPT" {
 		return "p"
@@ -141,14 +141,14 @@ func (s *server) table() (*disk.Table, []byte) {
 	return t, d
 }
 
-// boot is a start of the machine: the loader takes the slice that the table names, rc.initdiskless copies its
-// /conf/base/etc and then all of /cfg to an /etc in memory, and cfgd_early makes up for what that lacks.
+// boot starts the machine. The loader takes the slice that the table names, rc.initdiskless copies its
+// /conf/base/etc and then all of /cfg to an /etc in memory, and cfgd_early does the rest.
 func (s *server) boot() string {
 	s.Helper()
 	return s.bootThat(func(int) bool { return true })
 }
 
-// bootThat is a start in which the loader can load only those slices.
+// bootThat starts the machine with a loader that can load only those slices.
 func (s *server) bootThat(loads func(int) bool) string {
 	s.Helper()
 	_, d := s.table()
@@ -283,7 +283,7 @@ func TestNanoUpgradeAndRollback(t *testing.T) {
 	}
 }
 
-// A slice that is only tried is left again by itself, where the loader can.
+// A loader that can boot a slice once goes back by itself.
 func TestNanoTriesOnce(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "GPT")
@@ -305,8 +305,8 @@ func TestNanoTriesOnce(t *testing.T) {
 	s.saysNot("nano rollback", "called off") // what runs was tried
 }
 
-// A system that the loader cannot start is told of until somebody decides what boots, although rc.d/gptboot
-// takes the loader's mark away in the same start.
+// A system that the loader can't start is reported until somebody decides what boots, although rc.d/gptboot
+// clears the loader's attribute in the same start.
 func TestNanoTellsOfFailedBoot(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "GPT")
@@ -343,8 +343,8 @@ func (s *server) saysNot(command string, words ...string) {
 	}
 }
 
-// Where boot0's default and the active flag differ, or the default is no slice, that is said; and one
-// command makes them one.
+// If boot0's default and the active flag differ, or the default is no slice, a warning says so, and one
+// command makes them agree.
 func TestNanoStatusOfBoot0(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "MBR")
@@ -374,8 +374,8 @@ func TestNanoStatusOfBoot0(t *testing.T) {
 	}
 }
 
-// Before the restart nothing is on trial yet: confirming and going back both leave the running system, and
-// say what is called off. A second rollback takes the first one back.
+// Before the restart nothing is on trial yet. Confirm and rollback both keep the running system, and say what
+// they call off. A second rollback takes the first one back.
 func TestNanoBeforeTheRestart(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"MBR", "GPT"} {
@@ -393,7 +393,8 @@ func TestNanoBeforeTheRestart(t *testing.T) {
 	}
 }
 
-// Bad images, and what is in use: refused in words, the running system as it was, and nothing activated.
+// Bad images and slices in use are refused with a message. The running system is unchanged, and nothing is
+// activated.
 func TestNanoRefuses(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "MBR")
@@ -515,7 +516,7 @@ func (r told) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// Where cfgd.toml says so a new image is on trial: the report says it, and a confirmation ends it.
+// If cfgd.toml has a trial, a new image is on trial. The report says so, and a confirmation ends it.
 func TestNanoTrial(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "MBR")

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// console is what README shows in a console.
+// console finds the sessions in a document.
 var console = regexp.MustCompile("(?s)```console\n(.*?)```")
 
-// changing is what another run prints otherwise: times, room, padding.
+// changing has what differs from run to run: times, room, padding.
 var changing = []struct {
 	was *regexp.Regexp
 	is  string
@@ -72,16 +72,16 @@ func TestReadmeSession(t *testing.T) {
 	}
 }
 
-// shellLine makes a typed line one of a script: a shell that is not interactive has no aliases, and diff ends
-// with 1.
+// shellLine changes a typed line so that it works in a script: a shell that is not interactive has no
+// aliases, and diff ends with 1.
 func shellLine(command string) string {
 	switch {
 	case strings.HasPrefix(command, "alias c="):
 		return "c() { " + strings.Trim(strings.TrimSpace(strings.TrimPrefix(command, "alias c=")), "'") +
 			" \"$@\"; }\n"
 	case strings.HasPrefix(command, "c daemon"):
-		// The next command finds the daemon only when it listens, which a person who types takes long enough
-		// for. Not by the function: a shell of its own would stand between this one and the daemon.
+		// Wait until the daemon listens; a person types slowly enough. The function c is not used here,
+		// because it would run the daemon in a subshell.
 		return strings.Replace(command, "c daemon", "cfgd --root $M daemon", 1) +
 			"until c status 2>/dev/null | grep -Eq '^vhost2.*(fsnotify|kqueue)'; do :; done\n"
 	case strings.HasPrefix(command, "c diff"):

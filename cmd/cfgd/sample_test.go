@@ -12,8 +12,8 @@ import (
 	"cfgd/config"
 )
 
-// TestSample loads the sample on the demo's machine: as it stands it changes nothing, and with its comments
-// taken off it is right.
+// TestSample loads the sample on the demo's machine. As it is, it changes nothing. Without its comment signs
+// it is valid.
 func TestSample(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join(t.TempDir(), "m")

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"cfgd": cfgd, "jail_etc_init": cfgd, "jail_etc_cleanup": cfgd})
 }
 
-// TestScripts runs tests/scripts: each a machine, command lines, and what they print.
+// TestScripts runs the scripts of tests/scripts. Each has a machine, command lines, and what they print.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "../../tests/scripts",
@@ -69,7 +69,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// machine DIR lays out the small machine of the demo.
+// machine DIR makes the small machine of the demo.
 func layMachine(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(buildMachine(ts.MkAbs(args[0])))
 }
@@ -93,7 +93,7 @@ func savedBy(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// poll asks a daemon, which is another process and so has no event for this one.
+// poll asks a daemon again and again, because it is another process and sends no event.
 func poll(ts *testscript.TestScript, dir string, done func([]control.Status, error) bool) {
 	c := control.NewClient(filepath.Join(ts.MkAbs(dir), "var/run/cfgd"))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -119,8 +119,8 @@ func appendLine(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(errors.Join(err, f.Close()))
 }
 
-// change FILE REGEXP TEXT puts a text in the place of every match in a file; \n in it is the end of a line,
-// ${0} the match. The systems' own editors differ: sed -i takes an argument on FreeBSD.
+// change FILE REGEXP TEXT replaces every match in a file by a text, in which \n is the end of a line and ${0}
+// the match. sed -i is not used, because it takes an argument on FreeBSD.
 func change(ts *testscript.TestScript, _ bool, args []string) {
 	name := ts.MkAbs(args[0])
 	old, err := os.ReadFile(name)
@@ -152,7 +152,7 @@ func hasXattrs() bool {
 	return errors.Join(f.Close(), unix.Setxattr(f.Name(), "user.probe", nil, 0)) == nil
 }
 
-// links NAME TARGET makes a symbolic link to any text.
+// links NAME TARGET makes a symbolic link with any text as its target.
 func links(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.Symlink(args[1], ts.MkAbs(args[0])))
 }

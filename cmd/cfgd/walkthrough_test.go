@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestWalkthrough walks docs/walkthrough.md in one shell and compares what its consoles show; with -update it
-// writes that.
+// TestWalkthrough runs the commands of docs/walkthrough.md in one shell, and compares what they print. With
+// -update it writes that into the file.
 func TestWalkthrough(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -41,7 +41,7 @@ func TestWalkthrough(t *testing.T) {
 	cmd.Env = append(os.Environ(), "TZ=UTC")
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
-	if err != nil && !strings.Contains(err.Error(), "exit status 1") { // report ends so
+	if err != nil && !strings.Contains(err.Error(), "exit status 1") { // report ends with 1
 		t.Fatalf("%v\n%s", err, out)
 	}
 	printed := strings.Split(strings.ReplaceAll(string(out), dir, "/tmp/w"), "%%%%")[1:]

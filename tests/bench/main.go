@@ -1,12 +1,11 @@
 // Command bench measures cfgd against other tools on one machine in one run.
 //
-// It owns the table of speeds: each row is one kind of work, ours and a peer's done in turn on the same tree,
-// medians of several rounds, and the ratio that is to be reached. The tree is made by itself, shaped like
-// FreeBSD's /etc with packages.
+// It prints a table of speeds. Each row is one kind of work, which cfgd and a peer do in turn on the same
+// tree. It has the medians of several rounds, and the ratio that should be reached. The tree is generated,
+// and resembles FreeBSD's /etc with packages.
 //
-// "In the process" is what the daemon pays: one call of package overlay in a process that runs anyway. "As a
-// process" starts this program anew, as a peer is started. Peers are timed from start to end, with nothing
-// taken off.
+// "In the process" is the cost for the daemon: one call of package overlay in a running process. "As a
+// process" starts this program again, as a peer is started. Peers are timed from start to end.
 package main
 
 import (
@@ -60,7 +59,7 @@ func main() {
 	}
 	o, err := parse(os.Args[1:])
 	if err != nil {
-		os.Exit(2) // package flag has said why
+		os.Exit(2) // package flag has printed the reason
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	err = measureAll(ctx, o)

@@ -11,8 +11,8 @@ import (
 	"cfgd/watcher/control"
 )
 
-// hidden has a tree of an earlier start stand below a later one, which saved newer state and has stopped. The
-// earlier one is seen again.
+// hidden leaves a tree of an earlier start below a later one. The later one saved a newer state and has
+// stopped, so the earlier one is visible again.
 func (m *machine) hidden() {
 	m.Helper()
 	m.byNullfs()
@@ -32,7 +32,7 @@ func (m *machine) hidden() {
 	m.holds(map[string]string{live + "/rc.conf": "of the first start\n"})
 }
 
-// newer checks that cfg still has what the second start saved, and takes the old tree away.
+// newer checks that cfg still has what the second start saved, and removes the old tree.
 func (m *machine) newer() {
 	m.Helper()
 	want := map[string]string{"/store/rc.conf": "of the second start\n",
@@ -44,7 +44,7 @@ func (m *machine) newer() {
 	m.unmountAll()
 }
 
-// Whoever finds an old tree, it is not saved, and everybody says so: with its record, and without any.
+// An old tree is never saved, with or without a record, and every command that finds it says so.
 func TestEarlierTreeIsNotSaved(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -91,7 +91,7 @@ func TestEarlierTreeIsNotSaved(t *testing.T) {
 	}
 }
 
-// A daemon that has let go of the jail leaves it alone; status looks by itself.
+// A daemon that has let go of the jail does not look at it; status looks at it directly.
 func TestEarlierTreeUnderTheDaemon(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -149,7 +149,7 @@ func TestOtherJailsStore(t *testing.T) {
 	}
 }
 
-// Something was put in cfg's place after a busy stop. The last save goes to what the fstab mounts.
+// After a busy stop, something else is mounted on cfg. The last save goes to the store that the fstab names.
 func TestPlantedCfg(t *testing.T) {
 	if !namespaced(t) {
 		return

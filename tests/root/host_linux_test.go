@@ -12,8 +12,8 @@ import (
 	"cfgd/watcher/control"
 )
 
-// host lays out a machine whose own /etc is the target, as NanoBSD's: in memory, over the defaults in
-// /conf/base/etc; /cfg is mounted noauto, as this line of fstab says.
+// host makes a machine like one of NanoBSD: its own /etc is the target, in memory, with the defaults in
+// /conf/base/etc. The line of fstab is for /cfg, with noauto.
 func host(t *testing.T, fstab string) *machine {
 	m := enter(t)
 	files := map[string]string{"rc.conf": "hostname=\"image\"\n", "hosts": "127.0.0.1 localhost\n",
@@ -28,7 +28,7 @@ func host(t *testing.T, fstab string) *machine {
 	return m
 }
 
-// ext2 makes an image of a small disk, or skips the test where there is no way to.
+// ext2 makes an image of a small disk, or skips the test if that is not possible.
 func (m *machine) ext2(t *testing.T) {
 	m.must(os.MkdirAll("/data", 0o755))
 	m.must(os.WriteFile("/data/cfg.img", nil, 0o644))
@@ -42,7 +42,7 @@ func (m *machine) ext2(t *testing.T) {
 	m.umount("/cfg")
 }
 
-// mountCount is how often the disk was mounted to be written, as its superblock tells: s_mnt_count.
+// mountCount returns how often the disk was mounted for writing: s_mnt_count of its superblock.
 func (m *machine) mountCount() int {
 	m.Helper()
 	f, err := os.Open("/data/cfg.img")
@@ -56,7 +56,7 @@ func (m *machine) mountCount() int {
 
 func (m *machine) hostDaemon() *daemon { return m.daemon("--config", "/usr.local/cfgd.toml") }
 
-// adopted has a daemon take over the /etc that something else populated.
+// adopted lets a daemon take over an /etc that something else populated.
 func (m *machine) adopted() {
 	m.Helper()
 	d := m.hostDaemon()
@@ -65,7 +65,7 @@ func (m *machine) adopted() {
 	m.cfgUnmounted()
 }
 
-// looks waits until the daemon has looked at everything a few times more.
+// looks waits until the daemon has scanned everything a few times more.
 func (m *machine) looks(n int) {
 	m.Helper()
 	for range n {
@@ -73,10 +73,10 @@ func (m *machine) looks(n int) {
 	}
 }
 
-// cfgUnmounted waits until the save that status tells of has let go of /cfg.
+// cfgUnmounted waits until the save that status shows has unmounted /cfg.
 func (m *machine) cfgUnmounted() {
 	m.Helper()
-	// of another process: no event tells
+	// another process unmounts it, so there is no event
 	for end := time.Now().Add(patience); m.mounted("/cfg") != ""; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			m.Fatal("/cfg stays mounted")
@@ -118,8 +118,8 @@ func TestHostMountsForSavesAlone(t *testing.T) {
 	m.umount("/cfg")
 }
 
-// What the administrator mounted is used and left mounted; what cfgd mounted and somebody keeps busy is left
-// for the next save.
+// cfgd uses a /cfg that the administrator mounted, and leaves it mounted. If somebody keeps busy what cfgd
+// mounted, the next save unmounts it.
 func TestHostLeavesMounted(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -152,7 +152,7 @@ func TestHostLeavesMounted(t *testing.T) {
 	}
 }
 
-// Several commands at once, and the daemon: /cfg is mounted for all of them, and not after.
+// Several commands and the daemon run at the same time. /cfg is mounted for all of them, and not afterwards.
 func TestHostManyAtOnce(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -184,7 +184,7 @@ func TestHostManyAtOnce(t *testing.T) {
 	m.umount("/cfg")
 }
 
-// The daemon is killed in the middle of saves. The next one finds its mount, and ends it.
+// The daemon is killed during saves. The next daemon finds its mount, and unmounts it.
 func TestHostKilled(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -200,7 +200,7 @@ func TestHostKilled(t *testing.T) {
 		d := m.hostDaemon()
 		m.until("host", "answers", func(control.Status) bool { return true })
 		m.write("/etc/rc.conf", fmt.Sprintf("edit %d\n", n))
-		// the kill is to come while it is mounted
+		// kill it while /cfg is mounted
 		for end := time.Now().Add(patience); m.mounted("/cfg") == "" && time.Now().Before(end); {
 		}
 		_ = d.ends(syscall.SIGKILL)
@@ -218,7 +218,7 @@ func TestHostKilled(t *testing.T) {
 	t.Logf("%d kills, %d left /cfg mounted", rounds, left)
 }
 
-// The report goes to sendmail(8), which gets one message, and none where there is nothing to say.
+// sendmail(8) gets one message with the report, and none if there is nothing to report.
 func TestReportIsMailed(t *testing.T) {
 	if !namespaced(t) {
 		return

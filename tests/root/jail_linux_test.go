@@ -26,8 +26,8 @@ var defaults = map[string]string{
 		"/local/nginx/nginx.conf": "worker_processes 1;\n",
 }
 
-// jailed lays out a machine with the jail of the paper: its root and its base are read-only mounts of a
-// prototype's snapshot, its cfg is a filesystem of its own.
+// jailed makes a machine with one jail. The jail's root and base are read-only mounts of a prototype's
+// snapshot, and its cfg is a filesystem of its own.
 func jailed(t *testing.T) *machine {
 	m := enter(t)
 	m.write("/etc/rc.conf", `jail_enable="YES"
@@ -61,8 +61,8 @@ zpool/vhost1/cfg /jail/vhost1/cfg zfs rw 0 0
 `, n))
 }
 
-// mountRoot, mountCfg do what jail(8) does with the jail's fstab before it runs exec.prestart. The store
-// lives on in a directory.
+// mountRoot and mountCfg do what jail(8) does with the jail's fstab before it runs exec.prestart. The store
+// is kept in a directory.
 func (m *machine) mountRoot() {
 	m.Helper()
 	m.bind("/jail/proto/.cfgd/snapshot/1", "/jail/vhost1")
@@ -87,7 +87,8 @@ func (m *machine) mountAll() {
 	m.mountCfg()
 }
 
-// unmountAll is what jail(8) does after exec.poststop: each must succeed, fstab backwards.
+// unmountAll does what jail(8) does after exec.poststop: it unmounts the fstab backwards. Each unmount must
+// succeed.
 func (m *machine) unmountAll() {
 	m.Helper()
 	for _, d := range []string{cfg, "/jail/vhost1/conf/base/etc", "/jail/vhost1"} {
@@ -144,7 +145,7 @@ func TestStartAndStop(t *testing.T) {
 	m.unmountAll()
 }
 
-// The daemon watches the tree and lets go of it, so that it can be unmounted, and finds it again at the next
+// The daemon watches the tree, lets go of it so that it can be unmounted, and watches it again after the next
 // start.
 func TestUnderTheDaemon(t *testing.T) {
 	if !namespaced(t) {
@@ -169,8 +170,8 @@ func TestUnderTheDaemon(t *testing.T) {
 	m.must(d.ends(syscall.SIGTERM))
 }
 
-// A daemon that hangs is waited for, not for long: the jail stops without it, and starts again. When it goes
-// on it finds its way.
+// If the daemon hangs, a hook waits only a short time: the jail stops without the daemon, and starts again.
+// When the daemon goes on, it watches the new tree.
 func TestDaemonHangs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a hook waits 10 s for the daemon")
@@ -198,7 +199,7 @@ func TestDaemonHangs(t *testing.T) {
 	m.unmountAll()
 }
 
-// A start fails after its init: no hook runs, jail(8) unmounts what it can, and the next start mounts the
+// A start fails after its init. No hook runs, jail(8) unmounts what it can, and the next start mounts the
 // root over what is left.
 func TestFailedStart(t *testing.T) {
 	if !namespaced(t) {
@@ -221,7 +222,7 @@ func TestFailedStart(t *testing.T) {
 	m.unmountAll()
 	m.holds(map[string]string{"/store/rc.conf": "edited\n"})
 
-	// The old one is seen again. What it holds is older than cfg by now: an archive keeps it.
+	// The old tree is visible again. It is older than cfg now, so an archive keeps it.
 	if got := m.mounted(live); got != "tmpfs" {
 		t.Fatalf("what the failed start left: %q", got)
 	}
@@ -235,7 +236,7 @@ func TestFailedStart(t *testing.T) {
 	m.umount("/jail/vhost1")
 }
 
-// The same start is tried once more without a new mount: the tree is there, and serves.
+// The same start is tried again without a new mount. The tree exists, and is used.
 func TestStartOnceMore(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -280,8 +281,8 @@ func (m *machine) byNullfs() {
 		"zpool/vhost1/cfg /jail/vhost1/cfg zfs", "/store /jail/vhost1/cfg nullfs", 1))
 }
 
-// stopBusy stops the jail while somebody stands in its etc, as jail(8) does: the cleanup fails, what the
-// fstab mounted goes, and the root stays below the busy etc.
+// stopBusy stops the jail as jail(8) does, while a process has its etc as working directory. The cleanup
+// fails, the fstab is unmounted, and the root stays mounted below the busy etc.
 func (m *machine) stopBusy() {
 	m.Helper()
 	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted",
@@ -293,7 +294,7 @@ func (m *machine) stopBusy() {
 	}
 }
 
-// syslogd hears what is written to syslog(3) from now on, and returns it when it is asked.
+// syslogd receives what is written to syslog(3) from now on. The function that it returns returns it.
 func (m *machine) syslogd() (heard func() string) {
 	m.Helper()
 	if _, err := os.Lstat("/dev/log"); err == nil {
@@ -306,7 +307,7 @@ func (m *machine) syslogd() (heard func() string) {
 	return func() string {
 		var all strings.Builder
 		b := make([]byte, 64<<10)
-		m.must(c.SetReadDeadline(time.Now().Add(time.Millisecond))) // whoever wrote has ended
+		m.must(c.SetReadDeadline(time.Now().Add(time.Millisecond))) // the writer has ended
 		for {
 			n, err := c.Read(b)
 			if err != nil {
@@ -317,7 +318,7 @@ func (m *machine) syslogd() (heard func() string) {
 	}
 }
 
-// rc.d/jail throws away what a stop prints: what matters is in the system's log.
+// rc.d/jail throws away what a stop prints. Warnings and errors are in the system's log.
 func TestHooksTellSyslogd(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -342,7 +343,7 @@ func TestHooksTellSyslogd(t *testing.T) {
 	m.umount("/jail/vhost1")
 }
 
-// mountpointEmpty sees that nothing was written where cfg is mounted while it is not.
+// mountpointEmpty checks that nothing was written into the mountpoint of cfg while cfg was not mounted.
 func (m *machine) mountpointEmpty() {
 	m.Helper()
 	left, err := os.ReadDir(cfg)
@@ -351,8 +352,8 @@ func (m *machine) mountpointEmpty() {
 	}
 }
 
-// A busy etc outlives its cfg. The daemon holds, whether the root can be written or not; the cleanup that is
-// tried again saves to the store by its own path; the next start has it all.
+// A busy etc stays mounted longer than its cfg. The daemon saves nothing then, whether the root is writable
+// or not. The next cleanup saves to the store by the store's own path, and the next start has everything.
 func TestBusyAtTheStop(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -367,7 +368,7 @@ func TestBusyAtTheStop(t *testing.T) {
 	m.write(live+"/rc.conf", "edited\n")
 	m.write(live+"/hosts", "edited\n")
 	m.saved("vhost1")
-	// the worst case: it can be written
+	// the worst case: the root is writable
 	m.must(unix.Mount("", "/jail/vhost1", "", unix.MS_BIND|unix.MS_REMOUNT, ""))
 	m.stopBusy()
 
@@ -381,7 +382,7 @@ func TestBusyAtTheStop(t *testing.T) {
 	m.mountpointEmpty()
 	m.holds(map[string]string{"/store/rc.conf": "edited\n", "/store/hosts": "edited\n"})
 
-	// Still busy: saved, and said.
+	// Still busy: it is saved, and a message says so.
 	m.says(m.cfgd(2, "jail cleanup vhost1"), "all is saved, but /jail/vhost1/etc is still mounted")
 	m.holds(map[string]string{"/store/rc.conf": "edited after the stop\n", live +
 		"/rc.conf": "edited after the stop\n"})
@@ -404,8 +405,8 @@ func TestBusyAtTheStop(t *testing.T) {
 	m.unmountAll()
 }
 
-// failedStart is a start that failed after its init: jail(8) runs no hook, and unmounts the fstab
-// backwards. The root, a filesystem of its own here, stays below the etc.
+// failedStart does what a start does that fails after its init: jail(8) runs no hook, and unmounts the fstab
+// backwards. The root, which is a filesystem of its own here, stays mounted below the etc.
 func (m *machine) failedStart() {
 	m.Helper()
 	m.byNullfs()
@@ -426,7 +427,8 @@ func (m *machine) failedStart() {
 	}
 }
 
-// One cleanup clears what a failed start left, root and all; without anything left it says nothing.
+// One cleanup clears everything that a failed start left, with the root. If nothing is left, it prints
+// nothing.
 func TestFailedStartLeavesTheRoot(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -447,8 +449,8 @@ func TestFailedStartLeavesTheRoot(t *testing.T) {
 	}
 }
 
-// The same with a cfg that is a filesystem of its own: it is mounted on a directory of the host's for the
-// save, and the next start can mount it.
+// The same with a cfg that is a filesystem of its own. For the save it is mounted on a directory of the host,
+// and the next start can mount it.
 func TestBusyAtTheStopWithDevice(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -482,8 +484,8 @@ func TestBusyAtTheStopWithDevice(t *testing.T) {
 	m.unmountAll()
 }
 
-// The jail is started again while the old tree is still mounted and busy: with its root mounted over it, and
-// without.
+// The jail is started again while the old tree is still mounted and busy, with and without its root mounted
+// over the tree.
 func TestStartedWhileBusy(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -496,7 +498,7 @@ func TestStartedWhileBusy(t *testing.T) {
 	m.stopBusy()
 	m.write(live+"/rc.conf", "edited after the stop\n")
 
-	// Not over it: what is there is what the last start populated, and serves.
+	// Not over it: the tree is the one that the last start populated, and is used.
 	m.bind("/jail/proto/.cfgd/snapshot/1/etc", "/jail/vhost1/conf/base/etc")
 	m.mountCfg()
 	m.says(m.cfgd(0, "jail init vhost1"), "populated already: nothing touched")
@@ -506,7 +508,7 @@ func TestStartedWhileBusy(t *testing.T) {
 	m.stopBusy()
 	m.write(live+"/rc.conf", "edited once more\n")
 
-	// Over it: it cannot be reached, stays, and is archived when it is seen again.
+	// Over it: the tree can't be reached. It stays, and is archived when it is visible again.
 	m.mountAll()
 	m.says(m.cfgd(0, "jail init vhost1"), "that the jail's root now hides, with all that was not saved in it",
 		"populated from")
@@ -528,7 +530,7 @@ func TestStartedWhileBusy(t *testing.T) {
 	m.unmountAll()
 }
 
-// A jail whose root can be written has put links where its etc and cfg were.
+// A jail with a writable root has replaced its etc and cfg by links.
 func TestLinksOutside(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -558,8 +560,8 @@ func TestLinksOutside(t *testing.T) {
 	}
 }
 
-// A jail that can write its root swaps its etc for a link to the outside and back while the hooks are at
-// work, as fast as it can.
+// A jail with a writable root swaps its etc for a link to the outside and back, as fast as it can, while the
+// hooks run.
 func TestSwappedEtc(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -605,7 +607,7 @@ func TestSwappedEtc(t *testing.T) {
 	}
 }
 
-// untouched sees that nothing was made or mounted outside of the jail.
+// untouched checks that nothing was made or mounted outside of the jail.
 func (m *machine) untouched() {
 	m.Helper()
 	entries, err := os.ReadDir("/outside")
@@ -615,7 +617,7 @@ func (m *machine) untouched() {
 	}
 }
 
-// Only the mountpoint of cfg is there: nothing is populated, and nothing written below.
+// Only the mountpoint of cfg exists. Nothing is populated, and nothing is written below it.
 func TestCfgNotMounted(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -641,7 +643,7 @@ func TestCfgNotMounted(t *testing.T) {
 	m.umount("/jail/vhost1")
 }
 
-// archived looks for a file in the one rescue archive, with a stock tool.
+// archived reads a file of the only rescue archive with a stock tool.
 func (m *machine) archived(name, want string) {
 	m.Helper()
 	archives, err := filepath.Glob("/var/db/cfgd/rescue/*.tar")
@@ -680,7 +682,7 @@ func TestCfgReadOnlyOrFull(t *testing.T) {
 			t.Errorf("still mounted: %s", got)
 		}
 	}
-	// Nor is there room for the archive: the tree stays, until there is.
+	// There is no room for the archive either: the tree stays mounted until there is.
 	m.cfgd(0, "jail init vhost1")
 	m.write(live+"/big", noise(200<<10))
 	m.tmpfs("/var/db/cfgd/rescue", "size=64k")
@@ -694,7 +696,7 @@ func TestCfgReadOnlyOrFull(t *testing.T) {
 	m.unmountAll()
 }
 
-// noise is text that nothing compresses.
+// noise returns text that can't be compressed.
 func noise(n int) string {
 	rnd := rand.New(rand.NewPCG(uint64(n), 1))
 	b := make([]byte, n)
@@ -704,7 +706,7 @@ func noise(n int) string {
 	return string(b)
 }
 
-// The memory does not hold the defaults: all is undone, and a larger one does.
+// The memory is too small for the defaults: everything is undone. With a larger one the start succeeds.
 func TestTooSmall(t *testing.T) {
 	if !namespaced(t) {
 		return
@@ -724,7 +726,7 @@ func TestTooSmall(t *testing.T) {
 	m.unmountAll()
 }
 
-// A hook is killed where it stands. The next one makes it good.
+// A hook is killed at some point. The next one repairs it.
 func TestKilledHooks(t *testing.T) {
 	if !namespaced(t) {
 		return

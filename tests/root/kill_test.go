@@ -19,7 +19,7 @@ import (
 
 // plain lays out a machine of plain directories with one jail, and populates that.
 func plain(t *testing.T) *machine {
-	// on a disk, where it is there: a commit that waits for that is longer, and so more often hit
+	// on a disk, if there is one: a commit takes longer there, so it is killed more often
 	dir := t.TempDir()
 	m := &machine{t, dir}
 	m.write("etc/rc.conf", `jail_list="vhost1"
@@ -39,13 +39,13 @@ jail_vhost1_fstab="/etc/fstab.vhost1"
 	return m
 }
 
-// version is the content of a file that tells its number and whether it is whole.
+// version returns the content of a file with a number. Its form shows whether the file is whole.
 func version(n int) string {
 	body := fmt.Sprintf("%d\n%s", n, strings.Repeat("x", n*7919%30_000))
 	return fmt.Sprintf("%x\n%s", sha256.Sum256([]byte(body)), body)
 }
 
-// number is version backwards; -1 for what is torn.
+// number returns the number in such a content; -1 if the content is torn.
 func number(content string) int {
 	sum, body, _ := strings.Cut(content, "\n")
 	n := -1
@@ -55,7 +55,7 @@ func number(content string) int {
 	return n
 }
 
-// editor edits live and remembers when each edit was done.
+// editor edits live, and remembers when it made each edit.
 type editor struct {
 	m *machine
 
@@ -69,7 +69,7 @@ type edit struct {
 	at   time.Time
 }
 
-// names are what is edited: defaults, new files, new directories.
+// names are the edited paths: defaults, new files, files in new directories.
 func names(rnd *rand.Rand) string {
 	switch i := rnd.IntN(10); rnd.IntN(3) {
 	case 0:
@@ -81,8 +81,8 @@ func names(rnd *rand.Rand) string {
 	}
 }
 
-// run puts a new file in the place of an old one, as editors do, in bursts until ctx ends: what stands in
-// live is always whole.
+// run replaces files by new ones, as editors do, in bursts until ctx ends. The files in live are always
+// whole.
 func (e *editor) run(ctx context.Context) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	for n := 1; ctx.Err() == nil; n++ {
@@ -105,7 +105,7 @@ func (e *editor) run(ctx context.Context) {
 		e.edits = append(e.edits, edit{p, n, time.Now()})
 		e.mu.Unlock()
 		pause := time.Duration(rnd.IntN(3)) * time.Millisecond
-		if n%15 == 0 { // long enough for the daemon to call all saved
+		if n%15 == 0 { // long enough for the daemon to report that everything is saved
 			pause = time.Duration(20+rnd.IntN(80)) * time.Millisecond
 		}
 		select {
@@ -115,7 +115,7 @@ func (e *editor) run(ctx context.Context) {
 	}
 }
 
-// before are the last numbers of all files that were edited before an instant.
+// before returns the last numbers of all files that were edited before a time.
 func (e *editor) before(at time.Time) map[string]int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -128,9 +128,9 @@ func (e *editor) before(at time.Time) map[string]int {
 	return out
 }
 
-// The daemon is killed at random instants while files are edited in bursts. After each kill, before anything
-// mends it, every file in cfg is whole, and what the daemon called saved is there; the next start goes on
-// from there and makes up no conflict.
+// The daemon is killed at random times while files are edited in bursts. After each kill, before anything
+// repairs the store, every file in cfg is whole, and what the daemon called saved is there. The next start
+// goes on from there, and reports no conflict.
 func TestKilledDaemon(t *testing.T) {
 	m := plain(t)
 	kills, bound := 300, 60*time.Second
@@ -166,9 +166,9 @@ func TestKilledDaemon(t *testing.T) {
 	m.recovers(e)
 }
 
-// killed runs the daemon for so long, kills it, and returns until when it had called all saved, as far as it
-// said so. With claim the time begins when it has said so: a machine that is busy gives a new process no
-// other chance.
+// killed runs the daemon for some time and kills it. It returns the time up to which the daemon reported
+// everything saved. With claim, the run begins when the daemon has first reported this; on a busy machine it
+// might not get so far otherwise.
 func (m *machine) killed(after time.Duration, claim bool) (asOf *time.Time) {
 	m.Helper()
 	d := m.daemon()
@@ -205,7 +205,7 @@ func (m *machine) killed(after time.Duration, claim bool) (asOf *time.Time) {
 	return asOf
 }
 
-// checkKilled looks at the plain tree as a stock tool would.
+// checkKilled reads the plain tree as a stock tool would.
 func (m *machine) checkKilled(round int, e *editor, asOf *time.Time) {
 	m.Helper()
 	found := map[string]int{}
@@ -238,8 +238,7 @@ func (m *machine) checkKilled(round int, e *editor, asOf *time.Time) {
 	}
 }
 
-// recovers starts the daemon for the last time: cfg becomes what live is, and what the next start populates
-// is the same.
+// recovers starts the daemon a last time. Then cfg has what live has, and the next start populates the same.
 func (m *machine) recovers(e *editor) {
 	m.Helper()
 	d := m.daemon()

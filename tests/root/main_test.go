@@ -1,6 +1,6 @@
-// Package root tests the cfgd program whole, as a child process: on machines that are mounted together in a
-// mount namespace of their own, for which it takes root and Linux, and under kills at random instants, for
-// which it takes neither.
+// Package root tests the whole cfgd program as a child process. Some tests build a machine of mounts in a
+// mount namespace of their own; these need root and Linux. Others kill the program at random times; these
+// need neither.
 package root
 
 import (
@@ -18,7 +18,7 @@ import (
 	"cfgd/watcher/control"
 )
 
-// programEnv names the program to a test that runs once more as a child, and need not build it again.
+// programEnv tells a test that runs again as a child where the program is, so that it need not build it.
 const programEnv = "CFGD_TEST_PROGRAM"
 
 var program string
@@ -50,7 +50,7 @@ func built(run func() int) int {
 	return run()
 }
 
-// machine is one on which the program runs: below dir with --root, or the running machine for "".
+// machine is a machine on which the program runs: below dir with --root, or the running machine if dir is "".
 type machine struct {
 	testing.TB
 	dir string
@@ -106,7 +106,7 @@ func (m *machine) run(status int, line string) string {
 	return string(out)
 }
 
-// daemon is the daemon as a child.
+// daemon is the daemon as a child process.
 type daemon struct {
 	m    *machine
 	cmd  *exec.Cmd
@@ -144,8 +144,8 @@ func (d *daemon) ends(sig os.Signal) error {
 
 const patience = 15 * time.Second
 
-// until asks the daemon for a target's status until it is as wanted; the daemon is another process, and tells
-// nobody by itself.
+// until asks the daemon for a target's status until it is as wanted. It has to ask, because the daemon is
+// another process.
 func (m *machine) until(target string, what string, is func(control.Status) bool) control.Status {
 	m.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -166,7 +166,7 @@ func (m *machine) until(target string, what string, is func(control.Status) bool
 	}
 }
 
-// saved waits until all that was edited before is saved.
+// saved waits until all earlier edits are saved.
 func (m *machine) saved(target string) control.Status {
 	m.Helper()
 	at := time.Now()

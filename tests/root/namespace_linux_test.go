@@ -19,7 +19,7 @@ import (
 
 const namespaceEnv = "CFGD_TEST_NAMESPACE"
 
-// namespaced runs the test again in a mount namespace of its own, and reports whether this is that run.
+// namespaced runs the test again in a mount namespace of its own. It reports whether this run is that one.
 func namespaced(t *testing.T) bool {
 	if os.Getenv(namespaceEnv) != "" {
 		return true
@@ -46,12 +46,12 @@ func namespaced(t *testing.T) bool {
 	return false
 }
 
-// system are the directories of the real machine that the program, mount(8) and sh(1) need; all else is made
-// here.
+// system are the directories of the real machine that the program, mount(8) and sh(1) need. The tests make
+// all others.
 var system = []string{"usr", "bin", "sbin", "lib", "lib64", "proc", "sys", "dev"}
 
-// enter makes a new root filesystem in memory the root of this namespace. Nothing of the real machine's can
-// be written by its path after that.
+// enter makes a new filesystem in memory the root of this namespace. Afterwards no path leads to writable
+// files of the real machine.
 func enter(t *testing.T) *machine {
 	m := &machine{t, ""}
 	m.must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
@@ -77,7 +77,7 @@ func enter(t *testing.T) *machine {
 	return m
 }
 
-// carry brings a directory or link of the real machine along.
+// carry makes a directory or link of the real machine visible in the new root.
 func (m *machine) carry(from, to string) {
 	st, err := os.Lstat(from)
 	switch {
@@ -130,7 +130,7 @@ func (m *machine) mounted(dir string) string {
 	return strings.Join(types, " ")
 }
 
-// shell is somebody who stands in a directory.
+// shell is a process that has a directory as its working directory.
 func (m *machine) shell(dir string) (leave func()) {
 	m.Helper()
 	cmd := exec.Command("/bin/sh", "-c", "echo here; read -r line")
@@ -148,7 +148,7 @@ func (m *machine) shell(dir string) (leave func()) {
 	}
 }
 
-// holds checks what files hold.
+// holds checks the contents of files.
 func (m *machine) holds(files map[string]string) {
 	m.Helper()
 	for p, want := range files {
@@ -158,7 +158,7 @@ func (m *machine) holds(files map[string]string) {
 	}
 }
 
-// says checks that all of the words are in what a command printed.
+// says checks that a command printed all of the words.
 func (m *machine) says(out string, words ...string) {
 	m.Helper()
 	for _, w := range words {
@@ -178,7 +178,7 @@ func (m *machine) kill(line string, after int) {
 	_ = cmd.Wait()
 }
 
-// output is what a stock tool prints.
+// output returns what a stock tool prints.
 func (m *machine) output(name string, args ...string) string {
 	m.Helper()
 	out, err := exec.Command(name, args...).Output()

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// away lays out a machine whose directories are links as a machine has them, absolute ones: below --root each
-// leads to a place below it, and to another one, of this machine, if it is followed as it stands.
+// away makes a machine whose directories are absolute links. With --root each link leads to a place below the
+// root; if it were followed as it is, it would lead to a place of the real machine.
 func away(t *testing.T) *machine {
 	m := crowded(t)
 	for name, to := range map[string]string{"etc": "/etc", "usr/local/etc": "/conf", "jail": "/usr/jail",
@@ -31,7 +31,7 @@ func away(t *testing.T) *machine {
 	return m
 }
 
-// own are the places outside that the Go runtime and the C library open for themselves.
+// own are places outside that the Go runtime and the C library open.
 var own = []string{
 	"/proc/", "/dev/", "/sys/kernel/mm/", "/sys/fs/cgroup/", "/usr/share/zoneinfo/", "/etc/localtime",
 	"/etc/ld.so.cache", "/lib/", "/usr/lib/",
@@ -44,7 +44,7 @@ var (
 	quoted = regexp.MustCompile(`"(/[^"]*)"`)
 )
 
-// With --root no command opens or changes anything outside of its directory, whatever the links in it say.
+// With --root no command opens or changes anything outside of the directory, whatever links are in it.
 func TestNothingOutsideOfRoot(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("no strace here")

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// service is rc.d/jail as far as a jail's filesystems and hooks go: fstab is mounted before exec.prestart and
-// unmounted after exec.poststop, and a start that fails undoes its mounts and runs no hook.
+// service does what rc.d/jail does with a jail's filesystems and hooks. It mounts the fstab before
+// exec.prestart, and unmounts it after exec.poststop. A start that fails undoes its mounts and runs no hook.
 const service = `#!/bin/sh
 name=$3 root=/jail/$3
 mounts() {
@@ -42,8 +42,7 @@ esac
 
 const jls = "#!/bin/sh\ntest -e \"/run/jail.$2\" && echo 1\n"
 
-// threeJails lays out a machine with three jails of the paper, two snapshots, and a third on which no jail
-// starts.
+// threeJails makes a machine with three jails and three snapshots. On the third snapshot no jail starts.
 func threeJails(t *testing.T) *machine {
 	m := enter(t)
 	rc := "jail_enable=\"YES\"\njail_list=\"vhost1 vhost2 vhost3\"\n"
@@ -79,7 +78,7 @@ func (m *machine) fstab(name string, snapshot int) string {
 		"/jail/%[1]s/cfg zfs rw 0 0\n", name, snapshot)
 }
 
-// tool puts a script where system commands are looked for, over the real machine's in this namespace alone.
+// tool puts a script in the place of a system command, in this namespace only.
 func (m *machine) tool(name, script string) {
 	m.Helper()
 	m.write("/tools/"+name, script)
@@ -109,8 +108,8 @@ func TestSwitchJails(t *testing.T) {
 	}
 	m.says(m.cfgd(1, "jail switch --plan --restart vhost1 2"), "conflict", "rc.conf",
 		"service jail stop vhost1", "service jail start vhost1", "jls -j vhost1 jid")
-	// hostname and release are neighbours: no merge by lines can tell them apart. Two are settled by hand
-	// before.
+	// hostname and release are on neighbouring lines, so a merge by lines can't separate their changes. Two
+	// are settled by hand before.
 	for n := 1; n <= 3; n++ {
 		m.write(fmt.Sprintf("/jail/vhost%d/etc/rc.conf", n),
 			fmt.Sprintf("hostname=\"proto\"\nrelease=\"1\"\na=\"1\"\nb=\"2\"\nown=\"%d\"\n", n))
@@ -153,7 +152,7 @@ func TestSwitchJails(t *testing.T) {
 	m.holds(map[string]string{"/store.vhost2/later": "kept\n"})
 }
 
-// Where no prototype stands on ZFS zfs(8) is never run, though it is installed: on FreeBSD it would load
+// If no prototype is on ZFS, zfs(8) is never run even if it is installed, because on FreeBSD it would load
 // zfs.ko.
 func TestNoZFS(t *testing.T) {
 	if !namespaced(t) {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// machineLines is rc.conf of a machine that lacks what setup adds.
+// machineLines is the rc.conf of a machine that lacks what setup adds.
 const machineLines = `hostname="nanoserver"
 jail_list="proto vhost1 vhost2"
 jail_proto_rootdir="/jail/proto"
@@ -25,7 +25,7 @@ jail_vhost2_hostname="vhost2"
 jail_vhost2_fstab="/etc/fstab.vhost2"
 `
 
-// crowded lays out a machine with a prototype of two snapshots, and two jails on the first.
+// crowded makes a machine with a prototype of two snapshots, and two jails on the first one.
 func crowded(t *testing.T) *machine {
 	m := &machine{t, t.TempDir()}
 	m.write("etc/rc.conf", machineLines)
@@ -47,7 +47,7 @@ func fstabOn(jail, snapshot string) string {
 		jail)
 }
 
-// outcomes counts what the commands came to.
+// outcomes counts the results of the commands.
 type outcomes struct {
 	mu      sync.Mutex      // guards the rest
 	balance map[string]int  // of jails: creations less destructions that reported success
@@ -55,9 +55,9 @@ type outcomes struct {
 	said    map[string]int
 }
 
-// Fifty processes at once create, destroy and switch jails, set the machine up, and relocate; some are
-// killed. Every file of the host is whole at the end: each line that was there is there, and the blocks are
-// those of the commands that reported success.
+// Fifty processes at the same time create, destroy and switch jails, run setup, and relocate. Some are
+// killed. At the end every file of the host is whole: it has all of its old lines, and the blocks of the
+// commands that succeeded.
 func TestManyAtOnce(t *testing.T) {
 	m := crowded(t)
 	rounds := 5
@@ -79,7 +79,7 @@ func TestManyAtOnce(t *testing.T) {
 	t.Logf("%v", o.said)
 }
 
-// oneOfMany runs one command, and may kill it. Where nobody is killed, nothing is ever found interrupted.
+// oneOfMany runs one command, and may kill it. If no command is killed, none finds an interrupted one.
 func (m *machine) oneOfMany(rnd *rand.Rand, o *outcomes, kill bool) {
 	jail := fmt.Sprintf("web%d", rnd.IntN(8))
 	lines := []string{
@@ -135,7 +135,7 @@ func (m *machine) oneOfMany(rnd *rand.Rand, o *outcomes, kill bool) {
 	}
 }
 
-// afterMany looks at the files, and takes out all that was added.
+// afterMany checks the files, and removes everything that was added.
 func (m *machine) afterMany(o *outcomes) {
 	m.Helper()
 	blocks := m.blocks()
@@ -187,8 +187,7 @@ func (m *machine) afterMany(o *outcomes) {
 	}
 }
 
-// blocks counts the blocks of rc.conf by jail, each of which has to be whole, and looks that no other line is
-// missing.
+// blocks counts the blocks of rc.conf by jail. Each block must be whole, and no other line may be missing.
 func (m *machine) blocks() map[string]int {
 	m.Helper()
 	blocks := map[string]int{}

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// guest skips what runs in the machine alone.
+// guest skips a test unless it runs in that machine.
 func guest(t *testing.T) {
 	if os.Getenv("CFGD_ZFS_GUEST") == "" {
 		t.Skip("on a real ZFS pool, in the machine that tests/zfs/run makes")
 	}
 }
 
-// server is the machine, with two pools of which the second stands for another machine.
+// server is the machine. It has two pools; the second one represents another machine.
 type server struct{ *testing.T }
 
 func (s *server) must(err error) {
@@ -98,8 +98,8 @@ func (s *server) has(p, word string, want bool) {
 	}
 }
 
-// service is rc.d/jail as far as filesystems and hooks go: fstab is mounted before exec.prestart and
-// unmounted, backwards, after exec.poststop.
+// service does what rc.d/jail does with filesystems and hooks. It mounts the fstab before exec.prestart, and
+// unmounts it backwards after exec.poststop.
 const service = `#!/bin/sh
 name=$3 fstab=/etc/fstab.$3
 mounts() {
@@ -132,7 +132,7 @@ esac
 
 const jls = "#!/bin/sh\ntest -e \"/run/jail.$2\" && echo 1\n"
 
-// ssh is another machine: the same one, but for its pool, and a network that can break.
+// ssh runs commands on the other machine: on this one with the other pool. The network can break.
 const ssh = `#!/bin/sh
 for last; do :; done
 case $last in
@@ -153,7 +153,7 @@ func newServer(t *testing.T) *server {
 	for name, text := range map[string]string{"service": service, "jls": jls, "ssh": ssh} {
 		s.write("/usr/local/sbin/"+name, text)
 		s.must(os.Chmod("/usr/local/sbin/"+name, 0o755))
-		for _, dir := range []string{"/usr/sbin/", "/usr/bin/"} { // which are looked at first
+		for _, dir := range []string{"/usr/sbin/", "/usr/bin/"} { // these directories are searched first
 			if _, err := os.Stat(dir + name); err == nil {
 				s.run("mount --bind /usr/local/sbin/" + name + " " + dir + name)
 			}
@@ -170,17 +170,17 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-// automountsGo waits until the kernel has let go of the snapshots that it mounted by itself. From then on,
-// for as long as a jail has one mounted, its path under .zfs answers ELOOP.
+// automountsGo waits until the kernel has unmounted the snapshots that it mounted by itself. Afterwards,
+// while a jail has a snapshot mounted, its path below .zfs fails with ELOOP.
 func (s *server) automountsGo() {
 	s.Helper()
 	const expiry = "/sys/module/zfs/parameters/zfs_expire_snapshot"
 	s.write(expiry, "1")
 	for _, p := range []string{"/jail/proto/.zfs/snapshot/1", "/jail/proto/etc/.zfs/snapshot/1",
 		"/jail/proto/.zfs/snapshot/2", "/jail/proto/etc/.zfs/snapshot/2"} {
-		_, _ = os.ReadDir(p) // begins its time anew, where it is mounted
+		_, _ = os.ReadDir(p) // restarts its time if it is mounted
 	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // the kernel tells nobody
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // the kernel sends no event
 		if _, err := os.ReadDir("/jail/proto/etc/.zfs/snapshot/1"); errors.Is(err, syscall.ELOOP) {
 			break
 		}
@@ -192,8 +192,8 @@ func (s *server) automountsGo() {
 	s.write(expiry, "300")
 }
 
-// The paper's sections 2 and 3, by cfgd's commands alone, on a real pool: a prototype, jails, edits,
-// snapshots, switches and the way back, a clone, replication.
+// Sections 2 and 3 of the paper with cfgd's commands on a real pool: a prototype, jails, edits, snapshots,
+// switches there and back, a clone, replication.
 func TestPaper(t *testing.T) {
 	s := newServer(t)
 	s.write("/etc/rc.conf", "jail_enable=\"YES\"\n")
@@ -311,7 +311,7 @@ func TestPaper(t *testing.T) {
 	s.says(s.run("zfs list -H -t snapshot -o name -r tank/vhost1"), "tank/vhost1/cfg@cfgd-",
 		"tank/vhost1/var@cfgd-")
 
-	// What was made goes again, and nothing else with it.
+	// What was made is destroyed, and nothing else.
 	s.says(s.cfgd(2, "jail destroy --yes proto"), "destroy jail vhost1 first")
 	for _, name := range []string{"vhost1", "vhost2"} {
 		s.run("service jail stop " + name)
