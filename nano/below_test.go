@@ -8,7 +8,7 @@ import (
 	"cfgd/config"
 )
 
-// With --root nothing outside is opened, whatever links stand for disks or on the way to them.
+// With --root nothing outside is opened, whatever links are in the place of disks or in their paths.
 func TestNothingOutsideTheRootIsOpened(t *testing.T) {
 	t.Parallel()
 	outside := t.TempDir()

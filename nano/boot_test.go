@@ -47,7 +47,7 @@ func tinyImage(t testing.TB) []byte {
 	return b
 }
 
-// world is all that outlives a command: the disk, what runs, what stands in the run directory, the note in
+// world is the state between two commands: the disk, the running slice, the run directory, and the note in
 // cfg.
 type world struct {
 	disk    string
@@ -57,16 +57,16 @@ type world struct {
 	trial   string
 }
 
-// host is a machine of a kind, set to a world before each operation.
+// host is a machine of one kind. Each operation starts from a world.
 type host struct {
 	testing.TB
 	kind    string // boot0, old boot0, mbr, GPT
 	command bool
 	dir     string
 	image   []byte
-	before  int    // slices that the table has before the systems: cfg
+	before  int    // number of slices before the systems in the table: cfg
 	failAt  int    // the command that fails, counted from 1; 0 for none
-	idle    string // the command that does nothing, and says that all is well
+	idle    string // the command that does nothing, and succeeds
 	ran     int
 	now     world
 }
@@ -94,7 +94,7 @@ func (h *host) must(err error) {
 	}
 }
 
-// Run does what gpart does to the disk. What only asks is none of the commands that are counted.
+// Run does what gpart(8) does to the disk. Commands that only read are not counted.
 func (h *host) Run(_ context.Context, c run.Cmd) (string, error) {
 	if c.Name == "sysctl" {
 		return "BIOS\n", nil
@@ -156,7 +156,8 @@ func (h *host) set(w world) {
 	}
 }
 
-// world is what there is now. The slices' contents do not matter to what boots: they are left as they were.
+// world returns the present state, without the contents of the slices, on which the boot choice does not
+// depend.
 func (h *host) world() world {
 	d, err := os.ReadFile(h.path("ada0"))
 	h.must(err)
@@ -219,7 +220,7 @@ func (h *host) start(loads func(int) bool) {
 	}
 }
 
-// resets is a start that does not get as far as rc.d/gptboot.
+// resets starts the machine and resets it before rc.d/gptboot runs.
 func (h *host) resets() {
 	if d, err := os.ReadFile(h.path("ada0")); h.kind == "GPT" {
 		h.must(err)
@@ -243,14 +244,14 @@ func (h *host) decide(pick Pick) {
 	h.must(err)
 }
 
-// said is what the manual's words make of a sequence, without any marks.
+// said is the state that the manual promises after a sequence of operations.
 type said struct {
 	running, stays, tried int // stays boots when nothing is tried; tried boots next, once
 	onTrial               bool
-	// its bootonce was not taken away after it came up, or was found at a later start
+	// its bootonce was not cleared after it came up, or was found at a later start
 	left        int
 	noted, from int // cfgd's own trial
-	// the slice that its loader gave up in this start, or before it without that being told
+	// the slice that the loader failed to start, now or in an earlier start that did not report it
 	failed int
 }
 
@@ -270,7 +271,7 @@ func (s *said) started() {
 	s.running, s.tried, s.left, s.failed = s.next(), 0, 0, s.left
 }
 
-// gaveUp is a start after the loader gave up what it was to try.
+// gaveUp starts the machine after the loader failed to start a slice.
 func (s *said) gaveUp() {
 	given := s.tried
 	s.tried = 0
@@ -280,7 +281,7 @@ func (s *said) gaveUp() {
 	}
 }
 
-// operations, what each does and what the words say that it does.
+// operations has what each operation does, and what the manual says that it does.
 var operations = map[string]struct {
 	do  func(h *host)
 	say func(s *said, once bool)
@@ -326,7 +327,7 @@ var operations = map[string]struct {
 		h.must(err)
 		bad := disktest.GPTBoot(bytes.Clone(d), h.up)
 		if h.kind != "GPT" || disktest.Attrs(d, bad)>>58&1 == 0 {
-			h.boot(h.up) // else there is nothing that it could take instead
+			h.boot(h.up) // otherwise no slice could be started
 			return
 		}
 		h.boot(func(i int) bool { return i != bad })
@@ -342,8 +343,8 @@ var operations = map[string]struct {
 	}},
 }
 
-// Every sequence of five operations ends where the words say, on every kind of disk, by the writer and by the
-// commands; and nothing is left half marked.
+// Every sequence of five operations has the result that the manual promises, on every kind of disk, with and
+// without commands. No attribute is left half set.
 func TestEverySequence(t *testing.T) {
 	t.Parallel()
 	image := tinyImage(t)
@@ -368,7 +369,7 @@ func TestEverySequence(t *testing.T) {
 					world int
 					said  said
 				}
-				// What an operation makes of a world is found out once.
+				// The result of an operation on a world is computed only once.
 				ids, done, right := map[world]int{}, map[edge]int{}, map[end]bool{}
 				var worlds []world
 				id := func(w world) int {
@@ -417,7 +418,7 @@ func TestEverySequence(t *testing.T) {
 	}
 }
 
-// differs compares a world with what the words say of it.
+// differs compares a world with what the manual promises.
 func (h *host) differs(w world, s said) string {
 	d := []byte(w.disk)
 	t, err := disk.Read(bytes.NewReader(d), int64(len(d)))
@@ -457,9 +458,8 @@ func (h *host) differs(w world, s said) string {
 	return ""
 }
 
-// From whatever is next, an installation that ends early leaves the running slice next: when its input is cut
-// off, and at each command that fails. With commands left to run, what boots is never the slice that is half
-// written.
+// After an installation that ends early, the running slice boots next: if the input is cut off, and if any
+// command fails. The slice that is half written never boots next.
 func TestInstallThatEndsEarly(t *testing.T) {
 	t.Parallel()
 	image := tinyImage(t)
@@ -502,7 +502,7 @@ func TestInstallThatEndsEarly(t *testing.T) {
 	}
 }
 
-// watchedInput is an image that is read while it is written, and looks at the table each time.
+// watchedInput is an image that checks the table at each read.
 type watchedInput struct {
 	h     *host
 	b     []byte
@@ -530,7 +530,7 @@ func (h *host) table() *disk.Table {
 	return t
 }
 
-// A loader that cannot be told: refused before a byte is written.
+// A loader that ignores the table: the installation is refused before a byte is written.
 func TestLoaderThatCannotBeTold(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "boot0", false, tinyImage(t))
@@ -552,7 +552,7 @@ func TestLoaderThatCannotBeTold(t *testing.T) {
 	}
 }
 
-// What commands did is read back from the disk, the flag and boot0's default both.
+// The results of commands are read back from the disk: the flag and boot0's default.
 func TestCommandsAreReadBack(t *testing.T) {
 	t.Parallel()
 	image := tinyImage(t)
@@ -569,8 +569,7 @@ func TestCommandsAreReadBack(t *testing.T) {
 	}
 }
 
-// A choice that somebody made with gpart alone is one all the same: going back before the start takes it
-// away.
+// A choice that somebody made with gpart(8) counts too: a rollback before the start removes it.
 func TestRollbackOfWhatGpartMarked(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "GPT", false, tinyImage(t))
@@ -583,8 +582,8 @@ func TestRollbackOfWhatGpartMarked(t *testing.T) {
 	}
 }
 
-// A third partition that is marked in front boots next: that is said, and activating one of the two takes its
-// mark away.
+// A third partition with bootme before the two slices boots next. A message says so, and activating one of
+// the two clears its bootme.
 func TestThirdPartitionMarked(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "GPT", true, tinyImage(t))
@@ -613,7 +612,7 @@ func TestThirdPartitionMarked(t *testing.T) {
 	}
 }
 
-// Where the note of what boots next cannot be written, the disk says it all the same: that is a warning.
+// If the note of what boots next can't be written, there is only a warning, because the disk is right.
 func TestNoteThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"GPT", "boot0"} {
@@ -635,8 +634,8 @@ func TestNoteThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// An installation from a system that is on trial itself ends that trial, and says so; from another one it
-// says nothing.
+// An installation from a system on trial ends that trial, and reports it. From another system it reports
+// nothing.
 func TestInstallWhileOnTrial(t *testing.T) {
 	t.Parallel()
 	image := tinyImage(t)
@@ -660,7 +659,7 @@ func TestInstallWhileOnTrial(t *testing.T) {
 			}
 		}
 	}
-	// The note that cannot be removed is named, before a byte is written.
+	// If the note can't be removed, the error names it, before a byte is written.
 	h := newHost(t, "mbr", true, image)
 	operations["install"].do(h)
 	before := h.world()

@@ -15,7 +15,7 @@ import (
 	"cfgd/internal/run"
 )
 
-// ran notes what is run. What mount(8) would mount is a directory that stands there already.
+// ran records the commands. Instead of a mount there is a directory.
 type ran struct {
 	lines   []string
 	fails   string
@@ -41,8 +41,8 @@ func (r *ran) mountedOn(dir string) ([]memory.Mount, error) {
 	return slices.Repeat([]memory.Mount{{Source: "/dev/ada0s2a", Dir: dir}}, r.mounted), nil
 }
 
-// A file is carried with its mode and time, in the place of another one or of none; the slice is mounted for
-// it, unmounted whatever happens, and checked.
+// A file is copied with its mode and time, and replaces another one if there is one. The slice is mounted for
+// that, always unmounted, and checked.
 func TestCarry(t *testing.T) {
 	t.Parallel()
 	when := time.Unix(1700000000, 0)
@@ -114,7 +114,7 @@ func TestCarry(t *testing.T) {
 	}
 }
 
-// fsckHead and fsckTail are what fsck_ffs -n prints of a filesystem that is well.
+// fsckHead and fsckTail are what fsck_ffs -n prints about a consistent filesystem.
 const (
 	fsckHead = "** /dev/ada0s2a (NO WRITE)\n** Last Mounted on /var/run/cfgd/nano.mnt\n" +
 		"** Phase 1 - Check Blocks and Sizes\n** Phase 2 - Check Pathnames\n" +
@@ -123,7 +123,7 @@ const (
 	fsckTail = "24 files, 1028 used, 5842 free (18 frags, 728 blocks, 0.3% fragmentation)\n"
 )
 
-// fsck_ffs -n ends with 0 whatever it finds: its output tells.
+// fsck_ffs -n always ends with 0, so its output is checked.
 func TestFsckOutput(t *testing.T) {
 	t.Parallel()
 	for output, bad := range map[string]bool{
@@ -159,7 +159,7 @@ func TestFsckOutput(t *testing.T) {
 	}
 }
 
-// ending is mount(8) that mounts, and is then interrupted with its caller.
+// ending is a mount(8) that mounts, and is then interrupted together with its caller.
 type ending struct {
 	*ran
 	stop context.CancelFunc
@@ -173,8 +173,8 @@ func (e ending) Run(ctx context.Context, c run.Cmd) (string, error) {
 	return out, errors.Join(err, ctx.Err())
 }
 
-// A mount that is interrupted after it was made is undone; one that a killed process left is undone by the
-// next installation, or it says where it is.
+// If mount(8) is interrupted after it has mounted, the mount is undone. If a killed process left a mount, the
+// next installation unmounts it, or tells where it is.
 func TestMountsThatStay(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "mbr", true, tinyImage(t))

@@ -15,7 +15,7 @@ import (
 	"cfgd/internal/run"
 )
 
-// machine is a system on which /cfg is make-believe: mount(8) and umount(8) are counted and believed.
+// machine is a system with a simulated /cfg. It counts the calls of mount(8) and umount(8).
 type machine struct {
 	*testing.T
 	dir string
@@ -41,7 +41,7 @@ func (m *machine) must(err error) {
 	}
 }
 
-// cfg is the one of a new process.
+// cfg returns the Cfg of a new process.
 func (m *machine) cfg() *Cfg {
 	return &Cfg{
 		Dir: filepath.Join(m.dir, "cfg"), RunDir: filepath.Join(m.dir, "run"), Run: m, Mounted: m.mounted,
@@ -57,7 +57,7 @@ func (m *machine) mounted(dir string) ([]memory.Mount, error) {
 	return make([]memory.Mount, m.on), nil
 }
 
-// Run does what the command would. A mount of what is mounted is refused, as by UFS and ext4.
+// Run simulates the command. It refuses to mount what is mounted, as UFS and ext4 do.
 func (m *machine) Run(ctx context.Context, c run.Cmd) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -83,7 +83,7 @@ func (m *machine) Run(ctx context.Context, c run.Cmd) (string, error) {
 	return "", nil
 }
 
-// use mounts it, which must succeed, and returns what undoes that.
+// use mounts it, which must succeed, and returns the function that undoes that.
 func (m *machine) use() (leave func()) {
 	m.Helper()
 	unmount, err := m.cfg().Mount(m.Context(), false)
@@ -120,7 +120,7 @@ func TestMountedWhileUsed(t *testing.T) {
 	}
 }
 
-// The last one out unmounts it, whoever came first.
+// The last user unmounts it, whoever mounted it.
 func TestTwoUsers(t *testing.T) {
 	for _, firstLeavesFirst := range []bool{true, false} {
 		m := newMachine(t)
@@ -176,7 +176,7 @@ func TestSomebodyElses(t *testing.T) {
 	m.ran("", 1)
 }
 
-// Somebody unmounted it under us, and perhaps mounted it again: that mount is his.
+// Somebody else unmounted it, and perhaps mounted it again: that mount is left alone.
 func TestSomebodyUnmounts(t *testing.T) {
 	m := newMachine(t)
 	leave := m.use()
@@ -230,7 +230,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// A process is killed while it uses it: the lock goes with it, the mark stays.
+// A process is killed while it uses the mount: its lock is gone, the mark stays.
 func TestKilledInUse(t *testing.T) {
 	m := newMachine(t)
 	lock := m.use() // of a process that goes on
@@ -264,7 +264,7 @@ func TestMountFails(t *testing.T) {
 	m.ran("", 0)
 }
 
-// A mount that took too long may have been done all the same; then it is undone.
+// A mount that took too long may have succeeded; then it is undone.
 func TestMountCutShort(t *testing.T) {
 	for _, mounted := range []bool{false, true} {
 		m := newMachine(t)
@@ -290,7 +290,7 @@ func TestMountCutShort(t *testing.T) {
 	}
 }
 
-// Somebody stands in it: it stays mounted, and the next use ends with another try.
+// If it is busy it stays mounted, and the next use tries again to unmount it.
 func TestBusy(t *testing.T) {
 	m := newMachine(t)
 	busy := errors.New("device busy")
@@ -311,7 +311,7 @@ func TestBusy(t *testing.T) {
 	m.ran("umount /cfg", 0)
 }
 
-// Who cannot come to the gate does not wait for ever, and uses nothing.
+// A process that can't get the gate stops waiting, and uses nothing.
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t)
@@ -330,8 +330,8 @@ func TestGate(t *testing.T) {
 	})
 }
 
-// What fstab has read-only is writable while something is saved, and read-only again after the last that
-// saves; to look at it changes nothing.
+// A /cfg that fstab mounts read-only is writable while something is saved, and read-only again after the last
+// save. Reading it changes nothing.
 func TestReadOnlyIsWritableWhileSaved(t *testing.T) {
 	for _, mounted := range []bool{false, true} {
 		m := newMachine(t)
@@ -362,7 +362,7 @@ func TestReadOnlyIsWritableWhileSaved(t *testing.T) {
 		if m.rw || (m.on == 1) != mounted {
 			t.Errorf("mounted %d times, writable %v: %q", m.on, m.rw, m.log)
 		}
-		// One that was killed meanwhile is made up for by the next.
+		// If a process was killed meanwhile, the next one makes it read-only.
 		_ = use(true)
 		m2 := m.cfg()
 		if _, err := os.Stat(m2.wmark()); err != nil || !m.rw {

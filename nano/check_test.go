@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// An image of which too much would have to be kept in memory is checked for its length and its digest alone.
-// The rest is found when it is written.
+// If too much of an image had to be kept in memory, only its length and its digest are checked. Other faults
+// are found when it is written.
 func TestCheckWithoutMemory(t *testing.T) {
 	t.Parallel()
 	good := tinyImage(t)
@@ -55,8 +55,7 @@ func TestCheckWithoutMemory(t *testing.T) {
 	}
 }
 
-// A file that begins in the middle of what is open, as a shell may leave it, is read from there. A pipe is
-// not read twice.
+// An open file is read from its offset on, which a shell may have moved. A pipe is not read twice.
 func TestSeekable(t *testing.T) {
 	t.Parallel()
 	file := t.TempDir() + "/image"

@@ -21,8 +21,8 @@ func (a answers) Run(_ context.Context, c run.Cmd) (string, error) {
 	return out, nil
 }
 
-// A device's size is what diskinfo(8) says, on one line with tabs; a disk of 4 KiB sectors is refused before
-// anything is read.
+// A device's size is what diskinfo(8) prints, on one line with tabs. A disk with sectors of 4 KiB is refused
+// before anything is read.
 func TestSizeOfADevice(t *testing.T) {
 	t.Parallel()
 	for says, want := range map[string]string{

@@ -14,7 +14,7 @@ import (
 	"cfgd/internal/esp/esptest"
 )
 
-// As glabel(8) prints them with -s: a line for each provider, with two blanks between the fields.
+// The output of glabel(8) with -s: one line for each provider, with two blanks between the fields.
 const glabels = "gpt/efiboot  N/A  ada0p1\n" +
 	"gpt/BSDRP1  N/A  ada0p3\n" +
 	"gpt/BSDRP2  N/A  ada0p4\n" +
@@ -61,7 +61,7 @@ func TestFindByGlabel(t *testing.T) {
 	}
 }
 
-// What boots a disk, by what is on it and by the way the machine took.
+// Which loader boots a disk, depending on what is on it and on the boot method.
 func TestFindLoader(t *testing.T) {
 	t.Parallel()
 	const size = 2 << 20

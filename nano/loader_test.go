@@ -15,7 +15,7 @@ import (
 	"cfgd/internal/esp/esptest"
 )
 
-// ufsOf is a small filesystem with some files.
+// ufsOf makes a small filesystem with some files.
 func ufsOf(t testing.TB, names ...string) []byte {
 	t.Helper()
 	if _, err := exec.LookPath("makefs"); err != nil {
@@ -43,8 +43,8 @@ func ufsOf(t testing.TB, names ...string) []byte {
 	return b
 }
 
-// efiDisk is a disk with EFI system partitions and three partitions with UFS: cfg, p5 and p6. More partitions
-// come last.
+// efiDisk makes a disk with EFI system partitions and three partitions with UFS: cfg, p5 and p6. Further
+// partitions come last.
 func efiDisk(t testing.TB, esps []map[string][]byte, p4, p5, p6 []byte, more ...disktest.Slice) []byte {
 	d := make([]byte, 9000*sector)
 	parts := []disktest.Slice{
@@ -65,7 +65,7 @@ func efiDisk(t testing.TB, esps []map[string][]byte, p4, p5, p6 []byte, more ...
 
 const loaderEFI = " EFI loader, Revision 1.1"
 
-// program is an EFI system partition with a loader, and with loader.env if env is not "".
+// program makes an EFI system partition with a loader, and with loader.env if env is not "".
 func program(text, env string) map[string][]byte {
 	files := map[string][]byte{"EFI/BOOT/BOOTX64.EFI": esptest.Program(text)}
 	if env != "" {
@@ -74,8 +74,8 @@ func program(text, env string) map[string][]byte {
 	return files
 }
 
-// Which slice a loader takes that ignores the table's marks: what loader.env names, or the first that holds
-// what the loader looks for; and where that is not known, none is named, and it is said.
+// Which slice is booted by a loader that ignores the table: the one that loader.env names, or the first one
+// that holds what the loader looks for. If that is not known, no slice is named, and a doubt says why.
 func TestNextOfLoadersThatHonourNothing(t *testing.T) {
 	t.Parallel()
 	cfg, sys := ufsOf(t, "host/rc.conf"), ufsOf(t, "boot/defaults/loader.conf", "conf/base/etc/fstab")
@@ -164,8 +164,8 @@ func TestTwoEFISystemPartitions(t *testing.T) {
 	}
 }
 
-// A slice that the loader takes as soon as it holds a system is not written to, and neither is one that it
-// may be taking now: that is said, whether the slice is to be activated or not.
+// A slice is not written if the loader would boot it as soon as it holds a system, or may boot it now. The
+// error says so, with and without activation.
 func TestInstallUnderALoaderThatHonoursNothing(t *testing.T) {
 	t.Parallel()
 	cfg := ufsOf(t, "host/rc.conf")

@@ -19,7 +19,7 @@ import (
 type tried struct {
 	*Trials
 	restarts int
-	mu       sync.Mutex // of what both who confirms and who waits read and write
+	mu       sync.Mutex // guards what the tests and the trial both use
 	note     []byte
 	fail     error // Write's
 }
@@ -147,7 +147,7 @@ func TestTrials(t *testing.T) {
 	}
 }
 
-// The end of a trial waits for who is at work on the disk, and then looks again.
+// The end of a trial waits for the lock of the disk, and then reads the note again.
 func TestTrialWaitsForTheLock(t *testing.T) {
 	for name, c := range map[string]struct {
 		during   func(x *tried)

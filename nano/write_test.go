@@ -20,11 +20,11 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// slice is a slice in memory, which fails when told to, and knows what a power cut would leave of it.
+// slice is a slice in memory. It can fail, and knows what a power cut would leave.
 type slice struct {
 	data, stable []byte
 	ops, failAt  int
-	flip         int64 // a byte that the disk forgets, -1 for none
+	flip         int64 // a byte that the disk loses; -1 for none
 }
 
 var errDisk = errors.New("disk error")
@@ -104,7 +104,7 @@ func TestPour(t *testing.T) {
 	}
 }
 
-// Whatever fails, whenever: the slice has the old system whole, or does not boot, and the error says so.
+// Whatever fails, the slice has the whole old system, or does not boot, and the error says so.
 func TestPourFails(t *testing.T) {
 	t.Parallel()
 	img := randomImage(3*blockSize + sector)
@@ -181,7 +181,7 @@ func TestPourRefuses(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || !bytes.Equal(dst.data[:blockSize], zeros[:]) {
 		t.Errorf("%v", err)
 	}
-	// A disk that forgets.
+	// A disk that loses data.
 	for _, at := range []int64{5, 2*blockSize + 5} {
 		dst := newSlice(4 * blockSize)
 		dst.flip = at
@@ -196,7 +196,7 @@ type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errDisk }
 
-// packed is an image in every form.
+// packed returns an image in every form.
 func packed(t *testing.T, img []byte) map[string][]byte {
 	out := map[string][]byte{"plain": img}
 	pack := func(name string, open func(w io.Writer) (io.WriteCloser, error)) {
@@ -239,7 +239,7 @@ func TestUnpack(t *testing.T) {
 		if form == "plain" {
 			continue
 		}
-		// Cut off, and with a byte changed: both are seen.
+		// Cut off, and with a changed byte: both are found.
 		damaged := bytes.Clone(b)
 		damaged[len(b)/2] ^= 0x10
 		for what, bad := range map[string][]byte{"cut off": b[:len(b)-9], "cut in the middle": b[:len(b)/2],
@@ -257,7 +257,7 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
-// What unpacks to more than the slice holds is stopped there, however little it is that came in.
+// Unpacking stops where the slice ends, however small the input is.
 func TestBomb(t *testing.T) {
 	t.Parallel()
 	for form, b := range packed(t, make([]byte, 16<<20)) {
@@ -293,7 +293,7 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
-// A disk reads whole sectors; what lies across them is read all the same, and nothing outside of the slice.
+// A disk reads only whole sectors. Other ranges can be read too, but nothing outside of the slice.
 func TestPartOfADisk(t *testing.T) {
 	t.Parallel()
 	d := newSlice(10 * sector)
@@ -346,8 +346,8 @@ func unpacks(b, want []byte) error {
 	return err
 }
 
-// The memory that a file asks for is bounded before it is given: xz's dictionary, zstd's window. What xz -9
-// makes is unpacked, whatever its header says beside that.
+// The memory that a file asks for is bounded before it is allocated: the dictionary of xz, the window of
+// zstd. The output of xz -9 can be unpacked.
 func TestDictionaries(t *testing.T) {
 	t.Parallel()
 	img := bytes.Repeat([]byte("text that packs "), 4000)
@@ -417,7 +417,7 @@ func TestDictionaries(t *testing.T) {
 	}
 }
 
-// slowReader is read once, when it is told to go on.
+// slowReader returns from its read when the test lets it.
 type slowReader struct{ entered, goOn chan struct{} }
 
 func (r slowReader) Read(p []byte) (int, error) {
@@ -426,7 +426,7 @@ func (r slowReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The end of a stream closes it once: at once, or where it is being read, when that read returns.
+// The end of a stream closes it once: immediately, or when a read in progress returns.
 func TestEndOfAStream(t *testing.T) {
 	t.Parallel()
 	closed := 0

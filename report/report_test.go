@@ -28,8 +28,8 @@ func edited() Target {
 	}
 }
 
-// The first morning names the edit, since when, and the command that saves it; the second brings a line; the
-// third, with all saved, none; and once a week a line says that all is well.
+// The first report names the edit, its time, and the command that saves it. The second one is one line. The
+// third one, with everything saved, is empty. Once a week one line says that all is well.
 func TestMornings(t *testing.T) {
 	t.Parallel()
 	s := &State{Since: map[string]time.Time{}}
@@ -130,7 +130,7 @@ func TestState(t *testing.T) {
 	}
 }
 
-// sendmail is a sendmail(8) that keeps what it gets.
+// sendmail is a sendmail(8) that keeps its input.
 type sendmail struct {
 	got run.Cmd
 	err error
