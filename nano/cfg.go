@@ -7,8 +7,8 @@
 //   - The running slice is never written to.
 //   - A slice that was written holds the whole image and was read back, or it does not boot.
 //   - Images, tables and loader.env are hostile: what they say is checked, and bounded in memory and time.
-//   - A /cfg that somebody else mounted is never unmounted. The last user of a mount that cfgd made unmounts it,
-//     whichever process made it. If the mount is busy then, the next user unmounts it.
+//   - A /cfg that somebody else mounted is never unmounted. The last user of a mount that cfgd made unmounts
+//     it, whichever process made it. If the mount is busy then, the next user unmounts it.
 //
 // The package runs commands through package run, and reads no configuration file but fstabs inside images.
 package nano

@@ -59,7 +59,8 @@ type ownership struct {
 // partition in bytes.
 func (m *Disk) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
 	source := s.Source
-	if l := m.layout(); l.Label() == "" && l.Kind == "s" { // the name of the device depends on whether there is a BSD label
+	// the name of the device depends on whether there is a BSD label
+	if l := m.layout(); l.Label() == "" && l.Kind == "s" {
 		source = fmt.Sprintf("/dev/%s%s%d", l.Drive, l.Kind, s.Index)
 		if labelled {
 			source += "a"

@@ -25,7 +25,7 @@ var ErrTooLarge = errors.New("the image is larger than the slice")
 
 // pour writes an image into a slice of some size. The order:
 //
-//  1. overwrite the first block with zeros, and bring it to stable storage: from now on the slice does not boot;
+//  1. overwrite the first block with zeros, and bring it to stable storage: now the slice does not boot;
 //  2. write all blocks but the first, and bring them to stable storage;
 //  3. read them back and compare;
 //  4. let whole check the image. It may change the blocks that are still in memory. If it refuses the image,

@@ -15,7 +15,7 @@ import (
 // State is what earlier reports told.
 type State struct {
 	Last  time.Time            `json:"last"`  // when the last report was made
-	Well  time.Time            `json:"well"`  // when a report last told that all is well, or when reports began
+	Well  time.Time            `json:"well"`  // when a report last told that all is well, or the first one
 	Since map[string]time.Time `json:"since"` // by finding: when a report first told it
 	Told  []string             `json:"told"`  // the findings of the last report, in all their details
 	When  time.Time            `json:"when"`  // since when reports tell these

@@ -111,7 +111,8 @@ func TestNothingIsGNUs(t *testing.T) {
 		}
 	}
 	n := 0
-	for _, root := range []string{"README.md", "CONTRIBUTING.md", "Makefile", "docs", "man", "contrib", "tests/scripts",
+	for _, root := range []string{"README.md", "CONTRIBUTING.md", "Makefile", "docs", "man", "contrib",
+		"tests/scripts",
 		"tests/freebsd",
 		"cmd/cfgd/cfgd.toml.sample", "cmd/cfgd/machine"} {
 		err := filepath.WalkDir("../"+root, func(p string, d fs.DirEntry, err error) error {

@@ -56,7 +56,7 @@ type sourceFile struct {
 	path  string
 	on    map[string]bool // by system: whether the file is built there
 	decls []declaration
-	uses  map[string]bool // names that the file does not declare: of its package, of imports and of the language
+	uses  map[string]bool // names that the file does not declare
 	dots  map[string]bool // names after a dot: fields and methods of any type
 }
 

@@ -29,7 +29,7 @@ type layout struct {
 	source string // of a system, with its number
 	scheme string
 	label  bool // its slices have BSD labels
-	inside bool // the labels are in the bytes that the filesystem leaves free: partition a begins where the slice does
+	inside bool // the labels are inside the filesystems: partition a begins where the slice does
 	fs     string
 	firmware
 }

@@ -43,9 +43,9 @@ func (s *session) reportCommand() *cli.Command {
 }
 
 func (s *session) report(c *cli.Context) error {
-	targets, left := s.targets(c.Args().Slice())
-	if len(targets) == 0 && left != nil {
-		return left
+	targets, excluded := s.targets(c.Args().Slice())
+	if len(targets) == 0 && excluded != nil {
+		return excluded
 	}
 	file := s.loaded.Path("/var/db/cfgd/report.json")
 	state, err := report.ReadState(file)
@@ -53,8 +53,8 @@ func (s *session) report(c *cli.Context) error {
 		s.warn("", err.Error())
 	}
 	facts := s.facts(c.Context, targets, state.Last)
-	if left != nil {
-		facts.Failed = append(facts.Failed, left.Error())
+	if excluded != nil {
+		facts.Failed = append(facts.Failed, excluded.Error())
 	}
 	all, text, after := state.Compose(facts, c.Bool("always"))
 	if err := s.tell(c, facts, all, text); err != nil {
@@ -166,18 +166,18 @@ func (s *session) targetFacts(
 		return x, err
 	}
 	if r != nil && r.View != nil {
-		left := map[string]bool{}
+		excluded := map[string]bool{}
 		for _, k := range r.Kept {
 			if k.Class == config.Report { // anything else that is kept back could not be read, and is unsaved
-				left[k.Path] = true
+				excluded[k.Path] = true
 				x.NotSaved = append(x.NotSaved, k.Path)
 			}
 		}
 		for _, p := range r.Pending {
-			left[p] = true
+			excluded[p] = true
 		}
 		for _, ch := range r.View.Visible(r.View.Unsaved) {
-			if !left[ch.Path] && r.View.NotPopulated == nil {
+			if !excluded[ch.Path] && r.View.NotPopulated == nil {
 				x.Unsaved = append(x.Unsaved, ch.Path)
 			}
 		}

@@ -168,9 +168,9 @@ type conflict struct {
 }
 
 func (s *session) listConflicts(ctx context.Context, names []string) error {
-	targets, left := s.targets(names)
-	if len(targets) == 0 && left != nil {
-		return left
+	targets, excluded := s.targets(names)
+	if len(targets) == 0 && excluded != nil {
+		return excluded
 	}
 	list := []conflict{}
 	errs := make([]error, len(targets))
@@ -187,7 +187,7 @@ func (s *session) listConflicts(ctx context.Context, names []string) error {
 	if err := s.printConflicts(list); err != nil {
 		return err
 	}
-	return s.sum(targets, errs, left)
+	return s.sum(targets, errs, excluded)
 }
 
 func (s *session) printConflicts(list []conflict) error {

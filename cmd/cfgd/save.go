@@ -64,9 +64,9 @@ func (s *session) save(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	targets, left := s.targets(names)
-	if len(targets) == 0 && left != nil {
-		return left
+	targets, excluded := s.targets(names)
+	if len(targets) == 0 && excluded != nil {
+		return excluded
 	}
 	so := overlay.SaveOptions{
 		Paths: only, Force: c.Bool("force"), Message: c.String("message"), DryRun: c.Bool("dry-run"),
@@ -74,7 +74,7 @@ func (s *session) save(c *cli.Context) error {
 	}
 	var mu sync.Mutex // guards done
 	done := map[string]saved{}
-	err = s.each(targets, left, func(t *config.Target) error {
+	err = s.each(targets, excluded, func(t *config.Target) error {
 		r, err := s.saveTarget(c.Context, t, so, len(names) > 0)
 		if err != nil {
 			return err

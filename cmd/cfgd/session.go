@@ -68,18 +68,18 @@ func (s *session) targets(names []string) ([]*config.Target, error) {
 		return nil, err
 	}
 	if len(names) == 0 {
-		var left []error
+		var excluded []error
 		for _, p := range m.Errors() {
 			// for other targets only the jail's start is wrong; check reports it
 			if m.Target(p.Target) == nil {
-				left = append(left, problemError{p})
+				excluded = append(excluded, problemError{p})
 			}
 		}
-		if len(m.Targets) == 0 && len(left) == 0 {
+		if len(m.Targets) == 0 && len(excluded) == 0 {
 			return nil, usagef("no targets on this machine: no /conf/base/etc, and no jail whose fstab " +
 				"mounts something on its conf/base/etc; cfgd check shows what was found")
 		}
-		return m.Targets, errors.Join(left...)
+		return m.Targets, errors.Join(excluded...)
 	}
 	var out []*config.Target
 	for _, n := range names {
@@ -167,9 +167,9 @@ func (s *session) client() *control.Client {
 	return control.NewClient(s.loaded.Path("/var/run/cfgd"))
 }
 
-// each runs f for every target at the same time, and prints the errors in the order of the targets. left is
-// the error for targets that could not be tried.
-func (s *session) each(targets []*config.Target, left error, f func(t *config.Target) error) error {
+// each runs f for every target at the same time, and prints the errors in the order of the targets. excluded
+// is the error for targets that could not be tried.
+func (s *session) each(targets []*config.Target, excluded error, f func(t *config.Target) error) error {
 	errs := make([]error, len(targets))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, max(runtime.NumCPU(), 2))
@@ -181,11 +181,11 @@ func (s *session) each(targets []*config.Target, left error, f func(t *config.Ta
 		})
 	}
 	wg.Wait()
-	return s.sum(targets, errs, left)
+	return s.sum(targets, errs, excluded)
 }
 
 // sum prints the errors of the targets, and joins them into one.
-func (s *session) sum(targets []*config.Target, errs []error, left error) error {
+func (s *session) sum(targets []*config.Target, errs []error, excluded error) error {
 	var first error
 	failed, differ := 0, false
 	for i, err := range errs {
@@ -200,13 +200,13 @@ func (s *session) sum(targets []*config.Target, errs []error, left error) error 
 		failed++
 		first = errors.Join(first, err)
 	}
-	if left != nil {
-		s.complain("", left)
-		first = errors.Join(left, first)
+	if excluded != nil {
+		s.complain("", excluded)
+		first = errors.Join(excluded, first)
 		failed++
 	}
 	switch {
-	case failed > 0 && failed < len(targets)+one(left):
+	case failed > 0 && failed < len(targets)+one(excluded):
 		return errSome
 	case failed > 0:
 		return printedError{first}

@@ -26,15 +26,15 @@ func (s *session) statusCommand() *cli.Command {
 			"stable storage, or the date if that is not today; the room left in cfg. Exit status 1 if " +
 			"something is unsaved or in conflict.",
 		Action: func(c *cli.Context) error {
-			targets, left := s.targets(c.Args().Slice())
-			if len(targets) == 0 && left != nil {
-				return left
+			targets, excluded := s.targets(c.Args().Slice())
+			if len(targets) == 0 && excluded != nil {
+				return excluded
 			}
 			list := s.statuses(c.Context, targets)
 			if err := s.printStatus(list); err != nil {
 				return err
 			}
-			return s.sum(targets, verdicts(list), left)
+			return s.sum(targets, verdicts(list), excluded)
 		},
 	}
 }

@@ -83,7 +83,8 @@ func (l *lab) machine(ctx context.Context) (string, error) {
 			return "", err
 		}
 		fmt.Fprintf(&rc, "jail_list=\"$jail_list %s\"\n"+
-			"jail_%[1]s_rootdir=/jail/%[1]s\njail_%[1]s_hostname=%[1]s\njail_%[1]s_fstab=/etc/fstab.%[1]s\n", name)
+			"jail_%[1]s_rootdir=/jail/%[1]s\njail_%[1]s_hostname=%[1]s\n"+
+			"jail_%[1]s_fstab=/etc/fstab.%[1]s\n", name)
 		fstab := fmt.Sprintf("/jail/proto/.cfgd/snapshot/1 /jail/%s nullfs ro 0 "+
 			"0\n/jail/proto/.cfgd/snapshot/1/etc /jail/%[1]s/conf/base/etc nullfs ro 0 0\n", name)
 		if err := os.WriteFile(filepath.Join(root, "etc/fstab."+name), []byte(fstab), 0o644); err != nil {

@@ -295,7 +295,7 @@ func (m *machine) stopBusy() {
 }
 
 // syslogd receives what is written to syslog(3) from now on. The function that it returns returns it.
-func (m *machine) syslogd() (heard func() string) {
+func (m *machine) syslogd() (logged func() string) {
 	m.Helper()
 	if _, err := os.Lstat("/dev/log"); err == nil {
 		m.Skip("the real machine's syslogd would hear it")
@@ -326,19 +326,19 @@ func TestHooksTellSyslogd(t *testing.T) {
 	m := jailed(t)
 	m.byNullfs()
 	m.mountAll()
-	heard := m.syslogd()
+	logged := m.syslogd()
 	m.cfgd(0, "jail init vhost1")
 	m.cfgd(64, "jail cleanup")
-	if got := heard(); got != "" {
+	if got := logged(); got != "" {
 		t.Errorf("all is well, and the log has %q", got)
 	}
 	leave := m.shell(live)
 	m.stopBusy()
-	m.says(heard(), "cfgd[", "vhost1: all is saved, but /jail/vhost1/etc is still mounted",
+	m.says(logged(), "cfgd[", "vhost1: all is saved, but /jail/vhost1/etc is still mounted",
 		"run cfgd jail cleanup vhost1 again")
 	leave()
 	m.cfgd(0, "jail cleanup vhost1")
-	m.says(heard(), "vhost1: nothing was mounted on cfg",
+	m.says(logged(), "vhost1: nothing was mounted on cfg",
 		"umount /jail/vhost1 before the jail is started again")
 	m.umount("/jail/vhost1")
 }

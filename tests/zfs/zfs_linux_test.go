@@ -180,7 +180,8 @@ func (s *server) automountsGo() {
 		"/jail/proto/.zfs/snapshot/2", "/jail/proto/etc/.zfs/snapshot/2"} {
 		_, _ = os.ReadDir(p) // restarts its time if it is mounted
 	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // the kernel sends no event
+	// the kernel sends no event
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if _, err := os.ReadDir("/jail/proto/etc/.zfs/snapshot/1"); errors.Is(err, syscall.ELOOP) {
 			break
 		}
