@@ -73,6 +73,13 @@ func (s *session) relocate(c *cli.Context) error {
 	if c.Bool("undo") {
 		return s.relocateBack(c, k, p, all, from)
 	}
+	return s.relocateTo(c, k, p, from)
+}
+
+// relocateTo moves a path of the prototype into its etc. With --plan it only prints how.
+func (s *session) relocateTo(
+	c *cli.Context, k *prototype.Relocator, p *config.Prototype, from string,
+) error {
 	to := prototype.NewPlace(from)
 	if x := c.String("to"); x != "" {
 		to = "etc/" + strings.TrimPrefix(path.Clean("/"+strings.TrimPrefix(path.Clean("/"+x), "/etc/")), "/")

@@ -166,25 +166,7 @@ func (s *session) targetFacts(
 		return x, err
 	}
 	if r != nil && r.View != nil {
-		excluded := map[string]bool{}
-		for _, k := range r.Kept {
-			if k.Class == config.Report { // anything else that is kept back could not be read, and is unsaved
-				excluded[k.Path] = true
-				x.NotSaved = append(x.NotSaved, k.Path)
-			}
-		}
-		for _, p := range r.Pending {
-			excluded[p] = true
-		}
-		for _, ch := range r.View.Visible(r.View.Unsaved) {
-			if !excluded[ch.Path] && r.View.NotPopulated == nil {
-				x.Unsaved = append(x.Unsaved, ch.Path)
-			}
-		}
-		x.Conflicts = r.Conflicts
-		for _, cf := range r.View.Conflicts() {
-			x.Unresolved = append(x.Unresolved, cf.Path)
-		}
+		unsavedFacts(&x, r)
 	}
 	generations, err := o.Log(ctx)
 	if err != nil {
@@ -200,6 +182,29 @@ func (s *session) targetFacts(
 		}
 	}
 	return x, nil
+}
+
+// unsavedFacts adds what a save would do: the paths that it would save, and those that it would not.
+func unsavedFacts(x *report.Target, r *overlay.Result) {
+	excluded := map[string]bool{}
+	for _, k := range r.Kept {
+		if k.Class == config.Report { // anything else that is kept back could not be read, and is unsaved
+			excluded[k.Path] = true
+			x.NotSaved = append(x.NotSaved, k.Path)
+		}
+	}
+	for _, p := range r.Pending {
+		excluded[p] = true
+	}
+	for _, ch := range r.View.Visible(r.View.Unsaved) {
+		if !excluded[ch.Path] && r.View.NotPopulated == nil {
+			x.Unsaved = append(x.Unsaved, ch.Path)
+		}
+	}
+	x.Conflicts = r.Conflicts
+	for _, cf := range r.View.Conflicts() {
+		x.Unresolved = append(x.Unresolved, cf.Path)
+	}
 }
 
 func later(a, b time.Time) time.Time {
