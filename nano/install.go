@@ -82,17 +82,8 @@ func (m *Disk) Install(ctx context.Context, in Install) (*Installed, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := Other(all)
-	for i := range all {
-		if in.Slice == all[i].Number {
-			s = &all[i]
-		}
-	}
-	if in.Slice != 0 && s.Number != in.Slice {
-		return nil, fmt.Errorf("%s is no slice for a system: %s and %s are", m.Name(in.Slice), all[0].Name,
-			all[1].Name)
-	}
-	if err := m.free(s); err != nil {
+	s, err := m.destination(in, all)
+	if err != nil {
 		return nil, err
 	}
 	im, err := m.image(ctx, in, s, t)
@@ -110,30 +101,49 @@ func (m *Disk) Install(ctx context.Context, in Install) (*Installed, error) {
 		}
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	if in.Carry {
-		if done.Carried, err = m.carry(ctx, &done.Slice); err != nil {
-			return done, fmt.Errorf("%s is written and whole, but not activated: %w; "+
-				"mend that, or install it with --no-carry", s.Name, err)
-		}
-	}
-	if done.Lacks, err = m.lacks(ctx, &done.Slice, t); err != nil {
-		return done, fmt.Errorf("%s is written and whole, but not activated: %w", s.Name, err)
-	}
-	if !in.Activate {
-		return done, nil
-	}
-	if in.Trials != nil && in.Within > 0 {
-		if err := in.Trials.Begin(ctx,
-			Trial{Slice: s.Index, From: m.Running, Within: in.Within}); err != nil {
-			return done, fmt.Errorf("%s is written and whole, but not activated: its trial could not be "+
-				"noted in cfg: %w", s.Name, err)
-		}
-	}
-	done.Once = t.CanTryOnce()
-	if err := m.Activate(ctx, Activation{s.Index, done.Once}); err != nil {
+	if err := m.bringUp(ctx, in, t, done); err != nil {
 		return done, fmt.Errorf("%s is written and whole, but not activated: %w", s.Name, err)
 	}
 	return done, nil
+}
+
+// destination returns the slice that in names, or the one that does not run. It must be free.
+func (m *Disk) destination(in Install, all []Slice) (*Slice, error) {
+	s := Other(all)
+	for i := range all {
+		if in.Slice == all[i].Number {
+			s = &all[i]
+		}
+	}
+	if in.Slice != 0 && s.Number != in.Slice {
+		return nil, fmt.Errorf("%s is no slice for a system: %s and %s are", m.Name(in.Slice), all[0].Name,
+			all[1].Name)
+	}
+	return s, m.free(s)
+}
+
+// bringUp does what remains after the image is in its slice: it copies the machine's files, looks for a
+// loader and a kernel, begins the trial, and activates the slice.
+func (m *Disk) bringUp(ctx context.Context, in Install, t *disk.Table, done *Installed) (err error) {
+	if in.Carry {
+		if done.Carried, err = m.carry(ctx, &done.Slice); err != nil {
+			return fmt.Errorf("%w; mend that, or install it with --no-carry", err)
+		}
+	}
+	if done.Lacks, err = m.lacks(ctx, &done.Slice, t); err != nil {
+		return err
+	}
+	if !in.Activate {
+		return nil
+	}
+	if in.Trials != nil && in.Within > 0 {
+		trial := Trial{Slice: done.Slice.Index, From: m.Running, Within: in.Within}
+		if err := in.Trials.Begin(ctx, trial); err != nil {
+			return fmt.Errorf("its trial could not be noted in cfg: %w", err)
+		}
+	}
+	done.Once = t.CanTryOnce()
+	return m.Activate(ctx, Activation{done.Slice.Index, done.Once})
 }
 
 // image opens the image and fits it to the slice. It checks an image in a file first.

@@ -160,7 +160,7 @@ func (l layout) medium(content []byte) []byte {
 	return d
 }
 
-// install makes a machine of a layout that runs release 1.
+// machine makes a machine of a layout that runs release 1.
 func (l layout) machine(t *testing.T) *server {
 	s := &server{TB: t, dir: t.TempDir(), scheme: l.scheme}
 	fs := systemFS(t, l, "1", fsSectors)

@@ -183,7 +183,7 @@ func (s *server) bootThat(loads func(int) bool) string {
 	return out
 }
 
-// cfgd runs a command line with standard input, and returns what it printed.
+// cfgdWith runs a command line with standard input, and returns what it printed.
 func (s *server) cfgdWith(in io.Reader, status int, words ...string) string {
 	s.Helper()
 	var out bytes.Buffer
