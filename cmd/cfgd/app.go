@@ -18,7 +18,7 @@ func (s *session) app() *cli.App {
 		Usage:     "make a server's /etc in memory safe to edit",
 		UsageText: "cfgd [--root DIR] [--config FILE] [--json] [--log-level LEVEL] COMMAND …",
 		Description: "" +
-			"TARGET is host, or the name of a jail. Most commands speak of all targets if none is named. " +
+			"TARGET is host, or the name of a jail. Where it is optional, all targets are meant. " +
 			"PATH is relative to the target's etc, as rc.conf or local/nginx; a directory means " +
 			"everything below it. LEVEL is debug, info, warn or error.\n\n" +
 			"Exit status: 0 done, or no difference; 1 a difference or an unsaved change; 2 failed; " +
