@@ -1,12 +1,3 @@
-// Package config is the configuration model, the centre of cfgd.
-//
-// It owns the list of /etc trees: the targets with their base, cfg, live, backing, classes and timings,
-// and for every value the file and line that it came from. It reads rc.conf, jail.conf, fstab and
-// cfgd.toml. No other package reads a configuration file.
-//
-// What always holds: nothing is executed and nothing is written. Shell is parsed, never run. A value that
-// cannot be known statically is reported with file and line, and never guessed. Paths in the model are as
-// in the configuration, without the directory of --root; Model.Path adds that directory.
 package config
 
 import (

@@ -2,7 +2,8 @@
 // records and journals below /var/db/cfgd.
 //
 // What always holds: a reader finds the old file or the new one, whole, and when a call returns, what it
-// wrote is on stable storage. The file keeps its mode, owner and flags. Two processes that edit one file
+// wrote is on stable storage (but for WriteVolatile, below /var/run). Writers of rc.conf, jail.conf and
+// fstabs are packages setup and jails. The file keeps its mode, owner and flags. Two processes that edit one file
 // do so one after the other (Edit, Lock). These are the administrator's own places: links in the way to a
 // file are followed, and below the directory of --root they are resolved as after chroot(2) (Below).
 // Nothing below a jail's root is read or written by this package.
