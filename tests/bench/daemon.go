@@ -44,7 +44,7 @@ type daemon struct {
 
 // startDaemon builds cfgd, lays out the machine, populates its jails and waits until the daemon is at work.
 func startDaemon(ctx context.Context, l *lab) (*daemon, error) {
-	d := &daemon{root: filepath.Join(l.dir, "machine"), jails: l.targets}
+	d := &daemon{root: filepath.Join(l.disk, "machine"), jails: l.targets}
 	bin := filepath.Join(l.disk, "cfgd")
 	if err := command(ctx, "go", "build", "-o", bin, "cfgd/cmd/cfgd"); err != nil {
 		return nil, err
@@ -68,7 +68,8 @@ func startDaemon(ctx context.Context, l *lab) (*daemon, error) {
 
 func jailName(i int) string { return fmt.Sprintf("jail%03d", i) }
 
-// layOut writes the configuration, and makes the base and every cfg: the latter on the disk.
+// layOut writes the configuration, and makes the base and every cfg. All of it is on the disk: below --root
+// no link leads out of it.
 func (d *daemon) layOut(l *lab) error {
 	base := filepath.Join(d.root, "jail/proto/.cfgd/snapshot/1/etc")
 	if err := os.MkdirAll(filepath.Dir(base), 0o755); err != nil {
@@ -86,15 +87,12 @@ func (d *daemon) layOut(l *lab) error {
 		if err := put(filepath.Join(d.root, "etc/fstab."+name), fstab); err != nil {
 			return err
 		}
-		cfg := filepath.Join(l.disk, "machine", name)
+		cfg := filepath.Join(d.root, "cfg", name)
 		toml := fmt.Sprintf("[jail.%s]\ncfg = \"/cfg/%s\"\n", name, name)
 		if err := errors.Join(os.MkdirAll(cfg, 0o755),
 			appendTo(filepath.Join(d.root, "usr/local/etc/cfgd.toml"), toml)); err != nil {
 			return err
 		}
-	}
-	if err := os.Symlink(filepath.Join(l.disk, "machine"), filepath.Join(d.root, "cfg")); err != nil {
-		return err
 	}
 	settings := fmt.Sprintf("[defaults]\nsettle = %q\n", settleForBench)
 	return errors.Join(put(filepath.Join(d.root, "etc/rc.conf"), rc.String()),
@@ -164,6 +162,9 @@ func (d *daemon) edits(ctx context.Context, n int) ([]row, error) {
 		for {
 			if b, err := os.ReadFile(to); err == nil && bytes.Equal(b, content) {
 				break
+			}
+			if time.Since(start) > 30*time.Second {
+				return nil, fmt.Errorf("the daemon did not save %s: %s", from, d.log.String())
 			}
 			if err := pause(ctx, 200*time.Microsecond); err != nil {
 				return nil, err
