@@ -57,14 +57,15 @@ func split(name string) []string {
 }
 
 // Below is Resolve for the directory of --root; without one ("") it is the name itself, which the system
-// resolves. A name with too many links in it becomes one that no call takes: every use of it fails.
+// resolves. A name with too many links in it becomes one that no call takes, so every use of it fails. The
+// NUL that makes it so stands before the first link: the system would follow that one out of the directory.
 func Below(root, name string) string {
 	if root == "" {
 		return name
 	}
 	full, err := Resolve(root, name)
 	if err != nil {
-		return filepath.Join(root, name) + "/\x00"
+		return filepath.Join(root, "\x00", name)
 	}
 	return full
 }

@@ -20,6 +20,12 @@ func TestResolve(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "a/file"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// A loop whose links lead into another directory, if the system follows them.
+	away := filepath.Join(outside, "away")
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, outside), 0o755),
+		os.Symlink("/in", filepath.Join(dir, away)), os.Symlink(away, filepath.Join(dir, "in"))); err != nil {
+		t.Fatal(err)
+	}
 	for name, to := range map[string]string{
 		"absolute": "/a/b", "relative": "a/b", "up": "../../../a", "chain": "absolute/../../relative",
 		"out": outside, "a/b/back": "../file",
@@ -59,7 +65,7 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: %s, %v", name, got, err)
 		}
 	}
-	for _, name := range []string{"/loop", "/x", "/y/file"} {
+	for _, name := range []string{"/loop", "/x", "/y/file", "/in", "/in/file"} {
 		if _, err := Resolve(dir, name); !errors.Is(err, syscall.ELOOP) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -69,5 +75,11 @@ func TestResolve(t *testing.T) {
 		if err := Write(Below(dir, name), nil, 0o600); err == nil {
 			t.Errorf("%s was written", name)
 		}
+		if err := MkdirAll(Below(dir, name), 0o700); err == nil {
+			t.Errorf("%s was made", name)
+		}
+	}
+	if names, err := os.ReadDir(outside); err != nil || len(names) > 0 {
+		t.Errorf("made outside: %v, %v", names, err)
 	}
 }

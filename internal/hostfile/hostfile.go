@@ -2,11 +2,11 @@
 // records and journals below /var/db/cfgd.
 //
 // What always holds: a reader finds the old file or the new one, whole, and when a call returns, what it
-// wrote is on stable storage (but for WriteVolatile, below /var/run). Writers of rc.conf, jail.conf and
-// fstabs are packages setup and jails. The file keeps its mode, owner and flags. Two processes that edit one file
-// do so one after the other (Edit, Lock). These are the administrator's own places: links in the way to a
-// file are followed, and below the directory of --root they are resolved as after chroot(2) (Below).
-// Nothing below a jail's root is read or written by this package.
+// wrote is on stable storage (but for WriteVolatile, below /var/run). The file keeps its mode, owner and
+// flags. Two processes that edit one file do so one after the other (Edit, Lock). These are the
+// administrator's own places: links in the way to a file are followed, and below the directory of --root
+// they are resolved as after chroot(2) (Below). Nothing below a jail's root is read or written by this
+// package. Paths are absolute. Packages setup and jails write rc.conf, jail.conf and fstabs by it.
 package hostfile
 
 import (
@@ -122,11 +122,11 @@ type writer struct {
 }
 
 func (w writer) write(full string, data []byte, mode fs.FileMode) error {
-	err := w.replace(full, data)
-	if !errors.Is(err, fs.ErrNotExist) {
+	full, err := Resolve("/", full) // a link may name a file that is still to come
+	if err != nil {
 		return err
 	}
-	if full, err = Resolve("/", full); err != nil { // a link may name a file that is still to come
+	if err := w.over(full, data); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	dir := fs.FileMode(0o755)
@@ -140,10 +140,15 @@ func (w writer) write(full string, data []byte, mode fs.FileMode) error {
 }
 
 func (w writer) replace(full string, data []byte) error {
-	full, err := filepath.EvalSymlinks(full)
+	full, err := Resolve("/", full)
 	if err != nil {
 		return err
 	}
+	return w.over(full, data)
+}
+
+// over replaces a file whose path has no link in it.
+func (w writer) over(full string, data []byte) error {
 	st, err := stat(full)
 	if err != nil {
 		return err
