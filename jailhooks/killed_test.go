@@ -15,6 +15,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 	"cfgd/internal/run"
 )
 
@@ -101,7 +102,7 @@ func eachStep(t *testing.T, story func(m *machine, s *stopper) (stopped bool)) {
 		backing config.Backing
 	}{"linux", config.BackingDir})
 	stride := 1
-	_, err := os.Stat(shm)
+	_, err := os.Stat(machinetest.Memory)
 	switch {
 	case testing.Short():
 		stride = 5

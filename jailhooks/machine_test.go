@@ -18,6 +18,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
 	"cfgd/overlay"
@@ -63,7 +64,7 @@ var base = map[string]string{
 func newMachine(t *testing.T, goos string, backing config.Backing) *machine {
 	m := &machine{
 		T:     t,
-		dir:   memDir(t),
+		dir:   machinetest.MemDir(t),
 		goos:  goos,
 		mds:   map[string]string{},
 		holds: map[string]string{},
@@ -104,19 +105,6 @@ var builtInClasses = sync.OnceValues(func() (*config.Classes, error) {
 	}
 	return model.Classes, nil
 })
-
-// shm is a directory in memory, which Linux has.
-const shm = "/dev/shm"
-
-// memDir is t.TempDir in memory: nothing here needs a real fsync(2).
-func memDir(t testing.TB) string {
-	dir, err := os.MkdirTemp(shm, "cfgd-test")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
 
 // byDescriptor skips what the hooks do on Linux alone, by /proc, where the tests run on another system.
 func (m *machine) byDescriptor() {

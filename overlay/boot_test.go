@@ -11,6 +11,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 )
 
 // hostBox is a host whose /etc is made by rc.initdiskless.
@@ -20,7 +21,7 @@ func newHostBox(t *testing.T) *hostBox {
 	if _, err := exec.LookPath("cp"); err != nil {
 		t.Skip("no cp here")
 	}
-	b := &hostBox{newBoxIn(t, memDir(t), etc)}
+	b := &hostBox{newBoxIn(t, machinetest.MemDir(t), etc)}
 	b.write("base/rc.conf",
 		"hostname=\"image\"\nsyslogd_flags=\"-s\"\n#\nntpd_enable=\"NO\"\n#\nsshd_enable=\"NO\"\n")
 	b.boot()

@@ -39,16 +39,6 @@ type box struct {
 
 func newBox(t testing.TB, base map[string]string) *box { return newBoxIn(t, t.TempDir(), base) }
 
-// memDir is t.TempDir in memory, for tests that make thousands of files and need no real fsync(2).
-func memDir(t testing.TB) string {
-	dir, err := os.MkdirTemp("/dev/shm", "cfgd-test")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 func newBoxIn(t testing.TB, dir string, base map[string]string) *box {
 	b := &box{TB: t, dir: dir, now: time.Now()}
 	for _, d := range []string{"base", "jail/etc", "jail/cfg", "run"} {

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cfgd/internal/machinetest"
 	"cfgd/overlay/store"
 	"context"
 	"errors"
@@ -21,7 +22,7 @@ func (b *box) elsewhere(dir string) *Overlay {
 // other makes the store of another target, with n generations.
 func (b *box) other(dir string, n int) {
 	b.Helper()
-	x := newBoxIn(b, memDir(b), etc)
+	x := newBoxIn(b, machinetest.MemDir(b), etc)
 	x.populate()
 	for i := 1; i <= n; i++ {
 		x.edit("rc.conf", fmt.Sprintf("of the other, %d\n", i))
@@ -69,7 +70,7 @@ func TestStoreContinues(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBoxIn(t, memDir(t), etc)
+			b := newBoxIn(t, machinetest.MemDir(t), etc)
 			b.populate()
 			for i := 1; i <= c.saved; i++ {
 				b.edit("rc.conf", fmt.Sprintf("generation %d\n", i))
@@ -114,7 +115,7 @@ func TestStoreContinues(t *testing.T) {
 func TestOtherStoreInItsPlace(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 2} {
-		b := newBoxIn(t, memDir(t), etc)
+		b := newBoxIn(t, machinetest.MemDir(t), etc)
 		b.populate()
 		for i := range n {
 			b.edit("rc.conf", fmt.Sprint(i))
@@ -143,7 +144,7 @@ func TestOtherStoreInItsPlace(t *testing.T) {
 // at any moment.
 func TestStoreContinuesThrough(t *testing.T) {
 	t.Parallel()
-	b := newBoxIn(t, memDir(t), etc)
+	b := newBoxIn(t, machinetest.MemDir(t), etc)
 	b.populate()
 	at := 0
 	check := func(what string) {

@@ -20,6 +20,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 	"cfgd/internal/pathname"
 	"cfgd/overlay/tree"
 )
@@ -486,7 +487,7 @@ type crash struct {
 // recordCrash prepares a box and records act. old is the state before it, unless act finishes what was begun
 // before.
 func recordCrash(t *testing.T, prepare, act func(b *box)) *crash {
-	b := newBoxIn(t, memDir(t), etc)
+	b := newBoxIn(t, machinetest.MemDir(t), etc)
 	b.populate()
 	prepare(b)
 	c := &crash{T: t, seen: map[[32]byte]bool{}}
@@ -498,7 +499,7 @@ func recordCrash(t *testing.T, prepare, act func(b *box)) *crash {
 	c.ops = b.recorded(func() { act(b) })
 	c.new, _ = b.savedState(true)
 	c.newPlain = readDisk(t, b.path("jail/cfg")).torn().plainFiles()
-	c.box = &box{TB: t, dir: memDir(t), now: b.now, lent: b.dir}
+	c.box = &box{TB: t, dir: machinetest.MemDir(t), now: b.now, lent: b.dir}
 	b.must(os.MkdirAll(c.box.path("jail/etc"), 0o755))
 	c.box.on = b.on
 	c.box.o = c.box.overlay()

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"cfgd/internal/machinetest"
 )
 
 // carry copies a tree with all times, as cp(1) and a populate do.
@@ -54,7 +56,7 @@ func (b *box) isEarlier(what string) {
 // generationTrees returns a target with generations that each rewrite a file and add one. Tree N is a copy of
 // live after generation N.
 func generationTrees(t *testing.T, n int) *box {
-	b := newBoxIn(t, memDir(t), etc)
+	b := newBoxIn(t, machinetest.MemDir(t), etc)
 	b.populate()
 	for i := 1; i <= n; i++ {
 		b.edit("rc.conf", fmt.Sprintf("generation %d\n", i))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 )
 
 // failing is a Hook that fails call number at, and if always is set, all later ones too.
@@ -93,7 +94,7 @@ func (c *crash) afterFault(where string, b *box, o *Overlay, err error, act func
 
 // liveBox returns a crash whose box has the live tree that its act saved.
 func liveBox(t *testing.T, prepare, change func(b *box)) (*crash, *box, *image) {
-	b := newBoxIn(t, memDir(t), etc)
+	b := newBoxIn(t, machinetest.MemDir(t), etc)
 	b.populate()
 	prepare(b)
 	c := &crash{T: t}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 	"cfgd/overlay/tree"
 )
 
@@ -133,7 +134,7 @@ func TestKillChild(t *testing.T) {
 
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
-	b := newBoxIn(t, memDir(t), etc)
+	b := newBoxIn(t, machinetest.MemDir(t), etc)
 	b.populate()
 	times := 100
 	if testing.Short() {

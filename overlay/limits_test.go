@@ -16,6 +16,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -168,7 +169,7 @@ func TestPathsTooLong(t *testing.T) {
 // memBox is a box on a filesystem that holds large attributes.
 func memBox(t *testing.T) *box {
 	t.Helper()
-	b := newBoxIn(t, memDir(t), etc)
+	b := newBoxIn(t, machinetest.MemDir(t), etc)
 	if err := unix.Setxattr(b.path("base"), "user.probe", make([]byte, 60000), 0); err != nil {
 		t.Skipf("this filesystem holds no large attributes: %v", err)
 	}

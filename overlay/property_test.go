@@ -20,6 +20,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 	"cfgd/internal/pathname"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
@@ -632,7 +633,7 @@ func TestFidelity(t *testing.T) {
 
 func TestThousandFiles(t *testing.T) {
 	t.Parallel()
-	b := newBoxIn(t, memDir(t), etc)
+	b := newBoxIn(t, machinetest.MemDir(t), etc)
 	b.populate()
 	for i := range 1000 {
 		b.edit(fmt.Sprintf("many/%d/%d", i%10, i), fmt.Sprint(i))

@@ -12,6 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/machinetest"
 	"cfgd/internal/pathname"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
@@ -211,7 +212,7 @@ func crowd(t *testing.T, full string) {
 // An archive has all of it except the attributes, and lists those.
 func TestAttributesThatCanNotBeListed(t *testing.T) {
 	t.Parallel()
-	b := newBoxIn(t, memDir(t), etc)
+	b := newBoxIn(t, machinetest.MemDir(t), etc)
 	b.populate()
 	live := func(p string) string { return b.path("jail/etc/" + p) }
 	setXattr(t, live("ssh"), "user.kept", "1")
@@ -286,7 +287,7 @@ func TestAttributesThatCanNotBeListed(t *testing.T) {
 // The same in cfg prevents no save and no start.
 func TestAttributesInCfgThatCanNotBeListed(t *testing.T) {
 	t.Parallel()
-	b := newBoxIn(t, memDir(t), etc)
+	b := newBoxIn(t, machinetest.MemDir(t), etc)
 	b.populate()
 	setXattr(t, b.path("jail/etc/ssh"), "user.kept", "1")
 	b.edit("ssh/sshd_config", "1\n")

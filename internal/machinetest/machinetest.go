@@ -17,14 +17,21 @@ type Dir struct {
 	Root string
 }
 
-// New makes an empty Dir, in memory if the system has space for files there: tests need no real fsync(2).
-func New(t testing.TB) *Dir {
-	root, err := os.MkdirTemp("/dev/shm", "cfgd-test")
+// New makes an empty Dir by MemDir.
+func New(t testing.TB) *Dir { return &Dir{t, MemDir(t)} }
+
+// Memory is a directory in memory that Linux has.
+const Memory = "/dev/shm"
+
+// MemDir is t.TempDir in memory where Memory exists: for tests that make thousands of files and need no
+// real fsync(2).
+func MemDir(t testing.TB) string {
+	dir, err := os.MkdirTemp(Memory, "cfgd-test")
 	if err != nil {
-		return &Dir{t, t.TempDir()}
+		return t.TempDir()
 	}
-	t.Cleanup(func() { os.RemoveAll(root) })
-	return &Dir{t, root}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // Path returns where a path of the machine is.
