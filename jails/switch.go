@@ -257,12 +257,20 @@ type Recovered struct {
 	Err      error
 }
 
+// begun returns the jails with a journal of a switch, whether its process runs or has ended.
+func begun(m *config.Model) ([]string, error) {
+	names, err := hostfile.Names(m.Path(switchDir), ".json")
+	for i, name := range names {
+		names[i] = strings.TrimSuffix(name, ".json")
+	}
+	return names, err
+}
+
 // Interrupted returns the jails with a journal of a switch whose process has ended.
 func Interrupted(m *config.Model) ([]string, error) {
-	names, err := hostfile.Names(m.Path(switchDir), ".json")
+	all, err := begun(m)
 	var jails []string
-	for _, name := range names {
-		jail := strings.TrimSuffix(name, ".json")
+	for _, jail := range all {
 		if unlock, err := exclusiveNow(m, jail); err == nil {
 			unlock()
 			jails = append(jails, jail)
@@ -275,7 +283,7 @@ func Interrupted(m *config.Model) ([]string, error) {
 // decides: with the old text nothing was changed; the new text is saved to the host's cfg, and a jail
 // that was to be restarted and does not run is started on it.
 func (s *Switcher) Recover(ctx context.Context) ([]Recovered, error) {
-	jails, err := Interrupted(s.Model)
+	jails, err := begun(s.Model)
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ type Overlay struct {
 func New(m *config.Model, t *config.Target) *Overlay {
 	return &Overlay{
 		Target: t,
-		RunDir: m.Path("/var/run/cfgd"),
+		RunDir: m.RunDir(),
 		Bases:  NewBases(),
 		path:   m.Path,
 		mounts: m.Root == "" && t.CfgMount,

@@ -75,7 +75,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	runDir := m.Path("/var/run/cfgd")
+	runDir := m.RunDir()
 	unlock, err := onlyOne(ctx, runDir)
 	if err != nil {
 		return err

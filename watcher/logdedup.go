@@ -39,7 +39,7 @@ func (t *target) report(l scan, r *overlay.Result, err error) {
 		for _, n := range r.View.Notices {
 			t.logOnce(n, n)
 		}
-		if words := strings.Join(quoted(r.Conflicts), ", "); words != "" {
+		if words := strings.Join(control.Quoted(r.Conflicts), ", "); words != "" {
 			t.logOnce("conflict", "changed in cfg by hand and in live, and left as they are: "+words)
 		} else {
 			delete(t.notices, "conflict")

@@ -243,8 +243,8 @@ func (d *Daemon) flush(ctx context.Context, t *target, rq control.Request) (cont
 	}
 	reply := control.Reply{
 		Generation: r.Generation,
-		Released:   quoted(r.Released),
-		Conflicts:  quoted(r.Conflicts),
+		Released:   control.Quoted(r.Released),
+		Conflicts:  control.Quoted(r.Conflicts),
 	}
 	for _, c := range r.Visible() {
 		reply.Saved = append(reply.Saved, c.What.Letter()+" "+pathname.Quote(c.Path))
@@ -262,12 +262,4 @@ func cleaned(paths []string) ([]string, error) {
 		out = append(out, p)
 	}
 	return out, nil
-}
-
-func quoted(paths []string) []string {
-	var out []string
-	for _, p := range paths {
-		out = append(out, pathname.Quote(p))
-	}
-	return out
 }

@@ -107,7 +107,7 @@ func (s *session) nano(ctx context.Context) (*nano.Disk, error) {
 		return nil, err
 	}
 	x := &nano.Disk{
-		Nano: *n, Root: m.Path("/"), RunDir: m.Path("/var/run/cfgd"),
+		Nano: *n, Root: m.Path("/"), RunDir: m.RunDir(),
 		Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mountedSources, MountedOn: s.mountedOn,
 		Warn: func(text string) { s.warn("", text) },
 	}

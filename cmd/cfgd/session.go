@@ -144,7 +144,7 @@ func mountCfg(m *config.Model, t *config.Target) func(context.Context, bool) (fu
 	if m.Root != "" || !t.CfgNoauto && !t.CfgReadOnly {
 		return nil
 	}
-	c := &nano.Cfg{Dir: t.Cfg, RunDir: m.Path("/var/run/cfgd"), Run: sysrun.System{}, Mounted: memory.Mounted}
+	c := &nano.Cfg{Dir: t.Cfg, RunDir: m.RunDir(), Run: sysrun.System{}, Mounted: memory.Mounted}
 	if t.CfgReadOnly {
 		c.ReadOnly = readOnly
 	}
@@ -164,7 +164,7 @@ func readOnly(dir string) (bool, error) {
 
 // client returns the client of the machine's daemon.
 func (s *session) client() *control.Client {
-	return control.NewClient(s.loaded.Path("/var/run/cfgd"))
+	return control.NewClient(s.loaded.RunDir())
 }
 
 // each runs f for every target at the same time, and prints the errors in the order of the targets. excluded

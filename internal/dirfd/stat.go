@@ -86,6 +86,7 @@ type Space struct {
 	Block       uint64 // allocation unit
 	ReadOnly    bool
 	// StillXattrs is true if a change of extended attributes may leave all times of their file unchanged.
+	// On Linux setxattr(2) always moves the time of change.
 	StillXattrs bool
 }
 

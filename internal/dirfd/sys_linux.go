@@ -20,16 +20,12 @@ func fromUnix(st *unix.Stat_t) Stat {
 func spaceOf(st *unix.Statfs_t) Space {
 	b := uint64(st.Bsize)
 	return Space{
-		Free:        st.Bavail * b,
-		Total:       st.Blocks * b,
-		Block:       b,
-		ReadOnly:    st.Flags&unix.ST_RDONLY != 0,
-		StillXattrs: stillXattrs(""),
+		Free:     st.Bavail * b,
+		Total:    st.Blocks * b,
+		Block:    b,
+		ReadOnly: st.Flags&unix.ST_RDONLY != 0,
 	}
 }
-
-// stillXattrs is false: setxattr(2) moves the time of change on every filesystem that serves here.
-func stillXattrs(string) bool { return false }
 
 // openRegular opens without looking first, through O_PATH: the descriptor that was
 // found to be a regular file is the one that is opened, so that a device swapped in

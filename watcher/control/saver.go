@@ -37,7 +37,7 @@ type SavedPath struct{ Letter, Path string }
 // Save saves a target. A dry run never asks the daemon.
 func (s Saver) Save(ctx context.Context, t *config.Target, so overlay.SaveOptions) (Saved, error) {
 	if !so.DryRun {
-		rq := Request{Target: t.Name, Paths: quoted(so.Paths), Force: so.Force, Message: so.Message}
+		rq := Request{Target: t.Name, Paths: Quoted(so.Paths), Force: so.Force, Message: so.Message}
 		if r, err := s.Client.Flush(ctx, rq); !Absent(err) {
 			return r.saved(), err
 		}
@@ -103,8 +103,8 @@ func savedOf(r *overlay.Result) Saved {
 	return out
 }
 
-// quoted returns paths as they are written on the socket.
-func quoted(paths []string) []string {
+// Quoted returns paths as they are written on the socket.
+func Quoted(paths []string) []string {
 	var out []string
 	for _, p := range paths {
 		out = append(out, pathname.Quote(p))
