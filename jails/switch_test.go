@@ -236,6 +236,35 @@ func TestSwitchInterrupted(t *testing.T) {
 	}
 }
 
+// A switch that another process is at is left to it: it is not interrupted, nobody recovers it, and another switch
+// of the jail is refused. What a killed write left beside the journals is none.
+func TestSwitchAtWork(t *testing.T) {
+	t.Parallel()
+	y := newYard(t)
+	y.interrupted(fstabOn("1"), "1")
+	p, s := y.plan("2", false), y.switcher()
+	y.Write("var/db/cfgd/switch/.cfgd.vhost1.json.1.2", "half a jour")
+	unlock, err := Exclusive(t.Context(), s.Model, "vhost1")
+	y.Must(err)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel() // nobody waits for the lock
+	all, err := s.Recover(t.Context())
+	if interrupted, ierr := Interrupted(s.Model); err != nil || ierr != nil || len(all)+len(interrupted) > 0 {
+		t.Errorf("%v, %v; %v, %v", all, err, interrupted, ierr)
+	}
+	if err := s.Do(ended, p); !errors.Is(err, ErrBusy) || y.Read("etc/fstab.vhost1") != fstabOn("1") {
+		t.Errorf("a second switch: %v", err)
+	}
+	unlock()
+	if interrupted, err := Interrupted(s.Model); err != nil || !slices.Equal(interrupted, []string{"vhost1"}) {
+		t.Errorf("%q, %v", interrupted, err)
+	}
+	all, err = s.Recover(t.Context())
+	if err != nil || len(all) != 1 || all[0].Err != nil || all[0].Finished {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
 func TestServiceJails(t *testing.T) {
 	t.Parallel()
 	r := &said{fail: map[string]int{"sh -c 'nc -z localhost 80'": 2}}
