@@ -28,8 +28,8 @@ func (b *Base) OpenedBy(open func() (*dirfd.Dir, error)) *Base {
 	return &Base{ID: b.ID, Tree: b.Tree, read: b.read, Open: open}
 }
 
-// Scanned returns the base's tree, nil for no base.
-func (b *Base) Scanned() *tree.Tree {
+// scanned returns the base's tree, nil for no base.
+func (b *Base) scanned() *tree.Tree {
 	if b == nil {
 		return nil
 	}

@@ -96,7 +96,7 @@ func (s *Store) prepare(
 	if err := tmp.Sync(); err != nil { // 5
 		return nil, err
 	}
-	text, err := ReadableJournal(steps)
+	text, err := readableJournal(steps)
 	if err != nil {
 		return nil, err
 	}
@@ -140,13 +140,17 @@ func (s *Store) stageManifest(tmp *dirfd.Dir, next *Manifest) ([]Step, error) {
 // Save carries out a plan. It makes room, copies the plan's files from live, and makes the plan's manifest
 // the current generation. An *UnsettledError names the files that changed while they were copied.
 func (s *Store) Save(ctx context.Context, live *dirfd.Dir, p *Plan) error {
+	return s.carryOut(ctx, p, func(tmp *dirfd.Dir) ([]Step, error) {
+		return s.stage(tmp, fromLive{live, tmp}.one, p)
+	})
+}
+
+// carryOut makes room for a plan and commits it.
+func (s *Store) carryOut(ctx context.Context, p *Plan, stage func(tmp *dirfd.Dir) ([]Step, error)) error {
 	if err := s.makeRoom(ctx, p); err != nil {
 		return err
 	}
-	err := s.Commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]Step, error) {
-		return s.stage(tmp, fromLive{live, tmp}.one, p)
-	})
-	return noSpace(err)
+	return noSpace(s.Commit(ctx, s.Manifest, p.Next, stage))
 }
 
 // keepManifest copies the manifest of the generation that ends into generations/.

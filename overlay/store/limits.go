@@ -32,8 +32,8 @@ func (m *Manifest) readable() ([]byte, error) {
 	return text, err
 }
 
-// ReadableJournal encodes a journal and checks that it can be read back.
-func ReadableJournal(steps []Step) ([]byte, error) {
+// readableJournal encodes a journal and checks that it can be read back.
+func readableJournal(steps []Step) ([]byte, error) {
 	text, err := EncodeJournal(steps)
 	if err != nil {
 		return nil, err

@@ -22,17 +22,14 @@ func (s *Store) Rewrite(ctx context.Context, m *Manifest, open Reader) error {
 	if err != nil {
 		return err
 	}
-	if err := s.makeRoom(ctx, p); err != nil {
-		return err
-	}
-	err = s.Commit(ctx, s.Manifest, p.Next, func(tmp *dirfd.Dir) ([]Step, error) {
+	err = s.carryOut(ctx, p, func(tmp *dirfd.Dir) ([]Step, error) {
 		if err := s.keepVersions(tmp, p.Next, open); err != nil {
 			return nil, err
 		}
 		return s.stage(tmp, contents{open, tmp}.one, p)
 	})
 	if err != nil {
-		return noSpace(err)
+		return err
 	}
 	return s.ScanPlain(ctx, s.Plain)
 }

@@ -163,7 +163,7 @@ func (s *Store) allSeen(old *Manifest) error {
 // ScanPlain scans the plain tree. Only files, directories and links are part of it.
 func (s *Store) ScanPlain(ctx context.Context, prev *tree.Tree) error {
 	t, err := tree.Scan(ctx, s.Cfg,
-		tree.ScanOptions{Prev: prev, Now: s.clock, Names: s.Base.Scanned(), MaxFile: s.maxFile})
+		tree.ScanOptions{Prev: prev, Now: s.clock, Names: s.Base.scanned(), MaxFile: s.maxFile})
 	if err != nil {
 		return fmt.Errorf("scan cfg: %w", err)
 	}
