@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cfgd/internal/flock"
 	"cfgd/watcher/control"
 )
 
@@ -184,7 +185,12 @@ func TestDaemonHangs(t *testing.T) {
 	m.mountAll()
 	m.cfgd(0, "jail init vhost1")
 	m.watched("vhost1")
+	// It hangs between two saves. In a save it would have the lock of the target, and the hook could only archive.
+	unlock, err := flock.Wait(t.Context(), m.path("/var/run/cfgd/lock/vhost1"))
+	m.must(err)
 	m.must(d.cmd.Process.Signal(syscall.SIGSTOP))
+	m.must(unix.Waitid(unix.P_PID, d.cmd.Process.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil))
+	unlock()
 	m.write(live+"/rc.conf", "edited\n")
 	m.says(m.cfgd(0, "jail cleanup vhost1"), "the daemon did not let go", "saved as generation 1")
 	m.unmountAll()
