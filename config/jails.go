@@ -27,21 +27,6 @@ type jailDef struct {
 	duplicated bool
 }
 
-// located is a value with its origin.
-type located struct {
-	value string
-	at    Origin
-}
-
-// values returns the values without their origins.
-func values(ls []located) []string {
-	out := make([]string, len(ls))
-	for i, l := range ls {
-		out[i] = l.value
-	}
-	return out
-}
-
 // jail returns the model's form of a jail that is no target.
 func (d *jailDef) jail() *Jail {
 	j := &Jail{

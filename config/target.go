@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"time"
 
 	"cfgd/internal/hostfile"
@@ -39,24 +38,6 @@ const (
 	ConflictMine   OnConflict = "mine"
 	ConflictTheirs OnConflict = "theirs"
 )
-
-// Origin is where a value came from: a file as the configuration names it, and a line counted from 1.
-// Line 0 means that the value is built in or follows from others.
-type Origin struct {
-	File string
-	Line int
-}
-
-// String returns file:line, the file alone if there is no line, and "built in" if there is no file.
-func (o Origin) String() string {
-	switch {
-	case o.File == "":
-		return "built in"
-	case o.Line == 0:
-		return o.File
-	}
-	return fmt.Sprintf("%s:%d", o.File, o.Line)
-}
 
 // Settings are the values that [defaults], [host] and [jail.NAME] of cfgd.toml may set for a target.
 type Settings struct {
@@ -138,47 +119,6 @@ type Prototype struct {
 	Dataset string // ZFS dataset, "" if not in cfgd.toml: zfs(8) finds it by Root
 	Root    string // root directory, "" if neither cfgd.toml nor a jail's fstab has it
 	Origin  map[string]Origin
-}
-
-// Severity ranks a Problem. A warning means that everything works, but not as it should. An error keeps a
-// target from being used, or its jail from starting correctly.
-type Severity string
-
-// The severities of a Problem.
-const (
-	Warning Severity = "warning"
-	Error   Severity = "error"
-)
-
-// Problem is something in the machine's set-up that cfgd check reports, with what to do about it.
-type Problem struct {
-	Severity Severity `json:"severity"`
-	File     string   `json:"file"`
-	Line     int      `json:"line"`
-	Target   string   `json:"target,omitempty"` // the target or jail that it is about, if one
-	Message  string   `json:"message"`
-	Fix      string   `json:"fix"`
-
-	// Edit would settle it, in a file of the machine. It is the zero value if somebody has to decide or
-	// to check.
-	Edit Edit `json:"-"`
-}
-
-// Edit is a change of one line of a file.
-type Edit struct {
-	File string
-	Line int    // counted from 1; 0 adds New as a line at the end
-	Old  string // the part of the line that New replaces; "" adds New as a line after it
-	New  string
-}
-
-// String returns the problem in one line as FILE:LINE: severity: message; fix.
-func (p Problem) String() string {
-	s := fmt.Sprintf("%s: %s: %s", Origin{p.File, p.Line}, p.Severity, p.Message)
-	if p.Fix != "" {
-		s += "; " + p.Fix
-	}
-	return s
 }
 
 // Model is all that Load found: targets and other jails sorted by name (the host first), and every problem.
