@@ -54,18 +54,18 @@ func (m *Model) checkShared() []Problem {
 	var problems []Problem
 	first := map[string]*Target{}
 	for _, t := range m.Targets {
-		source := t.CfgSource
+		from := t.CfgSource
 		switch {
-		case path.IsAbs(source): // of nullfs(5), or a device
-			source = read.real(source)
+		case path.IsAbs(from): // of nullfs(5), or a device
+			from = read.real(from)
 		case t.CfgType != "zfs": // a word without a meaning, such as tmpfs
-			source = ""
+			from = ""
 		}
-		other := first[source]
+		other := first[from]
 		switch {
-		case source == "":
+		case from == "":
 		case other == nil:
-			first[source] = t
+			first[from] = t
 		default:
 			problems = append(problems, errorAt(t.CfgLine, t.Name, "give each jail a cfg of its own",
 				"cfg of %s is %s, which %s mounts as cfg of %s: each would save over the other's overrides",

@@ -125,8 +125,8 @@ func TestSystemMount(t *testing.T) {
 
 // Two jails with one cfg are reported, with both lines. A cfg that only looks the same is not.
 func TestSharedCfg(t *testing.T) {
-	target := func(name, kind, source string, line int) *Target {
-		return &Target{Name: name, CfgMount: true, CfgSource: source, CfgType: kind,
+	target := func(name, kind, from string, line int) *Target {
+		return &Target{Name: name, CfgMount: true, CfgSource: from, CfgType: kind,
 			CfgLine: Origin{"/etc/fstab." + name, line},
 			Live:    "/jail/" + name + "/etc", Settings: Settings{Memory: BackingDir}}
 	}

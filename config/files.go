@@ -105,6 +105,15 @@ func (f *rootFiles) resolve(name string) (string, error) {
 	return full, named(name, err)
 }
 
+// real resolves the links of a path as far as it exists, so that two names of one place are equal.
+func (f *rootFiles) real(name string) string {
+	full, err := hostfile.Resolve(f.dir, path.Clean(name))
+	if err != nil {
+		return name
+	}
+	return path.Join("/", strings.TrimPrefix(full, f.dir))
+}
+
 // Glob returns the existing names that match an absolute shell pattern, sorted; as with glob(3), a
 // leading dot is matched by a dot alone, and no match is no error.
 func (f *rootFiles) Glob(pattern string) ([]string, error) {

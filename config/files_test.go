@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/fstest"
 
 	"cfgd/internal/hostfile"
 )
@@ -20,13 +21,16 @@ func linked(t *testing.T) *rootFiles {
 	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("outside"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	root := machine(t, map[string]string{
-		"/etc/rc.conf":       "in",
-		"/etc/local/x.conf":  "x",
-		"/etc/local/y.conf":  "y",
-		"/etc/local/.z.conf": "z",
-		"/etc/d/":            "",
-	})
+	root := t.TempDir()
+	if err := os.CopyFS(root, fstest.MapFS{
+		"etc/rc.conf":       {Data: []byte("in")},
+		"etc/local/x.conf":  {Data: []byte("x")},
+		"etc/local/y.conf":  {Data: []byte("y")},
+		"etc/local/.z.conf": {Data: []byte("z")},
+		"etc/d":             {Mode: fs.ModeDir | 0o755},
+	}); err != nil {
+		t.Fatal(err)
+	}
 	for name, to := range map[string]string{
 		"etc/absolute": "/etc/rc.conf", "etc/up": "../../../etc/rc.conf", "etc/chain": "absolute",
 		"usr": "etc", "etc/outside": outside + "/secret",

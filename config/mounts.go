@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strings"
-
-	"cfgd/internal/hostfile"
 )
 
 // mount is one line of a jail's fstab, or of the mount parameter of jail.conf.
@@ -148,13 +145,4 @@ func (l *loader) checkSnapshots(t *Target, root, base *mount) {
 		l.problem(warningAt(base.at, t.Name, "take both from the same prototype",
 			"base is of prototype %s, but the root at %s is of %s", b.Prototype(), root.at, r.Prototype()))
 	}
-}
-
-// real resolves the links of a path as far as it exists, so that two names of one place are equal.
-func (f *rootFiles) real(name string) string {
-	full, err := hostfile.Resolve(f.dir, path.Clean(name))
-	if err != nil {
-		return name
-	}
-	return path.Join("/", strings.TrimPrefix(full, f.dir))
 }

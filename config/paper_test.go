@@ -2,11 +2,12 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
 // The files of section 2.2 of "Building servers with NanoBSD, ZFS and jails", with the mistake in its
@@ -54,21 +55,16 @@ func paperFiles() map[string]string {
 // machine writes files below a new --root directory; a name that ends in a slash is a directory.
 func machine(t testing.TB, files map[string]string) string {
 	t.Helper()
-	root := t.TempDir()
+	root, tree := t.TempDir(), fstest.MapFS{}
 	for name, text := range files {
-		full := filepath.Join(root, name)
-		if name[len(name)-1] == '/' {
-			if err := os.MkdirAll(full, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			continue
+		f := &fstest.MapFile{Data: []byte(text), Mode: 0o644}
+		if strings.HasSuffix(name, "/") {
+			f.Mode = fs.ModeDir | 0o755
 		}
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(full, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		tree[strings.Trim(name, "/")] = f
+	}
+	if err := os.CopyFS(root, tree); err != nil {
+		t.Fatal(err)
 	}
 	return root
 }
