@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"path"
 	"strings"
 )
@@ -65,7 +66,7 @@ func (s Snapshot) of() string {
 // the same for all forms, so a prototype that moves to another pool, or from a plain copy to ZFS, keeps
 // its ids.
 func (s Snapshot) ID() string {
-	parts := pathParts(s.of())
+	parts := conffile.Components(s.of())
 	if len(parts) == 0 {
 		return ""
 	}

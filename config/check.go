@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cfgd/config/conffile"
 	"errors"
 	"io/fs"
 	"path"
@@ -27,7 +28,7 @@ type MountLookup func(dir string) (Mount, bool, error)
 // separate from Load, because a hook that runs between two mounts would find problems that are none a
 // moment later. A nil lookup uses the system's table. With --root nothing is mounted, and mounts are not
 // checked.
-func (m *Model) Check(lookup MountLookup) []Problem {
+func (m *Model) Check(lookup MountLookup) []conffile.Problem {
 	if lookup == nil {
 		lookup = systemMount
 	}
@@ -41,23 +42,23 @@ func (m *Model) Check(lookup MountLookup) []Problem {
 		}
 	}
 	problems = append(problems, m.checkShared()...)
-	return sortProblems(append(problems, m.checkNano()...))
+	return conffile.SortProblems(append(problems, m.checkNano()...))
 }
 
 // checkShared reports two jails whose fstabs mount one cfg: each would overwrite the overrides of the
 // other.
-func (m *Model) checkShared() []Problem {
-	read, err := openFiles(m.Root)
+func (m *Model) checkShared() []conffile.Problem {
+	read, err := conffile.Open(m.Root)
 	if err != nil {
 		return nil
 	}
-	var problems []Problem
+	var problems []conffile.Problem
 	first := map[string]*Target{}
 	for _, t := range m.Targets {
 		from := t.CfgSource
 		switch {
 		case path.IsAbs(from): // of nullfs(5), or a device
-			from = read.real(from)
+			from = read.Real(from)
 		case t.CfgType != "zfs": // a word without a meaning, such as tmpfs
 			from = ""
 		}
@@ -67,7 +68,7 @@ func (m *Model) checkShared() []Problem {
 		case other == nil:
 			first[from] = t
 		default:
-			problems = append(problems, errorAt(t.CfgLine, t.Name, "give each jail a cfg of its own",
+			problems = append(problems, conffile.Refuse(t.CfgLine, t.Name, "give each jail a cfg of its own",
 				"cfg of %s is %s, which %s mounts as cfg of %s: each would save over the other's overrides",
 				t.Name, t.CfgSource, other.CfgLine, other.Name))
 		}
@@ -91,33 +92,33 @@ func systemMount(dir string) (Mount, bool, error) {
 // checkLive warns if a live tree is on a disk: then a restart would not bring back the defaults, and
 // cfgd's report of what a restart loses is wrong. A jail that is down (no base mounted) cannot be
 // checked.
-func checkLive(t *Target, lookup MountLookup) []Problem {
+func checkLive(t *Target, lookup MountLookup) []conffile.Problem {
 	if t.Memory == BackingDir {
 		return nil
 	}
 	at := t.Origin["live"]
-	if at == (Origin{}) {
+	if at == (conffile.Origin{}) {
 		at = t.Origin["root"]
 	}
 	live, mounted, err := lookup(t.Live)
 	switch {
 	case err != nil:
-		return []Problem{warningAt(at, t.Name, "", "look at the mount on %s: %v", t.Live, err)}
+		return []conffile.Problem{conffile.Warn(at, t.Name, "", "look at the mount on %s: %v", t.Live, err)}
 	case mounted && inMemory(live):
 		return nil
 	case mounted:
-		return []Problem{warningAt(at, t.Name,
+		return []conffile.Problem{conffile.Warn(at, t.Name,
 			`mount it as a memory filesystem, or write memory = "dir" in cfgd.toml`,
 			"live %s is on %s (%s), not in memory", t.Live, live.Source, live.Type)}
 	case t.Host():
-		return []Problem{warningAt(at, t.Name,
+		return []conffile.Problem{conffile.Warn(at, t.Name,
 			"see diskless(8) and nanobsd(8): /etc is mounted by rc.initdiskless",
 			"live %s is not a filesystem in memory", t.Live)}
 	}
 	if _, up, err := lookup(path.Join(t.Root, "conf/base/etc")); err != nil || !up {
 		return nil
 	}
-	return []Problem{warningAt(at, t.Name, "run: cfgd jail init "+t.Name,
+	return []conffile.Problem{conffile.Warn(at, t.Name, "run: cfgd jail init "+t.Name,
 		"the base of %s is mounted, but live %s is not in memory", t.Name, t.Live)}
 }
 
@@ -169,17 +170,17 @@ var imageFiles = []struct{ name, why string }{
 }
 
 // checkImageFiles warns of host files that differ from base and can only be changed in the image.
-func (m *Model) checkImageFiles(t *Target) []Problem {
-	read, err := openFiles(m.Root)
+func (m *Model) checkImageFiles(t *Target) []conffile.Problem {
+	read, err := conffile.Open(m.Root)
 	if err != nil {
 		return nil
 	}
 	const fix = "change it in the NanoBSD image, and put this copy back: cfgd restore --from base host "
-	var problems []Problem
+	var problems []conffile.Problem
 	for _, f := range imageFiles {
 		live, base := path.Join(t.Live, f.name), path.Join(t.Base, f.name)
 		if differ(read, live, base) {
-			problems = append(problems, warningAt(Origin{File: live}, t.Name, fix+f.name,
+			problems = append(problems, conffile.Warn(conffile.Origin{File: live}, t.Name, fix+f.name,
 				"differs from the image's, which alone counts: %s", f.why))
 		}
 	}
@@ -188,7 +189,7 @@ func (m *Model) checkImageFiles(t *Target) []Problem {
 
 // differ reports whether two files have different contents, or one of them is missing. It returns false
 // if a file cannot be read.
-func differ(read fileReader, a, b string) bool {
+func differ(read conffile.Reader, a, b string) bool {
 	x, xerr := read.ReadFile(a)
 	y, yerr := read.ReadFile(b)
 	xgone, ygone := errors.Is(xerr, fs.ErrNotExist), errors.Is(yerr, fs.ErrNotExist)
@@ -200,19 +201,19 @@ func differ(read fileReader, a, b string) bool {
 
 // checkRootLine warns if the host's fstab names another root than the image's. The line belongs to the
 // image: it differs between the slices, so a saved copy is wrong on the other slice.
-func checkRootLine(read fileReader, t *Target) []Problem {
+func checkRootLine(read conffile.Reader, t *Target) []conffile.Problem {
 	live, base := rootLine(read, t.Fstab), rootLine(read, path.Join(t.Base, "fstab"))
 	if live == nil || base == nil || live.Source == base.Source {
 		return nil
 	}
-	return []Problem{warningAt(Origin{t.Fstab, live.Line}, t.Name, "write "+base.Source+
+	return []conffile.Problem{conffile.Warn(conffile.At(t.Fstab, live.Line), t.Name, "write "+base.Source+
 		" again, and change it in the NanoBSD image if need be",
 		"the root is %s here, but %s in the image, which alone counts: loader(8) reads it before /etc is "+
 			"populated", live.Source, base.Source)}
 }
 
 // rootLine returns an fstab's entry for /, or nil.
-func rootLine(read fileReader, file string) *FstabEntry {
+func rootLine(read conffile.Reader, file string) *FstabEntry {
 	data, err := read.ReadFile(file)
 	if err != nil {
 		return nil

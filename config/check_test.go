@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"cmp"
 	"errors"
 	"runtime"
@@ -40,7 +41,7 @@ func TestLiveOnMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := &Model{Targets: []*Target{{Name: "v", Root: "/jail/v", Live: "/jail/v/etc",
 				Settings: Settings{Memory: c.memory},
-				Origin:   map[string]Origin{"root": {"/etc/rc.conf", 3}}}}}
+				Origin:   map[string]conffile.Origin{"root": {File: "/etc/rc.conf", Line: 3}}}}}
 			var want []string
 			if c.want != "" {
 				want = []string{"/etc/rc.conf:3 warning: " + c.want}
@@ -127,7 +128,7 @@ func TestSystemMount(t *testing.T) {
 func TestSharedCfg(t *testing.T) {
 	target := func(name, kind, from string, line int) *Target {
 		return &Target{Name: name, CfgMount: true, CfgSource: from, CfgType: kind,
-			CfgLine: Origin{"/etc/fstab." + name, line},
+			CfgLine: conffile.At("/etc/fstab."+name, line),
 			Live:    "/jail/" + name + "/etc", Settings: Settings{Memory: BackingDir}}
 	}
 	const want = "/etc/fstab.b:4 error: cfg of b is %s, which /etc/fstab.a:3 mounts as cfg of a: each " +

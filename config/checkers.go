@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"slices"
 	"time"
 )
@@ -29,7 +30,7 @@ type Checker struct {
 	Timeout time.Duration
 	Where   Where
 	Reason  string
-	Origin  Origin // of a [[checker]]; the zero Origin is the built-in table
+	Origin  conffile.Origin // of a [[checker]]; the zero Origin is the built-in table
 }
 
 // Words returns the program and its arguments for a file. Only a whole word is replaced, never a part:

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"fmt"
 	"path"
 	"slices"
@@ -35,9 +36,9 @@ var allClasses = []Class{Persist, Secret, Volatile, Ignore, Report, Derived}
 type ClassRule struct {
 	Pattern string
 	Class   Class
-	Secret  bool   // contents are never shown, whatever the class; implied by class secret
-	Reason  string // why, for cfgd check
-	Origin  Origin // of a [[path]]; the zero Origin is the built-in table
+	Secret  bool            // contents are never shown, whatever the class; implied by class secret
+	Reason  string          // why, for cfgd check
+	Origin  conffile.Origin // of a [[path]]; the zero Origin is the built-in table
 }
 
 // Classes maps every path to its class; see ClassRule for the patterns and builtinRules for the table.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"path"
 	"slices"
 	"strconv"
@@ -33,7 +34,7 @@ const fstabBlanks = " \t"
 
 // ParseFstab parses an fstab. Blank lines and lines that begin with # are skipped, octal escapes such as
 // \040 are decoded, and fields after the sixth are ignored. A line with fewer than four fields is a
-// *ConfigError with file and line.
+// *conffile.Error with file and line.
 func ParseFstab(file string, data []byte) ([]FstabEntry, error) {
 	return parseFstab(file, data, parseFstabLine)
 }
@@ -44,11 +45,11 @@ func ParseJailFstab(file string, data []byte) ([]FstabEntry, error) {
 }
 
 func parseFstab(file string, data []byte,
-	parse func(Origin, string) (FstabEntry, bool, error)) ([]FstabEntry, error) {
+	parse func(conffile.Origin, string) (FstabEntry, bool, error)) ([]FstabEntry, error) {
 	var entries []FstabEntry
 	offset := 0
 	for i, line := range strings.SplitAfter(string(data), "\n") {
-		e, ok, err := parse(Origin{file, i + 1}, line)
+		e, ok, err := parse(conffile.At(file, i+1), line)
 		if err != nil {
 			return nil, err
 		}
@@ -63,18 +64,18 @@ func parseFstab(file string, data []byte,
 }
 
 // parseFstabLine parses one line, and returns false for a line without an entry.
-func parseFstabLine(at Origin, line string) (FstabEntry, bool, error) {
+func parseFstabLine(at conffile.Origin, line string) (FstabEntry, bool, error) {
 	return fstabLine(at, line, 4, "write: source mountpoint type options [freq [pass]]")
 }
 
 // parseJailMount reads a line of a jail's fstab, or the mount parameter of jail.conf: jail(8) needs no
 // options.
-func parseJailMount(at Origin, line string) (FstabEntry, bool, error) {
+func parseJailMount(at conffile.Origin, line string) (FstabEntry, bool, error) {
 	return fstabLine(at, line, 3, "write: source mountpoint type [options [freq [pass]]]")
 }
 
 // fstabLine parses a line with at least so many fields.
-func fstabLine(at Origin, line string, least int, form string) (FstabEntry, bool, error) {
+func fstabLine(at conffile.Origin, line string, least int, form string) (FstabEntry, bool, error) {
 	text := strings.TrimRight(line, " \t\r\n")
 	start := len(text) - len(strings.TrimLeft(text, fstabBlanks))
 	fields := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(fstabBlanks, r) })
@@ -82,7 +83,8 @@ func fstabLine(at Origin, line string, least int, form string) (FstabEntry, bool
 		return FstabEntry{}, false, nil
 	}
 	if len(fields) < least {
-		return FstabEntry{}, false, errAt(at, form, "%d of the %d fields that a mount needs", len(fields),
+		return FstabEntry{}, false, conffile.Errorf(at, form, "%d of the %d fields that a mount needs",
+			len(fields),
 			least)
 	}
 	e := FstabEntry{

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cfgd/config/conffile"
 	"fmt"
 	"slices"
 )
@@ -16,7 +17,7 @@ type Switched struct {
 
 // SwitchFstab changes an fstab's references to snapshots of one prototype's trees to another snapshot.
 // Every other byte stays as it is, comments and blanks too. A mount of a tree that is no snapshot, or of
-// another prototype, is not changed. The error, a *ConfigError, says that there is no such reference, or
+// another prototype, is not changed. The error, a *conffile.Error, says that there is no such reference, or
 // that the file is no fstab.
 func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, error) {
 	entries, err := ParseJailFstab(file, data)
@@ -45,7 +46,7 @@ func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, e
 		s.Lines = append(s.Lines, e.Line)
 	}
 	if !found {
-		return nil, &ConfigError{
+		return nil, &conffile.Error{
 			File:    file,
 			Message: fmt.Sprintf("no line mounts a snapshot of %s", prototype),
 			Fix:     "write it as PROTOTYPE/.zfs/snapshot/NAME",

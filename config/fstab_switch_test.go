@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"errors"
 	"slices"
 	"strings"
@@ -63,7 +64,7 @@ func TestSwitchFstabForms(t *testing.T) {
 	for _, bad := range []string{
 		"", "/jail/proto/etc /j nullfs ro\n", "/jail/other/.zfs/snapshot/1 /j nullfs ro\n", "x\n",
 	} {
-		var ce *ConfigError
+		var ce *conffile.Error
 		if _, err := SwitchFstab("/etc/fstab.x", []byte(bad), "/jail/proto", "2"); !errors.As(err, &ce) ||
 			ce.File != "/etc/fstab.x" {
 			t.Errorf("%q: %v", bad, err)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"reflect"
 	"strings"
 	"testing"
@@ -87,7 +88,7 @@ func FuzzFstab(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		entries, err := ParseFstab("f", []byte(text))
 		if err != nil {
-			if e, ok := err.(*ConfigError); !ok || e.Line < 1 || e.Line > strings.Count(text, "\n")+1 {
+			if e, ok := err.(*conffile.Error); !ok || e.Line < 1 || e.Line > strings.Count(text, "\n")+1 {
 				t.Errorf("error %v", err)
 			}
 			return
@@ -97,7 +98,7 @@ func FuzzFstab(f *testing.F) {
 				t.Errorf("source of %+v", e)
 			}
 			line := VisFstab(e.Source) + " " + VisFstab(e.Dir) + " x rw"
-			again, ok, err := parseFstabLine(Origin{"f", 1}, line)
+			again, ok, err := parseFstabLine(conffile.At("f", 1), line)
 			if err != nil || !ok || again.Source != e.Source || again.Dir != e.Dir {
 				t.Errorf("%q read again: %+v %v", line, again, err)
 			}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"fmt"
 	"path"
 	"regexp"
@@ -50,9 +51,9 @@ func wordAt(words []string, i int) string {
 }
 
 // hasHook reports whether one of the commands is a hook.
-func hasHook(commands []located, want hook) bool {
+func hasHook(commands []conffile.Located, want hook) bool {
 	for _, c := range commands {
-		if h, _ := parseHook(c.value); h == want {
+		if h, _ := parseHook(c.Value); h == want {
 			return true
 		}
 	}
@@ -75,7 +76,7 @@ func (c *rcConf) checkDuplicates(d *jailDef, doubled []string) {
 		for i := 1; i < len(list); i++ {
 			if first, second := list[i-1], list[i]; first.origin.File == second.origin.File && !second.self {
 				p := duplicateAssignment(d, name, d.rcPrefix+"exec_poststop0", first, second)
-				d.duplicated = d.duplicated || p.Severity == Error
+				d.duplicated = d.duplicated || p.Severity == conffile.SeverityError
 				c.problems = append(c.problems, p)
 			}
 		}
@@ -94,32 +95,33 @@ func (c *rcConf) doubled() []string {
 func (c *rcConf) checkHidden(d *jailDef) {
 	for _, h := range d.hidden {
 		p := duplicateAssignment(d, h.Param, "exec.poststop",
-			rcAssign{value: h.First.value, origin: h.First.at},
-			rcAssign{value: h.Second.value, origin: h.Second.at})
-		d.duplicated = d.duplicated || p.Severity == Error
+			rcAssign{value: h.First.Value, origin: h.First.At},
+			rcAssign{value: h.Second.Value, origin: h.Second.At})
+		d.duplicated = d.duplicated || p.Severity == conffile.SeverityError
 		c.problems = append(c.problems, p)
 	}
 }
 
 // duplicateAssignment describes one doubled assignment.
-func duplicateAssignment(d *jailDef, name, poststop string, first, second rcAssign) Problem {
+func duplicateAssignment(d *jailDef, name, poststop string, first, second rcAssign) conffile.Problem {
 	at := second.origin
 	h, _ := parseHook(second.value)
 	if h == hookCleanup && prestartName.MatchString(name) {
-		return errorAt(at, d.name, "name this line "+poststop,
+		return conffile.Refuse(at, d.name, "name this line "+poststop,
 			"%s is set at line %d already: the cleanup hook takes the place of %q, and runs at the start "+
 				"of jail %s",
-			name, first.origin.Line, first.value, d.name).settledBy(Edit{at.File, at.Line, name, poststop})
+			name, first.origin.Line, first.value,
+			d.name).SettledBy(conffile.Edit{File: at.File, Line: at.Line, Old: name, New: poststop})
 	}
 	if first.value == second.value {
-		return warningAt(at, d.name, "remove one of the two", "%s is set to the same at line %d", name,
+		return conffile.Warn(at, d.name, "remove one of the two", "%s is set to the same at line %d", name,
 			first.origin.Line)
 	}
 	fix := "write += in the second, or remove one"
 	if d.rcPrefix != "" {
 		fix = fmt.Sprintf("number them %sexec_…0, …1, or remove one", d.rcPrefix)
 	}
-	return warningAt(at, d.name, fix,
+	return conffile.Warn(at, d.name, fix,
 		"%s is set at line %d already: %q is not run", name, first.origin.Line, first.value)
 }
 
@@ -127,14 +129,14 @@ func duplicateAssignment(d *jailDef, name, poststop string, first, second rcAssi
 func (l *loader) checkHooks(t *Target, d *jailDef) {
 	at := hookOrigin(d)
 	if !hasHook(d.prestart, hookInit) && !d.duplicated {
-		l.problem(warningAt(at, t.Name, d.addHook("prestart", "init"),
+		l.problem(conffile.Warn(at, t.Name, d.addHook("prestart", "init"),
 			"jail %s has no init hook in exec.prestart: its /etc is not populated at start",
-			t.Name).settledBy(l.rc.hookEdit(d, "prestart", "init")))
+			t.Name).SettledBy(l.rc.hookEdit(d, "prestart", "init")))
 	}
 	if !hasHook(d.poststop, hookCleanup) && !d.duplicated {
-		l.problem(warningAt(at, t.Name, d.addHook("poststop", "cleanup"),
+		l.problem(conffile.Warn(at, t.Name, d.addHook("poststop", "cleanup"),
 			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory "+
-				"stays mounted", t.Name).settledBy(l.rc.hookEdit(d, "poststop", "cleanup")))
+				"stays mounted", t.Name).SettledBy(l.rc.hookEdit(d, "poststop", "cleanup")))
 	}
 	l.checkPlaces(t, d)
 }
@@ -150,17 +152,18 @@ func (l *loader) checkPlaces(t *Target, d *jailDef) {
 	}
 }
 
-func (l *loader) checkPlace(t *Target, d *jailDef, when string, right hook, commands []located) {
+func (l *loader) checkPlace(t *Target, d *jailDef, when string, right hook, commands []conffile.Located) {
 	for _, c := range commands {
-		h, name := parseHook(c.value)
+		h, name := parseHook(c.Value)
 		switch {
 		case h == hookNone:
 		case h != right:
-			l.problem(warningAt(c.at, t.Name, d.addHook(rightPlace[h], string(h)),
+			l.problem(conffile.Warn(c.At, t.Name, d.addHook(rightPlace[h], string(h)),
 				"the %s hook of jail %s is in exec.%s%s", h, t.Name, when, wrongPlace[when]))
 		case strings.ContainsAny(name, "$`"): // which only a shell knows
 		case jailName(name) != jailName(t.Name) && name != "":
-			l.problem(warningAt(c.at, t.Name, "name "+t.Name, "the %s hook of jail %s names %s", h, t.Name,
+			l.problem(conffile.Warn(c.At, t.Name, "name "+t.Name, "the %s hook of jail %s names %s", h,
+				t.Name,
 				name))
 		}
 	}
@@ -183,13 +186,13 @@ var wrongPlace = map[string]string{
 }
 
 // hookOrigin returns the line to show for a missing hook.
-func hookOrigin(d *jailDef) Origin {
+func hookOrigin(d *jailDef) conffile.Origin {
 	for _, key := range []string{"prestart", "poststop", "root", "jail"} {
 		if at, ok := d.origin[key]; ok {
 			return at
 		}
 	}
-	return Origin{}
+	return conffile.Origin{}
 }
 
 // addHook returns the text that says how to write a hook, in the form that defines the jail.
@@ -203,13 +206,13 @@ func (d *jailDef) addHook(when, what string) string {
 
 // hookEdit returns the edit that writes a hook, in the form that defines the jail: after the other
 // commands in rc.conf, or as the first line of jail.conf's block.
-func (c *rcConf) hookEdit(d *jailDef, when, what string) Edit {
+func (c *rcConf) hookEdit(d *jailDef, when, what string) conffile.Edit {
 	if d.rcPrefix != "" {
 		i := 0
-		for name := d.rcPrefix + "exec_" + when; c.vars[fmt.Sprint(name, i)].origin != (Origin{}); {
+		for name := d.rcPrefix + "exec_" + when; c.vars[fmt.Sprint(name, i)].origin != (conffile.Origin{}); {
 			i++
 		}
-		return Edit{
+		return conffile.Edit{
 			File: d.origin["root"].File,
 			New: fmt.Sprintf("%sexec_%s%d=\"/usr/local/sbin/cfgd jail %s %s\"", d.rcPrefix, when, i, what,
 				d.name),
@@ -217,9 +220,9 @@ func (c *rcConf) hookEdit(d *jailDef, when, what string) Edit {
 	}
 	at, ok := d.origin["jail"]
 	if !ok {
-		return Edit{}
+		return conffile.Edit{}
 	}
-	return Edit{
+	return conffile.Edit{
 		File: at.File,
 		Line: at.Line,
 		New:  fmt.Sprintf("\texec.%s += \"/usr/local/sbin/cfgd jail %s $name\";", when, what),

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"cmp"
 	"path"
 )
@@ -33,18 +34,18 @@ type jailBlock struct {
 	Name   string
 	Params map[string]jailParam // by name as written last: allow.nomount if it came after allow.mount
 	Hidden []jailHidden
-	Origin Origin // where its first block begins
+	Origin conffile.Origin // where its first block begins
 }
 
 // jailParam is a parameter's values, none for one that is only named (persist;).
 type jailParam struct {
 	Values  []string
-	Origin  Origin   // of the last assignment
-	Origins []Origin // of each value; nil if all have Origin
+	Origin  conffile.Origin   // of the last assignment
+	Origins []conffile.Origin // of each value; nil if all have Origin
 }
 
 // at returns where a value was written.
-func (p jailParam) at(i int) Origin {
+func (p jailParam) at(i int) conffile.Origin {
 	if i < len(p.Origins) {
 		return p.Origins[i]
 	}
@@ -54,14 +55,14 @@ func (p jailParam) at(i int) Origin {
 // jailHidden is a command that a second "=" in the same block replaced.
 type jailHidden struct {
 	Param         string
-	First, Second located
+	First, Second conffile.Located
 }
 
 // loadJailConf reads a jail.conf and the files that it includes. The jails are in the order of the file,
 // without wildcards. Problems are about single jails, or about what the file leaves open. The error is a
-// *ConfigError for which jail(8) refuses the file, or wraps fs.ErrNotExist if the file is missing.
-func loadJailConf(read fileReader, file string) ([]jailBlock, []Problem, error) {
-	p := &jailParser{read: read, seen: map[string]Origin{}}
+// *conffile.Error for which jail(8) refuses the file, or wraps fs.ErrNotExist if the file is missing.
+func loadJailConf(read conffile.Reader, file string) ([]jailBlock, []conffile.Problem, error) {
+	p := &jailParser{read: read, seen: map[string]conffile.Origin{}}
 	if err := p.main(file); err != nil {
 		return nil, nil, err
 	}
@@ -80,5 +81,5 @@ func includePath(from, name string) string {
 	if path.IsAbs(name) {
 		return name
 	}
-	return joinKeepingDots(cmp.Or(path.Dir(from), "/"), name)
+	return conffile.JoinKeepingDots(cmp.Or(path.Dir(from), "/"), name)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"strings"
 )
 
@@ -24,8 +25,8 @@ func (j *jailParams) expandAll() jailBlock {
 		}
 		p := jailParam{Origin: v.at}
 		for _, l := range v.out {
-			p.Values = append(p.Values, l.value)
-			p.Origins = append(p.Origins, l.at)
+			p.Values = append(p.Values, l.Value)
+			p.Origins = append(p.Origins, l.At)
 		}
 		b.Params[v.name] = p
 	}
@@ -61,13 +62,13 @@ func (j *jailParams) expand(v *jailValue) bool {
 
 // expandWord adds the expansion of a word to a parameter's values: one value, or a whole list if the word
 // is the list's name.
-func (j *jailParams) expandWord(v *jailValue, w jailToken, at Origin) bool {
+func (j *jailParams) expandWord(v *jailValue, w jailToken, at conffile.Origin) bool {
 	if text, ok := w.literal(); ok {
-		v.out = append(v.out, located{text, at})
+		v.out = append(v.out, conffile.Located{Value: text, At: at})
 		return j.checkBounds(v, at, len(text), len(text))
 	}
 	var b strings.Builder
-	var list []located
+	var list []conffile.Located
 	for i, part := range w.parts {
 		text := part.text
 		if part.variable {
@@ -76,20 +77,20 @@ func (j *jailParams) expandWord(v *jailValue, w jailToken, at Origin) bool {
 				return false
 			}
 			if len(values) > 1 && (b.Len() > 0 || i < len(w.parts)-1) {
-				return j.bad(v, Origin{at.File, part.pos.line}, "let it stand alone between commas",
+				return j.bad(v, conffile.At(at.File, part.pos.line), "let it stand alone between commas",
 					"$%s is a list, which cannot be put into a longer word", part.text)
 			}
-			text, list = values[0].value, values[1:]
+			text, list = values[0].Value, values[1:]
 		}
 		b.WriteString(text)
 		if !j.checkBounds(v, at, len(text), b.Len()) {
 			return false
 		}
 	}
-	v.out = append(v.out, located{b.String(), at})
+	v.out = append(v.out, conffile.Located{Value: b.String(), At: at})
 	for _, l := range list {
-		v.out = append(v.out, located{l.value, at})
-		if !j.checkBounds(v, at, len(l.value), len(l.value)) {
+		v.out = append(v.out, conffile.Located{Value: l.Value, At: at})
+		if !j.checkBounds(v, at, len(l.Value), len(l.Value)) {
 			return false
 		}
 	}
@@ -97,7 +98,7 @@ func (j *jailParams) expandWord(v *jailValue, w jailToken, at Origin) bool {
 }
 
 // checkBounds checks the bounds of a list, and of a value that has grown by some bytes to n.
-func (j *jailParams) checkBounds(v *jailValue, at Origin, grown, n int) bool {
+func (j *jailParams) checkBounds(v *jailValue, at conffile.Origin, grown, n int) bool {
 	if j.m.bytesLeft -= 32 + grown; j.m.bytesLeft < 0 { // a value costs about 32 bytes besides its text
 		j.m.fail("values of more than %d MiB with their variables put in", maxJailExpanded>>20)
 	}
@@ -115,7 +116,7 @@ func (j *jailParams) checkBounds(v *jailValue, at Origin, grown, n int) bool {
 
 // lookup returns the values of a variable, or of a parameter that is used as one. The name must be
 // exactly as it was written last: after allow.nomount there is no allow.mount.
-func (j *jailParams) lookup(user *jailValue, part jailPart, at Origin) ([]located, bool) {
+func (j *jailParams) lookup(user *jailValue, part jailPart, at conffile.Origin) ([]conffile.Located, bool) {
 	at.Line = part.pos.line
 	v := j.byKey[paramKey(part.text)]
 	switch {
@@ -135,8 +136,8 @@ func (j *jailParams) lookup(user *jailValue, part jailPart, at Origin) ([]locate
 }
 
 // bad reports why a parameter has no value, and returns false.
-func (j *jailParams) bad(v *jailValue, at Origin, fix, format string, args ...any) bool {
+func (j *jailParams) bad(v *jailValue, at conffile.Origin, fix, format string, args ...any) bool {
 	args = append([]any{v.name, j.name}, args...)
-	j.m.problem(errorAt(at, j.name, fix, "%s of jail %s: "+format, args...))
+	j.m.problem(conffile.Refuse(at, j.name, fix, "%s of jail %s: "+format, args...))
 	return false
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"fmt"
 	"strings"
 )
@@ -98,7 +99,7 @@ func (lx *jailLexer) has(prefix string) bool { return strings.HasPrefix(lx.src[l
 
 // fail makes an error at a place in the file.
 func (lx *jailLexer) fail(at jailPos, fix, format string, args ...any) error {
-	return &ConfigError{
+	return &conffile.Error{
 		File:    lx.file,
 		Line:    at.line,
 		Col:     at.col,

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,7 +13,7 @@ type jailMerger struct {
 	file      string
 	workLeft  int // values that may still be read
 	bytesLeft int // bytes that expansions may still take
-	problems  []Problem
+	problems  []conffile.Problem
 	err       error // set once, when a bound is exceeded
 }
 
@@ -52,7 +53,7 @@ func (m *jailMerger) spend(n int) bool {
 // fail ends the reading of the file.
 func (m *jailMerger) fail(format string, args ...any) {
 	if m.err == nil {
-		m.err = &ConfigError{
+		m.err = &conffile.Error{
 			File:    m.file,
 			Message: fmt.Sprintf(format, args...),
 			Fix:     "write less, or in several files",
@@ -61,7 +62,7 @@ func (m *jailMerger) fail(format string, args ...any) {
 }
 
 // problem records a problem, up to a maximum number.
-func (m *jailMerger) problem(p Problem) {
+func (m *jailMerger) problem(p conffile.Problem) {
 	if len(m.problems) < maxJailTrouble {
 		m.problems = append(m.problems, p)
 	}
@@ -102,7 +103,7 @@ func (m *jailMerger) blocks(sections []*jailSection) []jailBlock {
 // two jails of one name.
 func (m *jailMerger) warnSplit(own []numbered) {
 	for _, again := range own[1:] {
-		m.problem(warningAt(again.at, again.name, "put all into one block",
+		m.problem(conffile.Warn(again.at, again.name, "put all into one block",
 			"jail %s has a block at %s already, and jail(8) takes only one of them", again.name, own[0].at))
 	}
 }
@@ -132,7 +133,7 @@ func (m *jailMerger) block(name string, own, wild []numbered) jailBlock {
 type jailParams struct {
 	m      *jailMerger
 	name   string
-	at     Origin
+	at     conffile.Origin
 	byKey  map[string]*jailValue
 	order  []*jailValue
 	hidden []hiddenAssign
@@ -145,18 +146,18 @@ type jailValue struct {
 	variable bool
 	fixed    bool // cannot be set again: name and jid
 	values   []jailToken
-	origins  []Origin // of values
-	at       Origin
+	origins  []conffile.Origin // of values
+	at       conffile.Origin
 	section  *jailSection // of the last assignment
 	state    expandState
-	out      []located
+	out      []conffile.Located
 }
 
 // hiddenAssign is a command that another in the same section replaced.
 type hiddenAssign struct {
 	name          string
 	first, second jailToken
-	at, again     Origin
+	at, again     conffile.Origin
 }
 
 // paramKey returns the common key of X and noX: "no" may precede the last component of a parameter, and
@@ -167,7 +168,7 @@ func paramKey(name string) string {
 }
 
 // implied sets what the block's name implies: name, or jid if it is a number.
-func (j *jailParams) implied(at Origin) {
+func (j *jailParams) implied(at conffile.Origin) {
 	j.at = at
 	param := "name"
 	if numericJail(j.name) {
@@ -184,7 +185,7 @@ func (j *jailParams) nameless() {
 }
 
 func (j *jailParams) builtin(param string) {
-	v := &jailValue{name: param, fixed: true, at: j.at, origins: []Origin{j.at},
+	v := &jailValue{name: param, fixed: true, at: j.at, origins: []conffile.Origin{j.at},
 		values: []jailToken{{kind: jailWord, parts: []jailPart{{text: j.name}}}}}
 	j.byKey[paramKey(param)] = v
 	j.order = append(j.order, v)
@@ -225,13 +226,14 @@ func (j *jailParams) set(s *jailSection, a *jailAssign) {
 func (j *jailParams) may(v *jailValue, key string, a *jailAssign) bool {
 	switch {
 	case a.variable && (ownParams[key] || v != nil && !v.variable), !a.variable && v != nil && v.variable:
-		j.m.problem(errorAt(a.at, j.name, "give the variable another name",
+		j.m.problem(conffile.Refuse(a.at, j.name, "give the variable another name",
 			"variable $%s of jail %s has the name of a parameter", strings.TrimPrefix(a.name, "$"), j.name))
 	case v != nil && v.fixed && key == "name":
-		j.m.problem(errorAt(a.at, j.name, "remove it, or rename the block",
+		j.m.problem(conffile.Refuse(a.at, j.name, "remove it, or rename the block",
 			"name of jail %s cannot be set: it is that of the block", j.name))
 	case v != nil && v.fixed:
-		j.m.problem(errorAt(a.at, j.name, "remove one of the two", "%s of jail %s cannot be set again",
+		j.m.problem(conffile.Refuse(a.at, j.name, "remove one of the two",
+			"%s of jail %s cannot be set again",
 			a.name, j.name))
 	default:
 		return true
@@ -276,7 +278,7 @@ func (m *jailMerger) warnLateDefaults(sections []*jailSection) {
 	if first < 0 {
 		return
 	}
-	set := map[string]Origin{}
+	set := map[string]conffile.Origin{}
 	for _, s := range sections[first+1:] {
 		for _, a := range s.assigns {
 			at, before := set[paramKey(a.name)]
@@ -284,7 +286,7 @@ func (m *jailMerger) warnLateDefaults(sections []*jailSection) {
 			case !s.loose && !before:
 				set[paramKey(a.name)] = a.at
 			case s.loose && before:
-				m.problem(warningAt(a.at, "", `write it into a block "* { … }", or above the first jail`,
+				m.problem(conffile.Warn(a.at, "", `write it into a block "* { … }", or above the first jail`,
 					"%s is set here outside of blocks and at %s in one: it depends on the release of "+
 						"FreeBSD which of them counts", a.name, at))
 			}

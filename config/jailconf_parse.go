@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cfgd/config/conffile"
 	"fmt"
 	"path"
 	"strings"
@@ -12,7 +13,7 @@ import (
 type jailSection struct {
 	name    string
 	loose   bool // a run outside of blocks
-	at      Origin
+	at      conffile.Origin
 	assigns []jailAssign
 }
 
@@ -22,17 +23,17 @@ type jailAssign struct {
 	variable bool
 	add      bool // +=
 	values   []jailToken
-	at       Origin
-	origins  []Origin // of the values
+	at       conffile.Origin
+	origins  []conffile.Origin // of the values
 }
 
 // jailParser reads a file, and what it includes, into sections in the order in which they begin.
 type jailParser struct {
-	read     fileReader
+	read     conffile.Reader
 	sections []*jailSection
-	problems []Problem
-	seen     map[string]Origin // files read outside of blocks, and what included them
-	open     []string          // files being read, the innermost last
+	problems []conffile.Problem
+	seen     map[string]conffile.Origin // files read outside of blocks, and what included them
+	open     []string                   // files being read, the innermost last
 	files    int
 	bytes    int
 }
@@ -52,7 +53,7 @@ func (p *jailParser) main(file string) error {
 	if err != nil {
 		return err
 	}
-	p.seen[path.Clean(file)] = Origin{File: file}
+	p.seen[path.Clean(file)] = conffile.Origin{File: file}
 	return p.parse(file, data, jailScope{})
 }
 
@@ -61,8 +62,9 @@ func (p *jailParser) parse(file string, data []byte, sc jailScope) error {
 	p.files++
 	p.bytes += len(data)
 	if p.files > maxJailFiles || p.bytes > maxJailBytes {
-		return &ConfigError{File: file, Message: fmt.Sprintf("more than %d files or %d MiB in one jail.conf",
-			maxJailFiles, maxJailBytes>>20),
+		return &conffile.Error{File: file,
+			Message: fmt.Sprintf("more than %d files or %d MiB in one jail.conf",
+				maxJailFiles, maxJailBytes>>20),
 			Fix: "include less"}
 	}
 	sc.lx, sc.depth = newJailLexer(file, string(data)), 0
@@ -146,7 +148,7 @@ func (p *jailParser) assign(sc jailScope, first jailToken) (jailAssign, error) {
 	return jailAssign{
 		name:     name,
 		variable: first.parts[0].variable,
-		at:       Origin{sc.lx.file, first.start.line},
+		at:       conffile.At(sc.lx.file, first.start.line),
 	}, nil
 }
 
@@ -164,7 +166,7 @@ func (p *jailParser) values(sc jailScope, a *jailAssign, t jailToken) error {
 				"%s where the value of %s should be", t.kind, a.name)
 		}
 		a.values = append(a.values, t)
-		a.origins = append(a.origins, Origin{sc.lx.file, t.start.line})
+		a.origins = append(a.origins, conffile.At(sc.lx.file, t.start.line))
 		next, err := sc.lx.next()
 		if err != nil {
 			return err
@@ -206,7 +208,7 @@ func (p *jailParser) directive(sc jailScope, a jailAssign, first, value jailToke
 // set adds an assignment to the block, or to the parameters outside of blocks.
 func (p *jailParser) set(sc jailScope, a jailAssign) error {
 	if a.name == ".include" && !a.variable {
-		return &ConfigError{
+		return &conffile.Error{
 			File:    a.at.File,
 			Line:    a.at.Line,
 			Message: ".include is no parameter",
@@ -222,7 +224,7 @@ func (p *jailParser) set(sc jailScope, a jailAssign) error {
 }
 
 // loose returns the current run of parameters outside of blocks, or a new one.
-func (p *jailParser) loose(at Origin) *jailSection {
+func (p *jailParser) loose(at conffile.Origin) *jailSection {
 	if n := len(p.sections); n > 0 && p.sections[n-1].loose {
 		return p.sections[n-1]
 	}
@@ -241,7 +243,7 @@ func (p *jailParser) block(sc jailScope, first jailToken) error {
 	if sc.all >= maxJailDepth {
 		return sc.lx.fail(first.start, "nest less", "more than %d blocks within each other", maxJailDepth)
 	}
-	sec := &jailSection{name: name, at: Origin{sc.lx.file, first.start.line}}
+	sec := &jailSection{name: name, at: conffile.At(sc.lx.file, first.start.line)}
 	p.sections = append(p.sections, sec)
 	sc.block, sc.opened = sec, first.start
 	sc.depth++
@@ -256,7 +258,7 @@ func (p *jailParser) blockName(sc jailScope, first jailToken) (string, error) {
 		return "", sc.lx.fail(first.start, "write the name as it is, without variables", "no name of a jail")
 	}
 	if first.pieces > 1 { // such as web.*, of which jail(8) makes two words
-		p.problems = append(p.problems, errorAt(Origin{sc.lx.file, first.start.line}, "",
+		p.problems = append(p.problems, conffile.Refuse(conffile.At(sc.lx.file, first.start.line), "",
 			fmt.Sprintf("write %q", name),
 			"jail(8) reads a name such as %s only in quotes", name))
 	}
@@ -305,7 +307,7 @@ func (p *jailParser) includeFile(sc jailScope, word jailToken, name string) erro
 			return sc.lx.fail(word.start, "remove this .include", "%s includes itself", name)
 		}
 	}
-	at := Origin{sc.lx.file, word.start.line}
+	at := conffile.At(sc.lx.file, word.start.line)
 	if first, again := p.seen[clean]; again && sc.block == nil {
 		return sc.lx.fail(word.start, "remove one of the two", "%s is included a second time, first at %s",
 			name, first)
@@ -325,7 +327,7 @@ func (p *jailParser) includeFile(sc jailScope, word jailToken, name string) erro
 
 // includeError returns the error for an included file that cannot be read.
 func includeError(sc jailScope, word jailToken, name string, err error) error {
-	return &ConfigError{File: sc.lx.file, Line: word.start.line, Col: word.start.col, Err: err,
+	return &conffile.Error{File: sc.lx.file, Line: word.start.line, Col: word.start.col, Err: err,
 		Message: fmt.Sprintf("include %s: %s", name, strings.TrimPrefix(err.Error(), name+": ")),
 		Fix:     "mend the name or the file"}
 }

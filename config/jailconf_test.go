@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -302,7 +303,7 @@ func TestJailConfErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, _, err := loadJailConf(confFiles{"/etc/jail.conf": c.conf}, "/etc/jail.conf")
-			var ce *ConfigError
+			var ce *conffile.Error
 			if !errors.As(err, &ce) || !strings.HasPrefix(err.Error(), c.want) || ce.Fix == "" {
 				t.Errorf("\n got %v\nwant %s", err, c.want)
 			}
@@ -502,11 +503,11 @@ web {
 	}
 	var lines []int
 	for _, l := range blocks[0].param("exec.prestart") {
-		lines = append(lines, l.at.Line)
+		lines = append(lines, l.At.Line)
 	}
 	b := blocks[0]
 	if !slices.Equal(lines, []int{2, 3, 6}) || b.Params["exec.prestart"].Origin.Line != 5 ||
-		b.Params["path"].Origin.Line != 7 || b.Origin != (Origin{"/etc/jail.conf", 4}) {
+		b.Params["path"].Origin.Line != 7 || b.Origin != (conffile.At("/etc/jail.conf", 4)) {
 		t.Errorf("lines %v, %+v", lines, b)
 	}
 }
@@ -602,14 +603,14 @@ func TestJailConfIncludeBound(t *testing.T) {
 }
 
 // checkBounds checks what is true of every result.
-func checkBounds(t testing.TB, blocks []jailBlock, problems []Problem, err error) {
+func checkBounds(t testing.TB, blocks []jailBlock, problems []conffile.Problem, err error) {
 	t.Helper()
 	if err != nil && (blocks != nil || problems != nil) {
 		t.Error("an error, and jails too")
 	}
-	var ce *ConfigError
+	var ce *conffile.Error
 	if err != nil && (!errors.As(err, &ce) || ce.File == "" || ce.Fix == "") {
-		t.Errorf("error %v is no ConfigError with what to do", err)
+		t.Errorf("error %v is no conffile.Error with what to do", err)
 	}
 	for _, b := range blocks {
 		if b.Name == "" || len(b.Name) > maxJailName || b.Origin.Line < 1 {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,11 +16,12 @@ type jailDef struct {
 	name     string
 	root     string
 	fstabs   []string // files; the legacy default only if it exists
-	mounts   []located
-	prestart []located
-	poststop []located
-	wrong    map[string][]located // other exec.… parameters, by what follows the dot: wrong places for a hook
-	origin   map[string]Origin
+	mounts   []conffile.Located
+	prestart []conffile.Located
+	poststop []conffile.Located
+	// other exec.… parameters, by what follows the dot: wrong places for a hook
+	wrong    map[string][]conffile.Located
+	origin   map[string]conffile.Origin
 	rcPrefix string       // jail_NAME_ where rc.conf defines it, "" for jail.conf
 	hidden   []jailHidden // commands of jail.conf that others replaced
 	def      Definition
@@ -32,8 +34,8 @@ func (d *jailDef) jail() *Jail {
 	j := &Jail{
 		Name:       d.name,
 		Root:       d.root,
-		Prestart:   values(d.prestart),
-		Poststop:   values(d.poststop),
+		Prestart:   conffile.Values(d.prestart),
+		Poststop:   conffile.Values(d.poststop),
 		Origin:     d.origin,
 		Definition: d.def,
 	}
@@ -61,7 +63,7 @@ type rcJails struct {
 	defs   []*jailDef
 	listed []string
 	names  map[string]bool // of listed
-	listAt Origin
+	listAt conffile.Origin
 	known  bool // jail_list is set, and its value known
 }
 
@@ -94,8 +96,8 @@ func (c *rcConf) jails(exists func(string) bool) *rcJails {
 		}
 		js.defs = append(js.defs, d)
 		at := d.origin["root"]
-		c.problems = append(c.problems, warningAt(at, d.name, c.addToList(js, d.name),
-			"jail %s is not in jail_list and will not be started", d.name).settledBy(c.listEdit(d.name)))
+		c.problems = append(c.problems, conffile.Warn(at, d.name, c.addToList(js, d.name),
+			"jail %s is not in jail_list and will not be started", d.name).SettledBy(c.listEdit(d.name)))
 	}
 	return js
 }
@@ -113,8 +115,8 @@ func (c *rcConf) unlisted(listed map[string]bool) []string {
 }
 
 // listEdit returns the edits that add a jail to jail_list.
-func (c *rcConf) listEdit(name string) Edit {
-	return Edit{File: "/etc/rc.conf", New: fmt.Sprintf("jail_list=\"$jail_list %s\"", name)}
+func (c *rcConf) listEdit(name string) conffile.Edit {
+	return conffile.Edit{File: "/etc/rc.conf", New: fmt.Sprintf("jail_list=\"$jail_list %s\"", name)}
 }
 
 // addToList returns the text that says how to add a jail to jail_list.
@@ -138,21 +140,21 @@ func (c *rcConf) jail(name string, exists func(string) bool) *jailDef {
 		root:     root,
 		rcPrefix: prefix,
 		def:      c.definition(prefix),
-		origin:   map[string]Origin{"root": at},
+		origin:   map[string]conffile.Origin{"root": at},
 	}
 	if _, at, ok := c.get(prefix + "hostname"); ok {
 		d.origin["hostname"] = at // without it rc.d/jail looks at jail.conf
 	}
 	d.prestart = c.hooks(d, "prestart")
 	d.poststop = c.hooks(d, "poststop")
-	d.wrong = map[string][]located{
+	d.wrong = map[string][]conffile.Located{
 		"prestop":   c.hooks(d, "prestop"),
 		"poststart": c.hooks(d, "poststart"),
 		"start":     c.hooks(d, "afterstart"),
 	}
 	for _, when := range []string{"start", "stop"} {
 		if v, at, ok := c.get(prefix + "exec_" + when); ok {
-			d.wrong[when] = append(d.wrong[when], located{v, at})
+			d.wrong[when] = append(d.wrong[when], conffile.Located{Value: v, At: at})
 		}
 	}
 	c.jailFstab(d, exists)
@@ -175,7 +177,7 @@ func (c *rcConf) warnParameters(d *jailDef) {
 		for _, word := range strings.Fields(list) {
 			if m := followed.FindStringSubmatch(word); m != nil {
 				c.problems = append(c.problems,
-					warningAt(at, d.name, "use the jail_ variable for it, or jail.conf",
+					conffile.Warn(at, d.name, "use the jail_ variable for it, or jail.conf",
 						"%s sets %s of jail %s, which is not followed here", v, m[1], d.name))
 			}
 		}
@@ -185,8 +187,8 @@ func (c *rcConf) warnParameters(d *jailDef) {
 
 // hooks reads exec_WHEN0, exec_WHEN1, …. The first may be missing; the list ends at the next missing one.
 // jail_exec_WHENn is the default of each.
-func (c *rcConf) hooks(d *jailDef, when string) []located {
-	var out []located
+func (c *rcConf) hooks(d *jailDef, when string) []conffile.Located {
+	var out []conffile.Located
 	for i := 0; ; i++ {
 		v, at, ok := c.get(fmt.Sprintf("%sexec_%s%d", d.rcPrefix, when, i))
 		if !ok {
@@ -194,10 +196,10 @@ func (c *rcConf) hooks(d *jailDef, when string) []located {
 		}
 		switch {
 		case ok:
-			out = append(out, located{v, at})
+			out = append(out, conffile.Located{Value: v, At: at})
 		case i > 0:
 			if len(out) > 0 {
-				d.origin[when] = out[len(out)-1].at
+				d.origin[when] = out[len(out)-1].At
 			}
 			return out
 		}
@@ -211,14 +213,14 @@ func (c *rcConf) jailFstab(d *jailDef, exists func(string) bool) {
 		if file, at, ok := c.get(v); ok {
 			d.fstabs, d.origin["fstab"] = []string{file}, at
 			if !exists(file) {
-				c.problems = append(c.problems, warningAt(at, d.name, "write "+file+" or mend the name",
+				c.problems = append(c.problems, conffile.Warn(at, d.name, "write "+file+" or mend the name",
 					"fstab %s of jail %s is not there", file, d.name))
 			}
 			return
 		}
 	}
 	if file := "/etc/fstab." + d.name; exists(file) {
-		d.fstabs, d.origin["fstab"] = []string{file}, Origin{File: file}
+		d.fstabs, d.origin["fstab"] = []string{file}, conffile.Origin{File: file}
 	}
 }
 
@@ -230,7 +232,7 @@ type jailConfFile struct {
 
 // jailConfFiles returns the files in which rc.d/jail looks for jails: those of a single jail first, the
 // common one last.
-func (c *rcConf) jailConfFiles(read *rootFiles, listed []string) []jailConfFile {
+func (c *rcConf) jailConfFiles(read *conffile.Files, listed []string) []jailConfFile {
 	var files []jailConfFile
 	for _, name := range listed {
 		if file, _, ok := c.get("jail_" + jailVar(name) + "_conf"); ok {
@@ -261,25 +263,25 @@ func rooted(name string) string {
 
 // jailConfJails reads every jail.conf. The first file that defines a jail counts, as for rc.d/jail. A
 // malformed common jail.conf is an error; a malformed file of a single jail is that jail's problem.
-func (c *rcConf) jailConfJails(read *rootFiles, js *rcJails) ([]*jailDef, error) {
+func (c *rcConf) jailConfJails(read *conffile.Files, js *rcJails) ([]*jailDef, error) {
 	files := c.jailConfFiles(read, js.listed)
 	own, common := files[:len(files)-1], files[len(files)-1]
 	blocks, problems, err := readJailConf(read, common)
 	if err != nil {
-		return nil, fileError(common.name, err)
+		return nil, conffile.FileError(common.name, err)
 	}
 	included := map[string]bool{}
 	for _, b := range blocks {
 		included[b.Origin.File] = true
 	}
-	s := &jailConfSet{c: c, seen: map[string]Origin{}}
+	s := &jailConfSet{c: c, seen: map[string]conffile.Origin{}}
 	for _, f := range own {
 		if included[f.name] && f.byInclude(js) {
 			continue
 		}
 		blocks, problems, err := readJailConf(read, f)
 		if err != nil {
-			c.problems = append(c.problems, problemOf(err, f.name, f.only, ""))
+			c.problems = append(c.problems, conffile.ProblemOf(err, f.name, f.only, ""))
 			continue
 		}
 		s.add(blocks, problems)
@@ -300,7 +302,7 @@ func (f jailConfFile) byInclude(js *rcJails) bool {
 // common one.
 func (c *rcConf) warnAlone(f jailConfFile, js *rcJails, common string) {
 	if len(js.listed) == 0 {
-		c.problems = append(c.problems, warningAt(Origin{File: f.name}, f.only,
+		c.problems = append(c.problems, conffile.Warn(conffile.Origin{File: f.name}, f.only,
 			fmt.Sprintf("write .include \"%s\"; in %s, or jail_list in rc.conf", f.name, common),
 			"jail_list is not set, and %s does not include this file: its jail will not be started at boot",
 			common))
@@ -308,9 +310,9 @@ func (c *rcConf) warnAlone(f jailConfFile, js *rcJails, common string) {
 }
 
 // readJailConf reads a file. A missing file has no jails.
-func readJailConf(read *rootFiles, f jailConfFile) ([]jailBlock, []Problem, error) {
+func readJailConf(read *conffile.Files, f jailConfFile) ([]jailBlock, []conffile.Problem, error) {
 	blocks, problems, err := loadJailConf(read, f.name)
-	if errors.Is(err, fs.ErrNotExist) && !read.exists(f.name) {
+	if errors.Is(err, fs.ErrNotExist) && !read.Exists(f.name) {
 		return nil, nil, nil
 	}
 	return blocks, problems, err
@@ -320,10 +322,10 @@ func readJailConf(read *rootFiles, f jailConfFile) ([]jailBlock, []Problem, erro
 type jailConfSet struct {
 	c    *rcConf
 	defs []*jailDef
-	seen map[string]Origin
+	seen map[string]conffile.Origin
 }
 
-func (s *jailConfSet) add(blocks []jailBlock, problems []Problem) {
+func (s *jailConfSet) add(blocks []jailBlock, problems []conffile.Problem) {
 	s.c.problems = append(s.c.problems, problems...)
 	for _, b := range blocks {
 		if first, dup := s.seen[b.Name]; dup {
@@ -337,9 +339,9 @@ func (s *jailConfSet) add(blocks []jailBlock, problems []Problem) {
 
 // warnTwice warns that a jail is defined in two files. The same block read twice, by .include and by its
 // own name, is no mistake.
-func (c *rcConf) warnTwice(b jailBlock, first Origin) {
+func (c *rcConf) warnTwice(b jailBlock, first conffile.Origin) {
 	if b.Origin != first {
-		c.problems = append(c.problems, warningAt(b.Origin, b.Name, "remove one of the two",
+		c.problems = append(c.problems, conffile.Warn(b.Origin, b.Name, "remove one of the two",
 			"jail %s is defined at %s already, which rc.d/jail takes", b.Name, first))
 	}
 }
@@ -349,37 +351,37 @@ func newJailDef(b jailBlock) *jailDef {
 	d := &jailDef{
 		name:   b.Name,
 		def:    b.definition(),
-		origin: map[string]Origin{"jail": b.Origin},
+		origin: map[string]conffile.Origin{"jail": b.Origin},
 		hidden: b.Hidden,
 	}
 	if p := b.param("path"); len(p) > 0 {
-		d.root, d.origin["root"] = p[len(p)-1].value, p[len(p)-1].at
+		d.root, d.origin["root"] = p[len(p)-1].Value, p[len(p)-1].At
 	}
 	for _, f := range b.param("mount.fstab") {
-		d.fstabs = append(d.fstabs, f.value)
-		d.origin["fstab"] = f.at
+		d.fstabs = append(d.fstabs, f.Value)
+		d.origin["fstab"] = f.At
 	}
 	d.mounts = b.param("mount")
 	d.prestart, d.poststop = b.param("exec.prestart"), b.param("exec.poststop")
-	d.wrong = map[string][]located{}
+	d.wrong = map[string][]conffile.Located{}
 	for when := range wrongPlace {
 		d.wrong[when] = b.param("exec." + when)
 	}
-	for key, list := range map[string][]located{"prestart": d.prestart, "poststop": d.poststop} {
+	for key, list := range map[string][]conffile.Located{"prestart": d.prestart, "poststop": d.poststop} {
 		if len(list) > 0 {
-			d.origin[key] = list[len(list)-1].at
+			d.origin[key] = list[len(list)-1].At
 		}
 	}
 	return d
 }
 
 // param returns a parameter's values. An empty value, which turns a default off, counts as none.
-func (b jailBlock) param(name string) []located {
+func (b jailBlock) param(name string) []conffile.Located {
 	p := b.Params[name]
-	var out []located
+	var out []conffile.Located
 	for i, v := range p.Values {
 		if v != "" {
-			out = append(out, located{v, p.at(i)})
+			out = append(out, conffile.Located{Value: v, At: p.at(i)})
 		}
 	}
 	return out

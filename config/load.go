@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"cmp"
 	"errors"
 	"fmt"
@@ -24,14 +25,14 @@ type Options struct {
 
 // Load reads the machine's set-up and cfgd.toml, and returns all targets and jails with every problem found.
 //
-// An error is a *ConfigError or ConfigErrors, with file, line and what to do: a malformed rc.conf,
+// An error is a *conffile.Error or conffile.Errors, with file, line and what to do: a malformed rc.conf,
 // jail.conf or cfgd.toml, or a cfgd.toml that contradicts itself or the machine. If one target cannot be
 // used (its fstab is malformed, its trees overlap another's), that is a Problem of severity Error: the
 // target is left out, and the others stay.
 func Load(opts Options) (*Model, error) {
-	read, err := openFiles(opts.Root)
+	read, err := conffile.Open(opts.Root)
 	if err != nil {
-		return nil, &ConfigError{
+		return nil, &conffile.Error{
 			File:    opts.Root,
 			Message: err.Error(),
 			Fix:     "give --root an existing directory",
@@ -57,7 +58,7 @@ func (o Options) resolved() Options {
 // loader holds the state of one Load.
 type loader struct {
 	opts Options
-	read *rootFiles
+	read *conffile.Files
 
 	conf     *tomlConf
 	rc       *rcConf
@@ -68,8 +69,8 @@ type loader struct {
 
 	targets  []*Target
 	jails    []*Jail
-	problems []Problem
-	errs     []*ConfigError
+	problems []conffile.Problem
+	errs     []*conffile.Error
 }
 
 // load runs the steps in the order of their dependencies.
@@ -89,7 +90,7 @@ func (l *loader) load() error {
 	}
 	l.added()
 	l.overlaps()
-	return joinErrors(l.errs)
+	return conffile.Join(l.errs)
 }
 
 // model assembles the parts in the order of all output.
@@ -109,15 +110,15 @@ func (l *loader) model() *Model {
 		Root: l.opts.Root, File: l.conf.file,
 		Targets: l.targets, Jails: l.jails, Prototypes: l.prototypes(),
 		JailList: l.rcJails.listed, Enabled: l.rc.yes("cfgd_enable"), Classes: l.classes,
-		Checkers: l.checkers, Problems: sortProblems(l.problems),
+		Checkers: l.checkers, Problems: conffile.SortProblems(l.problems),
 	}
 }
 
-func (l *loader) problem(p Problem) { l.problems = append(l.problems, p) }
+func (l *loader) problem(p conffile.Problem) { l.problems = append(l.problems, p) }
 
 // fail records an error of cfgd.toml.
-func (l *loader) fail(at Origin, fix, format string, args ...any) {
-	l.errs = append(l.errs, errAt(at, fix, format, args...))
+func (l *loader) fail(at conffile.Origin, fix, format string, args ...any) {
+	l.errs = append(l.errs, conffile.Errorf(at, fix, format, args...))
 }
 
 // readJails finds every jail of rc.conf and jail.conf.
@@ -127,7 +128,7 @@ func (l *loader) readJails() error {
 		return err
 	}
 	l.rc = rc
-	js := rc.jails(l.read.exists)
+	js := rc.jails(l.read.Exists)
 	l.rcJails = js
 	conf, err := rc.jailConfJails(l.read, js)
 	if err != nil {
@@ -154,15 +155,16 @@ func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
 		_, hostname := d.origin["hostname"]
 		switch {
 		case hostname && other != nil:
-			c.problems = append(c.problems, warningAt(d.origin["root"], d.name, "remove one of the two",
+			c.problems = append(c.problems, conffile.Warn(d.origin["root"], d.name, "remove one of the two",
 				"jail %s is defined here and at %s; rc.d/jail takes this one", d.name, other.origin["jail"]))
 		case hostname:
 		case other != nil:
-			c.problems = append(c.problems, warningAt(d.origin["root"], d.name, "remove the jail_ variables",
+			c.problems = append(c.problems, conffile.Warn(d.origin["root"], d.name,
+				"remove the jail_ variables",
 				"jail %s has no %shostname: rc.d/jail takes %s", d.name, d.rcPrefix, other.origin["jail"]))
 			continue
 		default:
-			c.problems = append(c.problems, warningAt(d.origin["root"], d.name,
+			c.problems = append(c.problems, conffile.Warn(d.origin["root"], d.name,
 				fmt.Sprintf("set %shostname", d.rcPrefix),
 				"jail %s has no hostname: rc.d/jail will not start it", d.name))
 		}
@@ -170,7 +172,7 @@ func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
 	}
 	for _, name := range js.listed {
 		if byName[name] == nil && !c.unknown("jail_"+jailVar(name)+"_rootdir") {
-			c.problems = append(c.problems, warningAt(js.listAt, name,
+			c.problems = append(c.problems, conffile.Warn(js.listAt, name,
 				"define the jail or take it out of jail_list",
 				"jail_list names %s, which neither rc.conf nor jail.conf defines", name))
 		}
@@ -188,15 +190,15 @@ func (l *loader) host() {
 	const base = "/conf/base/etc"
 	sec := l.conf.host
 	_, named := sec.path("base")
-	if !named && !l.read.isDir(base) {
+	if !named && !l.read.IsDir(base) {
 		return
 	}
 	t := &Target{Name: HostName, Root: "/", Base: base, Cfg: "/cfg", Live: "/etc", Fstab: hostFstab,
-		Prestart: []string{}, Poststop: []string{}, Origin: map[string]Origin{}}
+		Prestart: []string{}, Poststop: []string{}, Origin: map[string]conffile.Origin{}}
 	l.setPaths(t, sec)
 	entries, err := l.fstab(t.Fstab, ParseFstab)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.problem(problemOf(err, t.Fstab, t.Name, "mend it"))
+		l.problem(conffile.ProblemOf(err, t.Fstab, t.Name, "mend it"))
 		return
 	}
 	l.checkDoubled(t.Name, mountsOf(t.Fstab, entries))
@@ -212,11 +214,11 @@ func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
 		}
 		t.CfgMount, t.CfgNoauto, t.CfgReadOnly = true, e.Has("noauto"), e.Has("ro")
 		if !t.CfgNoauto && !t.CfgReadOnly {
-			l.problem(warningAt(Origin{t.Fstab, e.Line}, t.Name,
+			l.problem(conffile.Warn(conffile.At(t.Fstab, e.Line), t.Name,
 				"add noauto to its options, as NanoBSD does: a power cut then finds it unmounted",
-				"%s is mounted all the time", t.Cfg).settledBy(Edit{
-				t.Fstab, e.Line, strings.Join(e.Options, ","),
-				strings.Join(append(slices.Clone(e.Options), "noauto"), ","),
+				"%s is mounted all the time", t.Cfg).SettledBy(conffile.Edit{
+				File: t.Fstab, Line: e.Line, Old: strings.Join(e.Options, ","),
+				New: strings.Join(append(slices.Clone(e.Options), "noauto"), ","),
 			}))
 		}
 	}
@@ -248,11 +250,11 @@ func (l *loader) jail(d *jailDef) {
 // to all jails.
 func (l *loader) unusedHook(d *jailDef) {
 	if d.rcPrefix == "" || !hasHook(d.prestart, hookInit) || len(d.fstabs) == 0 ||
-		!l.read.exists(d.fstabs[0]) {
+		!l.read.Exists(d.fstabs[0]) {
 		return
 	}
 	base := path.Join(d.root, "conf/base/etc")
-	l.problem(warningAt(d.origin["prestart"], d.name,
+	l.problem(conffile.Warn(d.origin["prestart"], d.name,
 		fmt.Sprintf("mount the defaults on %s in %s, or remove the hook", base, d.fstabs[0]),
 		"jail %s has an init hook, but its fstab mounts nothing on %s", d.name, base))
 }
@@ -262,8 +264,8 @@ func (l *loader) unusedHook(d *jailDef) {
 func (l *loader) checkListed(d *jailDef) {
 	js := l.rcJails
 	if d.rcPrefix == "" && len(js.listed) > 0 && !js.names[jailName(d.name)] {
-		l.problem(warningAt(d.origin["jail"], d.name, l.rc.addToList(js, d.name),
-			"jail %s is not in jail_list and will not be started", d.name).settledBy(l.rc.listEdit(d.name)))
+		l.problem(conffile.Warn(d.origin["jail"], d.name, l.rc.addToList(js, d.name),
+			"jail %s is not in jail_list and will not be started", d.name).SettledBy(l.rc.listEdit(d.name)))
 	}
 }
 
@@ -272,18 +274,18 @@ func (l *loader) unusedSection(d *jailDef, sec *section) {
 	if sec == nil || len(sec.settings) == 0 && len(sec.paths) == 0 || l.troubled(d.name) {
 		return
 	}
-	l.problem(warningAt(sec.at, d.name, "give base in [jail."+d.name+"], or remove the table",
+	l.problem(conffile.Warn(sec.at, d.name, "give base in [jail."+d.name+"], or remove the table",
 		"jail %s is no target: its fstab mounts nothing on %s", d.name, path.Join(d.root, "conf/base/etc")))
 }
 
 // jailTarget makes a target of a jail whose fstab mounts a base, or for which cfgd.toml names one. It
 // returns nil for a jail that is no target.
-func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
+func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *conffile.Problem) {
 	t := &Target{
 		Name:       d.name,
 		Root:       d.root,
-		Prestart:   values(d.prestart),
-		Poststop:   values(d.poststop),
+		Prestart:   conffile.Values(d.prestart),
+		Poststop:   conffile.Values(d.poststop),
 		Origin:     maps.Clone(d.origin),
 		Definition: d.def,
 	}
@@ -307,12 +309,12 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 		return nil, nil
 	}
 	if err := checkJailName(t.Name); err != nil {
-		p := errorAt(t.Origin["root"], t.Name, "rename the jail", "%v", err)
+		p := conffile.Refuse(t.Origin["root"], t.Name, "rename the jail", "%v", err)
 		return nil, &p
 	}
 	if base != nil {
 		if why, fix := oddPath(base.Source); why != "" {
-			p := errorAt(base.at, t.Name, fix, "base %q %s", base.Source, why)
+			p := conffile.Refuse(base.at, t.Name, fix, "base %q %s", base.Source, why)
 			return nil, &p
 		}
 		l.useBaseMount(t, base)
@@ -331,7 +333,7 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *Problem) {
 }
 
 // checkRoot reports a jail whose root is not a directory of its own.
-func (l *loader) checkRoot(t *Target) *Problem {
+func (l *loader) checkRoot(t *Target) *conffile.Problem {
 	at, written := t.Origin["root"], t.Root
 	why, fix := oddPath(written)
 	t.Root = path.Clean(written)
@@ -341,7 +343,7 @@ func (l *loader) checkRoot(t *Target) *Problem {
 	case why == "":
 		return nil
 	}
-	p := errorAt(at, t.Name, fix, "root %q of jail %s %s", written, t.Name, why)
+	p := conffile.Refuse(at, t.Name, fix, "root %q of jail %s %s", written, t.Name, why)
 	return &p
 }
 
@@ -361,7 +363,7 @@ func oddPath(p string) (why, fix string) {
 // setRoot sets the root from cfgd.toml, and the other paths that follow from it.
 func (l *loader) setRoot(t *Target, sec *section) {
 	if r, ok := sec.path("root"); ok {
-		t.Root, t.Origin["root"] = r.value, r.at
+		t.Root, t.Origin["root"] = r.Value, r.At
 	}
 	if t.Root != "" {
 		t.Base, t.Cfg, t.Live = path.Join(t.Root, "conf/base/etc"), path.Join(t.Root,
@@ -373,9 +375,9 @@ func (l *loader) setRoot(t *Target, sec *section) {
 func (l *loader) setPaths(t *Target, sec *section) {
 	for key, to := range map[string]*string{"base": &t.Base, "cfg": &t.Cfg, "live": &t.Live} {
 		if p, ok := sec.path(key); ok {
-			*to, t.Origin[key] = p.value, p.at
+			*to, t.Origin[key] = p.Value, p.At
 			if key == "base" {
-				t.BaseID = baseID(p.value)
+				t.BaseID = baseID(p.Value)
 			}
 		}
 	}
@@ -401,10 +403,10 @@ func (l *loader) added() {
 				"jail %s is neither in rc.conf nor in jail.conf", name)
 			continue
 		}
-		d := &jailDef{name: name, origin: map[string]Origin{}}
+		d := &jailDef{name: name, origin: map[string]conffile.Origin{}}
 		t, p := l.jailTarget(d, sec)
 		if p != nil {
-			l.fail(Origin{p.File, p.Line}, p.Fix, "%s", p.Message)
+			l.fail(conffile.At(p.File, p.Line), p.Fix, "%s", p.Message)
 			continue
 		}
 		l.finish(t, sec)
@@ -415,8 +417,8 @@ func (l *loader) added() {
 // cfgd.toml is not at fault.
 func (l *loader) troubled(name string) bool {
 	return l.rc.unknown("jail_"+jailVar(name)+"_rootdir") ||
-		slices.ContainsFunc(l.problems, func(p Problem) bool {
-			return p.Target == name && p.Severity == Error
+		slices.ContainsFunc(l.problems, func(p conffile.Problem) bool {
+			return p.Target == name && p.Severity == conffile.SeverityError
 		})
 }
 
@@ -432,8 +434,8 @@ func (l *loader) finish(t *Target, sec *section) bool {
 			t.Origin[set.key] = set.at
 		}
 	}
-	if sec != nil && sec.health.value != "" {
-		t.Health, t.Origin["health"] = sec.health.value, sec.health.at
+	if sec != nil && sec.health.Value != "" {
+		t.Health, t.Origin["health"] = sec.health.Value, sec.health.At
 	}
 	t.Classes, t.Checkers = l.classes, l.checkers
 	if !l.checkTimes(t) || !l.backing(t) || !l.checkTrees(t) {
@@ -478,7 +480,7 @@ func (l *loader) backing(t *Target) bool {
 // fstab reads and parses an fstab.
 func (l *loader) fstab(file string, parse func(string, []byte) ([]FstabEntry, error)) ([]FstabEntry, error) {
 	if !path.IsAbs(file) {
-		return nil, &ConfigError{
+		return nil, &conffile.Error{
 			File:    file,
 			Message: "not an absolute path",
 			Fix:     "write the whole path of the fstab",
@@ -506,7 +508,7 @@ func (l *loader) prototypes() []*Prototype {
 		}
 		p := byName[name]
 		if p == nil {
-			p = &Prototype{Name: name, Origin: map[string]Origin{}}
+			p = &Prototype{Name: name, Origin: map[string]conffile.Origin{}}
 			byName[name] = p
 		}
 		if p.Root == "" {
@@ -519,8 +521,8 @@ func (l *loader) prototypes() []*Prototype {
 }
 
 // prototypeRoots returns the trees whose snapshots are the targets' bases, and where each is named first.
-func (l *loader) prototypeRoots() map[string]Origin {
-	roots := map[string]Origin{}
+func (l *loader) prototypeRoots() map[string]conffile.Origin {
+	roots := map[string]conffile.Origin{}
 	for _, t := range l.targets {
 		s, ok := ParseSnapshot(t.Base)
 		if !ok || !path.IsAbs(s.Tree) {

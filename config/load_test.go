@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +32,7 @@ func TestEmptyMachine(t *testing.T) {
 
 func TestNoRoot(t *testing.T) {
 	_, err := Load(Options{Root: "/nonexistent/dir"})
-	if _, ok := err.(*ConfigError); !ok || !strings.Contains(err.Error(),
+	if _, ok := err.(*conffile.Error); !ok || !strings.Contains(err.Error(),
 		"give --root an existing directory") {
 		t.Errorf("%v", err)
 	}
@@ -135,13 +136,13 @@ func TestMalformedFiles(t *testing.T) {
 
 // rc.d/jail takes jail_ variables if they are complete, and jail.conf otherwise.
 func TestMergeJails(t *testing.T) {
-	at := func(line int) Origin { return Origin{"/etc/rc.conf", line} }
+	at := func(line int) conffile.Origin { return conffile.At("/etc/rc.conf", line) }
 	rc := func(name string, hostname bool) *jailDef {
 		d := &jailDef{
 			name:     name,
 			root:     "/rc/" + name,
 			rcPrefix: "jail_" + name + "_",
-			origin:   map[string]Origin{"root": at(1)},
+			origin:   map[string]conffile.Origin{"root": at(1)},
 		}
 		if hostname {
 			d.origin["hostname"] = at(2)
@@ -149,9 +150,9 @@ func TestMergeJails(t *testing.T) {
 		return d
 	}
 	conf := func(name string) *jailDef {
-		return newJailDef(jailBlock{Name: name, Origin: Origin{"/etc/jail.conf", 7},
+		return newJailDef(jailBlock{Name: name, Origin: conffile.At("/etc/jail.conf", 7),
 			Params: map[string]jailParam{
-				"path": {Values: []string{"/conf/" + name}, Origin: Origin{"/etc/jail.conf", 8}}}})
+				"path": {Values: []string{"/conf/" + name}, Origin: conffile.At("/etc/jail.conf", 8)}}})
 	}
 	c := &rcConf{vars: map[string]rcVar{}}
 	defs := c.mergeJails(&rcJails{

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,22 +11,22 @@ import (
 // mount is one line of a jail's fstab, or of the mount parameter of jail.conf.
 type mount struct {
 	FstabEntry
-	at    Origin
+	at    conffile.Origin
 	fstab string // the fstab that has the line, "" for the mount parameter
 }
 
 // jailMounts returns all mounts of a jail, in the order in which jail(8) mounts them. A missing fstab was
 // reported already, or mounts nothing. A malformed one makes the jail unusable.
-func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
+func (l *loader) jailMounts(d *jailDef) ([]mount, *conffile.Problem) {
 	var all []mount
 	for _, line := range d.mounts {
-		e, ok, err := parseJailMount(line.at, line.value)
+		e, ok, err := parseJailMount(line.At, line.Value)
 		if err != nil {
-			p := problemOf(err, line.at.File, d.name, "")
+			p := conffile.ProblemOf(err, line.At.File, d.name, "")
 			return nil, &p
 		}
 		if ok {
-			all = append(all, mount{e, line.at, ""})
+			all = append(all, mount{e, line.At, ""})
 		}
 	}
 	for _, file := range d.fstabs {
@@ -35,7 +36,7 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 			continue
 		}
 		if err != nil {
-			p := problemOf(err, file, d.name, "mend it")
+			p := conffile.ProblemOf(err, file, d.name, "mend it")
 			return nil, &p
 		}
 		all = append(all, mountsOf(file, entries)...)
@@ -47,7 +48,7 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *Problem) {
 func mountsOf(file string, entries []FstabEntry) []mount {
 	var ms []mount
 	for _, e := range entries {
-		ms = append(ms, mount{e, Origin{file, e.Line}, file})
+		ms = append(ms, mount{e, conffile.At(file, e.Line), file})
 	}
 	return ms
 }
@@ -55,7 +56,7 @@ func mountsOf(file string, entries []FstabEntry) []mount {
 // missingFstab warns that jail(8) will not start a jail. For rc.conf's jails that was reported already.
 func (l *loader) missingFstab(d *jailDef, file string) {
 	if d.rcPrefix == "" {
-		l.problem(warningAt(d.origin["fstab"], d.name, "write "+file+" or mend the name",
+		l.problem(conffile.Warn(d.origin["fstab"], d.name, "write "+file+" or mend the name",
 			"fstab %s of jail %s is not there", file, d.name))
 	}
 }
@@ -63,7 +64,7 @@ func (l *loader) missingFstab(d *jailDef, file string) {
 // on reports whether a mount is on a directory. Both may be named through links.
 func (l *loader) on(m mount, dir string) bool {
 	at := path.Clean(m.Dir)
-	return at == dir || path.Base(at) == path.Base(dir) && l.read.real(at) == l.read.real(dir)
+	return at == dir || path.Base(at) == path.Base(dir) && l.read.Real(at) == l.read.Real(dir)
 }
 
 // baseMount returns the mount of a target's base: the last one on ROOT/conf/base/etc, which hides the
@@ -94,7 +95,7 @@ func (l *loader) checkDoubled(jail string, mounts []mount) {
 	seen := map[string]mount{}
 	for _, m := range mounts {
 		if first, doubled := seen[m.key()]; doubled {
-			l.problem(warningAt(m.at, jail, "remove one of the two",
+			l.problem(conffile.Warn(m.at, jail, "remove one of the two",
 				"%s is mounted on %s twice; the first line is %s", m.Source, m.Dir, first.at))
 			continue
 		}
@@ -109,7 +110,7 @@ func (l *loader) checkMounts(t *Target, mounts []mount, base *mount) {
 	for i, m := range mounts {
 		if base != nil && m.at != base.at && l.on(m, path.Join(t.Root, "conf/base/etc")) &&
 			m.Source != base.Source {
-			l.problem(warningAt(base.at, t.Name, "keep the one that is meant",
+			l.problem(conffile.Warn(base.at, t.Name, "keep the one that is meant",
 				"%s hides %s of line %d on %s", base.Source, m.Source, m.at.Line, m.Dir))
 		}
 		if l.on(m, t.Root) {
@@ -126,7 +127,7 @@ func (l *loader) checkMounts(t *Target, mounts []mount, base *mount) {
 func (l *loader) checkHiddenMounts(t *Target, before []mount, root *mount) {
 	for _, m := range before {
 		if dir := path.Clean(m.Dir); dir != t.Root && within(dir, t.Root) {
-			l.problem(warningAt(m.at, t.Name, fmt.Sprintf("put it below %s", root.at),
+			l.problem(conffile.Warn(m.at, t.Name, fmt.Sprintf("put it below %s", root.at),
 				"%s is mounted on %s before the root, which hides it", m.Source, m.Dir))
 		}
 	}
@@ -139,10 +140,10 @@ func (l *loader) checkSnapshots(t *Target, root, base *mount) {
 	switch {
 	case !rok || !bok:
 	case r.Name != b.Name:
-		l.problem(warningAt(base.at, t.Name, "name the same snapshot in both lines",
+		l.problem(conffile.Warn(base.at, t.Name, "name the same snapshot in both lines",
 			"base is snapshot %s, but the root at %s is snapshot %s", b.Name, root.at, r.Name))
 	case r.Prototype() != b.Prototype():
-		l.problem(warningAt(base.at, t.Name, "take both from the same prototype",
+		l.problem(conffile.Warn(base.at, t.Name, "take both from the same prototype",
 			"base is of prototype %s, but the root at %s is of %s", b.Prototype(), root.at, r.Prototype()))
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"cmp"
 	"errors"
 	"fmt"
@@ -15,10 +16,10 @@ type Nano struct {
 	Drive string // as below /dev: ada0, or a label of GEOM: ufs/NAME, gpt/NAME
 	// between Drive and the number: s for slices of an MBR, p for a GPT; of a label s or nothing
 	Kind    string
-	Part    string // what follows the number: a if fstab names a partition of a BSD label, else ""
-	Running int    // the number of what fstab mounts on /
-	Origin  Origin // fstab's line
-	Conf    Origin // NANO_DRIVE's, which marks a NanoBSD machine; no file if it is not set
+	Part    string          // what follows the number: a if fstab names a partition of a BSD label, else ""
+	Running int             // the number of what fstab mounts on /
+	Origin  conffile.Origin // fstab's line
+	Conf    conffile.Origin // NANO_DRIVE's, which marks a NanoBSD machine; no file if it is not set
 
 	// Others are the numbers of this drive that fstab mounts elsewhere: cfg, and data.
 	Others []int
@@ -57,9 +58,9 @@ var (
 var ErrNoNano = errors.New("no machine of NanoBSD")
 
 // Nano finds which system of which disk the host runs from, by /etc/fstab and NANO_DRIVE of
-// /etc/nanobsd.conf. An error is a *ConfigError; it is also ErrNoNano if the host is no such machine.
+// /etc/nanobsd.conf. An error is a *conffile.Error; it is also ErrNoNano if the host is no such machine.
 func (m *Model) Nano() (*Nano, error) {
-	read, err := openFiles(m.Root)
+	read, err := conffile.Open(m.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -73,27 +74,27 @@ func (m *Model) Nano() (*Nano, error) {
 		var n *Nano
 		if n, err = nanoRoot(entries, drive); err == nil {
 			if named && drive != n.Drive {
-				return nil, errAt(Origin{at.File, at.Line}, "make the two agree",
+				return nil, conffile.Errorf(conffile.At(at.File, at.Line), "make the two agree",
 					"NANO_DRIVE is %s, but %s mounts / from %s", drive, n.Origin, n.Drive)
 			}
 			if named {
-				n.Conf = Origin{at.File, at.Line}
+				n.Conf = conffile.At(at.File, at.Line)
 			}
 			return n, nil
 		}
 	}
-	var ce *ConfigError
+	var ce *conffile.Error
 	if errors.As(err, &ce) && !named {
 		ce.Err = ErrNoNano
 	}
 	return nil, err
 }
 
-func nanoFstab(read fileReader) ([]FstabEntry, error) {
+func nanoFstab(read conffile.Reader) ([]FstabEntry, error) {
 	data, err := read.ReadFile(hostFstab)
 	if errors.Is(err, fs.ErrNotExist) {
 		const fix = "write one with a line for /, such as: /dev/ada0s1a / ufs ro 1 1"
-		return nil, &ConfigError{File: hostFstab, Message: "it is not there", Fix: fix, Err: err}
+		return nil, &conffile.Error{File: hostFstab, Message: "it is not there", Fix: fix, Err: err}
 	}
 	if err != nil {
 		return nil, err
@@ -110,17 +111,17 @@ func nanoRoot(entries []FstabEntry, drive string) (*Nano, error) {
 			continue
 		}
 		if x := NanoSource(e.Source, drive); x != nil && n == nil {
-			x.Origin = Origin{hostFstab, e.Line}
+			x.Origin = conffile.At(hostFstab, e.Line)
 			n = x
 			continue
 		}
-		return nil, errAt(Origin{hostFstab, e.Line},
+		return nil, conffile.Errorf(conffile.At(hostFstab, e.Line),
 			"cfgd nano serves machines whose / is such as /dev/ada0s1a, /dev/ada0p2, /dev/ufs/NAMEs1a "+
 				"or /dev/gpt/NAME1",
 			"%s is no system of a NanoBSD disk, mounted once", e.Source)
 	}
 	if n == nil {
-		return nil, &ConfigError{
+		return nil, &conffile.Error{
 			File:    hostFstab,
 			Message: "no line for /",
 			Fix:     "write it as /dev/ada0s1a / ufs ro 1 1",
@@ -183,15 +184,15 @@ func nanoNumber(drive, rest string) *Nano {
 
 // checkNano warns of what cfgd nano cannot use: a machine whose nanobsd.conf says that it is NanoBSD, and
 // whose fstab does not fit.
-func (m *Model) checkNano() []Problem {
+func (m *Model) checkNano() []conffile.Problem {
 	_, err := m.Nano()
 	if err == nil || errors.Is(err, ErrNoNano) {
 		return nil
 	}
-	var ce *ConfigError
+	var ce *conffile.Error
 	if !errors.As(err, &ce) {
-		ce = &ConfigError{File: nanoConf, Message: err.Error(), Fix: "mend it"}
+		ce = &conffile.Error{File: nanoConf, Message: err.Error(), Fix: "mend it"}
 	}
-	return []Problem{warningAt(Origin{ce.File, ce.Line}, HostName, ce.Fix,
+	return []conffile.Problem{conffile.Warn(conffile.At(ce.File, ce.Line), HostName, ce.Fix,
 		"cfgd nano does not serve this machine: %s", ce.Message)}
 }

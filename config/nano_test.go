@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"errors"
 	"os"
 	"path/filepath"
@@ -149,7 +150,7 @@ func TestNano(t *testing.T) {
 			(n.Conf.File != "") != (c.conf != "") || n.Origin.Line != 1 {
 			t.Errorf("%s: %q, %+v", name, got, n)
 		}
-		n.Origin, n.Conf = Origin{}, Origin{}
+		n.Origin, n.Conf = conffile.Origin{}, conffile.Origin{}
 		if !reflect.DeepEqual(n, c.want) {
 			t.Errorf("%s: %+v, want %+v", name, n, c.want)
 		}

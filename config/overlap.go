@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"cmp"
 	"path"
 	"slices"
@@ -23,14 +24,14 @@ type tree struct {
 
 func (l *loader) trees(t *Target) []tree {
 	return []tree{
-		{t, "live", t.Live, l.read.real(t.Live), true},
-		{t, "cfg", t.Cfg, l.read.real(t.Cfg), true},
-		{t, "base", t.Base, l.read.real(t.Base), false},
+		{t, "live", t.Live, l.read.Real(t.Live), true},
+		{t, "cfg", t.Cfg, l.read.Real(t.Cfg), true},
+		{t, "base", t.Base, l.read.Real(t.Base), false},
 	}
 }
 
 // origin returns where a tree was set, directly or through the root.
-func (x tree) origin() Origin {
+func (x tree) origin() conffile.Origin {
 	return cmp.Or(x.target.Origin[x.key], x.target.Origin["root"])
 }
 
@@ -207,7 +208,8 @@ func (l *loader) refuseOverlap(a, b tree) bool {
 			b.target.Name)
 		return false
 	}
-	l.problem(errorAt(at, a.target.Name, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how,
+	l.problem(conffile.Refuse(at, a.target.Name, fix, "%s %s of %s %s %s %s of %s", a.key, a.path,
+		a.target.Name, how,
 		b.key, b.path, b.target.Name))
 	return false
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"fmt"
 	"io/fs"
 	"os"
@@ -80,16 +81,16 @@ func mustLoad(t testing.TB, files map[string]string) *Model {
 }
 
 // problemLines formats problems as tests name them: FILE:LINE severity: a part of the message.
-func problemLines(ps []Problem) []string {
+func problemLines(ps []conffile.Problem) []string {
 	var out []string
 	for _, p := range ps {
-		out = append(out, fmt.Sprintf("%s %s: %s", Origin{p.File, p.Line}, p.Severity, p.Message))
+		out = append(out, fmt.Sprintf("%s %s: %s", conffile.At(p.File, p.Line), p.Severity, p.Message))
 	}
 	return out
 }
 
 // wantProblems compares problems by beginning, so that a test reads as what the administrator sees.
-func wantProblems(t *testing.T, ps []Problem, want ...string) {
+func wantProblems(t *testing.T, ps []conffile.Problem, want ...string) {
 	t.Helper()
 	got := problemLines(ps)
 	for i := range max(len(got), len(want)) {

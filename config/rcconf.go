@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,13 +29,13 @@ const (
 type rcVar struct {
 	value  string
 	known  bool // false if only a shell would know the value
-	origin Origin
+	origin conffile.Origin
 }
 
 // rcAssign is one plain assignment.
 type rcAssign struct {
 	value  string
-	origin Origin
+	origin conffile.Origin
 	self   bool // the value mentions the variable itself, as in jail_list="$jail_list new"
 }
 
@@ -42,10 +43,10 @@ type rcAssign struct {
 // rc.subr's load_rc_config. Shell is parsed and assignments are followed; nothing is run. Variables set
 // in a way that cannot be followed are unknown, with a warning if cfgd reads them.
 type rcConf struct {
-	read     fileReader
+	read     conffile.Reader
 	vars     map[string]rcVar
 	assigned map[string][]rcAssign // of the variables that matter, to find duplicate assignments
-	problems []Problem
+	problems []conffile.Problem
 }
 
 // rcMatters reports whether cfgd reads a variable.
@@ -54,7 +55,7 @@ func rcMatters(name string) bool { return strings.HasPrefix(name, "jail_") }
 // loadRcConf reads what rc.d/jail would: defaults/rc.conf, the files that rc_conf_files names, and
 // rc.conf.d/jail below /etc and /usr/local/etc, a file or a directory of files. Files that are not there
 // are no error.
-func loadRcConf(read *rootFiles) (*rcConf, error) {
+func loadRcConf(read *conffile.Files) (*rcConf, error) {
 	c := &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
 	if err := c.file("/etc/defaults/rc.conf"); err != nil {
 		return nil, err
@@ -76,12 +77,12 @@ func loadRcConf(read *rootFiles) (*rcConf, error) {
 
 // rcConfD returns the files of an rc.conf.d that rc.d/jail reads, and warns of jail_ variables in the
 // ones that it does not.
-func (c *rcConf) rcConfD(read *rootFiles, dir string) []string {
+func (c *rcConf) rcConfD(read *conffile.Files, dir string) []string {
 	names, _ := read.Glob(dir + "/*")
 	var files []string
 	for _, name := range names {
 		found := []string{name}
-		if read.isDir(name) {
+		if read.IsDir(name) {
 			found, _ = read.Glob(name + "/*")
 		}
 		if path.Base(name) == "jail" {
@@ -103,7 +104,7 @@ func (c *rcConf) warnUnread(file string) {
 		return
 	}
 	if names := touched(parsed); len(names) > 0 {
-		c.warn(Origin{file, 0}, "move it to /etc/rc.conf or /etc/rc.conf.d/jail",
+		c.warn(conffile.At(file, 0), "move it to /etc/rc.conf or /etc/rc.conf.d/jail",
 			"sets %s, but rc.d/jail does not read this file", strings.Join(names, ", "))
 	}
 }
@@ -127,15 +128,15 @@ func (c *rcConf) parse(name string) (*syntax.File, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fileError(name, err)
+		return nil, conffile.FileError(name, err)
 	}
 	return parseShell(name, data)
 }
 
-// parseShell parses POSIX shell. A *ConfigError says where it is malformed.
+// parseShell parses POSIX shell. A *conffile.Error says where it is malformed.
 func parseShell(name string, data []byte) (*syntax.File, error) {
 	if len(data) > maxShellFile {
-		return nil, &ConfigError{
+		return nil, &conffile.Error{
 			File:    name,
 			Message: fmt.Sprintf("larger than %d KiB, which no rc.conf is", maxShellFile>>10),
 		}
@@ -150,13 +151,13 @@ func parseShell(name string, data []byte) (*syntax.File, error) {
 	case errors.As(err, &le):
 		return nil, shellError(name, le.Pos, le.Feature+" is not POSIX shell", err)
 	case err != nil:
-		return nil, fileError(name, err)
+		return nil, conffile.FileError(name, err)
 	}
 	return parsed, nil
 }
 
-func shellError(name string, pos syntax.Pos, text string, err error) *ConfigError {
-	return &ConfigError{File: name, Line: int(pos.Line()), Col: int(pos.Col()), Message: text,
+func shellError(name string, pos syntax.Pos, text string, err error) *conffile.Error {
+	return &conffile.Error{File: name, Line: int(pos.Line()), Col: int(pos.Col()), Message: text,
 		Fix: "mend it: sh -n " + name + " shows it too", Err: err}
 }
 
@@ -247,7 +248,7 @@ func (c *rcConf) source(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 		return
 	}
 	if names := touched(parsed); len(names) > 0 {
-		c.taint(Origin{file, int(s.Pos().Line())}, "reading "+name+", which cfgd does not follow", names)
+		c.taint(conffile.At(file, int(s.Pos().Line())), "reading "+name+", which cfgd does not follow", names)
 	}
 }
 
@@ -280,7 +281,7 @@ func (c *rcConf) assign(file string, a *syntax.Assign) {
 
 // set sets a variable to the expansion of a word.
 func (c *rcConf) set(file, name string, pos syntax.Pos, word *syntax.Word) {
-	at := Origin{file, int(pos.Line())}
+	at := conffile.At(file, int(pos.Line()))
 	value, err := c.expand(file, word)
 	if err != nil {
 		c.taint(at, err.Error(), []string{name})
@@ -320,7 +321,7 @@ func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
 			value, err = "", fmt.Errorf("an expansion that cfgd does not know")
 		}
 	}()
-	env := &rcEnv{c: c, at: Origin{file, int(w.Pos().Line())}}
+	env := &rcEnv{c: c, at: conffile.At(file, int(w.Pos().Line()))}
 	value, err = expand.Literal(&expand.Config{Env: env}, unescape(w))
 	switch {
 	case err != nil:
@@ -412,7 +413,7 @@ func escapedIn(p *syntax.ParamExp) bool {
 // rcEnv gives the library's expansion access to the variables. ${x:=y} assigns through Set.
 type rcEnv struct {
 	c  *rcConf
-	at Origin
+	at conffile.Origin
 }
 
 func (e *rcEnv) Get(name string) expand.Variable {
@@ -435,16 +436,16 @@ func (e *rcEnv) Set(name string, v expand.Variable) error {
 
 // doubt makes all variables unknown that a statement may set.
 func (c *rcConf) doubt(file string, s *syntax.Stmt, why string) {
-	c.taint(Origin{file, int(s.Pos().Line())}, why, touched(s))
+	c.taint(conffile.At(file, int(s.Pos().Line())), why, touched(s))
 	for _, name := range assignedIn(s) {
 		if !rcMatters(name) {
-			c.vars[name] = rcVar{origin: Origin{file, int(s.Pos().Line())}}
+			c.vars[name] = rcVar{origin: conffile.At(file, int(s.Pos().Line()))}
 		}
 	}
 }
 
 // taint makes variables unknown, and warns of the ones that matter.
-func (c *rcConf) taint(at Origin, why string, names []string) {
+func (c *rcConf) taint(at conffile.Origin, why string, names []string) {
 	var matter []string
 	for _, name := range names {
 		c.vars[name] = rcVar{origin: at}
@@ -457,8 +458,8 @@ func (c *rcConf) taint(at Origin, why string, names []string) {
 	}
 }
 
-func (c *rcConf) warn(at Origin, fix, format string, args ...any) {
-	c.problems = append(c.problems, warningAt(at, "", fix, format, args...))
+func (c *rcConf) warn(at conffile.Origin, fix, format string, args ...any) {
+	c.problems = append(c.problems, conffile.Warn(at, "", fix, format, args...))
 }
 
 // touched returns the variables that matter and that a node may set, in the order of the text.
@@ -545,7 +546,7 @@ func setByCommand(cmd *syntax.CallExpr) []string {
 }
 
 // get returns a variable's value if it is known and not empty.
-func (c *rcConf) get(name string) (string, Origin, bool) {
+func (c *rcConf) get(name string) (string, conffile.Origin, bool) {
 	v, ok := c.vars[name]
 	if !ok || !v.known || v.value == "" {
 		return "", v.origin, false

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,7 @@ import (
 // rcOf evaluates files and returns the state of the variables.
 func rcOf(t testing.TB, files map[string]string) (*rcConf, error) {
 	t.Helper()
-	read, err := openFiles(machine(t, files))
+	read, err := conffile.Open(machine(t, files))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +243,7 @@ func FuzzRcConf(f *testing.F) {
 	}
 	root := f.TempDir()
 	f.Fuzz(func(t *testing.T, text string) {
-		read, err := openFiles(root)
+		read, err := conffile.Open(root)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,11 +251,11 @@ func FuzzRcConf(f *testing.F) {
 		parsed, err := parseShell("/etc/rc.conf", []byte(text))
 		if err == nil {
 			c.stmts("/etc/rc.conf", parsed.Stmts)
-			js := c.jails(read.exists)
+			js := c.jails(read.Exists)
 			for _, d := range js.defs {
 				c.checkDuplicates(d, c.doubled())
 			}
-		} else if e, ok := err.(*ConfigError); !ok || e.File != "/etc/rc.conf" {
+		} else if e, ok := err.(*conffile.Error); !ok || e.File != "/etc/rc.conf" {
 			t.Errorf("error %v", err)
 		}
 		if _, err := os.Stat(mark); err == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"cfgd/config/conffile"
 	"cfgd/internal/hostfile"
 )
 
@@ -12,7 +13,7 @@ import (
 type Reference struct {
 	Snapshot Snapshot
 	Jail     string // whose fstab it is; HostName for /etc/fstab
-	At       Origin
+	At       conffile.Origin
 }
 
 // References returns the snapshots that the fstabs of the host and of all jails name. An fstab that
@@ -44,7 +45,7 @@ func (m *Model) References() ([]Reference, error) {
 		}
 		for _, e := range entries {
 			if s, ok := ParseSnapshot(e.Source); ok {
-				all = append(all, Reference{s, files[file], Origin{file, e.Line}})
+				all = append(all, Reference{s, files[file], conffile.At(file, e.Line)})
 			}
 		}
 	}

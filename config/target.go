@@ -3,6 +3,7 @@ package config
 import (
 	"time"
 
+	"cfgd/config/conffile"
 	"cfgd/internal/hostfile"
 )
 
@@ -80,7 +81,7 @@ type Target struct {
 	// of type nullfs, or a device. They serve to find cfg while it is not mounted there. "" if no jail's
 	// fstab mounts it.
 	CfgSource, CfgType string
-	CfgLine            Origin // the line that says so
+	CfgLine            conffile.Origin // the line that says so
 
 	Prestart []string // commands of exec.prestart, in the order in which they run
 	Poststop []string // commands of exec.poststop
@@ -95,7 +96,7 @@ type Target struct {
 
 	// Origin has an entry for every value that was set: root, base, cfg, live, fstab, prestart, poststop,
 	// and cfgd.toml's keys.
-	Origin map[string]Origin
+	Origin map[string]conffile.Origin
 }
 
 // Host reports whether the target is the machine's own /etc.
@@ -108,7 +109,7 @@ type Jail struct {
 	Fstab    string
 	Prestart []string
 	Poststop []string
-	Origin   map[string]Origin
+	Origin   map[string]conffile.Origin
 
 	Definition Definition
 }
@@ -118,7 +119,7 @@ type Prototype struct {
 	Name    string
 	Dataset string // ZFS dataset, "" if not in cfgd.toml: zfs(8) finds it by Root
 	Root    string // root directory, "" if neither cfgd.toml nor a jail's fstab has it
-	Origin  map[string]Origin
+	Origin  map[string]conffile.Origin
 }
 
 // Model is all that Load found: targets and other jails sorted by name (the host first), and every problem.
@@ -127,7 +128,7 @@ type Model struct {
 	File     string // the cfgd.toml that was read, "" if there is none
 	Targets  []*Target
 	Jails    []*Jail
-	Problems []Problem
+	Problems []conffile.Problem
 
 	Prototypes []*Prototype // sorted by name
 	Enabled    bool         // cfgd_enable is set to YES in rc.conf
@@ -154,10 +155,10 @@ func (m *Model) Target(name string) *Target {
 }
 
 // Errors returns the problems of severity Error.
-func (m *Model) Errors() []Problem {
-	var errs []Problem
+func (m *Model) Errors() []conffile.Problem {
+	var errs []conffile.Problem
 	for _, p := range m.Problems {
-		if p.Severity == Error {
+		if p.Severity == conffile.SeverityError {
 			errs = append(errs, p)
 		}
 	}

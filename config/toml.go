@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,23 +32,23 @@ type tomlConf struct {
 
 // section is the content of [defaults], [host] or one [jail.NAME].
 type section struct {
-	at       Origin
-	paths    map[string]located // root, base, cfg, live: absolute and clean
-	health   located
+	at       conffile.Origin
+	paths    map[string]conffile.Located // root, base, cfg, live: absolute and clean
+	health   conffile.Located
 	settings []setting
 }
 
 // setting is one checked value of Settings.
 type setting struct {
 	key   string
-	at    Origin
+	at    conffile.Origin
 	apply func(*Settings)
 }
 
 // path returns a path of the section, which may be nil.
-func (s *section) path(key string) (located, bool) {
+func (s *section) path(key string) (conffile.Located, bool) {
 	if s == nil {
-		return located{}, false
+		return conffile.Located{}, false
 	}
 	l, ok := s.paths[key]
 	return l, ok
@@ -57,15 +58,15 @@ func (s *section) path(key string) (located, bool) {
 type tomlReader struct {
 	file  string
 	lines tomlLines
-	errs  []*ConfigError
+	errs  []*conffile.Error
 }
 
 // loadToml reads the file of --config, a path of the shell, or else /usr/local/etc/cfgd.toml below the
 // root if it exists.
-func loadToml(read *rootFiles, file string) (*tomlConf, error) {
+func loadToml(read *conffile.Files, file string) (*tomlConf, error) {
 	name, data, err := file, []byte(nil), error(nil)
 	if file != "" {
-		data, err = readPlain(file)
+		data, err = conffile.ReadPlain(file)
 	} else {
 		name = DefaultFile
 		data, err = read.ReadFile(name)
@@ -74,7 +75,7 @@ func loadToml(read *rootFiles, file string) (*tomlConf, error) {
 		}
 	}
 	if err != nil {
-		return nil, fileError(name, err)
+		return nil, conffile.FileError(name, err)
 	}
 	return parseToml(name, data)
 }
@@ -82,7 +83,7 @@ func loadToml(read *rootFiles, file string) (*tomlConf, error) {
 // parseToml parses and checks a whole cfgd.toml, and returns it or all its errors.
 func parseToml(name string, data []byte) (*tomlConf, error) {
 	if len(data) > maxTomlFile {
-		return nil, &ConfigError{
+		return nil, &conffile.Error{
 			File:    name,
 			Message: fmt.Sprintf("larger than %d KiB, which no cfgd.toml is", maxTomlFile>>10),
 		}
@@ -93,7 +94,7 @@ func parseToml(name string, data []byte) (*tomlConf, error) {
 	}
 	r := &tomlReader{file: name, lines: indexToml(string(data))}
 	conf := r.read(doc)
-	if err := joinErrors(r.errs); err != nil {
+	if err := conffile.Join(r.errs); err != nil {
 		return nil, err
 	}
 	return conf, nil
@@ -101,8 +102,13 @@ func parseToml(name string, data []byte) (*tomlConf, error) {
 
 // tomlError returns a syntax error with its line and column. They are counted from the offset, because
 // the library's line is the next one if the error is at an end of line.
-func tomlError(name, text string, err error) *ConfigError {
-	e := &ConfigError{File: name, Message: err.Error(), Fix: "mend it: cfgd.toml(5) has an example", Err: err}
+func tomlError(name, text string, err error) *conffile.Error {
+	e := &conffile.Error{
+		File:    name,
+		Message: err.Error(),
+		Fix:     "mend it: cfgd.toml(5) has an example",
+		Err:     err,
+	}
 	pe, ok := errors.AsType[toml.ParseError](err)
 	if !ok {
 		return e
@@ -119,10 +125,12 @@ func tomlError(name, text string, err error) *ConfigError {
 
 // fail records an error at a key.
 func (r *tomlReader) fail(key []string, fix, format string, args ...any) {
-	r.errs = append(r.errs, errAt(r.at(key), fix, format, args...))
+	r.errs = append(r.errs, conffile.Errorf(r.at(key), fix, format, args...))
 }
 
-func (r *tomlReader) at(key []string) Origin { return Origin{r.file, r.lines.line(key)} }
+func (r *tomlReader) at(key []string) conffile.Origin {
+	return conffile.At(r.file, r.lines.line(key))
+}
 
 // read checks the top of the document.
 func (r *tomlReader) read(doc map[string]any) *tomlConf {
@@ -151,7 +159,7 @@ func (r *tomlReader) read(doc map[string]any) *tomlConf {
 
 // section checks one table of settings, in which the named paths are allowed too.
 func (r *tomlReader) section(at []string, v any, paths ...string) *section {
-	s := &section{at: r.at(at), paths: map[string]located{}}
+	s := &section{at: r.at(at), paths: map[string]conffile.Located{}}
 	table, ok := r.table(at, v)
 	if !ok {
 		return s
@@ -198,22 +206,22 @@ func (r *tomlReader) setting(s *section, full []string, v any, check settingChec
 func (r *tomlReader) path(s *section, full []string, v any) {
 	l := r.text(full, v)
 	switch {
-	case l.value == "":
+	case l.Value == "":
 		return
-	case !path.IsAbs(l.value):
-		r.fail(full, fmt.Sprintf("write it from the top, as %q", "/"+strings.TrimLeft(l.value, "./")),
-			"%s %q is a relative path", dotted(full), l.value)
+	case !path.IsAbs(l.Value):
+		r.fail(full, fmt.Sprintf("write it from the top, as %q", "/"+strings.TrimLeft(l.Value, "./")),
+			"%s %q is a relative path", dotted(full), l.Value)
 	default:
-		if why, fix := oddPath(l.value); why != "" {
-			r.fail(full, fix, "%s %q %s", dotted(full), l.value, why)
+		if why, fix := oddPath(l.Value); why != "" {
+			r.fail(full, fix, "%s %q %s", dotted(full), l.Value, why)
 			return
 		}
-		s.paths[full[len(full)-1]] = located{path.Clean(l.value), l.at}
+		s.paths[full[len(full)-1]] = conffile.Located{Value: path.Clean(l.Value), At: l.At}
 	}
 }
 
 // text accepts a string that is not empty.
-func (r *tomlReader) text(full []string, v any) located {
+func (r *tomlReader) text(full []string, v any) conffile.Located {
 	s, ok := v.(string)
 	switch {
 	case !ok:
@@ -222,7 +230,7 @@ func (r *tomlReader) text(full []string, v any) located {
 	case s == "":
 		r.fail(full, "give it a value or leave it out", "%s is empty", dotted(full))
 	}
-	return located{s, r.at(full)}
+	return conffile.Located{Value: s, At: r.at(full)}
 }
 
 // table checks for a table.
@@ -289,14 +297,14 @@ func (r *tomlReader) prototypes(c *tomlConf, v any) {
 }
 
 func (r *tomlReader) prototype(at []string, name string, keys map[string]any) Prototype {
-	p := Prototype{Name: name, Origin: map[string]Origin{"prototype": r.at(at)}}
-	s := &section{paths: map[string]located{}}
+	p := Prototype{Name: name, Origin: map[string]conffile.Origin{"prototype": r.at(at)}}
+	s := &section{paths: map[string]conffile.Located{}}
 	for _, key := range sorted(keys) {
 		full := append(slices.Clone(at), key)
 		switch key {
 		case "root":
 			r.path(s, full, keys[key])
-			p.Root = s.paths["root"].value
+			p.Root = s.paths["root"].Value
 		case "dataset":
 			p.Dataset = r.dataset(full, keys[key])
 		default:
@@ -311,11 +319,11 @@ func (r *tomlReader) prototype(at []string, name string, keys map[string]any) Pr
 // dataset checks the name of a ZFS dataset: POOL/NAME, no snapshot.
 func (r *tomlReader) dataset(full []string, v any) string {
 	l := r.text(full, v)
-	if l.value != "" && (l.value[0] == '/' || l.value[0] == '-' || strings.ContainsAny(l.value, "@# \t\n")) {
+	if l.Value != "" && (l.Value[0] == '/' || l.Value[0] == '-' || strings.ContainsAny(l.Value, "@# \t\n")) {
 		r.fail(full, "write it as zfs list does, such as zpool/proto", "%s %q is no dataset", dotted(full),
-			l.value)
+			l.Value)
 	}
-	return l.value
+	return l.Value
 }
 
 // rules checks all of [[path]].
@@ -347,7 +355,7 @@ func tableList(v any) ([]map[string]any, bool) {
 
 func (r *tomlReader) rule(at []string, entry map[string]any) (ClassRule, bool) {
 	before := len(r.errs)
-	var match, class located
+	var match, class conffile.Located
 	for _, key := range sorted(entry) {
 		full := append(slices.Clone(at), key)
 		switch key {
@@ -370,33 +378,34 @@ func (r *tomlReader) rule(at []string, entry map[string]any) (ClassRule, bool) {
 	return r.checkRule(at, match, class)
 }
 
-func (r *tomlReader) checkRule(at []string, match, class located) (ClassRule, bool) {
+func (r *tomlReader) checkRule(at []string, match, class conffile.Located) (ClassRule, bool) {
 	pattern, ok := r.pattern(match)
 	if !ok {
 		return ClassRule{}, false
 	}
-	if !slices.Contains(allClasses, Class(class.value)) {
-		r.errs = append(r.errs, errAt(class.at,
+	if !slices.Contains(allClasses, Class(class.Value)) {
+		r.errs = append(r.errs, conffile.Errorf(class.At,
 			"write one of persist, secret, volatile, ignore, report, derived", "class %q is unknown",
-			class.value))
+			class.Value))
 		return ClassRule{}, false
 	}
 	return ClassRule{
 		Pattern: pattern,
-		Class:   Class(class.value),
+		Class:   Class(class.Value),
 		Reason:  "set at " + r.at(at).String(),
 		Origin:  r.at(at),
 	}, true
 }
 
 // pattern checks a pattern. A leading /etc/ is allowed, as on the command line.
-func (r *tomlReader) pattern(match located) (string, bool) {
-	pattern := match.value
+func (r *tomlReader) pattern(match conffile.Located) (string, bool) {
+	pattern := match.Value
 	if below, ok := strings.CutPrefix(pattern, "/etc/"); ok {
 		pattern = "/" + below
 	}
 	if err := checkPattern(pattern); err != nil {
-		r.errs = append(r.errs, errAt(match.at, "write a pattern such as local/ssl/private/** or *.key", "%v",
+		r.errs = append(r.errs, conffile.Errorf(match.At,
+			"write a pattern such as local/ssl/private/** or *.key", "%v",
 			err))
 		return "", false
 	}

@@ -59,7 +59,7 @@ func (r *tomlReader) checker(at []string, entry map[string]any) (Checker, bool) 
 func (r *tomlReader) checkerKey(c *Checker, full []string, v any) {
 	switch full[len(full)-1] {
 	case "match":
-		if l := r.text(full, v); l.value != "" {
+		if l := r.text(full, v); l.Value != "" {
 			c.Match, _ = r.pattern(l)
 		}
 	case "command":
@@ -78,7 +78,7 @@ func (r *tomlReader) checkerKey(c *Checker, full []string, v any) {
 		}
 		c.Timeout = d
 	case "where":
-		if c.Where = Where(r.text(full, v).value); c.Where != "" && c.Where != WhereHost &&
+		if c.Where = Where(r.text(full, v).Value); c.Where != "" && c.Where != WhereHost &&
 			c.Where != WhereTarget {
 			r.fail(full, "write host or target", "%s %q is unknown", dotted(full), c.Where)
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/conffile"
 	"errors"
 	"os"
 	"path/filepath"
@@ -83,7 +84,7 @@ class = "persist"
 		t.Errorf("motd is %s, %s", c, why)
 	}
 	for key, line := range map[string]int{"settle": 15, "memory_size": 5, "health": 19} {
-		if at := v.Origin[key]; at != (Origin{tomlName, line}) {
+		if at := v.Origin[key]; at != (conffile.At(tomlName, line)) {
 			t.Errorf("origin of %s: %s", key, at)
 		}
 	}
@@ -210,8 +211,8 @@ func TestTomlErrors(t *testing.T) {
 			t.Errorf("%q:\n got %v\nwant %s:%s", text, err, tomlName, want)
 			continue
 		}
-		if ce, ok := errors.AsType[*ConfigError](err); !ok || ce.Fix == "" {
-			t.Errorf("%q: no ConfigError with a fix: %#v", text, err)
+		if ce, ok := errors.AsType[*conffile.Error](err); !ok || ce.Fix == "" {
+			t.Errorf("%q: no conffile.Error with a fix: %#v", text, err)
 		}
 	}
 }
@@ -227,7 +228,7 @@ func TestTomlErrorsTogether(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
-	var es ConfigErrors
+	var es conffile.Errors
 	if !errors.As(err, &es) || len(es) != 3 {
 		t.Errorf("%#v", err)
 	}
@@ -287,7 +288,7 @@ func TestMemory(t *testing.T) {
 		l := &loader{opts: c.opts}
 		target := &Target{
 			Settings: Settings{Memory: Backing(c.text)},
-			Origin:   map[string]Origin{"memory": {"f", 3}},
+			Origin:   map[string]conffile.Origin{"memory": {File: "f", Line: 3}},
 		}
 		ok := l.backing(target)
 		switch {
@@ -408,14 +409,14 @@ func FuzzToml(f *testing.F) {
 	})
 }
 
-func errorsOf(err error) ConfigErrors {
-	if es, ok := errors.AsType[ConfigErrors](err); ok {
+func errorsOf(err error) conffile.Errors {
+	if es, ok := errors.AsType[conffile.Errors](err); ok {
 		return es
 	}
-	if e, ok := errors.AsType[*ConfigError](err); ok {
-		return ConfigErrors{e}
+	if e, ok := errors.AsType[*conffile.Error](err); ok {
+		return conffile.Errors{e}
 	}
-	return ConfigErrors{{}}
+	return conffile.Errors{{}}
 }
 
 func TestCheckersOfToml(t *testing.T) {
@@ -449,7 +450,7 @@ where = "host"
 		}
 	}
 	if got, _ := k.Of("local/haproxy.conf"); got.Timeout != 20*time.Second || got.Where != WhereTarget ||
-		got.Origin != (Origin{"cfgd.toml", 1}) {
+		got.Origin != (conffile.At("cfgd.toml", 1)) {
 		t.Errorf("%+v", got)
 	}
 	for text, says := range map[string]string{

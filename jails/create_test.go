@@ -12,6 +12,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/machinetest"
 	"cfgd/internal/run"
 )
@@ -121,7 +122,7 @@ func TestCreateAndDestroy(t *testing.T) {
 	y.Must(err)
 	web := m.Target("web")
 	if web == nil || web.BaseID != "proto/etc@2" ||
-		slices.ContainsFunc(m.Problems, func(p config.Problem) bool {
+		slices.ContainsFunc(m.Problems, func(p conffile.Problem) bool {
 			return p.Target == "web"
 		}) || m.Target("vhost1") == nil ||
 		!slices.Equal(web.Poststop, []string{"/usr/local/sbin/cfgd jail cleanup web"}) {

@@ -19,6 +19,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
@@ -212,7 +213,7 @@ func (k *Creator) listed(ctx context.Context, name string, args ...string) (bool
 
 // Create makes a jail. A step that fails undoes those before it. It returns the problems that the
 // configuration then has with the jail.
-func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, error) {
+func (k *Creator) Create(ctx context.Context, c *Creation) ([]conffile.Problem, error) {
 	unlock, err := Exclusive(ctx, k.Model, c.Jail)
 	if err != nil {
 		return nil, err
@@ -235,7 +236,7 @@ func (k *Creator) Create(ctx context.Context, c *Creation) ([]config.Problem, er
 
 // create makes everything, and records in done what would have to be undone. A command that fails made
 // nothing; a copy or a file may be half made.
-func (k *Creator) create(ctx context.Context, c, done *Creation) ([]config.Problem, error) {
+func (k *Creator) create(ctx context.Context, c, done *Creation) ([]conffile.Problem, error) {
 	if len(c.Snapshots) > 0 {
 		if _, err := k.Run.Run(ctx, c.snapshot()); err != nil {
 			return nil, err
@@ -271,7 +272,7 @@ func (k *Creator) create(ctx context.Context, c, done *Creation) ([]config.Probl
 	if !known {
 		return nil, fmt.Errorf("with its new lines %s is not what it should be: cfgd check tells why", c.Jail)
 	}
-	problems := slices.DeleteFunc(slices.Clone(m.Problems), func(p config.Problem) bool {
+	problems := slices.DeleteFunc(slices.Clone(m.Problems), func(p conffile.Problem) bool {
 		return p.Target != c.Jail
 	})
 	return problems, k.save(ctx, c)

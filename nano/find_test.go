@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/disk"
 	"cfgd/internal/disk/disktest"
 	"cfgd/internal/esp/esptest"
@@ -53,7 +54,7 @@ func TestFindByGlabel(t *testing.T) {
 			}
 			continue
 		}
-		m.Nano.Origin = config.Origin{}
+		m.Nano.Origin = conffile.Origin{}
 		if err != nil || m.Drive != c.want.Drive || m.Kind != c.want.Kind || m.Part != c.want.Part ||
 			m.Running != c.want.Running || m.File != c.file || m.source(m.Running) != c.source {
 			t.Errorf("%s: %+v, %s, %v", c.source, m.Nano, m.File, err)

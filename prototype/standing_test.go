@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/run"
 )
 
@@ -144,7 +145,7 @@ func TestStock(t *testing.T) {
 		return []config.Reference{{
 			Snapshot: config.Snapshot{Tree: "/jail/proto", Mark: mark, Name: "1"},
 			Jail:     "v1",
-			At:       config.Origin{File: "/etc/fstab.v1", Line: 3},
+			At:       conffile.Origin{File: "/etc/fstab.v1", Line: 3},
 		}}
 	}
 	zfs := [][3]string{{"zfs", "zpool/jail/proto", "jail/proto"}}

@@ -19,12 +19,13 @@ import (
 	"strings"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/hostfile"
 )
 
 // Step is one edit, and why.
 type Step struct {
-	config.Edit
+	conffile.Edit
 	Target string // the target or jail that it is about, "" for the machine
 	Why    string
 }
@@ -48,13 +49,13 @@ const rcConf = "/etc/rc.conf"
 func (s *Setup) Plan() []Step {
 	var all []Step
 	for _, p := range s.Model.Problems {
-		if p.Edit != (config.Edit{}) {
+		if p.Edit != (conffile.Edit{}) {
 			all = append(all, Step{p.Edit, p.Target, p.Message})
 		}
 	}
 	if !s.Model.Enabled && len(s.Model.Targets) > 0 {
 		all = append(all, Step{
-			config.Edit{File: rcConf, New: `cfgd_enable="YES"`}, "", "the daemon is not started at boot",
+			conffile.Edit{File: rcConf, New: `cfgd_enable="YES"`}, "", "the daemon is not started at boot",
 		})
 	}
 	return all
@@ -168,7 +169,7 @@ func ordered(steps []Step) []Step {
 }
 
 // apply makes one edit.
-func apply(text []byte, e config.Edit) ([]byte, Done, error) {
+func apply(text []byte, e conffile.Edit) ([]byte, Done, error) {
 	lines := slices.Collect(bytes.Lines(text))
 	d := Done{File: e.File, New: e.New}
 	at := len(lines)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 )
 
 // yard is a machine in a directory whose jail lacks its cleanup hook.
@@ -100,16 +101,16 @@ func TestDoIsAllOrNothing(t *testing.T) {
 		},
 		"it changes another jail": func(y *yard, s *Setup, steps []Step) []Step {
 			return append(steps, Step{
-				config.Edit{File: "/etc/rc.conf", New: "jail_v_ip=10.0.0.1"}, "other", "no reason",
+				conffile.Edit{File: "/etc/rc.conf", New: "jail_v_ip=10.0.0.1"}, "other", "no reason",
 			})
 		},
 		"a file that cannot be written": func(y *yard, s *Setup, steps []Step) []Step {
 			y.write("etc/notadir", "")
-			return append(steps, Step{config.Edit{File: "/etc/notadir/x", New: "x"}, "", "no reason"})
+			return append(steps, Step{conffile.Edit{File: "/etc/notadir/x", New: "x"}, "", "no reason"})
 		},
 		"a line that is gone": func(y *yard, s *Setup, steps []Step) []Step {
 			return append(steps, Step{
-				config.Edit{File: "/etc/rc.conf", Line: 99, Old: "x", New: "y"}, "", "no reason",
+				conffile.Edit{File: "/etc/rc.conf", Line: 99, Old: "x", New: "y"}, "", "no reason",
 			})
 		},
 	} {
@@ -133,22 +134,22 @@ func TestApply(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		text string
-		edit config.Edit
+		edit conffile.Edit
 		want string // "" is an error
 	}{
-		{"a rw 1\n", config.Edit{Line: 1, Old: "rw", New: "rw,noauto"}, "a rw,noauto 1\n"},
+		{"a rw 1\n", conffile.Edit{Line: 1, Old: "rw", New: "rw,noauto"}, "a rw,noauto 1\n"},
 		{
-			"/dev/rw /rw rw 1\n", config.Edit{Line: 1, Old: "rw", New: "rw,noauto"},
+			"/dev/rw /rw rw 1\n", conffile.Edit{Line: 1, Old: "rw", New: "rw,noauto"},
 			"/dev/rw /rw rw,noauto 1\n",
 		},
-		{"a rw rw\n", config.Edit{Line: 1, Old: "rw", New: "x"}, ""},
-		{"x=1\nx=2", config.Edit{Line: 2, Old: "x", New: "y"}, "x=1\ny=2\n"},
-		{"xx=1\n", config.Edit{Line: 1, Old: "x", New: "y"}, ""},
-		{"a {\n}\n", config.Edit{Line: 1, New: "b;"}, "a {\nb;\n}\n"},
-		{"a\n{\n}\n", config.Edit{Line: 1, New: "b;"}, "a\n{\nb;\n}\n"},
-		{"a { }\n", config.Edit{Line: 1, New: "b;"}, ""},
-		{"", config.Edit{New: "b"}, "b\n"},
-		{"a", config.Edit{New: "b"}, "a\nb\n"},
+		{"a rw rw\n", conffile.Edit{Line: 1, Old: "rw", New: "x"}, ""},
+		{"x=1\nx=2", conffile.Edit{Line: 2, Old: "x", New: "y"}, "x=1\ny=2\n"},
+		{"xx=1\n", conffile.Edit{Line: 1, Old: "x", New: "y"}, ""},
+		{"a {\n}\n", conffile.Edit{Line: 1, New: "b;"}, "a {\nb;\n}\n"},
+		{"a\n{\n}\n", conffile.Edit{Line: 1, New: "b;"}, "a\n{\nb;\n}\n"},
+		{"a { }\n", conffile.Edit{Line: 1, New: "b;"}, ""},
+		{"", conffile.Edit{New: "b"}, "b\n"},
+		{"a", conffile.Edit{New: "b"}, "a\nb\n"},
 	} {
 		got, d, err := apply([]byte(c.text), c.edit)
 		if (err != nil) != (c.want == "") || err == nil && string(got) != c.want {

@@ -25,7 +25,8 @@ var rooms = []struct{ room, may string }{
 	{"internal/esp", "internal/disk"},
 	{"internal/ufs", ""},
 	{"internal/hostfile", "internal/dirfd internal/flock"},
-	{"config", "internal/hostfile"},
+	{"config/conffile", "internal/hostfile"},
+	{"config", "config/conffile internal/hostfile"},
 	{"internal/memory", "config internal/run"},
 	{"overlay/tree", "internal/dirfd internal/pathname"},
 	{"overlay/store", "config internal/dirfd internal/pathname overlay/tree"},
@@ -39,11 +40,11 @@ var rooms = []struct{ room, may string }{
 	{"jailhooks", "config internal/dirfd internal/flock internal/hostfile internal/memory " +
 		"internal/pathname internal/run merge merge/check overlay"},
 	{"prototype", "config internal/dirfd internal/hostfile internal/pathname internal/run overlay"},
-	{"jails", "config internal/dirfd internal/flock internal/hostfile internal/run jailhooks merge " +
-		"overlay prototype"},
+	{"jails", "config config/conffile internal/dirfd internal/flock internal/hostfile internal/run " +
+		"jailhooks merge overlay prototype"},
 	{"nano", "config internal/disk internal/esp internal/flock internal/hostfile internal/memory " +
 		"internal/run internal/ufs"},
-	{"setup", "config internal/hostfile"},
+	{"setup", "config config/conffile internal/hostfile"},
 	{"report", "internal/hostfile internal/pathname internal/run"},
 	{"cmd/cfgd", "*"},
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/overlay"
 	"cfgd/overlay/store"
 	"cfgd/watcher/control"
@@ -301,7 +302,11 @@ func TestReload(t *testing.T) {
 	m.populate(added)
 	same := *m.model.Targets[0]
 	second := &config.Model{Root: m.dir, Targets: []*config.Target{&same, &changed, added},
-		Problems: []config.Problem{{Severity: config.Error, Target: "j2", Message: "fstab: no such file"}}}
+		Problems: []conffile.Problem{{
+			Severity: conffile.SeverityError,
+			Target:   "j2",
+			Message:  "fstab: no such file",
+		}}}
 	loads(second, nil)
 	hup()
 	if m.d.target("j0") != j0 || m.d.target("j2") != j2 || m.d.target("j1") == j1 || m.d.target("j9") == nil {

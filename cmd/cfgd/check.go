@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/overlay"
 )
 
@@ -55,8 +56,8 @@ func (s *session) check(c *cli.Context) error {
 
 // checkTrees looks at each target as status does, and changes nothing. It finds a base that does not exist, a
 // cfg that can't be read, and a damaged store. A jail that is down need not have anything mounted.
-func (s *session) checkTrees(ctx context.Context, m *config.Model) []config.Problem {
-	var out []config.Problem
+func (s *session) checkTrees(ctx context.Context, m *config.Model) []conffile.Problem {
+	var out []conffile.Problem
 	for _, t := range m.Targets {
 		v, err := s.overlay(t).Look(ctx, overlay.LookOptions{})
 		at := t.Origin["base"]
@@ -64,14 +65,14 @@ func (s *session) checkTrees(ctx context.Context, m *config.Model) []config.Prob
 		case err != nil && s.isDown(t) && (m.Root == "" || s.noCfg(t)):
 			// the start mounts or makes what is missing
 		case err != nil:
-			out = append(out, config.Problem{
-				Severity: config.Error, File: at.File, Line: at.Line, Target: t.Name,
+			out = append(out, conffile.Problem{
+				Severity: conffile.SeverityError, File: at.File, Line: at.Line, Target: t.Name,
 				Message: t.Name + ": " + err.Error(), Fix: "mount or make it, or mend the line",
 			})
 		default:
 			for _, n := range v.Notices {
-				out = append(out, config.Problem{
-					Severity: config.Warning, File: t.Cfg, Target: t.Name, Message: n,
+				out = append(out, conffile.Problem{
+					Severity: conffile.SeverityWarning, File: t.Cfg, Target: t.Name, Message: n,
 					Fix: "run: cfgd save " + t.Name,
 				})
 			}
@@ -81,7 +82,7 @@ func (s *session) checkTrees(ctx context.Context, m *config.Model) []config.Prob
 }
 
 // checkDisk looks at the disk as nano status does, if the configuration says that this is a NanoBSD machine.
-func (s *session) checkDisk(ctx context.Context, m *config.Model) []config.Problem {
+func (s *session) checkDisk(ctx context.Context, m *config.Model) []conffile.Problem {
 	n, err := m.Nano()
 	if err != nil || n.Conf.File == "" {
 		return nil // Check has reported it
@@ -96,8 +97,8 @@ func (s *session) checkDisk(ctx context.Context, m *config.Model) []config.Probl
 	if errors.Is(err, fs.ErrPermission) {
 		return nil // only root may read the disk
 	}
-	return []config.Problem{{
-		Severity: config.Warning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
+	return []conffile.Problem{{
+		Severity: conffile.SeverityWarning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
 		Message: "cfgd nano does not serve this machine: " +
 			strings.TrimPrefix(err.Error(), n.Origin.String()+": "),
 		Fix: "make fstab and " + n.Conf.String() + " name the disk that the machine runs from",
@@ -116,10 +117,10 @@ func (s *session) noCfg(t *config.Target) bool {
 }
 
 // verdict returns the error for the worst problem. All problems have been printed.
-func verdict(problems []config.Problem) error {
+func verdict(problems []conffile.Problem) error {
 	var err error
 	for _, p := range problems {
-		if p.Severity == config.Error {
+		if p.Severity == conffile.SeverityError {
 			return printedError{problemError{p}}
 		}
 		err = errDiffer
@@ -130,10 +131,10 @@ func verdict(problems []config.Problem) error {
 // The types of the JSON that check prints.
 type (
 	checkJSON struct {
-		Version  int              `json:"version"`
-		Targets  []targetJSON     `json:"targets"`
-		Jails    []jailJSON       `json:"jails"`
-		Problems []config.Problem `json:"problems"`
+		Version  int                `json:"version"`
+		Targets  []targetJSON       `json:"targets"`
+		Jails    []jailJSON         `json:"jails"`
+		Problems []conffile.Problem `json:"problems"`
 	}
 	jailJSON struct {
 		Name     string   `json:"name"`
@@ -152,10 +153,10 @@ type (
 	}
 )
 
-func checked(m *config.Model, problems []config.Problem) checkJSON {
+func checked(m *config.Model, problems []conffile.Problem) checkJSON {
 	out := checkJSON{
 		Version: 1, Targets: []targetJSON{}, Jails: []jailJSON{},
-		Problems: append([]config.Problem{}, problems...),
+		Problems: append([]conffile.Problem{}, problems...),
 	}
 	for _, t := range m.Targets {
 		j := targetJSON{jailJSON{t.Name, t.Root, t.Fstab, words(t.Prestart), words(t.Poststop)}, t.Base,
@@ -174,7 +175,7 @@ func checked(m *config.Model, problems []config.Problem) checkJSON {
 // words returns a copy that JSON shows as [] if it is empty.
 func words(list []string) []string { return append([]string{}, list...) }
 
-func printModel(out io.Writer, m *config.Model, problems []config.Problem, classes bool) error {
+func printModel(out io.Writer, m *config.Model, problems []conffile.Problem, classes bool) error {
 	w := newTable()
 	for _, t := range m.Targets {
 		printTarget(w, t, m.Backing(t, nil))

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/pathname"
 )
 
@@ -31,7 +31,7 @@ type usageError struct{ error }
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // problemError is the error for a target that is left out because of a problem in a configuration file.
-type problemError struct{ config.Problem }
+type problemError struct{ conffile.Problem }
 
 func (e problemError) Error() string { return e.Problem.String() }
 
@@ -56,8 +56,8 @@ func (s *session) status(err error) int {
 // exitCode returns the exit status for an error.
 func exitCode(err error) int {
 	var usage usageError
-	var one *config.ConfigError
-	var all config.ConfigErrors
+	var one *conffile.Error
+	var all conffile.Errors
 	var problem problemError
 	switch {
 	case err == nil:

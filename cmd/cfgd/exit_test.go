@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/overlay/store"
 )
 
@@ -27,10 +28,10 @@ func TestExitStatuses(t *testing.T) {
 		{"held", store.ErrHeld, 2},
 		{"some of several", errSome, 3},
 		{"usage", usagef("which?"), 64},
-		{"a printed configuration error", printedError{&config.ConfigError{File: "/etc/rc.conf", Line: 3}},
+		{"a printed configuration error", printedError{&conffile.Error{File: "/etc/rc.conf", Line: 3}},
 			78},
-		{"several configuration errors", config.ConfigErrors{{File: "a"}, {File: "b"}}, 78},
-		{"a target that is left out", problemError{config.Problem{File: "/etc/fstab.vhost1", Line: 2}}, 78},
+		{"several configuration errors", conffile.Errors{{File: "a"}, {File: "b"}}, 78},
+		{"a target that is left out", problemError{conffile.Problem{File: "/etc/fstab.vhost1", Line: 2}}, 78},
 	} {
 		if got := exitCode(c.err); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/disk"
 	"cfgd/internal/memory"
 	"cfgd/internal/pathname"
@@ -301,7 +302,7 @@ func (s *session) trials(m *nano.Disk, host *config.Target) *nano.Trials {
 }
 
 func isConfigError(err error) bool {
-	var ce *config.ConfigError
+	var ce *conffile.Error
 	return errors.As(err, &ce)
 }
 

@@ -1,4 +1,4 @@
-package config
+package conffile
 
 import (
 	"errors"
@@ -15,7 +15,7 @@ import (
 )
 
 // linked is a root with links of all kinds and a secret outside of it.
-func linked(t *testing.T) *rootFiles {
+func linked(t *testing.T) *Files {
 	t.Helper()
 	outside := t.TempDir()
 	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("outside"), 0o600); err != nil {
@@ -43,7 +43,7 @@ func linked(t *testing.T) *rootFiles {
 	if err := syscall.Mkfifo(filepath.Join(root, "etc/fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := openFiles(root)
+	f, err := Open(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestReadFileRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := readPlain(filepath.Join(f.dir, "etc/fifo")); err == nil {
+	if _, err := ReadPlain(filepath.Join(f.dir, "etc/fifo")); err == nil {
 		t.Error("a fifo was read")
 	}
 }
@@ -128,7 +128,7 @@ func TestReal(t *testing.T) {
 		"/none/x":          "/none/x",
 		"/":                "/",
 	} {
-		if got := f.real(name); got != want {
+		if got := f.Real(name); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package config
+package conffile
 
 import (
 	"cmp"
@@ -13,8 +13,8 @@ type Severity string
 
 // The severities of a Problem.
 const (
-	Warning Severity = "warning"
-	Error   Severity = "error"
+	SeverityWarning Severity = "warning"
+	SeverityError   Severity = "error"
 )
 
 // Problem is something in the machine's set-up that cfgd check reports, with what to do about it.
@@ -48,10 +48,10 @@ func (p Problem) String() string {
 	return s
 }
 
-// warningAt and errorAt return a Problem about a target (or "" for the machine).
-func warningAt(at Origin, target, fix, format string, args ...any) Problem {
+// Warn returns a warning about a target, "" for the machine.
+func Warn(at Origin, target, fix, format string, args ...any) Problem {
 	return Problem{
-		Severity: Warning,
+		Severity: SeverityWarning,
 		File:     at.File,
 		Line:     at.Line,
 		Target:   target,
@@ -60,17 +60,18 @@ func warningAt(at Origin, target, fix, format string, args ...any) Problem {
 	}
 }
 
-func errorAt(at Origin, target, fix, format string, args ...any) Problem {
-	p := warningAt(at, target, fix, format, args...)
-	p.Severity = Error
+// Refuse returns a Problem of severity error: a target cannot be used, or its jail does not start correctly.
+func Refuse(at Origin, target, fix, format string, args ...any) Problem {
+	p := Warn(at, target, fix, format, args...)
+	p.Severity = SeverityError
 	return p
 }
 
-// problemOf returns a Problem for an error that makes one target unusable and leaves the others alone.
-func problemOf(err error, file, target, fix string) Problem {
-	e := fileError(file, err)
+// ProblemOf returns a Problem for an error that makes one target unusable and leaves the others alone.
+func ProblemOf(err error, file, target, fix string) Problem {
+	e := FileError(file, err)
 	return Problem{
-		Severity: Error,
+		Severity: SeverityError,
 		File:     e.File,
 		Line:     e.Line,
 		Target:   target,
@@ -79,16 +80,16 @@ func problemOf(err error, file, target, fix string) Problem {
 	}
 }
 
-// sortProblems sorts problems by place and removes duplicates.
-func sortProblems(ps []Problem) []Problem {
+// SortProblems sorts problems by place and removes duplicates.
+func SortProblems(ps []Problem) []Problem {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line)
 	})
 	return slices.Compact(ps)
 }
 
-// settledBy returns the problem with the edit that would settle it.
-func (p Problem) settledBy(e Edit) Problem {
+// SettledBy returns the problem with the edit that would settle it.
+func (p Problem) SettledBy(e Edit) Problem {
 	p.Edit = e
 	return p
 }

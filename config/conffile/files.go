@@ -1,4 +1,4 @@
-package config
+package conffile
 
 import (
 	"cmp"
@@ -14,22 +14,22 @@ import (
 	"cfgd/internal/hostfile"
 )
 
-// fileReader reads configuration files. Names and patterns are absolute and as in the configuration,
+// Reader reads configuration files. Names and patterns are absolute and as in the configuration,
 // without the directory of --root. Glob returns names in the same form, sorted.
-type fileReader interface {
+type Reader interface {
 	ReadFile(name string) ([]byte, error)
 	Glob(pattern string) ([]string, error)
 }
 
-// rootFiles reads the files below one directory as if it were "/": absolute symbolic links and ".." stay
+// Files reads the files below one directory as if it were "/": absolute symbolic links and ".." stay
 // below it, as after chroot(2). An error that wraps fs.ErrNotExist means that the file does not exist.
-type rootFiles struct {
+type Files struct {
 	dir string
 }
 
-// openFiles returns a reader of the files below the directory of --root, or "/" if dir is empty.
-func openFiles(dir string) (*rootFiles, error) {
-	f := &rootFiles{dir: path.Clean(cmp.Or(dir, "/"))}
+// Open returns a reader of the files below the directory of --root, or "/" if dir is empty.
+func Open(dir string) (*Files, error) {
+	f := &Files{dir: path.Clean(cmp.Or(dir, "/"))}
 	st, err := os.Stat(f.dir)
 	if err == nil && !st.IsDir() {
 		err = &fs.PathError{Op: "open", Path: f.dir, Err: syscall.ENOTDIR}
@@ -42,7 +42,7 @@ func openFiles(dir string) (*rootFiles, error) {
 
 // ReadFile returns the contents of a regular file of at most 8 MiB. For anything else it returns an error
 // with the reason.
-func (f *rootFiles) ReadFile(name string) ([]byte, error) {
+func (f *Files) ReadFile(name string) ([]byte, error) {
 	full, err := f.resolve(name)
 	if err != nil {
 		return nil, err
@@ -51,14 +51,14 @@ func (f *rootFiles) ReadFile(name string) ([]byte, error) {
 	return b, named(name, err)
 }
 
-// readPlain reads a file named on the command line, which is not below --root.
-func readPlain(name string) ([]byte, error) {
+// ReadPlain reads a file named on the command line, which is not below --root.
+func ReadPlain(name string) ([]byte, error) {
 	b, err := hostfile.ReadFile(name)
 	return b, named(name, err)
 }
 
 // Stat returns the file information of name, through symbolic links.
-func (f *rootFiles) Stat(name string) (fs.FileInfo, error) {
+func (f *Files) Stat(name string) (fs.FileInfo, error) {
 	full, err := f.resolve(name)
 	if err != nil {
 		return nil, err
@@ -67,20 +67,20 @@ func (f *rootFiles) Stat(name string) (fs.FileInfo, error) {
 	return info, named(name, err)
 }
 
-// isDir reports whether name leads to a directory.
-func (f *rootFiles) isDir(name string) bool {
+// IsDir reports whether name leads to a directory.
+func (f *Files) IsDir(name string) bool {
 	info, err := f.Stat(name)
 	return err == nil && info.IsDir()
 }
 
-// exists reports whether name exists. ReadFile reports whether it can be read.
-func (f *rootFiles) exists(name string) bool {
+// Exists reports whether name exists. ReadFile reports whether it can be read.
+func (f *Files) Exists(name string) bool {
 	_, err := f.Stat(name)
 	return err == nil
 }
 
 // ReadDir returns the names in a directory, sorted.
-func (f *rootFiles) ReadDir(name string) ([]string, error) {
+func (f *Files) ReadDir(name string) ([]string, error) {
 	full, err := f.resolve(name)
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (f *rootFiles) ReadDir(name string) ([]string, error) {
 }
 
 // resolve returns the path to which an absolute name leads.
-func (f *rootFiles) resolve(name string) (string, error) {
+func (f *Files) resolve(name string) (string, error) {
 	if !path.IsAbs(name) {
 		return "", fmt.Errorf("%s: not an absolute path", name)
 	}
@@ -105,8 +105,8 @@ func (f *rootFiles) resolve(name string) (string, error) {
 	return full, named(name, err)
 }
 
-// real resolves the links of a path as far as it exists, so that two names of one place are equal.
-func (f *rootFiles) real(name string) string {
+// Real resolves the links of a path as far as it exists, so that two names of one place are equal.
+func (f *Files) Real(name string) string {
 	full, err := hostfile.Resolve(f.dir, path.Clean(name))
 	if err != nil {
 		return name
@@ -116,7 +116,7 @@ func (f *rootFiles) real(name string) string {
 
 // Glob returns the existing names that match an absolute shell pattern, sorted; as with glob(3), a
 // leading dot is matched by a dot alone, and no match is no error.
-func (f *rootFiles) Glob(pattern string) ([]string, error) {
+func (f *Files) Glob(pattern string) ([]string, error) {
 	if !path.IsAbs(pattern) {
 		return nil, fmt.Errorf("%s: not an absolute path", pattern)
 	}
@@ -124,7 +124,7 @@ func (f *rootFiles) Glob(pattern string) ([]string, error) {
 		return nil, fmt.Errorf("%s: %w", pattern, err)
 	}
 	found := []string{"/"}
-	for _, step := range pathParts(pattern) {
+	for _, step := range Components(pattern) {
 		var next []string
 		for _, dir := range found {
 			names, err := f.globStep(dir, step)
@@ -140,15 +140,15 @@ func (f *rootFiles) Glob(pattern string) ([]string, error) {
 }
 
 // globStep returns the names in dir that match one component of a pattern.
-func (f *rootFiles) globStep(dir, step string) ([]string, error) {
+func (f *Files) globStep(dir, step string) ([]string, error) {
 	if !strings.ContainsAny(step, `*?[\`) {
-		name := joinKeepingDots(dir, step)
-		if !f.exists(name) {
+		name := JoinKeepingDots(dir, step)
+		if !f.Exists(name) {
 			return nil, nil
 		}
 		return []string{name}, nil
 	}
-	if !f.isDir(dir) {
+	if !f.IsDir(dir) {
 		return nil, nil
 	}
 	names, err := f.ReadDir(dir)
@@ -161,19 +161,19 @@ func (f *rootFiles) globStep(dir, step string) ([]string, error) {
 			continue
 		}
 		if ok, _ := path.Match(step, name); ok {
-			found = append(found, joinKeepingDots(dir, name))
+			found = append(found, JoinKeepingDots(dir, name))
 		}
 	}
 	return found, nil
 }
 
-// joinKeepingDots appends a component without cleaning: "link/.." is not the same place as ".".
-func joinKeepingDots(dir, name string) string {
+// JoinKeepingDots appends a component without cleaning: "link/.." is not the same place as ".".
+func JoinKeepingDots(dir, name string) string {
 	return strings.TrimSuffix(dir, "/") + "/" + name
 }
 
-// pathParts returns the components of a path, without the empty ones.
-func pathParts(name string) []string {
+// Components returns the components of a path, without the empty ones.
+func Components(name string) []string {
 	return strings.FieldsFunc(name, func(r rune) bool { return r == '/' })
 }
 

@@ -1,4 +1,4 @@
-package config
+package conffile
 
 import "fmt"
 
@@ -8,6 +8,9 @@ type Origin struct {
 	File string
 	Line int
 }
+
+// At returns the Origin of a line of a file.
+func At(file string, line int) Origin { return Origin{file, line} }
 
 // String returns file:line, the file alone if there is no line, and "built in" if there is no file.
 func (o Origin) String() string {
@@ -20,17 +23,17 @@ func (o Origin) String() string {
 	return fmt.Sprintf("%s:%d", o.File, o.Line)
 }
 
-// located is a value with its origin.
-type located struct {
-	value string
-	at    Origin
+// Located is a value with its origin.
+type Located struct {
+	Value string
+	At    Origin
 }
 
-// values returns the values without their origins.
-func values(ls []located) []string {
+// Values returns the values without their origins.
+func Values(ls []Located) []string {
 	out := make([]string, len(ls))
 	for i, l := range ls {
-		out[i] = l.value
+		out[i] = l.Value
 	}
 	return out
 }
