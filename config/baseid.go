@@ -1,9 +1,10 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"path"
 	"strings"
+
+	"cfgd/config/conffile"
 )
 
 // Snapshot is the path of a base or root that is a snapshot of a prototype, in its parts, so that another

@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"cfgd/config/conffile"
 	"errors"
 	"io/fs"
 	"path"
@@ -12,6 +11,9 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
+
+	"cfgd/config/conffile"
+	"cfgd/config/fstab"
 )
 
 // Mount is what is mounted on a directory.
@@ -213,12 +215,12 @@ func checkRootLine(read conffile.Reader, t *Target) []conffile.Problem {
 }
 
 // rootLine returns an fstab's entry for /, or nil.
-func rootLine(read conffile.Reader, file string) *FstabEntry {
+func rootLine(read conffile.Reader, file string) *fstab.Entry {
 	data, err := read.ReadFile(file)
 	if err != nil {
 		return nil
 	}
-	entries, _ := ParseFstab(file, data)
+	entries, _ := fstab.Parse(file, data)
 	for i, e := range entries {
 		if e.Dir == "/" {
 			return &entries[i]

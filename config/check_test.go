@@ -1,12 +1,13 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"cmp"
 	"errors"
 	"runtime"
 	"strings"
 	"testing"
+
+	"cfgd/config/conffile"
 )
 
 // mounts is a table of mounts for tests.

@@ -1,9 +1,10 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"slices"
 	"time"
+
+	"cfgd/config/conffile"
 )
 
 // Where is where a checker can run.

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"fmt"
 	"path"
 	"slices"
@@ -9,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
+
+	"cfgd/config/conffile"
 )
 
 // Class is what cfgd does with a changed path.

@@ -2,9 +2,11 @@ package config
 
 import (
 	"bytes"
-	"cfgd/config/conffile"
 	"fmt"
 	"slices"
+
+	"cfgd/config/conffile"
+	"cfgd/config/fstab"
 )
 
 // Switched is an fstab whose references were changed to another snapshot.
@@ -20,7 +22,7 @@ type Switched struct {
 // another prototype, is not changed. The error, a *conffile.Error, says that there is no such reference, or
 // that the file is no fstab.
 func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, error) {
-	entries, err := ParseJailFstab(file, data)
+	entries, err := fstab.ParseJail(file, data)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +43,7 @@ func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, e
 		}
 		start, end := snapshotName(data[e.SourceStart:e.SourceEnd], snap)
 		out.Write(data[at : e.SourceStart+start])
-		out.WriteString(VisFstab(name))
+		out.WriteString(fstab.Encode(name))
 		at = e.SourceStart + end
 		s.Lines = append(s.Lines, e.Line)
 	}

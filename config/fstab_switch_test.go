@@ -1,11 +1,12 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
+
+	"cfgd/config/conffile"
 )
 
 const paperFstab = `# vhost1, as in section 3.6

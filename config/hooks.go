@@ -1,12 +1,13 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"fmt"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"cfgd/config/conffile"
 )
 
 // hook is one of cfgd's two hooks in a jail's commands.

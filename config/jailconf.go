@@ -1,9 +1,10 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"cmp"
 	"path"
+
+	"cfgd/config/conffile"
 )
 
 // The files jailconf*.go parse jail.conf(5) as jail(8) does: jailconf_lex.go splits bytes into tokens,

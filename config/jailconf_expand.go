@@ -1,8 +1,9 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"strings"
+
+	"cfgd/config/conffile"
 )
 
 // expandState is how far a parameter's variables are expanded.

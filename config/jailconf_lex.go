@@ -1,9 +1,10 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"fmt"
 	"strings"
+
+	"cfgd/config/conffile"
 )
 
 // jailPos is a place in a file: line and column from 1, the column in bytes.

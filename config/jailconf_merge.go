@@ -1,11 +1,12 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"cfgd/config/conffile"
 )
 
 // jailMerger merges sections into jails, within bounds for the whole file.

@@ -2,10 +2,11 @@ package config
 
 import (
 	"bytes"
-	"cfgd/config/conffile"
 	"fmt"
 	"path"
 	"strings"
+
+	"cfgd/config/conffile"
 )
 
 // jailSection is a block of jail.conf, or a run of parameters outside of blocks, which apply as a block

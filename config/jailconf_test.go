@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"cfgd/config/conffile"
 )
 
 // confFiles are files in memory, by their names.

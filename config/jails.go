@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"cfgd/config/conffile"
 )
 
 // jailDef is a jail as rc.conf or jail.conf defines it, before it is decided whether it is a target.

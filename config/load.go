@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"cmp"
 	"errors"
 	"fmt"
@@ -13,6 +12,9 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"cfgd/config/conffile"
+	"cfgd/config/fstab"
 )
 
 // Options are what Load reads, and for which system.
@@ -196,7 +198,7 @@ func (l *loader) host() {
 	t := &Target{Name: HostName, Root: "/", Base: base, Cfg: "/cfg", Live: "/etc", Fstab: hostFstab,
 		Prestart: []string{}, Poststop: []string{}, Origin: map[string]conffile.Origin{}}
 	l.setPaths(t, sec)
-	entries, err := l.fstab(t.Fstab, ParseFstab)
+	entries, err := l.fstab(t.Fstab, fstab.Parse)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.problem(conffile.ProblemOf(err, t.Fstab, t.Name, "mend it"))
 		return
@@ -207,7 +209,7 @@ func (l *loader) host() {
 }
 
 // checkHostFstab finds how cfg is mounted. NanoBSD mounts it noauto, only while it is needed.
-func (l *loader) checkHostFstab(t *Target, entries []FstabEntry) {
+func (l *loader) checkHostFstab(t *Target, entries []fstab.Entry) {
 	for _, e := range entries {
 		if path.Clean(e.Dir) != t.Cfg {
 			continue
@@ -478,7 +480,8 @@ func (l *loader) backing(t *Target) bool {
 }
 
 // fstab reads and parses an fstab.
-func (l *loader) fstab(file string, parse func(string, []byte) ([]FstabEntry, error)) ([]FstabEntry, error) {
+func (l *loader) fstab(file string,
+	parse func(string, []byte) ([]fstab.Entry, error)) ([]fstab.Entry, error) {
 	if !path.IsAbs(file) {
 		return nil, &conffile.Error{
 			File:    file,

@@ -1,11 +1,12 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"cfgd/config/conffile"
 )
 
 func TestHost(t *testing.T) {

@@ -1,16 +1,18 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+
+	"cfgd/config/conffile"
+	"cfgd/config/fstab"
 )
 
 // mount is one line of a jail's fstab, or of the mount parameter of jail.conf.
 type mount struct {
-	FstabEntry
+	fstab.Entry
 	at    conffile.Origin
 	fstab string // the fstab that has the line, "" for the mount parameter
 }
@@ -20,7 +22,7 @@ type mount struct {
 func (l *loader) jailMounts(d *jailDef) ([]mount, *conffile.Problem) {
 	var all []mount
 	for _, line := range d.mounts {
-		e, ok, err := parseJailMount(line.At, line.Value)
+		e, ok, err := fstab.ParseJailLine(line.At, line.Value)
 		if err != nil {
 			p := conffile.ProblemOf(err, line.At.File, d.name, "")
 			return nil, &p
@@ -30,7 +32,7 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *conffile.Problem) {
 		}
 	}
 	for _, file := range d.fstabs {
-		entries, err := l.fstab(file, ParseJailFstab)
+		entries, err := l.fstab(file, fstab.ParseJail)
 		if errors.Is(err, fs.ErrNotExist) {
 			l.missingFstab(d, file)
 			continue
@@ -45,7 +47,7 @@ func (l *loader) jailMounts(d *jailDef) ([]mount, *conffile.Problem) {
 }
 
 // mountsOf returns the mounts of an fstab.
-func mountsOf(file string, entries []FstabEntry) []mount {
+func mountsOf(file string, entries []fstab.Entry) []mount {
 	var ms []mount
 	for _, e := range entries {
 		ms = append(ms, mount{e, conffile.At(file, e.Line), file})
@@ -94,12 +96,12 @@ func (l *loader) useBaseMount(t *Target, m *mount) {
 func (l *loader) checkDoubled(jail string, mounts []mount) {
 	seen := map[string]mount{}
 	for _, m := range mounts {
-		if first, doubled := seen[m.key()]; doubled {
+		if first, doubled := seen[m.Key()]; doubled {
 			l.problem(conffile.Warn(m.at, jail, "remove one of the two",
 				"%s is mounted on %s twice; the first line is %s", m.Source, m.Dir, first.at))
 			continue
 		}
-		seen[m.key()] = m
+		seen[m.Key()] = m
 	}
 }
 

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"cmp"
 	"errors"
 	"fmt"
@@ -9,6 +8,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"cfgd/config/conffile"
+	"cfgd/config/fstab"
 )
 
 // Nano is the disk of a NanoBSD host, as fstab and nanobsd.conf name it.
@@ -90,7 +92,7 @@ func (m *Model) Nano() (*Nano, error) {
 	return nil, err
 }
 
-func nanoFstab(read conffile.Reader) ([]FstabEntry, error) {
+func nanoFstab(read conffile.Reader) ([]fstab.Entry, error) {
 	data, err := read.ReadFile(hostFstab)
 	if errors.Is(err, fs.ErrNotExist) {
 		const fix = "write one with a line for /, such as: /dev/ada0s1a / ufs ro 1 1"
@@ -99,12 +101,12 @@ func nanoFstab(read conffile.Reader) ([]FstabEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ParseFstab(hostFstab, data)
+	return fstab.Parse(hostFstab, data)
 }
 
 // nanoRoot parses the line for /. NANO_DRIVE, if it is set, tells where the drive's name ends. Nothing
 // else tells that for a label that ends in a digit or an s.
-func nanoRoot(entries []FstabEntry, drive string) (*Nano, error) {
+func nanoRoot(entries []fstab.Entry, drive string) (*Nano, error) {
 	var n *Nano
 	for _, e := range entries {
 		if e.Dir != "/" {

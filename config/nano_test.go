@@ -1,13 +1,14 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"cfgd/config/conffile"
 )
 
 // Layouts of NanoBSD, with a label and without, of BSDRP before and after its change to poudriere, and of

@@ -1,11 +1,12 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"cmp"
 	"path"
 	"slices"
 	"strings"
+
+	"cfgd/config/conffile"
 )
 
 // within reports whether a path is a directory or below it.

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"cfgd/config/conffile"
 )
 
 // The files of section 2.2 of "Building servers with NanoBSD, ZFS and jails", with the mistake in its

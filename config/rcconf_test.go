@@ -1,12 +1,13 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"cfgd/config/conffile"
 )
 
 // rcOf evaluates files and returns the state of the variables.

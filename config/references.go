@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"cfgd/config/conffile"
+	"cfgd/config/fstab"
 	"cfgd/internal/hostfile"
 )
 
@@ -39,7 +40,7 @@ func (m *Model) References() ([]Reference, error) {
 		if err != nil {
 			return nil, err
 		}
-		entries, err := ParseJailFstab(file, b)
+		entries, err := fstab.ParseJail(file, b)
 		if err != nil {
 			return nil, fmt.Errorf("references: %w", err)
 		}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,8 @@ import (
 	"unicode"
 
 	"github.com/BurntSushi/toml"
+
+	"cfgd/config/conffile"
 )
 
 // maxTomlFile is the size in bytes above which a cfgd.toml is refused: parsing a key takes time that

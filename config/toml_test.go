@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cfgd/config/conffile"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"cfgd/config/conffile"
 )
 
 const tomlName = "/usr/local/etc/cfgd.toml"

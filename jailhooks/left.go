@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"cfgd/config"
+	"cfgd/config/fstab"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
@@ -26,7 +26,7 @@ import (
 
 // fstabMount is a mount of the jail's fstab, and what is mounted on its directory.
 type fstabMount struct {
-	config.FstabEntry
+	fstab.Entry
 	dir string // as the system's table of mounts has it
 	on  []memory.Mount
 }
@@ -57,7 +57,7 @@ func (h *Hooks) fstabMounts() ([]fstabMount, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := config.ParseJailFstab(t.Fstab, data)
+	entries, err := fstab.ParseJail(t.Fstab, data)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (h *Hooks) fstabMounts() ([]fstabMount, error) {
 		if !ok {
 			continue
 		}
-		f := fstabMount{FstabEntry: e, dir: filepath.Join(root, rel)}
+		f := fstabMount{Entry: e, dir: filepath.Join(root, rel)}
 		if f.on, err = h.Mounted(f.dir); err != nil {
 			return nil, fmt.Errorf("mounts on %s: %w", f.dir, err)
 		}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/config"
+	"cfgd/config/fstab"
 	"cfgd/internal/memory"
 	"cfgd/internal/run"
 )
@@ -35,10 +36,10 @@ tank/vhost1/var %[1]s/jail/vhost1/var zfs rw 0 0
 }
 
 // entries are the fstab's.
-func (m *machine) entries() []config.FstabEntry {
+func (m *machine) entries() []fstab.Entry {
 	data, err := os.ReadFile(m.target.Fstab)
 	m.must(err)
-	all, err := config.ParseJailFstab(m.target.Fstab, data)
+	all, err := fstab.ParseJail(m.target.Fstab, data)
 	m.must(err)
 	return all
 }

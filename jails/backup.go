@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/config/fstab"
 	"cfgd/internal/run"
 	"cfgd/prototype"
 )
@@ -14,7 +15,7 @@ import (
 // Own returns the datasets that belong to a jail: those that its fstab mounts, or the ones above them
 // that have the jail's name, so that a recursive snapshot has them all at one moment (the paper's section
 // 4.4). A prototype's dataset is never among them, because its snapshots are bases of jails.
-func Own(t *config.Target, entries []config.FstabEntry, protos []*config.Prototype) ([]string, error) {
+func Own(t *config.Target, entries []fstab.Entry, protos []*config.Prototype) ([]string, error) {
 	var tops []string
 	for _, e := range entries {
 		if e.Type != "zfs" || strings.Contains(e.Source, "@") {

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/config/fstab"
 )
 
 func TestOwnDatasets(t *testing.T) {
 	t.Parallel()
 	protos := []*config.Prototype{{Name: "proto", Dataset: "zpool/proto"}}
-	for fstab, want := range map[string]string{
+	for text, want := range map[string]string{
 		"zpool/v/cfg /jail/v/cfg zfs rw\nzpool/v/var /jail/v/var zfs rw\n": "zpool/v",
 		"zpool/v/cfg /jail/v/cfg zfs rw\ntank/data /jail/v/data zfs rw\n":  "tank/data zpool/v",
 		"/jail/proto/.zfs/snapshot/1 /jail/v nullfs ro\n":                  "",
@@ -19,7 +20,7 @@ func TestOwnDatasets(t *testing.T) {
 		"zpool/v/$(x) /jail/v/x zfs rw\n":                                  "!no dataset",
 		"-r/x /jail/v/x zfs rw\n":                                          "!no dataset",
 	} {
-		entries, err := config.ParseJailFstab("/etc/fstab.v", []byte(fstab))
+		entries, err := fstab.ParseJail("/etc/fstab.v", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,12 +28,12 @@ func TestOwnDatasets(t *testing.T) {
 		if words, bad := strings.CutPrefix(want, "!"); bad {
 			if err == nil || !strings.Contains(err.Error(), words) ||
 				!strings.Contains(err.Error(), "/etc/fstab.v:1") {
-				t.Errorf("%s: %v, %v", fstab, tops, err)
+				t.Errorf("%s: %v, %v", text, tops, err)
 			}
 			continue
 		}
 		if err != nil || strings.Join(tops, " ") != want {
-			t.Errorf("%s: %v, %v", fstab, tops, err)
+			t.Errorf("%s: %v, %v", text, tops, err)
 		}
 	}
 	name := BackupName(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))

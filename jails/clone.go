@@ -11,20 +11,21 @@ import (
 	"unicode"
 
 	"cfgd/config"
+	"cfgd/config/fstab"
 	"cfgd/internal/hostfile"
 )
 
 // Clone computes a test jail: clones of another jail's filesystems as they are now, its fstab on another
 // snapshot of the prototype, and an address of its own (the paper's section 2.4). If nothing is mounted,
 // the jail's own trees are copied from where they are.
-func (s *Spec) Clone(from *config.Target, fstab []byte, now time.Time) (*Creation, error) {
+func (s *Spec) Clone(from *config.Target, text []byte, now time.Time) (*Creation, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
 	if s.Name == from.Name {
 		return nil, fmt.Errorf("%s cannot be its own clone", s.Name)
 	}
-	entries, err := config.ParseJailFstab(from.Fstab, fstab)
+	entries, err := fstab.ParseJail(from.Fstab, text)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +57,7 @@ type cloner struct {
 var pseudo = []string{"devfs", "fdescfs", "procfs", "linprocfs", "linsysfs", "tmpfs", "mqueuefs"}
 
 // mount adds one line of the fstab to the clone.
-func (x *cloner) mount(e config.FstabEntry) error {
+func (x *cloner) mount(e fstab.Entry) error {
 	dir, ok := x.moved(path.Clean(e.Dir))
 	if !ok {
 		return fmt.Errorf("%s is not in the jail's root %s: a clone cannot have it too", e.Dir, x.from.Root)
@@ -139,7 +140,7 @@ func (x *cloner) parents() {
 }
 
 // own copies a tree of the jail that is no dataset.
-func (x *cloner) own(e config.FstabEntry, source string) string {
+func (x *cloner) own(e fstab.Entry, source string) string {
 	if x.spec.Embedded {
 		x.copied(path.Clean(e.Dir))
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/config/fstab"
 	"cfgd/prototype"
 )
 
@@ -143,7 +144,7 @@ func ownDir(root string) string { return path.Dir(root) + "/.cfgd/" + path.Base(
 type fstabText struct{ strings.Builder }
 
 func (b *fstabText) line(source, dir, kind, options string) {
-	fmt.Fprintf(b, "%s %s %s %s 0 0\n", config.VisFstab(source), config.VisFstab(dir), kind, options)
+	fmt.Fprintf(b, "%s %s %s %s 0 0\n", fstab.Encode(source), fstab.Encode(dir), kind, options)
 }
 
 // files adds the fstab and the definition of the jail.

@@ -20,6 +20,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/config/conffile"
+	"cfgd/config/fstab"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
@@ -581,7 +582,7 @@ func (k *Creator) bare(c *Creation) error {
 // changes those.
 func sameFstab(a, b string) bool {
 	plain := func(text string) (out []string, ok bool) {
-		entries, err := config.ParseJailFstab("", []byte(text))
+		entries, err := fstab.ParseJail("", []byte(text))
 		for _, e := range entries {
 			source := e.Source
 			if s, ok := config.ParseSnapshot(source); ok {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/config/fstab"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 	"cfgd/merge"
@@ -95,7 +96,7 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 
 // checkSnapshots checks that every snapshot in the new fstab exists.
 func (s *Switcher) checkSnapshots(file string, data []byte, to string) error {
-	entries, err := config.ParseJailFstab(file, data)
+	entries, err := fstab.ParseJail(file, data)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
+	"cfgd/config/fstab"
 	"cfgd/internal/hostfile"
 	sysrun "cfgd/internal/run"
 	"cfgd/jails"
@@ -197,7 +198,7 @@ func (s *session) tops(t *config.Target) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := config.ParseJailFstab(t.Fstab, b)
+	entries, err := fstab.ParseJail(t.Fstab, b)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,11 @@
-package config
+package fstab
 
 import (
-	"cfgd/config/conffile"
 	"reflect"
 	"strings"
 	"testing"
+
+	"cfgd/config/conffile"
 )
 
 func TestParseFstab(t *testing.T) {
@@ -15,11 +16,11 @@ func TestParseFstab(t *testing.T) {
 		"  /dev/ada0s3 /cfg ufs rw,noauto 2 2 # not looked at\n" +
 		`/jail/my\040proto/a\134b /x\011y nullfs ro` + "\n" +
 		"/a#b /c none rw,late 0"
-	got, err := ParseFstab("/etc/fstab", []byte(text))
+	got, err := Parse("/etc/fstab", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []FstabEntry{
+	want := []Entry{
 		{
 			Line:    4,
 			Source:  "/dev/ada0s1a",
@@ -42,7 +43,7 @@ func TestParseFstab(t *testing.T) {
 		{Line: 7, Source: "/a#b", Dir: "/c", Type: "none", Options: []string{"rw", "late"}, Freq: "0"},
 	}
 	for i := range got {
-		if raw := text[got[i].SourceStart:got[i].SourceEnd]; unvis(raw) != got[i].Source {
+		if raw := text[got[i].SourceStart:got[i].SourceEnd]; decode(raw) != got[i].Source {
 			t.Errorf("line %d: bytes of the source are %q", got[i].Line, raw)
 		}
 		got[i].SourceStart, got[i].SourceEnd = 0, 0
@@ -62,7 +63,7 @@ func TestParseFstabMalformed(t *testing.T) {
 		"\n\n/a /b ufs": "/etc/fstab.x:3: 3 of the 4 fields that a mount needs; write: source mountpoint " +
 			"type options [freq [pass]]",
 	} {
-		_, err := ParseFstab("/etc/fstab.x", []byte(text))
+		_, err := Parse("/etc/fstab.x", []byte(text))
 		if err == nil || err.Error() != want {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -74,7 +75,7 @@ func TestUnvis(t *testing.T) {
 		`a\040b`: "a b", `\\`: `\`, `a\`: `a\`, `a\0`: `a\0`, `a\04`: `a\04`, `a\x`: `a\x`, `\377`: "\377",
 		`\400`: `\400`, `\+12`: `\+12`, `\134040`: `\040`,
 	} {
-		if got := unvis(in); got != want {
+		if got := decode(in); got != want {
 			t.Errorf("unvis(%q) = %q, want %q", in, got, want)
 		}
 	}
@@ -82,11 +83,12 @@ func TestUnvis(t *testing.T) {
 
 // FuzzFstab: whatever is read can be written, and reads the same.
 func FuzzFstab(f *testing.F) {
-	f.Add(paperFstabVhost1)
+	f.Add("/jail/proto/.zfs/snapshot/1 /jail/vhost1 nullfs ro 0 0\nzpool/vhost1/cfg /jail/vhost1/cfg zfs " +
+		"rw 0 0\n")
 	f.Add("a\\040b /c nullfs ro,late 0 0 x\n#\n \\ \\0 \\04 x")
 	f.Add("\\043a b c d")
 	f.Fuzz(func(t *testing.T, text string) {
-		entries, err := ParseFstab("f", []byte(text))
+		entries, err := Parse("f", []byte(text))
 		if err != nil {
 			if e, ok := err.(*conffile.Error); !ok || e.Line < 1 || e.Line > strings.Count(text, "\n")+1 {
 				t.Errorf("error %v", err)
@@ -94,11 +96,11 @@ func FuzzFstab(f *testing.F) {
 			return
 		}
 		for _, e := range entries {
-			if unvis(text[e.SourceStart:e.SourceEnd]) != e.Source {
+			if decode(text[e.SourceStart:e.SourceEnd]) != e.Source {
 				t.Errorf("source of %+v", e)
 			}
-			line := VisFstab(e.Source) + " " + VisFstab(e.Dir) + " x rw"
-			again, ok, err := parseFstabLine(conffile.At("f", 1), line)
+			line := Encode(e.Source) + " " + Encode(e.Dir) + " x rw"
+			again, ok, err := parseLine(conffile.At("f", 1), line)
 			if err != nil || !ok || again.Source != e.Source || again.Dir != e.Dir {
 				t.Errorf("%q read again: %+v %v", line, again, err)
 			}
