@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"cfgd/config"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -64,8 +64,8 @@ func (h *Hooks) clearHidden(ctx context.Context, p *place, s *Stopped) error {
 // is touched, and mount(8) and mdconfig(8) refuse while it is in use.
 func (h *Hooks) clearMD(ctx context.Context, p *place, s *Stopped) error {
 	r := p.Record
-	md := memory.Memory{Backing: config.BackingMD, Device: r.Device}
-	mounted := slices.ContainsFunc(p.mounts, func(m memory.Mount) bool { return device(&m) == r.Device })
+	md := mount.Memdisk{Backing: config.BackingMD, Device: r.Device}
+	mounted := slices.ContainsFunc(p.mounts, func(m mount.Mount) bool { return device(&m) == r.Device })
 	if !mounted {
 		out, err := h.Run.Run(
 			ctx, run.Command("mdconfig", "-l", "-v", "-u", strings.TrimPrefix(r.Device, "md")),

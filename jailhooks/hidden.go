@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -18,7 +18,7 @@ import (
 
 // saveHidden saves the recorded tree on an md(4) that is no longer visible, and destroys the md. The md
 // is unmounted, which fails while it is in use, and mounted read-only on a directory of the host.
-func (h *Hooks) saveHidden(ctx context.Context, md memory.Memory, mounted bool, s *Stopped) error {
+func (h *Hooks) saveHidden(ctx context.Context, md mount.Memdisk, mounted bool, s *Stopped) error {
 	if mounted {
 		if _, err := h.Run.Run(ctx, md.UnmakePlan()[0]); err != nil {
 			return err

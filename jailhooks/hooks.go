@@ -11,7 +11,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/flock"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -28,8 +28,8 @@ type Hooks struct {
 	Overlay *overlay.Overlay
 	Run     run.Runner
 	Daemon  Daemon
-	// Mounted is memory.Mounted.
-	Mounted func(dir string) ([]memory.Mount, error)
+	// Mounted is mount.On.
+	Mounted func(dir string) ([]mount.Mount, error)
 	GOOS    string
 	// Embedded is true with --root: nothing is mounted, and Init makes the directories that a start would
 	// mount on.
@@ -89,14 +89,14 @@ type place struct {
 	// backing is the filesystem that holds the tree, or will hold it. The configuration may have changed
 	// since the tree was populated.
 	backing config.Backing
-	mounts  []memory.Mount // on exactly this path, the topmost last; a mount over the jail's root hides them
+	mounts  []mount.Mount // on exactly this path, the topmost last; a mount over the jail's root hides them
 	// mounted is true if the path is the root of a filesystem. Then the topmost of mounts is the visible
 	// one.
 	mounted bool
 }
 
 // top returns the visible mount, nil if there is none.
-func (p *place) top() *memory.Mount {
+func (p *place) top() *mount.Mount {
 	if !p.mounted {
 		return nil
 	}
@@ -160,9 +160,9 @@ func (h *Hooks) isMountRoot() (bool, error) {
 }
 
 // memory returns the filesystem that holds, or will hold, the live tree.
-func (h *Hooks) memory(p *place) (memory.Memory, error) {
+func (h *Hooks) memory(p *place) (mount.Memdisk, error) {
 	dir, err := h.realDir()
-	m := memory.Memory{Backing: p.backing, Size: h.Target.MemorySize, Dir: dir, GOOS: h.GOOS}
+	m := mount.Memdisk{Backing: p.backing, Size: h.Target.MemorySize, Dir: dir, GOOS: h.GOOS}
 	if top := p.top(); top != nil && inMemory(top) {
 		m.Device, m.Backing = device(top), config.BackingTmpfs
 		if m.Device != "" {
@@ -173,7 +173,7 @@ func (h *Hooks) memory(p *place) (memory.Memory, error) {
 }
 
 // device returns the md of a mount, "" if there is none.
-func device(m *memory.Mount) string {
+func device(m *mount.Mount) string {
 	if dev, ok := strings.CutPrefix(m.Source, "/dev/"); ok && strings.HasPrefix(dev, "md") {
 		return dev
 	}
@@ -181,7 +181,7 @@ func device(m *memory.Mount) string {
 }
 
 // inMemory reports whether a mount is one that a hook may have made.
-func inMemory(m *memory.Mount) bool { return m.Type == "tmpfs" || device(m) != "" }
+func inMemory(m *mount.Mount) bool { return m.Type == "tmpfs" || device(m) != "" }
 
 // ours reports whether the mounted filesystem is memory that a start made: the record names it, or on
 // Linux its source does.
@@ -190,7 +190,7 @@ func (p *place) ours() bool {
 	switch {
 	case top == nil || !inMemory(top):
 		return false
-	case p.Populated, p.Interrupted, top.Source == memory.TmpfsSource:
+	case p.Populated, p.Interrupted, top.Source == mount.TmpfsSource:
 		return true
 	}
 	return r != nil && r.Identity == "" && r.Device == device(top)
@@ -198,7 +198,7 @@ func (p *place) ours() bool {
 
 // writeIntent records that memory is being made, so that a start that is killed before anything is
 // populated leaves a trace.
-func (h *Hooks) writeIntent(m *memory.Memory) error {
+func (h *Hooks) writeIntent(m *mount.Memdisk) error {
 	return h.Overlay.WriteRecord(&overlay.Record{
 		State:  overlay.Populating,
 		Time:   h.Now().UTC(),

@@ -78,7 +78,7 @@ func (h *Hooks) hostCfg(ctx context.Context) (dir string, done func() error, err
 // mountScratch runs a command of mount(8) with a directory of the host added to its arguments. The
 // directory is below /var/run/cfgd, and only root can enter it.
 func (h *Hooks) mountScratch(ctx context.Context, what string,
-	mount run.Cmd) (dir string, done func() error, err error) {
+	command run.Cmd) (dir string, done func() error, err error) {
 	dir = h.scratchDir(what)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", nil, err
@@ -87,8 +87,8 @@ func (h *Hooks) mountScratch(ctx context.Context, what string,
 		return "", nil, err
 	}
 	done = func() error { return h.unmountScratch(ctx, dir) }
-	mount.Args = append(mount.Args, dir)
-	if _, err := h.Run.Run(ctx, mount); err != nil {
+	command.Args = append(command.Args, dir)
+	if _, err := h.Run.Run(ctx, command); err != nil {
 		return "", nil, errors.Join(err, done()) // it may be mounted all the same
 	}
 	return dir, done, nil

@@ -9,7 +9,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/overlay"
 )
 
@@ -149,13 +149,13 @@ func (h *Hooks) fill(ctx context.Context, p *place) (*Started, error) {
 }
 
 // make makes the memory filesystem, unless an empty one is mounted.
-func (h *Hooks) make(ctx context.Context, p *place) (memory.Memory, error) {
+func (h *Hooks) make(ctx context.Context, p *place) (mount.Memdisk, error) {
 	if h.Target.Memory == config.BackingDir {
-		return memory.Memory{Backing: config.BackingDir}, nil
+		return mount.Memdisk{Backing: config.BackingDir}, nil
 	}
 	live, err := h.Overlay.OpenLive()
 	if err != nil {
-		return memory.Memory{}, fmt.Errorf(
+		return mount.Memdisk{}, fmt.Errorf(
 			"%w; a filesystem is mounted on a directory, and on no link: is the jail's root mounted?", err,
 		)
 	}
@@ -169,7 +169,7 @@ func (h *Hooks) make(ctx context.Context, p *place) (memory.Memory, error) {
 }
 
 // mount makes a memory filesystem on the open live directory, and checks that it is mounted there.
-func (h *Hooks) mount(ctx context.Context, live *dirfd.Dir, m memory.Memory) (memory.Memory, error) {
+func (h *Hooks) mount(ctx context.Context, live *dirfd.Dir, m mount.Memdisk) (mount.Memdisk, error) {
 	m.Note = func(device string) error { m.Device = device; return h.writeIntent(&m) }
 	if err := h.writeIntent(&m); err != nil {
 		return m, err
@@ -196,7 +196,7 @@ func (h *Hooks) mount(ctx context.Context, live *dirfd.Dir, m memory.Memory) (me
 // unmount undoes a mount that went wrong, because the mount may have been done all the same. It uses the
 // path only while the memory filesystem is visible there, because umount(8) would follow a link. If it
 // fails, the record is kept and the next hook tries again.
-func (h *Hooks) unmount(ctx context.Context, m *memory.Memory, known bool) error {
+func (h *Hooks) unmount(ctx context.Context, m *mount.Memdisk, known bool) error {
 	p, err := h.inspect()
 	if known || m.Device != "" || p.ours() && len(p.mounts) > h.covered {
 		err = m.Unmake(ctx, h.Run)
@@ -223,7 +223,7 @@ func mountPath(goos string, live *dirfd.Dir, dir string) string {
 
 // checkMounted checks that the filesystem is where the descriptors lead: if mount(8) went by a path, a
 // part of it may have been swapped.
-func (h *Hooks) checkMounted(m *memory.Memory) error {
+func (h *Hooks) checkMounted(m *mount.Memdisk) error {
 	p, err := h.inspect()
 	if err != nil {
 		return err
@@ -237,7 +237,7 @@ func (h *Hooks) checkMounted(m *memory.Memory) error {
 
 // undo removes a tree that could not be populated. Memory that was mounted before, and not by a start,
 // stays and is emptied.
-func (h *Hooks) undo(ctx context.Context, p *place, m memory.Memory) error {
+func (h *Hooks) undo(ctx context.Context, p *place, m mount.Memdisk) error {
 	var err error
 	if m.Backing == config.BackingDir || p.mounted && !p.ours() {
 		err = h.Overlay.Clear(ctx)

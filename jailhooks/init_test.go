@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/config"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -292,7 +292,7 @@ func TestRecordThatLies(t *testing.T) {
 					m.mds["md7"] = c.kind
 				}
 				if c.used {
-					m.mounts = []*mount{{Mount: memory.Mount{Source: "/dev/md7", Dir: "/mnt", Type: "ufs"}}}
+					m.mounts = []*mounted{{Mount: mount.Mount{Source: "/dev/md7", Dir: "/mnt", Type: "ufs"}}}
 				}
 				m.must(m.hooks().Overlay.WriteRecord(&overlay.Record{
 					Identity: "of another life",
@@ -461,7 +461,7 @@ func TestInitWaits(t *testing.T) {
 func TestInitErrors(t *testing.T) {
 	m := newMachine(t, "freebsd", config.BackingMD)
 	h := m.hooks()
-	h.Mounted = func(string) ([]memory.Mount, error) { return nil, unix.EIO }
+	h.Mounted = func(string) ([]mount.Mount, error) { return nil, unix.EIO }
 	_, err := h.Init(t.Context())
 	m.fails(err, []string{"mounts on", "input/output error"})
 

@@ -14,7 +14,7 @@ import (
 
 	"cfgd/config/fstab"
 	"cfgd/internal/hostfile"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
 
@@ -28,7 +28,7 @@ import (
 type fstabMount struct {
 	fstab.Entry
 	dir string // as the system's table of mounts has it
-	on  []memory.Mount
+	on  []mount.Mount
 }
 
 // top reports whether the topmost mount on the directory is the one of the fstab.

@@ -12,7 +12,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/config/fstab"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
 
@@ -46,8 +46,8 @@ func (m *machine) entries() []fstab.Entry {
 
 // lay puts a mount of the fstab into the table.
 func (m *machine) lay(source, dir, kind string) {
-	on := memory.Mount{Source: source, Dir: dir, Type: kind}
-	m.mounts = append(m.mounts, &mount{Mount: on, fstab: true})
+	on := mount.Mount{Source: source, Dir: dir, Type: kind}
+	m.mounts = append(m.mounts, &mounted{Mount: on, fstab: true})
 }
 
 // mountFstab is what jail(8) does before exec.prestart. nullfs(5) refuses a directory that is mounted

@@ -19,7 +19,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/machinetest"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -35,7 +35,7 @@ type machine struct {
 	target *config.Target
 
 	mu     sync.Mutex // guards log and clock; a hook's lock, which is a file's, keeps the rest apart
-	mounts []*mount
+	mounts []*mounted
 	mds    map[string]string // kind by name
 	// what a device or dataset holds while it is not mounted: a directory, by the source's name
 	holds map[string]string
@@ -49,8 +49,8 @@ type machine struct {
 	clock         time.Time
 }
 
-type mount struct {
-	memory.Mount
+type mounted struct {
+	mount.Mount
 	aside  string // where the directory below it is
 	hidden bool
 	fstab  bool // by the jail's fstab: it stands in the table of mounts alone, and shows the directory itself
@@ -246,8 +246,8 @@ func (m *machine) tell(ctx context.Context, what string) error {
 	return m.daemon(ctx, what)
 }
 
-func (m *machine) Mounted(dir string) ([]memory.Mount, error) {
-	var out []memory.Mount
+func (m *machine) Mounted(dir string) ([]mount.Mount, error) {
+	var out []mount.Mount
 	for _, on := range m.mounts {
 		if on.Dir == dir {
 			out = append(out, on.Mount)
@@ -257,7 +257,7 @@ func (m *machine) Mounted(dir string) ([]memory.Mount, error) {
 }
 
 func (m *machine) mountpoint() (bool, error) {
-	return slices.ContainsFunc(m.mounts, func(on *mount) bool {
+	return slices.ContainsFunc(m.mounts, func(on *mounted) bool {
 		return on.Dir == m.target.Live && !on.hidden
 	}), nil
 }
@@ -317,7 +317,7 @@ func (m *machine) do(c run.Cmd) (string, error) {
 }
 
 func (m *machine) destroy(md string) error {
-	if slices.ContainsFunc(m.mounts, func(on *mount) bool { return on.Source == "/dev/"+md }) {
+	if slices.ContainsFunc(m.mounts, func(on *mounted) bool { return on.Source == "/dev/"+md }) {
 		return errors.New("device busy")
 	}
 	if _, ok := m.mds[md]; !ok {
@@ -341,15 +341,15 @@ func (m *machine) mount(source, dir string) error {
 	if err != nil {
 		return err
 	}
-	on := &mount{
-		Mount: memory.Mount{Source: source, Dir: real, Type: "tmpfs"},
+	on := &mounted{
+		Mount: mount.Mount{Source: source, Dir: real, Type: "tmpfs"},
 		aside: fmt.Sprintf("%s.below%d", real, len(m.mounts)),
 	}
 	if strings.HasPrefix(source, "/dev/") {
 		on.Type = "ufs"
 	}
 	rest, known := m.holds[source]
-	if used := slices.ContainsFunc(m.mounts, func(o *mount) bool { return o.Source == source }); used &&
+	if used := slices.ContainsFunc(m.mounts, func(o *mounted) bool { return o.Source == source }); used &&
 		on.Type == "ufs" {
 		return errors.New("device busy")
 	}
@@ -368,7 +368,7 @@ func (m *machine) unmount(what string) error {
 		if on.Source != what && on.Dir != what {
 			continue
 		}
-		above := func(o *mount) bool { return strings.HasPrefix(o.Dir, on.Dir+"/") }
+		above := func(o *mounted) bool { return strings.HasPrefix(o.Dir, on.Dir+"/") }
 		if on.fstab && slices.ContainsFunc(m.mounts, above) {
 			return unix.EBUSY
 		}

@@ -9,13 +9,13 @@ import (
 	"testing"
 
 	"cfgd/config"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
 
 // The exact commands.
 func TestPlans(t *testing.T) {
-	m := memory.Memory{Size: 16 << 20, Dir: "/jail/vhost1/etc"}
+	m := mount.Memdisk{Size: 16 << 20, Dir: "/jail/vhost1/etc"}
 	for _, c := range []struct {
 		goos    string
 		backing config.Backing

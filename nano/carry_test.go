@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
 
@@ -37,8 +37,8 @@ func (r *ran) Run(_ context.Context, c run.Cmd) (string, error) {
 	return r.says[c.Name], nil
 }
 
-func (r *ran) mountedOn(dir string) ([]memory.Mount, error) {
-	return slices.Repeat([]memory.Mount{{Source: "/dev/ada0s2a", Dir: dir}}, r.mounted), nil
+func (r *ran) mountedOn(dir string) ([]mount.Mount, error) {
+	return slices.Repeat([]mount.Mount{{Source: "/dev/ada0s2a", Dir: dir}}, r.mounted), nil
 }
 
 // A file is copied with its mode and time, and replaces another one if there is one. The slice is mounted for

@@ -13,7 +13,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/disk"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 	"cfgd/internal/ufs"
 )
@@ -31,8 +31,8 @@ type Disk struct {
 	Command bool
 	// Mounted lists the sources of all mounts.
 	Mounted func() ([]string, error)
-	// MountedOn lists what is mounted on a directory, whose path is free of links: memory.Mounted.
-	MountedOn func(dir string) ([]memory.Mount, error)
+	// MountedOn lists what is mounted on a directory, whose path is free of links: mount.On.
+	MountedOn func(dir string) ([]mount.Mount, error)
 	Warn      func(text string) // gets warnings; may be nil
 }
 

@@ -28,7 +28,7 @@ var rooms = []struct{ room, may string }{
 	{"config/conffile", "internal/hostfile"},
 	{"config/fstab", "config/conffile"},
 	{"config", "config/conffile config/fstab internal/hostfile"},
-	{"internal/memory", "config internal/run"},
+	{"internal/mount", "config internal/flock internal/run"},
 	{"overlay/tree", "internal/dirfd internal/pathname"},
 	{"overlay/store", "config internal/dirfd internal/pathname overlay/tree"},
 	{"merge", "config internal/dirfd internal/pathname overlay/store overlay/tree"},
@@ -38,12 +38,12 @@ var rooms = []struct{ room, may string }{
 	{"watcher/control", "config internal/pathname overlay overlay/store"},
 	{"watcher", "config internal/dirfd internal/flock internal/pathname overlay overlay/store " +
 		"overlay/tree watcher/control"},
-	{"jailhooks", "config config/fstab internal/dirfd internal/flock internal/hostfile " +
-		"internal/memory internal/pathname internal/run merge merge/check overlay"},
+	{"jailhooks", "config config/fstab internal/dirfd internal/flock internal/hostfile internal/mount " +
+		"internal/pathname internal/run merge merge/check overlay"},
 	{"prototype", "config internal/dirfd internal/hostfile internal/pathname internal/run overlay"},
 	{"jails", "config config/conffile config/fstab internal/dirfd internal/flock internal/hostfile " +
 		"internal/run jailhooks merge overlay prototype"},
-	{"nano", "config internal/disk internal/esp internal/flock internal/hostfile internal/memory " +
+	{"nano", "config internal/disk internal/esp internal/flock internal/hostfile internal/mount " +
 		"internal/run internal/ufs"},
 	{"setup", "config config/conffile internal/hostfile"},
 	{"report", "internal/hostfile internal/pathname internal/run"},

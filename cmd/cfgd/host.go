@@ -14,7 +14,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/nano"
@@ -229,7 +229,7 @@ func (s *session) roomInMemory(ctx context.Context, size int64) (string, func(),
 	if err != nil {
 		return "", nil, err
 	}
-	m := memory.Memory{Backing: config.BackingTmpfs, Size: size, Dir: dir, GOOS: runtime.GOOS}
+	m := mount.Memdisk{Backing: config.BackingTmpfs, Size: size, Dir: dir, GOOS: runtime.GOOS}
 	if _, err := m.Make(ctx, sysrun.System{}); err != nil {
 		return "", nil, errors.Join(err, os.Remove(dir))
 	}

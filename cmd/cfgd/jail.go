@@ -13,7 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/jailhooks"
@@ -73,7 +73,7 @@ func (s *session) jailCommand() *cli.Command {
 func (s *session) hooks(t *config.Target) *jailhooks.Hooks {
 	return &jailhooks.Hooks{
 		Target: t, Overlay: s.overlay(t), Run: sysrun.System{}, Daemon: daemonOf{s.client()},
-		Mounted: memory.Mounted, GOOS: runtime.GOOS,
+		Mounted: mount.On, GOOS: runtime.GOOS,
 		Embedded: s.loaded.Root != "", RescueDir: s.loaded.Path("/var/db/cfgd/rescue"), Now: time.Now,
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"cfgd/config"
 	"cfgd/config/conffile"
 	"cfgd/internal/disk"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/nano"
@@ -134,11 +134,11 @@ func (s *session) mountedSources() ([]string, error) {
 }
 
 // mountedOn lists what is mounted on a directory. With --root nothing is.
-func (s *session) mountedOn(dir string) ([]memory.Mount, error) {
+func (s *session) mountedOn(dir string) ([]mount.Mount, error) {
 	if s.loaded.Root != "" {
 		return nil, nil
 	}
-	return memory.Mounted(dir)
+	return mount.On(dir)
 }
 
 // listedSlice is the JSON of a slice.

@@ -15,12 +15,11 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/merge"
 	"cfgd/merge/check"
-	"cfgd/nano"
 	"cfgd/overlay"
 	"cfgd/watcher/control"
 )
@@ -144,7 +143,7 @@ func mountCfg(m *config.Model, t *config.Target) func(context.Context, bool) (fu
 	if m.Root != "" || !t.CfgNoauto && !t.CfgReadOnly {
 		return nil
 	}
-	c := &nano.Cfg{Dir: t.Cfg, RunDir: m.RunDir(), Run: sysrun.System{}, Mounted: memory.Mounted}
+	c := &mount.OnDemand{Dir: t.Cfg, RunDir: m.RunDir(), Run: sysrun.System{}, Mounted: mount.On}
 	if t.CfgReadOnly {
 		c.ReadOnly = readOnly
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"cfgd/config"
-	"cfgd/internal/memory"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 	"cfgd/jailhooks"
 	"cfgd/jails"
@@ -151,7 +151,7 @@ func (l *lab) benchInit(ctx context.Context) ([]row, error) {
 		k := newOverlay(q)
 		k.Target.MemorySize = 64 << 20
 		return &jailhooks.Hooks{Target: k.Target, Overlay: k, Run: run.System{}, Daemon: nobody{},
-			Mounted: memory.Mounted, GOOS: "linux",
+			Mounted: mount.On, GOOS: "linux",
 			RescueDir: filepath.Join(l.disk, "rescue"), Now: time.Now}
 	}
 	stop := func() error { _, err := hooks().Cleanup(ctx); return err }

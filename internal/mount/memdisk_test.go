@@ -1,4 +1,4 @@
-package memory
+package mount
 
 import (
 	"context"
@@ -24,14 +24,14 @@ func TestPlans(t *testing.T) {
 	t.Parallel()
 	const dir = "/jail/vhost1/etc"
 	for name, c := range map[string]struct {
-		m            Memory
+		m            Memdisk
 		make, unmake string
 	}{
-		"md, to be made": {Memory{Backing: config.BackingMD, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
+		"md, to be made": {Memdisk{Backing: config.BackingMD, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
 			"mdconfig -a -t swap -s 16384k\nnewfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/mdN\ntunefs -n " +
 				"disable /dev/mdN\nmount -o noatime,async /dev/mdN /jail/vhost1/etc",
 			"umount /dev/mdN\nmdconfig -d -u N"},
-		"md, made": {Memory{
+		"md, made": {Memdisk{
 			Backing: config.BackingMD,
 			Size:    5 << 20,
 			Dir:     dir,
@@ -41,12 +41,12 @@ func TestPlans(t *testing.T) {
 			"mdconfig -a -t swap -s 5120k\nnewfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/md12\ntunefs -n " +
 				"disable /dev/md12\nmount -o noatime,async /dev/md12 /jail/vhost1/etc",
 			"umount /dev/md12\nmdconfig -d -u 12"},
-		"tmpfs on FreeBSD": {Memory{Backing: config.BackingTmpfs, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
+		"tmpfs on FreeBSD": {Memdisk{Backing: config.BackingTmpfs, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
 			"mount -t tmpfs -o size=16777216,mode=755 tmpfs /jail/vhost1/etc", "umount /jail/vhost1/etc"},
-		"tmpfs on Linux": {Memory{Backing: config.BackingTmpfs, Size: 16 << 20, Dir: dir, GOOS: "linux"},
+		"tmpfs on Linux": {Memdisk{Backing: config.BackingTmpfs, Size: 16 << 20, Dir: dir, GOOS: "linux"},
 			"mount -c -t tmpfs -o size=16777216,mode=755,nodev,noatime cfgd /jail/vhost1/etc",
 			"umount /jail/vhost1/etc"},
-		"odd names": {Memory{
+		"odd names": {Memdisk{
 			Backing: config.BackingTmpfs,
 			Size:    1 << 20,
 			Dir:     "/jail/it's $HOME/etc",
@@ -91,7 +91,7 @@ func made(fails string) bool { return fails == "" || fails == "tunefs" }
 
 func TestMakeUndoesWhatItMade(t *testing.T) {
 	t.Parallel()
-	m := Memory{Backing: config.BackingMD, Size: 16 << 20, Dir: "/etc", GOOS: "freebsd"}
+	m := Memdisk{Backing: config.BackingMD, Size: 16 << 20, Dir: "/etc", GOOS: "freebsd"}
 	var noted []string
 	m.Note = func(dev string) error { noted = append(noted, dev); return nil }
 	for _, c := range []struct {
@@ -128,7 +128,7 @@ func TestMakeCancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &cancelling{cancel: cancel}
-	m := Memory{Backing: config.BackingMD, Size: 16 << 20, Dir: "/etc", GOOS: "freebsd"}
+	m := Memdisk{Backing: config.BackingMD, Size: 16 << 20, Dir: "/etc", GOOS: "freebsd"}
 	if _, err := m.Make(ctx, f); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -151,19 +151,19 @@ func (c *cancelling) Run(ctx context.Context, cmd run.Cmd) (string, error) {
 func TestUnmake(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		m     Memory
+		m     Memdisk
 		fails string
 		want  string
 		ok    bool
 	}{
 		{
-			Memory{Backing: config.BackingMD, Dir: "/etc", Device: "md7"}, "",
+			Memdisk{Backing: config.BackingMD, Dir: "/etc", Device: "md7"}, "",
 			"[umount /dev/md7 mdconfig -d]", true,
 		},
-		{Memory{Backing: config.BackingMD, Dir: "/etc", Device: "md7"}, "umount", "[umount /dev/md7]", false},
-		{Memory{Backing: config.BackingMD, Dir: "/etc"}, "", "[]", false},
-		{Memory{Backing: config.BackingMD, Dir: "/etc", Device: "md7 -o force"}, "", "[]", false},
-		{Memory{Backing: config.BackingTmpfs, Dir: "/etc"}, "", "[umount /etc]", true},
+		{Memdisk{Backing: config.BackingMD, Dir: "/etc", Device: "md7"}, "umount", "[umount /dev/md7]", false},
+		{Memdisk{Backing: config.BackingMD, Dir: "/etc"}, "", "[]", false},
+		{Memdisk{Backing: config.BackingMD, Dir: "/etc", Device: "md7 -o force"}, "", "[]", false},
+		{Memdisk{Backing: config.BackingTmpfs, Dir: "/etc"}, "", "[umount /etc]", true},
 	} {
 		f := &fake{fails: c.fails}
 		err := c.m.Unmake(context.Background(), f)

@@ -1,4 +1,4 @@
-package nano
+package mount
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"cfgd/internal/memory"
 	"cfgd/internal/run"
 )
 
@@ -41,20 +40,20 @@ func (m *machine) must(err error) {
 	}
 }
 
-// cfg returns the Cfg of a new process.
-func (m *machine) cfg() *Cfg {
-	return &Cfg{
+// cfg returns the OnDemand of a new process.
+func (m *machine) cfg() *OnDemand {
+	return &OnDemand{
 		Dir: filepath.Join(m.dir, "cfg"), RunDir: filepath.Join(m.dir, "run"), Run: m, Mounted: m.mounted,
 	}
 }
 
-func (m *machine) mounted(dir string) ([]memory.Mount, error) {
+func (m *machine) mounted(dir string) ([]Mount, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if dir != filepath.Join(m.dir, "cfg") {
 		return nil, nil
 	}
-	return make([]memory.Mount, m.on), nil
+	return make([]Mount, m.on), nil
 }
 
 // Run simulates the command. It refuses to mount what is mounted, as UFS and ext4 do.

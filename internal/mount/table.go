@@ -1,4 +1,4 @@
-package memory
+package mount
 
 import (
 	"github.com/moby/sys/mountinfo"
@@ -11,8 +11,8 @@ type Mount struct {
 	Type   string
 }
 
-// Mounted returns the mounts on exactly this directory, the topmost last. The path must be free of links.
-func Mounted(dir string) ([]Mount, error) {
+// On returns the mounts on exactly this directory, the topmost last. The path must be free of links.
+func On(dir string) ([]Mount, error) {
 	infos, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
 	if err != nil {
 		return nil, err

@@ -1,8 +1,4 @@
-// Package memory makes and removes the filesystem of a live tree: an md(4) disk with UFS, or a tmpfs(5).
-//
-// It defines the exact commands, as plans: values that --dry-run prints, tests compare and package run
-// runs.
-package memory
+package mount
 
 import (
 	"context"
@@ -19,8 +15,8 @@ import (
 // TmpfsSource is the source of our tmpfs in the table of mounts.
 const TmpfsSource = "cfgd"
 
-// Memory is a filesystem in memory at a directory.
-type Memory struct {
+// Memdisk is the filesystem of a live tree in memory: an md(4) disk with UFS, or a tmpfs(5).
+type Memdisk struct {
 	Backing config.Backing
 	Size    int64  // bytes
 	Dir     string // the mountpoint
@@ -41,7 +37,7 @@ var newfsFlags = []string{"-i", "2048", "-f", "1024", "-b", "8192", "-O", "2", "
 
 // MakePlan returns the commands that make it. For an md the first command prints the device, which the
 // others have as mdN: see mdconfig(8), newfs(8), mount(8), tmpfs(5).
-func (m Memory) MakePlan() []run.Cmd {
+func (m Memdisk) MakePlan() []run.Cmd {
 	if m.Backing == config.BackingMD {
 		dev := "/dev/" + m.device()
 		return []run.Cmd{
@@ -69,26 +65,26 @@ func (m Memory) MakePlan() []run.Cmd {
 
 // UnmakePlan returns the commands that unmount it and free the memory. An md is unmounted by its device,
 // wherever it is mounted: umount(8) finds it in the table of mounts and uses no path.
-func (m Memory) UnmakePlan() []run.Cmd {
+func (m Memdisk) UnmakePlan() []run.Cmd {
 	if m.Backing == config.BackingMD {
 		return []run.Cmd{run.Command("umount", "/dev/"+m.device()), m.destroy()}
 	}
 	return []run.Cmd{run.Command("umount", m.Dir)}
 }
 
-func (m Memory) destroy() run.Cmd {
+func (m Memdisk) destroy() run.Cmd {
 	return run.Command("mdconfig", "-d", "-u", strings.TrimPrefix(m.device(), "md"))
 }
 
 // source returns the source of the mount: FreeBSD's mount_tmpfs wants the word tmpfs.
-func (m Memory) source() string {
+func (m Memdisk) source() string {
 	if m.GOOS == "freebsd" {
 		return "tmpfs"
 	}
 	return TmpfsSource
 }
 
-func (m Memory) device() string {
+func (m Memdisk) device() string {
 	if m.Device == "" {
 		return "mdN"
 	}
@@ -99,7 +95,7 @@ var mdName = regexp.MustCompile(`^md[0-9]+$`)
 
 // Make makes and mounts it, and returns the device of an md. If a later step fails, Make undoes the
 // earlier ones.
-func (m Memory) Make(ctx context.Context, r run.Runner) (string, error) {
+func (m Memdisk) Make(ctx context.Context, r run.Runner) (string, error) {
 	cmds := m.MakePlan()
 	if m.Backing != config.BackingMD {
 		_, err := r.Run(ctx, cmds[0])
@@ -132,7 +128,7 @@ func (m Memory) Make(ctx context.Context, r run.Runner) (string, error) {
 	return m.Device, nil
 }
 
-func (m Memory) note(device string) error {
+func (m Memdisk) note(device string) error {
 	if m.Note == nil {
 		return nil
 	}
@@ -140,7 +136,7 @@ func (m Memory) note(device string) error {
 }
 
 // Unmake unmounts it and destroys an md.
-func (m Memory) Unmake(ctx context.Context, r run.Runner) error {
+func (m Memdisk) Unmake(ctx context.Context, r run.Runner) error {
 	if m.Backing == config.BackingMD && !mdName.MatchString(m.Device) {
 		return fmt.Errorf("%s: %q: not the name of an md", m.Dir, m.Device)
 	}
@@ -151,7 +147,7 @@ func (m Memory) Unmake(ctx context.Context, r run.Runner) error {
 }
 
 // Destroy frees the memory of an unmounted md. For a tmpfs it does nothing.
-func (m Memory) Destroy(ctx context.Context, r run.Runner) error {
+func (m Memdisk) Destroy(ctx context.Context, r run.Runner) error {
 	if m.Backing != config.BackingMD || m.Device == "" {
 		return nil
 	}

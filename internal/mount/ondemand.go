@@ -1,4 +1,4 @@
-package nano
+package mount
 
 import (
 	"context"
@@ -11,16 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/internal/flock"
-	"cfgd/internal/memory"
 	"cfgd/internal/run"
 )
 
-// Cfg is the filesystem for saved configuration, which fstab has with noauto.
-type Cfg struct {
+// OnDemand is the filesystem for saved configuration, which fstab has with noauto.
+type OnDemand struct {
 	Dir     string // the mountpoint, as fstab has it
 	RunDir  string // /var/run/cfgd, for the locks and the mark
 	Run     run.Runner
-	Mounted func(dir string) ([]memory.Mount, error) // memory.Mounted
+	Mounted func(dir string) ([]Mount, error) // On
 	// ReadOnly reports whether the mount is read-only. It is nil unless fstab mounts it read-only, so that it
 	// must be made writable while something is saved.
 	ReadOnly func(dir string) (bool, error)
@@ -30,7 +29,7 @@ type Cfg struct {
 // their process. The gate is held only while a process mounts or unmounts. The other lock is shared by all
 // users; who gets it exclusively, while holding the gate, is the last user. The mark says that cfgd made the
 // mount.
-func (c *Cfg) Mount(ctx context.Context, write bool) (unmount func() error, err error) {
+func (c *OnDemand) Mount(ctx context.Context, write bool) (unmount func() error, err error) {
 	leaveGate, err := c.gate(ctx)
 	if err != nil {
 		return nil, err
@@ -55,7 +54,7 @@ func (c *Cfg) Mount(ctx context.Context, write bool) (unmount func() error, err 
 }
 
 // leave unmounts it if nobody else uses it.
-func (c *Cfg) leave(ctx context.Context, use *os.File) error {
+func (c *OnDemand) leave(ctx context.Context, use *os.File) error {
 	leaveGate, err := c.gate(ctx)
 	if err != nil {
 		use.Close()
@@ -72,7 +71,7 @@ func (c *Cfg) leave(ctx context.Context, use *os.File) error {
 }
 
 // gate waits until nobody else mounts or unmounts, or until ctx ends.
-func (c *Cfg) gate(ctx context.Context) (unlock func(), err error) {
+func (c *OnDemand) gate(ctx context.Context) (unlock func(), err error) {
 	unlock, err = flock.Wait(ctx, filepath.Join(c.RunDir, "cfg.gate"))
 	if errors.Is(err, flock.ErrHeld) {
 		return nil, fmt.Errorf("another cfgd mounts or unmounts %s: %w", c.Dir, err)
@@ -80,10 +79,10 @@ func (c *Cfg) gate(ctx context.Context) (unlock func(), err error) {
 	return unlock, err
 }
 
-func (c *Cfg) mark() string { return filepath.Join(c.RunDir, "cfg.mounted") }
+func (c *OnDemand) mark() string { return filepath.Join(c.RunDir, "cfg.mounted") }
 
 // mounted looks into the table of mounts, which has the path without symbolic links.
-func (c *Cfg) mounted() (bool, error) {
+func (c *OnDemand) mounted() (bool, error) {
 	dir, err := filepath.EvalSymlinks(c.Dir)
 	if err != nil {
 		return false, err
@@ -94,7 +93,7 @@ func (c *Cfg) mounted() (bool, error) {
 
 // mount mounts it, unless it is mounted. The mark is made before the mount and removed after the unmount. A
 // process that is killed in between may leave a mark without a mount. Such a mark is ignored.
-func (c *Cfg) mount(ctx context.Context) error {
+func (c *OnDemand) mount(ctx context.Context) error {
 	on, err := c.mounted()
 	if err != nil || on {
 		return err
@@ -110,7 +109,7 @@ func (c *Cfg) mount(ctx context.Context) error {
 
 // notMounted removes the mark after a mount that failed. A mount that was interrupted may have succeeded
 // nevertheless: then it is undone now, or after the next use.
-func (c *Cfg) notMounted(ctx context.Context) error {
+func (c *OnDemand) notMounted(ctx context.Context) error {
 	if ctx.Err() != nil {
 		if on, err := c.mounted(); err != nil || on {
 			return errors.Join(err, c.unmount(context.WithoutCancel(ctx)))
@@ -120,7 +119,7 @@ func (c *Cfg) notMounted(ctx context.Context) error {
 }
 
 // unmount unmounts a mount that cfgd made. The caller is the only user.
-func (c *Cfg) unmount(ctx context.Context) error {
+func (c *OnDemand) unmount(ctx context.Context) error {
 	if err := c.readOnlyAgain(ctx); err != nil {
 		return err
 	}
@@ -142,11 +141,11 @@ func (c *Cfg) unmount(ctx context.Context) error {
 }
 
 // wmark is the mark that a mount was made writable, and has to be made read-only again.
-func (c *Cfg) wmark() string { return filepath.Join(c.RunDir, "cfg.writable") }
+func (c *OnDemand) wmark() string { return filepath.Join(c.RunDir, "cfg.writable") }
 
 // writable makes a mount writable that fstab has read-only. The caller holds the gate. The mark is made
 // before, as for a mount.
-func (c *Cfg) writable(ctx context.Context) error {
+func (c *OnDemand) writable(ctx context.Context) error {
 	if c.ReadOnly == nil {
 		return nil
 	}
@@ -164,7 +163,7 @@ func (c *Cfg) writable(ctx context.Context) error {
 }
 
 // readOnlyAgain undoes writable. The caller is the only user.
-func (c *Cfg) readOnlyAgain(ctx context.Context) error {
+func (c *OnDemand) readOnlyAgain(ctx context.Context) error {
 	if _, err := os.Stat(c.wmark()); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
