@@ -9,11 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
-
 	"cfgd/config"
 	"cfgd/config/conffile"
 	"cfgd/internal/machinetest"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
 
@@ -418,38 +417,34 @@ func TestMountedDatasets(t *testing.T) {
 		{Name: "z/proto", Mountpoint: "/jail/proto"}, {Name: "z/proto/etc", Mountpoint: inherit},
 		{Name: "z/web"},
 	}}
-	proto := mountinfo.Info{FSType: "zfs", Source: "z/proto", Mountpoint: "/jail/proto"}
-	etc := mountinfo.Info{FSType: "zfs", Source: "z/proto/etc", Mountpoint: "/jail/proto/etc"}
+	proto := mount.Mount{Type: "zfs", Source: "z/proto", Dir: "/jail/proto"}
+	etc := mount.Mount{Type: "zfs", Source: "z/proto/etc", Dir: "/jail/proto/etc"}
 	for name, c2 := range map[string]struct {
-		mounts []mountinfo.Info
+		mounts []mount.Mount
 		in     string
 	}{
 		"none":    {nil, ""},
-		"its own": {[]mountinfo.Info{proto, etc}, ""},
+		"its own": {[]mount.Mount{proto, etc}, ""},
 		"and devfs": {
-			[]mountinfo.Info{proto, {FSType: "devfs", Source: "devfs", Mountpoint: "/jail/proto/dev"}},
+			[]mount.Mount{proto, {Type: "devfs", Source: "devfs", Dir: "/jail/proto/dev"}},
 			"/jail/proto/dev",
 		},
 		"a dataset of another": {
-			[]mountinfo.Info{{FSType: "zfs", Source: "z/other", Mountpoint: "/jail/proto/usr"}},
+			[]mount.Mount{{Type: "zfs", Source: "z/other", Dir: "/jail/proto/usr"}},
 			"/jail/proto/usr",
 		},
 		"one that fstab mounts": {
-			[]mountinfo.Info{{FSType: "zfs", Source: "z/web", Mountpoint: "/jail/web"}}, "/jail/web",
+			[]mount.Mount{{Type: "zfs", Source: "z/web", Dir: "/jail/web"}}, "/jail/web",
 		},
 		"of the name, by nullfs": {
-			[]mountinfo.Info{{FSType: "nullfs", Source: "z/proto", Mountpoint: "/jail/proto"}}, "/jail/proto",
+			[]mount.Mount{{Type: "nullfs", Source: "z/proto", Dir: "/jail/proto"}}, "/jail/proto",
 		},
 		"a snapshot of a dataset": {
-			[]mountinfo.Info{{FSType: "zfs", Source: "z/proto@1", Mountpoint: "/jail/proto/.zfs/snapshot/1"}},
+			[]mount.Mount{{Type: "zfs", Source: "z/proto@1", Dir: "/jail/proto/.zfs/snapshot/1"}},
 			"",
 		},
 	} {
-		var infos []*mountinfo.Info
-		for i := range c2.mounts {
-			infos = append(infos, &c2.mounts[i])
-		}
-		if err := c.inUse(infos); (err != nil) != (c2.in != "") ||
+		if err := c.inUse(c2.mounts); (err != nil) != (c2.in != "") ||
 			err != nil && !strings.Contains(err.Error(), c2.in+" is mounted") {
 			t.Errorf("%s: %v", name, err)
 		}

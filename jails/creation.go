@@ -16,13 +16,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
-
 	"cfgd/config"
 	"cfgd/config/conffile"
 	"cfgd/config/fstab"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 	"cfgd/overlay"
 )
@@ -422,22 +421,22 @@ func (k *Creator) removeRoot(c *Creation, all bool) error {
 
 // unmounted returns an error if something is mounted for the jail.
 func (k *Creator) unmounted(c *Creation) error {
-	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(k.Model.Path(c.Root)))
+	all, err := mount.Below(k.Model.Path(c.Root))
 	if err != nil {
 		return err
 	}
-	return c.inUse(infos)
+	return c.inUse(all)
 }
 
 // inUse returns an error if something is mounted that does not go with the datasets. zfs(8) mounts the
 // datasets of a prototype whether its jail runs or not, and zfs destroy unmounts them.
-func (c *Creation) inUse(infos []*mountinfo.Info) error {
-	for _, i := range infos {
+func (c *Creation) inUse(all []mount.Mount) error {
+	for _, m := range all {
 		// zfs(8) mounts a snapshot when somebody reads it through .zfs, and unmounts it too
-		source, _, _ := strings.Cut(i.Source, "@")
-		own := func(d Dataset) bool { return i.FSType == "zfs" && source == d.Name && d.Mountpoint != "" }
+		source, _, _ := strings.Cut(m.Source, "@")
+		own := func(d Dataset) bool { return m.Type == "zfs" && source == d.Name && d.Mountpoint != "" }
 		if !slices.ContainsFunc(c.Datasets, own) {
-			return fmt.Errorf("%s is mounted: stop the jail first", i.Mountpoint)
+			return fmt.Errorf("%s is mounted: stop the jail first", m.Dir)
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/disk"
 	"cfgd/internal/disk/disktest"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
 
@@ -82,7 +83,7 @@ func (h *host) machine() *Disk {
 	}
 	return &Disk{Nano: n, File: h.path("ada0"),
 		RunDir: h.path("run"), Run: h, Command: h.command,
-		Mounted: func() ([]string, error) { return nil, nil }}
+		Mounted: func() ([]mount.Mount, error) { return nil, nil }}
 }
 
 func (h *host) path(name string) string { return filepath.Join(h.dir, name) }

@@ -29,9 +29,8 @@ type Disk struct {
 	// Command is set if gpart(8) writes the table. GEOM lets no other program write the table of a disk in
 	// use.
 	Command bool
-	// Mounted lists the sources of all mounts.
-	Mounted func() ([]string, error)
-	// MountedOn lists what is mounted on a directory, whose path is free of links: mount.On.
+	// Mounted is mount.All, and MountedOn is mount.On.
+	Mounted   func() ([]mount.Mount, error)
 	MountedOn func(dir string) ([]mount.Mount, error)
 	Warn      func(text string) // gets warnings; may be nil
 }
@@ -232,10 +231,10 @@ func (m *Disk) free(s *Slice) error {
 	if err != nil {
 		return err
 	}
-	for _, source := range on {
-		rest, ok := strings.CutPrefix(source, "/dev/"+s.Name)
-		if source == s.Source || ok && (rest == "" || len(rest) == 1 && rest[0] >= 'a' && rest[0] <= 'h') {
-			return fmt.Errorf("%s %w: %s is mounted", s.Name, ErrInUse, source)
+	for _, m := range on {
+		rest, ok := strings.CutPrefix(m.Source, "/dev/"+s.Name)
+		if m.Source == s.Source || ok && (rest == "" || len(rest) == 1 && rest[0] >= 'a' && rest[0] <= 'h') {
+			return fmt.Errorf("%s %w: %s is mounted", s.Name, ErrInUse, m.Source)
 		}
 	}
 	return nil

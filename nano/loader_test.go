@@ -13,6 +13,7 @@ import (
 	"cfgd/internal/disk"
 	"cfgd/internal/disk/disktest"
 	"cfgd/internal/esp/esptest"
+	"cfgd/internal/mount"
 )
 
 // ufsOf makes a small filesystem with some files.
@@ -197,7 +198,7 @@ func TestInstallUnderALoaderThatHonoursNothing(t *testing.T) {
 		}
 		m := &Disk{
 			Nano: config.Nano{Drive: "ada0", Kind: "p", Running: c.running, Others: []int{4}},
-			File: file, RunDir: dir, Mounted: func() ([]string, error) { return nil, nil },
+			File: file, RunDir: dir, Mounted: func() ([]mount.Mount, error) { return nil, nil },
 		}
 		_, err := m.Install(t.Context(), Install{From: bytes.NewReader(system), Activate: c.activate})
 		now, rerr := os.ReadFile(file)

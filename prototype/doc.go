@@ -1,7 +1,7 @@
 // Package prototype works on the tree that jails are snapshots of: it takes, lists and destroys
 // snapshots, moves files into the tree's etc, and sends the tree to another machine.
 //
-// Snapshots are ZFS's, or plain copies if the prototype's root is no dataset (standing.go decides). A
+// Snapshots are ZFS's, or plain copies if the prototype's root is no dataset (open.go decides). A
 // prototype's jail may run and be hostile: no link below its root is followed, and nothing outside of it
 // is read or written. A relocation has a record of its steps, so that it can be finished or undone after
 // a crash. The original is removed last, when the copy is on stable storage. A receiver is never rolled

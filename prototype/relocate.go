@@ -14,6 +14,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
+	"cfgd/internal/mount"
 	"cfgd/internal/pathname"
 	"cfgd/overlay"
 )
@@ -73,8 +74,8 @@ type Relocator struct {
 	Model *config.Model
 	Hook  dirfd.Hook // asked before every change of a prototype's tree; for tests
 	Now   func() time.Time
-	// Mounts are the mountpoints of the system.
-	Mounts func() ([]string, error)
+	// Mounts is mount.All. It is nil with --root, where nothing is mounted.
+	Mounts func() ([]mount.Mount, error)
 }
 
 // ErrNotMovable reports that something cannot be relocated.
@@ -169,8 +170,8 @@ func (k *Relocator) checkIdle(r *Relocation) error {
 	}
 	here := path.Join(k.Model.Path(r.Root), r.Path)
 	for _, m := range on {
-		if m == here || strings.HasPrefix(m, here+"/") {
-			return fmt.Errorf("/%s %w: %s is a mountpoint", r.Path, ErrNotMovable, m)
+		if m.Dir == here || strings.HasPrefix(m.Dir, here+"/") {
+			return fmt.Errorf("/%s %w: %s is a mountpoint", r.Path, ErrNotMovable, m.Dir)
 		}
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/machinetest"
+	"cfgd/internal/mount"
 )
 
 var proto = &config.Prototype{Name: "proto", Root: "/jail/proto"}
@@ -314,7 +315,9 @@ func TestRelocateRefuses(t *testing.T) {
 	}
 	y := newProto(t)
 	k := y.relocator()
-	k.Mounts = func() ([]string, error) { return []string{y.Path("jail/proto/usr/local/etc/nginx")}, nil }
+	k.Mounts = func() ([]mount.Mount, error) {
+		return []mount.Mount{{Dir: y.Path("jail/proto/usr/local/etc/nginx")}}, nil
+	}
 	if _, err := k.Plan(proto, "usr/local/etc", "etc/local"); err == nil ||
 		!strings.Contains(err.Error(), "is a mountpoint") {
 		t.Errorf("%v", err)

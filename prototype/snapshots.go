@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
-
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/run"
@@ -421,17 +419,4 @@ func Quiet(root string) error {
 		}
 	}
 	return nil
-}
-
-// MountedSources returns the sources of all mounts in the system's table.
-func MountedSources() ([]string, error) {
-	infos, err := mountinfo.GetMounts(nil)
-	if err != nil {
-		return nil, err
-	}
-	var all []string
-	for _, i := range infos {
-		all = append(all, i.Source)
-	}
-	return all, nil
 }

@@ -20,7 +20,6 @@ import (
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/nano"
-	"cfgd/prototype"
 )
 
 func (s *session) nanoCommand() *cli.Command {
@@ -109,7 +108,7 @@ func (s *session) nano(ctx context.Context) (*nano.Disk, error) {
 	}
 	x := &nano.Disk{
 		Nano: *n, Root: m.Path("/"), RunDir: m.RunDir(),
-		Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mountedSources, MountedOn: s.mountedOn,
+		Run: sysrun.System{}, Command: m.Root == "", Mounted: s.mounted, MountedOn: s.mountedOn,
 		Warn: func(text string) { s.warn("", text) },
 	}
 	return x, x.Find(ctx, m.Path("/dev"))
@@ -125,12 +124,12 @@ func (s *session) slices(c *cli.Context) (*nano.Disk, []nano.Slice, *disk.Table,
 	return m, all, t, err
 }
 
-// mountedSources returns the sources of all mounts. With --root there are none.
-func (s *session) mountedSources() ([]string, error) {
+// mounted returns all mounts. With --root there are none.
+func (s *session) mounted() ([]mount.Mount, error) {
 	if s.loaded.Root != "" {
 		return nil, nil
 	}
-	return prototype.MountedSources()
+	return mount.All()
 }
 
 // mountedOn lists what is mounted on a directory. With --root nothing is.

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
+	"cfgd/internal/mount"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/jails"
@@ -153,7 +154,7 @@ func (s *session) prototype(c *cli.Context) (*config.Prototype, error) {
 func (s *session) snapshots(p *config.Prototype) (prototype.Snapshots, error) {
 	return prototype.Stock{
 		Prototype: p, Root: s.loaded.Path(p.Root), Embedded: s.loaded.Root != "", Run: sysrun.System{},
-		Ask: prototype.SystemStanding, References: s.loaded.References,
+		Holding: mount.Holding, References: s.loaded.References,
 	}.Snapshots()
 }
 
@@ -374,7 +375,7 @@ func (s *session) needed(ctx context.Context, p *config.Prototype) (func(name st
 			reach[id] = t.Name
 		}
 	}
-	mounted, err := prototype.MountedSources()
+	mounted, err := mount.All()
 	if err != nil {
 		return nil, err
 	}
@@ -384,8 +385,8 @@ func (s *session) needed(ctx context.Context, p *config.Prototype) (func(name st
 				return fmt.Sprintf("%s names it", r.At)
 			}
 		}
-		for _, source := range mounted {
-			if snap, ok := config.ParseSnapshot(strings.TrimPrefix(source, s.loaded.Root)); ok &&
+		for _, m := range mounted {
+			if snap, ok := config.ParseSnapshot(strings.TrimPrefix(m.Source, s.loaded.Root)); ok &&
 				snap.Name == name && p.Has(snap) {
 				return "it is mounted"
 			}

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
+	"cfgd/internal/mount"
 	"cfgd/internal/pathname"
 	"cfgd/jails"
 	"cfgd/prototype"
@@ -47,7 +47,7 @@ func (s *session) relocate(c *cli.Context) error {
 	}
 	k := &prototype.Relocator{Model: s.loaded, Now: time.Now}
 	if s.loaded.Root == "" {
-		k.Mounts = mountpoints
+		k.Mounts = mount.All
 	}
 	all, err := k.All(p.Name)
 	if err != nil {
@@ -116,18 +116,6 @@ func belowRoot(p string) (string, error) {
 		return "", usagef("%s: give the whole path, as the prototype's jail sees it", pathname.Quote(p))
 	}
 	return p[1:], nil
-}
-
-func mountpoints() ([]string, error) {
-	infos, err := mountinfo.GetMounts(nil)
-	if err != nil {
-		return nil, err
-	}
-	var all []string
-	for _, i := range infos {
-		all = append(all, i.Mountpoint)
-	}
-	return all, nil
 }
 
 // settled finishes or undoes relocations that were interrupted, and returns the others. The caller holds the

@@ -10,6 +10,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/disk/disktest"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 	"cfgd/nano"
 )
@@ -40,7 +41,7 @@ func benchImage(ctx context.Context, l *lab) ([]row, error) {
 	}
 	m := &nano.Disk{Nano: config.Nano{Drive: "ada0", Kind: "s", Running: 1}, File: file,
 		RunDir: filepath.Join(l.dir, "run"), Run: run.System{},
-		Mounted: func() ([]string, error) { return nil, nil }}
+		Mounted: func() ([]mount.Mount, error) { return nil, nil }}
 	ours := &contestant{name: "nano install", run: func() error {
 		f, err := os.Open(img)
 		if err != nil {

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"cfgd/internal/mount"
 	"cfgd/watcher/control"
 )
 
@@ -121,11 +121,11 @@ func (m *machine) umount(dir string) {
 // mounted lists the types of what is mounted on a directory.
 func (m *machine) mounted(dir string) string {
 	m.Helper()
-	infos, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	on, err := mount.On(dir)
 	m.must(err)
 	var types []string
-	for _, i := range infos {
-		types = append(types, i.FSType)
+	for _, x := range on {
+		types = append(types, x.Type)
 	}
 	return strings.Join(types, " ")
 }

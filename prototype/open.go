@@ -8,27 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"cfgd/config"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
-
-// Standing is the filesystem that holds a path.
-type Standing struct {
-	Type   string // as mount(8) names it: zfs, ufs, nullfs
-	Source string // the dataset, the device, or the directory that a nullfs(5) shows
-	On     string // where it is mounted; "" if only a part of it is, which has no name of its own
-}
-
-// statfs calls statfs(2), and again if a signal interrupts it.
-func statfs(dir string, st *unix.Statfs_t) error {
-	for {
-		if err := unix.Statfs(dir, st); err != unix.EINTR {
-			return err
-		}
-	}
-}
 
 // maxNullfs bounds how many nullfs(5) mounts are followed, each of which shows a directory of another.
 const maxNullfs = 16
@@ -38,30 +21,30 @@ const maxNullfs = 16
 // the prototype. A nullfs(5) mount is followed. For a missing path, the deepest existing directory above
 // it counts.
 //
-// It only asks the system, through ask. Every FreeBSD has zfs(8), with or without a pool, and running it
+// It only asks the system, through holding, which is mount.Holding. Every FreeBSD has zfs(8), with or without a pool, and running it
 // loads zfs.ko. So zfs(8) is run only for what this function, an fstab or the administrator reports to be
 // on ZFS.
-func DatasetOf(path string, ask func(dir string) (Standing, error)) (string, error) {
+func DatasetOf(path string, holding func(dir string) (mount.Mount, error)) (string, error) {
 	dir, err := deepest(path)
 	if err != nil {
 		return "", err
 	}
 	there := dir.rest == ""
 	for range maxNullfs {
-		s, err := ask(dir.real)
+		m, err := holding(dir.real)
 		switch {
 		case err != nil:
 			return "", fmt.Errorf("filesystem of %s: %w", dir.real, err)
-		case s.Type == "zfs" && there && s.On == dir.real && !strings.Contains(s.Source, "@"):
-			return s.Source, nil
-		case s.Type != "nullfs" || s.On == "":
+		case m.Type == "zfs" && there && m.Dir == dir.real && !strings.Contains(m.Source, "@"):
+			return m.Source, nil
+		case m.Type != "nullfs" || m.Dir == "":
 			return "", nil
 		}
-		rel, err := filepath.Rel(s.On, dir.real)
+		rel, err := filepath.Rel(m.Dir, dir.real)
 		if err != nil {
 			return "", err
 		}
-		dir.real = filepath.Join(s.Source, rel)
+		dir.real = filepath.Join(m.Source, rel)
 	}
 	return "", fmt.Errorf("filesystem of %s: more than %d nullfs mounts, one on another", path, maxNullfs)
 }
@@ -90,8 +73,8 @@ type Stock struct {
 	Root      string // the prototype's, with --root's directory before it
 	Embedded  bool   // with --root: no command is run
 	Run       run.Runner
-	// Ask is SystemStanding.
-	Ask func(dir string) (Standing, error)
+	// Holding is mount.Holding.
+	Holding func(dir string) (mount.Mount, error)
 	// References lists the snapshots that fstabs name. It is called only if no dataset was found.
 	References func() ([]config.Reference, error)
 }
@@ -113,7 +96,7 @@ func (k Stock) Snapshots() (Snapshots, error) {
 			fmt.Errorf("%s: its root is not known: give root or dataset in [prototype.%[1]s] of cfgd.toml",
 				k.Prototype.Name)
 	}
-	dataset, err := DatasetOf(k.Root, k.Ask)
+	dataset, err := DatasetOf(k.Root, k.Holding)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w; if it is on ZFS, give its dataset in [prototype.%[1]s] of cfgd.toml",

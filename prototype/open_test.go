@@ -10,6 +10,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/config/conffile"
+	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
 
@@ -19,24 +20,24 @@ type table struct {
 	mounts [][3]string // type, source, mountpoint
 }
 
-func (x table) ask(dir string) (Standing, error) {
-	found := Standing{Type: "ufs", Source: "/dev/ada0p2", On: "/"}
+func (x table) holding(dir string) (mount.Mount, error) {
+	found := mount.Mount{Type: "ufs", Source: "/dev/ada0p2", Dir: "/"}
 	long := 0
 	for _, m := range x.mounts {
 		on := filepath.Join(x.dir, m[2])
 		if dir != on && !strings.HasPrefix(dir, on+"/") || len(on) < long {
 			continue
 		}
-		found, long = Standing{m[0], m[1], on}, len(on)
+		found, long = mount.Mount{Type: m[0], Source: m[1], Dir: on}, len(on)
 		if m[0] == "nullfs" {
 			found.Source = filepath.Join(x.dir, m[1])
 		}
 		if m[2] == "part" {
-			found.On = ""
+			found.Dir = ""
 		}
 	}
 	if found.Type == "broken" {
-		return Standing{}, errors.New("input/output error")
+		return mount.Mount{}, errors.New("input/output error")
 	}
 	return found, nil
 }
@@ -106,7 +107,7 @@ func TestDatasetOf(t *testing.T) {
 		if err = errors.Join(err, os.Symlink("../data/x", filepath.Join(dir, "jail/link"))); err != nil {
 			t.Fatal(err)
 		}
-		got, err := DatasetOf(filepath.Join(dir, c.path), table{dir, c.mounts}.ask)
+		got, err := DatasetOf(filepath.Join(dir, c.path), table{dir, c.mounts}.holding)
 		if got != c.want || (err != nil) != (c.err != "") ||
 			err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %q, %v; want %q, %q", name, got, err, c.want, c.err)
@@ -115,17 +116,17 @@ func TestDatasetOf(t *testing.T) {
 }
 
 // The system's own answer, for a place that is no ZFS dataset's root anywhere.
-func TestSystemStanding(t *testing.T) {
+func TestHolding(t *testing.T) {
 	t.Parallel()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dataset, err := DatasetOf(filepath.Join(dir, "not/there"), SystemStanding); dataset != "" ||
+	if dataset, err := DatasetOf(filepath.Join(dir, "not/there"), mount.Holding); dataset != "" ||
 		err != nil {
 		t.Errorf("%q, %v", dataset, err)
 	}
-	if _, err := SystemStanding(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := mount.Holding(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -180,7 +181,7 @@ func TestStock(t *testing.T) {
 		}
 		k := Stock{Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto", Dataset: c.dataset},
 			Root: y.Path("jail/proto"), Embedded: c.embedded,
-			Run: noCommand{t}, Ask: table{y.Root, c.mounts}.ask,
+			Run: noCommand{t}, Holding: table{y.Root, c.mounts}.holding,
 			References: func() ([]config.Reference, error) { return c.refs, nil }}
 		snaps, err := k.Snapshots()
 		if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
