@@ -14,7 +14,6 @@ import (
 	"cfgd/config"
 	"cfgd/internal/pathname"
 	"cfgd/internal/run"
-	"cfgd/merge"
 )
 
 // Checkers runs checkers on merged files. The files may be a jail's and hostile: they are never executed. A
@@ -57,7 +56,7 @@ func Discreet(c config.Checker, secret bool, problem string) string {
 }
 
 func syntax(c config.Checker, content []byte) string {
-	if err := merge.Syntaxes[c.Syntax](content); err != nil {
+	if err := syntaxes[c.Syntax](content); err != nil {
 		return firstLine(c.Syntax + ": " + err.Error())
 	}
 	return ""

@@ -1,25 +1,26 @@
-package merge
+package check
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 )
 
-// Syntaxes check files for which the system has no checking program, by the names that checkers use. Each
+// syntaxes check files for which the system has no checking program, by the names that checkers use. Each
 // returns what is wrong, with the line, or nil.
-var Syntaxes = map[string]func(content []byte) error{"crontab": crontab, "syslog.conf": syslogConf}
+var syntaxes = map[string]func(content []byte) error{"crontab": crontab, "syslog.conf": syslogConf}
 
 // eachLine calls check for the lines that are neither blank nor a comment, with their newlines.
 func eachLine(content []byte, check func(line string) error) error {
-	for n, l := range lines(content) {
-		if text := bytes.TrimSpace(l); len(text) == 0 || text[0] == '#' {
+	n := 0
+	for l := range strings.Lines(string(content)) {
+		n++
+		if text := strings.TrimSpace(l); text == "" || text[0] == '#' {
 			continue
 		}
-		if err := check(string(l)); err != nil {
-			return fmt.Errorf("line %d: %w", n+1, err)
+		if err := check(l); err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
 		}
 	}
 	return nil
