@@ -1,7 +1,7 @@
 package merge
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,13 +11,13 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Versions are the three versions of a path: the old default, what cfg has, and the new default. Nil means
-// that nothing is there.
-type Versions struct{ Old, Mine, Theirs *tree.Entry }
-
-// entryMerge is the result of merging three versions: content, mode, owner, flags and attributes, each by
-// itself. If both sides changed one of them differently, mine and theirs differ in it.
+// entryMerge merges three versions of a path: content, mode, owner, flags and attributes, each by itself. If
+// both sides changed one of them differently, mine and theirs differ in it afterwards.
 type entryMerge struct {
+	m    *Merger
+	path string
+	from Versions
+
 	mine, theirs tree.Entry
 	clash        []string // what both changed, in words
 	places       int      // number of conflicts in a text
@@ -52,26 +52,26 @@ func pick[T comparable](known bool, old, mine, theirs T) (m, t T, clash bool) {
 }
 
 // mergeEntry merges three versions. Neither mine nor theirs is nil.
-func (w *Merger) mergeEntry(path string, s Versions) (*entryMerge, error) {
-	b := &entryMerge{mine: *s.Mine, theirs: *s.Theirs}
-	if s.Mine.Kind != s.Theirs.Kind || s.Old != nil && s.Old.Kind != s.Mine.Kind {
-		w.whole(s, b)
+func (w *Merger) mergeEntry(ctx context.Context, path string, v Versions) (*entryMerge, error) {
+	b := &entryMerge{m: w, path: path, from: v, mine: *v.Mine, theirs: *v.Theirs}
+	if v.Mine.Kind != v.Theirs.Kind || v.Old != nil && v.Old.Kind != v.Mine.Kind {
+		b.whole()
 		return b, nil
 	}
-	if err := w.contents(path, s, b); err != nil {
+	if err := b.contents(ctx); err != nil {
 		return nil, err
 	}
-	w.metadata(s, b)
+	b.metadata()
 	return b, nil
 }
 
 // whole takes one version as it is, because another is a different kind of file: content and metadata belong
 // together then.
-func (w *Merger) whole(s Versions, b *entryMerge) {
-	switch {
-	case s.Old != nil && w.same(s.Old, s.Mine):
+func (b *entryMerge) whole() {
+	switch v := b.from; {
+	case v.Old != nil && b.m.same(v.Old, v.Mine):
 		b.mine = b.theirs
-	case s.Old != nil && w.same(s.Old, s.Theirs):
+	case v.Old != nil && b.m.same(v.Old, v.Theirs):
 		b.theirs = b.mine
 	default:
 		b.clash = append(b.clash, "the type")
@@ -79,10 +79,11 @@ func (w *Merger) whole(s Versions, b *entryMerge) {
 }
 
 // metadata merges mode, owner, flags and attributes, each by itself.
-func (w *Merger) metadata(s Versions, b *entryMerge) {
-	known, old := s.Old != nil, &tree.Entry{}
-	if known {
-		old = s.Old
+func (b *entryMerge) metadata() {
+	mine, theirs, old := b.from.Mine, b.from.Theirs, b.from.Old
+	known := old != nil
+	if !known {
+		old = &tree.Entry{}
 	}
 	note := func(what string, clash bool) {
 		if clash {
@@ -90,18 +91,18 @@ func (w *Merger) metadata(s Versions, b *entryMerge) {
 		}
 	}
 	var clash bool
-	if s.Mine.Kind != dirfd.KindSymlink {
-		b.mine.Mode, b.theirs.Mode, clash = pick(known, old.Mode, s.Mine.Mode, s.Theirs.Mode)
+	if mine.Kind != dirfd.KindSymlink {
+		b.mine.Mode, b.theirs.Mode, clash = pick(known, old.Mode, mine.Mode, theirs.Mode)
 		note("the mode", clash)
 	}
-	b.mine.UID, b.theirs.UID, clash = pick(known, old.UID, s.Mine.UID, s.Theirs.UID)
+	b.mine.UID, b.theirs.UID, clash = pick(known, old.UID, mine.UID, theirs.UID)
 	note("the owner", clash)
-	b.mine.GID, b.theirs.GID, clash = pick(known, old.GID, s.Mine.GID, s.Theirs.GID)
+	b.mine.GID, b.theirs.GID, clash = pick(known, old.GID, mine.GID, theirs.GID)
 	note("the group", clash)
-	b.mine.Flags, b.theirs.Flags, clash = pick(known, old.Flags, s.Mine.Flags, s.Theirs.Flags)
+	b.mine.Flags, b.theirs.Flags, clash = pick(known, old.Flags, mine.Flags, theirs.Flags)
 	note("the flags", clash)
-	if w.Xattrs && s.Mine.Kind == dirfd.KindFile {
-		b.mine.Xattrs, b.theirs.Xattrs, clash = pick(known, old.Xattrs, s.Mine.Xattrs, s.Theirs.Xattrs)
+	if b.m.Xattrs && mine.Kind == dirfd.KindFile {
+		b.mine.Xattrs, b.theirs.Xattrs, clash = pick(known, old.Xattrs, mine.Xattrs, theirs.Xattrs)
 		note("the attributes", clash)
 	} else {
 		b.theirs.Xattrs = b.mine.Xattrs
@@ -114,22 +115,22 @@ func takeContent(e, from *tree.Entry) {
 }
 
 // contents merges the three contents.
-func (w *Merger) contents(path string, s Versions, b *entryMerge) error {
-	switch {
-	case s.Mine.SameContent(s.Theirs), s.Old != nil && s.Old.SameContent(s.Theirs):
-		takeContent(&b.theirs, s.Mine)
+func (b *entryMerge) contents(ctx context.Context) error {
+	switch v := b.from; {
+	case v.Mine.SameContent(v.Theirs), v.Old != nil && v.Old.SameContent(v.Theirs):
+		takeContent(&b.theirs, v.Mine)
 		return nil
-	case s.Old != nil && s.Old.SameContent(s.Mine):
-		takeContent(&b.mine, s.Theirs)
+	case v.Old != nil && v.Old.SameContent(v.Mine):
+		takeContent(&b.mine, v.Theirs)
 		return nil
-	case s.Mine.Kind == dirfd.KindSymlink:
+	case v.Mine.Kind == dirfd.KindSymlink:
 		b.clash = append(b.clash, "where the link points")
 		return nil
-	case w.Class(path) == config.Derived:
-		takeContent(&b.theirs, s.Mine) // it is made from another file: see derive
+	case b.m.Class(b.path) == config.Derived:
+		takeContent(&b.theirs, v.Mine) // it is made from another file: see derive
 		return nil
 	}
-	m, err := w.text(path, s, b)
+	m, err := b.merged()
 	switch {
 	case errors.Is(err, ErrNoText):
 		b.clash = append(b.clash,
@@ -143,7 +144,7 @@ func (w *Merger) contents(path string, s Versions, b *entryMerge) error {
 		b.clash, b.places, b.text = append(b.clash, "the text"), m.Conflicts, m.Content
 		return nil
 	}
-	return w.checked(path, s, b, m.Content)
+	return b.checked(ctx, m.Content)
 }
 
 // textVersions is the key of a merged text: the same three versions give the same result.
@@ -153,36 +154,37 @@ type textVersions struct {
 	old, mine, theirs tree.Digest
 }
 
-// text merges by lines, or account files by entry and field. It returns nil if one side's content was taken
-// as it is, because the other changed only $FreeBSD$ tags.
-func (w *Merger) text(path string, s Versions, b *entryMerge) (*Merged, error) {
+// merged merges the contents as Contents does. It returns nil if one side's content was taken as it is,
+// because the other changed only $FreeBSD$ tags.
+func (b *entryMerge) merged() (*Merged, error) {
+	w, v := b.m, b.from
 	key := textVersions{
-		path:   path,
-		from:   w.Old.BaseID,
+		path:   b.path,
+		from:   w.Cfg.BaseID,
 		to:     w.Base.ID,
-		mine:   s.Mine.Digest,
-		theirs: s.Theirs.Digest,
+		mine:   v.Mine.Digest,
+		theirs: v.Theirs.Digest,
 	}
-	if s.Old != nil {
-		key.old = s.Old.Digest
+	if v.Old != nil {
+		key.old = v.Old.Digest
 	}
 	if m, ok := w.Texts.Load(key); ok {
 		return m.(*Merged), nil
 	}
-	old, mine, theirs, err := s.Read(w.Max, w.content)
+	old, mine, theirs, err := v.Read(w.Max, w.content)
 	if err != nil {
 		return nil, err
 	}
-	if s.Old != nil && SameButTags(old, theirs) {
-		takeContent(&b.theirs, s.Mine)
+	if v.Old != nil && SameButTags(old, theirs) {
+		takeContent(&b.theirs, v.Mine)
 		b.tags = true
 		return nil, nil
 	}
-	if s.Old != nil && SameButTags(old, mine) {
-		takeContent(&b.mine, s.Theirs)
+	if v.Old != nil && SameButTags(old, mine) {
+		takeContent(&b.mine, v.Theirs)
 		return nil, nil
 	}
-	m, err := Contents(path, old, mine, theirs, NamesOf(w.Old.BaseID, w.Base.ID))
+	m, err := Contents(b.path, old, mine, theirs, NamesOf(w.Cfg.BaseID, w.Base.ID))
 	if err == nil && len(m.Content) <= maxShared {
 		w.Texts.Store(key, m)
 	}
@@ -192,62 +194,9 @@ func (w *Merger) text(path string, s Versions, b *entryMerge) (*Merged, error) {
 // maxShared is the size in bytes above which a merged text is not kept for other jails.
 const maxShared = 64 << 10
 
-// Contents merges three contents by lines, or account files by entry and field.
-func Contents(path string, old, mine, theirs []byte, names Names) (*Merged, error) {
-	if sealed(old) || sealed(mine) || sealed(theirs) {
-		return nil, fmt.Errorf("%w: a key or certificate", ErrNoText)
-	}
-	m, ok, err := Accounts(path, old, mine, theirs, names)
-	if !ok {
-		m, err = Text(old, mine, theirs, names)
-	}
-	switch {
-	case errors.Is(err, ErrBinary):
-		return nil, fmt.Errorf("%w: not text", ErrNoText)
-	case errors.Is(err, ErrTooLarge):
-		return nil, fmt.Errorf("%w: too large to be merged by lines", ErrNoText)
-	}
-	return &m, err
-}
-
-// sealed reports whether a text must not be merged by lines, because it is a key or certificate in PEM form
-// (RFC 7468).
-func sealed(text []byte) bool {
-	return bytes.HasPrefix(text, []byte("-----BEGIN ")) || bytes.Contains(text, []byte("\n-----BEGIN "))
-}
-
-// Read reads the three contents, each of at most max bytes.
-func (s Versions) Read(
-	max int64, content func(*tree.Entry) ([]byte, error),
-) (old, mine, theirs []byte, err error) {
-	for _, side := range []struct {
-		e    *tree.Entry
-		to   *[]byte
-		what string
-	}{
-		{s.Old, &old, "the old default is no longer kept"},
-		{s.Mine, &mine, "the saved file cannot be read"},
-		{s.Theirs, &theirs, "the default cannot be read"},
-	} {
-		if side.e == nil {
-			continue
-		}
-		if side.e.Size > max || side.e.Unread != "" {
-			return nil, nil, nil, fmt.Errorf("%w: too large to be merged by lines", ErrNoText)
-		}
-		if *side.to, err = content(side.e); err != nil {
-			if side.e == s.Old {
-				return nil, nil, nil, fmt.Errorf("%w: %s", ErrNoText, side.what)
-			}
-			return nil, nil, nil, fmt.Errorf("%s: %w", side.what, err)
-		}
-	}
-	return old, mine, theirs, nil
-}
-
 // checked takes a merged content, unless a checker rejects it and accepts both sides.
-func (w *Merger) checked(path string, s Versions, b *entryMerge, content []byte) error {
-	problem, err := w.rejects(path, s, b, content)
+func (b *entryMerge) checked(ctx context.Context, content []byte) error {
+	problem, err := b.rejects(ctx, content)
 	if err != nil {
 		return err
 	}
@@ -255,30 +204,31 @@ func (w *Merger) checked(path string, s Versions, b *entryMerge, content []byte)
 		b.clash, b.rejected, b.text = append(b.clash, "the text"), problem, content
 		return nil
 	}
-	e := w.made(path, content, s.Mine)
+	e := b.m.made(b.path, content, b.from.Mine)
 	takeContent(&b.mine, &e)
 	takeContent(&b.theirs, &e)
 	return nil
 }
 
 // rejects returns what a checker says against a merged content, "" if it says something against a side too.
-func (w *Merger) rejects(path string, s Versions, b *entryMerge, content []byte) (string, error) {
-	if w.Tools.Check == nil {
+func (b *entryMerge) rejects(ctx context.Context, content []byte) (string, error) {
+	check := b.m.Tools.Check
+	if check == nil {
 		return "", nil
 	}
-	problem, skipped := w.Tools.Check(w.ctx, path, content)
+	problem, skipped := check(ctx, b.path, content)
 	if skipped != "" {
 		b.notes = append(b.notes, "not checked: "+skipped)
 	}
 	if problem == "" {
 		return "", nil
 	}
-	for _, e := range []*tree.Entry{s.Mine, s.Theirs} {
-		side, err := w.content(e)
+	for _, e := range []*tree.Entry{b.from.Mine, b.from.Theirs} {
+		side, err := b.m.content(e)
 		if err != nil {
 			return "", err
 		}
-		if before, _ := w.Tools.Check(w.ctx, path, side); before != "" {
+		if before, _ := check(ctx, b.path, side); before != "" {
 			return "", nil // the merge made it no worse
 		}
 	}

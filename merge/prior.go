@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -77,10 +78,10 @@ func (p *PriorBase) mergedAway(path string, until *store.Manifest) bool {
 }
 
 // fromPrior decides about a path when cfg returns to a base.
-func (w *Merger) fromPrior(path string, def *tree.Entry) (*Outcome, error) {
-	then, leaving, now := stateOf(w.Prior.then, path), stateOf(w.Prior.leaving, path), stateOf(w.Old, path)
+func (w *Merger) fromPrior(ctx context.Context, path string, def *tree.Entry) (*Outcome, error) {
+	then, leaving, now := stateOf(w.Prior.then, path), stateOf(w.Prior.leaving, path), stateOf(w.Cfg, path)
 	switch {
-	case w.sameState(now, leaving), now.isDefault() && w.Prior.mergedAway(path, w.Old):
+	case w.sameState(now, leaving), now.isDefault() && w.Prior.mergedAway(path, w.Cfg):
 		return w.revert(path, then, now), nil
 	case now.isDefault():
 		return w.released(path, then), nil
@@ -96,7 +97,7 @@ func (w *Merger) fromPrior(path string, def *tree.Entry) (*Outcome, error) {
 		u.note("removed since; it stays removed")
 		return u, nil
 	}
-	return w.mergeSince(path, def, then, leaving, now)
+	return w.mergeSince(ctx, path, def, then, leaving, now)
 }
 
 // revert restores what belonged to the base.
@@ -133,7 +134,9 @@ func (w *Merger) released(path string, then state) *Outcome {
 }
 
 // mergeSince merges what was changed since the base was left with what belonged to it.
-func (w *Merger) mergeSince(path string, def *tree.Entry, then, leaving, now state) (*Outcome, error) {
+func (w *Merger) mergeSince(
+	ctx context.Context, path string, def *tree.Entry, then, leaving, now state,
+) (*Outcome, error) {
 	old, theirs := now.override.Default, def
 	if leaving.override != nil {
 		old = &leaving.override.Entry
@@ -146,7 +149,7 @@ func (w *Merger) mergeSince(path string, def *tree.Entry, then, leaving, now sta
 	case then.removal != nil:
 		theirs = nil
 	}
-	u, err := w.mergeVersions(path, Versions{old, &now.override.Entry, theirs},
+	u, err := w.mergeVersions(ctx, path, Versions{old, &now.override.Entry, theirs},
 		&store.Override{Entry: now.override.Entry, Default: def}, w.Policy)
 	if err != nil {
 		return nil, err

@@ -136,7 +136,7 @@ func TestBootMerges(t *testing.T) {
 	b.write("base/rc.conf", first)
 	b.write("base/hosts", "127.0.0.1 localhost\n")
 	b.boot()
-	if taken := b.adopt(); taken.Merge == nil || taken.Merge.Paired == 0 {
+	if taken := b.adopt(); taken.Merge == nil || taken.Merge.RevertsTo == 0 {
 		t.Errorf("back: %+v", taken)
 	}
 	want = "hostname=\"image\"\nsyslogd_flags=\"-s\"\n#\nntpd_enable=\"YES\"\n#\nsshd_enable=\"YES\"\n"

@@ -187,7 +187,7 @@ func TestThereAndBack(t *testing.T) {
 	b.remove("sshd")
 	b.save()
 	p := b.upgrade("")
-	if p.Merge.Paired == 0 || p.Merge.Conflicts() > 0 {
+	if p.Merge.RevertsTo == 0 || p.Merge.Conflicts() > 0 {
 		t.Errorf("%+v", p.Merge)
 	}
 	b.holds(map[string]string{
@@ -444,7 +444,7 @@ func TestWayBackIsKept(t *testing.T) {
 	if len(all) > 6 {
 		t.Errorf("%d generations are kept", len(all))
 	}
-	if p := b.upgrade(""); p.Merge.Paired != 1 {
+	if p := b.upgrade(""); p.Merge.RevertsTo != 1 {
 		t.Errorf("%+v", p.Merge)
 	}
 	b.holds(map[string]string{"rc.conf": text(20, map[int]string{2: "edit 9\n"}), "equal": "new\n"})

@@ -20,7 +20,7 @@ import (
 func (o *Overlay) merger(s *store.Store, m *store.Manifest) *merge.Merger {
 	return &merge.Merger{
 		Base:   s.Base,
-		Old:    m,
+		Cfg:    m,
 		Policy: o.policy(),
 		Class:  o.classOf(s),
 		Read:   s.Content,
@@ -52,11 +52,12 @@ func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*merge.Result
 	w.Prior = merge.PriorBaseOf(s, s.Base.ID)
 	within, cancel := context.WithTimeout(ctx, mergeWithin)
 	defer cancel()
-	if err := w.Run(within); err != nil {
+	r, err := w.Run(within)
+	if err != nil {
 		return nil, err
 	}
-	w.Result.Next.Merges = s.Manifest.WithMerge()
-	return w.Result, s.Rewrite(ctx, w.Result.Next, w.Open)
+	r.Next.Merges = s.Manifest.WithMerge()
+	return r, s.Rewrite(ctx, r.Next, w.Open)
 }
 
 // mergeWithin bounds the time that a merge adds to a start. A jail that fills its cfg with texts that are
@@ -112,10 +113,7 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*merge.Result, err
 	mg := o.merger(s, w.manifest)
 	mg.Read = func(e *tree.Entry) ([]byte, error) { return o.savedOrLive(s, w, e) }
 	mg.Prior = merge.PriorBaseOf(s, base.ID)
-	if err := mg.Run(ctx); err != nil {
-		return nil, err
-	}
-	return mg.Result, nil
+	return mg.Run(ctx)
 }
 
 // wouldSave is what a save would do now: a manifest, and where its contents are. The manifest is nil if

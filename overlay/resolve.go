@@ -429,12 +429,11 @@ func (a *edit) revertTo(ctx context.Context, then *store.Manifest) (*merge.Resul
 	now := a.s.Manifest
 	var merged *merge.Result
 	if then.BaseID != "" && then.BaseID != a.v.Base.ID {
-		w := a.o.merger(a.s, then)
-		if err := w.Run(ctx); err != nil {
+		var err error
+		if merged, err = a.o.merger(a.s, then).Run(ctx); err != nil {
 			return nil, err
 		}
-		merged, a.fresh = w.Result, w.Result.Made
-		next = *w.Result.Next
+		a.fresh, next = merged.Made, *merged.Next
 	}
 	next.BaseID, next.Merges = a.v.Base.ID, now.Merges
 	if now.BaseID != next.BaseID { // cfg was not merged with this base yet

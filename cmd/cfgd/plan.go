@@ -158,9 +158,9 @@ func mergeLine(m *merge.Result) string {
 			sep = ", "
 		}
 	}
-	if m.Paired > 0 {
+	if m.RevertsTo > 0 {
 		line += fmt.Sprintf("; what belonged to %s comes back from generation %d", pathname.Plain(m.To),
-			m.Paired)
+			m.RevertsTo)
 	}
 	return line
 }
