@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"cfgd/config/conffile"
+	"cfgd/config/conffile/conffiletest"
 )
 
 // mounts is a table of mounts for tests.
@@ -47,7 +48,7 @@ func TestLiveOnMemory(t *testing.T) {
 			if c.want != "" {
 				want = []string{"/etc/rc.conf:3 warning: " + c.want}
 			}
-			wantProblems(t, m.Check(c.mounts.lookup), want...)
+			conffiletest.WantProblems(t, m.Check(c.mounts.lookup), want...)
 		})
 	}
 }
@@ -109,7 +110,7 @@ func TestImageFiles(t *testing.T) {
 		"/conf/base/etc/rc.initdiskless": "x", "/etc/rc.initdiskless": "x",
 		"/conf/base/etc/rc.conf": "", "/etc/rc.conf": "a=1\n",
 	})
-	wantProblems(t, m.Check(nil),
+	conffiletest.WantProblems(t, m.Check(nil),
 		"/etc/diskless warning: differs from the image's, which alone counts: rc(8) looks for it",
 		"/etc/fstab:2 warning: the root is /dev/ada0s1a here, but /dev/ada0s2a in the image",
 		"/etc/rc warning: differs from the image's, which alone counts: init(8) starts it")
@@ -161,7 +162,7 @@ func TestSharedCfg(t *testing.T) {
 				all = []string{strings.Replace(want, "%s", c.want, 1)}
 			}
 			m := &Model{Targets: c.targets, Root: t.TempDir()}
-			wantProblems(t, m.Check(mounts{}.lookup), all...)
+			conffiletest.WantProblems(t, m.Check(mounts{}.lookup), all...)
 		})
 	}
 }

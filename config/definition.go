@@ -39,7 +39,8 @@ func (c *rcConf) definition(prefix string) Definition {
 	return d
 }
 
-func (b jailBlock) definition() Definition {
+// definitionOf returns the definition of a jail in jail.conf.
+func definitionOf(b jailBlock) Definition {
 	d := Definition{Form: FormJailConf}
 	for _, name := range sorted(b.Params) {
 		d.Params = append(d.Params, Param{name, slices.Clone(b.Params[name].Values)})

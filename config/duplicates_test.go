@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"cfgd/config/conffile/conffiletest"
 )
 
 // Each set-up has one mistake, and the problems that it must cause.
@@ -158,7 +160,7 @@ func TestSlips(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			files := corrected()
 			c.change(files)
-			wantProblems(t, mustLoad(t, files).Problems, c.want...)
+			conffiletest.WantProblems(t, mustLoad(t, files).Problems, c.want...)
 		})
 	}
 }
@@ -173,7 +175,7 @@ jail_vhost2_exec_poststop0="jail_etc_cleanup vhost2"
 `
 	files["/etc/fstab.vhost2"] = "garbage\n"
 	m := mustLoad(t, files)
-	wantProblems(t, m.Problems, "/etc/fstab.vhost2:1 error: 1 of the 3 fields")
+	conffiletest.WantProblems(t, m.Problems, "/etc/fstab.vhost2:1 error: 1 of the 3 fields")
 	if m.Problems[0].Target != "vhost2" || m.Target("vhost1") == nil || m.Target("vhost2") != nil ||
 		len(m.Jails) != 2 {
 		t.Errorf("problems %v, targets %v, jails %v", m.Problems, m.Targets, m.Jails)
@@ -189,7 +191,7 @@ jail_zwei_exec_prestart0="jail_etc_init zwei"
 jail_zwei_exec_poststop0="jail_etc_cleanup zwei"
 `
 	m := mustLoad(t, files)
-	wantProblems(t, m.Problems,
+	conffiletest.WantProblems(t, m.Problems,
 		"/etc/rc.conf:22 error: live /jail/vhost1/etc of zwei is live /jail/vhost1/etc of vhost1")
 	if m.Target("vhost1") == nil || m.Target("zwei") != nil {
 		t.Errorf("targets %v", m.Targets)

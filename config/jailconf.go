@@ -53,6 +53,18 @@ func (p jailParam) at(i int) conffile.Origin {
 	return p.Origin
 }
 
+// param returns a parameter's values. An empty value, which turns a default off, counts as none.
+func (b jailBlock) param(name string) []conffile.Located {
+	p := b.Params[name]
+	var out []conffile.Located
+	for i, v := range p.Values {
+		if v != "" {
+			out = append(out, conffile.Located{Value: v, At: p.at(i)})
+		}
+	}
+	return out
+}
+
 // jailHidden is a command that a second "=" in the same block replaced.
 type jailHidden struct {
 	Param         string

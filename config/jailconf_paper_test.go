@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"cfgd/config/conffile/conffiletest"
 )
 
 // paperJailConf is paperRcConf as a jail.conf, without its mistake.
@@ -50,7 +52,7 @@ func TestPaperInJailConf(t *testing.T) {
 		return m
 	}
 	old, modern := mustLoad(t, corrected()), mustLoad(t, paperInJailConf())
-	wantProblems(t, modern.Check(nil))
+	conffiletest.WantProblems(t, modern.Check(nil))
 	for key, at := range map[string]string{"root": "/etc/jail.conf:3", "fstab": "/etc/jail.conf:8",
 		"base":     "/etc/fstab.vhost1:2",
 		"prestart": "/etc/jail.conf:16", "poststop": "/etc/jail.conf:17"} {
@@ -149,7 +151,7 @@ func TestSlipsInJailConf(t *testing.T) {
 			t.Parallel()
 			files := paperInJailConf()
 			c.change(files)
-			wantProblems(t, mustLoad(t, files).Problems, c.want...)
+			conffiletest.WantProblems(t, mustLoad(t, files).Problems, c.want...)
 		})
 	}
 }
@@ -165,7 +167,7 @@ func TestIncludedJailConfD(t *testing.T) {
 	files["/etc/jail.conf.d/proto.conf"] = "proto {" + proto
 	files["/etc/jail.conf.d/vhost1.conf"] = "vhost1 {" + vhost1
 	m := mustLoad(t, files)
-	wantProblems(t, m.Problems)
+	conffiletest.WantProblems(t, m.Problems)
 	if v := m.Target("vhost1"); v == nil || v.Root != "/jail/vhost1" ||
 		v.Origin["prestart"].String() != "/etc/jail.conf.d/vhost1.conf:3" {
 		t.Errorf("%+v", v)
@@ -180,10 +182,10 @@ func TestIncludedJailNameConf(t *testing.T) {
 	files["/etc/jail.conf"] = "path = \"/jail/$name\";\n.include \"/etc/jail.*.conf\";\nproto { }\n"
 	files["/etc/jail.vhost1.conf"] = "vhost1 { exec.start = $path; }\n"
 	m := mustLoad(t, files)
-	wantProblems(
+	conffiletest.WantProblems(
 		t, m.Problems, "/etc/jail.vhost1.conf:1 error: exec.start of jail vhost1: variable $path is not set",
 	)
 	files["/etc/rc.conf"] = ""
 	m = mustLoad(t, files)
-	wantProblems(t, m.Problems)
+	conffiletest.WantProblems(t, m.Problems)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"cfgd/config/conffile"
+	"cfgd/config/conffile/conffiletest"
 )
 
 // confFiles are files in memory, by their names.
@@ -47,7 +49,7 @@ func printJails(blocks []jailBlock) string {
 	var lines []string
 	for _, b := range blocks {
 		line := b.Name + ":"
-		for _, name := range sorted(b.Params) {
+		for _, name := range slices.Sorted(maps.Keys(b.Params)) {
 			if p := b.Params[name]; name == "name" && slices.Equal(p.Values, []string{b.Name}) {
 				continue
 			} else if len(p.Values) == 1 {
@@ -201,7 +203,7 @@ func TestJailConf(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantProblems(t, problems)
+			conffiletest.WantProblems(t, problems)
 			if got := printJails(blocks); got != c.want {
 				t.Errorf("%s\n got %s\nwant %s", c.conf, got, c.want)
 			}
@@ -373,7 +375,7 @@ func TestJailConfProblems(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantProblems(t, problems, c.problems...)
+			conffiletest.WantProblems(t, problems, c.problems...)
 			if got := printJails(blocks); got != c.want {
 				t.Errorf("%s\n got %s\nwant %s", c.conf, got, c.want)
 			}
@@ -470,7 +472,7 @@ func TestJailConfInclude(t *testing.T) {
 			if err != nil {
 				got = err.Error()
 			}
-			wantProblems(t, problems)
+			conffiletest.WantProblems(t, problems)
 			if got != c.want && (err == nil || !strings.HasPrefix(got, c.want)) {
 				t.Errorf("\n got %s\nwant %s", got, c.want)
 			}
@@ -636,7 +638,8 @@ func checkBounds(t testing.TB, blocks []jailBlock, problems []conffile.Problem, 
 }
 
 func FuzzJailConf(f *testing.F) {
-	f.Add(jailConf, webFstab)
+	f.Add("path = \"/jail/$name\";\nexec.poststop = \"/usr/local/sbin/cfgd jail cleanup $name\";\nweb {\n"+
+		"\tpersist;\n}\n", "")
 	f.Add("* { path = \"/j/$name\"; }\nweb { .include \"b\"; exec.start += 'a\\'', \"${path}\\x41\"; db { "+
 		"} }", "allow.nomount; $x = $y;")
 	f.Add("# a\n// b\n/* c */ a.b { ip4.addr = 10.0.0.1, $l; persist }", "$l = 1, 2;")
@@ -669,7 +672,7 @@ func reread(t testing.TB, blocks []jailBlock) {
 			return
 		}
 		fmt.Fprintf(&b, "%s {\n", quoteJail(block.Name))
-		for _, name := range sorted(block.Params) {
+		for _, name := range slices.Sorted(maps.Keys(block.Params)) {
 			if name == "jid" && numericJail(block.Name) || name == "name" && !numericJail(block.Name) {
 				continue
 			}

@@ -351,7 +351,7 @@ func (c *rcConf) warnTwice(b jailBlock, first conffile.Origin) {
 func newJailDef(b jailBlock) *jailDef {
 	d := &jailDef{
 		name:   b.Name,
-		def:    b.definition(),
+		def:    definitionOf(b),
 		origin: map[string]conffile.Origin{"jail": b.Origin},
 		hidden: b.Hidden,
 	}
@@ -374,16 +374,4 @@ func newJailDef(b jailBlock) *jailDef {
 		}
 	}
 	return d
-}
-
-// param returns a parameter's values. An empty value, which turns a default off, counts as none.
-func (b jailBlock) param(name string) []conffile.Located {
-	p := b.Params[name]
-	var out []conffile.Located
-	for i, v := range p.Values {
-		if v != "" {
-			out = append(out, conffile.Located{Value: v, At: p.at(i)})
-		}
-	}
-	return out
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cfgd/config/conffile"
+	"cfgd/config/conffile/conffiletest"
 )
 
 func TestHost(t *testing.T) {
@@ -14,7 +15,7 @@ func TestHost(t *testing.T) {
 		"/conf/base/etc/fstab": "/dev/ada0s1a / ufs ro 1 1\n",
 		"/etc/fstab":           "/dev/ada0s1a / ufs ro 1 1\n/dev/ada0s3 /cfg ufs rw,noauto 2 2\n",
 	})
-	wantProblems(t, m.Check(nil))
+	conffiletest.WantProblems(t, m.Check(nil))
 	h := m.Target(HostName)
 	if len(m.Targets) != 1 || h.Base != "/conf/base/etc" || h.Live != "/etc" || h.Cfg != "/cfg" ||
 		h.Root != "/" || h.Fstab != "/etc/fstab" ||
@@ -60,7 +61,7 @@ func TestPlainPrototype(t *testing.T) {
 /jail/proto/.cfgd/snapshot/4/etc /jail/vhost1/conf/base/etc nullfs ro 0 0
 `
 	m := mustLoad(t, files)
-	wantProblems(t, m.Problems)
+	conffiletest.WantProblems(t, m.Problems)
 	v := m.Target("vhost1")
 	if v.Base != "/jail/proto/.cfgd/snapshot/4/etc" || v.BaseID != "proto/etc@4" ||
 		m.Prototypes[0].Root != "/jail/proto" {
@@ -94,7 +95,7 @@ func TestFstabThroughLink(t *testing.T) {
 	files := corrected()
 	files["/usr/jail/vhost1/"] = ""
 	files["/etc/fstab.vhost1"] = strings.ReplaceAll(paperFstabVhost1, " /jail/", " /usr/jail/")
-	root := machine(t, files)
+	root := conffiletest.Machine(t, files)
 	if err := os.Symlink("usr/jail", filepath.Join(root, "jail")); err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +103,7 @@ func TestFstabThroughLink(t *testing.T) {
 	if err != nil || m.Target("vhost1") == nil {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	wantProblems(t, m.Problems)
+	conffiletest.WantProblems(t, m.Problems)
 }
 
 // A base that is a snapshot of another target's live tree is outside of it.
@@ -127,7 +128,7 @@ func TestMalformedFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			files := corrected()
 			files[c[0]] = c[1]
-			_, err := Load(Options{Root: machine(t, files)})
+			_, err := Load(Options{Root: conffiletest.Machine(t, files)})
 			if err == nil || !strings.HasPrefix(err.Error(), c[0]+":2:3: reached EOF without closing quote") {
 				t.Errorf("%v", err)
 			}
@@ -169,7 +170,7 @@ func TestMergeJails(t *testing.T) {
 	if strings.Join(got, " ") != "/rc/a /conf/b /rc/c /rc/d /conf/e" {
 		t.Errorf("jails %q", got)
 	}
-	wantProblems(t, c.problems,
+	conffiletest.WantProblems(t, c.problems,
 		"/etc/rc.conf:1 warning: jail a is defined here and at /etc/jail.conf:7; rc.d/jail takes this one",
 		"/etc/rc.conf:1 warning: jail b has no jail_b_hostname: rc.d/jail takes /etc/jail.conf:7",
 		"/etc/rc.conf:1 warning: jail d has no hostname",

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"cfgd/config/conffile/conffiletest"
 )
 
 // The index finds what comparing every pair would find.
@@ -64,7 +66,7 @@ func TestThousandJails(t *testing.T) {
 	files["/etc/jail.conf"] = strings.Replace(jailConf, "web {\n\thost.hostname = \"web.domain.local\";\n}\n",
 		jails.String(), 1)
 	m := mustLoad(t, files)
-	wantProblems(t, m.Problems)
+	conffiletest.WantProblems(t, m.Problems)
 	if len(m.Targets) != n || len(m.Prototypes) != 1 {
 		t.Errorf("%d targets, %d prototypes", len(m.Targets), len(m.Prototypes))
 	}

@@ -1,15 +1,11 @@
 package config
 
 import (
-	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
 
-	"cfgd/config/conffile"
+	"cfgd/config/conffile/conffiletest"
 )
 
 // The files of section 2.2 of "Building servers with NanoBSD, ZFS and jails", with the mistake in its
@@ -54,61 +50,14 @@ func paperFiles() map[string]string {
 	}
 }
 
-// machine writes files below a new --root directory; a name that ends in a slash is a directory.
-func machine(t testing.TB, files map[string]string) string {
-	t.Helper()
-	root, tree := t.TempDir(), fstest.MapFS{}
-	for name, text := range files {
-		f := &fstest.MapFile{Data: []byte(text), Mode: 0o644}
-		if strings.HasSuffix(name, "/") {
-			f.Mode = fs.ModeDir | 0o755
-		}
-		tree[strings.Trim(name, "/")] = f
-	}
-	if err := os.CopyFS(root, tree); err != nil {
-		t.Fatal(err)
-	}
-	return root
-}
-
 // mustLoad loads a machine that is free of configuration errors.
 func mustLoad(t testing.TB, files map[string]string) *Model {
 	t.Helper()
-	m, err := Load(Options{Root: machine(t, files), Euid: -1})
+	m, err := Load(Options{Root: conffiletest.Machine(t, files), Euid: -1})
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
 	return m
-}
-
-// problemLines formats problems as tests name them: FILE:LINE severity: a part of the message.
-func problemLines(ps []conffile.Problem) []string {
-	var out []string
-	for _, p := range ps {
-		out = append(out, fmt.Sprintf("%s %s: %s", conffile.At(p.File, p.Line), p.Severity, p.Message))
-	}
-	return out
-}
-
-// wantProblems compares problems by beginning, so that a test reads as what the administrator sees.
-func wantProblems(t *testing.T, ps []conffile.Problem, want ...string) {
-	t.Helper()
-	got := problemLines(ps)
-	for i := range max(len(got), len(want)) {
-		switch {
-		case i >= len(got):
-			t.Errorf("missing problem: %s", want[i])
-		case i >= len(want):
-			t.Errorf("problem not expected: %s", got[i])
-		case !strings.HasPrefix(got[i], want[i]):
-			t.Errorf("problem %d:\n got %s\nwant %s", i, got[i], want[i])
-		}
-	}
-	for _, p := range ps {
-		if p.Fix == "" {
-			t.Errorf("problem without a fix: %s", p)
-		}
-	}
 }
 
 func TestPaperMachine(t *testing.T) {
@@ -137,7 +86,7 @@ func TestPaperMachine(t *testing.T) {
 	if len(m.Prototypes) != 1 || m.Prototypes[0].Root != "/jail/proto" || m.Prototypes[0].Name != "proto" {
 		t.Errorf("prototypes %+v", m.Prototypes)
 	}
-	wantProblems(t, m.Problems,
+	conffiletest.WantProblems(t, m.Problems,
 		"/etc/rc.conf:20 error: jail_vhost1_exec_prestart0 is set at line 19 already: the cleanup hook")
 	if fix := m.Problems[0].Fix; fix != "name this line jail_vhost1_exec_poststop0" {
 		t.Errorf("fix: %s", fix)
@@ -154,7 +103,7 @@ func corrected() map[string]string {
 
 func TestMendedPaperHasNoProblem(t *testing.T) {
 	m := mustLoad(t, corrected())
-	wantProblems(t, m.Check(nil))
+	conffiletest.WantProblems(t, m.Check(nil))
 	v := m.Target("vhost1")
 	if !slices.Equal(v.Prestart, []string{"/etc/admin/jail_etc_init vhost1"}) ||
 		!slices.Equal(v.Poststop, []string{"/etc/admin/jail_etc_cleanup vhost1"}) {
@@ -170,7 +119,7 @@ func TestPaperDoubledFstabLine(t *testing.T) {
 /jail/proto/etc/.zfs/snapshot/2 /jail/vhost1/conf/base/etc nullfs ro 0 0
 `
 	m := mustLoad(t, files)
-	wantProblems(t, m.Problems,
+	conffiletest.WantProblems(t, m.Problems,
 		"/etc/fstab.vhost1:3 warning: /jail/proto/etc/.zfs/snapshot/2 is mounted on "+
 			"/jail/vhost1/conf/base/etc twice; the first line is /etc/fstab.vhost1:2")
 	if id := m.Target("vhost1").BaseID; id != "proto/etc@2" {

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"cfgd/config/conffile"
+	"cfgd/config/conffile/conffiletest"
 )
 
 // rcOf evaluates files and returns the state of the variables.
 func rcOf(t testing.TB, files map[string]string) (*rcConf, error) {
 	t.Helper()
-	read, err := conffile.Open(machine(t, files))
+	read, err := conffile.Open(conffiletest.Machine(t, files))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestRcConfValues(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: x is %q, want %q", text, got, want)
 		}
-		wantProblems(t, c.problems) // x matters to nobody
+		conffiletest.WantProblems(t, c.problems) // x matters to nobody
 	}
 }
 
@@ -134,9 +135,9 @@ func TestRcConfWarnings(t *testing.T) {
 			continue
 		}
 		if want == "" {
-			wantProblems(t, c.problems)
+			conffiletest.WantProblems(t, c.problems)
 		} else {
-			wantProblems(t, c.problems, "/etc/rc.conf:"+want)
+			conffiletest.WantProblems(t, c.problems, "/etc/rc.conf:"+want)
 		}
 		if v, _, ok := c.get("jail_list"); ok && want != "" {
 			t.Errorf("%s: jail_list is %q", text, v)
@@ -177,7 +178,7 @@ func TestRcConfGrowth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantProblems(t, c.problems, "/etc/rc.conf:102 warning: jail_list depends on the value of x")
+	conffiletest.WantProblems(t, c.problems, "/etc/rc.conf:102 warning: jail_list depends on the value of x")
 }
 
 // The files and their order are those of rc.subr's load_rc_config for rc.d/jail.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"cfgd/config/conffile/conffiletest"
 )
 
 const (
@@ -25,7 +27,7 @@ web {
 
 func TestJailConfTarget(t *testing.T) {
 	m := mustLoad(t, map[string]string{"/etc/jail.conf": jailConf, "/etc/fstab.web": webFstab})
-	wantProblems(t, m.Problems)
+	conffiletest.WantProblems(t, m.Problems)
 	w := m.Target("web")
 	if w == nil {
 		t.Fatal("web is no target")
@@ -93,7 +95,9 @@ func TestJailConfFiles(t *testing.T) {
 }
 
 func TestJailConfMalformed(t *testing.T) {
-	_, err := Load(Options{Root: machine(t, map[string]string{"/etc/jail.conf": "a {\n path = /a\n}\n"})})
+	_, err := Load(
+		Options{Root: conffiletest.Machine(t, map[string]string{"/etc/jail.conf": "a {\n path = /a\n}\n"})},
+	)
 	if err == nil || !strings.HasPrefix(err.Error(), "/etc/jail.conf:") {
 		t.Errorf("%v", err)
 	}
@@ -108,7 +112,7 @@ func TestJailConfMountParameter(t *testing.T) {
 	exec.poststop = "cfgd jail cleanup web";
 }
 `})
-	wantProblems(t, m.Problems)
+	conffiletest.WantProblems(t, m.Problems)
 	if w := m.Target("web"); w == nil || w.BaseID != "proto/etc@3" || w.Fstab != "" {
 		t.Errorf("%+v", m.Targets)
 	}
@@ -120,7 +124,7 @@ func TestJailConfNoHooks(t *testing.T) {
 		"/etc/jail.conf": "web { path = /jail/web; mount.fstab = /etc/fstab.web; }\n",
 		"/etc/fstab.web": webFstab,
 	})
-	wantProblems(t, m.Problems,
+	conffiletest.WantProblems(t, m.Problems,
 		"/etc/jail.conf:1 warning: jail web has no init hook in exec.prestart",
 		"/etc/jail.conf:1 warning: jail web has no cleanup hook in exec.poststop")
 	if fix := m.Problems[1].Fix; fix != `write exec.poststop += "/usr/local/sbin/cfgd jail cleanup $name";` {
@@ -140,7 +144,7 @@ func TestJailOnTheHostsRoot(t *testing.T) {
 func TestLoadChangesNothing(t *testing.T) {
 	files := corrected()
 	files["/etc/rc.conf"] += "x=$(touch /etc/ran)\n`touch /etc/ran`\n"
-	root := machine(t, files)
+	root := conffiletest.Machine(t, files)
 	before := listing(t, root)
 	if _, err := Load(Options{Root: root}); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"cfgd/config/conffile"
+	"cfgd/config/conffile/conffiletest"
 )
 
 const tomlName = "/usr/local/etc/cfgd.toml"
@@ -22,7 +23,7 @@ func loadWith(t testing.TB, text string) (*Model, error) {
 	files := corrected()
 	files[tomlName] = text
 	files["/conf/base/etc/"] = ""
-	return Load(Options{Root: machine(t, files), Euid: -1})
+	return Load(Options{Root: conffiletest.Machine(t, files), Euid: -1})
 }
 
 func TestTomlSettings(t *testing.T) {
@@ -60,7 +61,7 @@ class = "persist"
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantProblems(t, m.Problems)
+	conffiletest.WantProblems(t, m.Problems)
 	want := defaultSettings(false)
 	want.Settle, want.MaxWait, want.MemorySize, want.MaxFile = 2*time.Second, 90*time.Second, 32<<20, 1000
 	want.Watch, want.KeepGenerations, want.OnConflict, want.Memory = WatchScan, 7, ConflictTheirs, BackingDir
@@ -237,7 +238,7 @@ func TestTomlErrorsTogether(t *testing.T) {
 
 // --config names a file as the shell does, not below --root, and it must be there.
 func TestTomlFile(t *testing.T) {
-	root := machine(t, corrected())
+	root := conffiletest.Machine(t, corrected())
 	file := filepath.Join(t.TempDir(), "other.toml")
 	_, err := Load(Options{Root: root, File: file})
 	if err == nil || err.Error() != file+": no such file or directory" {
@@ -258,13 +259,13 @@ func TestTomlUnusedSection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantProblems(t, m.Problems,
+	conffiletest.WantProblems(t, m.Problems,
 		tomlName+":1 warning: jail proto is no target: its fstab mounts nothing on /jail/proto/conf/base/etc")
 	m, err = loadWith(t, "[jail.proto]\nhealth = \"true\"\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantProblems(t, m.Problems)
+	conffiletest.WantProblems(t, m.Problems)
 }
 
 // The backing that "auto" means, and md where there is none.
