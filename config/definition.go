@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"cfgd/config/jailconf"
 )
 
 // Form is the kind of file that defines a jail.
@@ -40,7 +42,7 @@ func (c *rcConf) definition(prefix string) Definition {
 }
 
 // definitionOf returns the definition of a jail in jail.conf.
-func definitionOf(b jailBlock) Definition {
+func definitionOf(b jailconf.Block) Definition {
 	d := Definition{Form: FormJailConf}
 	for _, name := range sorted(b.Params) {
 		d.Params = append(d.Params, Param{name, slices.Clone(b.Params[name].Values)})

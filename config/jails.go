@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"cfgd/config/conffile"
+	"cfgd/config/jailconf"
 )
 
 // jailDef is a jail as rc.conf or jail.conf defines it, before it is decided whether it is a target.
@@ -23,8 +24,8 @@ type jailDef struct {
 	// other exec.… parameters, by what follows the dot: wrong places for a hook
 	wrong    map[string][]conffile.Located
 	origin   map[string]conffile.Origin
-	rcPrefix string       // jail_NAME_ where rc.conf defines it, "" for jail.conf
-	hidden   []jailHidden // commands of jail.conf that others replaced
+	rcPrefix string            // jail_NAME_ where rc.conf defines it, "" for jail.conf
+	hidden   []jailconf.Hidden // commands of jail.conf that others replaced
 	def      Definition
 	// a duplicate assignment of a hook was reported, which explains what is wrong with both hooks
 	duplicated bool
@@ -311,8 +312,8 @@ func (c *rcConf) warnAlone(f jailConfFile, js *rcJails, common string) {
 }
 
 // readJailConf reads a file. A missing file has no jails.
-func readJailConf(read *conffile.Files, f jailConfFile) ([]jailBlock, []conffile.Problem, error) {
-	blocks, problems, err := loadJailConf(read, f.name)
+func readJailConf(read *conffile.Files, f jailConfFile) ([]jailconf.Block, []conffile.Problem, error) {
+	blocks, problems, err := jailconf.Load(read, f.name)
 	if errors.Is(err, fs.ErrNotExist) && !read.Exists(f.name) {
 		return nil, nil, nil
 	}
@@ -326,7 +327,7 @@ type jailConfSet struct {
 	seen map[string]conffile.Origin
 }
 
-func (s *jailConfSet) add(blocks []jailBlock, problems []conffile.Problem) {
+func (s *jailConfSet) add(blocks []jailconf.Block, problems []conffile.Problem) {
 	s.c.problems = append(s.c.problems, problems...)
 	for _, b := range blocks {
 		if first, dup := s.seen[b.Name]; dup {
@@ -340,7 +341,7 @@ func (s *jailConfSet) add(blocks []jailBlock, problems []conffile.Problem) {
 
 // warnTwice warns that a jail is defined in two files. The same block read twice, by .include and by its
 // own name, is no mistake.
-func (c *rcConf) warnTwice(b jailBlock, first conffile.Origin) {
+func (c *rcConf) warnTwice(b jailconf.Block, first conffile.Origin) {
 	if b.Origin != first {
 		c.problems = append(c.problems, conffile.Warn(b.Origin, b.Name, "remove one of the two",
 			"jail %s is defined at %s already, which rc.d/jail takes", b.Name, first))
@@ -348,25 +349,25 @@ func (c *rcConf) warnTwice(b jailBlock, first conffile.Origin) {
 }
 
 // newJailDef makes a jailDef from a block of jail.conf.
-func newJailDef(b jailBlock) *jailDef {
+func newJailDef(b jailconf.Block) *jailDef {
 	d := &jailDef{
 		name:   b.Name,
 		def:    definitionOf(b),
 		origin: map[string]conffile.Origin{"jail": b.Origin},
 		hidden: b.Hidden,
 	}
-	if p := b.param("path"); len(p) > 0 {
+	if p := b.Values("path"); len(p) > 0 {
 		d.root, d.origin["root"] = p[len(p)-1].Value, p[len(p)-1].At
 	}
-	for _, f := range b.param("mount.fstab") {
+	for _, f := range b.Values("mount.fstab") {
 		d.fstabs = append(d.fstabs, f.Value)
 		d.origin["fstab"] = f.At
 	}
-	d.mounts = b.param("mount")
-	d.prestart, d.poststop = b.param("exec.prestart"), b.param("exec.poststop")
+	d.mounts = b.Values("mount")
+	d.prestart, d.poststop = b.Values("exec.prestart"), b.Values("exec.poststop")
 	d.wrong = map[string][]conffile.Located{}
 	for when := range wrongPlace {
-		d.wrong[when] = b.param("exec." + when)
+		d.wrong[when] = b.Values("exec." + when)
 	}
 	for key, list := range map[string][]conffile.Located{"prestart": d.prestart, "poststop": d.poststop} {
 		if len(list) > 0 {

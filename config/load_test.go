@@ -8,6 +8,7 @@ import (
 
 	"cfgd/config/conffile"
 	"cfgd/config/conffile/conffiletest"
+	"cfgd/config/jailconf"
 )
 
 func TestHost(t *testing.T) {
@@ -152,8 +153,8 @@ func TestMergeJails(t *testing.T) {
 		return d
 	}
 	conf := func(name string) *jailDef {
-		return newJailDef(jailBlock{Name: name, Origin: conffile.At("/etc/jail.conf", 7),
-			Params: map[string]jailParam{
+		return newJailDef(jailconf.Block{Name: name, Origin: conffile.At("/etc/jail.conf", 7),
+			Params: map[string]jailconf.Param{
 				"path": {Values: []string{"/conf/" + name}, Origin: conffile.At("/etc/jail.conf", 8)}}})
 	}
 	c := &rcConf{vars: map[string]rcVar{}}

@@ -1,4 +1,4 @@
-package config
+package jailconf
 
 import (
 	"errors"
@@ -45,7 +45,7 @@ func (f confFiles) Glob(pattern string) ([]string, error) {
 
 // printJails formats blocks for tests: one line for each jail, with values in brackets unless there is
 // exactly one.
-func printJails(blocks []jailBlock) string {
+func printJails(blocks []Block) string {
 	var lines []string
 	for _, b := range blocks {
 		line := b.Name + ":"
@@ -199,7 +199,7 @@ func TestJailConf(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			blocks, problems, err := loadJailConf(confFiles{"/etc/jail.conf": c.conf}, "/etc/jail.conf")
+			blocks, problems, err := Load(confFiles{"/etc/jail.conf": c.conf}, "/etc/jail.conf")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -305,7 +305,7 @@ func TestJailConfErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, _, err := loadJailConf(confFiles{"/etc/jail.conf": c.conf}, "/etc/jail.conf")
+			_, _, err := Load(confFiles{"/etc/jail.conf": c.conf}, "/etc/jail.conf")
 			var ce *conffile.Error
 			if !errors.As(err, &ce) || !strings.HasPrefix(err.Error(), c.want) || ce.Fix == "" {
 				t.Errorf("\n got %v\nwant %s", err, c.want)
@@ -371,7 +371,7 @@ func TestJailConfProblems(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			blocks, problems, err := loadJailConf(confFiles{"/etc/jail.conf": c.conf}, "/etc/jail.conf")
+			blocks, problems, err := Load(confFiles{"/etc/jail.conf": c.conf}, "/etc/jail.conf")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -467,7 +467,7 @@ func TestJailConfInclude(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			blocks, problems, err := loadJailConf(c.files, "/etc/jail.conf")
+			blocks, problems, err := Load(c.files, "/etc/jail.conf")
 			got := printJails(blocks)
 			if err != nil {
 				got = err.Error()
@@ -492,7 +492,7 @@ func chain(n int) confFiles {
 // Each value has its own line, so that a problem of one command of several points at it.
 func TestJailConfOrigins(t *testing.T) {
 	t.Parallel()
-	blocks, _, err := loadJailConf(confFiles{"/etc/jail.conf": `exec.prestart =
+	blocks, _, err := Load(confFiles{"/etc/jail.conf": `exec.prestart =
 	"one",
 	"two";
 web {
@@ -505,7 +505,7 @@ web {
 		t.Fatal(err)
 	}
 	var lines []int
-	for _, l := range blocks[0].param("exec.prestart") {
+	for _, l := range blocks[0].Values("exec.prestart") {
 		lines = append(lines, l.At.Line)
 	}
 	b := blocks[0]
@@ -518,7 +518,7 @@ web {
 // A missing file is distinguished from a missing file of an .include.
 func TestJailConfNotThere(t *testing.T) {
 	t.Parallel()
-	if _, _, err := loadJailConf(confFiles{}, "/etc/jail.conf"); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := Load(confFiles{}, "/etc/jail.conf"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }
@@ -562,7 +562,7 @@ func bombs() map[string]string {
 		"a long name":       strings.Repeat("a.", 1000000) + "{}",
 		"dots against stars": `"` + strings.Repeat("*.", 100) + `*" {}` +
 			strings.Repeat(strings.Repeat("a.", 100)+"a{}", 4000),
-		"too large": strings.Repeat(" ", maxJailBytes+1),
+		"too large": strings.Repeat(" ", maxBytes+1),
 	}
 }
 
@@ -581,7 +581,7 @@ func TestJailConfBounds(t *testing.T) {
 	for name, conf := range bombs() {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
-			blocks, problems, err := loadJailConf(confFiles{"/etc/jail.conf": conf}, "/etc/jail.conf")
+			blocks, problems, err := Load(confFiles{"/etc/jail.conf": conf}, "/etc/jail.conf")
 			if d := time.Since(start); d > 20*time.Second {
 				t.Errorf("took %s", d)
 			}
@@ -599,14 +599,14 @@ func TestJailConfIncludeBound(t *testing.T) {
 		files[fmt.Sprintf("/etc/%d", i)] = fmt.Sprintf(".include %d, %d;", i+1, i+1)
 	}
 	files["/etc/20"] = ""
-	if _, _, err := loadJailConf(files, "/etc/jail.conf"); err == nil ||
+	if _, _, err := Load(files, "/etc/jail.conf"); err == nil ||
 		!strings.Contains(err.Error(), "more than 4096 files") {
 		t.Errorf("%v", err)
 	}
 }
 
 // checkBounds checks what is true of every result.
-func checkBounds(t testing.TB, blocks []jailBlock, problems []conffile.Problem, err error) {
+func checkBounds(t testing.TB, blocks []Block, problems []conffile.Problem, err error) {
 	t.Helper()
 	if err != nil && (blocks != nil || problems != nil) {
 		t.Error("an error, and jails too")
@@ -616,15 +616,15 @@ func checkBounds(t testing.TB, blocks []jailBlock, problems []conffile.Problem, 
 		t.Errorf("error %v is no conffile.Error with what to do", err)
 	}
 	for _, b := range blocks {
-		if b.Name == "" || len(b.Name) > maxJailName || b.Origin.Line < 1 {
+		if b.Name == "" || len(b.Name) > maxName || b.Origin.Line < 1 {
 			t.Errorf("jail %q at %s", b.Name, b.Origin)
 		}
 		for name, p := range b.Params {
-			if len(name) > maxJailName || len(p.Values) > maxJailList || len(p.Origins) != len(p.Values) {
+			if len(name) > maxName || len(p.Values) > maxList || len(p.Origins) != len(p.Values) {
 				t.Errorf("parameter %q of %d values and %d origins", name, len(p.Values), len(p.Origins))
 			}
 			for _, v := range p.Values {
-				if len(v) > maxJailValue {
+				if len(v) > maxValue {
 					t.Errorf("a value of %d bytes", len(v))
 				}
 			}
@@ -647,12 +647,12 @@ func FuzzJailConf(f *testing.F) {
 	f.Fuzz(func(t *testing.T, conf, other string) {
 		files := confFiles{"/etc/jail.conf": conf, "/etc/b": other}
 		start := time.Now()
-		blocks, problems, err := loadJailConf(files, "/etc/jail.conf")
+		blocks, problems, err := Load(files, "/etc/jail.conf")
 		if d := time.Since(start); d > 10*time.Second {
 			t.Errorf("took %s for %d bytes", d, len(conf)+len(other))
 		}
 		checkBounds(t, blocks, problems, err)
-		again, problemsAgain, errAgain := loadJailConf(files, "/etc/jail.conf")
+		again, problemsAgain, errAgain := Load(files, "/etc/jail.conf")
 		if printJails(again) != printJails(blocks) || !slices.Equal(problems, problemsAgain) ||
 			fmt.Sprint(err) != fmt.Sprint(errAgain) {
 			t.Error("read twice, and not the same")
@@ -664,16 +664,16 @@ func FuzzJailConf(f *testing.F) {
 }
 
 // reread prints jails as a jail.conf and reads it back.
-func reread(t testing.TB, blocks []jailBlock) {
+func reread(t testing.TB, blocks []Block) {
 	t.Helper()
 	var b strings.Builder
 	for _, block := range blocks {
-		if wildJail(block.Name) {
+		if isWild(block.Name) {
 			return
 		}
 		fmt.Fprintf(&b, "%s {\n", quoteJail(block.Name))
 		for _, name := range slices.Sorted(maps.Keys(block.Params)) {
-			if name == "jid" && numericJail(block.Name) || name == "name" && !numericJail(block.Name) {
+			if name == "jid" && isNumeric(block.Name) || name == "name" && !isNumeric(block.Name) {
 				continue
 			}
 			b.WriteString("\t" + quoteJail(name))
@@ -684,10 +684,10 @@ func reread(t testing.TB, blocks []jailBlock) {
 		}
 		b.WriteString("}\n")
 	}
-	if b.Len() > maxJailBytes {
+	if b.Len() > maxBytes {
 		return
 	}
-	again, problems, err := loadJailConf(confFiles{"/etc/jail.conf": b.String()}, "/etc/jail.conf")
+	again, problems, err := Load(confFiles{"/etc/jail.conf": b.String()}, "/etc/jail.conf")
 	if err != nil || len(problems) > 0 {
 		t.Fatalf("read back: %v %v\n%s", err, problems, b.String())
 	}
@@ -716,7 +716,7 @@ func TestJailConfRoundTrip(t *testing.T) {
 			want[name] = values
 		}
 		b.WriteString("}\n")
-		blocks, problems, err := loadJailConf(confFiles{"/etc/jail.conf": b.String()}, "/etc/jail.conf")
+		blocks, problems, err := Load(confFiles{"/etc/jail.conf": b.String()}, "/etc/jail.conf")
 		if err != nil || len(problems) > 0 || len(blocks) != 1 {
 			rt.Fatalf("%v %v\n%s", err, problems, b.String())
 		}

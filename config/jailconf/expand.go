@@ -1,4 +1,4 @@
-package config
+package jailconf
 
 import (
 	"strings"
@@ -18,13 +18,13 @@ const (
 
 // expandAll expands the variables of every parameter. A bad parameter is left out of the block, because
 // its value is not known.
-func (j *jailParams) expandAll() jailBlock {
-	b := jailBlock{Name: j.name, Params: map[string]jailParam{}}
+func (j *params) expandAll() Block {
+	b := Block{Name: j.name, Params: map[string]Param{}}
 	for _, v := range j.order {
 		if !j.expand(v) || v.variable {
 			continue
 		}
-		p := jailParam{Origin: v.at}
+		p := Param{Origin: v.at}
 		for _, l := range v.out {
 			p.Values = append(p.Values, l.Value)
 			p.Origins = append(p.Origins, l.At)
@@ -32,9 +32,9 @@ func (j *jailParams) expandAll() jailBlock {
 		b.Params[v.name] = p
 	}
 	for _, h := range j.hidden {
-		v := &jailValue{name: h.name}
+		v := &parameter{name: h.name}
 		if j.expandWord(v, h.first, h.at) && j.expandWord(v, h.second, h.again) && len(v.out) > 1 {
-			b.Hidden = append(b.Hidden, jailHidden{h.name, v.out[0], v.out[len(v.out)-1]})
+			b.Hidden = append(b.Hidden, Hidden{h.name, v.out[0], v.out[len(v.out)-1]})
 		}
 	}
 	return b
@@ -42,7 +42,7 @@ func (j *jailParams) expandAll() jailBlock {
 
 // expand expands a parameter's values, after those of the variables in it. It returns false if that
 // fails.
-func (j *jailParams) expand(v *jailValue) bool {
+func (j *params) expand(v *parameter) bool {
 	if v.state != expandNew {
 		return v.state == expandDone
 	}
@@ -63,7 +63,7 @@ func (j *jailParams) expand(v *jailValue) bool {
 
 // expandWord adds the expansion of a word to a parameter's values: one value, or a whole list if the word
 // is the list's name.
-func (j *jailParams) expandWord(v *jailValue, w jailToken, at conffile.Origin) bool {
+func (j *params) expandWord(v *parameter, w token, at conffile.Origin) bool {
 	if text, ok := w.literal(); ok {
 		v.out = append(v.out, conffile.Located{Value: text, At: at})
 		return j.checkBounds(v, at, len(text), len(text))
@@ -99,25 +99,25 @@ func (j *jailParams) expandWord(v *jailValue, w jailToken, at conffile.Origin) b
 }
 
 // checkBounds checks the bounds of a list, and of a value that has grown by some bytes to n.
-func (j *jailParams) checkBounds(v *jailValue, at conffile.Origin, grown, n int) bool {
+func (j *params) checkBounds(v *parameter, at conffile.Origin, grown, n int) bool {
 	if j.m.bytesLeft -= 32 + grown; j.m.bytesLeft < 0 { // a value costs about 32 bytes besides its text
-		j.m.fail("values of more than %d MiB with their variables put in", maxJailExpanded>>20)
+		j.m.fail("values of more than %d MiB with their variables put in", maxExpanded>>20)
 	}
 	switch {
 	case j.m.err != nil:
 		return false
-	case n > maxJailValue:
+	case n > maxValue:
 		return j.bad(v, at, "write less", "a value of more than %d KiB with its variables put in",
-			maxJailValue>>10)
-	case len(v.out) > maxJailList:
-		return j.bad(v, at, "write less", "more than %d values", maxJailList)
+			maxValue>>10)
+	case len(v.out) > maxList:
+		return j.bad(v, at, "write less", "more than %d values", maxList)
 	}
 	return true
 }
 
 // lookup returns the values of a variable, or of a parameter that is used as one. The name must be
 // exactly as it was written last: after allow.nomount there is no allow.mount.
-func (j *jailParams) lookup(user *jailValue, part jailPart, at conffile.Origin) ([]conffile.Located, bool) {
+func (j *params) lookup(user *parameter, part wordPart, at conffile.Origin) ([]conffile.Located, bool) {
 	at.Line = part.pos.line
 	v := j.byKey[paramKey(part.text)]
 	switch {
@@ -126,9 +126,9 @@ func (j *jailParams) lookup(user *jailValue, part jailPart, at conffile.Origin) 
 			"variable $%s is not set", part.text)
 	case v.state == expandBusy:
 		return nil, j.bad(user, at, "write one of them out", "variable $%s refers to itself", part.text)
-	case j.chain > maxJailChain:
+	case j.chain > maxChain:
 		return nil, j.bad(user, at, "write some of them out",
-			"more than %d variables that refer to each other", maxJailChain)
+			"more than %d variables that refer to each other", maxChain)
 	}
 	if !j.expand(v) {
 		return nil, false
@@ -137,7 +137,7 @@ func (j *jailParams) lookup(user *jailValue, part jailPart, at conffile.Origin) 
 }
 
 // bad reports why a parameter has no value, and returns false.
-func (j *jailParams) bad(v *jailValue, at conffile.Origin, fix, format string, args ...any) bool {
+func (j *params) bad(v *parameter, at conffile.Origin, fix, format string, args ...any) bool {
 	args = append([]any{v.name, j.name}, args...)
 	j.m.problem(conffile.Refuse(at, j.name, fix, "%s of jail %s: "+format, args...))
 	return false

@@ -1,4 +1,4 @@
-package config
+package jailconf
 
 import (
 	"bytes"
@@ -9,29 +9,29 @@ import (
 	"cfgd/config/conffile"
 )
 
-// jailSection is a block of jail.conf, or a run of parameters outside of blocks, which apply as a block
+// section is a block of jail.conf, or a run of parameters outside of blocks, which apply as a block
 // "*" would.
-type jailSection struct {
+type section struct {
 	name    string
 	loose   bool // a run outside of blocks
 	at      conffile.Origin
-	assigns []jailAssign
+	assigns []assignment
 }
 
-// jailAssign is a parameter or, with $, a variable and what it is set to.
-type jailAssign struct {
+// assignment is a parameter or, with $, a variable and what it is set to.
+type assignment struct {
 	name     string
 	variable bool
 	add      bool // +=
-	values   []jailToken
+	values   []token
 	at       conffile.Origin
 	origins  []conffile.Origin // of the values
 }
 
-// jailParser reads a file, and what it includes, into sections in the order in which they begin.
-type jailParser struct {
+// parser reads a file, and what it includes, into sections in the order in which they begin.
+type parser struct {
 	read     conffile.Reader
-	sections []*jailSection
+	sections []*section
 	problems []conffile.Problem
 	seen     map[string]conffile.Origin // files read outside of blocks, and what included them
 	open     []string                   // files being read, the innermost last
@@ -39,36 +39,36 @@ type jailParser struct {
 	bytes    int
 }
 
-// jailScope is the context of a statement.
-type jailScope struct {
-	lx     *jailLexer
-	block  *jailSection // nil outside of blocks
-	opened jailPos      // of the block, if this file opened it
-	depth  int          // of blocks that this file opened
-	all    int          // of blocks in all files
+// scope is the context of a statement.
+type scope struct {
+	lx     *lexer
+	block  *section // nil outside of blocks
+	opened position // of the block, if this file opened it
+	depth  int      // of blocks that this file opened
+	all    int      // of blocks in all files
 }
 
 // main reads the file that is not included by another.
-func (p *jailParser) main(file string) error {
+func (p *parser) main(file string) error {
 	data, err := p.read.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	p.seen[path.Clean(file)] = conffile.Origin{File: file}
-	return p.parse(file, data, jailScope{})
+	return p.parse(file, data, scope{})
 }
 
 // parse reads the contents of a file, as part of a block if an including one is in it.
-func (p *jailParser) parse(file string, data []byte, sc jailScope) error {
+func (p *parser) parse(file string, data []byte, sc scope) error {
 	p.files++
 	p.bytes += len(data)
-	if p.files > maxJailFiles || p.bytes > maxJailBytes {
+	if p.files > maxFiles || p.bytes > maxBytes {
 		return &conffile.Error{File: file,
 			Message: fmt.Sprintf("more than %d files or %d MiB in one jail.conf",
-				maxJailFiles, maxJailBytes>>20),
+				maxFiles, maxBytes>>20),
 			Fix: "include less"}
 	}
-	sc.lx, sc.depth = newJailLexer(file, string(data)), 0
+	sc.lx, sc.depth = newLexer(file, string(data)), 0
 	if nul := bytes.IndexByte(data, 0); nul >= 0 {
 		sc.lx.take(nul)
 		return sc.lx.fail(sc.lx.pos(), "remove it", "NUL byte")
@@ -79,21 +79,21 @@ func (p *jailParser) parse(file string, data []byte, sc jailScope) error {
 }
 
 // statements reads up to the end of the block or, outside of one, of the file.
-func (p *jailParser) statements(sc jailScope) error {
+func (p *parser) statements(sc scope) error {
 	for {
 		t, err := sc.lx.next()
 		if err != nil {
 			return err
 		}
 		switch {
-		case t.kind == jailWord:
+		case t.kind == word:
 			err = p.statement(sc, t)
 		case t.kind == ';':
 		case t.kind == '}' && sc.depth > 0:
 			return nil
-		case t.kind == jailEnd && sc.depth == 0:
+		case t.kind == endOfFile && sc.depth == 0:
 			return nil
-		case t.kind == jailEnd:
+		case t.kind == endOfFile:
 			return sc.lx.fail(sc.opened, "close it with }", "block %s without an end", sc.block.name)
 		default:
 			return sc.lx.fail(t.start, "write name { … } or name = value;", "unexpected %s", t.kind)
@@ -105,7 +105,7 @@ func (p *jailParser) statements(sc jailScope) error {
 }
 
 // statement reads a block or an assignment of which the first word has been read.
-func (p *jailParser) statement(sc jailScope, first jailToken) error {
+func (p *parser) statement(sc scope, first token) error {
 	t, err := sc.lx.next()
 	if err != nil {
 		return err
@@ -120,8 +120,8 @@ func (p *jailParser) statement(sc jailScope, first jailToken) error {
 	switch t.kind {
 	case ';':
 		return p.set(sc, a)
-	case '=', jailAdd:
-		a.add = t.kind == jailAdd
+	case '=', addTo:
+		a.add = t.kind == addTo
 		if t, err = sc.lx.next(); err != nil {
 			return err
 		}
@@ -129,24 +129,24 @@ func (p *jailParser) statement(sc jailScope, first jailToken) error {
 			return err
 		}
 		return p.set(sc, a)
-	case jailWord:
+	case word:
 		return p.directive(sc, a, first, t)
 	}
 	return noSemicolon(sc, first, t)
 }
 
 // assign begins an assignment.
-func (p *jailParser) assign(sc jailScope, first jailToken) (jailAssign, error) {
+func (p *parser) assign(sc scope, first token) (assignment, error) {
 	name, ok := first.name()
 	switch {
 	case !ok:
-		return jailAssign{}, sc.lx.fail(first.start, "write the name as one word, in quotes where need be",
+		return assignment{}, sc.lx.fail(first.start, "write the name as one word, in quotes where need be",
 			"no name of a parameter")
-	case len(name) > maxJailName:
-		return jailAssign{}, sc.lx.fail(first.start, "write a shorter one", "name of more than %d bytes",
-			maxJailName)
+	case len(name) > maxName:
+		return assignment{}, sc.lx.fail(first.start, "write a shorter one", "name of more than %d bytes",
+			maxName)
 	}
-	return jailAssign{
+	return assignment{
 		name:     name,
 		variable: first.parts[0].variable,
 		at:       conffile.At(sc.lx.file, first.start.line),
@@ -155,14 +155,14 @@ func (p *jailParser) assign(sc jailScope, first jailToken) (jailAssign, error) {
 
 // noSemicolon returns the error of a statement without an end. Its position is after the last word, not
 // at the next statement.
-func noSemicolon(sc jailScope, last, t jailToken) error {
+func noSemicolon(sc scope, last, t token) error {
 	return sc.lx.fail(last.end, `end the parameter with ";"`, `missing ";" before %s`, t.kind)
 }
 
 // values reads a list up to its semicolon; t is its first token.
-func (p *jailParser) values(sc jailScope, a *jailAssign, t jailToken) error {
+func (p *parser) values(sc scope, a *assignment, t token) error {
 	for {
-		if t.kind != jailWord {
+		if t.kind != word {
 			return sc.lx.fail(t.start, `write a value, "" for an empty one`,
 				"%s where the value of %s should be", t.kind, a.name)
 		}
@@ -187,9 +187,9 @@ func (p *jailParser) values(sc jailScope, a *jailAssign, t jailToken) error {
 
 // directive reads "name value;", which is "name = value;" except for .include. Behind a missing semicolon
 // it is the next statement's name that looks like a value.
-func (p *jailParser) directive(sc jailScope, a jailAssign, first, value jailToken) error {
+func (p *parser) directive(sc scope, a assignment, first, value token) error {
 	ahead := *sc.lx
-	if t, err := ahead.next(); err == nil && (t.kind == '=' || t.kind == jailAdd || t.kind == '{') {
+	if t, err := ahead.next(); err == nil && (t.kind == '=' || t.kind == addTo || t.kind == '{') {
 		return noSemicolon(sc, first, value)
 	}
 	if err := p.values(sc, &a, value); err != nil {
@@ -207,7 +207,7 @@ func (p *jailParser) directive(sc jailScope, a jailAssign, first, value jailToke
 }
 
 // set adds an assignment to the block, or to the parameters outside of blocks.
-func (p *jailParser) set(sc jailScope, a jailAssign) error {
+func (p *parser) set(sc scope, a assignment) error {
 	if a.name == ".include" && !a.variable {
 		return &conffile.Error{
 			File:    a.at.File,
@@ -225,26 +225,26 @@ func (p *jailParser) set(sc jailScope, a jailAssign) error {
 }
 
 // loose returns the current run of parameters outside of blocks, or a new one.
-func (p *jailParser) loose(at conffile.Origin) *jailSection {
+func (p *parser) loose(at conffile.Origin) *section {
 	if n := len(p.sections); n > 0 && p.sections[n-1].loose {
 		return p.sections[n-1]
 	}
-	sec := &jailSection{name: "*", loose: true, at: at}
+	sec := &section{name: "*", loose: true, at: at}
 	p.sections = append(p.sections, sec)
 	return sec
 }
 
 // block reads a jail or wildcard up to its closing brace. A block within a block is the jail of that name
 // below the outer one.
-func (p *jailParser) block(sc jailScope, first jailToken) error {
+func (p *parser) block(sc scope, first token) error {
 	name, err := p.blockName(sc, first)
 	if err != nil {
 		return err
 	}
-	if sc.all >= maxJailDepth {
-		return sc.lx.fail(first.start, "nest less", "more than %d blocks within each other", maxJailDepth)
+	if sc.all >= maxDepth {
+		return sc.lx.fail(first.start, "nest less", "more than %d blocks within each other", maxDepth)
 	}
-	sec := &jailSection{name: name, at: conffile.At(sc.lx.file, first.start.line)}
+	sec := &section{name: name, at: conffile.At(sc.lx.file, first.start.line)}
 	p.sections = append(p.sections, sec)
 	sc.block, sc.opened = sec, first.start
 	sc.depth++
@@ -253,7 +253,7 @@ func (p *jailParser) block(sc jailScope, first jailToken) error {
 }
 
 // blockName is the whole name of a jail or wildcard.
-func (p *jailParser) blockName(sc jailScope, first jailToken) (string, error) {
+func (p *parser) blockName(sc scope, first token) (string, error) {
 	name, ok := first.literal()
 	if !ok || name == "" {
 		return "", sc.lx.fail(first.start, "write the name as it is, without variables", "no name of a jail")
@@ -266,15 +266,15 @@ func (p *jailParser) blockName(sc jailScope, first jailToken) (string, error) {
 	if sc.block != nil {
 		name = sc.block.name + "." + name
 	}
-	if len(name) > maxJailName {
-		return "", sc.lx.fail(first.start, "write a shorter one", "name of more than %d bytes", maxJailName)
+	if len(name) > maxName {
+		return "", sc.lx.fail(first.start, "write a shorter one", "name of more than %d bytes", maxName)
 	}
 	return name, nil
 }
 
 // include reads the files of one .include, sorted by name. A pattern may match nothing; a plain name must
 // exist.
-func (p *jailParser) include(sc jailScope, word jailToken) error {
+func (p *parser) include(sc scope, word token) error {
 	name, ok := word.literal()
 	switch {
 	case !ok:
@@ -301,7 +301,7 @@ func (p *jailParser) include(sc jailScope, word jailToken) error {
 
 // includeFile reads one file of an .include. Outside of blocks a second time is a mistake, since it
 // defines its jails twice; in blocks a file of common parameters may be.
-func (p *jailParser) includeFile(sc jailScope, word jailToken, name string) error {
+func (p *parser) includeFile(sc scope, word token, name string) error {
 	clean := path.Clean(name)
 	for _, open := range p.open {
 		if open == clean {
@@ -313,8 +313,8 @@ func (p *jailParser) includeFile(sc jailScope, word jailToken, name string) erro
 		return sc.lx.fail(word.start, "remove one of the two", "%s is included a second time, first at %s",
 			name, first)
 	}
-	if len(p.open) > maxJailDepth {
-		return sc.lx.fail(word.start, "nest less", "more than %d files that include each other", maxJailDepth)
+	if len(p.open) > maxDepth {
+		return sc.lx.fail(word.start, "nest less", "more than %d files that include each other", maxDepth)
 	}
 	if sc.block == nil {
 		p.seen[clean] = at
@@ -327,7 +327,7 @@ func (p *jailParser) includeFile(sc jailScope, word jailToken, name string) erro
 }
 
 // includeError returns the error for an included file that cannot be read.
-func includeError(sc jailScope, word jailToken, name string, err error) error {
+func includeError(sc scope, word token, name string, err error) error {
 	return &conffile.Error{File: sc.lx.file, Line: word.start.line, Col: word.start.col, Err: err,
 		Message: fmt.Sprintf("include %s: %s", name, strings.TrimPrefix(err.Error(), name+": ")),
 		Fix:     "mend the name or the file"}

@@ -1,4 +1,4 @@
-package config
+package jailconf
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"cfgd/config/conffile"
 )
 
-// jailMerger merges sections into jails, within bounds for the whole file.
-type jailMerger struct {
+// merger merges sections into jails, within bounds for the whole file.
+type merger struct {
 	file      string
 	workLeft  int // values that may still be read
 	bytesLeft int // bytes that expansions may still take
@@ -18,8 +18,8 @@ type jailMerger struct {
 	err       error // set once, when a bound is exceeded
 }
 
-// wildJail reports whether a name is a wildcard: whether one of its components is "*".
-func wildJail(name string) bool { return slices.Contains(strings.Split(name, "."), "*") }
+// isWild reports whether a name is a wildcard: whether one of its components is "*".
+func isWild(name string) bool { return slices.Contains(strings.Split(name, "."), "*") }
 
 // wildMatch reports whether a wildcard applies to a jail: "*" matches a component, at the end one or
 // more.
@@ -37,22 +37,22 @@ func wildMatch(pattern, name string) bool {
 	}
 }
 
-// numericJail reports whether a block's name is a jail's id, as strtol(3) reads it.
-func numericJail(name string) bool {
+// isNumeric reports whether a block's name is a jail's id, as strtol(3) reads it.
+func isNumeric(name string) bool {
 	n, err := strconv.Atoi(name)
 	return err == nil && n != 0
 }
 
 // spend uses n of the work left. It returns false if none is left.
-func (m *jailMerger) spend(n int) bool {
+func (m *merger) spend(n int) bool {
 	if m.workLeft -= n; m.workLeft < 0 {
-		m.fail("too many jails and defaults: more than %d values in all", maxJailWork)
+		m.fail("too many jails and defaults: more than %d values in all", maxWork)
 	}
 	return m.err == nil
 }
 
 // fail ends the reading of the file.
-func (m *jailMerger) fail(format string, args ...any) {
+func (m *merger) fail(format string, args ...any) {
 	if m.err == nil {
 		m.err = &conffile.Error{
 			File:    m.file,
@@ -63,25 +63,25 @@ func (m *jailMerger) fail(format string, args ...any) {
 }
 
 // problem records a problem, up to a maximum number.
-func (m *jailMerger) problem(p conffile.Problem) {
-	if len(m.problems) < maxJailTrouble {
+func (m *merger) problem(p conffile.Problem) {
+	if len(m.problems) < maxProblems {
 		m.problems = append(m.problems, p)
 	}
 }
 
 // numbered is a section with its place in the file.
 type numbered struct {
-	*jailSection
+	*section
 	seq int
 }
 
 // blocks merges and expands every jail.
-func (m *jailMerger) blocks(sections []*jailSection) []jailBlock {
+func (m *merger) blocks(sections []*section) []Block {
 	var names []string
 	var wild []numbered
 	own := map[string][]numbered{}
 	for i, s := range sections {
-		if s.loose || wildJail(s.name) {
+		if s.loose || isWild(s.name) {
 			wild = append(wild, numbered{s, i})
 			continue
 		}
@@ -90,7 +90,7 @@ func (m *jailMerger) blocks(sections []*jailSection) []jailBlock {
 		}
 		own[s.name] = append(own[s.name], numbered{s, i})
 	}
-	var blocks []jailBlock
+	var blocks []Block
 	for _, name := range names {
 		m.warnSplit(own[name])
 		if b := m.block(name, own[name], wild); m.err == nil {
@@ -102,7 +102,7 @@ func (m *jailMerger) blocks(sections []*jailSection) []jailBlock {
 
 // warnSplit warns that a jail has two blocks. They are merged here, because both are meant; jail(8) makes
 // two jails of one name.
-func (m *jailMerger) warnSplit(own []numbered) {
+func (m *merger) warnSplit(own []numbered) {
 	for _, again := range own[1:] {
 		m.problem(conffile.Warn(again.at, again.name, "put all into one block",
 			"jail %s has a block at %s already, and jail(8) takes only one of them", again.name, own[0].at))
@@ -110,17 +110,17 @@ func (m *jailMerger) warnSplit(own []numbered) {
 }
 
 // block merges the sections that apply to a jail, in the order of the file. Later assignments count.
-func (m *jailMerger) block(name string, own, wild []numbered) jailBlock {
-	j := &jailParams{m: m, name: name, byKey: map[string]*jailValue{}}
+func (m *merger) block(name string, own, wild []numbered) Block {
+	j := &params{m: m, name: name, byKey: map[string]*parameter{}}
 	j.implied(own[0].at)
 	for len(own)+len(wild) > 0 && m.spend(1) {
 		if len(wild) == 0 || len(own) > 0 && own[0].seq < wild[0].seq {
-			j.section(own[0].jailSection)
+			j.section(own[0].section)
 			own = own[1:]
 			continue
 		}
 		if wild[0].loose || wildMatch(wild[0].name, name) {
-			j.section(wild[0].jailSection)
+			j.section(wild[0].section)
 		}
 		wild = wild[1:]
 	}
@@ -130,26 +130,26 @@ func (m *jailMerger) block(name string, own, wild []numbered) jailBlock {
 	return b
 }
 
-// jailParams are the parameters and variables of one jail.
-type jailParams struct {
-	m      *jailMerger
+// params are the parameters and variables of one jail.
+type params struct {
+	m      *merger
 	name   string
 	at     conffile.Origin
-	byKey  map[string]*jailValue
-	order  []*jailValue
+	byKey  map[string]*parameter
+	order  []*parameter
 	hidden []hiddenAssign
 	chain  int // of variables being expanded
 }
 
-// jailValue is a parameter or variable of one jail.
-type jailValue struct {
+// parameter is a parameter or variable of one jail.
+type parameter struct {
 	name     string
 	variable bool
 	fixed    bool // cannot be set again: name and jid
-	values   []jailToken
+	values   []token
 	origins  []conffile.Origin // of values
 	at       conffile.Origin
-	section  *jailSection // of the last assignment
+	section  *section // of the last assignment
 	state    expandState
 	out      []conffile.Located
 }
@@ -157,7 +157,7 @@ type jailValue struct {
 // hiddenAssign is a command that another in the same section replaced.
 type hiddenAssign struct {
 	name          string
-	first, second jailToken
+	first, second token
 	at, again     conffile.Origin
 }
 
@@ -169,30 +169,30 @@ func paramKey(name string) string {
 }
 
 // implied sets what the block's name implies: name, or jid if it is a number.
-func (j *jailParams) implied(at conffile.Origin) {
+func (j *params) implied(at conffile.Origin) {
 	j.at = at
 	param := "name"
-	if numericJail(j.name) {
+	if isNumeric(j.name) {
 		param = "jid"
 	}
 	j.builtin(param)
 }
 
 // nameless sets the name of a jail that only has an id to the id.
-func (j *jailParams) nameless() {
+func (j *params) nameless() {
 	if j.byKey[paramKey("name")] == nil {
 		j.builtin("name")
 	}
 }
 
-func (j *jailParams) builtin(param string) {
-	v := &jailValue{name: param, fixed: true, at: j.at, origins: []conffile.Origin{j.at},
-		values: []jailToken{{kind: jailWord, parts: []jailPart{{text: j.name}}}}}
+func (j *params) builtin(param string) {
+	v := &parameter{name: param, fixed: true, at: j.at, origins: []conffile.Origin{j.at},
+		values: []token{{kind: word, parts: []wordPart{{text: j.name}}}}}
 	j.byKey[paramKey(param)] = v
 	j.order = append(j.order, v)
 }
 
-func (j *jailParams) section(s *jailSection) {
+func (j *params) section(s *section) {
 	for i := range s.assigns {
 		a := &s.assigns[i]
 		if !j.m.spend(1 + len(a.values)) {
@@ -203,14 +203,14 @@ func (j *jailParams) section(s *jailSection) {
 }
 
 // set makes an assignment, as add_param of jail(8)'s config.c does.
-func (j *jailParams) set(s *jailSection, a *jailAssign) {
+func (j *params) set(s *section, a *assignment) {
 	key := paramKey(a.name)
 	v := j.byKey[key]
 	if !j.may(v, key, a) {
 		return
 	}
 	if v == nil {
-		v = &jailValue{variable: a.variable, fixed: key == "jid" || key == "name"}
+		v = &parameter{variable: a.variable, fixed: key == "jid" || key == "name"}
 		j.byKey[key] = v
 		j.order = append(j.order, v)
 	}
@@ -224,7 +224,7 @@ func (j *jailParams) set(s *jailSection, a *jailAssign) {
 }
 
 // may reports whether jail(8) accepts an assignment, and records why not.
-func (j *jailParams) may(v *jailValue, key string, a *jailAssign) bool {
+func (j *params) may(v *parameter, key string, a *assignment) bool {
 	switch {
 	case a.variable && (ownParams[key] || v != nil && !v.variable), !a.variable && v != nil && v.variable:
 		j.m.problem(conffile.Refuse(a.at, j.name, "give the variable another name",
@@ -244,7 +244,7 @@ func (j *jailParams) may(v *jailValue, key string, a *jailAssign) bool {
 
 // hide records the command that an assignment replaces, if both are in the same section: that is hardly
 // intended.
-func (j *jailParams) hide(v *jailValue, s *jailSection, a *jailAssign) {
+func (j *params) hide(v *parameter, s *section, a *assignment) {
 	if v.section != s || len(v.values) == 0 || len(a.values) == 0 || !strings.HasPrefix(a.name, "exec.") {
 		return
 	}
@@ -274,8 +274,8 @@ var ownParams = func() map[string]bool {
 // warnLateDefaults warns of parameters outside of blocks that set again what a block above them set.
 // Here, as in FreeBSD 13 and before, they apply to that block too. Since FreeBSD 14, with .include,
 // jail(8) treats everything outside of blocks as one section, at the place of the first.
-func (m *jailMerger) warnLateDefaults(sections []*jailSection) {
-	first := slices.IndexFunc(sections, func(s *jailSection) bool { return s.loose })
+func (m *merger) warnLateDefaults(sections []*section) {
+	first := slices.IndexFunc(sections, func(s *section) bool { return s.loose })
 	if first < 0 {
 		return
 	}

@@ -1,4 +1,4 @@
-package config
+package jailconf
 
 import (
 	"fmt"
@@ -7,49 +7,49 @@ import (
 	"cfgd/config/conffile"
 )
 
-// jailPos is a place in a file: line and column from 1, the column in bytes.
-type jailPos struct{ line, col int }
+// position is a place in a file: line and column from 1, the column in bytes.
+type position struct{ line, col int }
 
-// jailKind is the kind of a token.
-type jailKind byte
+// tokenKind is the kind of a token.
+type tokenKind byte
 
-// The tokens of jail.conf. Punctuation stands for itself, += for jailAdd.
+// The tokens of jail.conf. Punctuation stands for itself, += for addTo.
 const (
-	jailEnd  jailKind = 0
-	jailWord jailKind = 'w'
-	jailAdd  jailKind = '+'
+	endOfFile tokenKind = 0
+	word      tokenKind = 'w'
+	addTo     tokenKind = '+'
 )
 
 // String returns the token as messages name it.
-func (k jailKind) String() string {
+func (k tokenKind) String() string {
 	switch k {
-	case jailEnd:
+	case endOfFile:
 		return "the end of the file"
-	case jailWord:
+	case word:
 		return "a word"
-	case jailAdd:
+	case addTo:
 		return `"+="`
 	}
 	return fmt.Sprintf("%q", string(rune(k)))
 }
 
-// jailPart is literal text or a variable's name.
-type jailPart struct {
+// wordPart is literal text or a variable's name.
+type wordPart struct {
 	text     string
 	variable bool
-	pos      jailPos
+	pos      position
 }
 
-// jailToken is a token. A word is everything written without a space: "/jail/"$name'/x' is one word.
-type jailToken struct {
-	kind       jailKind
-	start, end jailPos
-	parts      []jailPart // of a word, without empty ones: none is ""
+// token is a token. A word is everything written without a space: "/jail/"$name'/x' is one word.
+type token struct {
+	kind       tokenKind
+	start, end position
+	parts      []wordPart // of a word, without empty ones: none is ""
 	pieces     int        // of which jail(8)'s own lexer would make the word; names must be of one
 }
 
 // literal returns a word's text, false if it has variables.
-func (t jailToken) literal() (string, bool) {
+func (t token) literal() (string, bool) {
 	switch {
 	case len(t.parts) == 0:
 		return "", true
@@ -60,33 +60,33 @@ func (t jailToken) literal() (string, bool) {
 }
 
 // name returns the name of a jail, parameter or variable, false if the word is none.
-func (t jailToken) name() (string, bool) {
+func (t token) name() (string, bool) {
 	if len(t.parts) != 1 || t.pieces != 1 {
 		return "", false
 	}
 	return t.parts[0].text, true
 }
 
-// jailLexer splits a file into tokens. Odd rules are those of jail(8)'s jaillex.l: a comment may begin
+// lexer splits a file into tokens. Odd rules are those of jail(8)'s jaillex.l: a comment may begin
 // directly after an unquoted word, backslashes are special in single quotes, and strings continue over
 // the end of the line.
-type jailLexer struct {
+type lexer struct {
 	file      string
 	src       string
 	off       int
 	line      int
 	lineStart int
-	last      jailPos // where the token before this one ends
+	last      position // where the token before this one ends
 }
 
-func newJailLexer(file, src string) *jailLexer {
-	return &jailLexer{file: file, src: src, line: 1, last: jailPos{1, 1}}
+func newLexer(file, src string) *lexer {
+	return &lexer{file: file, src: src, line: 1, last: position{1, 1}}
 }
 
-func (lx *jailLexer) pos() jailPos { return jailPos{lx.line, lx.off - lx.lineStart + 1} }
+func (lx *lexer) pos() position { return position{lx.line, lx.off - lx.lineStart + 1} }
 
 // take moves over n bytes and returns them.
-func (lx *jailLexer) take(n int) string {
+func (lx *lexer) take(n int) string {
 	s := lx.src[lx.off : lx.off+n]
 	lx.off += n
 	if i := strings.LastIndexByte(s, '\n'); i >= 0 {
@@ -96,10 +96,10 @@ func (lx *jailLexer) take(n int) string {
 	return s
 }
 
-func (lx *jailLexer) has(prefix string) bool { return strings.HasPrefix(lx.src[lx.off:], prefix) }
+func (lx *lexer) has(prefix string) bool { return strings.HasPrefix(lx.src[lx.off:], prefix) }
 
 // fail makes an error at a place in the file.
-func (lx *jailLexer) fail(at jailPos, fix, format string, args ...any) error {
+func (lx *lexer) fail(at position, fix, format string, args ...any) error {
 	return &conffile.Error{
 		File:    lx.file,
 		Line:    at.line,
@@ -110,21 +110,21 @@ func (lx *jailLexer) fail(at jailPos, fix, format string, args ...any) error {
 }
 
 // next returns the next token.
-func (lx *jailLexer) next() (jailToken, error) {
+func (lx *lexer) next() (token, error) {
 	if err := lx.blanks(); err != nil {
-		return jailToken{}, err
+		return token{}, err
 	}
-	t := jailToken{start: lx.pos()}
+	t := token{start: lx.pos()}
 	var err error
 	switch {
 	case lx.off == len(lx.src):
 	case lx.has("+="):
-		t.kind = jailAdd
+		t.kind = addTo
 		lx.take(2)
 	case strings.IndexByte(",;={}", lx.src[lx.off]) >= 0:
-		t.kind = jailKind(lx.take(1)[0])
+		t.kind = tokenKind(lx.take(1)[0])
 	default:
-		t.kind = jailWord
+		t.kind = word
 		err = lx.word(&t)
 	}
 	t.end = lx.pos()
@@ -132,7 +132,7 @@ func (lx *jailLexer) next() (jailToken, error) {
 }
 
 // blanks moves over white space and comments.
-func (lx *jailLexer) blanks() error {
+func (lx *lexer) blanks() error {
 	for lx.off < len(lx.src) {
 		switch {
 		case strings.IndexByte(" \t\r\n", lx.src[lx.off]) >= 0:
@@ -152,7 +152,7 @@ func (lx *jailLexer) blanks() error {
 	return nil
 }
 
-func (lx *jailLexer) restOfLine() {
+func (lx *lexer) restOfLine() {
 	n := strings.IndexByte(lx.src[lx.off:], '\n')
 	if n < 0 {
 		n = len(lx.src) - lx.off
@@ -161,8 +161,8 @@ func (lx *jailLexer) restOfLine() {
 }
 
 // word collects the pieces of a word.
-func (lx *jailLexer) word(t *jailToken) error {
-	w := &jailWordBuilder{t: t}
+func (lx *lexer) word(t *token) error {
+	w := &wordBuilder{t: t}
 	for lx.off < len(lx.src) {
 		more, err := lx.piece(w)
 		if err != nil {
@@ -180,15 +180,15 @@ func (lx *jailLexer) word(t *jailToken) error {
 	return nil
 }
 
-// jailPlain are the bytes that need no quotes. * + / and $ are separate words for jail(8).
-const jailPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_!%&()-.:<>?@[]^`|~"
+// plainBytes are the bytes that need no quotes. * + / and $ are separate words for jail(8).
+const plainBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_!%&()-.:<>?@[]^`|~"
 
 // piece adds one piece to a word; false is the word's end.
-func (lx *jailLexer) piece(w *jailWordBuilder) (bool, error) {
+func (lx *lexer) piece(w *wordBuilder) (bool, error) {
 	switch c := lx.src[lx.off]; {
-	case strings.IndexByte(jailPlain, c) >= 0:
+	case strings.IndexByte(plainBytes, c) >= 0:
 		rest := lx.src[lx.off:]
-		w.add(lx.pos(), lx.take(len(rest)-len(strings.TrimLeft(rest, jailPlain))))
+		w.add(lx.pos(), lx.take(len(rest)-len(strings.TrimLeft(rest, plainBytes))))
 	case c == '\'':
 		return true, lx.quoted(w, c)
 	case c == '"':
@@ -206,7 +206,7 @@ func (lx *jailLexer) piece(w *jailWordBuilder) (bool, error) {
 }
 
 // quoted adds a string up to its closing quote. Variables are put into double quotes alone.
-func (lx *jailLexer) quoted(w *jailWordBuilder, quote byte) error {
+func (lx *lexer) quoted(w *wordBuilder, quote byte) error {
 	start := lx.pos()
 	lx.take(1)
 	for lx.off < len(lx.src) {
@@ -231,7 +231,7 @@ func (lx *jailLexer) quoted(w *jailWordBuilder, quote byte) error {
 }
 
 // run moves over literal bytes in quotes.
-func (lx *jailLexer) run(quote byte) string {
+func (lx *lexer) run(quote byte) string {
 	stop := `\` + string(rune(quote))
 	if quote == '"' {
 		stop += "$"
@@ -243,16 +243,16 @@ func (lx *jailLexer) run(quote byte) string {
 	return lx.take(n)
 }
 
-// jailNameBytes are those of a variable without braces; a digit cannot be the first.
-const jailNameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789"
+// nameBytes are those of a variable without braces; a digit cannot be the first.
+const nameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789"
 
 // dollar adds $name, ${name}, or a "$" that stands for itself.
-func (lx *jailLexer) dollar(w *jailWordBuilder, quoted bool) error {
+func (lx *lexer) dollar(w *wordBuilder, quoted bool) error {
 	start, rest := lx.pos(), lx.src[lx.off+1:]
 	if strings.HasPrefix(rest, "{") {
 		return lx.braces(w, quoted)
 	}
-	n := len(rest) - len(strings.TrimLeft(rest, jailNameBytes))
+	n := len(rest) - len(strings.TrimLeft(rest, nameBytes))
 	if n == 0 || rest[0] >= '0' && rest[0] <= '9' {
 		w.add(start, lx.take(1))
 		return nil
@@ -261,10 +261,10 @@ func (lx *jailLexer) dollar(w *jailWordBuilder, quoted bool) error {
 }
 
 // braces adds ${name}: on one line, and a quote ends it within quotes.
-func (lx *jailLexer) braces(w *jailWordBuilder, quoted bool) error {
+func (lx *lexer) braces(w *wordBuilder, quoted bool) error {
 	start := lx.pos()
 	lx.take(2)
-	name := &jailWordBuilder{t: &jailToken{}}
+	name := &wordBuilder{t: &token{}}
 	for lx.off < len(lx.src) {
 		c := lx.src[lx.off]
 		switch {
@@ -284,8 +284,8 @@ func (lx *jailLexer) braces(w *jailWordBuilder, quoted bool) error {
 	return lx.fail(start, "close it with }", "variable without an end")
 }
 
-func (lx *jailLexer) variable(w *jailWordBuilder, at jailPos, name string) error {
-	if name == "" || len(name) > maxJailName {
+func (lx *lexer) variable(w *wordBuilder, at position, name string) error {
+	if name == "" || len(name) > maxName {
 		return lx.fail(at, "name a variable", "variable with a name of %d bytes", len(name))
 	}
 	w.variable(at, name)
@@ -294,7 +294,7 @@ func (lx *jailLexer) variable(w *jailWordBuilder, at jailPos, name string) error
 
 // escape adds the meaning of a backslash and the bytes after it: C's escapes, and nothing for the end of
 // a line.
-func (lx *jailLexer) escape(w *jailWordBuilder) error {
+func (lx *lexer) escape(w *wordBuilder) error {
 	at := lx.pos()
 	lx.take(1)
 	if lx.off == len(lx.src) {
@@ -312,7 +312,7 @@ func (lx *jailLexer) escape(w *jailWordBuilder) error {
 		lx.take(1)
 		return nil
 	default:
-		b = jailEscape(lx.take(1)[0])
+		b = escapedByte(lx.take(1)[0])
 	}
 	if b == 0 {
 		return lx.fail(at, "remove it", "NUL, where jail(8) would cut the string short")
@@ -322,7 +322,7 @@ func (lx *jailLexer) escape(w *jailWordBuilder) error {
 }
 
 // number reads an octal or hexadecimal byte; what is over a byte is cut off, as in C.
-func (lx *jailLexer) number(digits string, base, most int) byte {
+func (lx *lexer) number(digits string, base, most int) byte {
 	v := 0
 	for i := 0; i < most && lx.off < len(lx.src); i++ {
 		d := strings.IndexByte(digits, lx.src[lx.off])
@@ -338,36 +338,36 @@ func (lx *jailLexer) number(digits string, base, most int) byte {
 	return byte(v)
 }
 
-// jailEscape returns the byte for a letter after a backslash. Any other byte stands for itself.
-func jailEscape(c byte) byte {
+// escapedByte returns the byte for a letter after a backslash. Any other byte stands for itself.
+func escapedByte(c byte) byte {
 	if i := strings.IndexByte("abfnrtv", c); i >= 0 {
 		return "\a\b\f\n\r\t\v"[i]
 	}
 	return c
 }
 
-// jailWordBuilder joins the literal pieces of a word between its variables.
-type jailWordBuilder struct {
-	t   *jailToken
+// wordBuilder joins the literal pieces of a word between its variables.
+type wordBuilder struct {
+	t   *token
 	lit []byte
-	at  jailPos
+	at  position
 }
 
-func (w *jailWordBuilder) add(at jailPos, s string) {
+func (w *wordBuilder) add(at position, s string) {
 	if len(w.lit) == 0 {
 		w.at = at
 	}
 	w.lit = append(w.lit, s...)
 }
 
-func (w *jailWordBuilder) variable(at jailPos, name string) {
+func (w *wordBuilder) variable(at position, name string) {
 	w.flush()
-	w.t.parts = append(w.t.parts, jailPart{text: name, variable: true, pos: at})
+	w.t.parts = append(w.t.parts, wordPart{text: name, variable: true, pos: at})
 }
 
-func (w *jailWordBuilder) flush() {
+func (w *wordBuilder) flush() {
 	if len(w.lit) > 0 {
-		w.t.parts = append(w.t.parts, jailPart{text: string(w.lit), pos: w.at})
+		w.t.parts = append(w.t.parts, wordPart{text: string(w.lit), pos: w.at})
 		w.lit = w.lit[:0]
 	}
 }
