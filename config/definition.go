@@ -1,12 +1,5 @@
 package config
 
-import (
-	"slices"
-	"strings"
-
-	"cfgd/config/jailconf"
-)
-
 // Form is the kind of file that defines a jail.
 type Form string
 
@@ -27,27 +20,6 @@ type Definition struct {
 type Param struct {
 	Name   string
 	Values []string // none for one that is only named (persist;)
-}
-
-// definition returns the definition of a jail in rc.conf.
-func (c *rcConf) definition(prefix string) Definition {
-	d := Definition{Form: FormRC}
-	for _, name := range sorted(c.vars) {
-		key, ok := strings.CutPrefix(name, prefix)
-		if v, _, set := c.get(name); ok && set {
-			d.Params = append(d.Params, Param{key, []string{v}})
-		}
-	}
-	return d
-}
-
-// definitionOf returns the definition of a jail in jail.conf.
-func definitionOf(b jailconf.Block) Definition {
-	d := Definition{Form: FormJailConf}
-	for _, name := range sorted(b.Params) {
-		d.Params = append(d.Params, Param{name, slices.Clone(b.Params[name].Values)})
-	}
-	return d
 }
 
 // JailForm returns the form in which most jails of the machine are defined, rc.conf if there are none.

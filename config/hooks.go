@@ -3,8 +3,6 @@ package config
 import (
 	"fmt"
 	"path"
-	"regexp"
-	"slices"
 	"strings"
 
 	"cfgd/config/conffile"
@@ -61,131 +59,6 @@ func hasHook(commands []conffile.Located, want hook) bool {
 	return false
 }
 
-// checkDuplicates finds two assignments of one hook's variable in the same file: the second hides the
-// first. If the hidden one belongs under another name (the cleanup hook under the name of the init hook),
-// the message says so.
-func (c *rcConf) checkDuplicates(d *jailDef, doubled []string) {
-	if d.rcPrefix == "" {
-		c.checkHidden(d)
-		return
-	}
-	for _, name := range doubled {
-		if !strings.HasPrefix(name, d.rcPrefix+"exec_") {
-			continue
-		}
-		list := c.assigned[name]
-		for i := 1; i < len(list); i++ {
-			if first, second := list[i-1], list[i]; first.origin.File == second.origin.File && !second.self {
-				p := duplicateAssignment(d, name, d.rcPrefix+"exec_poststop0", first, second)
-				d.duplicated = d.duplicated || p.Severity == conffile.SeverityError
-				c.problems = append(c.problems, p)
-			}
-		}
-	}
-}
-
-// prestartName matches exec.prestart and jail_NAME_exec_prestart0.
-var prestartName = regexp.MustCompile(`exec[._]prestart[0-9]*$`)
-
-// doubled returns the variables that are assigned more than once, sorted.
-func (c *rcConf) doubled() []string {
-	return slices.DeleteFunc(sorted(c.assigned), func(name string) bool { return len(c.assigned[name]) < 2 })
-}
-
-// checkHidden is checkDuplicates for jail.conf: two commands with "=" in the same block.
-func (c *rcConf) checkHidden(d *jailDef) {
-	for _, h := range d.hidden {
-		p := duplicateAssignment(d, h.Param, "exec.poststop",
-			rcAssign{value: h.First.Value, origin: h.First.At},
-			rcAssign{value: h.Second.Value, origin: h.Second.At})
-		d.duplicated = d.duplicated || p.Severity == conffile.SeverityError
-		c.problems = append(c.problems, p)
-	}
-}
-
-// duplicateAssignment describes one doubled assignment.
-func duplicateAssignment(d *jailDef, name, poststop string, first, second rcAssign) conffile.Problem {
-	at := second.origin
-	h, _ := parseHook(second.value)
-	if h == hookCleanup && prestartName.MatchString(name) {
-		return conffile.Refuse(at, d.name, "name this line "+poststop,
-			"%s is set at line %d already: the cleanup hook takes the place of %q, and runs at the start "+
-				"of jail %s",
-			name, first.origin.Line, first.value,
-			d.name).SettledBy(conffile.Edit{File: at.File, Line: at.Line, Old: name, New: poststop})
-	}
-	if first.value == second.value {
-		return conffile.Warn(at, d.name, "remove one of the two", "%s is set to the same at line %d", name,
-			first.origin.Line)
-	}
-	fix := "write += in the second, or remove one"
-	if d.rcPrefix != "" {
-		fix = fmt.Sprintf("number them %sexec_…0, …1, or remove one", d.rcPrefix)
-	}
-	return conffile.Warn(at, d.name, fix,
-		"%s is set at line %d already: %q is not run", name, first.origin.Line, first.value)
-}
-
-// checkHooks finds hooks that are missing, in the wrong place, or for another jail.
-func (l *loader) checkHooks(t *Target, d *jailDef) {
-	at := hookOrigin(d)
-	if !hasHook(d.prestart, hookInit) && !d.duplicated {
-		l.problem(conffile.Warn(at, t.Name, d.addHook("prestart", "init"),
-			"jail %s has no init hook in exec.prestart: its /etc is not populated at start",
-			t.Name).SettledBy(l.rc.hookEdit(d, "prestart", "init")))
-	}
-	if !hasHook(d.poststop, hookCleanup) && !d.duplicated {
-		l.problem(conffile.Warn(at, t.Name, d.addHook("poststop", "cleanup"),
-			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory "+
-				"stays mounted", t.Name).SettledBy(l.rc.hookEdit(d, "poststop", "cleanup")))
-	}
-	l.checkPlaces(t, d)
-}
-
-// checkPlaces checks each command for a hook that belongs elsewhere, or is for another jail.
-func (l *loader) checkPlaces(t *Target, d *jailDef) {
-	if !d.duplicated {
-		l.checkPlace(t, d, "prestart", hookInit, d.prestart)
-	}
-	l.checkPlace(t, d, "poststop", hookCleanup, d.poststop)
-	for _, when := range sorted(d.wrong) {
-		l.checkPlace(t, d, when, alsoRight[when], d.wrong[when])
-	}
-}
-
-func (l *loader) checkPlace(t *Target, d *jailDef, when string, right hook, commands []conffile.Located) {
-	for _, c := range commands {
-		h, name := parseHook(c.Value)
-		switch {
-		case h == hookNone:
-		case h != right:
-			l.problem(conffile.Warn(c.At, t.Name, d.addHook(rightPlace[h], string(h)),
-				"the %s hook of jail %s is in exec.%s%s", h, t.Name, when, wrongPlace[when]))
-		case strings.ContainsAny(name, "$`"): // which only a shell knows
-		case jailName(name) != jailName(t.Name) && name != "":
-			l.problem(conffile.Warn(c.At, t.Name, "name "+t.Name, "the %s hook of jail %s names %s", h,
-				t.Name,
-				name))
-		}
-	}
-}
-
-var rightPlace = map[hook]string{hookInit: "prestart", hookCleanup: "poststop"}
-
-// alsoRight are further correct places: in exec.prepare a cleanup clears what a failed start left.
-var alsoRight = map[string]hook{"prepare": hookCleanup}
-
-// wrongPlace says why a place is wrong, in the order of jail(8)'s steps.
-var wrongPlace = map[string]string{
-	"prepare":   ": the jail's fstab is not mounted yet",
-	"created":   ": its failure would leave a jail without /etc",
-	"start":     ", which runs inside of the jail",
-	"poststart": ": the jail has started without its /etc by then",
-	"prestop":   ": its failure would leave the jail running",
-	"stop":      ": its failure would leave the jail running",
-	"release":   ": the jail's fstab is unmounted by then",
-}
-
 // hookOrigin returns the line to show for a missing hook.
 func hookOrigin(d *jailDef) conffile.Origin {
 	for _, key := range []string{"prestart", "poststop", "root", "jail"} {
@@ -207,10 +80,10 @@ func (d *jailDef) addHook(when, what string) string {
 
 // hookEdit returns the edit that writes a hook, in the form that defines the jail: after the other
 // commands in rc.conf, or as the first line of jail.conf's block.
-func (c *rcConf) hookEdit(d *jailDef, when, what string) conffile.Edit {
+func hookEdit(rc *rcConf, d *jailDef, when, what string) conffile.Edit {
 	if d.rcPrefix != "" {
 		i := 0
-		for name := d.rcPrefix + "exec_" + when; c.vars[fmt.Sprint(name, i)].origin != (conffile.Origin{}); {
+		for name := d.rcPrefix + "exec_" + when; rc.isSet(fmt.Sprint(name, i)); {
 			i++
 		}
 		return conffile.Edit{

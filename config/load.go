@@ -67,7 +67,7 @@ type loader struct {
 	classes  *Classes
 	checkers *Checkers
 	defs     []*jailDef
-	rcJails  *rcJails
+	list     jailList
 
 	targets  []*Target
 	jails    []*Jail
@@ -111,7 +111,7 @@ func (l *loader) model() *Model {
 	return &Model{
 		Root: l.opts.Root, File: l.conf.file,
 		Targets: l.targets, Jails: l.jails, Prototypes: l.prototypes(),
-		JailList: l.rcJails.listed, Enabled: l.rc.yes("cfgd_enable"), Classes: l.classes,
+		JailList: l.list.names, Enabled: l.rc.yes("cfgd_enable"), Classes: l.classes,
 		Checkers: l.checkers, Problems: conffile.SortProblems(l.problems),
 	}
 }
@@ -129,59 +129,13 @@ func (l *loader) readJails() error {
 	if err != nil {
 		return err
 	}
-	l.rc = rc
-	js := rc.jails(l.read.Exists)
-	l.rcJails = js
-	conf, err := rc.jailConfJails(l.read, js)
-	if err != nil {
+	f := &jailFinder{rc: rc, read: l.read}
+	if l.defs, err = f.find(); err != nil {
 		return err
 	}
-	l.defs = rc.mergeJails(js, conf)
-	doubled := rc.doubled()
-	for _, d := range l.defs {
-		rc.checkDuplicates(d, doubled)
-	}
-	l.problems = append(l.problems, rc.problems...)
+	l.rc, l.list = rc, f.list
+	l.problems = slices.Concat(l.problems, rc.problems, f.problems)
 	return nil
-}
-
-// mergeJails merges the jails of both forms. rc.d/jail uses jail_ variables if both a root directory and
-// a hostname are set, and jail.conf otherwise.
-func (c *rcConf) mergeJails(js *rcJails, conf []*jailDef) []*jailDef {
-	byName := map[string]*jailDef{}
-	for _, d := range conf {
-		byName[d.name] = d
-	}
-	for _, d := range js.defs {
-		other := byName[d.name]
-		_, hostname := d.origin["hostname"]
-		switch {
-		case hostname && other != nil:
-			c.problems = append(c.problems, conffile.Warn(d.origin["root"], d.name, "remove one of the two",
-				"jail %s is defined here and at %s; rc.d/jail takes this one", d.name, other.origin["jail"]))
-		case hostname:
-		case other != nil:
-			c.problems = append(c.problems, conffile.Warn(d.origin["root"], d.name,
-				"remove the jail_ variables",
-				"jail %s has no %shostname: rc.d/jail takes %s", d.name, d.rcPrefix, other.origin["jail"]))
-			continue
-		default:
-			c.problems = append(c.problems, conffile.Warn(d.origin["root"], d.name,
-				fmt.Sprintf("set %shostname", d.rcPrefix),
-				"jail %s has no hostname: rc.d/jail will not start it", d.name))
-		}
-		byName[d.name] = d
-	}
-	for _, name := range js.listed {
-		if byName[name] == nil && !c.unknown("jail_"+jailVar(name)+"_rootdir") {
-			c.problems = append(c.problems, conffile.Warn(js.listAt, name,
-				"define the jail or take it out of jail_list",
-				"jail_list names %s, which neither rc.conf nor jail.conf defines", name))
-		}
-	}
-	return slices.SortedFunc(maps.Values(byName), func(a, b *jailDef) int {
-		return strings.Compare(a.name, b.name)
-	})
 }
 
 // hostFstab is read by mount(8); the other fstabs are read by jail(8).
@@ -264,10 +218,9 @@ func (l *loader) unusedHook(d *jailDef) {
 // checkListed warns of a target of jail.conf that jail_list lacks. Without jail_list, or with an empty
 // one, rc.d/jail starts all jails of jail.conf. Jails of rc.conf were checked before.
 func (l *loader) checkListed(d *jailDef) {
-	js := l.rcJails
-	if d.rcPrefix == "" && len(js.listed) > 0 && !js.names[jailName(d.name)] {
-		l.problem(conffile.Warn(d.origin["jail"], d.name, l.rc.addToList(js, d.name),
-			"jail %s is not in jail_list and will not be started", d.name).SettledBy(l.rc.listEdit(d.name)))
+	if d.rcPrefix == "" && len(l.list.names) > 0 && !l.list.has[jailName(d.name)] {
+		l.problem(conffile.Warn(d.origin["jail"], d.name, l.list.howToAdd(d.name),
+			"jail %s is not in jail_list and will not be started", d.name).SettledBy(listEdit(d.name)))
 	}
 }
 

@@ -157,12 +157,8 @@ func TestMergeJails(t *testing.T) {
 			Params: map[string]jailconf.Param{
 				"path": {Values: []string{"/conf/" + name}, Origin: conffile.At("/etc/jail.conf", 8)}}})
 	}
-	c := &rcConf{vars: map[string]rcVar{}}
-	defs := c.mergeJails(&rcJails{
-		defs:   []*jailDef{rc("a", true), rc("b", false), rc("c", true), rc("d", false)},
-		listed: []string{"a", "e", "x"},
-		listAt: at(9),
-	},
+	f := &jailFinder{rc: newRcConf(nil), list: jailList{names: []string{"a", "e", "x"}, at: at(9)}}
+	defs := f.merge([]*jailDef{rc("a", true), rc("b", false), rc("c", true), rc("d", false)},
 		[]*jailDef{conf("a"), conf("b"), conf("e")})
 	var got []string
 	for _, d := range defs {
@@ -171,7 +167,7 @@ func TestMergeJails(t *testing.T) {
 	if strings.Join(got, " ") != "/rc/a /conf/b /rc/c /rc/d /conf/e" {
 		t.Errorf("jails %q", got)
 	}
-	conffiletest.WantProblems(t, c.problems,
+	conffiletest.WantProblems(t, f.problems,
 		"/etc/rc.conf:1 warning: jail a is defined here and at /etc/jail.conf:7; rc.d/jail takes this one",
 		"/etc/rc.conf:1 warning: jail b has no jail_b_hostname: rc.d/jail takes /etc/jail.conf:7",
 		"/etc/rc.conf:1 warning: jail d has no hostname",

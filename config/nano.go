@@ -66,8 +66,8 @@ func (m *Model) Nano() (*Nano, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
-	if err := c.file(nanoConf); err != nil {
+	c, err := loadRcFile(read, nanoConf)
+	if err != nil {
 		return nil, err
 	}
 	drive, at, named := c.get("NANO_DRIVE")

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"mvdan.cc/sh/v3/expand"
@@ -35,9 +37,8 @@ type rcVar struct {
 
 // rcAssign is one plain assignment.
 type rcAssign struct {
-	value  string
-	origin conffile.Origin
-	self   bool // the value mentions the variable itself, as in jail_list="$jail_list new"
+	conffile.Located
+	self bool // the value mentions the variable itself, as in jail_list="$jail_list new"
 }
 
 // rcConf is the state of the variables after reading rc.conf and the related files in the order of
@@ -57,7 +58,7 @@ func rcMatters(name string) bool { return strings.HasPrefix(name, "jail_") }
 // rc.conf.d/jail below /etc and /usr/local/etc, a file or a directory of files. Files that are not there
 // are no error.
 func loadRcConf(read *conffile.Files) (*rcConf, error) {
-	c := &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
+	c := newRcConf(read)
 	if err := c.file("/etc/defaults/rc.conf"); err != nil {
 		return nil, err
 	}
@@ -74,6 +75,16 @@ func loadRcConf(read *conffile.Files) (*rcConf, error) {
 		}
 	}
 	return c, nil
+}
+
+func newRcConf(read conffile.Reader) *rcConf {
+	return &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
+}
+
+// loadRcFile reads one file in the form of rc.conf, such as nanobsd.conf. A missing file sets nothing.
+func loadRcFile(read conffile.Reader, file string) (*rcConf, error) {
+	c := newRcConf(read)
+	return c, c.file(file)
 }
 
 // rcConfD returns the files of an rc.conf.d that rc.d/jail reads, and warns of jail_ variables in the
@@ -290,7 +301,8 @@ func (c *rcConf) set(file, name string, pos syntax.Pos, word *syntax.Word) {
 	}
 	c.vars[name] = rcVar{value: value, known: true, origin: at}
 	if rcMatters(name) {
-		c.assigned[name] = append(c.assigned[name], rcAssign{value, at, mentions(word, name)})
+		c.assigned[name] = append(c.assigned[name],
+			rcAssign{conffile.Located{Value: value, At: at}, mentions(word, name)})
 	}
 }
 
@@ -570,3 +582,22 @@ func (c *rcConf) unknown(name string) bool {
 	v, ok := c.vars[name]
 	return ok && !v.known
 }
+
+// names returns the names of all variables that were set, sorted.
+func (c *rcConf) names() []string { return slices.Sorted(maps.Keys(c.vars)) }
+
+// isSet reports whether a variable was set, to whatever value.
+func (c *rcConf) isSet(name string) bool {
+	_, ok := c.vars[name]
+	return ok
+}
+
+// doubled returns the jail_ variables that are assigned more than once, sorted.
+func (c *rcConf) doubled() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(c.assigned)), func(name string) bool {
+		return len(c.assigned[name]) < 2
+	})
+}
+
+// assignments returns the plain assignments of a jail_ variable, in order.
+func (c *rcConf) assignments(name string) []rcAssign { return c.assigned[name] }

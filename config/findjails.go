@@ -1,0 +1,137 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"cfgd/config/conffile"
+)
+
+// jailFinder finds all jails of a machine, as rc.d/jail does.
+type jailFinder struct {
+	rc       *rcConf
+	read     *conffile.Files
+	list     jailList
+	problems []conffile.Problem
+}
+
+func (f *jailFinder) problem(p conffile.Problem) { f.problems = append(f.problems, p) }
+
+// find returns the jails of both forms, sorted by name, and fills in list and problems.
+func (f *jailFinder) find() ([]*jailDef, error) {
+	rc := &rcJails{rc: f.rc, exists: f.read.Exists}
+	inRC := rc.find()
+	f.list = rc.list
+	conf := &confJails{rc: f.rc, read: f.read, list: &f.list}
+	inConf, err := conf.find()
+	if err != nil {
+		return nil, err
+	}
+	f.problems = slices.Concat(rc.problems, conf.problems)
+	defs := f.merge(inRC, inConf)
+	doubled := f.rc.doubled()
+	for _, d := range defs {
+		f.checkDuplicates(d, doubled)
+	}
+	return defs, nil
+}
+
+// merge merges the jails of both forms. rc.d/jail uses jail_ variables if both a root directory and
+// a hostname are set, and jail.conf otherwise.
+func (f *jailFinder) merge(rc, conf []*jailDef) []*jailDef {
+	byName := map[string]*jailDef{}
+	for _, d := range conf {
+		byName[d.name] = d
+	}
+	for _, d := range rc {
+		other := byName[d.name]
+		_, hostname := d.origin["hostname"]
+		switch {
+		case hostname && other != nil:
+			f.problem(conffile.Warn(d.origin["root"], d.name, "remove one of the two",
+				"jail %s is defined here and at %s; rc.d/jail takes this one", d.name, other.origin["jail"]))
+		case hostname:
+		case other != nil:
+			f.problem(conffile.Warn(d.origin["root"], d.name,
+				"remove the jail_ variables",
+				"jail %s has no %shostname: rc.d/jail takes %s", d.name, d.rcPrefix, other.origin["jail"]))
+			continue
+		default:
+			f.problem(conffile.Warn(d.origin["root"], d.name,
+				fmt.Sprintf("set %shostname", d.rcPrefix),
+				"jail %s has no hostname: rc.d/jail will not start it", d.name))
+		}
+		byName[d.name] = d
+	}
+	for _, name := range f.list.names {
+		if byName[name] == nil && !f.rc.unknown("jail_"+jailVar(name)+"_rootdir") {
+			f.problem(conffile.Warn(f.list.at, name,
+				"define the jail or take it out of jail_list",
+				"jail_list names %s, which neither rc.conf nor jail.conf defines", name))
+		}
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b *jailDef) int {
+		return strings.Compare(a.name, b.name)
+	})
+}
+
+// checkDuplicates finds two assignments of one hook's variable in the same file: the second hides the
+// first. If the hidden one belongs under another name (the cleanup hook under the name of the init hook),
+// the message says so.
+func (f *jailFinder) checkDuplicates(d *jailDef, doubled []string) {
+	if d.rcPrefix == "" {
+		f.checkHidden(d)
+		return
+	}
+	for _, name := range doubled {
+		if !strings.HasPrefix(name, d.rcPrefix+"exec_") {
+			continue
+		}
+		list := f.rc.assignments(name)
+		for i := 1; i < len(list); i++ {
+			if first, second := list[i-1], list[i]; first.At.File == second.At.File && !second.self {
+				p := duplicateAssignment(d, name, d.rcPrefix+"exec_poststop0", first.Located, second.Located)
+				d.duplicated = d.duplicated || p.Severity == conffile.SeverityError
+				f.problem(p)
+			}
+		}
+	}
+}
+
+// checkHidden is checkDuplicates for jail.conf: two commands with "=" in the same block.
+func (f *jailFinder) checkHidden(d *jailDef) {
+	for _, h := range d.hidden {
+		p := duplicateAssignment(d, h.Param, "exec.poststop", h.First, h.Second)
+		d.duplicated = d.duplicated || p.Severity == conffile.SeverityError
+		f.problem(p)
+	}
+}
+
+// prestartName matches exec.prestart and jail_NAME_exec_prestart0.
+var prestartName = regexp.MustCompile(`exec[._]prestart[0-9]*$`)
+
+// duplicateAssignment describes one doubled assignment.
+func duplicateAssignment(d *jailDef, name, poststop string, first, second conffile.Located) conffile.Problem {
+	at := second.At
+	h, _ := parseHook(second.Value)
+	if h == hookCleanup && prestartName.MatchString(name) {
+		return conffile.Refuse(at, d.name, "name this line "+poststop,
+			"%s is set at line %d already: the cleanup hook takes the place of %q, and runs at the start "+
+				"of jail %s",
+			name, first.At.Line, first.Value,
+			d.name).SettledBy(conffile.Edit{File: at.File, Line: at.Line, Old: name, New: poststop})
+	}
+	if first.Value == second.Value {
+		return conffile.Warn(at, d.name, "remove one of the two", "%s is set to the same at line %d", name,
+			first.At.Line)
+	}
+	fix := "write += in the second, or remove one"
+	if d.rcPrefix != "" {
+		fix = fmt.Sprintf("number them %sexec_…0, …1, or remove one", d.rcPrefix)
+	}
+	return conffile.Warn(at, d.name, fix,
+		"%s is set at line %d already: %q is not run", name, first.At.Line, first.Value)
+}
