@@ -10,11 +10,12 @@ import (
 
 	"cfgd/config/conffile"
 	"cfgd/config/jailconf"
+	"cfgd/config/rcconf"
 )
 
 // confJails finds the jails that jail.conf, jail.NAME.conf and jail.conf.d define.
 type confJails struct {
-	rc       *rcConf
+	rc       *rcconf.Conf
 	read     *conffile.Files
 	list     *jailList
 	defs     []*jailDef
@@ -33,7 +34,7 @@ type jailConfFile struct {
 func (c *confJails) files() []jailConfFile {
 	var files []jailConfFile
 	for _, name := range c.list.names {
-		if file, _, ok := c.rc.get("jail_" + jailVar(name) + "_conf"); ok {
+		if file, _, ok := c.rc.Get("jail_" + jailVar(name) + "_conf"); ok {
 			files = append(files, jailConfFile{rooted(file), name})
 		}
 	}
@@ -44,7 +45,7 @@ func (c *confJails) files() []jailConfFile {
 			files = append(files, jailConfFile{n, only})
 		}
 	}
-	common, _, ok := c.rc.get("jail_conf")
+	common, _, ok := c.rc.Get("jail_conf")
 	if !ok {
 		common = "/etc/jail.conf"
 	}

@@ -8,11 +8,12 @@ import (
 	"strings"
 
 	"cfgd/config/conffile"
+	"cfgd/config/rcconf"
 )
 
 // jailFinder finds all jails of a machine, as rc.d/jail does.
 type jailFinder struct {
-	rc       *rcConf
+	rc       *rcconf.Conf
 	read     *conffile.Files
 	list     jailList
 	problems []conffile.Problem
@@ -32,7 +33,7 @@ func (f *jailFinder) find() ([]*jailDef, error) {
 	}
 	f.problems = slices.Concat(rc.problems, conf.problems)
 	defs := f.merge(inRC, inConf)
-	doubled := f.rc.doubled()
+	doubled := f.rc.Doubled()
 	for _, d := range defs {
 		f.checkDuplicates(d, doubled)
 	}
@@ -67,7 +68,7 @@ func (f *jailFinder) merge(rc, conf []*jailDef) []*jailDef {
 		byName[d.name] = d
 	}
 	for _, name := range f.list.names {
-		if byName[name] == nil && !f.rc.unknown("jail_"+jailVar(name)+"_rootdir") {
+		if byName[name] == nil && !f.rc.Unknown("jail_"+jailVar(name)+"_rootdir") {
 			f.problem(conffile.Warn(f.list.at, name,
 				"define the jail or take it out of jail_list",
 				"jail_list names %s, which neither rc.conf nor jail.conf defines", name))
@@ -90,9 +91,9 @@ func (f *jailFinder) checkDuplicates(d *jailDef, doubled []string) {
 		if !strings.HasPrefix(name, d.rcPrefix+"exec_") {
 			continue
 		}
-		list := f.rc.assignments(name)
+		list := f.rc.Assignments(name)
 		for i := 1; i < len(list); i++ {
-			if first, second := list[i-1], list[i]; first.At.File == second.At.File && !second.self {
+			if first, second := list[i-1], list[i]; first.At.File == second.At.File && !second.Self {
 				p := duplicateAssignment(d, name, d.rcPrefix+"exec_poststop0", first.Located, second.Located)
 				d.duplicated = d.duplicated || p.Severity == conffile.SeverityError
 				f.problem(p)

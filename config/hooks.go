@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"cfgd/config/conffile"
+	"cfgd/config/rcconf"
 )
 
 // hook is one of cfgd's two hooks in a jail's commands.
@@ -80,10 +81,10 @@ func (d *jailDef) addHook(when, what string) string {
 
 // hookEdit returns the edit that writes a hook, in the form that defines the jail: after the other
 // commands in rc.conf, or as the first line of jail.conf's block.
-func hookEdit(rc *rcConf, d *jailDef, when, what string) conffile.Edit {
+func hookEdit(rc *rcconf.Conf, d *jailDef, when, what string) conffile.Edit {
 	if d.rcPrefix != "" {
 		i := 0
-		for name := d.rcPrefix + "exec_" + when; rc.isSet(fmt.Sprint(name, i)); {
+		for name := d.rcPrefix + "exec_" + when; rc.IsSet(fmt.Sprint(name, i)); {
 			i++
 		}
 		return conffile.Edit{

@@ -15,6 +15,7 @@ import (
 
 	"cfgd/config/conffile"
 	"cfgd/config/fstab"
+	"cfgd/config/rcconf"
 )
 
 // Options are what Load reads, and for which system.
@@ -63,7 +64,7 @@ type loader struct {
 	read *conffile.Files
 
 	conf     *tomlConf
-	rc       *rcConf
+	rc       *rcconf.Conf
 	classes  *Classes
 	checkers *Checkers
 	defs     []*jailDef
@@ -111,7 +112,7 @@ func (l *loader) model() *Model {
 	return &Model{
 		Root: l.opts.Root, File: l.conf.file,
 		Targets: l.targets, Jails: l.jails, Prototypes: l.prototypes(),
-		JailList: l.list.names, Enabled: l.rc.yes("cfgd_enable"), Classes: l.classes,
+		JailList: l.list.names, Enabled: l.rc.Yes("cfgd_enable"), Classes: l.classes,
 		Checkers: l.checkers, Problems: conffile.SortProblems(l.problems),
 	}
 }
@@ -125,7 +126,7 @@ func (l *loader) fail(at conffile.Origin, fix, format string, args ...any) {
 
 // readJails finds every jail of rc.conf and jail.conf.
 func (l *loader) readJails() error {
-	rc, err := loadRcConf(l.read)
+	rc, err := rcconf.Load(l.read)
 	if err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func (l *loader) readJails() error {
 		return err
 	}
 	l.rc, l.list = rc, f.list
-	l.problems = slices.Concat(l.problems, rc.problems, f.problems)
+	l.problems = slices.Concat(l.problems, rc.Problems, f.problems)
 	return nil
 }
 
@@ -371,7 +372,7 @@ func (l *loader) added() {
 // troubled reports whether a jail is missing because of a problem that was reported already. Then
 // cfgd.toml is not at fault.
 func (l *loader) troubled(name string) bool {
-	return l.rc.unknown("jail_"+jailVar(name)+"_rootdir") ||
+	return l.rc.Unknown("jail_"+jailVar(name)+"_rootdir") ||
 		slices.ContainsFunc(l.problems, func(p conffile.Problem) bool {
 			return p.Target == name && p.Severity == conffile.SeverityError
 		})

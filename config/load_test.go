@@ -9,6 +9,7 @@ import (
 	"cfgd/config/conffile"
 	"cfgd/config/conffile/conffiletest"
 	"cfgd/config/jailconf"
+	"cfgd/config/rcconf"
 )
 
 func TestHost(t *testing.T) {
@@ -157,7 +158,11 @@ func TestMergeJails(t *testing.T) {
 			Params: map[string]jailconf.Param{
 				"path": {Values: []string{"/conf/" + name}, Origin: conffile.At("/etc/jail.conf", 8)}}})
 	}
-	f := &jailFinder{rc: newRcConf(nil), list: jailList{names: []string{"a", "e", "x"}, at: at(9)}}
+	vars, err := rcconf.LoadFile(rcText(""), "/etc/rc.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &jailFinder{rc: vars, list: jailList{names: []string{"a", "e", "x"}, at: at(9)}}
 	defs := f.merge([]*jailDef{rc("a", true), rc("b", false), rc("c", true), rc("d", false)},
 		[]*jailDef{conf("a"), conf("b"), conf("e")})
 	var got []string

@@ -11,6 +11,7 @@ import (
 
 	"cfgd/config/conffile"
 	"cfgd/config/fstab"
+	"cfgd/config/rcconf"
 )
 
 // Nano is the disk of a NanoBSD host, as fstab and nanobsd.conf name it.
@@ -66,11 +67,11 @@ func (m *Model) Nano() (*Nano, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := loadRcFile(read, nanoConf)
+	c, err := rcconf.LoadFile(read, nanoConf)
 	if err != nil {
 		return nil, err
 	}
-	drive, at, named := c.get("NANO_DRIVE")
+	drive, at, named := c.Get("NANO_DRIVE")
 	entries, err := nanoFstab(read)
 	if err == nil {
 		var n *Nano

@@ -6,11 +6,12 @@ import (
 	"strings"
 
 	"cfgd/config/conffile"
+	"cfgd/config/rcconf"
 )
 
 // rcJails finds the jails that the jail_ variables of rc.conf define.
 type rcJails struct {
-	rc       *rcConf
+	rc       *rcconf.Conf
 	exists   func(string) bool // whether a file is there, for the default fstab
 	list     jailList
 	problems []conffile.Problem
@@ -24,7 +25,7 @@ var rootdirVar = regexp.MustCompile(`^jail_(.+)_rootdir$`)
 // find returns the jails of jail_list, in its order, and then those that have a root directory without being
 // listed. It fills in list.
 func (r *rcJails) find() (defs []*jailDef) {
-	text, at, known := r.rc.get("jail_list")
+	text, at, known := r.rc.Get("jail_list")
 	r.list = jailList{has: map[string]bool{}, at: at, known: known}
 	vars := map[string]bool{}
 	for _, listed := range strings.Fields(text) {
@@ -52,7 +53,7 @@ func (r *rcJails) find() (defs []*jailDef) {
 // unlisted returns the names, as in variables, of the jails with a root directory that jail_list lacks.
 func (r *rcJails) unlisted(listed map[string]bool) []string {
 	var names []string
-	for _, v := range r.rc.names() {
+	for _, v := range r.rc.Names() {
 		if m := rootdirVar.FindStringSubmatch(v); m != nil && !listed[m[1]] {
 			names = append(names, m[1])
 		}
@@ -64,7 +65,7 @@ func (r *rcJails) unlisted(listed map[string]bool) []string {
 // directory is known.
 func (r *rcJails) jail(name string) *jailDef {
 	prefix := "jail_" + jailVar(name) + "_"
-	root, at, ok := r.rc.get(prefix + "rootdir")
+	root, at, ok := r.rc.Get(prefix + "rootdir")
 	if !ok {
 		return nil
 	}
@@ -75,7 +76,7 @@ func (r *rcJails) jail(name string) *jailDef {
 		def:      rcDefinition(r.rc, prefix),
 		origin:   map[string]conffile.Origin{"root": at},
 	}
-	if _, at, ok := r.rc.get(prefix + "hostname"); ok {
+	if _, at, ok := r.rc.Get(prefix + "hostname"); ok {
 		d.origin["hostname"] = at // without it rc.d/jail looks at jail.conf
 	}
 	d.prestart = r.hooks(d, "prestart")
@@ -86,7 +87,7 @@ func (r *rcJails) jail(name string) *jailDef {
 		"start":     r.hooks(d, "afterstart"),
 	}
 	for _, when := range []string{"start", "stop"} {
-		if v, at, ok := r.rc.get(prefix + "exec_" + when); ok {
+		if v, at, ok := r.rc.Get(prefix + "exec_" + when); ok {
 			d.wrong[when] = append(d.wrong[when], conffile.Located{Value: v, At: at})
 		}
 	}
@@ -103,7 +104,7 @@ var followed = regexp.MustCompile(`^(path|mount|mount\.fstab|exec\.(prestart|pos
 // read.
 func (r *rcJails) warnParameters(d *jailDef) {
 	for _, v := range []string{d.rcPrefix + "parameters", "jail_parameters"} {
-		list, at, ok := r.rc.get(v)
+		list, at, ok := r.rc.Get(v)
 		if !ok {
 			continue
 		}
@@ -122,9 +123,9 @@ func (r *rcJails) warnParameters(d *jailDef) {
 func (r *rcJails) hooks(d *jailDef, when string) []conffile.Located {
 	var out []conffile.Located
 	for i := 0; ; i++ {
-		v, at, ok := r.rc.get(fmt.Sprintf("%sexec_%s%d", d.rcPrefix, when, i))
+		v, at, ok := r.rc.Get(fmt.Sprintf("%sexec_%s%d", d.rcPrefix, when, i))
 		if !ok {
-			v, at, ok = r.rc.get(fmt.Sprintf("jail_exec_%s%d", when, i))
+			v, at, ok = r.rc.Get(fmt.Sprintf("jail_exec_%s%d", when, i))
 		}
 		switch {
 		case ok:
@@ -142,7 +143,7 @@ func (r *rcJails) hooks(d *jailDef, when string) []conffile.Located {
 // it if it can be read.
 func (r *rcJails) fstab(d *jailDef) {
 	for _, v := range []string{d.rcPrefix + "fstab", "jail_fstab"} {
-		if file, at, ok := r.rc.get(v); ok {
+		if file, at, ok := r.rc.Get(v); ok {
 			d.fstabs, d.origin["fstab"] = []string{file}, at
 			if !r.exists(file) {
 				r.problem(conffile.Warn(at, d.name, "write "+file+" or mend the name",
@@ -157,11 +158,11 @@ func (r *rcJails) fstab(d *jailDef) {
 }
 
 // rcDefinition returns the definition of a jail in rc.conf.
-func rcDefinition(rc *rcConf, prefix string) Definition {
+func rcDefinition(rc *rcconf.Conf, prefix string) Definition {
 	d := Definition{Form: FormRC}
-	for _, name := range rc.names() {
+	for _, name := range rc.Names() {
 		key, ok := strings.CutPrefix(name, prefix)
-		if v, _, set := rc.get(name); ok && set {
+		if v, _, set := rc.Get(name); ok && set {
 			d.Params = append(d.Params, Param{key, []string{v}})
 		}
 	}

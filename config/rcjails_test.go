@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cfgd/config/rcconf"
 	"testing"
 )
 
@@ -36,14 +37,14 @@ func FuzzRcJails(f *testing.F) {
 	f.Add("jail_list=\"a b\"\njail_a_rootdir=/a\njail_a_exec_prestart0=x\njail_a_exec_prestart0=y\n" +
 		"jail_c_rootdir=/c\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		rc, err := loadRcFile(rcText(text), "/etc/rc.conf")
+		rc, err := rcconf.LoadFile(rcText(text), "/etc/rc.conf")
 		if err != nil {
 			return
 		}
 		jails := &rcJails{rc: rc, exists: func(string) bool { return false }}
 		find := &jailFinder{rc: rc}
 		for _, d := range jails.find() {
-			find.checkDuplicates(d, rc.doubled())
+			find.checkDuplicates(d, rc.Doubled())
 		}
 		for _, p := range append(jails.problems, find.problems...) {
 			if p.Fix == "" || p.Message == "" || p.Line < 1 {

@@ -1,4 +1,4 @@
-package config
+package rcconf
 
 import (
 	"errors"
@@ -16,49 +16,49 @@ import (
 	"cfgd/config/conffile"
 )
 
-// maxShellFile is the size in bytes above which an rc.conf is refused. A thousand jails take half of it.
+// maxFile is the size in bytes above which an rc.conf is refused. A thousand jails take half of it.
 // The parser's stack grows with nesting, and stays far from Go's limit, at which the program would be
 // killed.
-const maxShellFile = 256 << 10
+const maxFile = 256 << 10
 
-// maxShellValue and maxShellParams bound the expansion of one word: rc.conf could double a value on every
+// maxValue and maxParams bound the expansion of one word: rc.conf could double a value on every
 // line.
 const (
-	maxShellValue  = 64 << 10
-	maxShellParams = 256
+	maxValue  = 64 << 10
+	maxParams = 256
 )
 
-// rcVar is a variable as far as it is known without running anything.
-type rcVar struct {
+// variable is a variable as far as it is known without running anything.
+type variable struct {
 	value  string
 	known  bool // false if only a shell would know the value
 	origin conffile.Origin
 }
 
-// rcAssign is one plain assignment.
-type rcAssign struct {
+// Assignment is one plain assignment.
+type Assignment struct {
 	conffile.Located
-	self bool // the value mentions the variable itself, as in jail_list="$jail_list new"
+	Self bool // the value mentions the variable itself, as in jail_list="$jail_list new"
 }
 
-// rcConf is the state of the variables after reading rc.conf and the related files in the order of
+// Conf is the state of the variables after reading rc.conf and the related files in the order of
 // rc.subr's load_rc_config. Shell is parsed and assignments are followed; nothing is run. Variables set
 // in a way that cannot be followed are unknown, with a warning if cfgd reads them.
-type rcConf struct {
+type Conf struct {
 	read     conffile.Reader
-	vars     map[string]rcVar
-	assigned map[string][]rcAssign // of the variables that matter, to find duplicate assignments
-	problems []conffile.Problem
+	vars     map[string]variable
+	assigned map[string][]Assignment // of the variables that matter, to find duplicate assignments
+	Problems []conffile.Problem
 }
 
-// rcMatters reports whether cfgd reads a variable.
-func rcMatters(name string) bool { return strings.HasPrefix(name, "jail_") }
+// matters reports whether cfgd reads a variable.
+func matters(name string) bool { return strings.HasPrefix(name, "jail_") }
 
-// loadRcConf reads what rc.d/jail would: defaults/rc.conf, the files that rc_conf_files names, and
+// Load reads what rc.d/jail would: defaults/rc.conf, the files that rc_conf_files names, and
 // rc.conf.d/jail below /etc and /usr/local/etc, a file or a directory of files. Files that are not there
 // are no error.
-func loadRcConf(read *conffile.Files) (*rcConf, error) {
-	c := newRcConf(read)
+func Load(read *conffile.Files) (*Conf, error) {
+	c := newConf(read)
 	if err := c.file("/etc/defaults/rc.conf"); err != nil {
 		return nil, err
 	}
@@ -77,19 +77,19 @@ func loadRcConf(read *conffile.Files) (*rcConf, error) {
 	return c, nil
 }
 
-func newRcConf(read conffile.Reader) *rcConf {
-	return &rcConf{read: read, vars: map[string]rcVar{}, assigned: map[string][]rcAssign{}}
+func newConf(read conffile.Reader) *Conf {
+	return &Conf{read: read, vars: map[string]variable{}, assigned: map[string][]Assignment{}}
 }
 
-// loadRcFile reads one file in the form of rc.conf, such as nanobsd.conf. A missing file sets nothing.
-func loadRcFile(read conffile.Reader, file string) (*rcConf, error) {
-	c := newRcConf(read)
+// LoadFile reads one file in the form of rc.conf, such as nanobsd.conf. A missing file sets nothing.
+func LoadFile(read conffile.Reader, file string) (*Conf, error) {
+	c := newConf(read)
 	return c, c.file(file)
 }
 
 // rcConfD returns the files of an rc.conf.d that rc.d/jail reads, and warns of jail_ variables in the
 // ones that it does not.
-func (c *rcConf) rcConfD(read *conffile.Files, dir string) []string {
+func (c *Conf) rcConfD(read *conffile.Files, dir string) []string {
 	names, _ := read.Glob(dir + "/*")
 	var files []string
 	for _, name := range names {
@@ -110,7 +110,7 @@ func (c *rcConf) rcConfD(read *conffile.Files, dir string) []string {
 
 // warnUnread warns of jail_ variables that are set where nothing reads them: rc.conf.d/NAME is read only
 // for the service NAME.
-func (c *rcConf) warnUnread(file string) {
+func (c *Conf) warnUnread(file string) {
 	parsed, err := c.parse(file)
 	if err != nil || parsed == nil {
 		return
@@ -122,7 +122,7 @@ func (c *rcConf) warnUnread(file string) {
 }
 
 // file evaluates one file. A missing file counts as empty.
-func (c *rcConf) file(name string) error {
+func (c *Conf) file(name string) error {
 	parsed, err := c.parse(name)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (c *rcConf) file(name string) error {
 }
 
 // parse reads and parses a shell file. nil without an error means that the file does not exist.
-func (c *rcConf) parse(name string) (*syntax.File, error) {
+func (c *Conf) parse(name string) (*syntax.File, error) {
 	data, err := c.read.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -147,10 +147,10 @@ func (c *rcConf) parse(name string) (*syntax.File, error) {
 
 // parseShell parses POSIX shell. A *conffile.Error says where it is malformed.
 func parseShell(name string, data []byte) (*syntax.File, error) {
-	if len(data) > maxShellFile {
+	if len(data) > maxFile {
 		return nil, &conffile.Error{
 			File:    name,
-			Message: fmt.Sprintf("larger than %d KiB, which no rc.conf is", maxShellFile>>10),
+			Message: fmt.Sprintf("larger than %d KiB, which no rc.conf is", maxFile>>10),
 		}
 	}
 	parsed, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(string(data)),
@@ -173,7 +173,7 @@ func shellError(name string, pos syntax.Pos, text string, err error) *conffile.E
 		Fix: "mend it: sh -n " + name + " shows it too", Err: err}
 }
 
-func (c *rcConf) stmts(file string, list []*syntax.Stmt) {
+func (c *Conf) stmts(file string, list []*syntax.Stmt) {
 	for _, s := range list {
 		c.stmt(file, s)
 	}
@@ -181,7 +181,7 @@ func (c *rcConf) stmts(file string, list []*syntax.Stmt) {
 
 // stmt follows one statement: assignments, and what only groups or exports them. Everything else makes
 // variables unknown.
-func (c *rcConf) stmt(file string, s *syntax.Stmt) {
+func (c *Conf) stmt(file string, s *syntax.Stmt) {
 	if s.Negated || s.Background {
 		c.doubt(file, s, "a command that cfgd does not run")
 		return
@@ -218,7 +218,7 @@ func constructName(cmd syntax.Command) string {
 
 // call follows assignments alone, ":" (whose ${x:=y} assigns) and unset. A file read with "." is searched
 // for what it would set.
-func (c *rcConf) call(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
+func (c *Conf) call(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	if len(cmd.Args) == 0 {
 		for _, a := range cmd.Assigns {
 			c.assign(file, a)
@@ -247,7 +247,7 @@ func (c *rcConf) call(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 
 // source warns if a file that is read with "." sets a variable that matters. From there on the variable
 // is unknown.
-func (c *rcConf) source(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
+func (c *Conf) source(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 	if len(cmd.Args) < 2 {
 		return
 	}
@@ -266,7 +266,7 @@ func (c *rcConf) source(file string, s *syntax.Stmt, cmd *syntax.CallExpr) {
 
 // export follows the assignments in the arguments of export and readonly, which a POSIX shell treats as
 // words.
-func (c *rcConf) export(file string, words []*syntax.Word) {
+func (c *Conf) export(file string, words []*syntax.Word) {
 	for _, w := range words {
 		if len(w.Parts) == 0 {
 			continue
@@ -287,22 +287,22 @@ func (c *rcConf) export(file string, words []*syntax.Word) {
 }
 
 // assign follows an assignment.
-func (c *rcConf) assign(file string, a *syntax.Assign) {
+func (c *Conf) assign(file string, a *syntax.Assign) {
 	c.set(file, a.Name.Value, a.Pos(), a.Value)
 }
 
 // set sets a variable to the expansion of a word.
-func (c *rcConf) set(file, name string, pos syntax.Pos, word *syntax.Word) {
+func (c *Conf) set(file, name string, pos syntax.Pos, word *syntax.Word) {
 	at := conffile.At(file, int(pos.Line()))
 	value, err := c.expand(file, word)
 	if err != nil {
 		c.taint(at, err.Error(), []string{name})
 		return
 	}
-	c.vars[name] = rcVar{value: value, known: true, origin: at}
-	if rcMatters(name) {
+	c.vars[name] = variable{value: value, known: true, origin: at}
+	if matters(name) {
 		c.assigned[name] = append(c.assigned[name],
-			rcAssign{conffile.Located{Value: value, At: at}, mentions(word, name)})
+			Assignment{conffile.Located{Value: value, At: at}, mentions(word, name)})
 	}
 }
 
@@ -321,7 +321,7 @@ func mentions(w *syntax.Word, name string) bool {
 }
 
 // expand returns a word's value, or an error that names what only a shell would know.
-func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
+func (c *Conf) expand(file string, w *syntax.Word) (value string, err error) {
 	if w == nil {
 		return "", nil
 	}
@@ -334,13 +334,13 @@ func (c *rcConf) expand(file string, w *syntax.Word) (value string, err error) {
 			value, err = "", fmt.Errorf("an expansion that cfgd does not know")
 		}
 	}()
-	env := &rcEnv{c: c, at: conffile.At(file, int(w.Pos().Line()))}
+	env := &environ{c: c, at: conffile.At(file, int(w.Pos().Line()))}
 	value, err = expand.Literal(&expand.Config{Env: env}, unescape(w))
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("an expansion that is an error (%w)", err)
-	case len(value) > maxShellValue:
-		return "", fmt.Errorf("a value of more than %d KiB", maxShellValue>>10)
+	case len(value) > maxValue:
+		return "", fmt.Errorf("a value of more than %d KiB", maxValue>>10)
 	}
 	return value, nil
 }
@@ -369,7 +369,7 @@ func unescape(w *syntax.Word) *syntax.Word {
 }
 
 // static returns an error if a word's value depends on more than known variables.
-func (c *rcConf) static(w *syntax.Word) error {
+func (c *Conf) static(w *syntax.Word) error {
 	if len(w.Parts) > 0 {
 		if lit, ok := w.Parts[0].(*syntax.Lit); ok && strings.HasPrefix(lit.Value, "~") {
 			return errors.New("a home directory")
@@ -393,12 +393,12 @@ func (c *rcConf) static(w *syntax.Word) error {
 }
 
 // staticParam is static for one parameter expansion, the nth of its word.
-func (c *rcConf) staticParam(p *syntax.ParamExp, nth int) error {
+func (c *Conf) staticParam(p *syntax.ParamExp, nth int) error {
 	switch {
 	case p.Param == nil || !syntax.ValidName(p.Param.Value):
 		return errors.New("a parameter that only a running shell has")
-	case nth > maxShellParams:
-		return fmt.Errorf("more than %d parameters", maxShellParams)
+	case nth > maxParams:
+		return fmt.Errorf("more than %d parameters", maxParams)
 	}
 	if escapedIn(p) {
 		return errors.New("a backslash in an expansion")
@@ -423,13 +423,13 @@ func escapedIn(p *syntax.ParamExp) bool {
 	return found
 }
 
-// rcEnv gives the library's expansion access to the variables. ${x:=y} assigns through Set.
-type rcEnv struct {
-	c  *rcConf
+// environ gives the library's expansion access to the variables. ${x:=y} assigns through Set.
+type environ struct {
+	c  *Conf
 	at conffile.Origin
 }
 
-func (e *rcEnv) Get(name string) expand.Variable {
+func (e *environ) Get(name string) expand.Variable {
 	v, ok := e.c.vars[name]
 	if !ok {
 		return expand.Variable{}
@@ -437,32 +437,32 @@ func (e *rcEnv) Get(name string) expand.Variable {
 	return expand.Variable{Set: true, Kind: expand.String, Str: v.value}
 }
 
-func (e *rcEnv) Each(func(string, expand.Variable) bool) {}
+func (e *environ) Each(func(string, expand.Variable) bool) {}
 
-func (e *rcEnv) Set(name string, v expand.Variable) error {
-	if len(v.Str) > maxShellValue {
+func (e *environ) Set(name string, v expand.Variable) error {
+	if len(v.Str) > maxValue {
 		return errors.New("value too long")
 	}
-	e.c.vars[name] = rcVar{value: v.Str, known: true, origin: e.at}
+	e.c.vars[name] = variable{value: v.Str, known: true, origin: e.at}
 	return nil
 }
 
 // doubt makes all variables unknown that a statement may set.
-func (c *rcConf) doubt(file string, s *syntax.Stmt, why string) {
+func (c *Conf) doubt(file string, s *syntax.Stmt, why string) {
 	c.taint(conffile.At(file, int(s.Pos().Line())), why, touched(s))
 	for _, name := range assignedIn(s) {
-		if !rcMatters(name) {
-			c.vars[name] = rcVar{origin: conffile.At(file, int(s.Pos().Line()))}
+		if !matters(name) {
+			c.vars[name] = variable{origin: conffile.At(file, int(s.Pos().Line()))}
 		}
 	}
 }
 
 // taint makes variables unknown, and warns of the ones that matter.
-func (c *rcConf) taint(at conffile.Origin, why string, names []string) {
+func (c *Conf) taint(at conffile.Origin, why string, names []string) {
 	var matter []string
 	for _, name := range names {
-		c.vars[name] = rcVar{origin: at}
-		if rcMatters(name) {
+		c.vars[name] = variable{origin: at}
+		if matters(name) {
 			matter = append(matter, name)
 		}
 	}
@@ -471,8 +471,8 @@ func (c *rcConf) taint(at conffile.Origin, why string, names []string) {
 	}
 }
 
-func (c *rcConf) warn(at conffile.Origin, fix, format string, args ...any) {
-	c.problems = append(c.problems, conffile.Warn(at, "", fix, format, args...))
+func (c *Conf) warn(at conffile.Origin, fix, format string, args ...any) {
+	c.Problems = append(c.Problems, conffile.Warn(at, "", fix, format, args...))
 }
 
 // touched returns the variables that matter and that a node may set, in the order of the text.
@@ -480,7 +480,7 @@ func touched(n syntax.Node) []string {
 	var names []string
 	seen := map[string]bool{}
 	for _, name := range assignedIn(n) {
-		if rcMatters(name) && !seen[name] {
+		if matters(name) && !seen[name] {
 			seen[name] = true
 			names = append(names, name)
 		}
@@ -559,7 +559,7 @@ func setByCommand(cmd *syntax.CallExpr) []string {
 }
 
 // get returns a variable's value if it is known and not empty.
-func (c *rcConf) get(name string) (string, conffile.Origin, bool) {
+func (c *Conf) Get(name string) (string, conffile.Origin, bool) {
 	v, ok := c.vars[name]
 	if !ok || !v.known || v.value == "" {
 		return "", v.origin, false
@@ -568,8 +568,8 @@ func (c *rcConf) get(name string) (string, conffile.Origin, bool) {
 }
 
 // yes does the same as checkyesno of rc.subr(8).
-func (c *rcConf) yes(name string) bool {
-	v, _, _ := c.get(name)
+func (c *Conf) Yes(name string) bool {
+	v, _, _ := c.Get(name)
 	switch strings.ToLower(v) {
 	case "yes", "true", "on", "1":
 		return true
@@ -578,26 +578,26 @@ func (c *rcConf) yes(name string) bool {
 }
 
 // unknown reports whether a variable is set to what only a shell knows. A warning was given for it.
-func (c *rcConf) unknown(name string) bool {
+func (c *Conf) Unknown(name string) bool {
 	v, ok := c.vars[name]
 	return ok && !v.known
 }
 
 // names returns the names of all variables that were set, sorted.
-func (c *rcConf) names() []string { return slices.Sorted(maps.Keys(c.vars)) }
+func (c *Conf) Names() []string { return slices.Sorted(maps.Keys(c.vars)) }
 
 // isSet reports whether a variable was set, to whatever value.
-func (c *rcConf) isSet(name string) bool {
+func (c *Conf) IsSet(name string) bool {
 	_, ok := c.vars[name]
 	return ok
 }
 
 // doubled returns the jail_ variables that are assigned more than once, sorted.
-func (c *rcConf) doubled() []string {
+func (c *Conf) Doubled() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(c.assigned)), func(name string) bool {
 		return len(c.assigned[name]) < 2
 	})
 }
 
 // assignments returns the plain assignments of a jail_ variable, in order.
-func (c *rcConf) assignments(name string) []rcAssign { return c.assigned[name] }
+func (c *Conf) Assignments(name string) []Assignment { return c.assigned[name] }

@@ -1,4 +1,4 @@
-package config
+package rcconf
 
 import (
 	"fmt"
@@ -12,13 +12,13 @@ import (
 )
 
 // rcOf evaluates files and returns the state of the variables.
-func rcOf(t testing.TB, files map[string]string) (*rcConf, error) {
+func rcOf(t testing.TB, files map[string]string) (*Conf, error) {
 	t.Helper()
 	read, err := conffile.Open(conffiletest.Machine(t, files))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return loadRcConf(read)
+	return Load(read)
 }
 
 // A plain assignment has the value that sh(1) would give it. "?" is a value that only a shell knows.
@@ -91,13 +91,13 @@ func TestRcConfValues(t *testing.T) {
 		}
 		v := c.vars["x"]
 		got := v.value
-		if c.unknown("x") {
+		if c.Unknown("x") {
 			got = unknown
 		}
 		if got != want {
 			t.Errorf("%s: x is %q, want %q", text, got, want)
 		}
-		conffiletest.WantProblems(t, c.problems) // x matters to nobody
+		conffiletest.WantProblems(t, c.Problems) // x matters to nobody
 	}
 }
 
@@ -135,11 +135,11 @@ func TestRcConfWarnings(t *testing.T) {
 			continue
 		}
 		if want == "" {
-			conffiletest.WantProblems(t, c.problems)
+			conffiletest.WantProblems(t, c.Problems)
 		} else {
-			conffiletest.WantProblems(t, c.problems, "/etc/rc.conf:"+want)
+			conffiletest.WantProblems(t, c.Problems, "/etc/rc.conf:"+want)
 		}
-		if v, _, ok := c.get("jail_list"); ok && want != "" {
+		if v, _, ok := c.Get("jail_list"); ok && want != "" {
 			t.Errorf("%s: jail_list is %q", text, v)
 		}
 	}
@@ -164,7 +164,7 @@ func TestRcConfMalformed(t *testing.T) {
 // A file that nests as deep as its size allows is refused or read, but never ends the program.
 func TestRcConfNesting(t *testing.T) {
 	for _, s := range []string{"$(", "(", "a=${b:-", "if "} {
-		_, err := parseShell("x", []byte(strings.Repeat(s, maxShellFile/len(s))))
+		_, err := parseShell("x", []byte(strings.Repeat(s, maxFile/len(s))))
 		if err == nil {
 			t.Errorf("%q: no error", s)
 		}
@@ -178,7 +178,7 @@ func TestRcConfGrowth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conffiletest.WantProblems(t, c.problems, "/etc/rc.conf:102 warning: jail_list depends on the value of x")
+	conffiletest.WantProblems(t, c.Problems, "/etc/rc.conf:102 warning: jail_list depends on the value of x")
 }
 
 // The files and their order are those of rc.subr's load_rc_config for rc.d/jail.
@@ -193,7 +193,7 @@ func TestRcConfOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, at, _ := c.get("jail_list"); v != " 0 1 2 3 4 5" ||
+	if v, at, _ := c.Get("jail_list"); v != " 0 1 2 3 4 5" ||
 		at.String() != "/usr/local/etc/rc.conf.d/jail/20-b:1" {
 		t.Errorf("jail_list=%q at %s", v, at)
 	}
@@ -208,7 +208,7 @@ func TestRcConfFilesOfDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, _, _ := c.get("jail_list"); v != "site" {
+	if v, _, _ := c.Get("jail_list"); v != "site" {
 		t.Errorf("jail_list=%q", v)
 	}
 }
@@ -230,7 +230,7 @@ func FuzzRcConf(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := newRcConf(read)
+		c := newConf(read)
 		parsed, err := parseShell("/etc/rc.conf", []byte(text))
 		if err == nil {
 			c.stmts("/etc/rc.conf", parsed.Stmts)
