@@ -240,7 +240,7 @@ func TestDaemonHangs(t *testing.T) {
 		defer f.Close()
 		s := m.cleanup()
 		if !contains(s.Warnings, "the daemon did not let go") ||
-			!contains(s.Warnings, "not saved: vhost1: another cfgd is at work") || s.Rescue == "" {
+			!contains(s.Warnings, "not saved: another cfgd is at work on vhost1: process ") || s.Rescue == "" {
 			t.Errorf("%+v", s)
 		}
 		if got := m.rescued(); got["rc.conf"] != "edited\n" || got["local/new"] != "new\n" {

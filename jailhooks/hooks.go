@@ -74,13 +74,8 @@ func (h *Hooks) notify(ctx context.Context, call func(context.Context, string) e
 
 // lock prevents two hooks of the same jail from running at once.
 func (h *Hooks) lock(ctx context.Context) (func(), error) {
-	ctx, cancel := context.WithTimeout(ctx, hookWithin)
-	defer cancel()
-	unlock, err := flock.Wait(ctx, filepath.Join(h.Overlay.RunDir, "hook", h.Target.Name))
-	if errors.Is(err, flock.ErrHeld) {
-		return nil, fmt.Errorf("another init or cleanup of %s is at work: %w", h.Target.Name, err)
-	}
-	return unlock, err
+	file := filepath.Join(h.Overlay.RunDir, "hook", h.Target.Name)
+	return flock.Lock(ctx, file, "the start or stop of "+h.Target.Name, hookWithin)
 }
 
 // place describes what is at the live path.

@@ -448,7 +448,7 @@ func TestInitWaits(t *testing.T) {
 		m := newMachine(t, "freebsd", config.BackingMD)
 		unlock, err := m.hooks().lock(t.Context())
 		m.must(err)
-		m.initFails("another init or cleanup of vhost1 is at work")
+		m.initFails("another cfgd is at work on the start or stop of vhost1: process ")
 		unlock()
 		m.daemon = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
 		if s := m.init(); !contains(s.Warnings, "the daemon was not told: context deadline exceeded") {

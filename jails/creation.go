@@ -34,11 +34,14 @@ type Creation struct {
 	Snapshots []string  `json:"snapshots,omitempty"` // of another jail's datasets, for clones
 	Datasets  []Dataset `json:"datasets,omitempty"`  // parents first
 	Dirs      []Dir     `json:"dirs,omitempty"`      // parents first
-	Files     []File    `json:"files"`
+	Files     []File    `json:"files"`               // of a jail, its fstab first
 	Prototype bool      `json:"prototype,omitempty"` // it is one, and no target
 	Undoing   bool      `json:"undoing,omitempty"`   // its undoing has begun
 
 	Notes []string `json:"-"` // what a reader should know of the plan
+
+	base       *config.Prototype // whose snapshot the jail is on; nil for a prototype
+	onSnapshot string
 }
 
 // Dataset is a ZFS filesystem.
@@ -131,6 +134,14 @@ type Creator struct {
 	Locked func(ctx context.Context, f func() error) error
 }
 
+// lock takes the locks of what is made or destroyed.
+func (k *Creator) lock(ctx context.Context, c *Creation) (unlock func(), err error) {
+	if c.Prototype {
+		return lockPrototype(ctx, k.Model, c.Jail)
+	}
+	return lockOn(ctx, k.Model, c.Jail, c.base)
+}
+
 func (k *Creator) record(name string) string {
 	return filepath.Join(k.Model.Path("/var/db/cfgd/jails"), name+".json")
 }
@@ -214,11 +225,16 @@ func (k *Creator) listed(ctx context.Context, name string, args ...string) (bool
 // Create makes a jail. A step that fails undoes those before it. It returns the problems that the
 // configuration then has with the jail.
 func (k *Creator) Create(ctx context.Context, c *Creation) ([]conffile.Problem, error) {
-	unlock, err := Exclusive(ctx, k.Model, c.Jail)
+	unlock, err := k.lock(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	if c.base != nil {
+		if err := snapshotsExist(k.Model, c.Files[0].Name, []byte(c.Files[0].Text), c.onSnapshot); err != nil {
+			return nil, err
+		}
+	}
 	if err := k.free(ctx, c); err != nil {
 		return nil, err
 	}
@@ -468,7 +484,7 @@ func (k *Creator) Created(name string) (*Creation, error) {
 // all of that before it removes anything, and records that it has begun: an interrupted destroy is
 // continued.
 func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
-	unlock, err := Exclusive(ctx, k.Model, c.Jail)
+	unlock, err := k.lock(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -499,11 +515,15 @@ func (k *Creator) unused(c *Creation) error {
 	if !c.Prototype {
 		return nil
 	}
-	refs, err := k.Model.References()
+	m, err := k.Reload() // a jail may have been made on it while this waited
 	if err != nil {
 		return err
 	}
-	for _, p := range k.Model.Prototypes {
+	refs, err := m.References()
+	if err != nil {
+		return err
+	}
+	for _, p := range m.Prototypes {
 		for _, r := range refs {
 			if p.Name == c.Jail && p.Has(r.Snapshot) {
 				return fmt.Errorf("%s names a snapshot of it: destroy jail %s first", r.At, r.Jail)

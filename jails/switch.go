@@ -13,6 +13,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/config/fstab"
+	"cfgd/internal/flock"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 	"cfgd/merge"
@@ -27,6 +28,8 @@ type Switch struct {
 	Old, New []byte // its fstab
 	Merge    *merge.Result
 	Restart  bool // asked for, and the jail runs: one that somebody stopped is not started
+
+	base *config.Prototype // whose snapshots they are
 }
 
 // Already reports whether the fstab names that snapshot and no other.
@@ -78,10 +81,11 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkSnapshots(t.Fstab, changed.Data, to); err != nil {
+	if err := snapshotsExist(s.Model, t.Fstab, changed.Data, to); err != nil {
 		return nil, err
 	}
 	w := &Switch{
+		base:    prototypeOf(s.Model, snap),
 		Target:  t,
 		From:    changed.From,
 		To:      to,
@@ -94,8 +98,8 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 	return w, err
 }
 
-// checkSnapshots checks that every snapshot in the new fstab exists.
-func (s *Switcher) checkSnapshots(file string, data []byte, to string) error {
+// snapshotsExist checks that every snapshot of this name in a new fstab exists.
+func snapshotsExist(m *config.Model, file string, data []byte, to string) error {
 	entries, err := fstab.ParseJail(file, data)
 	if err != nil {
 		return err
@@ -105,7 +109,7 @@ func (s *Switcher) checkSnapshots(file string, data []byte, to string) error {
 		if !ok || snap.Name != to || !filepath.IsAbs(e.Source) {
 			continue
 		}
-		if err := overlay.StatSnapshot(s.Model.Path(e.Source)); err != nil {
+		if err := overlay.StatSnapshot(m.Path(e.Source)); err != nil {
 			return fmt.Errorf("%s:%d: %w", file, e.Line, err)
 		}
 	}
@@ -133,11 +137,14 @@ func (s *Switcher) journalPath(name string) string {
 // jail that was stopped is started on it. Another switch of the same jail waits, and then finds that its
 // plan is out of date.
 func (s *Switcher) Do(ctx context.Context, w *Switch) error {
-	unlock, err := Exclusive(ctx, s.Model, w.Target.Name)
+	unlock, err := lockOn(ctx, s.Model, w.Target.Name, w.base)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if err := snapshotsExist(s.Model, w.Target.Fstab, w.New, w.To); err != nil {
+		return err
+	}
 	now, err := hostfile.ReadFile(s.Model.Path(w.Target.Fstab))
 	if err != nil {
 		return err
@@ -272,7 +279,7 @@ func Interrupted(m *config.Model) ([]string, error) {
 	all, err := begun(m)
 	var jails []string
 	for _, jail := range all {
-		if unlock, err := exclusiveNow(m, jail); err == nil {
+		if unlock, err := exclusive(context.Background(), m, jail, 0); err == nil {
 			unlock()
 			jails = append(jails, jail)
 		}
@@ -304,8 +311,8 @@ func (s *Switcher) Recover(ctx context.Context) ([]Recovered, error) {
 // recoverJail recovers one jail while it holds the jail's lock. It returns nil if another process has the
 // lock or has recovered it already.
 func (s *Switcher) recoverJail(ctx context.Context, jail string) (*Recovered, error) {
-	unlock, err := exclusiveNow(s.Model, jail)
-	if errors.Is(err, ErrBusy) {
+	unlock, err := exclusive(ctx, s.Model, jail, 0)
+	if errors.Is(err, flock.ErrHeld) {
 		return nil, nil
 	}
 	if err != nil {

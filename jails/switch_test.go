@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/internal/flock"
 	"cfgd/internal/machinetest"
 	"cfgd/internal/run"
 	"cfgd/overlay"
@@ -236,15 +237,15 @@ func TestSwitchInterrupted(t *testing.T) {
 	}
 }
 
-// A switch that another process is at is left to it: it is not interrupted, nobody recovers it, and another switch
-// of the jail is refused. What a killed write left beside the journals is none.
+// A switch that another process is at is left to it: it is not interrupted, nobody recovers it, and
+// another switch of the jail is refused. What a killed write left beside the journals is none.
 func TestSwitchAtWork(t *testing.T) {
 	t.Parallel()
 	y := newYard(t)
 	y.interrupted(fstabOn("1"), "1")
 	p, s := y.plan("2", false), y.switcher()
 	y.Write("var/db/cfgd/switch/.cfgd.vhost1.json.1.2", "half a jour")
-	unlock, err := Exclusive(t.Context(), s.Model, "vhost1")
+	unlock, err := exclusive(t.Context(), s.Model, "vhost1", 0)
 	y.Must(err)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel() // nobody waits for the lock
@@ -252,7 +253,7 @@ func TestSwitchAtWork(t *testing.T) {
 	if interrupted, ierr := Interrupted(s.Model); err != nil || ierr != nil || len(all)+len(interrupted) > 0 {
 		t.Errorf("%v, %v; %v, %v", all, err, interrupted, ierr)
 	}
-	if err := s.Do(ended, p); !errors.Is(err, ErrBusy) || y.Read("etc/fstab.vhost1") != fstabOn("1") {
+	if err := s.Do(ended, p); !errors.Is(err, flock.ErrHeld) || y.Read("etc/fstab.vhost1") != fstabOn("1") {
 		t.Errorf("a second switch: %v", err)
 	}
 	unlock()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -47,23 +46,12 @@ type Installed struct {
 	Lacks   []string // what it lacks to be booted, in words
 }
 
-// ErrBusy is the error if another installation is running.
-var ErrBusy = errors.New("another cfgd nano is at work on this disk")
+// Lock takes the lock of the disk. An installation takes long, so that it does not wait for one.
+func (m *Disk) Lock(ctx context.Context) (func(), error) { return m.wait(ctx, time.Second) }
 
-// Lock takes the lock of the disk, without waiting.
-func (m *Disk) Lock(ctx context.Context) (func(), error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	return m.wait(ctx)
-}
-
-// wait waits for the lock of the disk until ctx ends.
-func (m *Disk) wait(ctx context.Context) (func(), error) {
-	unlock, err := flock.Wait(ctx, filepath.Join(m.RunDir, "nano"))
-	if errors.Is(err, flock.ErrHeld) {
-		return nil, ErrBusy
-	}
-	return unlock, err
+// wait waits for the lock of the disk.
+func (m *Disk) wait(ctx context.Context, limit time.Duration) (unlock func(), err error) {
+	return flock.Lock(ctx, filepath.Join(m.RunDir, "nano"), "this disk", limit)
 }
 
 // Install writes an image into the slice that does not run. The running slice stays unchanged, whatever

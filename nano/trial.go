@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"cfgd/internal/flock"
 )
 
 // Trial is the note of a system on trial. Unless somebody confirms the system in time, or its health command
@@ -116,7 +118,7 @@ func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 	if t.Health != nil { // without the lock, because it may take long, and somebody may confirm meanwhile
 		well = t.Health(ctx) == nil
 	}
-	unlock, err := t.Disk.wait(ctx)
+	unlock, err := t.Disk.wait(ctx, flock.Forever)
 	if err == nil {
 		defer unlock()
 	}

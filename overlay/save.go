@@ -44,7 +44,7 @@ type Result struct {
 var ErrReadOnly = errors.New("read-only")
 
 // Save writes the unsaved changes of live to cfg as one generation, and returns when they are on stable
-// storage. ErrNotPopulated, ErrHeld, ErrReadOnly, ErrNoSpace and ErrLocked say why nothing was saved.
+// storage. ErrNotPopulated, ErrHeld, ErrReadOnly, ErrNoSpace and flock.ErrHeld say why nothing was saved.
 func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
 	if !so.DryRun {
 		unlock, err := o.lock(ctx)

@@ -21,9 +21,9 @@ const maxNullfs = 16
 // the prototype. A nullfs(5) mount is followed. For a missing path, the deepest existing directory above
 // it counts.
 //
-// It only asks the system, through holding, which is mount.Holding. Every FreeBSD has zfs(8), with or without a pool, and running it
-// loads zfs.ko. So zfs(8) is run only for what this function, an fstab or the administrator reports to be
-// on ZFS.
+// It only asks the system, through holding, which is mount.Holding. Every FreeBSD has zfs(8), with or
+// without a pool, and running it loads zfs.ko. So zfs(8) is run only for what this function, an fstab or
+// the administrator reports to be on ZFS.
 func DatasetOf(path string, holding func(dir string) (mount.Mount, error)) (string, error) {
 	dir, err := deepest(path)
 	if err != nil {

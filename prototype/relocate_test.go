@@ -101,7 +101,7 @@ func TestRelocate(t *testing.T) {
 		if r.To != c.to || r.Link != c.link || y.shape() != before {
 			t.Errorf("%+v", r)
 		}
-		y.Must(k.Do(t.Context(), r))
+		y.Must(k.do(t.Context(), r))
 		if to, _ := os.Readlink(y.Path("jail/proto/" + from)); to != c.link {
 			t.Errorf("%s: %s", from, y.shape())
 		}
@@ -117,7 +117,7 @@ func TestRelocate(t *testing.T) {
 			!strings.Contains(err.Error(), "it is a link") {
 			t.Errorf("once more: %v", err)
 		}
-		y.Must(k.Undo(t.Context(), all[0]))
+		y.Must(k.undo(t.Context(), all[0]))
 		if from == "usr/local/etc/nginx" {
 			y.Must(os.Remove(y.Path("jail/proto/etc/local")))
 		}
@@ -151,7 +151,7 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 		r, err := k.Plan(proto, from, NewPlace(from))
 		y.Must(err)
 		if back {
-			y.Must(k.Do(t.Context(), r))
+			y.Must(k.do(t.Context(), r))
 		}
 		var ops atomic.Int64
 		w := &writeBack{T: t, r: r}
@@ -162,9 +162,9 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 			return w.op(op)
 		}
 		if back {
-			err = k.Undo(t.Context(), r)
+			err = k.undo(t.Context(), r)
 		} else {
-			err = k.Do(t.Context(), r)
+			err = k.do(t.Context(), r)
 		}
 		if int(ops.Load()) <= n {
 			y.Must(err)
@@ -177,14 +177,14 @@ func cutShort(t *testing.T, from string, back, crash bool) {
 		all, err := k.All("proto")
 		y.Must(err)
 		for _, r := range all {
-			if err := k.Settle(t.Context(), r); err != nil {
+			if err := k.settle(t.Context(), r); err != nil {
 				t.Fatalf("%s, back %v, crash %v, change %d: %v\n%s", from, back, crash, n, err, y.shape())
 			}
 		}
 		all, err = k.All("proto")
 		y.Must(err)
 		if len(all) > 0 {
-			y.Must(k.Undo(t.Context(), all[0]))
+			y.Must(k.undo(t.Context(), all[0]))
 		}
 		if got := y.shape(); got != original {
 			t.Fatalf("%s, back %v, crash %v, change %d:\n%s\nwas\n%s", from, back, crash, n, got, original)
@@ -326,10 +326,10 @@ func TestRelocateRefuses(t *testing.T) {
 	k.Mounts = nil
 	r, err := k.Plan(proto, "root/.ssh", "etc/x")
 	y.Must(err)
-	y.Must(k.Do(t.Context(), r))
+	y.Must(k.do(t.Context(), r))
 	y.Must(os.Remove(y.Path("jail/proto/root/.ssh")))
 	y.Must(os.Symlink("/etc/passwd", y.Path("jail/proto/root/.ssh")))
-	if err := k.Undo(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nothing was changed") ||
+	if err := k.undo(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nothing was changed") ||
 		y.Read("jail/proto/etc/x") != "a file\n" {
 		t.Errorf("%v", err)
 	}
@@ -344,7 +344,7 @@ func TestRelocateKeepsWhatCannotBeCopied(t *testing.T) {
 	k := y.relocator()
 	r, err := k.Plan(proto, "usr/local/etc", "etc/local")
 	y.Must(err)
-	if err := k.Do(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nginx/pipe is a fifo") {
+	if err := k.do(t.Context(), r); err == nil || !strings.Contains(err.Error(), "nginx/pipe is a fifo") {
 		t.Errorf("%v", err)
 	}
 	if y.shape() != before {

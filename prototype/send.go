@@ -16,7 +16,8 @@ import (
 // Sender replicates datasets to another machine by zfs send, ssh and zfs receive. It never rolls the
 // receiver back and never destroys anything there (no receive -F). If the receiver's own data is in the
 // way, it returns an error that says so. Received datasets are read-only, so that nothing changes them
-// between two transfers, and transfers are resumable.
+// between two transfers, and transfers are resumable. A send holds no lock of the prototype: it may take
+// hours, and zfs send -R holds the snapshots of the stream itself, which zfs(8) then refuses to destroy.
 type Sender struct {
 	Run  run.Piper
 	Host string // an argument of ssh(1)
@@ -294,7 +295,3 @@ func (s *Sender) Send(ctx context.Context, t *Transfer, progress func(n int64)) 
 	}
 	return nil
 }
-
-// DatasetName matches the names of ZFS datasets, POOL/NAME. ZFS also allows a space, which is not
-// accepted because it would need quoting wherever it is typed.
-var DatasetName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:-]*(/[A-Za-z0-9_.:-]+)+$`)

@@ -4,18 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"cfgd/config"
-	"cfgd/internal/dirfd"
-	"cfgd/internal/run"
-	"cfgd/overlay"
 )
 
 // Snapshot is a snapshot of a prototype.
@@ -46,354 +40,26 @@ type Snapshots interface {
 	Mark() string
 }
 
-// ZFS takes snapshots with zfs(8): recursive ones, so that those of a prototype and its etc are of the
-// same moment.
-type ZFS struct {
-	Run     run.Runner
-	Dataset string
-}
-
-// CommentProperty is the user property that keeps a comment.
-const CommentProperty = "cfgd:comment"
-
-// Mark is ZFS's.
-func (ZFS) Mark() string { return config.ZFSMark }
-
-// List parses the output of zfs list -Hp: name, seconds since 1970 and the property, separated by tabs.
-func (z ZFS) List(ctx context.Context) ([]Snapshot, error) {
-	out, err := z.Run.Run(ctx, run.Command("zfs", "list", "-Hp", "-t", "snapshot", "-d", "1", "-s",
-		"creation", "-o", "name,creation,"+CommentProperty, z.Dataset))
+// TakeNext takes the next snapshot of a prototype while it holds the prototype's lock, and returns its
+// name. It refuses while packages are being installed.
+func TakeNext(
+	ctx context.Context, m *config.Model, p *config.Prototype, s Snapshots, comment string,
+) (name string, err error) {
+	unlock, err := Lock(ctx, m, p.Name)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	var all []Snapshot
-	for line := range strings.SplitSeq(strings.TrimSuffix(out, "\n"), "\n") {
-		if line == "" {
-			continue
-		}
-		f := strings.SplitN(line, "\t", 3)
-		_, name, ok := strings.Cut(f[0], "@")
-		if len(f) != 3 || !ok {
-			return nil, fmt.Errorf("zfs list: line %q: not NAME, CREATION and %s", line, CommentProperty)
-		}
-		sec, err := strconv.ParseInt(f[1], 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("zfs list: line %q: %w", line, err)
-		}
-		s := Snapshot{Name: name, Time: time.Unix(sec, 0).UTC()}
-		if f[2] != "-" {
-			s.Comment = f[2]
-		}
-		all = append(all, s)
-	}
-	return all, nil
-}
-
-// InUse reads the clones and holds of all snapshots of the prototype's datasets.
-func (z ZFS) InUse(ctx context.Context) (map[string]string, error) {
-	out, err := z.Run.Run(
-		ctx, run.Command("zfs", "list", "-Hpr", "-t", "snapshot", "-o", "name,clones,userrefs", z.Dataset),
-	)
+	defer unlock()
+	all, err := s.List(ctx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	why := map[string]string{}
-	for line := range strings.Lines(out) {
-		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		_, name, ok := strings.Cut(f[0], "@")
-		if len(f) != 3 || !ok {
-			return nil, fmt.Errorf("zfs list: line %q: not NAME, CLONES and USERREFS", line)
-		}
-		switch {
-		case f[1] != "" && f[1] != "-":
-			why[name] = f[1] + " is a clone of it"
-		case f[2] != "0" && f[2] != "-":
-			why[name] = "it is held: zfs holds " + f[0]
-		}
+	if err := checkPackages(m.Path(p.Root)); err != nil {
+		return "", err
 	}
-	return why, nil
+	name = Next(all)
+	return name, s.Take(ctx, name, comment)
 }
-
-func (z ZFS) take(name, comment string) run.Cmd {
-	args := []string{"snapshot", "-r"}
-	if comment != "" {
-		args = append(args, "-o", CommentProperty+"="+comment)
-	}
-	return run.Command("zfs", append(args, z.Dataset+"@"+name)...)
-}
-
-func (z ZFS) destroy(name string) run.Cmd {
-	return run.Command("zfs", "destroy", "-r", z.Dataset+"@"+name)
-}
-
-// Take takes a recursive snapshot.
-func (z ZFS) Take(ctx context.Context, name, comment string) error {
-	_, err := z.Run.Run(ctx, z.take(name, comment))
-	return err
-}
-
-// Destroy destroys a recursive snapshot. zfs(8) refuses one that is held or cloned.
-func (z ZFS) Destroy(ctx context.Context, name string) error {
-	_, err := z.Run.Run(ctx, z.destroy(name))
-	return err
-}
-
-// TakePlan is the command.
-func (z ZFS) TakePlan(name, comment string) []string { return []string{z.take(name, comment).String()} }
-
-// DestroyPlan is the command.
-func (z ZFS) DestroyPlan(name string) []string { return []string{z.destroy(name).String()} }
-
-// Copies are snapshots without ZFS: read-only copies of the prototype in its own .cfgd/snapshot. A copy
-// is made under a temporary name and renamed when it is complete and on stable storage. A copy that is
-// removed loses its name first, so that no partial copy is ever visible. What could not be removed keeps
-// a temporary name, and does not stop the next copy or removal.
-type Copies struct {
-	Root string     // the prototype's, with --root's directory before it
-	Hook dirfd.Hook // for tests
-}
-
-// Mark is that of the copies.
-func (Copies) Mark() string { return config.CopyMark }
-
-// InUse returns nothing: copies have neither clones nor holds.
-func (Copies) InUse(context.Context) (map[string]string, error) { return nil, nil }
-
-// dir and path return paths for messages and for readers. All changes are done by descriptor.
-func (c Copies) dir() string             { return filepath.Join(c.Root, ".cfgd/snapshot") }
-func (c Copies) path(name string) string { return filepath.Join(c.dir(), name) }
-
-// commentName is the file beside a copy that has its comment and its time, because the time of the copy's
-// directory is that of the prototype.
-func commentName(name string) string { return "." + name + ".comment" }
-
-// maxComment bounds how much of a comment is read, in bytes.
-const maxComment = 64 << 10
-
-// List lists the directories.
-func (c Copies) List(context.Context) ([]Snapshot, error) {
-	root, err := dirfd.Open(c.Root, c.Hook)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	d, err := copiesIn(root, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	names, err := d.Names()
-	if err != nil {
-		return nil, err
-	}
-	var all []Snapshot
-	for _, name := range names {
-		st, err := d.Stat(name)
-		if err != nil || st.Kind != dirfd.KindDir || strings.HasPrefix(name, ".") {
-			continue
-		}
-		s := Snapshot{Name: name, Time: time.Unix(0, st.MTime).UTC()}
-		if b, err := d.ReadFile(commentName(name), maxComment); err == nil {
-			s.Comment = strings.TrimSuffix(string(b), "\n")
-			if st, err := d.Stat(commentName(name)); err == nil {
-				s.Time = time.Unix(0, st.MTime).UTC()
-			}
-		}
-		all = append(all, s)
-	}
-	slices.SortStableFunc(all, func(a, b Snapshot) int { return older(a, b) })
-	return all, nil
-}
-
-// older orders by number if both names are numbers, else by time.
-func older(a, b Snapshot) int {
-	x, errA := strconv.Atoi(a.Name)
-	y, errB := strconv.Atoi(b.Name)
-	if errA == nil && errB == nil {
-		return x - y
-	}
-	return a.Time.Compare(b.Time)
-}
-
-// copiesIn opens the directory of the copies below the open root, and creates it on request. No link is
-// followed. From here on everything goes by descriptor: root of a running prototype may replace a
-// directory by a link at any time.
-func copiesIn(root *dirfd.Dir, create bool) (*dirfd.Dir, error) {
-	d, err := root.Walk("")
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range []string{".cfgd", "snapshot"} {
-		sub, err := d.Dir(name)
-		if create && errors.Is(err, fs.ErrNotExist) {
-			if err = d.Mkdir(name); err == nil {
-				if sub, err = d.Dir(name); err == nil {
-					err = errors.Join(sub.Chmod(0o755), d.Sync())
-				}
-			}
-		}
-		d.Close()
-		if err != nil {
-			sub.Close()
-			return nil, err
-		}
-		d = sub
-	}
-	return d.Rooted(), nil
-}
-
-// The names of copies that are being made or removed. If a name is in use, a number is added.
-const (
-	halfName = ".new"
-	goneName = ".gone"
-)
-
-// sweep removes what earlier runs left, as far as possible: a run that was killed, or that a flag or a
-// mount stopped. What stays was reported by the run that left it.
-func sweep(d *dirfd.Dir) error {
-	names, err := d.Names()
-	for _, name := range names {
-		if strings.HasPrefix(name, halfName) || strings.HasPrefix(name, goneName) {
-			_ = d.RemoveAll(name)
-		}
-	}
-	return err
-}
-
-// unused returns the name, or the name with a number if sweep had to leave it.
-func unused(d *dirfd.Dir, name string) (string, error) {
-	for n := 1; ; n++ {
-		free := name
-		if n > 1 {
-			free = fmt.Sprintf("%s.%d", name, n)
-		}
-		if _, err := d.Stat(free); errors.Is(err, fs.ErrNotExist) {
-			return free, nil
-		} else if err != nil {
-			return "", err
-		}
-	}
-}
-
-// Take copies the prototype, without its own snapshots and what is mounted below it. The order, and what
-// a crash leaves:
-//
-//	1  the copy is made as .new              a part of it, for the next run to remove
-//	2  the comment is written, durably       a comment of nothing, which nothing shows
-//	3  the copy is brought to stable storage
-//	4  it is renamed to its name             the copy, whole, or none
-//	5  the directory is synced: the copy stays
-func (c Copies) Take(ctx context.Context, name, comment string) error {
-	root, err := dirfd.Open(c.Root, c.Hook)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	d, err := copiesIn(root, true)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := sweep(d); err != nil {
-		return err
-	}
-	tmp, err := unused(d, halfName)
-	if err != nil {
-		return err
-	}
-	if err := take(ctx, root, d, tmp, name, comment); err != nil {
-		return errors.Join(err, d.RemoveAll(tmp))
-	}
-	return d.Sync() // 5
-}
-
-func take(ctx context.Context, root, d *dirfd.Dir, tmp, name, comment string) error {
-	if err := d.Mkdir(tmp); err != nil { // 1
-		return err
-	}
-	to, err := d.Dir(tmp)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	if err := overlay.CopyDir(ctx, root, to.Rooted(), ".cfgd"); err != nil {
-		return err
-	}
-	if err := writeComment(d, commentName(name), comment); err != nil { // 2
-		return err
-	}
-	if err := d.SyncTree(ctx, tmp); err != nil { // 3
-		return err
-	}
-	return d.Rename(tmp, d, name) // 4
-}
-
-// writeComment writes a whole file: a temporary one, which sweep removes, then fsync, rename, fsync.
-func writeComment(d *dirfd.Dir, name, comment string) error {
-	tmp, err := unused(d, halfName+".comment")
-	if err != nil {
-		return err
-	}
-	f, err := d.Create(tmp)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.Write([]byte(comment + "\n"))
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync()); err != nil {
-		return errors.Join(err, d.Unlink(tmp))
-	}
-	if err := d.Rename(tmp, d, name); err != nil {
-		return errors.Join(err, d.Unlink(tmp))
-	}
-	return d.Sync()
-}
-
-// Destroy removes a copy: its name, durably, then its comment and its content.
-func (c Copies) Destroy(_ context.Context, name string) error {
-	root, err := dirfd.Open(c.Root, c.Hook)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	d, err := copiesIn(root, false)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := sweep(d); err != nil {
-		return err
-	}
-	tmp, err := unused(d, goneName)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(d.Rename(name, d, tmp), d.Sync()); err != nil {
-		return err
-	}
-	if err := d.Unlink(commentName(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := d.RemoveAll(tmp); err != nil {
-		return fmt.Errorf("%s is no longer a snapshot, and what is left of it is in %s: %w", name,
-			c.path(tmp), err)
-	}
-	return nil
-}
-
-// TakePlan returns it in words.
-func (c Copies) TakePlan(name, _ string) []string {
-	return []string{"copy " + c.Root + " to " + c.path(name)}
-}
-
-// DestroyPlan returns it in words.
-func (c Copies) DestroyPlan(name string) []string { return []string{"remove " + c.path(name)} }
 
 // Next returns the name of the next snapshot: one more than the highest number.
 func Next(all []Snapshot) string {
@@ -409,9 +75,9 @@ func Next(all []Snapshot) string {
 // ErrPackages reports that a prototype's packages are being changed.
 var ErrPackages = errors.New("packages are being installed or removed")
 
-// Quiet returns an error while a prototype's package database is being written: pkg(8) then keeps a
-// SQLite journal beside it.
-func Quiet(root string) error {
+// checkPackages returns an error while a prototype's package database is being written: pkg(8) then keeps
+// a SQLite journal beside it.
+func checkPackages(root string) error {
 	for _, name := range []string{"local.sqlite-journal", "local.sqlite-wal"} {
 		full := filepath.Join(root, "var/db/pkg", name)
 		if st, err := os.Lstat(full); err == nil && st.Size() > 0 {

@@ -257,11 +257,12 @@ func TestQuiet(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	full := filepath.Join(root, "var/db/pkg/local.sqlite-journal")
-	if err := errors.Join(Quiet(root), os.MkdirAll(filepath.Dir(full), 0o755), os.WriteFile(full, nil, 0o644),
-		Quiet(root), os.WriteFile(full, []byte("x"), 0o644)); err != nil {
+	if err := errors.Join(checkPackages(root), os.MkdirAll(filepath.Dir(full), 0o755),
+		os.WriteFile(full, nil, 0o644),
+		checkPackages(root), os.WriteFile(full, []byte("x"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	if err := Quiet(root); !errors.Is(err, ErrPackages) || !strings.Contains(err.Error(), full) {
+	if err := checkPackages(root); !errors.Is(err, ErrPackages) || !strings.Contains(err.Error(), full) {
 		t.Error(err)
 	}
 }

@@ -41,8 +41,8 @@ var rooms = []struct{ room, may string }{
 		"overlay/tree watcher/control"},
 	{"jailhooks", "config config/fstab internal/dirfd internal/flock internal/hostfile internal/mount " +
 		"internal/pathname internal/run merge merge/check overlay"},
-	{"prototype", "config internal/dirfd internal/hostfile internal/mount internal/pathname internal/run " +
-		"overlay"},
+	{"prototype", "config internal/dirfd internal/flock internal/hostfile internal/mount " +
+		"internal/pathname internal/run overlay"},
 	{"jails", "config config/conffile config/fstab internal/dirfd internal/flock internal/hostfile " +
 		"internal/mount internal/run jailhooks merge overlay prototype"},
 	{"nano", "config internal/disk internal/esp internal/flock internal/hostfile internal/mount " +

@@ -151,11 +151,9 @@ func onlyOne(ctx context.Context, runDir string) (unlock func(), err error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, lockGrace)
-	defer cancel()
-	unlock, err = flock.Wait(ctx, filepath.Join(runDir, "daemon.lock"))
+	unlock, err = flock.Lock(ctx, filepath.Join(runDir, "daemon.lock"), "this machine", lockGrace)
 	if errors.Is(err, flock.ErrHeld) {
-		return nil, fmt.Errorf("%w: %s is locked", ErrRunning, filepath.Join(runDir, "daemon.lock"))
+		return nil, fmt.Errorf("%w: %w", ErrRunning, err)
 	}
 	return unlock, err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/internal/flock"
 	"cfgd/overlay"
 	"cfgd/overlay/store"
 	"cfgd/watcher/control"
@@ -89,7 +90,7 @@ func (t *target) logProblem(kind string, s control.Status) {
 // kinds are the errors whose text changes from try to try, for example by the missing space.
 var kinds = []error{
 	overlay.ErrEarlier, overlay.ErrNotPopulated, store.ErrHeld, overlay.ErrReadOnly, store.ErrNoSpace,
-	overlay.ErrLocked,
+	flock.ErrHeld,
 }
 
 // kind returns what identifies a problem, "" for none.

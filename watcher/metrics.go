@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sys/unix"
 
+	"cfgd/internal/flock"
 	"cfgd/overlay"
 	"cfgd/overlay/store"
 	"cfgd/watcher/control"
@@ -80,7 +81,7 @@ var errorKinds = []struct {
 }{
 	{store.ErrHeld, "held"}, {overlay.ErrReadOnly, "read_only"}, {unix.EROFS, "read_only"},
 	{store.ErrNoSpace, "no_space"}, {unix.ENOSPC, "no_space"},
-	{unix.EDQUOT, "no_space"}, {overlay.ErrLocked, "locked"}, {overlay.ErrNotMounted, "not_mounted"},
+	{unix.EDQUOT, "no_space"}, {flock.ErrHeld, "locked"}, {overlay.ErrNotMounted, "not_mounted"},
 	{fs.ErrNotExist, "missing"},
 	{fs.ErrPermission, "permission"}, {unix.EIO, "io"},
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/internal/flock"
 	"cfgd/overlay"
 )
 
@@ -27,7 +28,7 @@ func TestOutlived(t *testing.T) {
 		"left":                 {[]error{nil, gone, gone, gone, gone}, 1},
 		"left, and tried once": {[]error{gone, gone, gone, gone, gone, gone, gone, gone, gone, gone}, 1},
 		"another error": {
-			[]error{gone, overlay.ErrLocked, gone, overlay.ErrLocked, gone, down, gone, gone}, 0,
+			[]error{gone, flock.ErrHeld, gone, flock.ErrHeld, gone, down, gone, gone}, 0,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

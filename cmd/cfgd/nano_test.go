@@ -503,7 +503,7 @@ func TestNanoForms(t *testing.T) {
 	go func() { done <- s.cfgdWith(in, 2, "nano", "install", "-") }()
 	<-begun // it holds the lock before it reads
 	s.says(s.cfgdWith(bytes.NewReader(img), 2, "nano", "install", "-"),
-		"another cfgd nano is at work on this disk")
+		"another cfgd is at work on this disk: process ")
 	s.must(release.CloseWithError(errors.New("the network broke")))
 	s.says(<-done, "the network broke", "does not boot until it is installed again")
 }

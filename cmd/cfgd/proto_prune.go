@@ -266,19 +266,17 @@ func (s *session) protoSnapshot(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	all, err := snaps.List(c.Context)
-	if err != nil {
-		return fmt.Errorf("%s: %w", p.Name, err)
-	}
-	name := prototype.Next(all)
 	if c.Bool("plan") {
-		_, err := fmt.Fprintln(s.out, strings.Join(snaps.TakePlan(name, c.String("comment")), "\n"))
+		all, err := snaps.List(c.Context)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+		_, err = fmt.Fprintln(s.out,
+			strings.Join(snaps.TakePlan(prototype.Next(all), c.String("comment")), "\n"))
 		return err
 	}
-	if err := prototype.Quiet(s.loaded.Path(p.Root)); err != nil {
-		return fmt.Errorf("%s: %w", p.Name, err)
-	}
-	if err := snaps.Take(c.Context, name, c.String("comment")); err != nil {
+	name, err := prototype.TakeNext(c.Context, s.loaded, p, snaps, c.String("comment"))
+	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
 	_, err = fmt.Fprintf(s.out,
@@ -293,6 +291,17 @@ func (s *session) protoPrune(c *cli.Context) error {
 	}
 	if c.Int("keep") < 1 {
 		return usagef("--keep %d: at least the newest stays", c.Int("keep"))
+	}
+	if !c.Bool("dry-run") {
+		unlock, err := prototype.Lock(c.Context, s.loaded, p.Name)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		s.loaded = nil // a jail may have been created meanwhile
+		if p, err = s.prototype(c); err != nil {
+			return err
+		}
 	}
 	snaps, err := s.snapshots(p)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -11,7 +12,6 @@ import (
 	"cfgd/config"
 	"cfgd/internal/mount"
 	"cfgd/internal/pathname"
-	"cfgd/jails"
 	"cfgd/prototype"
 )
 
@@ -49,29 +49,19 @@ func (s *session) relocate(c *cli.Context) error {
 	if s.loaded.Root == "" {
 		k.Mounts = mount.All
 	}
-	all, err := k.All(p.Name)
-	if err != nil {
-		return err
-	}
 	if c.NArg() == 1 {
+		all, err := k.All(p.Name)
+		if err != nil {
+			return err
+		}
 		return s.printRelocated(all)
 	}
 	from, err := belowRoot(c.Args().Get(1))
 	if err != nil {
 		return err
 	}
-	if !c.Bool("plan") {
-		unlock, err := jails.Exclusive(c.Context, s.loaded, p.Name)
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		if all, err = s.settled(c, k, p); err != nil {
-			return err
-		}
-	}
 	if c.Bool("undo") {
-		return s.relocateBack(c, k, p, all, from)
+		return s.relocateBack(c, k, p, from)
 	}
 	return s.relocateTo(c, k, p, from)
 }
@@ -84,21 +74,59 @@ func (s *session) relocateTo(
 	if x := c.String("to"); x != "" {
 		to = "etc/" + strings.TrimPrefix(path.Clean("/"+strings.TrimPrefix(path.Clean("/"+x), "/etc/")), "/")
 	}
-	r, err := k.Plan(p, from, to)
-	if err != nil {
-		return fmt.Errorf("%s: %w", p.Name, err)
-	}
 	if c.Bool("plan") {
-		_, err := fmt.Fprintln(s.out, strings.Join(r.Lines(), "\n"))
+		r, err := k.Plan(p, from, to)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+		_, err = fmt.Fprintln(s.out, strings.Join(r.Lines(), "\n"))
 		return err
 	}
-	if err := k.Do(c.Context, r); err != nil {
+	r, err := k.Move(c.Context, p, from, to)
+	s.warnSettled(p, r)
+	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
 	_, err = fmt.Fprintf(s.out, "%s /%s is in /%s now, with a link to %s; cfgd proto snapshot %s brings "+
 		"it to the jails\n",
 		p.Name, pathname.Quote(r.Path), pathname.Quote(r.To), pathname.Quote(r.Link), p.Name)
 	return err
+}
+
+// relocateBack moves a path back. With --plan it only prints how.
+func (s *session) relocateBack(
+	c *cli.Context, k *prototype.Relocator, p *config.Prototype, from string,
+) error {
+	if c.Bool("plan") {
+		r, err := k.Of(p, from)
+		if err != nil {
+			return notRelocated(p, err)
+		}
+		_, err = fmt.Fprintln(s.out, strings.Join(r.BackLines(), "\n"))
+		return err
+	}
+	r, err := k.MoveBack(c.Context, p, from)
+	s.warnSettled(p, r)
+	if err != nil {
+		return notRelocated(p, err)
+	}
+	_, err = fmt.Fprintf(s.out, "%s /%s is back in its place\n", p.Name, pathname.Quote(r.Path))
+	return err
+}
+
+func notRelocated(p *config.Prototype, err error) error {
+	if errors.Is(err, prototype.ErrNotRelocated) {
+		return usagef("%s: %v; cfgd relocate %[1]s lists what was", p.Name, err)
+	}
+	return fmt.Errorf("%s: %w", p.Name, err)
+}
+
+// warnSettled warns of earlier relocations that were interrupted.
+func (s *session) warnSettled(p *config.Prototype, done prototype.Moved) {
+	for _, r := range done.Settled {
+		s.warn(p.Name, fmt.Sprintf("an earlier relocation of /%s was cut short: finished or undone now",
+			pathname.Quote(r.Path)))
+	}
 }
 
 func (s *session) prototypeNamed(name string) *config.Prototype {
@@ -116,51 +144,6 @@ func belowRoot(p string) (string, error) {
 		return "", usagef("%s: give the whole path, as the prototype's jail sees it", pathname.Quote(p))
 	}
 	return p[1:], nil
-}
-
-// settled finishes or undoes relocations that were interrupted, and returns the others. The caller holds the
-// prototype's lock, so no process works on an unfinished one.
-func (s *session) settled(
-	c *cli.Context, k *prototype.Relocator, p *config.Prototype,
-) ([]*prototype.Relocation, error) {
-	all, err := k.All(p.Name)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range all {
-		if r.Finished() {
-			continue
-		}
-		if err := k.Settle(c.Context, r); err != nil {
-			return nil, fmt.Errorf("%s: an earlier relocation was cut short: %w", p.Name, err)
-		}
-		s.warn(p.Name, fmt.Sprintf("an earlier relocation of /%s was cut short: finished or undone now",
-			pathname.Quote(r.Path)))
-	}
-	return k.All(p.Name)
-}
-
-func (s *session) relocateBack(
-	c *cli.Context, k *prototype.Relocator, p *config.Prototype, all []*prototype.Relocation, from string,
-) error {
-	for _, r := range all {
-		if r.Path != from {
-			continue
-		}
-		if c.Bool("plan") {
-			_, err := fmt.Fprintf(s.out,
-				"copy %s/%s back to %[1]s/%[3]s, in the place of the link\nremove %[1]s/%[2]s\n", r.Root,
-				r.To, r.Path)
-			return err
-		}
-		if err := k.Undo(c.Context, r); err != nil {
-			return fmt.Errorf("%s: %w", p.Name, err)
-		}
-		_, err := fmt.Fprintf(s.out, "%s /%s is back in its place\n", p.Name, pathname.Quote(r.Path))
-		return err
-	}
-	return usagef("%s: /%s was not relocated by cfgd; cfgd relocate %[1]s lists what was", p.Name,
-		pathname.Quote(from))
 }
 
 func (s *session) printRelocated(all []*prototype.Relocation) error {

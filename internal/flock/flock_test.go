@@ -3,7 +3,10 @@ package flock
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,24 +18,66 @@ func TestWaitForALockThatIsHeld(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "lock", "vhost1")
 	synctest.Test(t, func(t *testing.T) {
-		unlock, err := Wait(t.Context(), file)
+		unlock, err := Lock(t.Context(), file, "vhost1", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
 		began := time.Now()
-		if _, err := Wait(ctx, file); !errors.Is(err, ErrHeld) || !errors.Is(err, context.DeadlineExceeded) ||
-			time.Since(began) < time.Minute {
+		_, err = Lock(t.Context(), file, "vhost1", time.Minute)
+		if !errors.Is(err, ErrHeld) || !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(began) != time.Minute {
 			t.Errorf("held: %v after %v", err, time.Since(began))
 		}
 		time.AfterFunc(time.Second, unlock)
-		again, err := Wait(t.Context(), file)
+		again, err := Lock(t.Context(), file, "vhost1", Forever)
 		if err != nil {
 			t.Fatal(err)
 		}
 		again()
 	})
+}
+
+// Several processes share a lock, and nobody has it alone meanwhile. The error names the holder.
+func TestHolders(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "lock")
+	take := func(how func(context.Context, string, string, time.Duration) (func(), error), want string) func() {
+		t.Helper()
+		unlock, err := how(t.Context(), file, "the box", 0)
+		var held *HeldError
+		if (err != nil) != (want != "") || err != nil && !errors.As(err, &held) ||
+			err != nil && !strings.Contains(err.Error(), want) {
+			t.Fatalf("%v, want %q", err, want)
+		}
+		return unlock
+	}
+	mine := fmt.Sprintf("another cfgd is at work on the box: process %d (flock.test", os.Getpid())
+	first, second := take(LockShared, ""), take(LockShared, "")
+	take(Lock, mine)
+	first()
+	take(Lock, "another cfgd is at work on the box")
+	second()
+	unlock := take(Lock, "")
+	take(LockShared, mine)
+	unlock()
+
+	// What a process left that has ended, or somebody else wrote, names nobody.
+	f, err := Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for text, want := range map[string]string{
+		"": "", "x": "", "-1 init": "", "0 kernel": "", "99999999 cfgd": "",
+		fmt.Sprint(os.Getpid(), " a\x1b\n\xff"): fmt.Sprintf("process %d (a??", os.Getpid()),
+	} {
+		if err := errors.Join(f.Truncate(0), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if got := holder(f); got != want && (want == "" || !strings.HasPrefix(got, want)) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
 }
 
 func TestTrySharedAndAlone(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -13,22 +12,13 @@ import (
 	"cfgd/internal/flock"
 )
 
-// ErrLocked reports that another process has been editing the host's files for too long.
-var ErrLocked = errors.New("another cfgd edits this machine's files")
-
 // patience is longer than any edit takes; no command runs while the lock is held.
 const patience = 30 * time.Second
 
 // Lock waits until no other process edits the host's files. There is one lock for all of them: runDir is
 // cfgd's directory in /var/run.
 func Lock(ctx context.Context, runDir string) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	unlock, err = flock.Wait(ctx, filepath.Join(runDir, "hostfiles.lock"))
-	if errors.Is(err, flock.ErrHeld) {
-		return nil, fmt.Errorf("%w: %w", ErrLocked, err)
-	}
-	return unlock, err
+	return flock.Lock(ctx, filepath.Join(runDir, "hostfiles.lock"), "this machine's files", patience)
 }
 
 // Edit reads a file, changes it and replaces it while it has the lock. The change gets nil for a file

@@ -3,7 +3,6 @@ package mount
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -72,11 +71,7 @@ func (c *OnDemand) leave(ctx context.Context, use *os.File) error {
 
 // gate waits until nobody else mounts or unmounts, or until ctx ends.
 func (c *OnDemand) gate(ctx context.Context) (unlock func(), err error) {
-	unlock, err = flock.Wait(ctx, filepath.Join(c.RunDir, "cfg.gate"))
-	if errors.Is(err, flock.ErrHeld) {
-		return nil, fmt.Errorf("another cfgd mounts or unmounts %s: %w", c.Dir, err)
-	}
-	return unlock, err
+	return flock.Lock(ctx, filepath.Join(c.RunDir, "cfg.gate"), "the mount of "+c.Dir, flock.Forever)
 }
 
 func (c *OnDemand) mark() string { return filepath.Join(c.RunDir, "cfg.mounted") }

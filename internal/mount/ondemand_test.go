@@ -319,7 +319,7 @@ func TestGate(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := m.cfg().Mount(ctx, false); !errors.Is(err, context.DeadlineExceeded) ||
-			!strings.Contains(err.Error(), "another cfgd mounts or unmounts") {
+			!strings.Contains(err.Error(), "another cfgd is at work on the mount of") {
 			t.Errorf("%v", err)
 		}
 		m.ran("", 0)

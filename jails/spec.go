@@ -62,7 +62,8 @@ func (s *Spec) start(now time.Time) *Creation {
 	if s.Prototype != nil {
 		root = path.Dir(s.Prototype.Root)
 	}
-	return &Creation{Jail: s.Name, Time: now.UTC(), Root: path.Join(root, s.Name)}
+	return &Creation{Jail: s.Name, Time: now.UTC(), Root: path.Join(root, s.Name), base: s.Prototype,
+		onSnapshot: s.Snapshot}
 }
 
 // Plan computes what has to be made for a new jail (the paper's section 3.6).
