@@ -257,7 +257,8 @@ func TestSwitchAtWork(t *testing.T) {
 		t.Errorf("a second switch: %v", err)
 	}
 	unlock()
-	if interrupted, err := Interrupted(s.Model); err != nil || !slices.Equal(interrupted, []string{"vhost1"}) {
+	if interrupted, err := Interrupted(s.Model); err != nil ||
+		!slices.Equal(interrupted, []string{"vhost1"}) {
 		t.Errorf("%q, %v", interrupted, err)
 	}
 	all, err = s.Recover(t.Context())

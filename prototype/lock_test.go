@@ -65,7 +65,10 @@ func TestPrototypeLock(t *testing.T) {
 				_, err := TakeNext(t.Context(), m, p, Copies{Root: y.Path("jail/proto")}, "")
 				return err
 			},
-			"relocate":      func() error { _, err := k.Move(t.Context(), p, "root/.ssh", "etc/x"); return err },
+			"relocate": func() error {
+				_, err := k.Move(t.Context(), p, "root/.ssh", "etc/x")
+				return err
+			},
 			"relocate back": func() error { _, err := k.MoveBack(t.Context(), p, "root/.ssh"); return err },
 		} {
 			if err := change(); !errors.Is(err, flock.ErrHeld) {

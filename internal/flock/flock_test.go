@@ -41,7 +41,8 @@ func TestWaitForALockThatIsHeld(t *testing.T) {
 func TestHolders(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "lock")
-	take := func(how func(context.Context, string, string, time.Duration) (func(), error), want string) func() {
+	type taker func(ctx context.Context, file, name string, limit time.Duration) (func(), error)
+	take := func(how taker, want string) func() {
 		t.Helper()
 		unlock, err := how(t.Context(), file, "the box", 0)
 		var held *HeldError
