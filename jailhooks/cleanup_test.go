@@ -202,14 +202,14 @@ func TestCfgOutOfReach(t *testing.T) {
 func TestFstatHolders(t *testing.T) {
 	t.Parallel()
 	lines := []string{"USER     CMD          PID   FD MOUNT      INUM MODE         SZ|DV R/W"}
-	if got := fstatHolders(lines[0] + "\n"); got != "" {
+	if got := fstatUsers(lines[0] + "\n"); got != "" {
 		t.Errorf("%q", got)
 	}
 	for n := range 8 {
 		lines = append(lines, fmt.Sprintf("root     sh\x1b[2J  %d   wd /      2 drwxr-xr-x     512  r", n+10))
 	}
 	want := `sh\033[2J (10), sh\033[2J (11), sh\033[2J (12), sh\033[2J (13), sh\033[2J (14), and 3 more`
-	if got := fstatHolders(strings.Join(lines, "\n")); got != want {
+	if got := fstatUsers(strings.Join(lines, "\n")); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -240,7 +240,8 @@ func TestDaemonHangs(t *testing.T) {
 		defer f.Close()
 		s := m.cleanup()
 		if !contains(s.Warnings, "the daemon did not let go") ||
-			!contains(s.Warnings, "not saved: another cfgd is at work on vhost1: process ") || s.Rescue == "" {
+			!contains(s.Warnings, "not saved: another cfgd is at work on vhost1: process ") ||
+			s.Rescue == "" {
 			t.Errorf("%+v", s)
 		}
 		if got := m.rescued(); got["rc.conf"] != "edited\n" || got["local/new"] != "new\n" {

@@ -1,6 +1,7 @@
 // Package jailhooks has what runs at a jail's start and stop. Init makes the memory filesystem of its
-// /etc, populates it and notifies the daemon. Cleanup saves what is unsaved, unmounts the filesystem and
-// destroys it.
+// /etc, populates it and notifies the daemon (init.go, start.go). Cleanup saves what is unsaved, unmounts
+// the filesystem and destroys it (cleanup.go, lastsave.go). Both clear what earlier starts left
+// (earlier.go), and ask what is at the live path (place.go).
 //
 // Both may be repeated, and may be killed at any step: a record is written before the step that it
 // describes and removed after it. Init does not touch a live tree that is populated already, and clears

@@ -51,7 +51,7 @@ func TestLinkInTheWay(t *testing.T) {
 		m.must(removeAll(m.target.Live))
 		m.must(os.Symlink(m.path("outside"), m.target.Live))
 		m.initFails("is mounted on a directory, and on no link")
-		if s := m.cleanup(); !s.Nothing {
+		if s := m.cleanup(); !s.AlreadyClean {
 			m.Errorf("%+v", s)
 		}
 		if len(m.mounts) > 0 || m.read("outside/precious") != "untouched" ||
@@ -332,7 +332,7 @@ func TestSomebodyElses(t *testing.T) {
 		m := mounted("tmpfs", "tmpfs")
 		m.must(os.Rename(m.path("cfg"), m.path("cfg.away")))
 		m.initFails("cfg: ")
-		if s := m.cleanup(); len(m.mounts) != 1 || !s.Nothing {
+		if s := m.cleanup(); len(m.mounts) != 1 || !s.AlreadyClean {
 			t.Errorf("%d mounts, %+v", len(m.mounts), s)
 		}
 		m.must(os.Rename(m.path("cfg.away"), m.path("cfg")))
@@ -411,7 +411,7 @@ func TestPopulatedFromAnotherBase(t *testing.T) {
 	m := newMachine(t, "freebsd", config.BackingMD)
 	m.init()
 	m.target.BaseID = "proto/etc@2"
-	if s := m.init(); !s.Already ||
+	if s := m.init(); !s.AlreadyPopulated ||
 		!contains(s.Warnings, "is populated from proto/etc@1, and fstab names proto/etc@2 now") {
 		t.Errorf("%+v", s)
 	}
@@ -467,7 +467,7 @@ func TestInitErrors(t *testing.T) {
 
 	m.target.Root, m.target.Live = m.path("none"), m.path("none/etc")
 	m.initFails("is the jail's root mounted?")
-	if s := m.cleanup(); !s.Nothing {
+	if s := m.cleanup(); !s.AlreadyClean {
 		t.Errorf("%+v", s)
 	}
 

@@ -111,7 +111,7 @@ umount /jail/vhost1/etc (record populated; saved)`,
 		m.populated(nil)
 		m.edit("rc.conf", "edited\n")
 		done := m.cleanup()
-		if done.Result == nil || done.Result.Generation != 1 || done.Rescue != "" || done.Nothing ||
+		if done.Result == nil || done.Result.Generation != 1 || done.Rescue != "" || done.AlreadyClean ||
 			len(done.Warnings) > 0 {
 			t.Errorf("%+v", done)
 		}
@@ -129,7 +129,7 @@ func TestRepeated(t *testing.T) {
 		m.init()
 		m.edit("rc.conf", "edited\n")
 		m.log = nil
-		if s := m.init(); !s.Already || s.Population != nil || len(s.Warnings) > 0 {
+		if s := m.init(); !s.AlreadyPopulated || s.Population != nil || len(s.Warnings) > 0 {
 			m.Errorf("%+v", s)
 		}
 		m.populated(map[string]string{"rc.conf": "edited\n"})
@@ -138,7 +138,7 @@ func TestRepeated(t *testing.T) {
 		}
 		m.cleanup()
 		m.log = nil
-		if s := m.cleanup(); !s.Nothing || len(s.Warnings) > 0 {
+		if s := m.cleanup(); !s.AlreadyClean || len(s.Warnings) > 0 {
 			m.Errorf("%+v", s)
 		}
 		m.clean()
@@ -164,7 +164,7 @@ func TestTwoAtOnce(t *testing.T) {
 			}()
 		}
 		a, b := <-done, <-done
-		if m.Failed() || a.Already == b.Already {
+		if m.Failed() || a.AlreadyPopulated == b.AlreadyPopulated {
 			m.Fatalf("%+v\n%+v", a, b)
 		}
 		m.populated(nil)

@@ -36,7 +36,7 @@ func (s Service) start(t *config.Target) run.Cmd {
 
 // checks are the commands that tell whether a jail is up: jls(8), and the health command of cfgd.toml.
 func (s Service) checks(t *config.Target) []run.Cmd {
-	all := []run.Cmd{jailhooks.Asks(t.Name)}
+	all := []run.Cmd{jailhooks.RunningCommand(t.Name)}
 	if t.Health != "" {
 		all = append(all, run.Command("sh", "-c", t.Health))
 	}

@@ -65,7 +65,7 @@ func (s *session) settleJail(ctx context.Context, m *config.Model, t *config.Tar
 		loaded: m, bases: overlay.NewBases(),
 	}
 	done, err := own.hooks(t).Settle(ctx)
-	if err != nil || done.Nothing && len(done.Unmounted) == 0 {
+	if err != nil || done.AlreadyClean && len(done.Unmounted) == 0 {
 		return "", err
 	}
 	what := append([]string{"saved and taken away " + t.Live}, done.Warnings...)

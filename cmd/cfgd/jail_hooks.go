@@ -148,7 +148,7 @@ func (s *session) started(t *config.Target, done *jailhooks.Started) error {
 	p := done.Population
 	var err error
 	switch {
-	case done.Already:
+	case done.AlreadyPopulated:
 		_, err = fmt.Fprintf(s.out, "%s %s is populated already: nothing touched\n", t.Name, t.Live)
 	case p == nil:
 		_, err = fmt.Fprintf(s.out, "%s %s taken over as it is\n", t.Name, t.Live)
@@ -207,7 +207,7 @@ func (s *session) jailCleanup(c *cli.Context) error {
 // cleanedUp prints what cleanup did with live.
 func (s *session) cleanedUp(t *config.Target, done *jailhooks.Stopped) (err error) {
 	switch {
-	case done.Nothing: // exec.prepare runs it before every start
+	case done.AlreadyClean: // exec.prepare runs it before every start
 	case done.Rescue != "":
 		_, err = fmt.Fprintf(s.out, "%s %s not saved but archived in %s, and taken away\n", t.Name, t.Live,
 			filepath.Base(done.Rescue))

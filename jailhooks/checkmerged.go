@@ -15,36 +15,36 @@ import (
 // in a short-lived jail with the jail's own root. If a checker rejects a merged file and accepts the file
 // saved before, the merge becomes a conflict. A file that it rejects in both forms is left as it is.
 // Without jail(8) nothing is checked.
-func (h *Hooks) checkMerged(ctx context.Context, m *merge.Result) {
-	if m == nil || h.Embedded || h.GOOS != "freebsd" {
+func (s *start) checkMerged(ctx context.Context, m *merge.Result) {
+	if m == nil || s.Embedded || s.GOOS != "freebsd" {
 		return
 	}
 	for _, path := range m.Merged() {
-		c, ok := h.Target.Checkers.Of(path)
+		c, ok := s.Target.Checkers.Of(path)
 		if !ok || c.Where != config.WhereTarget || len(c.Command) == 0 || c.Stdin {
 			continue
 		}
-		if err := h.checkInRoot(ctx, c, path); err != nil {
-			h.warn("%s: merged, and not checked: %v", pathname.Quote(path), err)
+		if err := s.checkInRoot(ctx, c, path); err != nil {
+			s.warn("%s: merged, and not checked: %v", pathname.Quote(path), err)
 		}
 	}
 }
 
-func (h *Hooks) checkInRoot(ctx context.Context, c config.Checker, path string) error {
-	problem, _ := check.Hear(ctx, h.Run, inRoot(h.Target.Root, c, path), c)
+func (s *start) checkInRoot(ctx context.Context, c config.Checker, path string) error {
+	problem, _ := check.Hear(ctx, s.Run, inRoot(s.Target.Root, c, path), c)
 	if problem == "" {
 		return nil
 	}
-	problem = check.Discreet(c, h.Target.Classes.Secret(path), problem)
-	merged, err := h.Overlay.Reject(ctx, path, "the merged text is rejected: "+problem)
+	problem = check.Discreet(c, s.Target.Classes.Secret(path), problem)
+	merged, err := s.Overlay.Reject(ctx, path, "the merged text is rejected: "+problem)
 	if err != nil {
 		return err
 	}
-	if before, _ := check.Hear(ctx, h.Run, inRoot(h.Target.Root, c, path), c); before != "" {
-		_, err := h.Overlay.Resolve(ctx, []string{path}, overlay.Choice{Content: merged})
+	if before, _ := check.Hear(ctx, s.Run, inRoot(s.Target.Root, c, path), c); before != "" {
+		_, err := s.Overlay.Resolve(ctx, []string{path}, overlay.Choice{Content: merged})
 		return err
 	}
-	h.warn("%s: %s; a conflict: cfgd resolve %s %s", pathname.Quote(path), problem, h.Target.Name,
+	s.warn("%s: %s; a conflict: cfgd resolve %s %s", pathname.Quote(path), problem, s.Target.Name,
 		pathname.Quote(path))
 	return nil
 }

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os/exec"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
+	"cfgd/config"
 	"cfgd/config/fstab"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/mount"
@@ -31,7 +30,8 @@ type fstabMount struct {
 	on  []mount.Mount
 }
 
-// top reports whether the topmost mount on the directory is the one of the fstab.
+// top reports whether the topmost mount on the directory is the one of the fstab. A mount of something
+// else over it is not touched.
 func (f *fstabMount) top() bool {
 	if len(f.on) == 0 {
 		return false
@@ -48,8 +48,7 @@ func (f *fstabMount) top() bool {
 }
 
 // fstabMounts returns the mounts at and below the jail's root, in the fstab's order.
-func (h *Hooks) fstabMounts() ([]fstabMount, error) {
-	t := h.Target
+func fstabMounts(t *config.Target, mounted func(dir string) ([]mount.Mount, error)) ([]fstabMount, error) {
 	data, err := hostfile.ReadFile(t.Fstab)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -79,7 +78,7 @@ func (h *Hooks) fstabMounts() ([]fstabMount, error) {
 			continue
 		}
 		f := fstabMount{Entry: e, dir: filepath.Join(root, rel)}
-		if f.on, err = h.Mounted(f.dir); err != nil {
+		if f.on, err = mounted(f.dir); err != nil {
 			return nil, fmt.Errorf("mounts on %s: %w", f.dir, err)
 		}
 		all = append(all, f)
@@ -97,10 +96,10 @@ func below(dir, p string) (rel string, ok bool) {
 
 // partlyUnmounted reports whether jail(8) has unmounted the jail's fstab as far as it could: cfg or base
 // is no longer mounted. During exec.poststop both are still mounted, and jail(8) unmounts them itself.
-func (h *Hooks) partlyUnmounted(all []fstabMount) bool {
-	root := h.rootDir()
+func partlyUnmounted(t *config.Target, all []fstabMount) bool {
+	root := rootDir(t)
 	own := []string{filepath.Join(root, "conf/base/etc")}
-	if rel, ok := below(h.Target.Root, h.Target.Cfg); ok {
+	if rel, ok := below(t.Root, t.Cfg); ok {
 		own = append(own, filepath.Join(root, rel))
 	}
 	return slices.ContainsFunc(all, func(f fstabMount) bool {
@@ -110,98 +109,57 @@ func (h *Hooks) partlyUnmounted(all []fstabMount) bool {
 
 // notMounted reports whether the jail's fstab is not mounted, as in exec.prepare.
 func (h *Hooks) notMounted() bool {
-	all, err := h.fstabMounts()
-	return err == nil && h.partlyUnmounted(all)
+	all, err := fstabMounts(h.Target, h.Mounted)
+	return err == nil && partlyUnmounted(h.Target, all)
 }
 
-// leftMounts returns the mounts of the fstab if jail(8) could not unmount all of them: the jail's root is
+// leftMounted returns the mounts of the fstab if jail(8) could not unmount all of them: the jail's root is
 // still mounted, other mounts of the fstab are gone, and the jail does not run.
-func (h *Hooks) leftMounts(ctx context.Context) ([]fstabMount, error) {
+func (h *Hooks) leftMounted(ctx context.Context) ([]fstabMount, error) {
 	if h.Embedded || h.Target.Fstab == "" {
 		return nil, nil
 	}
-	all, err := h.fstabMounts()
+	all, err := fstabMounts(h.Target, h.Mounted)
 	if err != nil {
 		h.warn("what is left of the jail's mounts is not known: %v", err)
 		return nil, nil
 	}
-	root := h.rootDir()
+	root := rootDir(h.Target)
 	stays := slices.ContainsFunc(all, func(f fstabMount) bool { return f.dir == root && f.top() })
-	if !stays || !h.partlyUnmounted(all) {
+	if !stays || !partlyUnmounted(h.Target, all) {
 		return nil, nil
 	}
-	if runs, err := h.runs(ctx); runs || err != nil {
+	if runs, err := running(ctx, h.Run, h.Target.Name); runs || err != nil {
 		return nil, err
 	}
 	return all, nil
 }
 
-// unmountLeft unmounts what jail(8) left of the jail's fstab: only mounts of the fstab, backwards.
-func (h *Hooks) unmountLeft(ctx context.Context, s *Stopped) error {
-	all, err := h.leftMounts(ctx)
+// unmountFstab unmounts what jail(8) left of the jail's fstab: only mounts of the fstab, backwards. It
+// returns the directories that it unmounted, also after an error.
+func (h *Hooks) unmountFstab(ctx context.Context) (unmounted []string, err error) {
+	all, err := h.leftMounted(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, f := range slices.Backward(all) {
-		if err := h.unmountOne(ctx, &f, s); err != nil {
-			return err
+		for f.top() {
+			if _, err := h.Run.Run(ctx, run.Command("umount", f.dir)); err != nil {
+				return unmounted, fmt.Errorf("%s is still mounted, so the jail cannot be started: %w (%s);"+
+					" end what uses it, then run umount %[1]s", f.dir, err, h.usersOf(ctx, f.dir))
+			}
+			f.on = f.on[:len(f.on)-1]
+			unmounted = append(unmounted, f.dir)
 		}
 	}
-	return nil
+	return unmounted, nil
 }
 
 // rootDir returns the jail's root as the table of mounts has it.
-func (h *Hooks) rootDir() string {
-	root, err := filepath.EvalSymlinks(h.Target.Root)
+func rootDir(t *config.Target) string {
+	root, err := filepath.EvalSymlinks(t.Root)
 	if err != nil {
-		return h.Target.Root
+		return t.Root
 	}
 	return root
-}
-
-// unmountOne unmounts what the fstab mounted on a directory, as often as it is mounted. A mount of
-// something else over it is not touched.
-func (h *Hooks) unmountOne(ctx context.Context, f *fstabMount, s *Stopped) error {
-	for range len(f.on) {
-		if !f.top() {
-			break
-		}
-		if _, err := h.Run.Run(ctx, run.Command("umount", f.dir)); err != nil {
-			return h.busyLeft(ctx, f.dir, err)
-		}
-		f.on = f.on[:len(f.on)-1]
-		s.Unmounted = append(s.Unmounted, f.dir)
-	}
-	return nil
-}
-
-func (h *Hooks) busyLeft(ctx context.Context, dir string, err error) error {
-	who := h.usersOf(dir) + " shows who uses it"
-	if holders := h.holders(ctx, dir); holders != "" {
-		who += ": " + holders
-	}
-	return fmt.Errorf("%s is still mounted, so the jail cannot be started: %w (%s);"+
-		" end what uses it, then run umount %[1]s", dir, err, who)
-}
-
-// noJail matches jls(8)'s message about a jail that does not run, or whose last connections are closing.
-var noJail = regexp.MustCompile(`not found|is dying`)
-
-// Asks returns the jls(8) command that exits 0 if a jail runs.
-func Asks(jail string) run.Cmd { return run.Command("jls", "-j", jail, "jid") }
-
-// runs reports whether the jail runs. If jls(8) fails for another reason, it returns an error and not
-// false.
-func (h *Hooks) runs(ctx context.Context) (bool, error) {
-	_, err := h.Run.Run(ctx, Asks(h.Target.Name))
-	var failed *run.Error
-	switch {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, exec.ErrNotFound): // a system without jails
-		return false, nil
-	case errors.As(err, &failed) && noJail.MatchString(failed.Stderr):
-		return false, nil
-	}
-	return false, fmt.Errorf("whether the jail runs is not known: %w", err)
 }

@@ -110,7 +110,7 @@ func TestFailedStart(t *testing.T) {
 	eachCfg(t, func(m *machine, kind string) {
 		m.stuck(kind)
 		s := m.cleanup()
-		if want := []string{m.path("jail/vhost1")}; !slices.Equal(s.Unmounted, want) || s.Nothing {
+		if want := []string{m.path("jail/vhost1")}; !slices.Equal(s.Unmounted, want) || s.AlreadyClean {
 			m.Errorf("%+v, want %q unmounted", s, want)
 		}
 		for _, w := range s.Warnings {
@@ -119,7 +119,7 @@ func TestFailedStart(t *testing.T) {
 			}
 		}
 		m.clean()
-		if s := m.cleanup(); !s.Nothing || len(s.Unmounted)+len(s.Warnings) > 0 {
+		if s := m.cleanup(); !s.AlreadyClean || len(s.Unmounted)+len(s.Warnings) > 0 {
 			m.Errorf("a second cleanup: %+v", s)
 		}
 		m.mountCfg()
@@ -227,7 +227,7 @@ func TestNothingMountedYet(t *testing.T) {
 		m.target.CfgMount = true
 		m.edit("of the root's", "own\n")
 		s := m.cleanup()
-		if !s.Nothing || len(s.Warnings)+len(m.mounts) > 0 || m.live()["of the root's"] != "own\n" {
+		if !s.AlreadyClean || len(s.Warnings)+len(m.mounts) > 0 || m.live()["of the root's"] != "own\n" {
 			m.Errorf("%s: %+v\n%s", backing, s, m.said())
 		}
 	}
@@ -241,7 +241,7 @@ func TestSettle(t *testing.T) {
 		m.stuck("nullfs")
 		s, err := m.hooks().Settle(m.Context())
 		m.must(err)
-		if s.Nothing || len(s.Unmounted) != 1 {
+		if s.AlreadyClean || len(s.Unmounted) != 1 {
 			m.Errorf("%+v", s)
 		}
 		m.clean()
@@ -261,7 +261,7 @@ func TestSettle(t *testing.T) {
 			mounts := len(m.mounts)
 			s, err := m.hooks().Settle(m.Context())
 			m.must(err)
-			if !s.Nothing || len(m.mounts) != mounts || m.record() == nil {
+			if !s.AlreadyClean || len(m.mounts) != mounts || m.record() == nil {
 				m.Errorf("%+v\n%s", s, m.said())
 			}
 		})
