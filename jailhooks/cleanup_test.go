@@ -240,7 +240,7 @@ func TestDaemonHangs(t *testing.T) {
 		defer f.Close()
 		s := m.cleanup()
 		if !contains(s.Warnings, "the daemon did not let go") ||
-			!contains(s.Warnings, "not saved: another cfgd is at work on vhost1: process ") ||
+			!contains(s.Warnings, "not saved: another cfgd is at work on vhost1") ||
 			s.Rescue == "" {
 			t.Errorf("%+v", s)
 		}
