@@ -2,27 +2,13 @@ package merge
 
 import (
 	"bytes"
-	"errors"
 
 	"github.com/sergi/go-diff/diffmatchpatch"
 )
 
-// ErrTooLarge is the error for texts with too many lines, or too many different lines, to compare in bounded
-// time.
-var ErrTooLarge = errors.New("too large for a line diff")
-
 // maxLines bounds the lines of both texts together, because go-diff numbers them with code points, of which
 // there are 1,112,064.
 const maxLines = 1_000_000
-
-// edit is one place where two texts differ: lines b0 to b1 of the new text replace lines a0 to a1 of the old
-// one.
-type edit struct{ a0, a1, b0, b1 int }
-
-// changedLines has true for each changed line. Lines before the first and after the last count as unchanged.
-type changedLines []bool
-
-func (m changedLines) at(i int) bool { return i >= 0 && i < len(m) && m[i] }
 
 // compare finds the edits that GNU diff finds with as many lines of context. It trims equal ends, discards
 // confusing lines, finds a shortest edit script for the others, and slides its edits to where people expect

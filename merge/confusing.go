@@ -17,7 +17,7 @@ const (
 	provisional              // the other side has many equal lines: a match may be wrong
 )
 
-// discardConfusing drops the lines that do not help to find which lines correspond, and changedLines them as
+// discardConfusing drops the lines that do not help to find which lines correspond, and marks them as
 // changed. GNU diff does the same (discard_confusing_lines in its analyze.c). This decides between scripts of
 // equal length, and sometimes for a longer one that reads better. So equal output needs the same rules, down
 // to the numbers.

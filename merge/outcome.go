@@ -1,10 +1,13 @@
 package merge
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
+	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/pathname"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -85,4 +88,121 @@ func (m *Result) at(path string) *Outcome {
 		return nil
 	}
 	return &m.Outcomes[i]
+}
+
+// mergeVersions decides about an override by its three versions. as is what cfg holds now.
+func (w *Merger) mergeVersions(
+	ctx context.Context, path string, v Versions, as *store.Override, policy config.OnConflict,
+) (*Outcome, error) {
+	u := &Outcome{Path: path, Verdict: VerdictKept, Override: as}
+	switch {
+	case v.Theirs == nil && v.Old == nil:
+		return u, nil
+	case v.Theirs == nil:
+		u.Verdict, u.Override = VerdictGone, &store.Override{Entry: *v.Mine, Default: nil}
+		u.note("the default went; the saved one stays")
+		return u, nil
+	case v.Old != nil && w.same(v.Old, v.Theirs):
+		return u, nil
+	case v.Old != nil && w.Cfg.Pinned(path) && w.same(v.Old, v.Mine):
+		u.note("pinned to the old default: it hides the new one")
+		return u, nil
+	case w.same(v.Mine, v.Theirs):
+		w.equal(u, v.Mine, v.Theirs)
+		return u, nil
+	}
+	b, err := w.mergeEntry(ctx, path, v)
+	if err != nil {
+		return nil, err
+	}
+	w.fromEntryMerge(u, b, policy)
+	return u, nil
+}
+
+// equal drops an override that equals the new default, unless it is pinned.
+func (w *Merger) equal(u *Outcome, mine, theirs *tree.Entry) {
+	u.Verdict, u.Override = VerdictEqual, nil
+	if w.Cfg.Pinned(u.Path) {
+		u.Override = &store.Override{Entry: *mine, Default: theirs}
+		u.note("the same as the new default, and pinned: it stays")
+	}
+}
+
+// fromEntryMerge turns a merge of three versions into the outcome.
+func (w *Merger) fromEntryMerge(u *Outcome, b *entryMerge, policy config.OnConflict) {
+	v := b.from
+	u.Notes = append(u.Notes, b.notes...)
+	if len(b.clash) == 0 {
+		switch {
+		case w.same(&b.mine, v.Theirs):
+			w.equal(u, &b.mine, v.Theirs)
+		case b.tags:
+			u.Override = &store.Override{Entry: b.mine, Default: v.Theirs}
+		default:
+			u.Verdict, u.Override = VerdictMerged, &store.Override{Entry: b.mine, Default: v.Theirs}
+		}
+		return
+	}
+	u.Verdict = VerdictConflict
+	if v.Old == nil {
+		u.Verdict = VerdictBoth
+	}
+	if v.Mine.Kind == dirfd.KindDir && v.Theirs.Kind != dirfd.KindDir && holdsBelow(w.Cfg, u.Path) {
+		policy = config.ConflictMine // what is saved below the directory has no other place
+	}
+	u.conflict = w.conflict(b, policy)
+	u.note("%s; %s", u.conflict.Why, taken(policy))
+	u.Override = &store.Override{Entry: b.mine, Default: v.Old}
+	if policy == config.ConflictTheirs {
+		u.Override = &store.Override{Entry: b.theirs, Default: v.Theirs}
+		if w.same(&b.theirs, v.Theirs) {
+			u.Override = nil
+		}
+	}
+}
+
+func taken(policy config.OnConflict) string {
+	if policy == config.ConflictTheirs {
+		return "the default is taken, the saved one kept aside"
+	}
+	return "the saved one is taken, the default kept aside"
+}
+
+func (w *Merger) conflict(b *entryMerge, policy config.OnConflict) *store.Conflict {
+	c := &store.Conflict{
+		Path:   b.path,
+		From:   w.Cfg.BaseID,
+		To:     w.Base.ID,
+		Taken:  policy,
+		Why:    b.why(),
+		Old:    b.from.Old,
+		Mine:   &b.mine,
+		Theirs: &b.theirs,
+	}
+	if b.text != nil {
+		e := w.made(b.path, b.text, b.from.Mine)
+		c.Text = &e
+	}
+	return c
+}
+
+// removal decides about a path that cfg takes out of base.
+func (w *Merger) removal(r *tree.Removal, theirs *tree.Entry) *Outcome {
+	u := &Outcome{Path: r.Path, Verdict: VerdictKept, removal: r}
+	switch {
+	case theirs == nil:
+		u.Verdict, u.removal = VerdictEqual, nil
+		u.note("the default went as well")
+	case r.Default == nil || !w.same(r.Default, theirs):
+		u.Verdict, u.removal = VerdictRemoved, &tree.Removal{Path: r.Path, MTime: r.MTime, Default: theirs}
+		u.note("the default changed; it stays removed")
+	}
+	return u
+}
+
+// holdsBelow reports whether a generation has overrides below a directory.
+func holdsBelow(m *store.Manifest, dir string) bool {
+	return slices.ContainsFunc(m.Overrides, func(o store.Override) bool {
+		return o.Path != dir && pathname.Within(o.Path, dir)
+	})
 }

@@ -68,7 +68,7 @@ func (f *frontier) holds(d int) bool { return f.lo <= d && d <= f.hi }
 // area is a part of the problem: lines x0 to x1 of a and y0 to y1 of b.
 type area struct{ x0, x1, y0, y1 int }
 
-// run changedLines what a script deletes and inserts. Its error is ErrTooLarge.
+// run marks what a script deletes and inserts. Its error is ErrTooLarge.
 func (s *script) run(deleted, inserted changedLines) error {
 	return s.solve(area{0, len(s.a.lines), 0, len(s.b.lines)}, false, deleted, inserted)
 }

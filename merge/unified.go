@@ -21,17 +21,6 @@ func Unified(old, new []byte, context int) ([]byte, error) {
 	return h.out.Bytes(), nil
 }
 
-var newline = []byte("\n")
-
-// lines cuts a text after each newline. The last line may lack one.
-func lines(text []byte) [][]byte {
-	l := bytes.SplitAfter(text, newline)
-	if len(l[len(l)-1]) == 0 {
-		l = l[:len(l)-1]
-	}
-	return l
-}
-
 // hunks is a unified diff while it is written.
 type hunks struct {
 	old, new [][]byte

@@ -1,6 +1,33 @@
 package merge
 
-import "bytes"
+import (
+	"bytes"
+	"errors"
+)
+
+var newline = []byte("\n")
+
+// lines cuts a text after each newline. The last line may lack one.
+func lines(text []byte) [][]byte {
+	l := bytes.SplitAfter(text, newline)
+	if len(l[len(l)-1]) == 0 {
+		l = l[:len(l)-1]
+	}
+	return l
+}
+
+// edit is one place where two texts differ: lines b0 to b1 of the new text replace lines a0 to a1 of the old
+// one.
+type edit struct{ a0, a1, b0, b1 int }
+
+// changedLines has true for each changed line. Lines before the first and after the last count as unchanged.
+type changedLines []bool
+
+func (m changedLines) at(i int) bool { return i >= 0 && i < len(m) && m[i] }
+
+// ErrTooLarge is the error for texts with too many lines, or too many different lines, to compare in bounded
+// time.
+var ErrTooLarge = errors.New("too large for a line diff")
 
 // trim removes the common lines at the beginning and end of two texts, except context lines on either side.
 // GNU diff does the same before it compares, and what it compares decides which of several shortest scripts
