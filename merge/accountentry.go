@@ -33,7 +33,7 @@ func (x *account) ambiguous() bool { return max(len(x.old), len(x.mine), len(x.t
 
 // conflict makes all lines of an entry a conflict.
 func (x *account) conflict(note string) {
-	x.clash, x.note = &clash{x.mine, x.old, x.theirs}, note
+	x.unmerged, x.note = &conflictLines{x.mine, x.old, x.theirs}, note
 }
 
 // byField merges an entry that mine and theirs have once. taken is the name that has the number that theirs
@@ -62,12 +62,12 @@ func (a *accounts) byField(x *account, taken string) {
 		x.result = []string{strings.Join(m, ":")}
 		return
 	}
-	x.clash, x.note = &clash{
+	x.unmerged, x.note = &conflictLines{
 		mine:   []string{strings.Join(m, ":")},
 		theirs: []string{strings.Join(t, ":")},
 	}, strings.Join(both, "; ")
 	if known {
-		x.clash.old = []string{strings.Join(o, ":")}
+		x.unmerged.old = []string{strings.Join(o, ":")}
 	}
 }
 
@@ -150,8 +150,8 @@ func (a *accounts) claims(x *account, mine, theirs func(number string, x *accoun
 		return
 	}
 	here, there, result := numbersOf(x.mine), numbersOf(x.theirs), x.result
-	if x.clash != nil {
-		result = x.clash.mine
+	if x.unmerged != nil {
+		result = x.unmerged.mine
 	}
 	for n := range numbersOf(result) {
 		if here[n] && !there[n] {

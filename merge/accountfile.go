@@ -59,16 +59,16 @@ type accountKey struct {
 // account is an entry or another line in three versions, and its result.
 type account struct {
 	accountKey
-	old, mine, theirs []string // its lines; more than one only if a name is not unique
-	at                int      // index in mine of the last of them
-	result            []string // its lines in the result,
-	clash             *clash   // unless there is a conflict
+	old, mine, theirs []string       // its lines; more than one only if a name is not unique
+	at                int            // index in mine of the last of them
+	result            []string       // its lines in the result,
+	unmerged          *conflictLines // unless there is a conflict
 	note              string
 	written           int // how many of its lines were handled so far
 }
 
-// clash holds the lines between conflict markers.
-type clash struct{ mine, old, theirs []string }
+// conflictLines holds the lines between conflict markers.
+type conflictLines struct{ mine, old, theirs []string }
 
 // accounts is the state of one merge of account files.
 type accounts struct {

@@ -71,7 +71,7 @@ func (a *accounts) merged() Merged {
 	a.numbers()
 	m := Merged{Content: a.content()}
 	for _, x := range a.all {
-		if x.clash != nil {
+		if x.unmerged != nil {
 			m.Conflicts++
 		}
 		if x.note != "" {
@@ -169,9 +169,9 @@ func (a *accounts) nextLines(x *account, lines int) []string {
 	i := x.written
 	x.written++
 	switch {
-	case x.clash != nil && i == 0:
-		return a.marked(x.clash)
-	case x.clash != nil || i >= len(x.result):
+	case x.unmerged != nil && i == 0:
+		return a.marked(x.unmerged)
+	case x.unmerged != nil || i >= len(x.result):
 		return nil
 	case i == lines-1:
 		return x.result[i:]
@@ -179,7 +179,7 @@ func (a *accounts) nextLines(x *account, lines int) []string {
 	return x.result[i : i+1]
 }
 
-func (a *accounts) marked(c *clash) []string {
+func (a *accounts) marked(c *conflictLines) []string {
 	return slices.Concat([]string{marker("<", a.names.Mine)}, c.mine, []string{marker("|", a.names.Old)},
 		c.old, []string{marker("=", "")}, c.theirs, []string{marker(">", a.names.Theirs)})
 }

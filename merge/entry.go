@@ -19,7 +19,7 @@ type entryMerge struct {
 	from Versions
 
 	mine, theirs tree.Entry
-	clash        []string // what both changed, in words
+	both         []string // what both changed, in words
 	places       int      // number of conflicts in a text
 	rejected     string   // what a checker says against the merged text, if it accepts both sides
 	text         []byte   // the text with conflict markers
@@ -33,15 +33,15 @@ func (b *entryMerge) why() string {
 	case b.rejected != "":
 		return "the merged text is rejected: " + b.rejected
 	case b.places == 1:
-		return "both changed " + strings.Join(b.clash, ", ") + " in 1 place"
+		return "both changed " + strings.Join(b.both, ", ") + " in 1 place"
 	case b.places > 1:
-		return fmt.Sprintf("both changed %s in %d places", strings.Join(b.clash, ", "), b.places)
+		return fmt.Sprintf("both changed %s in %d places", strings.Join(b.both, ", "), b.places)
 	}
-	return "both changed " + strings.Join(b.clash, ", ")
+	return "both changed " + strings.Join(b.both, ", ")
 }
 
-// pick merges a value that can't be divided. The results are equal unless there is a clash.
-func pick[T comparable](known bool, old, mine, theirs T) (m, t T, clash bool) {
+// pick merges a value that can't be divided. The results are equal unless both sides changed it, differently.
+func pick[T comparable](known bool, old, mine, theirs T) (m, t T, both bool) {
 	switch {
 	case mine == theirs, known && theirs == old:
 		return mine, mine, false
@@ -74,7 +74,7 @@ func (b *entryMerge) whole() {
 	case v.Old != nil && b.m.same(v.Old, v.Theirs):
 		b.theirs = b.mine
 	default:
-		b.clash = append(b.clash, "the type")
+		b.both = append(b.both, "the type")
 	}
 }
 
@@ -85,25 +85,25 @@ func (b *entryMerge) metadata() {
 	if !known {
 		old = &tree.Entry{}
 	}
-	note := func(what string, clash bool) {
-		if clash {
-			b.clash = append(b.clash, what)
+	note := func(what string, both bool) {
+		if both {
+			b.both = append(b.both, what)
 		}
 	}
-	var clash bool
+	var both bool
 	if mine.Kind != dirfd.KindSymlink {
-		b.mine.Mode, b.theirs.Mode, clash = pick(known, old.Mode, mine.Mode, theirs.Mode)
-		note("the mode", clash)
+		b.mine.Mode, b.theirs.Mode, both = pick(known, old.Mode, mine.Mode, theirs.Mode)
+		note("the mode", both)
 	}
-	b.mine.UID, b.theirs.UID, clash = pick(known, old.UID, mine.UID, theirs.UID)
-	note("the owner", clash)
-	b.mine.GID, b.theirs.GID, clash = pick(known, old.GID, mine.GID, theirs.GID)
-	note("the group", clash)
-	b.mine.Flags, b.theirs.Flags, clash = pick(known, old.Flags, mine.Flags, theirs.Flags)
-	note("the flags", clash)
+	b.mine.UID, b.theirs.UID, both = pick(known, old.UID, mine.UID, theirs.UID)
+	note("the owner", both)
+	b.mine.GID, b.theirs.GID, both = pick(known, old.GID, mine.GID, theirs.GID)
+	note("the group", both)
+	b.mine.Flags, b.theirs.Flags, both = pick(known, old.Flags, mine.Flags, theirs.Flags)
+	note("the flags", both)
 	if b.m.Xattrs && mine.Kind == dirfd.KindFile {
-		b.mine.Xattrs, b.theirs.Xattrs, clash = pick(known, old.Xattrs, mine.Xattrs, theirs.Xattrs)
-		note("the attributes", clash)
+		b.mine.Xattrs, b.theirs.Xattrs, both = pick(known, old.Xattrs, mine.Xattrs, theirs.Xattrs)
+		note("the attributes", both)
 	} else {
 		b.theirs.Xattrs = b.mine.Xattrs
 	}
@@ -124,7 +124,7 @@ func (b *entryMerge) contents(ctx context.Context) error {
 		takeContent(&b.mine, v.Theirs)
 		return nil
 	case v.Mine.Kind == dirfd.KindSymlink:
-		b.clash = append(b.clash, "where the link points")
+		b.both = append(b.both, "where the link points")
 		return nil
 	case b.m.Class(b.path) == config.Derived:
 		takeContent(&b.theirs, v.Mine) // it is made from another file: see derive
@@ -133,7 +133,7 @@ func (b *entryMerge) contents(ctx context.Context) error {
 	m, err := b.merged()
 	switch {
 	case errors.Is(err, ErrNoText):
-		b.clash = append(b.clash,
+		b.both = append(b.both,
 			"the contents ("+strings.TrimPrefix(err.Error(), ErrNoText.Error()+": ")+")")
 		return nil
 	case err != nil || m == nil:
@@ -141,7 +141,7 @@ func (b *entryMerge) contents(ctx context.Context) error {
 	}
 	b.notes = append(b.notes, m.Notes...)
 	if m.Conflicts > 0 {
-		b.clash, b.places, b.text = append(b.clash, "the text"), m.Conflicts, m.Content
+		b.both, b.places, b.text = append(b.both, "the text"), m.Conflicts, m.Content
 		return nil
 	}
 	return b.checked(ctx, m.Content)
@@ -201,7 +201,7 @@ func (b *entryMerge) checked(ctx context.Context, content []byte) error {
 		return err
 	}
 	if problem != "" {
-		b.clash, b.rejected, b.text = append(b.clash, "the text"), problem, content
+		b.both, b.rejected, b.text = append(b.both, "the text"), problem, content
 		return nil
 	}
 	e := b.m.made(b.path, content, b.from.Mine)

@@ -2,9 +2,9 @@
 //
 // It has three layers. Text merges by lines, and Accounts merges account files by entry and field (three.go,
 // accounts.go). A Merger merges the entries of a generation of cfg with another base: content, mode, owner,
-// flags and attributes, each by itself (outcome.go, entry.go). It also restores what belonged to an earlier
-// base (prior.go), and makes the databases of merged files anew (derive.go). Write shows two versions as a
-// unified diff (write.go).
+// flags and attributes, each by itself (run.go, outcome.go, entry.go). It also restores what belonged to an
+// earlier base (prior.go, revert.go), and makes the databases of merged files anew (derive.go). Write shows
+// two versions as a unified diff (write.go).
 //
 // A merge takes what only one side changed, byte for byte. What both sides changed differently is a conflict,
 // and no line of either is lost. The regions are those of GNU diff3. A key or certificate is never merged by

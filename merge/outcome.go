@@ -37,9 +37,6 @@ type Outcome struct {
 	conflict *store.Conflict
 }
 
-// Clash reports whether the outcome is a conflict.
-func (u *Outcome) Clash() bool { return u.Verdict == VerdictConflict || u.Verdict == VerdictBoth }
-
 func (u *Outcome) note(format string, args ...any) {
 	u.Notes = append(u.Notes, fmt.Sprintf(format, args...))
 }
@@ -132,7 +129,7 @@ func (w *Merger) equal(u *Outcome, mine, theirs *tree.Entry) {
 func (w *Merger) fromEntryMerge(u *Outcome, b *entryMerge, policy config.OnConflict) {
 	v := b.from
 	u.Notes = append(u.Notes, b.notes...)
-	if len(b.clash) == 0 {
+	if len(b.both) == 0 {
 		switch {
 		case w.same(&b.mine, v.Theirs):
 			w.equal(u, &b.mine, v.Theirs)

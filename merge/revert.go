@@ -88,7 +88,8 @@ func (w *Merger) mergeSince(
 	}
 	switch {
 	case u.Verdict == VerdictEqual,
-		u.conflict != nil && u.conflict.Taken == config.ConflictTheirs && w.isThen(u.conflict.Theirs, theirs):
+		theirs != nil && u.conflict != nil && u.conflict.Taken == config.ConflictTheirs &&
+			w.same(u.conflict.Theirs, theirs):
 		u.Override, u.removal = then.override, then.removal
 	case u.conflict == nil && u.Override != nil:
 		u.Override = &store.Override{Entry: u.Override.Entry, Default: def}
@@ -101,10 +102,6 @@ func (w *Merger) mergeSince(
 			fmt.Sprintf("with what was changed since generation %d", w.Prior.then.Generation))
 	}
 	return u, nil
-}
-
-func (w *Merger) isThen(e, theirs *tree.Entry) bool {
-	return e != nil && theirs != nil && w.same(e, theirs)
 }
 
 func (w *Merger) sameState(a, b state) bool {
