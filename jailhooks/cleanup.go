@@ -25,10 +25,10 @@ func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 	return h.cleanupLocked(ctx)
 }
 
-// Settle is Cleanup for a jail that is certainly not being started or stopped. The mounts show that: the
-// jail's root is mounted, which prevents every start, and cfg or base is not. For other jails Settle does
+// ClearStopped is Cleanup for a jail that is certainly not being started or stopped. The mounts show that: the
+// jail's root is mounted, which prevents every start, and cfg or base is not. For other jails ClearStopped does
 // nothing.
-func (h *Hooks) Settle(ctx context.Context) (*Stopped, error) {
+func (h *Hooks) ClearStopped(ctx context.Context) (*Stopped, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {
 		return nil, err

@@ -235,11 +235,11 @@ func TestNothingMountedYet(t *testing.T) {
 
 // The daemon does the same only if the mounted root prevents every start; otherwise a start may be in
 // progress.
-func TestSettle(t *testing.T) {
+func TestClearStopped(t *testing.T) {
 	t.Run("a failed start", func(t *testing.T) {
 		m := newMachine(t, "freebsd", config.BackingTmpfs)
 		m.stuck("nullfs")
-		s, err := m.hooks().Settle(m.Context())
+		s, err := m.hooks().ClearStopped(m.Context())
 		m.must(err)
 		if s.AlreadyClean || len(s.Unmounted) != 1 {
 			m.Errorf("%+v", s)
@@ -259,7 +259,7 @@ func TestSettle(t *testing.T) {
 			m.fstabbed()
 			prepare(m)
 			mounts := len(m.mounts)
-			s, err := m.hooks().Settle(m.Context())
+			s, err := m.hooks().ClearStopped(m.Context())
 			m.must(err)
 			if !s.AlreadyClean || len(m.mounts) != mounts || m.record() == nil {
 				m.Errorf("%+v\n%s", s, m.said())

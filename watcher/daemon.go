@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"cfgd/config"
-	"cfgd/internal/flock"
 	"cfgd/overlay"
 	"cfgd/watcher/control"
 )
@@ -39,9 +37,9 @@ type Daemon struct {
 	// MountCfg returns a function that mounts a target's cfg on demand. It is nil if every cfg is always
 	// mounted.
 	MountCfg func(*config.Model, *config.Target) func(context.Context, bool) (func() error, error)
-	// Settle clears what is left of a jail that does not run, and returns what it did, "" for nothing. It
+	// ClearStopped clears what is left of a jail that does not run, and returns what it did, "" for nothing. It
 	// is nil if nobody does that. It has to make sure that the jail is not being started.
-	Settle func(context.Context, *config.Model, *config.Target) (did string, err error)
+	ClearStopped func(context.Context, *config.Model, *config.Target) (did string, err error)
 	// Ready, if not nil, is closed when the control socket answers and every target was scanned.
 	Ready chan<- struct{}
 	// Version is reported in the metrics.
@@ -67,95 +65,6 @@ type Daemon struct {
 type runningTarget struct {
 	*target
 	cancel context.CancelFunc
-}
-
-// Run serves until ctx ends. Then it saves every target once more.
-func (d *Daemon) Run(ctx context.Context) error {
-	m, err := d.Load()
-	if err != nil {
-		return err
-	}
-	runDir := m.RunDir()
-	unlock, err := onlyOne(ctx, runDir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	l, err := listen(runDir)
-	if err != nil {
-		return err
-	}
-	d.init()
-	served := make(chan error, 1)
-	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	d.apply(inner, m)
-	go func() { served <- d.serve(inner, l) }()
-	if d.Ready != nil {
-		go d.ready(inner)
-	}
-	err = d.wait(ctx, inner, served)
-	stopped := d.stopAll()
-	cancel()
-	if err == nil {
-		err = <-served
-	}
-	// so that a client reports "no daemon" and not "refused"
-	_ = os.Remove(filepath.Join(runDir, control.SocketPath))
-	return errors.Join(err, stopped)
-}
-
-func (d *Daemon) init() {
-	d.bases, d.budget = overlay.NewBases(), newBudget()
-	d.running, d.ending = map[string]*runningTarget{}, map[string]*target{}
-	d.counts = newMetrics(d.Version, func() []control.Status {
-		return d.statuses(context.Background(), false, nil)
-	})
-}
-
-// wait handles signals until the end.
-func (d *Daemon) wait(ctx, inner context.Context, served <-chan error) error {
-	for {
-		select {
-		case <-ctx.Done():
-			d.Log.Info().Msg("ending: last saves")
-			return nil
-		case err := <-served:
-			return fmt.Errorf("control socket: %w", err)
-		case <-d.Reload:
-			d.reload(inner)
-		case <-d.Info:
-			d.info()
-		}
-	}
-}
-
-// ready closes Ready when every target was scanned.
-func (d *Daemon) ready(ctx context.Context) {
-	for _, t := range d.targets(nil) {
-		select {
-		case <-t.firstScan:
-		case <-ctx.Done():
-			return
-		}
-	}
-	close(d.Ready)
-}
-
-// lockGrace is how long the lock of a killed daemon may outlive it: a command that it was starting holds
-// the lock's descriptor until its exec(2).
-const lockGrace = 2 * time.Second
-
-// onlyOne takes the daemon's own lock, which is held as long as the process lives.
-func onlyOne(ctx context.Context, runDir string) (unlock func(), err error) {
-	if err := os.MkdirAll(runDir, 0o755); err != nil {
-		return nil, err
-	}
-	unlock, err = flock.Lock(ctx, filepath.Join(runDir, "daemon.lock"), "this machine", lockGrace)
-	if errors.Is(err, flock.ErrHeld) {
-		return nil, fmt.Errorf("%w: %w", ErrRunning, err)
-	}
-	return unlock, err
 }
 
 // reload reads the configuration again. A faulty one is refused and the old one stays.
@@ -234,7 +143,7 @@ func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &runningTarget{newTarget(o, d.Log, d.budget), cancel}
-	r.onScan, r.counts, r.clearLeft = d.onScan, d.counts, d.leftClearer(ctx, m, t)
+	r.onScan, r.counts, r.clearStopped = d.onScan, d.counts, d.stoppedClearer(ctx, m, t)
 	if d.hook != nil {
 		d.hook(r.target)
 	}
@@ -324,15 +233,23 @@ func (d *Daemon) statuses(ctx context.Context, scan bool, names []string) []cont
 	return out
 }
 
-// info writes the state of every target to the log.
-func (d *Daemon) info() {
-	for _, s := range d.statuses(context.Background(), false, nil) {
-		e := d.Log.Info().Str("target", s.Name).Str("base", s.Base).Int("generation", s.Generation).
-			Int("local", s.Local).
-			Int("unsaved", s.Unsaved).Str("watch", s.Watch).Str("problem", s.Problem)
-		if s.SavedAsOf != nil {
-			e = e.Time("savedAsOf", *s.SavedAsOf)
-		}
-		e.Msg("status")
+// stoppedClearer returns the function that a target calls if it outlived its jail. The target's goroutine
+// does not wait for it, because the target has to release the tree meanwhile.
+func (d *Daemon) stoppedClearer(ctx context.Context, m *config.Model, t *config.Target) func() {
+	if d.ClearStopped == nil || t.Host() || m.Root != "" {
+		return nil
+	}
+	return func() {
+		go func() {
+			log := d.Log.With().Str("target", t.Name).Logger()
+			did, err := d.ClearStopped(ctx, m, t)
+			switch {
+			case ctx.Err() != nil:
+			case err != nil:
+				log.Warn().Err(err).Msg("what is left of a jail that does not run")
+			case did != "":
+				log.Info().Msg("the jail does not run, and cfg was unmounted: " + did)
+			}
+		}()
 	}
 }

@@ -81,12 +81,12 @@ var strangerOps = []struct {
 	{"find", (*stranger).find},
 	{"forget", (*stranger).forget},
 	{"edit", (*stranger).edit},
-	{"attach", func(s *stranger) { s.ask(s.d.attach, control.Request{}) }},
-	{"detach", func(s *stranger) { s.ask(s.d.detach, control.Request{}) }},
-	{"flush", func(s *stranger) { s.ask(s.d.flush, control.Request{}) }},
+	{"attach", func(s *stranger) { s.ask(attach, control.Request{}) }},
+	{"detach", func(s *stranger) { s.ask(detach, control.Request{}) }},
+	{"flush", func(s *stranger) { s.ask(flush, control.Request{}) }},
 	{
 		"flush of a path", func(s *stranger) {
-			s.ask(s.d.flush, control.Request{Paths: []string{"hosts"}, Force: true})
+			s.ask(flush, control.Request{Paths: []string{"hosts"}, Force: true})
 		},
 	},
 	{"status", func(s *stranger) { s.d.statuses(s.ctx, true, nil) }},
@@ -152,7 +152,7 @@ func TestAnotherFilesystemThanThePopulated(t *testing.T) {
 					s.check(strangerOps[i].name)
 				}
 				s.find()
-				s.ask(s.d.attach, control.Request{})
+				s.ask(attach, control.Request{})
 				s.edit()
 				s.pass(lastPause + sec)
 				st, got := s.status("j0"), s.read("j0/cfg/rc.conf")

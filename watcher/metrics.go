@@ -131,7 +131,7 @@ var gauges = []targetGauge{
 	gauge("generation", "Number of the last generation.",
 		number(func(s *control.Status) int { return s.Generation })),
 	gauge("cfg_free_bytes", "Room left in the filesystem of cfg.",
-		number(func(s *control.Status) uint64 { return s.Room })),
+		number(func(s *control.Status) uint64 { return s.Free })),
 	gauge("populated", "1 where the target's /etc is up.",
 		truth(func(s *control.Status) bool { return s.Populated })),
 	gauge("watched", "1 where changes are looked for.", truth(func(s *control.Status) bool {

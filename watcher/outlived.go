@@ -1,11 +1,9 @@
 package watcher
 
 import (
-	"context"
 	"errors"
 	"time"
 
-	"cfgd/config"
 	"cfgd/overlay"
 )
 
@@ -25,34 +23,13 @@ const (
 // the error of the last scan.
 func (t *target) outlived(err error) {
 	switch now := t.now(); {
-	case t.clearLeft == nil:
+	case t.clearStopped == nil:
 	case !errors.Is(err, overlay.ErrNotMounted):
 		t.cfgGone = false
 	case !t.cfgGone:
 		t.cfgGone, t.clearAt = true, now+outlivedFor
 	case now >= t.clearAt:
 		t.clearAt = now + clearRetry
-		t.clearLeft()
-	}
-}
-
-// leftClearer returns the function that a target calls if it outlived its jail. The target's goroutine
-// does not wait for it, because the target has to release the tree meanwhile.
-func (d *Daemon) leftClearer(ctx context.Context, m *config.Model, t *config.Target) func() {
-	if d.Settle == nil || t.Host() || m.Root != "" {
-		return nil
-	}
-	return func() {
-		go func() {
-			log := d.Log.With().Str("target", t.Name).Logger()
-			did, err := d.Settle(ctx, m, t)
-			switch {
-			case ctx.Err() != nil:
-			case err != nil:
-				log.Warn().Err(err).Msg("what is left of a jail that does not run")
-			case did != "":
-				log.Info().Msg("the jail does not run, and cfg was unmounted: " + did)
-			}
-		}()
+		t.clearStopped()
 	}
 }

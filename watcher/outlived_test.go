@@ -34,18 +34,18 @@ func TestOutlived(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := 0
-				tg := &target{start: time.Now(), clearLeft: func() { n++ }}
+				tg := &target{start: time.Now(), clearStopped: func() { n++ }}
 				for _, err := range c.looks {
 					tg.outlived(err)
 					time.Sleep(10 * time.Second)
 				}
 				if n != c.want {
-					t.Errorf("settled %d times, want %d", n, c.want)
+					t.Errorf("cleared %d times, want %d", n, c.want)
 				}
 				if c.want > 0 {
 					time.Sleep(clearRetry)
 					if tg.outlived(gone); n != c.want+1 {
-						t.Errorf("settled %d times after a long pause", n)
+						t.Errorf("cleared %d times after a long pause", n)
 					}
 				}
 			})
@@ -55,7 +55,7 @@ func TestOutlived(t *testing.T) {
 
 // The host has no jail, and with --root nothing is mounted.
 func TestWhoOutlives(t *testing.T) {
-	settle := func(context.Context, *config.Model, *config.Target) (string, error) {
+	clearStopped := func(context.Context, *config.Model, *config.Target) (string, error) {
 		return "", errors.ErrUnsupported
 	}
 	for name, c := range map[string]struct {
@@ -64,12 +64,12 @@ func TestWhoOutlives(t *testing.T) {
 		t    config.Target
 		want bool
 	}{
-		"a jail":     {&Daemon{Settle: settle}, config.Model{}, config.Target{Name: "vhost1"}, true},
-		"the host":   {&Daemon{Settle: settle}, config.Model{}, config.Target{Name: config.HostName}, false},
-		"with a dir": {&Daemon{Settle: settle}, config.Model{Root: "/x"}, config.Target{Name: "j"}, false},
+		"a jail":     {&Daemon{ClearStopped: clearStopped}, config.Model{}, config.Target{Name: "vhost1"}, true},
+		"the host":   {&Daemon{ClearStopped: clearStopped}, config.Model{}, config.Target{Name: config.HostName}, false},
+		"with a dir": {&Daemon{ClearStopped: clearStopped}, config.Model{Root: "/x"}, config.Target{Name: "j"}, false},
 		"nobody":     {&Daemon{}, config.Model{}, config.Target{Name: "vhost1"}, false},
 	} {
-		if got := c.d.leftClearer(t.Context(), &c.m, &c.t) != nil; got != c.want {
+		if got := c.d.stoppedClearer(t.Context(), &c.m, &c.t) != nil; got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -1,10 +1,10 @@
 package watcher
 
 import (
+	"maps"
+
 	"cfgd/internal/pathname"
 )
-
-import "maps"
 
 // pathMap maps paths to values and knows what is below each path. So removing a directory costs what is
 // below it and not the size of the map.

@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"cfgd/config"
 	"cfgd/overlay"
 	"cfgd/overlay/tree"
+	"cfgd/watcher/control"
 )
-
-// maxRearms bounds how often one scan follows a tree that gets new directories while it is scanned.
-const maxRearms = 8
 
 // scanAndSave scans, saves what has settled, and watches what it found. Directories that were not watched
 // while they were listed are scanned once more: that finds what was made in them meanwhile, and later
@@ -121,21 +120,6 @@ func (t *target) still(c tree.Change) bool {
 	return t.sched.isSettled(t.now(), time.Now().UnixNano(), q)
 }
 
-// scanShare limits the part of a core's time that scan-only targets may take together. It is a divisor.
-const scanShare = 200
-
-// shortScan is the shortest period of a scan-only target.
-const shortScan = time.Second
-
-// period returns the time between two scans: the configured one if there are events, otherwise as short
-// as the share of a core for scanning allows.
-func (t *target) period() time.Duration {
-	if t.src != nil {
-		return t.cfg.Rescan
-	}
-	return min(max(t.scanTook*scanShare*time.Duration(t.budget.targets()), shortScan), t.cfg.Rescan)
-}
-
 // adopt tries, once for each start, to take over a live tree that something else populated. It reports
 // whether there is news about the tree: it was taken over, or it never will be.
 func (t *target) adopt(ctx context.Context) bool {
@@ -162,75 +146,45 @@ func (t *target) adopt(ctx context.Context) bool {
 	return true
 }
 
-// renewEvery is the number of full scans after which the watches are renewed. Renewing takes a seventh of
-// the time of a scan.
-const renewEvery = 10
-
-// watchRetry is the time after which watching is tried again if it failed.
-const watchRetry = 10 * time.Minute
-
-// rearm watches what the scan found. It reports whether it found directories that were not watched
-// before.
-func (t *target) rearm(r *overlay.Result) bool {
-	live := r.View.Live
-	if live == nil || t.cfg.Watch == config.WatchScan || t.now() < t.noWatch {
-		return false
+// report updates the status and logs what is new in it.
+func (t *target) report(l scan, r *overlay.Result, err error) {
+	s := t.lastStatus()
+	s.Fill(r, err, l.full())
+	s.Watched, s.Watch = err == nil || r != nil && r.View != nil && r.View.Live != nil, t.watchMode()
+	t.setStatus(s)
+	if err == nil {
+		t.logSaved(r)
 	}
-	if err := t.watch(live); err != nil {
-		t.unwatched(err)
-		return false
-	}
-	fresh, err := t.src.arm(live, t.fullScans%renewEvery == 0)
-	if err != nil {
-		t.unwatched(err)
-		return false
-	}
-	for _, d := range fresh {
-		t.sched.pending.markDir(t.now(), d)
-	}
-	t.setWatch()
-	return len(fresh) > 0
-}
-
-// watch opens the source if there is none, and takes the cost of the tree from the budget of all targets.
-func (t *target) watch(live *tree.Tree) error {
-	cost := watchCost(live)
-	if t.cfg.Watch == config.WatchAuto && !t.budget.take(cost-t.cost) {
-		return errTooMany
-	}
-	t.cost = cost
-	if t.cfg.Watch != config.WatchAuto {
-		t.cost = 0
-	}
-	if t.src != nil {
-		return nil
-	}
-	src, err := t.open(t.o, newCollector(t.now))
-	if err != nil {
-		return err
-	}
-	t.src = src
-	return nil
-}
-
-// unwatched switches from events to scanning.
-func (t *target) unwatched(why error) {
-	t.noWatch = t.now() + watchRetry
-	t.disarm()
-	t.sched.nextScan = min(t.sched.nextScan, t.now()+t.period())
-	t.logOnce("watch", "cannot watch; scanning instead: "+why.Error())
-	t.setWatch()
-}
-
-// disarm closes the source. After it no descriptor below live is open.
-func (t *target) disarm() {
-	if t.src != nil {
-		t.collect()
-		if err := t.src.close(); err != nil {
-			t.log.Debug().Err(err).Msg("close the source of events")
+	if r != nil && r.View != nil {
+		for _, n := range r.View.Notices {
+			t.logOnce(n, n)
 		}
-		t.src = nil
+		if words := strings.Join(control.Quoted(r.Conflicts), ", "); words != "" {
+			t.logOnce("conflict", "changed in cfg by hand and in live, and left as they are: "+words)
+		} else {
+			delete(t.notices, "conflict")
+		}
 	}
-	t.budget.give(t.cost)
-	t.cost = 0
+	t.logProblem(kind(err), s)
+	if t.onScan != nil {
+		t.onScan(s)
+	}
 }
+
+// reattach ends a detachment if the live tree was populated again, by an init that did not reach the
+// daemon.
+func (t *target) reattach() bool {
+	r, err := t.o.Record()
+	if err != nil || r == nil || r.State != overlay.Populated {
+		return false
+	}
+	if was := t.before; was != nil && was.Identity == r.Identity && was.Time.Equal(r.Time) {
+		return false
+	}
+	t.detached = false
+	t.sched.requestFull()
+	return true
+}
+
+// maxRearms bounds how often one scan follows a tree that gets new directories while it is scanned.
+const maxRearms = 8

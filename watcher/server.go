@@ -70,9 +70,9 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", d.handleStatus)
 	mux.Handle("GET /metrics", d.counts.handler())
-	mux.HandleFunc("POST /v1/attach", d.handle(d.freshTarget(ctx), d.attach))
-	mux.HandleFunc("POST /v1/detach", d.handle(d.target, d.detach))
-	mux.HandleFunc("POST /v1/flush", d.handle(d.target, d.flush))
+	mux.HandleFunc("POST /v1/attach", d.handle(d.freshTarget(ctx), attach))
+	mux.HandleFunc("POST /v1/detach", d.handle(d.target, detach))
+	mux.HandleFunc("POST /v1/flush", d.handle(d.target, flush))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusNotFound, control.Reply{
 			Error: fmt.Sprintf("no request %s %.100q; is the command of another version than the daemon?",
@@ -222,17 +222,17 @@ func readRequest(body io.Reader) (control.Request, error) {
 	return rq, nil
 }
 
-func (d *Daemon) attach(ctx context.Context, t *target, _ control.Request) (control.Reply, error) {
+func attach(ctx context.Context, t *target, _ control.Request) (control.Reply, error) {
 	t.attach(ctx)
 	return control.Reply{Targets: []control.Status{t.Status()}}, nil
 }
 
-func (d *Daemon) detach(_ context.Context, t *target, _ control.Request) (control.Reply, error) {
+func detach(_ context.Context, t *target, _ control.Request) (control.Reply, error) {
 	t.detach()
 	return control.Reply{Targets: []control.Status{t.Status()}}, nil
 }
 
-func (d *Daemon) flush(ctx context.Context, t *target, rq control.Request) (control.Reply, error) {
+func flush(ctx context.Context, t *target, rq control.Request) (control.Reply, error) {
 	paths, err := cleaned(rq.Paths)
 	if err != nil {
 		return control.Reply{}, err

@@ -311,7 +311,7 @@ func TestAStuckTargetHoldsUpNobody(t *testing.T) {
 			list[1].Problem != "" {
 			t.Errorf("after %v: %+v", took, list)
 		}
-		code, reply := act(ctx, b.d.target("j0"), control.Request{Target: "j0"}, b.d.detach)
+		code, reply := act(ctx, b.d.target("j0"), control.Request{Target: "j0"}, detach)
 		if code != 503 || !strings.Contains(reply.Error, "busy") {
 			t.Errorf("detach: %d %+v", code, reply)
 		}

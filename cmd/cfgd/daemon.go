@@ -54,17 +54,17 @@ func sparing() {
 func (s *session) daemon(ready chan<- struct{}) *watcher.Daemon {
 	return &watcher.Daemon{
 		Load: s.load, Log: s.logger(), Reload: notified(syscall.SIGHUP), Info: notified(infoSignal),
-		MountCfg: mountCfg, Settle: s.settleJail, Ready: ready, Version: version(),
+		MountCfg: mountCfg, ClearStopped: s.clearStopped, Ready: ready, Version: version(),
 	}
 }
 
-// settleJail clears what a failed start or stop left of a jail that does not run.
-func (s *session) settleJail(ctx context.Context, m *config.Model, t *config.Target) (did string, err error) {
+// clearStopped clears what a failed start or stop left of a jail that does not run.
+func (s *session) clearStopped(ctx context.Context, m *config.Model, t *config.Target) (did string, err error) {
 	own := &session{
 		out: io.Discard, err: s.err, root: s.root, config: s.config, level: s.level,
 		loaded: m, bases: overlay.NewBases(),
 	}
-	done, err := own.hooks(t).Settle(ctx)
+	done, err := own.hooks(t).ClearStopped(ctx)
 	if err != nil || done.AlreadyClean && len(done.Unmounted) == 0 {
 		return "", err
 	}

@@ -151,7 +151,7 @@ func (s *session) targetFacts(
 ) (report.Target, error) {
 	x := report.Target{
 		Name: t.Name, Populated: st.Populated, Held: st.Held, Unmerged: st.Unmerged, Base: st.Base,
-		Next: st.NextBase, Room: st.Room,
+		Next: st.NextBase, Room: st.Free,
 	}
 	if !st.Down {
 		x.Trouble = st.Problem

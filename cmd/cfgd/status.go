@@ -162,10 +162,10 @@ func clockOrDay(t, now time.Time) string {
 
 // room prints what is left in cfg, if that is known.
 func room(st control.Status) string {
-	if st.Room == 0 && (!st.Populated || st.Problem != "") {
+	if st.Free == 0 && (!st.Populated || st.Problem != "") {
 		return "-"
 	}
-	return bytesText(st.Room)
+	return bytesText(st.Free)
 }
 
 // bytesText prints a number of bytes in three digits and a unit, of 1024, as df -h does.

@@ -43,11 +43,11 @@ func NewClient(runDir string) *Client {
 	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
-// Status returns the state of the targets, of all if none is named. With look the daemon scans them
+// Status returns the state of the targets, of all if none is named. With scan the daemon scans them
 // first.
-func (c *Client) Status(ctx context.Context, look bool, targets ...string) ([]Status, error) {
+func (c *Client) Status(ctx context.Context, scan bool, targets ...string) ([]Status, error) {
 	q := url.Values{"target": targets}
-	if look {
+	if scan {
 		q.Set("look", "1")
 	}
 	r, err := c.do(ctx, http.MethodGet, "/v1/status?"+q.Encode(), nil)

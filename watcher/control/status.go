@@ -38,7 +38,7 @@ type Status struct {
 	Held bool `json:"held,omitempty"` // a save was held until save --force
 	// paths that are reported and not saved by their class
 	NotSaved int    `json:"notSaved,omitempty"`
-	Room     uint64 `json:"room"` // bytes left in cfg's filesystem
+	Free     uint64 `json:"room"` // bytes left in cfg's filesystem
 }
 
 // Describe returns the status of a target from the result of a save, or of a dry run, that was done
@@ -60,7 +60,7 @@ func (s *Status) Fill(r *overlay.Result, err error, whole bool) {
 		return
 	}
 	v := r.View
-	s.Base, s.Generation, s.Room = v.Base.ID, r.Generation, v.Free
+	s.Base, s.Generation, s.Free = v.Base.ID, r.Generation, v.Free
 	s.Populated = v.NotPopulated == nil
 	s.Unresolved, s.Unmerged = len(v.Conflicts()), v.Unmerged()
 	s.Conflicts, s.Pending = len(r.Conflicts)+s.Unresolved, len(r.Pending)
