@@ -68,11 +68,7 @@ var etc = map[string]string{
 
 // newMachine has populated jails j0, j1, … with quick settings.
 func newMachine(t testing.TB, jails int) *machine {
-	dir, err := os.MkdirTemp("/dev/shm", "cfgd-watch")
-	if err != nil {
-		dir = t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := t.TempDir()
 	m := &machine{
 		TB:    t,
 		dir:   dir,

@@ -1,0 +1,9 @@
+package config
+
+import (
+	"testing"
+
+	"cfgd/internal/memtest"
+)
+
+func TestMain(m *testing.M) { memtest.Main(m) }

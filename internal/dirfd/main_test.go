@@ -1,0 +1,9 @@
+package dirfd
+
+import (
+	"testing"
+
+	"cfgd/internal/memtest"
+)
+
+func TestMain(m *testing.M) { memtest.Main(m) }

@@ -1,0 +1,9 @@
+package overlay
+
+import (
+	"testing"
+
+	"cfgd/internal/memtest"
+)
+
+func TestMain(m *testing.M) { memtest.Main(m) }

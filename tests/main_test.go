@@ -1,0 +1,9 @@
+package tests
+
+import (
+	"testing"
+
+	"cfgd/internal/memtest"
+)
+
+func TestMain(m *testing.M) { memtest.Main(m) }
