@@ -1,8 +1,9 @@
 package config
 
 import (
-	"cfgd/config/rcconf"
 	"testing"
+
+	"cfgd/config/rcconf"
 )
 
 // Names of jails become variables and names as rc.d/jail makes them.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"cfgd/config/conffile"
 	"cfgd/config/fstab"
@@ -51,6 +53,62 @@ func (m *Model) References() ([]Reference, error) {
 		}
 	}
 	return all, nil
+}
+
+// Switched is an fstab whose references were changed to another snapshot.
+type Switched struct {
+	Data []byte
+	From []string // the snapshots that were named before, each once, in order of their lines
+	// Lines are those that changed, counted from 1; none where all named that snapshot already.
+	Lines []int
+}
+
+// SwitchFstab changes an fstab's references to snapshots of one prototype's trees to another snapshot.
+// Every other byte stays as it is, comments and blanks too. A mount of a tree that is no snapshot, or of
+// another prototype, is not changed. The error, a *conffile.Error, says that there is no such reference, or
+// that the file is no fstab.
+func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, error) {
+	entries, err := fstab.ParseJail(file, data)
+	if err != nil {
+		return nil, err
+	}
+	s := &Switched{}
+	found := false
+	s.Data, s.Lines = fstab.SetSources(data, entries, func(e fstab.Entry, written string) string {
+		snap, ok := ParseSnapshot(e.Source)
+		if !ok || !within(snap.Tree, prototype) {
+			return written
+		}
+		found = true
+		if !slices.Contains(s.From, snap.Name) {
+			s.From = append(s.From, snap.Name)
+		}
+		if snap.Name == name {
+			return written
+		}
+		start, end := snapshotName(written, snap)
+		return written[:start] + fstab.Encode(name) + written[end:]
+	})
+	if !found {
+		return nil, &conffile.Error{
+			File:    file,
+			Message: fmt.Sprintf("no line mounts a snapshot of %s", prototype),
+			Fix:     "write it as PROTOTYPE/.zfs/snapshot/NAME",
+		}
+	}
+	return s, nil
+}
+
+// snapshotName returns the position of a snapshot's name in a source as it is written.
+func snapshotName(source string, snap Snapshot) (start, end int) {
+	if snap.Mark == "@" {
+		return strings.LastIndex(source, snap.Mark) + 1, len(source)
+	}
+	start = strings.Index(source, snap.Mark) + len(snap.Mark)
+	if n := strings.IndexByte(source[start:], '/'); n >= 0 {
+		return start, start + n
+	}
+	return start, len(source)
 }
 
 // Has reports whether a snapshot is one of the prototype's tree, or of a tree below it.

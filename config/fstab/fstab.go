@@ -105,6 +105,26 @@ func parseFields(at conffile.Origin, line string, least int, form string) (Entry
 	return e, true, nil
 }
 
+// SetSources returns an fstab with other sources, and the lines that changed, counted from 1. entries are
+// those of data. change gets each entry with its source as written, and returns the text to write in its
+// place, encoded. Every other byte stays.
+func SetSources(data []byte, entries []Entry, change func(e Entry, written string) string) ([]byte, []int) {
+	var out []byte
+	var lines []int
+	at := 0
+	for _, e := range entries {
+		written := string(data[e.SourceStart:e.SourceEnd])
+		source := change(e, written)
+		if source == written {
+			continue
+		}
+		out = append(append(out, data[at:e.SourceStart]...), source...)
+		at = e.SourceEnd
+		lines = append(lines, e.Line)
+	}
+	return append(out, data[at:]...), lines
+}
+
 // decode decodes \ooo and \\ as strunvis(3) does for fstab. Any other backslash is literal.
 func decode(s string) string {
 	if !strings.Contains(s, `\`) {
