@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"cfgd/config/conffile"
+	"cfgd/config/pattern"
 )
 
 // Where is where a checker can run.
@@ -49,34 +50,34 @@ func (c Checker) Words(file string) []string {
 // Checkers finds the checker of a path. The zero value and nil have only the built-in table.
 type Checkers struct {
 	all []Checker // the administrator's first
-	set *ruleSet
+	set *pattern.Table
 }
 
-var builtinCheckerSet = compileRules(rulesOf(builtinCheckers), false)
+var builtinCheckerSet = pattern.Compile(matchesOf(builtinCheckers), false)
 
 // newCheckers puts the administrator's checkers before the built-in ones.
 func newCheckers(user []Checker) *Checkers {
-	return &Checkers{all: user, set: compileRules(rulesOf(user), true)}
+	return &Checkers{all: user, set: pattern.Compile(matchesOf(user), true)}
 }
 
-func rulesOf(list []Checker) []ClassRule {
-	var rules []ClassRule
-	for _, c := range list {
-		rules = append(rules, ClassRule{Pattern: c.Match})
+func matchesOf(list []Checker) []string {
+	patterns := make([]string, len(list))
+	for i, c := range list {
+		patterns[i] = c.Match
 	}
-	return rules
+	return patterns
 }
 
 // Of returns the checker of a path relative to etc, false if nothing checks it.
 func (c *Checkers) Of(name string) (Checker, bool) {
 	found, ok := Checker{}, false
 	if c != nil && c.set != nil {
-		if i := c.set.first(name); i >= 0 {
+		if i := c.set.First(name); i >= 0 {
 			found, ok = c.all[i], true
 		}
 	}
 	if !ok {
-		if i := builtinCheckerSet.first(name); i >= 0 {
+		if i := builtinCheckerSet.First(name); i >= 0 {
 			found, ok = builtinCheckers[i], true
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"strings"
 	"testing"
+
+	"cfgd/config/pattern"
 )
 
 // Every line of the built-in table, by a path that it matches and the command that is then run.
@@ -64,7 +66,7 @@ func TestBuiltinCheckersAreWhole(t *testing.T) {
 	for _, c := range new(Checkers).Table() {
 		named := strings.Contains(strings.Join(c.Command, " "), "FILE")
 		switch {
-		case checkPattern(c.Match) != nil || c.Reason == "" || c.Where == "":
+		case pattern.Check(c.Match) != nil || c.Reason == "" || c.Where == "":
 		case c.Syntax != "":
 			if len(c.Command) == 0 && !c.Stdin {
 				continue

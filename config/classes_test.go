@@ -3,11 +3,10 @@ package config
 import (
 	"fmt"
 	"path"
-	"strings"
+	"slices"
 	"testing"
-	"unicode/utf8"
 
-	"github.com/bmatcuk/doublestar/v4"
+	"cfgd/config/pattern"
 )
 
 func TestBuiltinClasses(t *testing.T) {
@@ -113,29 +112,12 @@ func TestUserClasses(t *testing.T) {
 	}
 }
 
-// slowFirst tries each rule only by doublestar. The compiled table must agree with it.
-func slowFirst(rules []ClassRule, name, base string) int {
-	for i, r := range rules {
-		pattern, subject := r.Pattern, base
-		if strings.Contains(pattern, "/") {
-			subject = name
-		}
-		if pattern[0] == '/' {
-			pattern = pattern[1:]
-		}
-		if dir, ok := strings.CutSuffix(pattern, "/**"); ok {
-			pattern = dir + "/*/**" // what is inside dir, without dir itself
-		}
-		if ok, _ := doublestar.Match(pattern, subject); ok {
-			return i
-		}
-	}
-	return -1
-}
-
+// FuzzClasses: the whole table decides as its rules do one after the other.
 func FuzzClasses(f *testing.F) {
+	var single []*pattern.Table
 	for _, r := range builtinRules {
 		f.Add(r.Pattern)
+		single = append(single, pattern.Compile([]string{r.Pattern}, false))
 	}
 	for _, s := range []string{
 		"local/ssl/private/x/y", "a/wireguard/b", "wireguard/b", "mail/auth.d/x", "a/mail/auth/x",
@@ -147,40 +129,17 @@ func FuzzClasses(f *testing.F) {
 		if path.Clean(name) != name {
 			return
 		}
-		base := name[strings.LastIndexByte(name, '/')+1:]
-		if got, want := builtinSet.first(name), slowFirst(builtinRules, name, base); got != want {
+		want := slices.IndexFunc(single, func(t *pattern.Table) bool { return t.First(name) == 0 })
+		if got := builtinSet.First(name); got != want {
 			t.Errorf("%q: rule %d, want %d", name, got, want)
 		}
 		new(Classes).Secret(name)
 	})
 }
 
-// FuzzPattern: the compiled form of any pattern decides as doublestar does.
-func FuzzPattern(f *testing.F) {
-	for _, p := range []string{
-		"a*b*c", "*a*", "*", "**", "a/**/b", "a/*b", "/a*", "{a,b/c}*", "a{b,{c,d}}", "[a-c]?x", `a\*`,
-		"**/a/**", "a/**/", "*a*b*", "?",
-	} {
-		f.Add(p, "a/b")
-		f.Add(p, "axbxc")
-	}
-	f.Fuzz(func(t *testing.T, pattern, name string) {
-		// doublestar takes U+FFFD for any byte that is not UTF-8; cfgd compares bytes.
-		if checkPattern(pattern) != nil || strings.ContainsRune(pattern, utf8.RuneError) ||
-			path.Clean(pattern) != pattern || path.Clean(name) != name {
-			return
-		}
-		rules := []ClassRule{{Pattern: pattern}}
-		base := name[strings.LastIndexByte(name, '/')+1:]
-		if got, want := compileRules(rules, false).first(name), slowFirst(rules, name, base); got != want {
-			t.Errorf("%q on %q: rule %d, want %d", pattern, name, got, want)
-		}
-	})
-}
-
 func TestBuiltinTable(t *testing.T) {
 	for _, r := range builtinRules {
-		if err := checkPattern(r.Pattern); err != nil || r.Reason == "" || r.Class == "" {
+		if err := pattern.Check(r.Pattern); err != nil || r.Reason == "" || r.Class == "" {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"cfgd/config/conffile"
+	"cfgd/config/pattern"
 )
 
 // maxTomlFile is the size in bytes above which a cfgd.toml is refused: parsing a key takes time that
@@ -380,7 +381,7 @@ func (r *tomlReader) rule(at []string, entry map[string]any) (ClassRule, bool) {
 }
 
 func (r *tomlReader) checkRule(at []string, match, class conffile.Located) (ClassRule, bool) {
-	pattern, ok := r.pattern(match)
+	p, ok := r.pattern(match)
 	if !ok {
 		return ClassRule{}, false
 	}
@@ -391,7 +392,7 @@ func (r *tomlReader) checkRule(at []string, match, class conffile.Located) (Clas
 		return ClassRule{}, false
 	}
 	return ClassRule{
-		Pattern: pattern,
+		Pattern: p,
 		Class:   Class(class.Value),
 		Reason:  "set at " + r.at(at).String(),
 		Origin:  r.at(at),
@@ -400,17 +401,17 @@ func (r *tomlReader) checkRule(at []string, match, class conffile.Located) (Clas
 
 // pattern checks a pattern. A leading /etc/ is allowed, as on the command line.
 func (r *tomlReader) pattern(match conffile.Located) (string, bool) {
-	pattern := match.Value
-	if below, ok := strings.CutPrefix(pattern, "/etc/"); ok {
-		pattern = "/" + below
+	p := match.Value
+	if below, ok := strings.CutPrefix(p, "/etc/"); ok {
+		p = "/" + below
 	}
-	if err := checkPattern(pattern); err != nil {
+	if err := pattern.Check(p); err != nil {
 		r.errs = append(r.errs, conffile.Errorf(match.At,
 			"write a pattern such as local/ssl/private/** or *.key", "%v",
 			err))
 		return "", false
 	}
-	return pattern, true
+	return p, true
 }
 
 // unknown reports an unknown key, with the most similar known one.
