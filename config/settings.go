@@ -3,10 +3,14 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"cfgd/config/tomldoc"
 )
 
 // DefaultFile is the path of cfgd.toml, below --root's directory.
@@ -86,7 +90,7 @@ func duration(set func(*Settings, time.Duration)) settingCheck {
 	return func(v any) (func(*Settings), error) {
 		text, ok := v.(string)
 		if !ok {
-			return nil, badSetting(durationFix, "%v is %s, not a duration", v, tomlKind(v))
+			return nil, badSetting(durationFix, "%v is %s, not a duration", v, tomldoc.Kind(v))
 		}
 		d, err := time.ParseDuration(text)
 		if err != nil {
@@ -124,7 +128,7 @@ func parseSize(v any) (int64, error) {
 	}
 	text, ok := v.(string)
 	if !ok {
-		return 0, badSetting(sizeFix, "%v is %s, not a size", v, tomlKind(v))
+		return 0, badSetting(sizeFix, "%v is %s, not a size", v, tomldoc.Kind(v))
 	}
 	number, shift := text, 0
 	if text != "" {
@@ -170,3 +174,5 @@ func generations(v any) (func(*Settings), error) {
 	}
 	return func(s *Settings) { s.KeepGenerations = int(n) }, nil
 }
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -30,7 +30,9 @@ var rooms = []struct{ room, may string }{
 	{"config/jailconf", "config/conffile"},
 	{"config/rcconf", "config/conffile"},
 	{"config/pattern", ""},
-	{"config", "config/conffile config/fstab config/jailconf config/pattern config/rcconf internal/hostfile"},
+	{"config/tomldoc", "config/conffile"},
+	{"config", "config/conffile config/fstab config/jailconf config/pattern config/rcconf config/tomldoc " +
+		"internal/hostfile"},
 	{"internal/mount", "config internal/flock internal/run"},
 	{"overlay/tree", "internal/dirfd internal/pathname"},
 	{"overlay/store", "config internal/dirfd internal/pathname overlay/tree"},

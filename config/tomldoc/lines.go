@@ -1,40 +1,40 @@
-package config
+package tomldoc
 
 import (
 	"strconv"
 	"strings"
 )
 
-// tomlLines finds the line of a key of a TOML document. The toml library does not report it, and for an
+// lineIndex finds the line of a key of a TOML document. The toml library does not report it, and for an
 // array of tables it keeps only the last one. The key of an array's entry is its number.
-type tomlLines map[string]int
+type lineIndex map[string]int
 
-const tomlSep = "\x00"
+const separator = "\x00"
 
 // line returns the line of a key, or of the nearest table around it; 0 for neither.
-func (l tomlLines) line(key []string) int {
+func (l lineIndex) line(key []string) int {
 	for n := len(key); n > 0; n-- {
-		if line, ok := l[strings.Join(key[:n], tomlSep)]; ok {
+		if line, ok := l[strings.Join(key[:n], separator)]; ok {
 			return line
 		}
 	}
 	return 0
 }
 
-// tomlScanner scans a document that the library found to be well-formed. So it only has to find keys, not
+// scanner scans a document that the library found to be well-formed. So it only has to find keys, not
 // errors.
-type tomlScanner struct {
+type scanner struct {
 	text  string
 	pos   int
-	lines tomlLines
+	lines lineIndex
 	nth   map[string]int // entries of each array of tables so far
 	// newlines counts the lines before counted.
 	newlines, counted int
 }
 
-// indexToml finds the lines of all keys.
-func indexToml(text string) tomlLines {
-	s := &tomlScanner{text: text, lines: tomlLines{}, nth: map[string]int{}}
+// index finds the lines of all keys.
+func index(text string) lineIndex {
+	s := &scanner{text: text, lines: lineIndex{}, nth: map[string]int{}}
 	var table []string
 	for s.skip(" \t\r\n"); s.pos < len(s.text); s.skip(" \t\r\n") {
 		if s.peek() == '[' {
@@ -47,7 +47,7 @@ func indexToml(text string) tomlLines {
 	return s.lines
 }
 
-func (s *tomlScanner) peek() byte {
+func (s *scanner) peek() byte {
 	if s.pos < len(s.text) {
 		return s.text[s.pos]
 	}
@@ -55,7 +55,7 @@ func (s *tomlScanner) peek() byte {
 }
 
 // skip skips blanks and comments.
-func (s *tomlScanner) skip(blanks string) {
+func (s *scanner) skip(blanks string) {
 	for s.pos < len(s.text) {
 		switch c := s.text[s.pos]; {
 		case strings.IndexByte(blanks, c) >= 0:
@@ -69,7 +69,7 @@ func (s *tomlScanner) skip(blanks string) {
 }
 
 // endOfLine goes to the newline.
-func (s *tomlScanner) endOfLine() {
+func (s *scanner) endOfLine() {
 	if i := strings.IndexByte(s.text[s.pos:], '\n'); i >= 0 {
 		s.pos += i
 		return
@@ -78,16 +78,16 @@ func (s *tomlScanner) endOfLine() {
 }
 
 // here returns the current line, from 1.
-func (s *tomlScanner) here() int {
+func (s *scanner) here() int {
 	s.newlines += strings.Count(s.text[s.counted:s.pos], "\n")
 	s.counted = s.pos
 	return s.newlines + 1
 }
 
 // note records where a key, and the tables that it implies, first occur.
-func (s *tomlScanner) note(key []string, line int) {
+func (s *scanner) note(key []string, line int) {
 	for n := len(key); n > 0; n-- {
-		k := strings.Join(key[:n], tomlSep)
+		k := strings.Join(key[:n], separator)
 		if _, known := s.lines[k]; known && n < len(key) {
 			return
 		}
@@ -96,7 +96,7 @@ func (s *tomlScanner) note(key []string, line int) {
 }
 
 // header reads [table] or [[table]] and returns its key with the numbers of the entries of arrays.
-func (s *tomlScanner) header() []string {
+func (s *scanner) header() []string {
 	line := s.here()
 	s.pos++
 	array := s.peek() == '['
@@ -107,7 +107,7 @@ func (s *tomlScanner) header() []string {
 	parts := s.key()
 	for i, part := range parts {
 		key = append(key, part)
-		joined := strings.Join(key, tomlSep)
+		joined := strings.Join(key, separator)
 		if array && i == len(parts)-1 {
 			s.nth[joined]++
 		}
@@ -120,7 +120,7 @@ func (s *tomlScanner) header() []string {
 }
 
 // key reads a dotted key.
-func (s *tomlScanner) key() []string {
+func (s *scanner) key() []string {
 	var parts []string
 	for {
 		s.skip(" \t")
@@ -134,7 +134,7 @@ func (s *tomlScanner) key() []string {
 }
 
 // keyPart reads a bare or quoted part of a key.
-func (s *tomlScanner) keyPart() string {
+func (s *scanner) keyPart() string {
 	if q := s.peek(); q == '"' || q == '\'' {
 		start := s.pos
 		s.quoted()
@@ -154,7 +154,7 @@ func (s *tomlScanner) keyPart() string {
 }
 
 // keyValue reads key = value.
-func (s *tomlScanner) keyValue(table []string) {
+func (s *scanner) keyValue(table []string) {
 	line := s.here()
 	key := append(table[:len(table):len(table)], s.key()...)
 	s.note(key, line)
@@ -165,7 +165,7 @@ func (s *tomlScanner) keyValue(table []string) {
 }
 
 // value skips a value and records the keys of inline tables and arrays in it.
-func (s *tomlScanner) value(key []string) {
+func (s *scanner) value(key []string) {
 	s.skip(" \t")
 	switch s.peek() {
 	case '"', '\'':
@@ -186,7 +186,7 @@ func (s *tomlScanner) value(key []string) {
 }
 
 // list reads the entries between brackets.
-func (s *tomlScanner) list(end byte, entry func(i int)) {
+func (s *scanner) list(end byte, entry func(i int)) {
 	s.pos++
 	for i := 0; ; i++ {
 		s.skip(" \t\r\n,")
@@ -203,7 +203,7 @@ func (s *tomlScanner) list(end byte, entry func(i int)) {
 }
 
 // quoted skips a string of any of the four kinds.
-func (s *tomlScanner) quoted() {
+func (s *scanner) quoted() {
 	q := s.text[s.pos : s.pos+1]
 	if strings.HasPrefix(s.text[s.pos:], q+q+q) {
 		s.pos += 3
@@ -219,7 +219,7 @@ func (s *tomlScanner) quoted() {
 
 // until skips to after the next end of a string. In a double-quoted string a backslash hides the byte
 // after it.
-func (s *tomlScanner) until(end string) {
+func (s *scanner) until(end string) {
 	for s.pos < len(s.text) && !strings.HasPrefix(s.text[s.pos:], end) {
 		if s.text[s.pos] == '\\' && end[0] == '"' {
 			s.pos++
