@@ -21,23 +21,23 @@ type Activation struct {
 	Once  bool // then the running one boots again, unless the slice is confirmed
 }
 
-func (m *Disk) choice(a Activation) disk.Choice {
-	return disk.Choice{Slice: a.Slice, Once: a.Once, Back: m.Running}
+func (d *Disk) choice(a Activation) disk.Choice {
+	return disk.Choice{Slice: a.Slice, Once: a.Once, Back: d.Running}
 }
 
 // Commands returns the commands of an activation. There are none if the table is right already.
-func (m *Disk) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
-	marks, err := t.Marks(m.choice(a))
+func (d *Disk) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
+	marks, err := t.Marks(d.choice(a))
 	var all []run.Cmd
 	for _, x := range marks {
 		n := strconv.Itoa(x.Slice)
 		switch {
 		case x.Name == disk.Boot0Default:
-			all = append(all, run.Command("gpart", "bootcode", "-N", "-b", m.bootCode(), m.Drive))
+			all = append(all, run.Command("gpart", "bootcode", "-N", "-b", d.bootCode(), d.Drive))
 		case x.Set:
-			all = append(all, run.Command("gpart", "set", "-a", x.Name, "-i", n, m.Drive))
+			all = append(all, run.Command("gpart", "set", "-a", x.Name, "-i", n, d.Drive))
 		default:
-			all = append(all, run.Command("gpart", "unset", "-a", x.Name, "-i", n, m.Drive))
+			all = append(all, run.Command("gpart", "unset", "-a", x.Name, "-i", n, d.Drive))
 		}
 	}
 	return all, err
@@ -48,11 +48,11 @@ func (m *Disk) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
 // takes away all slices of the disk (g_vfs_open of sys/geom/geom_vfs.c, g_part_spoiled of
 // sys/geom/part/g_part.c), and from then on every read of / fails. -N is needed for the form of boot0 that
 // has its default where another form has a serial number.
-func (m *Disk) bootCode() string { return filepath.Join(m.RunDir, "nano.boot0") }
+func (d *Disk) bootCode() string { return filepath.Join(d.RunDir, "nano.boot0") }
 
 // writeBootCode makes that file: the first sector of the disk, with another default.
-func (m *Disk) writeBootCode(ctx context.Context, slice int) error {
-	f, size, err := m.open(ctx, os.O_RDONLY)
+func (d *Disk) writeBootCode(ctx context.Context, slice int) error {
+	f, size, err := d.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -61,88 +61,88 @@ func (m *Disk) writeBootCode(ctx context.Context, slice int) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(m.RunDir, 0o755); err != nil {
+	if err := os.MkdirAll(d.RunDir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(m.bootCode(), code, 0o600)
+	return os.WriteFile(d.bootCode(), code, 0o600)
 }
 
 // Activate makes a slice boot next, and checks that the disk says so.
-func (m *Disk) Activate(ctx context.Context, a Activation) error {
-	t, err := m.Table(ctx)
+func (d *Disk) Activate(ctx context.Context, a Activation) error {
+	t, err := d.Table(ctx)
 	if err != nil {
 		return err
 	}
-	if err := m.apply(ctx, t, a); err != nil {
+	if err := d.apply(ctx, t, a); err != nil {
 		return err
 	}
-	if t, err = m.Table(ctx); err != nil {
+	if t, err = d.Table(ctx); err != nil {
 		return err
 	}
-	left, err := t.Marks(m.choice(a))
+	left, err := t.Marks(d.choice(a))
 	if err != nil {
 		return err
 	}
 	if t.Next() != a.Slice || len(left) > 0 {
-		why := append([]string{"the table still says that " + m.NextName(t) + " boots next"}, t.Doubts()...)
+		why := append([]string{"the table still says that " + d.NextName(t) + " boots next"}, t.Doubts()...)
 		return errors.New(strings.Join(why, "; "))
 	}
-	if err := m.remember(a.Slice); err != nil {
-		m.warn("%s boots next, but the note of that could not be written (%v): cfgd nano rollback before "+
-			"the restart will not know of it", m.Name(a.Slice), err)
+	if err := d.remember(a.Slice); err != nil {
+		d.warn("%s boots next, but the note of that could not be written (%v): cfgd nano rollback before "+
+			"the restart will not know of it", d.Name(a.Slice), err)
 	}
 	return nil
 }
 
-func (m *Disk) warn(format string, args ...any) {
-	if m.Warn != nil {
-		m.Warn(fmt.Sprintf(format, args...))
+func (d *Disk) warn(format string, args ...any) {
+	if d.Warn != nil {
+		d.Warn(fmt.Sprintf(format, args...))
 	}
 }
 
-func (m *Disk) apply(ctx context.Context, t *disk.Table, a Activation) error {
-	if m.Command {
-		commands, err := m.Commands(t, a)
+func (d *Disk) apply(ctx context.Context, t *disk.Table, a Activation) error {
+	if d.Command {
+		commands, err := d.Commands(t, a)
 		if err != nil {
 			return err
 		}
-		writes := func(c run.Cmd) bool { return slices.Contains(c.Args, m.bootCode()) }
+		writes := func(c run.Cmd) bool { return slices.Contains(c.Args, d.bootCode()) }
 		if slices.ContainsFunc(commands, writes) {
-			if err := m.writeBootCode(ctx, a.Slice); err != nil {
+			if err := d.writeBootCode(ctx, a.Slice); err != nil {
 				return err
 			}
-			defer os.Remove(m.bootCode())
+			defer os.Remove(d.bootCode())
 		}
 		for _, c := range commands {
-			if _, err := m.Run.Run(ctx, c); err != nil {
+			if _, err := d.Run.Run(ctx, c); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	f, size, err := m.open(ctx, os.O_RDWR)
+	f, size, err := d.open(ctx, os.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return t.Apply(f, size, m.choice(a))
+	return t.Apply(f, size, d.choice(a))
 }
 
 // NextName returns the name of the slice that boots next; "?" if it is not known, or not in the table.
-func (m *Disk) NextName(t *disk.Table) string {
+func (d *Disk) NextName(t *disk.Table) string {
 	if n := t.Next(); n != 0 {
-		return m.Name(n)
+		return d.Name(n)
 	}
 	return "?"
 }
 
 // Doubts tells what makes it unsure which slice boots next.
-func (m *Disk) Doubts(t *disk.Table) []string {
+func (d *Disk) Doubts(t *disk.Table) []string {
 	all := t.Doubts()
 	next := t.Next()
-	code := m.systems(t)
+	code := d.systems(t)
 	if next != 0 && len(code) == 2 && next != code[0].Index && next != code[1].Index {
-		all = append(all, m.Name(next)+" boots next, which is no slice for a system: "+
+		all = append(all, d.Name(next)+" boots next, which is no slice for a system: "+
 			"cfgd nano activate takes that from it")
 	}
 	return all
@@ -151,18 +151,18 @@ func (m *Disk) Doubts(t *disk.Table) []string {
 // The note has the slice that was chosen since the machine started. It is in a directory that a start
 // empties. It distinguishes a choice that was not tried yet from a trial that goes on, because the attributes
 // in the table are the same for both.
-func (m *Disk) note() string { return filepath.Join(m.RunDir, "nano.next") }
+func (d *Disk) note() string { return filepath.Join(d.RunDir, "nano.next") }
 
-func (m *Disk) remember(slice int) error {
-	if m.RunDir == "" {
+func (d *Disk) remember(slice int) error {
+	if d.RunDir == "" {
 		return nil
 	}
-	return errors.Join(m.forgetFailed(),
-		hostfile.WriteVolatile(m.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644))
+	return errors.Join(d.forgetFailed(),
+		hostfile.WriteVolatile(d.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644))
 }
 
-func (m *Disk) chosen() int {
-	b, err := os.ReadFile(m.note())
+func (d *Disk) chosen() int {
+	b, err := os.ReadFile(d.note())
 	if err != nil {
 		return 0
 	}
@@ -171,10 +171,10 @@ func (m *Disk) chosen() int {
 }
 
 // trying reports whether the loader booted the running slice once, and will boot the other one next time.
-func (m *Disk) trying(t *disk.Table) bool {
-	for _, s := range m.systems(t) {
+func (d *Disk) trying(t *disk.Table) bool {
+	for _, s := range d.systems(t) {
 		if s.Index == t.Next() {
-			return t.CanTryOnce() && s.Index != m.Running && !s.Once && m.chosen() != s.Index
+			return t.CanTryOnce() && s.Index != d.Running && !s.Once && d.chosen() != s.Index
 		}
 	}
 	return false
@@ -189,7 +189,7 @@ type Decision struct {
 }
 
 // Pick chooses a slice.
-type Pick func(m *Disk, all []Slice, t *disk.Table) *Slice
+type Pick func(d *Disk, all []Slice, t *disk.Table) *Slice
 
 // Confirm picks the running slice.
 func Confirm(_ *Disk, all []Slice, _ *disk.Table) *Slice {
@@ -203,11 +203,11 @@ func Confirm(_ *Disk, all []Slice, _ *disk.Table) *Slice {
 
 // Rollback picks the running slice if another one was chosen to boot next. Otherwise, and if the running
 // slice is on trial, it picks the other one.
-func Rollback(m *Disk, all []Slice, t *disk.Table) *Slice {
-	if t.Next() == m.Running || m.trying(t) {
+func Rollback(d *Disk, all []Slice, t *disk.Table) *Slice {
+	if t.Next() == d.Running || d.trying(t) {
 		return Other(all)
 	}
-	return Confirm(m, all, t)
+	return Confirm(d, all, t)
 }
 
 // Named picks a slice by its name or number.
@@ -226,46 +226,46 @@ func Named(name string) Pick {
 var ErrNoSlice = errors.New("is no slice for a system")
 
 // Plan tells what Decide would do.
-func (m *Disk) Plan(ctx context.Context, pick Pick) (*Decision, error) {
-	all, t, err := m.Slices(ctx)
+func (d *Disk) Plan(ctx context.Context, pick Pick) (*Decision, error) {
+	all, t, err := d.Slices(ctx)
 	if err != nil {
 		return nil, err
 	}
-	x := pick(m, all, t)
+	x := pick(d, all, t)
 	if x == nil {
 		return nil, fmt.Errorf("that %w: %s and %s are", ErrNoSlice, all[0].Name, all[1].Name)
 	}
 	if x.Image.Trouble != "" && !x.Running {
 		return nil, fmt.Errorf("%s holds no system that can be read: %s", x.Name, x.Image.Trouble)
 	}
-	d := &Decision{Slice: *x}
-	if next := t.Next(); next != 0 && next != x.Index && next != m.Running && !m.trying(t) {
-		d.Off = m.Name(next)
+	done := &Decision{Slice: *x}
+	if next := t.Next(); next != 0 && next != x.Index && next != d.Running && !d.trying(t) {
+		done.Off = d.Name(next)
 	}
-	d.Commands, err = m.Commands(t, Activation{Slice: x.Index})
-	return d, err
+	done.Commands, err = d.Commands(t, Activation{Slice: x.Index})
+	return done, err
 }
 
 // Decide makes a slice boot from now on. It ends a trial, because somebody has decided.
-func (m *Disk) Decide(ctx context.Context, pick Pick, trials *Trials) (*Decision, error) {
-	unlock, err := m.Lock(ctx)
+func (d *Disk) Decide(ctx context.Context, pick Pick, trials *Trials) (*Decision, error) {
+	unlock, err := d.Lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	d, err := m.Plan(ctx, pick)
+	x, err := d.Plan(ctx, pick)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Activate(ctx, Activation{Slice: d.Slice.Index}); err != nil {
+	if err := d.Activate(ctx, Activation{Slice: x.Slice.Index}); err != nil {
 		return nil, err
 	}
 	if trials == nil {
-		return d, nil
+		return x, nil
 	}
 	if err := trials.drop(ctx); err != nil {
-		return d, fmt.Errorf("%s boots next, but the note of a trial in cfg is still there: %w", d.Slice.Name,
+		return x, fmt.Errorf("%s boots next, but the note of a trial in cfg is still there: %w", x.Slice.Name,
 			err)
 	}
-	return d, nil
+	return x, nil
 }

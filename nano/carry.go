@@ -28,61 +28,61 @@ const maxMachineFile = 1 << 20
 // carry copies the running system's files into a slice that was written completely, unless the files there
 // are the same. It mounts the slice on a directory below RunDir, and runs fsck_ffs(8) on it afterwards. After
 // an error it is not known what the slice holds, and it must not boot next.
-func (m *Disk) carry(ctx context.Context, s *Slice) ([]string, error) {
-	want, err := m.toCarry(ctx, s)
+func (d *Disk) carry(ctx context.Context, s *Slice) ([]string, error) {
+	want, err := d.toCarry(ctx, s)
 	if err != nil || len(want) == 0 {
 		return nil, err
 	}
-	if !m.Command {
+	if !d.Command {
 		return nil, fmt.Errorf("/%s of the running system is not in the image as it is here, "+
 			"and a disk that is a file is not mounted", want[0])
 	}
-	device, err := m.device(ctx, s)
+	device, err := d.device(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return want, m.carryInto(ctx, device, want)
+	return want, d.carryInto(ctx, device, want)
 }
 
 // carryInto copies files into the filesystem of a device. It unmounts the device in any case.
-func (m *Disk) carryInto(ctx context.Context, device string, names []string) error {
-	dir := m.mountpoint()
+func (d *Disk) carryInto(ctx context.Context, device string, names []string) error {
+	dir := d.mountpoint()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	_, err := m.Run.Run(ctx, run.Command("mount", "-t", "ufs", device, dir))
+	_, err := d.Run.Run(ctx, run.Command("mount", "-t", "ufs", device, dir))
 	if err == nil {
-		err = m.copyAll(names, dir)
+		err = d.copyAll(names, dir)
 	}
 	// a mount(8) that was interrupted may have mounted it
-	if uerr := m.sweep(ctx); err != nil || uerr != nil {
+	if uerr := d.sweep(ctx); err != nil || uerr != nil {
 		return errors.Join(err, uerr)
 	}
-	out, err := m.Run.Run(ctx, run.Command("fsck_ffs", "-n", device))
+	out, err := d.Run.Run(ctx, run.Command("fsck_ffs", "-n", device))
 	if err != nil {
 		return err
 	}
 	return consistent(device, out)
 }
 
-func (m *Disk) mountpoint() string { return filepath.Join(m.RunDir, "nano.mnt") }
+func (d *Disk) mountpoint() string { return filepath.Join(d.RunDir, "nano.mnt") }
 
 // sweep unmounts what is mounted on the directory of carryInto, even if ctx has ended, and even if a process
 // that was killed left it. The caller holds the lock of the disk.
-func (m *Disk) sweep(ctx context.Context) error {
-	dir, err := filepath.EvalSymlinks(m.mountpoint())
+func (d *Disk) sweep(ctx context.Context) error {
+	dir, err := filepath.EvalSymlinks(d.mountpoint())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	mounts, err := m.MountedOn(dir)
+	mounts, err := d.MountedOn(dir)
 	if err != nil {
 		return fmt.Errorf("mounts on %s: %w", dir, err)
 	}
 	for _, x := range mounts {
-		if _, err := m.Run.Run(context.WithoutCancel(ctx), run.Command("umount", dir)); err != nil {
+		if _, err := d.Run.Run(context.WithoutCancel(ctx), run.Command("umount", dir)); err != nil {
 			return fmt.Errorf("%s is mounted on %s, and cannot be unmounted: %w; run umount %[2]s", x.Source,
 				dir, err)
 		}
@@ -109,8 +109,8 @@ func consistent(device, output string) error {
 }
 
 // device returns the device of the filesystem in a slice.
-func (m *Disk) device(ctx context.Context, s *Slice) (string, error) {
-	f, _, err := m.open(ctx, os.O_RDONLY)
+func (d *Disk) device(ctx context.Context, s *Slice) (string, error) {
+	f, _, err := d.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return "", err
 	}
@@ -128,13 +128,13 @@ func (m *Disk) device(ctx context.Context, s *Slice) (string, error) {
 
 // toCarry returns the files of the running system that the system in a slice lacks, or has with another
 // content.
-func (m *Disk) toCarry(ctx context.Context, s *Slice) ([]string, error) {
-	root, err := os.OpenRoot(m.Root)
+func (d *Disk) toCarry(ctx context.Context, s *Slice) ([]string, error) {
+	root, err := os.OpenRoot(d.Root)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	f, _, err := m.open(ctx, os.O_RDONLY)
+	f, _, err := d.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (m *Disk) toCarry(ctx context.Context, s *Slice) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("/%s of the running system: %w", name, err)
 		}
-		theirs, err := m.inSlice(f, s, name)
+		theirs, err := d.inSlice(f, s, name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("/%s of the image: %w", name, err)
 		}
@@ -171,7 +171,7 @@ func readSmall(root *os.Root, name string) ([]byte, error) {
 }
 
 // inSlice reads a file of the system in a slice.
-func (m *Disk) inSlice(disk disk.Device, s *Slice, name string) ([]byte, error) {
+func (d *Disk) inSlice(disk disk.Device, s *Slice, name string) ([]byte, error) {
 	fsys, err := filesystem(&part{disk, s.Start, s.Size}, s.Size)
 	if err != nil {
 		return nil, err
@@ -187,8 +187,8 @@ func (m *Disk) inSlice(disk disk.Device, s *Slice, name string) ([]byte, error) 
 	return io.ReadAll(io.LimitReader(in, maxMachineFile))
 }
 
-func (m *Disk) copyAll(names []string, dir string) error {
-	from, err := os.OpenRoot(m.Root)
+func (d *Disk) copyAll(names []string, dir string) error {
+	from, err := os.OpenRoot(d.Root)
 	if err != nil {
 		return err
 	}

@@ -78,14 +78,14 @@ func eachSlice(try func(nth int) error) (nth int, err error) {
 // check looks for faults that would make Install fail after it has begun to write. It returns which slice of
 // a medium holds the system. It reads a packed image two or three times. If looking into its filesystem takes
 // too much memory, it checks only the length and the digest.
-func (m *Disk) check(ctx context.Context, in Install, f *imageFile, s *Slice, t *disk.Table) (int, error) {
+func (d *Disk) check(ctx context.Context, in Install, f *imageFile, s *Slice, t *disk.Table) (int, error) {
 	return eachSlice(func(nth int) error {
 		im, err := f.open(nth)
 		if err != nil {
 			return err
 		}
 		defer im.drop()
-		if err := m.fit(ctx, im, s, t); err != nil {
+		if err := d.fit(ctx, im, s, t); err != nil {
 			return err
 		}
 		if im.size > s.Size {
@@ -111,7 +111,7 @@ func (m *Disk) check(ctx context.Context, in Install, f *imageFile, s *Slice, t 
 		if im.room > 0 {
 			room = im.room
 		}
-		_, err = m.plan(fsys, im.room > 0, room, *s)
+		_, err = d.plan(fsys, im.room > 0, room, *s)
 		return err
 	})
 }

@@ -65,8 +65,8 @@ func (s *Slice) called(name string) bool {
 var ErrInUse = errors.New("is in use")
 
 // open opens the disk. The size is that of the file, or what diskinfo(8) prints.
-func (m *Disk) open(ctx context.Context, flag int) (*os.File, int64, error) {
-	f, err := m.openBelow(m.File, flag)
+func (d *Disk) open(ctx context.Context, flag int) (*os.File, int64, error) {
+	f, err := d.openBelow(d.File, flag)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -78,14 +78,14 @@ func (m *Disk) open(ctx context.Context, flag int) (*os.File, int64, error) {
 	if st.Mode().IsRegular() {
 		return f, st.Size(), nil
 	}
-	out, err := m.Run.Run(ctx, run.Command("diskinfo", m.Drive))
+	out, err := d.Run.Run(ctx, run.Command("diskinfo", d.Drive))
 	words := strings.Fields(out)
 	if err == nil && len(words) < 3 {
-		err = fmt.Errorf("diskinfo %s says %q", m.Drive, out)
+		err = fmt.Errorf("diskinfo %s says %q", d.Drive, out)
 	}
 	if err == nil && words[1] != strconv.Itoa(sector) {
 		err = fmt.Errorf("%s has sectors of %s bytes: cfgd and NanoBSD's images know those of %d alone",
-			m.Drive, words[1], sector)
+			d.Drive, words[1], sector)
 	}
 	var size int64
 	if err == nil {
@@ -99,15 +99,15 @@ func (m *Disk) open(ctx context.Context, flag int) (*os.File, int64, error) {
 
 // openBelow opens a device, or with --root a file that stands for one. No link leads out of the directory of
 // --root.
-func (m *Disk) openBelow(name string, flag int) (*os.File, error) {
-	if m.Root == "" || m.Root == "/" {
+func (d *Disk) openBelow(name string, flag int) (*os.File, error) {
+	if d.Root == "" || d.Root == "/" {
 		return os.OpenFile(name, flag, 0)
 	}
-	rel, err := filepath.Rel(m.Root, name)
+	rel, err := filepath.Rel(d.Root, name)
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(m.Root)
+	root, err := os.OpenRoot(d.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -116,44 +116,44 @@ func (m *Disk) openBelow(name string, flag int) (*os.File, error) {
 }
 
 // Table reads the disk's table.
-func (m *Disk) Table(ctx context.Context) (*disk.Table, error) {
-	f, size, err := m.open(ctx, os.O_RDONLY)
+func (d *Disk) Table(ctx context.Context) (*disk.Table, error) {
+	f, size, err := d.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	t, err := disk.Read(f, size)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.File, err)
+		return nil, fmt.Errorf("%s: %w", d.File, err)
 	}
-	if len(m.systems(t)) < 2 {
-		return nil, fmt.Errorf("%s: %w: it has no two slices for systems", m.File, disk.ErrTable)
+	if len(d.systems(t)) < 2 {
+		return nil, fmt.Errorf("%s: %w: it has no two slices for systems", d.File, disk.ErrTable)
 	}
-	m.findLoader(ctx, f, t)
+	d.findLoader(ctx, f, t)
 	return t, nil
 }
 
 // Name returns a slice's name below /dev.
-func (m *Disk) Name(index int) string { return fmt.Sprintf("%s%s%d", m.Drive, m.Kind, index) }
+func (d *Disk) Name(index int) string { return fmt.Sprintf("%s%s%d", d.Drive, d.Kind, index) }
 
 // Slices returns the two slices with systems, and the table.
-func (m *Disk) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
-	t, err := m.Table(ctx)
+func (d *Disk) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
+	t, err := d.Table(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	f, _, err := m.open(ctx, os.O_RDONLY)
+	f, _, err := d.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer f.Close()
 	var all []Slice
-	known, failed := false, m.failed()
-	for _, s := range m.systems(t) {
+	known, failed := false, d.failed()
+	for _, s := range d.systems(t) {
 		x := Slice{
-			Slice: s, Name: m.Name(s.Index), Number: m.number(s.Index), Source: m.source(s.Index),
-			Running: s.Index == m.Running, Next: s.Index == t.Next(),
-			Trial: s.Index == m.Running && m.trying(t),
+			Slice: s, Name: d.Name(s.Index), Number: d.number(s.Index), Source: d.source(s.Index),
+			Running: s.Index == d.Running, Next: s.Index == t.Next(),
+			Trial: s.Index == d.Running && d.trying(t),
 		}
 		x.Failed = x.Failed || failed[s.Index]
 		x.Image = look(&part{f, s.Start, s.Size}, s.Size)
@@ -161,7 +161,7 @@ func (m *Disk) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 		all = append(all, x)
 	}
 	if !known {
-		return nil, nil, fmt.Errorf("%s: / is on %s, which is none of %s and %s", m.Origin, m.Name(m.Running),
+		return nil, nil, fmt.Errorf("%s: / is on %s, which is none of %s and %s", d.Origin, d.Name(d.Running),
 			all[0].Name, all[1].Name)
 	}
 	return all, t, nil
@@ -223,18 +223,18 @@ func look(r io.ReaderAt, size int64) Image {
 const baseEtc = "conf/base/etc"
 
 // free returns an error if a slice runs, or if something of it is mounted.
-func (m *Disk) free(s *Slice) error {
+func (d *Disk) free(s *Slice) error {
 	if s.Running {
 		return fmt.Errorf("%s %w: the machine runs from it", s.Name, ErrInUse)
 	}
-	on, err := m.Mounted()
+	on, err := d.Mounted()
 	if err != nil {
 		return err
 	}
-	for _, m := range on {
-		rest, ok := strings.CutPrefix(m.Source, "/dev/"+s.Name)
-		if m.Source == s.Source || ok && (rest == "" || len(rest) == 1 && rest[0] >= 'a' && rest[0] <= 'h') {
-			return fmt.Errorf("%s %w: %s is mounted", s.Name, ErrInUse, m.Source)
+	for _, x := range on {
+		rest, ok := strings.CutPrefix(x.Source, "/dev/"+s.Name)
+		if x.Source == s.Source || ok && (rest == "" || len(rest) == 1 && rest[0] >= 'a' && rest[0] <= 'h') {
+			return fmt.Errorf("%s %w: %s is mounted", s.Name, ErrInUse, x.Source)
 		}
 	}
 	return nil

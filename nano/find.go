@@ -21,27 +21,27 @@ var ErrNoDisk = errors.New("the disk cannot be found")
 // Find finds the disk below a directory of devices, by its name or by the label that fstab mounts on /.
 // Afterwards Nano has the disk's own names, which gpart(8) and diskinfo(8) know, and Layout has the names of
 // fstab.
-func (m *Disk) Find(ctx context.Context, dev string) error {
-	m.Layout = m.Nano
-	if m.Layout.Label() == "" {
-		m.File = filepath.Join(dev, filepath.FromSlash(m.Drive))
+func (d *Disk) Find(ctx context.Context, dev string) error {
+	d.Layout = d.Nano
+	if d.Layout.Label() == "" {
+		d.File = filepath.Join(dev, filepath.FromSlash(d.Drive))
 		return nil
 	}
-	find := m.inFiles
-	if m.Command {
-		find = m.byGlabel
+	find := d.inFiles
+	if d.Command {
+		find = d.byGlabel
 	}
-	label := strings.TrimPrefix(m.Layout.Source(m.Layout.Running), "/dev/")
+	label := strings.TrimPrefix(d.Layout.Source(d.Layout.Running), "/dev/")
 	found, err := find(ctx, dev, label)
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.Origin, err)
+		return fmt.Errorf("%s: %w", d.Origin, err)
 	}
 	if len(found) != 1 {
-		return fmt.Errorf("%s: %w: %s", m.Origin, ErrNoDisk, several(label, dev, found))
+		return fmt.Errorf("%s: %w: %s", d.Origin, ErrNoDisk, several(label, dev, found))
 	}
 	x := found[0]
-	m.Drive, m.Kind, m.Part, m.Running = x.Drive, x.Kind, x.Part, x.Running
-	m.File = filepath.Join(dev, filepath.FromSlash(m.Drive))
+	d.Drive, d.Kind, d.Part, d.Running = x.Drive, x.Kind, x.Part, x.Running
+	d.File = filepath.Join(dev, filepath.FromSlash(d.Drive))
 	return nil
 }
 
@@ -59,8 +59,8 @@ func several(label, dev string, found []config.Nano) string {
 // byGlabel asks glabel(8) which disk has the label. With -s it prints one line for each label, without a
 // header: the name, the state, and the provider that has it (status_one_geom_prs of sbin/geom/core/geom.c). A
 // blank in a label is printed as %20 (g_label_mangle_name of sys/geom/label/g_label.c).
-func (m *Disk) byGlabel(ctx context.Context, _, label string) ([]config.Nano, error) {
-	out, err := m.Run.Run(ctx, run.Command("glabel", "status", "-s"))
+func (d *Disk) byGlabel(ctx context.Context, _, label string) ([]config.Nano, error) {
+	out, err := d.Run.Run(ctx, run.Command("glabel", "status", "-s"))
 	if err != nil {
 		return nil, err
 	}
@@ -80,13 +80,13 @@ func (m *Disk) byGlabel(ctx context.Context, _, label string) ([]config.Nano, er
 }
 
 // inFiles looks for the label in the files that stand for disks.
-func (m *Disk) inFiles(_ context.Context, dev, label string) ([]config.Nano, error) {
-	d, err := m.openBelow(dev, os.O_RDONLY)
+func (d *Disk) inFiles(_ context.Context, dev, label string) ([]config.Nano, error) {
+	f, err := d.openBelow(dev, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
-	entries, err := d.ReadDir(-1)
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (m *Disk) inFiles(_ context.Context, dev, label string) ([]config.Nano, err
 	}
 	var found []config.Nano
 	for _, e := range entries {
-		n, err := m.inFile(filepath.Join(dev, e.Name()), label)
+		n, err := d.inFile(filepath.Join(dev, e.Name()), label)
 		if err != nil {
 			return nil, err
 		}
@@ -111,8 +111,8 @@ func (m *Disk) inFiles(_ context.Context, dev, label string) ([]config.Nano, err
 
 // inFile looks at the slices of one disk: at the labels of the slices for gpt, at those of their filesystems
 // for ufs. A file without a table is no disk.
-func (m *Disk) inFile(file, label string) ([]config.Nano, error) {
-	f, err := m.openBelow(file, os.O_RDONLY)
+func (d *Disk) inFile(file, label string) ([]config.Nano, error) {
+	f, err := d.openBelow(file, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -147,34 +147,34 @@ func (m *Disk) inFile(file, label string) ([]config.Nano, error) {
 }
 
 // layout returns how fstab names the systems.
-func (m *Disk) layout() *config.Nano {
-	if m.Layout.Drive == "" {
-		return &m.Nano
+func (d *Disk) layout() *config.Nano {
+	if d.Layout.Drive == "" {
+		return &d.Nano
 	}
-	return &m.Layout
+	return &d.Layout
 }
 
 // number returns the number in fstab's name of the system in a slice. It is the index of the slice. With a
 // label it is 1 or 2: the running slice has the number of fstab, and the other slice has the other number.
-func (m *Disk) number(index int) int {
-	l := m.layout()
+func (d *Disk) number(index int) int {
+	l := d.layout()
 	switch {
 	case l.Label() == "":
 		return index
-	case index == m.Running:
+	case index == d.Running:
 		return l.Running
 	}
 	return 3 - l.Running
 }
 
 // source returns the device that fstab names for the system in a slice.
-func (m *Disk) source(index int) string { return m.layout().Source(m.number(index)) }
+func (d *Disk) source(index int) string { return d.layout().Source(d.number(index)) }
 
 // systems returns the two slices that hold systems. On a GPT with labels these are the two with the labels.
 // Otherwise they are the first two that may hold a system and that fstab does not mount elsewhere, because
 // NanoBSD's embedded layouts have cfg before them.
-func (m *Disk) systems(t *disk.Table) []disk.Slice {
-	l := m.layout()
+func (d *Disk) systems(t *disk.Table) []disk.Slice {
+	l := d.layout()
 	var all []disk.Slice
 	if l.Label() == "gpt" {
 		for n := 1; n <= 2; n++ {

@@ -16,7 +16,7 @@ import (
 // partition a. A slice of an MBR boots by its own boot blocks, which need a BSD label (dskread of
 // stand/i386/boot2/boot2.c): before a bare filesystem go the boot blocks and the label of the running slice,
 // and an image with a label must have its own boot blocks.
-func (m *Disk) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) error {
+func (d *Disk) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) error {
 	switch {
 	case t.Scheme == "GPT" && im.room > 0:
 		return im.unlabel()
@@ -28,14 +28,14 @@ func (m *Disk) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) erro
 	case im.room > 0:
 		return nil
 	}
-	f, _, err := m.open(ctx, os.O_RDONLY)
+	f, _, err := d.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	running, ok := t.Slice(m.Running)
+	running, ok := t.Slice(d.Running)
 	if !ok {
-		return fmt.Errorf("no slice %d: %w", m.Running, disk.ErrTable)
+		return fmt.Errorf("no slice %d: %w", d.Running, disk.ErrTable)
 	}
 	r := &part{f, running.Start, running.Size}
 	parts, err := disk.ReadLabel(r, running.Size)
@@ -43,7 +43,7 @@ func (m *Disk) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) erro
 		return im.bare(r)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.Name(m.Running), err)
+		return fmt.Errorf("%s: %w", d.Name(d.Running), err)
 	}
 	for _, p := range parts {
 		if p.Letter == 'a' {
@@ -52,7 +52,7 @@ func (m *Disk) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) erro
 	}
 	return fmt.Errorf("%s has a label without a partition a: a bare filesystem cannot be given its "+
 		"boot blocks",
-		m.Name(m.Running))
+		d.Name(d.Running))
 }
 
 // bootBlocks is how many bytes a filesystem leaves free at its beginning, for boot1, a BSD label and boot2.

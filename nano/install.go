@@ -47,56 +47,56 @@ type Installed struct {
 }
 
 // Lock takes the lock of the disk. An installation takes long, so that it does not wait for one.
-func (m *Disk) Lock(ctx context.Context) (func(), error) { return m.wait(ctx, time.Second) }
+func (d *Disk) Lock(ctx context.Context) (func(), error) { return d.wait(ctx, time.Second) }
 
 // wait waits for the lock of the disk.
-func (m *Disk) wait(ctx context.Context, limit time.Duration) (unlock func(), err error) {
-	return flock.Lock(ctx, filepath.Join(m.RunDir, "nano"), "this disk", limit)
+func (d *Disk) wait(ctx context.Context, limit time.Duration) (unlock func(), err error) {
+	return flock.Lock(ctx, filepath.Join(d.RunDir, "nano"), "this disk", limit)
 }
 
 // Install writes an image into the slice that does not run. The running slice stays unchanged, whatever
 // fails. The other slice holds the whole image afterwards, or does not boot; the error says which.
-func (m *Disk) Install(ctx context.Context, in Install) (*Installed, error) {
-	unlock, err := m.Lock(ctx)
+func (d *Disk) Install(ctx context.Context, in Install) (*Installed, error) {
+	unlock, err := d.Lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	defer frugal()()
-	if err := m.sweep(ctx); err != nil {
+	if err := d.sweep(ctx); err != nil {
 		return nil, err
 	}
-	all, t, err := m.Slices(ctx)
+	all, t, err := d.Slices(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, err := m.destination(in, all)
+	s, err := d.destination(in, all)
 	if err != nil {
 		return nil, err
 	}
-	im, err := m.image(ctx, in, s, t)
+	im, err := d.image(ctx, in, s, t)
 	if err != nil {
 		return nil, err
 	}
 	defer im.end()
 	done := &Installed{Slice: *s, Form: im.form, Full: im.full}
-	if done.Kept, err = m.ready(ctx, in, t, s.Index); err != nil {
+	if done.Kept, err = d.ready(ctx, in, t, s.Index); err != nil {
 		return nil, err
 	}
-	if err := m.write(ctx, in, im, done); err != nil {
+	if err := d.write(ctx, in, im, done); err != nil {
 		if t.Next() == s.Index {
-			return nil, fmt.Errorf("%s: %w; %s boots next, in its place", s.Name, err, m.Name(m.Running))
+			return nil, fmt.Errorf("%s: %w; %s boots next, in its place", s.Name, err, d.Name(d.Running))
 		}
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	if err := m.bringUp(ctx, in, t, done); err != nil {
+	if err := d.bringUp(ctx, in, t, done); err != nil {
 		return done, fmt.Errorf("%s is written and whole, but not activated: %w", s.Name, err)
 	}
 	return done, nil
 }
 
 // destination returns the slice that in names, or the one that does not run. It must be free.
-func (m *Disk) destination(in Install, all []Slice) (*Slice, error) {
+func (d *Disk) destination(in Install, all []Slice) (*Slice, error) {
 	s := Other(all)
 	for i := range all {
 		if in.Slice == all[i].Number {
@@ -104,45 +104,45 @@ func (m *Disk) destination(in Install, all []Slice) (*Slice, error) {
 		}
 	}
 	if in.Slice != 0 && s.Number != in.Slice {
-		return nil, fmt.Errorf("%s is no slice for a system: %s and %s are", m.Name(in.Slice), all[0].Name,
+		return nil, fmt.Errorf("%s is no slice for a system: %s and %s are", d.Name(in.Slice), all[0].Name,
 			all[1].Name)
 	}
-	return s, m.free(s)
+	return s, d.free(s)
 }
 
 // bringUp does what remains after the image is in its slice: it copies the machine's files, looks for a
 // loader and a kernel, begins the trial, and activates the slice.
-func (m *Disk) bringUp(ctx context.Context, in Install, t *disk.Table, done *Installed) (err error) {
+func (d *Disk) bringUp(ctx context.Context, in Install, t *disk.Table, done *Installed) (err error) {
 	if in.Carry {
-		if done.Carried, err = m.carry(ctx, &done.Slice); err != nil {
+		if done.Carried, err = d.carry(ctx, &done.Slice); err != nil {
 			return fmt.Errorf("%w; mend that, or install it with --no-carry", err)
 		}
 	}
-	if done.Lacks, err = m.lacks(ctx, &done.Slice, t); err != nil {
+	if done.Lacks, err = d.lacks(ctx, &done.Slice, t); err != nil {
 		return err
 	}
 	if !in.Activate {
 		return nil
 	}
 	if in.Trials != nil && in.Within > 0 {
-		trial := Trial{Slice: done.Slice.Index, From: m.Running, Within: in.Within}
+		trial := Trial{Slice: done.Slice.Index, From: d.Running, Within: in.Within}
 		if err := in.Trials.Begin(ctx, trial); err != nil {
 			return fmt.Errorf("its trial could not be noted in cfg: %w", err)
 		}
 	}
 	done.Once = t.CanTryOnce()
-	return m.Activate(ctx, Activation{done.Slice.Index, done.Once})
+	return d.Activate(ctx, Activation{done.Slice.Index, done.Once})
 }
 
 // image opens the image and fits it to the slice. It checks an image in a file first.
-func (m *Disk) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (*image, error) {
+func (d *Disk) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (*image, error) {
 	nth := 0
 	if f, at := seekable(in.From); f != nil {
 		file, err := newImageFile(f, at)
 		if err != nil {
 			return nil, err
 		}
-		if nth, err = m.check(ctx, in, file, s, t); err != nil {
+		if nth, err = d.check(ctx, in, file, s, t); err != nil {
 			return nil, fmt.Errorf("%w; nothing was written", err)
 		}
 		debug.FreeOSMemory() // free what the check kept, before the image is unpacked again
@@ -154,7 +154,7 @@ func (m *Disk) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (
 	if err != nil {
 		return nil, err
 	}
-	if err = m.fit(ctx, im, s, t); err == nil && im.size > s.Size {
+	if err = d.fit(ctx, im, s, t); err == nil && im.size > s.Size {
 		err = tooLarge(im, s)
 	}
 	if err != nil {
@@ -168,27 +168,27 @@ func (m *Disk) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (
 // makes the running slice boot next until then, because the loader must not boot a slice that is half
 // written. It ends every trial, that of the slice's old system and that of the running one; kept reports the
 // latter.
-func (m *Disk) ready(ctx context.Context, in Install, t *disk.Table, slice int) (kept bool, err error) {
+func (d *Disk) ready(ctx context.Context, in Install, t *disk.Table, slice int) (kept bool, err error) {
 	if t.Overtakes(slice) {
 		return false, fmt.Errorf("%s comes before %s: %s takes the first slice that holds a system, and "+
-			"would boot it as soon as it is written", m.Name(slice), m.Name(m.Running), t.Loader)
+			"would boot it as soon as it is written", d.Name(slice), d.Name(d.Running), t.Loader)
 	}
 	if in.Activate {
-		if _, err := t.Marks(m.choice(Activation{slice, t.CanTryOnce()})); err != nil {
-			err = fmt.Errorf("%s could not be activated: %w", m.Name(slice), err)
-			if t.Honours() != disk.Nothing || t.Next() == m.Running {
+		if _, err := t.Marks(d.choice(Activation{slice, t.CanTryOnce()})); err != nil {
+			err = fmt.Errorf("%s could not be activated: %w", d.Name(slice), err)
+			if t.Honours() != disk.Nothing || t.Next() == d.Running {
 				err = fmt.Errorf("%w; --no-activate writes it alone", err)
 			}
 			return false, err
 		}
 	}
-	kept = m.trying(t)
+	kept = d.trying(t)
 	if in.Trials != nil {
 		x, err := in.Trials.Now(ctx)
 		kept = kept || err == nil && x != nil // drop removes a note that cannot be read
 	}
-	if err := m.Activate(ctx, Activation{Slice: m.Running}); err != nil {
-		err = fmt.Errorf("%s is to boot next while %s is written: %w", m.Name(m.Running), m.Name(slice), err)
+	if err := d.Activate(ctx, Activation{Slice: d.Running}); err != nil {
+		err = fmt.Errorf("%s is to boot next while %s is written: %w", d.Name(d.Running), d.Name(slice), err)
 		return false, err
 	}
 	if in.Trials != nil {
@@ -210,8 +210,8 @@ var starts = map[disk.Loader][]string{
 var kernels = []string{"boot/kernel/kernel", "boot/kernel/kernel.gz"}
 
 // lacks looks for a loader and a kernel in a slice that was written.
-func (m *Disk) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string, error) {
-	f, _, err := m.open(ctx, os.O_RDONLY)
+func (d *Disk) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string, error) {
+	f, _, err := d.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -231,8 +231,8 @@ func (m *Disk) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string, er
 }
 
 // write pours the image into its slice.
-func (m *Disk) write(ctx context.Context, in Install, im *image, done *Installed) error {
-	f, base, err := m.slice(ctx, &done.Slice)
+func (d *Disk) write(ctx context.Context, in Install, im *image, done *Installed) error {
+	f, base, err := d.slice(ctx, &done.Slice)
 	if err != nil {
 		return err
 	}
@@ -253,7 +253,7 @@ func (m *Disk) write(ctx context.Context, in Install, im *image, done *Installed
 		if err := sameDigest(done.Digest, in.SHA256); err != nil {
 			return err
 		}
-		done.Fstabs, err = m.own(&patched{r, first}, done.Slice, end)
+		done.Fstabs, err = d.own(&patched{r, first}, done.Slice, end)
 		return err
 	}
 	done.Bytes, err = pour(ctx, r, done.Slice.Size, im.body, whole, in.Progress)
@@ -261,12 +261,12 @@ func (m *Disk) write(ctx context.Context, in Install, im *image, done *Installed
 }
 
 // slice opens a slice for writing: its device, or its part of a file that stands for the disk.
-func (m *Disk) slice(ctx context.Context, s *Slice) (*os.File, int64, error) {
-	if m.Command {
-		f, err := m.openBelow(filepath.Join(filepath.Dir(m.File), filepath.Base(s.Name)), os.O_RDWR)
+func (d *Disk) slice(ctx context.Context, s *Slice) (*os.File, int64, error) {
+	if d.Command {
+		f, err := d.openBelow(filepath.Join(filepath.Dir(d.File), filepath.Base(s.Name)), os.O_RDWR)
 		return f, 0, err
 	}
-	f, _, err := m.open(ctx, os.O_RDWR)
+	f, _, err := d.open(ctx, os.O_RDWR)
 	return f, s.Start, err
 }
 

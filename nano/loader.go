@@ -23,16 +23,16 @@ import (
 // findLoader finds out which loader boots the disk. The table does not tell it all, so it looks at the EFI
 // system partition and at the boot method of the machine. If there are loaders for both methods, and the
 // method is not known, the loader is known only if both honour bootonce.
-func (m *Disk) findLoader(ctx context.Context, r disk.Device, t *disk.Table) {
-	m.tellLoader(ctx, r, t)
+func (d *Disk) findLoader(ctx context.Context, r disk.Device, t *disk.Table) {
+	d.tellLoader(ctx, r, t)
 	if t.Honours() == disk.Nothing {
-		m.findNext(r, t)
+		d.findNext(r, t)
 	}
 }
 
-func (m *Disk) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) {
-	method := m.bootMethod(ctx)
-	loader, found := m.efiLoader(r, t)
+func (d *Disk) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) {
+	method := d.bootMethod(ctx)
+	loader, found := d.efiLoader(r, t)
 	if !found {
 		if method == "UEFI" { // the loader is on another disk, or came over the network
 			t.Loader = disk.Unknown
@@ -56,14 +56,14 @@ func (m *Disk) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) {
 
 // efiLoader returns the loader in the EFI system partitions, or false if there is no such partition. If there
 // are several with different loaders, it is not known which one the firmware starts.
-func (m *Disk) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, found bool) {
+func (d *Disk) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, found bool) {
 	for _, s := range t.Slices {
 		if s.Type != "efi" {
 			continue
 		}
 		l, err := esp.Loader(&part{r, s.Start, s.Size}, s.Size)
 		if err != nil {
-			t.Notes = append(t.Notes, fmt.Sprintf("%s: %v", m.Name(s.Index), err))
+			t.Notes = append(t.Notes, fmt.Sprintf("%s: %v", d.Name(s.Index), err))
 		}
 		if found && l != loader {
 			l = disk.Unknown
@@ -75,7 +75,7 @@ func (m *Disk) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, foun
 
 // findNext finds the slice that is booted by a loader that ignores the attributes in the table: the slice
 // that loader.env names, or else the first one that holds what the loader looks for.
-func (m *Disk) findNext(r disk.Device, t *disk.Table) {
+func (d *Disk) findNext(r disk.Device, t *disk.Table) {
 	named := map[string]bool{}
 	for _, s := range t.Slices {
 		if s.Type != "efi" || t.Loader != disk.LoaderEFI {
@@ -84,7 +84,7 @@ func (m *Disk) findNext(r disk.Device, t *disk.Table) {
 		device, err := esp.RootDevice(&part{r, s.Start, s.Size}, s.Size)
 		if err != nil {
 			t.Unsure = append(t.Unsure,
-				fmt.Sprintf("%s: loader.env cannot be read: %v", m.Name(s.Index), err))
+				fmt.Sprintf("%s: loader.env cannot be read: %v", d.Name(s.Index), err))
 			return
 		}
 		named[device] = true
@@ -97,9 +97,9 @@ func (m *Disk) findNext(r disk.Device, t *disk.Table) {
 			"loader.env says "+devices[0]+" in one EFI system partition, and something else "+
 				"in another one")
 	case len(devices) > 0:
-		m.takeNamed(t, devices[0])
+		d.takeNamed(t, devices[0])
 	default:
-		t.Found, t.First = m.firstSystem(r, t), true
+		t.Found, t.First = d.firstSystem(r, t), true
 	}
 }
 
@@ -108,7 +108,7 @@ func (m *Disk) findNext(r disk.Device, t *disk.Table) {
 var rootDisk = regexp.MustCompile(`^rootdev=disk[0-9]+([sp])([0-9]{1,3})[a-h]?:?$`)
 
 // takeNamed takes the slice that loader.env names.
-func (m *Disk) takeNamed(t *disk.Table, device string) {
+func (d *Disk) takeNamed(t *disk.Table, device string) {
 	letter := "s"
 	if t.Scheme == "GPT" {
 		letter = "p"
@@ -118,7 +118,7 @@ func (m *Disk) takeNamed(t *disk.Table, device string) {
 		if _, ok := t.Slice(n); ok {
 			t.Found = n
 			t.Unsure = append(t.Unsure,
-				fmt.Sprintf("loader.env says %s, which is taken for %s", device, m.Name(n)))
+				fmt.Sprintf("loader.env says %s, which is taken for %s", device, d.Name(n)))
 			return
 		}
 	}
@@ -134,7 +134,7 @@ var wants = map[disk.Loader][]string{
 
 // firstSystem returns the first slice that has what the loader looks for. It returns 0 if there is none, if a
 // slice before it can't be read, or if there is a ZFS pool, which the loader may take first.
-func (m *Disk) firstSystem(r disk.Device, t *disk.Table) int {
+func (d *Disk) firstSystem(r disk.Device, t *disk.Table) int {
 	if hasType(t, "freebsd-zfs") {
 		return 0
 	}
@@ -147,7 +147,7 @@ func (m *Disk) firstSystem(r disk.Device, t *disk.Table) int {
 			continue // the loader can't read it either
 		}
 		if err != nil {
-			t.Unsure = append(t.Unsure, fmt.Sprintf("%s: %v", m.Name(s.Index), err))
+			t.Unsure = append(t.Unsure, fmt.Sprintf("%s: %v", d.Name(s.Index), err))
 			return 0
 		}
 		for _, name := range wants[t.Loader] {
@@ -156,7 +156,7 @@ func (m *Disk) firstSystem(r disk.Device, t *disk.Table) int {
 				return s.Index
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
-				t.Unsure = append(t.Unsure, fmt.Sprintf("%s: /%s: %v", m.Name(s.Index), name, err))
+				t.Unsure = append(t.Unsure, fmt.Sprintf("%s: /%s: %v", d.Name(s.Index), name, err))
 				return 0
 			}
 		}
@@ -166,14 +166,14 @@ func (m *Disk) firstSystem(r disk.Device, t *disk.Table) int {
 
 // bootMethod tells how the machine was booted, BIOS or UEFI; "" if it is not known. Only x86 has the choice
 // and the sysctl(8): sys/amd64/amd64/machdep.c.
-func (m *Disk) bootMethod(ctx context.Context) string {
-	if !m.Command {
+func (d *Disk) bootMethod(ctx context.Context) string {
+	if !d.Command {
 		return ""
 	}
 	if runtime.GOARCH != "amd64" && runtime.GOARCH != "386" {
 		return "UEFI"
 	}
-	out, err := m.Run.Run(ctx, run.Command("sysctl", "-n", "machdep.bootmethod"))
+	out, err := d.Run.Run(ctx, run.Command("sysctl", "-n", "machdep.bootmethod"))
 	if err != nil {
 		return ""
 	}

@@ -16,7 +16,7 @@ import (
 var fstabs = []string{"etc/fstab", "conf/base/etc/fstab"}
 
 // own adapts a written image to its slice, as updatep2 and NanoBSD's build do.
-func (m *Disk) own(r *patched, s Slice, end int64) ([]string, error) {
+func (d *Disk) own(r *patched, s Slice, end int64) ([]string, error) {
 	fsys, err := filesystem(r, s.Size)
 	if err != nil {
 		return nil, err
@@ -25,7 +25,7 @@ func (m *Disk) own(r *patched, s Slice, end int64) ([]string, error) {
 		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes,
 			end-fsys.start)
 	}
-	p, err := m.plan(fsys.FS, fsys.labelled, fsys.room, s)
+	p, err := d.plan(fsys.FS, fsys.labelled, fsys.room, s)
 	if err != nil {
 		return nil, err
 	}
@@ -57,17 +57,17 @@ type ownership struct {
 // a label of the filesystem, the filesystem gets that label. It refuses an image that names another disk,
 // because that would not find its root. labelled is set if the slice has a BSD label. room is the size of the
 // partition in bytes.
-func (m *Disk) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
+func (d *Disk) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
 	source := s.Source
 	// the name of the device depends on whether there is a BSD label
-	if l := m.layout(); l.Label() == "" && l.Kind == "s" {
+	if l := d.layout(); l.Label() == "" && l.Kind == "s" {
 		source = fmt.Sprintf("/dev/%s%s%d", l.Drive, l.Kind, s.Index)
 		if labelled {
 			source += "a"
 		}
 	}
 	p := &ownership{}
-	if err := m.planRoot(p, fsys, source); err != nil {
+	if err := d.planRoot(p, fsys, source); err != nil {
 		return nil, err
 	}
 	label, ok := strings.CutPrefix(source, "/dev/ufs/")
@@ -83,7 +83,7 @@ func (m *Disk) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownershi
 }
 
 // planRoot makes a device the root of both fstabs.
-func (m *Disk) planRoot(p *ownership, fsys *ufs.FS, source string) error {
+func (d *Disk) planRoot(p *ownership, fsys *ufs.FS, source string) error {
 	rooted := false
 	for _, name := range fstabs {
 		e, err := fsys.Stat(name)
@@ -97,7 +97,7 @@ func (m *Disk) planRoot(p *ownership, fsys *ufs.FS, source string) error {
 		if err != nil {
 			return err
 		}
-		edited, ok, err := m.rewrite(text, source)
+		edited, ok, err := d.rewrite(text, source)
 		if err != nil {
 			return fmt.Errorf("/%s of the image: %w", name, err)
 		}
@@ -130,7 +130,7 @@ func readFstab(fsys *ufs.FS, e *ufs.Entry) ([]byte, error) {
 // rewrite puts a device into the line for / of an fstab. It returns false if there is no such line. The text
 // keeps its length, because it is changed in place: a shorter name gets more blanks after it, and a longer
 // name fewer.
-func (m *Disk) rewrite(text []byte, source string) ([]byte, bool, error) {
+func (d *Disk) rewrite(text []byte, source string) ([]byte, bool, error) {
 	off := 0
 	for line := range bytes.Lines(text) {
 		f := bytes.Fields(line)
@@ -138,7 +138,7 @@ func (m *Disk) rewrite(text []byte, source string) ([]byte, bool, error) {
 			off += len(line)
 			continue
 		}
-		l := m.layout()
+		l := d.layout()
 		old := string(f[0])
 		n := config.NanoSource(old, l.Drive)
 		if n == nil || n.Drive != l.Drive || l.Label() == "" && n.Kind != l.Kind {
