@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"cfgd/internal/disk"
-	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 )
 
@@ -21,13 +20,14 @@ type Activation struct {
 	Once  bool // then the running one boots again, unless the slice is confirmed
 }
 
-func (d *Disk) choice(a Activation) disk.Choice {
-	return disk.Choice{Slice: a.Slice, Once: a.Once, Back: d.Running}
+func (t *Table) choice(a Activation) disk.Choice {
+	return disk.Choice{Slice: a.Slice, Once: a.Once, Back: t.disk.Running}
 }
 
 // Commands returns the commands of an activation. There are none if the table is right already.
-func (d *Disk) Commands(t *disk.Table, a Activation) ([]run.Cmd, error) {
-	marks, err := t.Marks(d.choice(a))
+func (t *Table) Commands(a Activation) ([]run.Cmd, error) {
+	d := t.disk
+	marks, err := t.Marks(t.choice(a))
 	var all []run.Cmd
 	for _, x := range marks {
 		n := strconv.Itoa(x.Slice)
@@ -79,15 +79,15 @@ func (d *Disk) Activate(ctx context.Context, a Activation) error {
 	if t, err = d.Table(ctx); err != nil {
 		return err
 	}
-	left, err := t.Marks(d.choice(a))
+	left, err := t.Marks(t.choice(a))
 	if err != nil {
 		return err
 	}
 	if t.Next() != a.Slice || len(left) > 0 {
-		why := append([]string{"the table still says that " + d.NextName(t) + " boots next"}, t.Doubts()...)
+		why := append([]string{"the table still says that " + t.NextName() + " boots next"}, t.Doubts()...)
 		return errors.New(strings.Join(why, "; "))
 	}
-	if err := d.remember(a.Slice); err != nil {
+	if err := d.notes().choose(a.Slice); err != nil {
 		d.warn("%s boots next, but the note of that could not be written (%v): cfgd nano rollback before "+
 			"the restart will not know of it", d.Name(a.Slice), err)
 	}
@@ -100,9 +100,9 @@ func (d *Disk) warn(format string, args ...any) {
 	}
 }
 
-func (d *Disk) apply(ctx context.Context, t *disk.Table, a Activation) error {
+func (d *Disk) apply(ctx context.Context, t *Table, a Activation) error {
 	if d.Command {
-		commands, err := d.Commands(t, a)
+		commands, err := t.Commands(a)
 		if err != nil {
 			return err
 		}
@@ -125,59 +125,7 @@ func (d *Disk) apply(ctx context.Context, t *disk.Table, a Activation) error {
 		return err
 	}
 	defer f.Close()
-	return t.Apply(f, size, d.choice(a))
-}
-
-// NextName returns the name of the slice that boots next; "?" if it is not known, or not in the table.
-func (d *Disk) NextName(t *disk.Table) string {
-	if n := t.Next(); n != 0 {
-		return d.Name(n)
-	}
-	return "?"
-}
-
-// Doubts tells what makes it unsure which slice boots next.
-func (d *Disk) Doubts(t *disk.Table) []string {
-	all := t.Doubts()
-	next := t.Next()
-	code := d.systems(t)
-	if next != 0 && len(code) == 2 && next != code[0].Index && next != code[1].Index {
-		all = append(all, d.Name(next)+" boots next, which is no slice for a system: "+
-			"cfgd nano activate takes that from it")
-	}
-	return all
-}
-
-// The note has the slice that was chosen since the machine started. It is in a directory that a start
-// empties. It distinguishes a choice that was not tried yet from a trial that goes on, because the attributes
-// in the table are the same for both.
-func (d *Disk) note() string { return filepath.Join(d.RunDir, "nano.next") }
-
-func (d *Disk) remember(slice int) error {
-	if d.RunDir == "" {
-		return nil
-	}
-	return errors.Join(d.forgetFailed(),
-		hostfile.WriteVolatile(d.note(), []byte(strconv.Itoa(slice)+"\n"), 0o644))
-}
-
-func (d *Disk) chosen() int {
-	b, err := os.ReadFile(d.note())
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-	return n
-}
-
-// trying reports whether the loader booted the running slice once, and will boot the other one next time.
-func (d *Disk) trying(t *disk.Table) bool {
-	for _, s := range d.systems(t) {
-		if s.Index == t.Next() {
-			return t.CanTryOnce() && s.Index != d.Running && !s.Once && d.chosen() != s.Index
-		}
-	}
-	return false
+	return t.Apply(f, size, t.choice(a))
 }
 
 // Decision tells which slice boots from now on.
@@ -189,10 +137,10 @@ type Decision struct {
 }
 
 // Pick chooses a slice.
-type Pick func(d *Disk, all []Slice, t *disk.Table) *Slice
+type Pick func(all []Slice, t *Table) *Slice
 
 // Confirm picks the running slice.
-func Confirm(_ *Disk, all []Slice, _ *disk.Table) *Slice {
+func Confirm(all []Slice, _ *Table) *Slice {
 	for i := range all {
 		if all[i].Running {
 			return &all[i]
@@ -203,16 +151,16 @@ func Confirm(_ *Disk, all []Slice, _ *disk.Table) *Slice {
 
 // Rollback picks the running slice if another one was chosen to boot next. Otherwise, and if the running
 // slice is on trial, it picks the other one.
-func Rollback(d *Disk, all []Slice, t *disk.Table) *Slice {
-	if t.Next() == d.Running || d.trying(t) {
+func Rollback(all []Slice, t *Table) *Slice {
+	if t.Next() == t.disk.Running || t.trying() {
 		return Other(all)
 	}
-	return Confirm(d, all, t)
+	return Confirm(all, t)
 }
 
 // Named picks a slice by its name or number.
 func Named(name string) Pick {
-	return func(_ *Disk, all []Slice, _ *disk.Table) *Slice {
+	return func(all []Slice, _ *Table) *Slice {
 		for i := range all {
 			if all[i].called(name) {
 				return &all[i]
@@ -231,19 +179,19 @@ func (d *Disk) Plan(ctx context.Context, pick Pick) (*Decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := pick(d, all, t)
+	x := pick(all, t)
 	if x == nil {
 		return nil, fmt.Errorf("that %w: %s and %s are", ErrNoSlice, all[0].Name, all[1].Name)
 	}
 	if x.Image.Trouble != "" && !x.Running {
 		return nil, fmt.Errorf("%s holds no system that can be read: %s", x.Name, x.Image.Trouble)
 	}
-	done := &Decision{Slice: *x}
-	if next := t.Next(); next != 0 && next != x.Index && next != d.Running && !d.trying(t) {
-		done.Off = d.Name(next)
+	decision := &Decision{Slice: *x}
+	if next := t.Next(); next != 0 && next != x.Index && next != d.Running && !t.trying() {
+		decision.Off = d.Name(next)
 	}
-	done.Commands, err = d.Commands(t, Activation{Slice: x.Index})
-	return done, err
+	decision.Commands, err = t.Commands(Activation{Slice: x.Index})
+	return decision, err
 }
 
 // Decide makes a slice boot from now on. It ends a trial, because somebody has decided.

@@ -600,15 +600,15 @@ func TestThirdPartitionMarked(t *testing.T) {
 	m := h.machine()
 	tab, err := m.Table(t.Context())
 	h.must(err)
-	if m.NextName(tab) != "ada0p3" || len(m.Doubts(tab)) != 1 ||
-		!strings.Contains(m.Doubts(tab)[0], "ada0p3 boots next") {
-		t.Errorf("%s, %q", m.NextName(tab), m.Doubts(tab))
+	if tab.NextName() != "ada0p3" || len(tab.Doubts()) != 1 ||
+		!strings.Contains(tab.Doubts()[0], "ada0p3 boots next") {
+		t.Errorf("%s, %q", tab.NextName(), tab.Doubts())
 	}
 	dec, err := m.Decide(t.Context(), Confirm, nil)
 	if err != nil || dec.Off != "ada0p3" || len(dec.Commands) != 2 {
 		t.Errorf("%+v, %v", dec, err)
 	}
-	if tab, err = m.Table(t.Context()); err != nil || tab.Next() != 1 || m.Doubts(tab) != nil {
+	if tab, err = m.Table(t.Context()); err != nil || tab.Next() != 1 || tab.Doubts() != nil {
 		t.Errorf("%+v, %v", tab, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"cfgd/internal/disk"
@@ -25,23 +26,23 @@ var machineFiles = []string{"boot/loader.conf.local", "boot.config"}
 // maxMachineFile bounds their size in bytes: they have a few lines.
 const maxMachineFile = 1 << 20
 
-// carry copies the running system's files into a slice that was written completely, unless the files there
-// are the same. It mounts the slice on a directory below RunDir, and runs fsck_ffs(8) on it afterwards. After
+// carry copies the running system's files into the slice that was written, unless the files there are the
+// same. It mounts the slice on a directory below RunDir, and runs fsck_ffs(8) on it afterwards. After
 // an error it is not known what the slice holds, and it must not boot next.
-func (d *Disk) carry(ctx context.Context, s *Slice) ([]string, error) {
-	want, err := d.toCarry(ctx, s)
+func (i *installation) carry(ctx context.Context) ([]string, error) {
+	want, err := i.toCarry(ctx)
 	if err != nil || len(want) == 0 {
 		return nil, err
 	}
-	if !d.Command {
+	if !i.disk.Command {
 		return nil, fmt.Errorf("/%s of the running system is not in the image as it is here, "+
 			"and a disk that is a file is not mounted", want[0])
 	}
-	device, err := d.device(ctx, s)
+	device, err := i.device(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return want, d.carryInto(ctx, device, want)
+	return want, i.disk.carryInto(ctx, device, want)
 }
 
 // carryInto copies files into the filesystem of a device. It unmounts the device in any case.
@@ -52,7 +53,7 @@ func (d *Disk) carryInto(ctx context.Context, device string, names []string) err
 	}
 	_, err := d.Run.Run(ctx, run.Command("mount", "-t", "ufs", device, dir))
 	if err == nil {
-		err = d.copyAll(names, dir)
+		err = copyAll(d.Root, names, dir)
 	}
 	// a mount(8) that was interrupted may have mounted it
 	if uerr := d.sweep(ctx); err != nil || uerr != nil {
@@ -108,9 +109,10 @@ func consistent(device, output string) error {
 	return nil
 }
 
-// device returns the device of the filesystem in a slice.
-func (d *Disk) device(ctx context.Context, s *Slice) (string, error) {
-	f, _, err := d.open(ctx, os.O_RDONLY)
+// device returns the device of the filesystem in the slice.
+func (i *installation) device(ctx context.Context) (string, error) {
+	s := i.done.Slice
+	f, _, err := i.disk.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return "", err
 	}
@@ -126,15 +128,15 @@ func (d *Disk) device(ctx context.Context, s *Slice) (string, error) {
 	return name, nil
 }
 
-// toCarry returns the files of the running system that the system in a slice lacks, or has with another
+// toCarry returns the files of the running system that the system in the slice lacks, or has with another
 // content.
-func (d *Disk) toCarry(ctx context.Context, s *Slice) ([]string, error) {
-	root, err := os.OpenRoot(d.Root)
+func (i *installation) toCarry(ctx context.Context) ([]string, error) {
+	root, err := os.OpenRoot(i.disk.Root)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	f, _, err := d.open(ctx, os.O_RDONLY)
+	f, _, err := i.disk.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +150,7 @@ func (d *Disk) toCarry(ctx context.Context, s *Slice) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("/%s of the running system: %w", name, err)
 		}
-		theirs, err := d.inSlice(f, s, name)
+		theirs, err := readInSlice(f, &i.done.Slice, name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("/%s of the image: %w", name, err)
 		}
@@ -170,8 +172,8 @@ func readSmall(root *os.Root, name string) ([]byte, error) {
 	return root.ReadFile(name)
 }
 
-// inSlice reads a file of the system in a slice.
-func (d *Disk) inSlice(disk disk.Device, s *Slice, name string) ([]byte, error) {
+// readInSlice reads a file of the system in a slice of a disk.
+func readInSlice(disk disk.Device, s *Slice, name string) ([]byte, error) {
 	fsys, err := filesystem(&part{disk, s.Start, s.Size}, s.Size)
 	if err != nil {
 		return nil, err
@@ -187,8 +189,8 @@ func (d *Disk) inSlice(disk disk.Device, s *Slice, name string) ([]byte, error) 
 	return io.ReadAll(io.LimitReader(in, maxMachineFile))
 }
 
-func (d *Disk) copyAll(names []string, dir string) error {
-	from, err := os.OpenRoot(d.Root)
+func copyAll(root string, names []string, dir string) error {
+	from, err := os.OpenRoot(root)
 	if err != nil {
 		return err
 	}
@@ -242,4 +244,13 @@ func copyDurable(from, to *os.Root, name string) error {
 	}
 	defer dir.Close()
 	return dir.Sync()
+}
+
+// sameOwner gives a file the owner of another one, if that is possible.
+func sameOwner(f *os.File, st fs.FileInfo) error {
+	x, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 {
+		return nil
+	}
+	return f.Chown(int(x.Uid), int(x.Gid))
 }

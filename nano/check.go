@@ -10,7 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"cfgd/internal/disk"
+	"cfgd/internal/ctxio"
 	"cfgd/internal/ufs"
 )
 
@@ -78,14 +78,15 @@ func eachSlice(try func(nth int) error) (nth int, err error) {
 // check looks for faults that would make Install fail after it has begun to write. It returns which slice of
 // a medium holds the system. It reads a packed image two or three times. If looking into its filesystem takes
 // too much memory, it checks only the length and the digest.
-func (d *Disk) check(ctx context.Context, in Install, f *imageFile, s *Slice, t *disk.Table) (int, error) {
+func (i *installation) check(ctx context.Context, f *imageFile) (int, error) {
+	s := &i.done.Slice
 	return eachSlice(func(nth int) error {
 		im, err := f.open(nth)
 		if err != nil {
 			return err
 		}
 		defer im.drop()
-		if err := d.fit(ctx, im, s, t); err != nil {
+		if err := i.fit(ctx, im); err != nil {
 			return err
 		}
 		if im.size > s.Size {
@@ -94,12 +95,12 @@ func (d *Disk) check(ctx context.Context, in Install, f *imageFile, s *Slice, t 
 		total, fsys := f.size, (*ufs.FS)(nil)
 		if im.form == "plain" {
 			fsys, err = ufs.Open(io.NewSectionReader(f, f.at+im.at, f.size-im.at), f.size-im.at)
-			if err == nil && in.SHA256 != "" {
-				_, err = f.through(ctx, nth, in.SHA256)
+			if err == nil && i.SHA256 != "" {
+				_, err = f.through(ctx, nth, i.SHA256)
 			}
 		} else {
 			im.drop()
-			fsys, total, err = f.packed(ctx, im, nth, in.SHA256)
+			fsys, total, err = f.packed(ctx, im, nth, i.SHA256)
 		}
 		if err != nil {
 			return err
@@ -111,7 +112,7 @@ func (d *Disk) check(ctx context.Context, in Install, f *imageFile, s *Slice, t 
 		if im.room > 0 {
 			room = im.room
 		}
-		_, err = d.plan(fsys, im.room > 0, room, *s)
+		_, err = plan(i.disk.layout(), fsys, im.room > 0, room, *s)
 		return err
 	})
 }
@@ -149,7 +150,7 @@ func (f *imageFile) through(ctx context.Context, nth int, sum string) (int64, er
 // through reads on to the end, and compares the digest if one was given. It returns the length of the whole
 // image in bytes, unpacked.
 func (im *image) through(ctx context.Context, sum string) (int64, error) {
-	if _, err := io.Copy(io.Discard, &until{ctx, im.stream}); err != nil {
+	if _, err := io.Copy(io.Discard, ctxio.Reader(ctx, im.stream)); err != nil {
 		return 0, err
 	}
 	digest, err := im.finish()
@@ -164,19 +165,6 @@ func sameDigest(got, want string) error {
 		return fmt.Errorf("SHA-256 is %s and not %s: another image, or a damaged one", got, want)
 	}
 	return nil
-}
-
-// until is a reader that fails when a context ends.
-type until struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u *until) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }
 
 // packed reads the needed parts of the filesystem of a packed image. The first pass reads the image to its

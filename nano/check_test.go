@@ -44,8 +44,8 @@ func TestCheckWithoutMemory(t *testing.T) {
 				if name == "of no system" && limit == 1000 && form != "plain" {
 					want = "" // found when it is written
 				}
-				_, err := h.machine().check(t.Context(), in, &imageFile{f, 0, int64(len(c.b)), limit},
-					Other(all), tab)
+				i := &installation{in, h.machine(), tab, &Installed{Slice: *Other(all)}}
+				_, err := i.check(t.Context(), &imageFile{f, 0, int64(len(c.b)), limit})
 				if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 					t.Errorf("%s, %s, at most %d: %v", form, name, limit, err)
 				}

@@ -2,20 +2,15 @@ package nano
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"cfgd/config"
-	"cfgd/internal/disk"
 	"cfgd/internal/mount"
 	"cfgd/internal/run"
-	"cfgd/internal/ufs"
 )
 
 // Disk is the disk of a NanoBSD host: two slices with systems, of which one runs.
@@ -35,38 +30,9 @@ type Disk struct {
 	Warn      func(text string) // gets warnings; may be nil
 }
 
-// Image is what is known about the system in a slice.
-type Image struct {
-	Label   string    // of the filesystem
-	Date    time.Time // when its /conf/base/etc was made
-	Trouble string    // why it can't be booted; "" if nothing is known against it
-}
-
-// Slice is one of the two slices with systems.
-type Slice struct {
-	disk.Slice
-	Name    string // ada0s1
-	Number  int    // as in the name of fstab: that of ada0s1, or with a label 1 or 2
-	Source  string // the device in its fstab: /dev/ada0s1a, /dev/gpt/NAME1
-	Running bool
-	Next    bool
-	Trial   bool // it was booted once, and the other one boots next unless it is confirmed
-	Image   Image
-}
-
-// called reports whether a slice has this name: the disk's name, the name in fstab, or the number in that
-// name.
-func (s *Slice) called(name string) bool {
-	name = strings.TrimPrefix(name, "/dev/")
-	return name == s.Name || "/dev/"+name == s.Source || name == strconv.Itoa(s.Number)
-}
-
-// ErrInUse is the error for a slice that runs or is mounted.
-var ErrInUse = errors.New("is in use")
-
 // open opens the disk. The size is that of the file, or what diskinfo(8) prints.
 func (d *Disk) open(ctx context.Context, flag int) (*os.File, int64, error) {
-	f, err := d.openBelow(d.File, flag)
+	f, err := openBelow(d.Root, d.File, flag)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -99,45 +65,27 @@ func (d *Disk) open(ctx context.Context, flag int) (*os.File, int64, error) {
 
 // openBelow opens a device, or with --root a file that stands for one. No link leads out of the directory of
 // --root.
-func (d *Disk) openBelow(name string, flag int) (*os.File, error) {
-	if d.Root == "" || d.Root == "/" {
+func openBelow(root, name string, flag int) (*os.File, error) {
+	if root == "" || root == "/" {
 		return os.OpenFile(name, flag, 0)
 	}
-	rel, err := filepath.Rel(d.Root, name)
+	rel, err := filepath.Rel(root, name)
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(d.Root)
+	top, err := os.OpenRoot(root)
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	return root.OpenFile(rel, flag, 0)
-}
-
-// Table reads the disk's table.
-func (d *Disk) Table(ctx context.Context) (*disk.Table, error) {
-	f, size, err := d.open(ctx, os.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	t, err := disk.Read(f, size)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", d.File, err)
-	}
-	if len(d.systems(t)) < 2 {
-		return nil, fmt.Errorf("%s: %w: it has no two slices for systems", d.File, disk.ErrTable)
-	}
-	d.findLoader(ctx, f, t)
-	return t, nil
+	defer top.Close()
+	return top.OpenFile(rel, flag, 0)
 }
 
 // Name returns a slice's name below /dev.
 func (d *Disk) Name(index int) string { return fmt.Sprintf("%s%s%d", d.Drive, d.Kind, index) }
 
 // Slices returns the two slices with systems, and the table.
-func (d *Disk) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
+func (d *Disk) Slices(ctx context.Context) ([]Slice, *Table, error) {
 	t, err := d.Table(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -148,12 +96,12 @@ func (d *Disk) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 	}
 	defer f.Close()
 	var all []Slice
-	known, failed := false, d.failed()
-	for _, s := range d.systems(t) {
+	known, failed := false, d.notes().failed()
+	for _, s := range t.systems() {
 		x := Slice{
 			Slice: s, Name: d.Name(s.Index), Number: d.number(s.Index), Source: d.source(s.Index),
 			Running: s.Index == d.Running, Next: s.Index == t.Next(),
-			Trial: s.Index == d.Running && d.trying(t),
+			Trial: s.Index == d.Running && t.trying(),
 		}
 		x.Failed = x.Failed || failed[s.Index]
 		x.Image = look(&part{f, s.Start, s.Size}, s.Size)
@@ -166,61 +114,6 @@ func (d *Disk) Slices(ctx context.Context) ([]Slice, *disk.Table, error) {
 	}
 	return all, t, nil
 }
-
-// Other returns the slice that does not run.
-func Other(all []Slice) *Slice {
-	for i := range all {
-		if !all[i].Running {
-			return &all[i]
-		}
-	}
-	return nil
-}
-
-// found is the filesystem of a slice, and its place.
-type found struct {
-	*ufs.FS
-	start    int64 // bytes from the start of the slice
-	room     int64 // bytes of partition a, or of the slice
-	labelled bool  // the slice has a BSD label; its partition a may begin where the slice does
-}
-
-// filesystem finds the filesystem of a slice: in partition a, or in the whole slice if there is no label.
-func filesystem(r io.ReaderAt, size int64) (*found, error) {
-	parts, err := disk.ReadLabel(r, size)
-	if errors.Is(err, disk.ErrNoLabel) {
-		f, err := ufs.Open(r, size)
-		return &found{f, 0, size, false}, err
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range parts {
-		if p.Letter == 'a' {
-			f, err := ufs.Open(io.NewSectionReader(r, p.Start, p.Size), p.Size)
-			return &found{f, p.Start, p.Size, true}, err
-		}
-	}
-	return nil, fmt.Errorf("%w: no partition a", ErrImage)
-}
-
-// look finds out what system a slice holds.
-func look(r io.ReaderAt, size int64) Image {
-	f, err := filesystem(r, size)
-	if err != nil {
-		return Image{Trouble: err.Error()}
-	}
-	im := Image{Label: f.Label}
-	e, err := f.Stat(baseEtc)
-	if err != nil {
-		im.Trouble = err.Error()
-		return im
-	}
-	im.Date = time.Unix(0, e.MTime).UTC()
-	return im
-}
-
-const baseEtc = "conf/base/etc"
 
 // free returns an error if a slice runs, or if something of it is mounted.
 func (d *Disk) free(s *Slice) error {

@@ -27,12 +27,14 @@ func (d *Disk) Find(ctx context.Context, dev string) error {
 		d.File = filepath.Join(dev, filepath.FromSlash(d.Drive))
 		return nil
 	}
-	find := d.inFiles
-	if d.Command {
-		find = d.byGlabel
-	}
 	label := strings.TrimPrefix(d.Layout.Source(d.Layout.Running), "/dev/")
-	found, err := find(ctx, dev, label)
+	var found []config.Nano
+	var err error
+	if d.Command {
+		found, err = byGlabel(ctx, d.Run, label)
+	} else {
+		found, err = inFiles(d.Root, dev, label)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.Origin, err)
 	}
@@ -59,8 +61,8 @@ func several(label, dev string, found []config.Nano) string {
 // byGlabel asks glabel(8) which disk has the label. With -s it prints one line for each label, without a
 // header: the name, the state, and the provider that has it (status_one_geom_prs of sbin/geom/core/geom.c). A
 // blank in a label is printed as %20 (g_label_mangle_name of sys/geom/label/g_label.c).
-func (d *Disk) byGlabel(ctx context.Context, _, label string) ([]config.Nano, error) {
-	out, err := d.Run.Run(ctx, run.Command("glabel", "status", "-s"))
+func byGlabel(ctx context.Context, r run.Runner, label string) ([]config.Nano, error) {
+	out, err := r.Run(ctx, run.Command("glabel", "status", "-s"))
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +82,8 @@ func (d *Disk) byGlabel(ctx context.Context, _, label string) ([]config.Nano, er
 }
 
 // inFiles looks for the label in the files that stand for disks.
-func (d *Disk) inFiles(_ context.Context, dev, label string) ([]config.Nano, error) {
-	f, err := d.openBelow(dev, os.O_RDONLY)
+func inFiles(root, dev, label string) ([]config.Nano, error) {
+	f, err := openBelow(root, dev, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +99,7 @@ func (d *Disk) inFiles(_ context.Context, dev, label string) ([]config.Nano, err
 	}
 	var found []config.Nano
 	for _, e := range entries {
-		n, err := d.inFile(filepath.Join(dev, e.Name()), label)
+		n, err := inFile(root, filepath.Join(dev, e.Name()), label)
 		if err != nil {
 			return nil, err
 		}
@@ -111,8 +113,8 @@ func (d *Disk) inFiles(_ context.Context, dev, label string) ([]config.Nano, err
 
 // inFile looks at the slices of one disk: at the labels of the slices for gpt, at those of their filesystems
 // for ufs. A file without a table is no disk.
-func (d *Disk) inFile(file, label string) ([]config.Nano, error) {
-	f, err := d.openBelow(file, os.O_RDONLY)
+func inFile(root, file, label string) ([]config.Nano, error) {
+	f, err := openBelow(root, file, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -169,27 +171,3 @@ func (d *Disk) number(index int) int {
 
 // source returns the device that fstab names for the system in a slice.
 func (d *Disk) source(index int) string { return d.layout().Source(d.number(index)) }
-
-// systems returns the two slices that hold systems. On a GPT with labels these are the two with the labels.
-// Otherwise they are the first two that may hold a system and that fstab does not mount elsewhere, because
-// NanoBSD's embedded layouts have cfg before them.
-func (d *Disk) systems(t *disk.Table) []disk.Slice {
-	l := d.layout()
-	var all []disk.Slice
-	if l.Label() == "gpt" {
-		for n := 1; n <= 2; n++ {
-			for _, s := range t.Slices {
-				if isCode(t, s) && "/dev/gpt/"+s.Label == l.Source(n) {
-					all = append(all, s)
-				}
-			}
-		}
-		return all[:min(len(all), 2)]
-	}
-	for _, s := range t.Slices {
-		if isCode(t, s) && !(l.Kind != "" && slices.Contains(l.Others, s.Index)) && len(all) < 2 {
-			all = append(all, s)
-		}
-	}
-	return all
-}

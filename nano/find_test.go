@@ -142,7 +142,7 @@ func TestRewrite(t *testing.T) {
 			kind = "s"
 		}
 		m := &Disk{Nano: config.Nano{Drive: c.drive, Kind: kind}}
-		got, ok, err := m.rewrite([]byte(c.text), c.source)
+		got, ok, err := rewrite(m.layout(), []byte(c.text), c.source)
 		switch {
 		case c.err != "":
 			if err == nil || !strings.Contains(err.Error(), c.err) {

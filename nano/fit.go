@@ -16,7 +16,8 @@ import (
 // partition a. A slice of an MBR boots by its own boot blocks, which need a BSD label (dskread of
 // stand/i386/boot2/boot2.c): before a bare filesystem go the boot blocks and the label of the running slice,
 // and an image with a label must have its own boot blocks.
-func (d *Disk) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) error {
+func (i *installation) fit(ctx context.Context, im *image) error {
+	t, d := i.table, i.disk
 	switch {
 	case t.Scheme == "GPT" && im.room > 0:
 		return im.unlabel()
@@ -47,7 +48,7 @@ func (d *Disk) fit(ctx context.Context, im *image, s *Slice, t *disk.Table) erro
 	}
 	for _, p := range parts {
 		if p.Letter == 'a' {
-			return im.wrap(r, p.Start, s.Size)
+			return im.wrap(r, p.Start, i.done.Slice.Size)
 		}
 	}
 	return fmt.Errorf("%s has a label without a partition a: a bare filesystem cannot be given its "+

@@ -147,11 +147,3 @@ func (im *image) skip(head []byte, r io.Reader, s *disk.Slice) error {
 	im.size = s.Size
 	return nil
 }
-
-// isCode reports whether a slice may hold a system.
-func isCode(t *disk.Table, s disk.Slice) bool {
-	if t.Scheme == "GPT" {
-		return s.Type == "freebsd-ufs"
-	}
-	return s.Type == "freebsd"
-}

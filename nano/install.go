@@ -1,7 +1,6 @@
 package nano
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -74,33 +73,34 @@ func (d *Disk) Install(ctx context.Context, in Install) (*Installed, error) {
 	if err != nil {
 		return nil, err
 	}
-	im, err := d.image(ctx, in, s, t)
+	i := &installation{in, d, t, &Installed{Slice: *s}}
+	im, err := i.image(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer im.end()
-	done := &Installed{Slice: *s, Form: im.form, Full: im.full}
-	if done.Kept, err = d.ready(ctx, in, t, s.Index); err != nil {
+	i.done.Form, i.done.Full = im.form, im.full
+	if err := i.prepare(ctx); err != nil {
 		return nil, err
 	}
-	if err := d.write(ctx, in, im, done); err != nil {
+	if err := i.write(ctx, im); err != nil {
 		if t.Next() == s.Index {
 			return nil, fmt.Errorf("%s: %w; %s boots next, in its place", s.Name, err, d.Name(d.Running))
 		}
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	if err := d.bringUp(ctx, in, t, done); err != nil {
-		return done, fmt.Errorf("%s is written and whole, but not activated: %w", s.Name, err)
+	if err := i.bringUp(ctx); err != nil {
+		return i.done, fmt.Errorf("%s is written and whole, but not activated: %w", s.Name, err)
 	}
-	return done, nil
+	return i.done, nil
 }
 
 // destination returns the slice that in names, or the one that does not run. It must be free.
 func (d *Disk) destination(in Install, all []Slice) (*Slice, error) {
 	s := Other(all)
-	for i := range all {
-		if in.Slice == all[i].Number {
-			s = &all[i]
+	for k := range all {
+		if all[k].Number == in.Slice {
+			s = &all[k]
 		}
 	}
 	if in.Slice != 0 && s.Number != in.Slice {
@@ -110,39 +110,47 @@ func (d *Disk) destination(in Install, all []Slice) (*Slice, error) {
 	return s, d.free(s)
 }
 
+// installation is an Install at work.
+type installation struct {
+	Install
+	disk  *Disk
+	table *Table
+	done  *Installed // its Slice is the destination
+}
+
 // bringUp does what remains after the image is in its slice: it copies the machine's files, looks for a
 // loader and a kernel, begins the trial, and activates the slice.
-func (d *Disk) bringUp(ctx context.Context, in Install, t *disk.Table, done *Installed) (err error) {
-	if in.Carry {
-		if done.Carried, err = d.carry(ctx, &done.Slice); err != nil {
+func (i *installation) bringUp(ctx context.Context) (err error) {
+	if i.Carry {
+		if i.done.Carried, err = i.carry(ctx); err != nil {
 			return fmt.Errorf("%w; mend that, or install it with --no-carry", err)
 		}
 	}
-	if done.Lacks, err = d.lacks(ctx, &done.Slice, t); err != nil {
+	if i.done.Lacks, err = i.lacks(ctx); err != nil {
 		return err
 	}
-	if !in.Activate {
+	if !i.Activate {
 		return nil
 	}
-	if in.Trials != nil && in.Within > 0 {
-		trial := Trial{Slice: done.Slice.Index, From: d.Running, Within: in.Within}
-		if err := in.Trials.Begin(ctx, trial); err != nil {
+	if i.Trials != nil && i.Within > 0 {
+		trial := Trial{Slice: i.done.Slice.Index, From: i.disk.Running, Within: i.Within}
+		if err := i.Trials.Begin(ctx, trial); err != nil {
 			return fmt.Errorf("its trial could not be noted in cfg: %w", err)
 		}
 	}
-	done.Once = t.CanTryOnce()
-	return d.Activate(ctx, Activation{done.Slice.Index, done.Once})
+	i.done.Once = i.table.CanTryOnce()
+	return i.disk.Activate(ctx, Activation{i.done.Slice.Index, i.done.Once})
 }
 
 // image opens the image and fits it to the slice. It checks an image in a file first.
-func (d *Disk) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (*image, error) {
+func (i *installation) image(ctx context.Context) (*image, error) {
 	nth := 0
-	if f, at := seekable(in.From); f != nil {
+	if f, at := seekable(i.From); f != nil {
 		file, err := newImageFile(f, at)
 		if err != nil {
 			return nil, err
 		}
-		if nth, err = d.check(ctx, in, file, s, t); err != nil {
+		if nth, err = i.check(ctx, file); err != nil {
 			return nil, fmt.Errorf("%w; nothing was written", err)
 		}
 		debug.FreeOSMemory() // free what the check kept, before the image is unpacked again
@@ -150,12 +158,12 @@ func (d *Disk) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (
 			return nil, err
 		}
 	}
-	im, err := openImage(in.From, nth)
+	im, err := openImage(i.From, nth)
 	if err != nil {
 		return nil, err
 	}
-	if err = d.fit(ctx, im, s, t); err == nil && im.size > s.Size {
-		err = tooLarge(im, s)
+	if err = i.fit(ctx, im); err == nil && im.size > i.done.Slice.Size {
+		err = tooLarge(im, &i.done.Slice)
 	}
 	if err != nil {
 		im.end()
@@ -164,39 +172,39 @@ func (d *Disk) image(ctx context.Context, in Install, s *Slice, t *disk.Table) (
 	return im, nil
 }
 
-// ready prepares the disk before a slice is written. It checks that the slice can be activated afterwards. It
-// makes the running slice boot next until then, because the loader must not boot a slice that is half
-// written. It ends every trial, that of the slice's old system and that of the running one; kept reports the
-// latter.
-func (d *Disk) ready(ctx context.Context, in Install, t *disk.Table, slice int) (kept bool, err error) {
+// prepare prepares the disk before the slice is written. It checks that the slice can be activated
+// afterwards. It makes the running slice boot next until then, because the loader must not boot a slice that
+// is half written. It ends every trial, that of the slice's old system and that of the running one; the
+// latter is confirmed.
+func (i *installation) prepare(ctx context.Context) error {
+	t, d, slice := i.table, i.disk, i.done.Slice.Index
 	if t.Overtakes(slice) {
-		return false, fmt.Errorf("%s comes before %s: %s takes the first slice that holds a system, and "+
+		return fmt.Errorf("%s comes before %s: %s takes the first slice that holds a system, and "+
 			"would boot it as soon as it is written", d.Name(slice), d.Name(d.Running), t.Loader)
 	}
-	if in.Activate {
-		if _, err := t.Marks(d.choice(Activation{slice, t.CanTryOnce()})); err != nil {
+	if i.Activate {
+		if _, err := t.Marks(t.choice(Activation{slice, t.CanTryOnce()})); err != nil {
 			err = fmt.Errorf("%s could not be activated: %w", d.Name(slice), err)
 			if t.Honours() != disk.Nothing || t.Next() == d.Running {
 				err = fmt.Errorf("%w; --no-activate writes it alone", err)
 			}
-			return false, err
+			return err
 		}
 	}
-	kept = d.trying(t)
-	if in.Trials != nil {
-		x, err := in.Trials.Now(ctx)
-		kept = kept || err == nil && x != nil // drop removes a note that cannot be read
+	i.done.Kept = t.trying()
+	if i.Trials != nil {
+		x, err := i.Trials.Now(ctx)
+		i.done.Kept = i.done.Kept || err == nil && x != nil // drop removes a note that cannot be read
 	}
 	if err := d.Activate(ctx, Activation{Slice: d.Running}); err != nil {
-		err = fmt.Errorf("%s is to boot next while %s is written: %w", d.Name(d.Running), d.Name(slice), err)
-		return false, err
+		return fmt.Errorf("%s is to boot next while %s is written: %w", d.Name(d.Running), d.Name(slice), err)
 	}
-	if in.Trials != nil {
-		if err := in.Trials.drop(ctx); err != nil {
-			return kept, fmt.Errorf("nothing was written: remove the note of a trial in cfg: %w", err)
+	if i.Trials != nil {
+		if err := i.Trials.drop(ctx); err != nil {
+			return fmt.Errorf("nothing was written: remove the note of a trial in cfg: %w", err)
 		}
 	}
-	return kept, nil
+	return nil
 }
 
 // starts are the files by which a loader starts a system. The first existing one of each list counts.
@@ -209,9 +217,10 @@ var starts = map[disk.Loader][]string{
 // kernels are the usual places of a kernel. The loader can unpack it.
 var kernels = []string{"boot/kernel/kernel", "boot/kernel/kernel.gz"}
 
-// lacks looks for a loader and a kernel in a slice that was written.
-func (d *Disk) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string, error) {
-	f, _, err := d.open(ctx, os.O_RDONLY)
+// lacks looks for a loader and a kernel in the slice that was written.
+func (i *installation) lacks(ctx context.Context) ([]string, error) {
+	s := i.done.Slice
+	f, _, err := i.disk.open(ctx, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +230,7 @@ func (d *Disk) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string, er
 		return nil, err
 	}
 	var all []string
-	for _, names := range [][]string{starts[t.Loader], kernels} {
+	for _, names := range [][]string{starts[i.table.Loader], kernels} {
 		if !slices.ContainsFunc(names,
 			func(name string) bool { _, err := fsys.Stat(name); return err == nil }) {
 			all = append(all, "no /"+strings.Join(names, " and no /")+" in it: does it boot?")
@@ -231,14 +240,15 @@ func (d *Disk) lacks(ctx context.Context, s *Slice, t *disk.Table) ([]string, er
 }
 
 // write pours the image into its slice.
-func (d *Disk) write(ctx context.Context, in Install, im *image, done *Installed) error {
-	f, base, err := d.slice(ctx, &done.Slice)
+func (i *installation) write(ctx context.Context, im *image) error {
+	done := i.done
+	f, base, err := i.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if in.Begin != nil {
-		in.Begin(im.size, done.Slice.Name)
+	if i.Begin != nil {
+		i.Begin(im.size, done.Slice.Name)
 	}
 	r := &part{f, base, done.Slice.Size}
 	whole := func(first []byte, end int64) error {
@@ -250,92 +260,23 @@ func (d *Disk) write(ctx context.Context, in Install, im *image, done *Installed
 			return err
 		}
 		done.Digest = hex.EncodeToString(digest[:])
-		if err := sameDigest(done.Digest, in.SHA256); err != nil {
+		if err := sameDigest(done.Digest, i.SHA256); err != nil {
 			return err
 		}
-		done.Fstabs, err = d.own(&patched{r, first}, done.Slice, end)
+		done.Fstabs, err = own(i.disk.layout(), &patched{r, first}, done.Slice, end)
 		return err
 	}
-	done.Bytes, err = pour(ctx, r, done.Slice.Size, im.body, whole, in.Progress)
+	done.Bytes, err = pour(ctx, r, done.Slice.Size, im.body, whole, i.Progress)
 	return err
 }
 
-// slice opens a slice for writing: its device, or its part of a file that stands for the disk.
-func (d *Disk) slice(ctx context.Context, s *Slice) (*os.File, int64, error) {
+// open opens the slice for writing: its device, or its part of a file that stands for the disk.
+func (i *installation) open(ctx context.Context) (*os.File, int64, error) {
+	d, s := i.disk, &i.done.Slice
 	if d.Command {
-		f, err := d.openBelow(filepath.Join(filepath.Dir(d.File), filepath.Base(s.Name)), os.O_RDWR)
+		f, err := openBelow(d.Root, filepath.Join(filepath.Dir(d.File), filepath.Base(s.Name)), os.O_RDWR)
 		return f, 0, err
 	}
 	f, _, err := d.open(ctx, os.O_RDWR)
 	return f, s.Start, err
-}
-
-// part is a slice of a disk. A disk can read only whole sectors. For other reads, part reads the sectors
-// around them.
-type part struct {
-	disk.Device
-	base int64
-	size int64
-}
-
-func (p *part) ReadAt(b []byte, at int64) (int, error) {
-	switch {
-	case at < 0 || at > p.size:
-		return 0, io.ErrUnexpectedEOF
-	case at+int64(len(b)) > p.size:
-		n, err := p.ReadAt(b[:p.size-at], at)
-		return n, cmp.Or(err, io.EOF)
-	case at%sector == 0 && len(b)%sector == 0:
-		return p.Device.ReadAt(b, p.base+at)
-	}
-	from := at / sector * sector
-	whole := make([]byte, min((at+int64(len(b))-from+sector-1)/sector*sector, p.size-from))
-	n, err := p.Device.ReadAt(whole, p.base+from)
-	if int64(n) < at-from {
-		return 0, cmp.Or(err, io.ErrUnexpectedEOF)
-	}
-	if n = copy(b, whole[at-from:n]); n == len(b) {
-		err = nil
-	}
-	return n, err
-}
-
-func (p *part) WriteAt(b []byte, at int64) (int, error) {
-	if at < 0 || at+int64(len(b)) > p.size {
-		return 0, ErrTooLarge
-	}
-	return p.Device.WriteAt(b, p.base+at)
-}
-
-// patched is a slice whose first block is only in memory so far.
-type patched struct {
-	disk.Device
-	first []byte
-}
-
-func (p *patched) ReadAt(b []byte, at int64) (int, error) {
-	n := 0
-	if at < int64(len(p.first)) {
-		n = copy(b, p.first[at:])
-	}
-	if n == len(b) {
-		return n, nil
-	}
-	k, err := p.Device.ReadAt(b[n:], at+int64(n))
-	return n + k, err
-}
-
-// set changes bytes within one sector, because only whole sectors can be written to a disk.
-func (p *patched) set(b []byte, at int64) error {
-	if at < int64(len(p.first)) {
-		copy(p.first[at:], b)
-		return nil
-	}
-	s := make([]byte, sector)
-	from := at / sector * sector
-	if _, err := p.Device.ReadAt(s, from); err != nil {
-		return err
-	}
-	copy(s[at-from:], b)
-	return disk.Put(p.Device, s, from)
 }

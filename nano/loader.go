@@ -20,19 +20,26 @@ import (
 	"cfgd/internal/ufs"
 )
 
-// findLoader finds out which loader boots the disk. The table does not tell it all, so it looks at the EFI
-// system partition and at the boot method of the machine. If there are loaders for both methods, and the
-// method is not known, the loader is known only if both honour bootonce.
-func (d *Disk) findLoader(ctx context.Context, r disk.Device, t *disk.Table) {
-	d.tellLoader(ctx, r, t)
-	if t.Honours() == disk.Nothing {
-		d.findNext(r, t)
+// loaders are the loaders on a disk.
+type loaders struct {
+	*Table
+	r disk.Device // the disk
+}
+
+// find finds out which loader boots the disk, and what it boots next. The table does not tell it all, so it
+// looks at the EFI system partition and at the boot method of the machine, which is "" if it is not known.
+func (l loaders) find(method string) {
+	l.tell(method)
+	if l.Honours() == disk.Nothing {
+		l.findNext()
 	}
 }
 
-func (d *Disk) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) {
-	method := d.bootMethod(ctx)
-	loader, found := d.efiLoader(r, t)
+// tell tells the loader. If there are loaders for both boot methods, and the method is not known, the loader
+// is known only if both honour bootonce.
+func (l loaders) tell(method string) {
+	r, t := l.r, l.Table.Table
+	loader, found := l.efi()
 	if !found {
 		if method == "UEFI" { // the loader is on another disk, or came over the network
 			t.Loader = disk.Unknown
@@ -54,28 +61,30 @@ func (d *Disk) tellLoader(ctx context.Context, r disk.Device, t *disk.Table) {
 	}
 }
 
-// efiLoader returns the loader in the EFI system partitions, or false if there is no such partition. If there
+// efi returns the loader in the EFI system partitions, or false if there is no such partition. If there
 // are several with different loaders, it is not known which one the firmware starts.
-func (d *Disk) efiLoader(r disk.Device, t *disk.Table) (loader disk.Loader, found bool) {
+func (l loaders) efi() (loader disk.Loader, found bool) {
+	r, t := l.r, l.Table
 	for _, s := range t.Slices {
 		if s.Type != "efi" {
 			continue
 		}
-		l, err := esp.Loader(&part{r, s.Start, s.Size}, s.Size)
+		x, err := esp.Loader(&part{r, s.Start, s.Size}, s.Size)
 		if err != nil {
-			t.Notes = append(t.Notes, fmt.Sprintf("%s: %v", d.Name(s.Index), err))
+			t.Notes = append(t.Notes, fmt.Sprintf("%s: %v", t.disk.Name(s.Index), err))
 		}
-		if found && l != loader {
-			l = disk.Unknown
+		if found && x != loader {
+			x = disk.Unknown
 		}
-		loader, found = l, true
+		loader, found = x, true
 	}
 	return loader, found
 }
 
 // findNext finds the slice that is booted by a loader that ignores the attributes in the table: the slice
 // that loader.env names, or else the first one that holds what the loader looks for.
-func (d *Disk) findNext(r disk.Device, t *disk.Table) {
+func (l loaders) findNext() {
+	r, t := l.r, l.Table
 	named := map[string]bool{}
 	for _, s := range t.Slices {
 		if s.Type != "efi" || t.Loader != disk.LoaderEFI {
@@ -84,7 +93,7 @@ func (d *Disk) findNext(r disk.Device, t *disk.Table) {
 		device, err := esp.RootDevice(&part{r, s.Start, s.Size}, s.Size)
 		if err != nil {
 			t.Unsure = append(t.Unsure,
-				fmt.Sprintf("%s: loader.env cannot be read: %v", d.Name(s.Index), err))
+				fmt.Sprintf("%s: loader.env cannot be read: %v", t.disk.Name(s.Index), err))
 			return
 		}
 		named[device] = true
@@ -97,9 +106,9 @@ func (d *Disk) findNext(r disk.Device, t *disk.Table) {
 			"loader.env says "+devices[0]+" in one EFI system partition, and something else "+
 				"in another one")
 	case len(devices) > 0:
-		d.takeNamed(t, devices[0])
+		l.takeNamed(devices[0])
 	default:
-		t.Found, t.First = d.firstSystem(r, t), true
+		t.Found, t.First = l.firstSystem(), true
 	}
 }
 
@@ -108,7 +117,8 @@ func (d *Disk) findNext(r disk.Device, t *disk.Table) {
 var rootDisk = regexp.MustCompile(`^rootdev=disk[0-9]+([sp])([0-9]{1,3})[a-h]?:?$`)
 
 // takeNamed takes the slice that loader.env names.
-func (d *Disk) takeNamed(t *disk.Table, device string) {
+func (l loaders) takeNamed(device string) {
+	t := l.Table
 	letter := "s"
 	if t.Scheme == "GPT" {
 		letter = "p"
@@ -118,7 +128,7 @@ func (d *Disk) takeNamed(t *disk.Table, device string) {
 		if _, ok := t.Slice(n); ok {
 			t.Found = n
 			t.Unsure = append(t.Unsure,
-				fmt.Sprintf("loader.env says %s, which is taken for %s", device, d.Name(n)))
+				fmt.Sprintf("loader.env says %s, which is taken for %s", device, t.disk.Name(n)))
 			return
 		}
 	}
@@ -134,8 +144,9 @@ var wants = map[disk.Loader][]string{
 
 // firstSystem returns the first slice that has what the loader looks for. It returns 0 if there is none, if a
 // slice before it can't be read, or if there is a ZFS pool, which the loader may take first.
-func (d *Disk) firstSystem(r disk.Device, t *disk.Table) int {
-	if hasType(t, "freebsd-zfs") {
+func (l loaders) firstSystem() int {
+	r, t := l.r, l.Table
+	if hasType(t.Table, "freebsd-zfs") {
 		return 0
 	}
 	for _, s := range t.Slices {
@@ -147,7 +158,7 @@ func (d *Disk) firstSystem(r disk.Device, t *disk.Table) int {
 			continue // the loader can't read it either
 		}
 		if err != nil {
-			t.Unsure = append(t.Unsure, fmt.Sprintf("%s: %v", d.Name(s.Index), err))
+			t.Unsure = append(t.Unsure, fmt.Sprintf("%s: %v", t.disk.Name(s.Index), err))
 			return 0
 		}
 		for _, name := range wants[t.Loader] {
@@ -156,7 +167,7 @@ func (d *Disk) firstSystem(r disk.Device, t *disk.Table) int {
 				return s.Index
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
-				t.Unsure = append(t.Unsure, fmt.Sprintf("%s: /%s: %v", d.Name(s.Index), name, err))
+				t.Unsure = append(t.Unsure, fmt.Sprintf("%s: /%s: %v", t.disk.Name(s.Index), name, err))
 				return 0
 			}
 		}

@@ -133,10 +133,10 @@ func TestNextOfLoadersThatHonourNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		doubts := strings.Join(m.Doubts(tab), "; ")
-		if m.NextName(tab) != c.next || !strings.Contains(doubts, c.says) ||
+		doubts := strings.Join(tab.Doubts(), "; ")
+		if tab.NextName() != c.next || !strings.Contains(doubts, c.says) ||
 			tab.First == strings.Contains(doubts, "loader.env says") {
-			t.Errorf("%s: %s is next, %q, first %v", name, m.NextName(tab), doubts, tab.First)
+			t.Errorf("%s: %s is next, %q, first %v", name, tab.NextName(), doubts, tab.First)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 var fstabs = []string{"etc/fstab", "conf/base/etc/fstab"}
 
 // own adapts a written image to its slice, as updatep2 and NanoBSD's build do.
-func (d *Disk) own(r *patched, s Slice, end int64) ([]string, error) {
+func own(l *config.Nano, r *patched, s Slice, end int64) ([]string, error) {
 	fsys, err := filesystem(r, s.Size)
 	if err != nil {
 		return nil, err
@@ -25,7 +25,7 @@ func (d *Disk) own(r *patched, s Slice, end int64) ([]string, error) {
 		return nil, fmt.Errorf("%w: its filesystem is of %d bytes, and %d came", errCut, fsys.Bytes,
 			end-fsys.start)
 	}
-	p, err := d.plan(fsys.FS, fsys.labelled, fsys.room, s)
+	p, err := plan(l, fsys.FS, fsys.labelled, fsys.room, s)
 	if err != nil {
 		return nil, err
 	}
@@ -53,21 +53,21 @@ type ownership struct {
 	label  string     // that its filesystem gets, "" for none
 }
 
-// plan tells what to change in a filesystem so that both of its fstabs name the slice for /. If they do so by
-// a label of the filesystem, the filesystem gets that label. It refuses an image that names another disk,
-// because that would not find its root. labelled is set if the slice has a BSD label. room is the size of the
-// partition in bytes.
-func (d *Disk) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
+// plan tells, by the layout of the disk, what to change in a filesystem so that both of its fstabs name
+// the slice for /. If they do so by a label of the filesystem, the filesystem gets that label. It refuses
+// an image that names another disk, because that would not find its root. labelled is set if the slice
+// has a BSD label. room is the size of the partition in bytes.
+func plan(l *config.Nano, fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownership, error) {
 	source := s.Source
 	// the name of the device depends on whether there is a BSD label
-	if l := d.layout(); l.Label() == "" && l.Kind == "s" {
+	if l.Label() == "" && l.Kind == "s" {
 		source = fmt.Sprintf("/dev/%s%s%d", l.Drive, l.Kind, s.Index)
 		if labelled {
 			source += "a"
 		}
 	}
 	p := &ownership{}
-	if err := d.planRoot(p, fsys, source); err != nil {
+	if err := p.setRoot(l, fsys, source); err != nil {
 		return nil, err
 	}
 	label, ok := strings.CutPrefix(source, "/dev/ufs/")
@@ -82,8 +82,8 @@ func (d *Disk) plan(fsys *ufs.FS, labelled bool, room int64, s Slice) (*ownershi
 	return p, err
 }
 
-// planRoot makes a device the root of both fstabs.
-func (d *Disk) planRoot(p *ownership, fsys *ufs.FS, source string) error {
+// setRoot makes a device the root of both fstabs.
+func (p *ownership) setRoot(l *config.Nano, fsys *ufs.FS, source string) error {
 	rooted := false
 	for _, name := range fstabs {
 		e, err := fsys.Stat(name)
@@ -97,7 +97,7 @@ func (d *Disk) planRoot(p *ownership, fsys *ufs.FS, source string) error {
 		if err != nil {
 			return err
 		}
-		edited, ok, err := d.rewrite(text, source)
+		edited, ok, err := rewrite(l, text, source)
 		if err != nil {
 			return fmt.Errorf("/%s of the image: %w", name, err)
 		}
@@ -130,7 +130,7 @@ func readFstab(fsys *ufs.FS, e *ufs.Entry) ([]byte, error) {
 // rewrite puts a device into the line for / of an fstab. It returns false if there is no such line. The text
 // keeps its length, because it is changed in place: a shorter name gets more blanks after it, and a longer
 // name fewer.
-func (d *Disk) rewrite(text []byte, source string) ([]byte, bool, error) {
+func rewrite(l *config.Nano, text []byte, source string) ([]byte, bool, error) {
 	off := 0
 	for line := range bytes.Lines(text) {
 		f := bytes.Fields(line)
@@ -138,7 +138,6 @@ func (d *Disk) rewrite(text []byte, source string) ([]byte, bool, error) {
 			off += len(line)
 			continue
 		}
-		l := d.layout()
 		old := string(f[0])
 		n := config.NanoSource(old, l.Drive)
 		if n == nil || n.Drive != l.Drive || l.Label() == "" && n.Kind != l.Kind {

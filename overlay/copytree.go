@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"cfgd/internal/ctxio"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 	"cfgd/overlay/store"
@@ -212,7 +213,7 @@ func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*tree.Tree, error) 
 			return nil, err
 		}
 		defer f.Close()
-		t.Entries[0].Digest, err = tree.DigestOf(tree.Stopping(ctx, f), e.Size)
+		t.Entries[0].Digest, err = tree.DigestOf(ctxio.Reader(ctx, f), e.Size)
 		return t, err
 	case dirfd.KindDir:
 		sub, err := d.Dir(name)

@@ -1,12 +1,14 @@
 package overlay
 
 import (
-	"cfgd/overlay/store"
-	"cfgd/overlay/tree"
 	"context"
 	"os"
 	"strings"
 	"testing"
+
+	"cfgd/internal/ctxio"
+	"cfgd/overlay/store"
+	"cfgd/overlay/tree"
 )
 
 // onDemand makes the box's cfg one that is mounted only while a save needs it.
@@ -202,7 +204,7 @@ func TestScanEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
 	ctx, cancel := context.WithCancel(context.Background())
-	r := tree.Stopping(ctx, strings.NewReader(strings.Repeat("x", 100)))
+	r := ctxio.Reader(ctx, strings.NewReader(strings.Repeat("x", 100)))
 	cancel()
 	if _, err := tree.DigestOf(r, 100); err == nil {
 		t.Error("read on")

@@ -18,6 +18,7 @@ import (
 // package may import only packages of earlier rows.
 var rooms = []struct{ room, may string }{
 	{"internal/pathname", ""},
+	{"internal/ctxio", ""},
 	{"internal/flock", ""},
 	{"internal/run", ""},
 	{"internal/dirfd", ""},
@@ -34,12 +35,12 @@ var rooms = []struct{ room, may string }{
 	{"config", "config/conffile config/fstab config/jailconf config/pattern config/rcconf config/tomldoc " +
 		"internal/hostfile"},
 	{"internal/mount", "config internal/flock internal/run"},
-	{"overlay/tree", "internal/dirfd internal/pathname"},
+	{"overlay/tree", "internal/ctxio internal/dirfd internal/pathname"},
 	{"overlay/store", "config internal/dirfd internal/pathname overlay/tree"},
 	{"merge", "config internal/dirfd internal/pathname overlay/store overlay/tree"},
 	{"merge/check", "config internal/pathname internal/run merge"},
-	{"overlay", "config internal/dirfd internal/flock internal/hostfile internal/pathname merge " +
-		"overlay/store overlay/tree"},
+	{"overlay", "config internal/ctxio internal/dirfd internal/flock internal/hostfile " +
+		"internal/pathname merge overlay/store overlay/tree"},
 	{"watcher/control", "config internal/pathname overlay overlay/store"},
 	{"watcher", "config internal/dirfd internal/flock internal/pathname overlay overlay/store " +
 		"overlay/tree watcher/control"},
@@ -49,8 +50,8 @@ var rooms = []struct{ room, may string }{
 		"internal/pathname internal/run overlay"},
 	{"jails", "config config/conffile config/fstab internal/dirfd internal/flock internal/hostfile " +
 		"internal/mount internal/run jailhooks merge overlay prototype"},
-	{"nano", "config internal/disk internal/esp internal/flock internal/hostfile internal/mount " +
-		"internal/run internal/ufs"},
+	{"nano", "config internal/ctxio internal/disk internal/esp internal/flock internal/hostfile " +
+		"internal/mount internal/run internal/ufs"},
 	{"setup", "config config/conffile internal/hostfile"},
 	{"report", "internal/hostfile internal/pathname internal/run"},
 	{"cmd/cfgd", "*"},

@@ -115,7 +115,7 @@ func (s *session) nano(ctx context.Context) (*nano.Disk, error) {
 }
 
 // slices returns the disk and its two slices for systems.
-func (s *session) slices(c *cli.Context) (*nano.Disk, []nano.Slice, *disk.Table, error) {
+func (s *session) slices(c *cli.Context) (*nano.Disk, []nano.Slice, *nano.Table, error) {
 	m, err := s.nano(c.Context)
 	if err != nil {
 		return nil, nil, nil, err
@@ -162,7 +162,7 @@ func (s *session) nanoStatus(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range slices.Concat(t.Notes, m.Doubts(t)) {
+	for _, n := range slices.Concat(t.Notes, t.Doubts()) {
 		s.warn("", m.Drive+": "+n)
 	}
 	tried, err := s.tried(c.Context, m, all)
@@ -181,10 +181,10 @@ func (s *session) nanoStatus(c *cli.Context) error {
 		}
 		list = append(list, l)
 	}
-	return s.printSlices(list, m, t)
+	return s.printSlices(list, t)
 }
 
-func (s *session) printSlices(list []listedSlice, m *nano.Disk, t *disk.Table) error {
+func (s *session) printSlices(list []listedSlice, t *nano.Table) error {
 	if s.json {
 		return s.print(struct {
 			Version int           `json:"version"`
@@ -193,7 +193,7 @@ func (s *session) printSlices(list []listedSlice, m *nano.Disk, t *disk.Table) e
 			Next    string        `json:"next"`             // "?" if it is not known
 			Slices  []listedSlice `json:"slices"`
 			Doubts  []string      `json:"doubts,omitempty"`
-		}{1, t.Scheme, t.Loader, m.NextName(t), list, m.Doubts(t)})
+		}{1, t.Scheme, t.Loader, t.NextName(), list, t.Doubts()})
 	}
 	w := newTable()
 	w.row("SLICE", "SIZE", "STATE", "LABEL", "IMAGE OF")
@@ -220,7 +220,7 @@ func (s *session) printSlices(list []listedSlice, m *nano.Disk, t *disk.Table) e
 }
 
 // onceWords tells which loader boots the disk, and who goes back from a system that is on trial.
-func onceWords(t *disk.Table) string {
+func onceWords(t *nano.Table) string {
 	name := cmp.Or(string(t.Loader), "a loader that is not known")
 	if t.CanTryOnce() {
 		return "booted by " + name + ", which can boot a system once and go back by itself"
@@ -419,14 +419,14 @@ func (s *session) printNext(c *cli.Context, m *nano.Disk) error {
 	if err != nil {
 		return err
 	}
-	words := m.NextName(t) + " boots next"
+	words := t.NextName() + " boots next"
 	if x, ok := t.Slice(t.Next()); ok && x.Once {
 		words += ", once: cfgd nano confirm keeps it when it runs"
 	}
 	if _, err := fmt.Fprintln(s.out, words); err != nil {
 		return err
 	}
-	for _, d := range m.Doubts(t) {
+	for _, d := range t.Doubts() {
 		s.warn("", m.Drive+": "+d)
 	}
 	return nil

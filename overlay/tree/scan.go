@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cfgd/internal/ctxio"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 )
@@ -493,7 +494,7 @@ func (s *scanner) read(d *dirfd.Dir, name string, e *Entry) error {
 	if !s.tree.NoXattrs {
 		s.xattrs(f, e)
 	}
-	if e.Digest, err = DigestOf(stopping{s.ctx, f}, e.Size); err != nil {
+	if e.Digest, err = DigestOf(ctxio.Reader(s.ctx, f), e.Size); err != nil {
 		return err
 	}
 	after, err := f.Stat()
@@ -512,21 +513,6 @@ func Unmoved(e *Entry, st dirfd.Stat) bool {
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
-
-// Stopping returns a reader that stops when ctx ends. It is for files whose size cfgd does not control.
-func Stopping(ctx context.Context, r io.Reader) io.Reader { return stopping{ctx, r} }
-
-type stopping struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r stopping) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
-}
 
 // DigestOf reads at most size bytes and one more, so that a file that keeps growing does not block the scan.
 func DigestOf(r io.Reader, size int64) (Digest, error) {

@@ -1,0 +1,22 @@
+// Package ctxio has a reader that ends with a context, for input whose size cfgd does not control.
+package ctxio
+
+import (
+	"context"
+	"io"
+)
+
+// Reader returns a reader that fails with the context's error when ctx has ended.
+func Reader(ctx context.Context, r io.Reader) io.Reader { return reader{ctx, r} }
+
+type reader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
