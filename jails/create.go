@@ -7,39 +7,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"cfgd/config"
 	"cfgd/config/conffile"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
-	"cfgd/internal/run"
 	"cfgd/overlay"
 )
-
-// Creator makes jails, and undoes exactly what it made (destroy.go). The record is written before the
-// first step.
-type Creator struct {
-	Model    *config.Model
-	Run      run.Runner
-	SaveHost func(ctx context.Context, path string) error // nil if the host's /etc is on a disk
-	Reload   func() (*config.Model, error)
-	// Locked runs f while nobody writes the cfg that is cloned. It is nil if no cfg is cloned.
-	Locked func(ctx context.Context, f func() error) error
-}
-
-// ErrExists reports that a part of a new jail exists already.
-var ErrExists = errors.New("is there already")
-
-// lock takes the locks of what is made or destroyed.
-func (k *Creator) lock(ctx context.Context, c *Creation) (unlock func(), err error) {
-	if c.Prototype {
-		return lockPrototype(ctx, k.Model, c.Jail)
-	}
-	return lockOn(ctx, k.Model, c.Jail, c.base)
-}
 
 // Create makes a jail. A step that fails undoes those before it. It returns the problems that the
 // configuration then has with the jail.
@@ -112,26 +87,6 @@ func (k *Creator) free(ctx context.Context, c *Creation) error {
 		}
 	}
 	return nil
-}
-
-// has reports whether a dataset or snapshot exists. It searches a list, because zfs(8) exits with 1 both
-// if a name does not exist and if it cannot look, for example when a pool does not answer.
-func has(ctx context.Context, r run.Runner, name string) (bool, error) {
-	dataset, _, snapshot := strings.Cut(name, "@")
-	there, err := listed(ctx, r, dataset, "-t", "filesystem,volume")
-	if err != nil || !there || !snapshot {
-		return there, err
-	}
-	return listed(ctx, r, name, "-t", "snapshot", "-d", "1", dataset)
-}
-
-// listed reports whether zfs list with these arguments prints the name.
-func listed(ctx context.Context, r run.Runner, name string, args ...string) (bool, error) {
-	out, err := r.Run(ctx, run.Command("zfs", append([]string{"list", "-H", "-o", "name"}, args...)...))
-	if err != nil {
-		return false, err
-	}
-	return slices.Contains(strings.Split(out, "\n"), name), nil
 }
 
 // create makes everything, and records in done what would have to be undone. A command that fails made
@@ -224,35 +179,4 @@ func (k *Creator) write(ctx context.Context, f File) error {
 		}
 		return append(old, f.Text...), nil
 	})
-}
-
-// save saves what changed in the host's etc to its cfg.
-func (k *Creator) save(ctx context.Context, c *Creation) error {
-	if k.SaveHost == nil {
-		return nil
-	}
-	var errs []error
-	for _, f := range c.Files {
-		if p, ok := inEtc(k.Model, f.Name); ok {
-			errs = append(errs, k.SaveHost(ctx, p))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// inEtc returns a file's path in the host's /etc. A link may lead there, as NanoBSD's /usr/local/etc
-// does.
-func inEtc(m *config.Model, file string) (string, bool) {
-	if p, ok := strings.CutPrefix(file, "/etc/"); ok {
-		return p, true
-	}
-	etc, err := filepath.EvalSymlinks(m.Path("/etc"))
-	if err != nil {
-		return "", false
-	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(m.Path(file)))
-	if err != nil {
-		return "", false
-	}
-	return strings.CutPrefix(filepath.Join(dir, filepath.Base(file)), etc+"/")
 }
