@@ -9,7 +9,6 @@ package disk
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -61,24 +60,6 @@ type Device interface {
 	Sync() error
 }
 
-// Read reads the table of a disk of the given size in bytes.
-func Read(r io.ReaderAt, size int64) (*Table, error) {
-	mbr, err := sectorAt(r, 0, size)
-	if err != nil {
-		return nil, err
-	}
-	if mbr[510] != 0x55 || mbr[511] != 0xaa {
-		return nil, fmt.Errorf("%w: sector 0 ends with %02x%02x and not with 55aa", ErrTable, mbr[510],
-			mbr[511])
-	}
-	for i := range 4 {
-		if entry(mbr, i)[4] == 0xee { // protective
-			return readGPT(r, size)
-		}
-	}
-	return readMBR(mbr, size)
-}
-
 // Slice returns a slice by its index.
 func (t *Table) Slice(index int) (*Slice, bool) {
 	for i := range t.Slices {
@@ -100,8 +81,6 @@ func sectorAt(r io.ReaderAt, n, size int64) ([]byte, error) {
 	return b, nil
 }
 
-func entry(mbr []byte, i int) []byte { return mbr[0x1be+16*i : 0x1be+16*(i+1)] }
-
 // place checks the position of a slice and adds it, if it is one.
 func (t *Table) place(s Slice, first, last uint64, size int64, where string) error {
 	sectors := uint64(size / Sector)
@@ -119,59 +98,6 @@ func (t *Table) place(s Slice, first, last uint64, size int64, where string) err
 	return nil
 }
 
-var mbrTypes = map[byte]string{0xa5: "freebsd", 0xef: "efi", 0x0b: "fat32", 0x0c: "fat32", 0x83: "linux"}
-
-func readMBR(mbr []byte, size int64) (*Table, error) {
-	t := &Table{Scheme: "MBR"}
-	for i := range 4 {
-		e := entry(mbr, i)
-		kind := e[4]
-		switch {
-		case e[0]&0x7f != 0:
-			return nil, fmt.Errorf("%w: sector 0: slice %d has flag %#02x", ErrTable, i+1, e[0])
-		case kind == 0:
-			continue
-		case kind == 5 || kind == 0x0f:
-			t.Notes = append(t.Notes, fmt.Sprintf("slice %d is an extended partition, which is left alone",
-				i+1))
-		}
-		name, ok := mbrTypes[kind]
-		if !ok {
-			name = fmt.Sprintf("!%d", kind) // as gpart(8) writes it
-		}
-		start, count := uint64(binary.LittleEndian.Uint32(e[8:])), uint64(binary.LittleEndian.Uint32(e[12:]))
-		if count == 0 {
-			return nil, fmt.Errorf("%w: sector 0: slice %d has no sectors", ErrTable, i+1)
-		}
-		if err := t.place(Slice{Index: i + 1, Type: name, Active: e[0] == 0x80}, start, start+count-1, size,
-			"sector 0"); err != nil {
-			return nil, err
-		}
-	}
-	t.Loader = PlainMBR
-	if at := boot0Default(mbr); at > 0 {
-		t.hasBoot0, t.Loader, t.option, t.offered = true, Boot0, option(mbr[at]), mbr[at+2]&0x0f
-		if _, ok := t.Slice(int(t.option) + 1); ok {
-			t.Boot0 = int(t.option) + 1
-		}
-	}
-	return t, nil
-}
-
-// boot0's first instructions, and the text before its data: boot0bs of usr.sbin/boot0cfg/boot0cfg.c. The
-// first instructions are those of /boot/mbr too.
-var (
-	boot0Code = []byte{0xfc, 0x31, 0xc0, 0x8e, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c}
-	boot0Text = []byte("Drive ")
-)
-
-// boot0Forms are the two forms of boot0: where its text is, and where its default slice is, counted from
-// 0 (boot0cfg -s).
-var boot0Forms = []struct{ text, option int }{
-	{0x1b2, 0x1b9},
-	{0x1ae, 0x1b5}, // with a volume serial number at 0x1b8: what FreeBSD builds
-}
-
 // option is boot0's byte: 0 to 3 are slices, the others are none.
 type option byte
 
@@ -185,16 +111,6 @@ func (o option) text() string {
 		return "F6, the network"
 	}
 	return fmt.Sprintf("%d, which is nothing", byte(o))
-}
-
-// boot0Default returns where boot0's code in this sector keeps its default, 0 if it has none.
-func boot0Default(mbr []byte) int {
-	for _, f := range boot0Forms {
-		if bytes.HasPrefix(mbr, boot0Code) && bytes.HasPrefix(mbr[f.text:], boot0Text) {
-			return f.option
-		}
-	}
-	return 0
 }
 
 // Put writes sectors, fsyncs them, reads them back and compares.
@@ -216,16 +132,27 @@ func Put(d Device, b []byte, at int64) error {
 	return nil
 }
 
-// Boot0Code returns the first sector of a disk with boot0, with this slice as its default.
-func Boot0Code(r io.ReaderAt, size int64, slice int) ([]byte, error) {
-	mbr, err := sectorAt(r, 0, size)
-	if err != nil {
-		return nil, err
-	}
-	at := boot0Default(mbr)
-	if at == 0 {
-		return nil, fmt.Errorf("%w: sector 0: boot0 is no longer there", ErrTable)
-	}
-	mbr[at] = byte(slice - 1)
-	return mbr, nil
+// Loader is what boots a disk: the code that chooses between its slices.
+type Loader string
+
+// The loaders. A partition table does not say which loader is in the EFI system partition: the caller of
+// Read reads that partition, and sets Table.Loader.
+const (
+	Unknown    Loader = ""
+	Boot0      Loader = "boot0"       // and after it boot1 and boot2 of a slice
+	PlainMBR   Loader = "mbr"         // /boot/mbr, or any other code that boots the active slice
+	GPTBoot    Loader = "gptboot"     // from a freebsd-boot partition, by pmbr
+	GPTBootEFI Loader = "gptboot.efi" // from the EFI system partition
+	Boot1EFI   Loader = "boot1.efi"
+	LoaderEFI  Loader = "loader.efi" // straight from the EFI system partition
+)
+
+// gpt is one of the two copies of a table: UEFI 2.10, section 5.3.
+type gpt struct {
+	header  []byte // one sector
+	entries []byte
+	at      int64 // sector of the header
+	list    int64 // sector of the entries
+	other   int64 // sector of the other header
+	size    int   // bytes of an entry
 }

@@ -11,16 +11,6 @@ import (
 	"unicode/utf16"
 )
 
-// gpt is one of the two copies of a table: UEFI 2.10, section 5.3.
-type gpt struct {
-	header  []byte // one sector
-	entries []byte
-	at      int64 // sector of the header
-	list    int64 // sector of the entries
-	other   int64 // sector of the other header
-	size    int   // bytes of an entry
-}
-
 // Attributes of gptboot(8), in sys/disk/gpt.h.
 const (
 	attrFailed = 1 << 57

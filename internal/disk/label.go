@@ -88,3 +88,12 @@ func LabelSize(parts []Partition) int64 {
 	}
 	return 0
 }
+
+// labelSum returns the exclusive or of all 16-bit words of a label of n partitions. It is 0 for a label
+// that contains its own checksum.
+func labelSum(b []byte, n int) (sum uint16) {
+	for i := 0; i < partOffset+16*n; i += 2 {
+		sum ^= binary.LittleEndian.Uint16(b[i:])
+	}
+	return sum
+}

@@ -1,20 +1,5 @@
 package disk
 
-// Loader is what boots a disk: the code that chooses between its slices.
-type Loader string
-
-// The loaders. A partition table does not say which loader is in the EFI system partition: the caller of
-// Read reads that partition, and sets Table.Loader.
-const (
-	Unknown    Loader = ""
-	Boot0      Loader = "boot0"       // and after it boot1 and boot2 of a slice
-	PlainMBR   Loader = "mbr"         // /boot/mbr, or any other code that boots the active slice
-	GPTBoot    Loader = "gptboot"     // from a freebsd-boot partition, by pmbr
-	GPTBootEFI Loader = "gptboot.efi" // from the EFI system partition
-	Boot1EFI   Loader = "boot1.efi"
-	LoaderEFI  Loader = "loader.efi" // straight from the EFI system partition
-)
-
 // Honours is the mark by which a loader chooses a slice.
 type Honours int
 

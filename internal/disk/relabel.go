@@ -34,12 +34,3 @@ func Relabel(b []byte, slice, start, count int64) error {
 	le.PutUint16(b[checksum:], labelSum(b, n))
 	return nil
 }
-
-// labelSum returns the exclusive or of all 16-bit words of a label of n partitions. It is 0 for a label
-// that contains its own checksum.
-func labelSum(b []byte, n int) (sum uint16) {
-	for i := 0; i < partOffset+16*n; i += 2 {
-		sum ^= binary.LittleEndian.Uint16(b[i:])
-	}
-	return sum
-}

@@ -152,3 +152,9 @@ func (m *movedBy) Write(p []byte) (int, error) {
 	m.progress(m.n)
 	return len(p), nil
 }
+
+// Piper is a Runner that runs pipes as well.
+type Piper interface {
+	Runner
+	RunPipe(ctx context.Context, p Pipe, progress func(n int64)) (string, error)
+}

@@ -56,12 +56,6 @@ type Runner interface {
 	Run(ctx context.Context, c Cmd) (string, error)
 }
 
-// Piper is a Runner that runs pipes as well.
-type Piper interface {
-	Runner
-	RunPipe(ctx context.Context, p Pipe, progress func(n int64)) (string, error)
-}
-
 // System runs commands on this machine.
 type System struct {
 	// Limit is the time a command may take; 0 is a minute.

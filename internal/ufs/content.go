@@ -83,32 +83,3 @@ func (c *content) ReadAt(p []byte, at int64) (int, error) {
 	}
 	return done, nil
 }
-
-// Open opens a regular file. Its holes are read as zeros, and its size may claim to be much larger than
-// the image.
-func (f *FS) Open(e *Entry) (*io.SectionReader, error) {
-	n, err := f.inode(e.Ino)
-	if err != nil {
-		return nil, err
-	}
-	if !n.Mode.IsRegular() {
-		return nil, f.bad(e.Ino, "no regular file")
-	}
-	return io.NewSectionReader(&content{f, n}, 0, n.Size), nil
-}
-
-// At returns where a byte of a regular file is in the image, 0 in a hole.
-func (f *FS) At(e *Entry, offset int64) (int64, error) {
-	n, err := f.inode(e.Ino)
-	if err != nil {
-		return 0, err
-	}
-	if !n.Mode.IsRegular() || offset < 0 || offset >= n.Size {
-		return 0, f.bad(e.Ino, "no byte %d of a regular file", offset)
-	}
-	at, err := f.block(n, offset/f.bsize)
-	if err != nil || at == 0 {
-		return 0, err
-	}
-	return at + offset%f.bsize, nil
-}

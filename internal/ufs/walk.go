@@ -11,12 +11,11 @@ func (f *FS) Walk(ctx context.Context, dir string, do func(*Entry) error) error 
 	if err != nil {
 		return err
 	}
-	w := &walker{ctx: ctx, f: f, do: do, dirs: map[uint64]bool{}}
-	return w.walk(n, "", 0)
+	w := &walker{f: f, do: do, dirs: map[uint64]bool{}}
+	return w.walk(ctx, n, "", 0)
 }
 
 type walker struct {
-	ctx  context.Context
 	f    *FS
 	do   func(*Entry) error
 	dirs map[uint64]bool // that we were in: a directory has one name
@@ -26,7 +25,7 @@ type walker struct {
 	bytes         int64
 }
 
-func (w *walker) walk(dir *inode, at string, depth int) error {
+func (w *walker) walk(ctx context.Context, dir *inode, at string, depth int) error {
 	if w.dirs[dir.Ino] {
 		return w.f.bad(dir.Ino, "a directory below itself, or with two names: %q", at)
 	}
@@ -39,10 +38,10 @@ func (w *walker) walk(dir *inode, at string, depth int) error {
 		return err
 	}
 	for _, x := range all {
-		if err := w.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := w.name(x, at, depth); err != nil {
+		if err := w.name(ctx, x, at, depth); err != nil {
 			return err
 		}
 	}
@@ -77,7 +76,7 @@ func (w *walker) list(dir *inode) ([]name, error) {
 }
 
 // name walks one name of the directory at a path.
-func (w *walker) name(x name, at string, depth int) error {
+func (w *walker) name(ctx context.Context, x name, at string, depth int) error {
 	n, err := w.f.inode(x.ino)
 	if err != nil {
 		return err
@@ -92,7 +91,7 @@ func (w *walker) name(x name, at string, depth int) error {
 	if err := w.do(&n.Entry); err != nil || !n.Mode.IsDir() {
 		return err
 	}
-	return w.walk(n, n.Path, depth+1)
+	return w.walk(ctx, n, n.Path, depth+1)
 }
 
 // count counts bytes of names, paths and links.
