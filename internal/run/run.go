@@ -44,6 +44,8 @@ func (c Cmd) String() string {
 
 const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_"
 
+// quote quotes a word for sh(1), which takes every byte but NUL in single quotes. Names of files and
+// snapshots may have any.
 func quote(s string) string {
 	if s != "" && strings.Trim(s, plain) == "" {
 		return s
