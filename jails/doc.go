@@ -2,7 +2,7 @@
 // to another snapshot and back, and destroyed.
 //
 // Each operation has a plan that is a value, printed by --plan. A Spec says what is asked for (spec.go,
-// clone.go, definition.go); a Creation is what is made for it (creation.go). It is recorded in
+// plan.go, clone.go); a Creation is what is made for it (creation.go). It is recorded in
 // /var/db/cfgd/jails/NAME.json before the first step (create.go), and undone exactly (destroy.go). A
 // switch writes a journal first; the next switch finishes or undoes one that was killed. Every operation
 // on a jail holds the locks of lock.go, so a journal without a lock belongs to a dead process. Files of

@@ -7,8 +7,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"cfgd/config"
+	"cfgd/internal/disk"
+	"cfgd/internal/flock"
 	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
@@ -84,37 +87,6 @@ func openBelow(root, name string, flag int) (*os.File, error) {
 // Name returns a slice's name below /dev.
 func (d *Disk) Name(index int) string { return fmt.Sprintf("%s%s%d", d.Drive, d.Kind, index) }
 
-// Slices returns the two slices with systems, and the table.
-func (d *Disk) Slices(ctx context.Context) ([]Slice, *Table, error) {
-	t, err := d.Table(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	f, _, err := d.open(ctx, os.O_RDONLY)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	var all []Slice
-	known, failed := false, d.notes().failed()
-	for _, s := range t.systems() {
-		x := Slice{
-			Slice: s, Name: d.Name(s.Index), Number: d.number(s.Index), Source: d.source(s.Index),
-			Running: s.Index == d.Running, Next: s.Index == t.Next(),
-			Trial: s.Index == d.Running && t.trying(),
-		}
-		x.Failed = x.Failed || failed[s.Index]
-		x.Image = look(&part{f, s.Start, s.Size}, s.Size)
-		known = known || x.Running
-		all = append(all, x)
-	}
-	if !known {
-		return nil, nil, fmt.Errorf("%s: / is on %s, which is none of %s and %s", d.Origin, d.Name(d.Running),
-			all[0].Name, all[1].Name)
-	}
-	return all, t, nil
-}
-
 // free returns an error if a slice runs, or if something of it is mounted.
 func (d *Disk) free(s *Slice) error {
 	if s.Running {
@@ -131,4 +103,42 @@ func (d *Disk) free(s *Slice) error {
 		}
 	}
 	return nil
+}
+
+// Lock takes the lock of the disk. An installation takes long, so that it does not wait for one.
+func (d *Disk) Lock(ctx context.Context) (func(), error) { return d.wait(ctx, time.Second) }
+
+// wait waits for the lock of the disk.
+func (d *Disk) wait(ctx context.Context, limit time.Duration) (unlock func(), err error) {
+	return flock.Lock(ctx, filepath.Join(d.RunDir, "nano"), "this disk", limit)
+}
+
+// layout returns how fstab names the systems.
+func (d *Disk) layout() *config.Nano {
+	if d.Layout.Drive == "" {
+		return &d.Nano
+	}
+	return &d.Layout
+}
+
+// number returns the number in fstab's name of the system in a slice. It is the index of the slice. With a
+// label it is 1 or 2: the running slice has the number of fstab, and the other slice has the other number.
+func (d *Disk) number(index int) int {
+	l := d.layout()
+	switch {
+	case l.Label() == "":
+		return index
+	case index == d.Running:
+		return l.Running
+	}
+	return 3 - l.Running
+}
+
+// source returns the device that fstab names for the system in a slice.
+func (d *Disk) source(index int) string { return d.layout().Source(d.number(index)) }
+
+// Table is the table of the disk, with the names of its slices.
+type Table struct {
+	*disk.Table
+	disk *Disk
 }

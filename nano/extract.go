@@ -35,10 +35,6 @@ type Base struct {
 	fsys *ufs.FS
 }
 
-// maxSieve bounds the memory for the needed parts of a packed image, in bytes: several times the /etc of a
-// system with many packages, and what a machine of 512 MB has left beside a dictionary of maxDictionary.
-const maxSieve = 96 << 20
-
 // OpenBase finds the defaults in an image of a slice, of a whole medium or of a bare filesystem. It reads a
 // plain file in place. It reads a packed file several times as a stream, and keeps the needed parts in
 // memory, so it takes no room on a disk. A pipe is refused.

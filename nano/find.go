@@ -147,27 +147,3 @@ func inFile(root, file, label string) ([]config.Nano, error) {
 	}
 	return found, nil
 }
-
-// layout returns how fstab names the systems.
-func (d *Disk) layout() *config.Nano {
-	if d.Layout.Drive == "" {
-		return &d.Nano
-	}
-	return &d.Layout
-}
-
-// number returns the number in fstab's name of the system in a slice. It is the index of the slice. With a
-// label it is 1 or 2: the running slice has the number of fstab, and the other slice has the other number.
-func (d *Disk) number(index int) int {
-	l := d.layout()
-	switch {
-	case l.Label() == "":
-		return index
-	case index == d.Running:
-		return l.Running
-	}
-	return 3 - l.Running
-}
-
-// source returns the device that fstab names for the system in a slice.
-func (d *Disk) source(index int) string { return d.layout().Source(d.number(index)) }

@@ -10,48 +10,9 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"time"
 
 	"cfgd/internal/disk"
-	"cfgd/internal/flock"
 )
-
-// Install describes what is to be installed.
-type Install struct {
-	From     io.Reader
-	SHA256   string // in hexadecimal, of the input; "" if it is not checked
-	Slice    int    // its number in fstab's names; 0 is the one that does not run
-	Activate bool
-	Carry    bool          // copy the machine's files of the running system into the new one
-	Trials   *Trials       // nil if there are no trials
-	Within   time.Duration // with Activate: the trial of the new one; 0 for none
-	Progress func(n int64) // may be nil
-	// Begin is called before the first byte is written. total is 0 if it is not known.
-	Begin func(total int64, name string)
-}
-
-// Installed is what was installed.
-type Installed struct {
-	Slice   Slice
-	Kept    bool // the running system was on trial, and is confirmed: two trials at once are not possible
-	Form    string
-	Full    bool
-	Bytes   int64
-	Digest  string // SHA-256 of the input
-	Once    bool   // it boots once, and has to be confirmed
-	Fstabs  []string
-	Label   string   // the new label of its filesystem
-	Carried []string // files of the running system that were copied into it
-	Lacks   []string // what it lacks to be booted, in words
-}
-
-// Lock takes the lock of the disk. An installation takes long, so that it does not wait for one.
-func (d *Disk) Lock(ctx context.Context) (func(), error) { return d.wait(ctx, time.Second) }
-
-// wait waits for the lock of the disk.
-func (d *Disk) wait(ctx context.Context, limit time.Duration) (unlock func(), err error) {
-	return flock.Lock(ctx, filepath.Join(d.RunDir, "nano"), "this disk", limit)
-}
 
 // Install writes an image into the slice that does not run. The running slice stays unchanged, whatever
 // fails. The other slice holds the whole image afterwards, or does not boot; the error says which.
@@ -108,14 +69,6 @@ func (d *Disk) destination(in Install, all []Slice) (*Slice, error) {
 			all[1].Name)
 	}
 	return s, d.free(s)
-}
-
-// installation is an Install at work.
-type installation struct {
-	Install
-	disk  *Disk
-	table *Table
-	done  *Installed // its Slice is the destination
 }
 
 // bringUp does what remains after the image is in its slice: it copies the machine's files, looks for a

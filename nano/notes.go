@@ -1,7 +1,6 @@
 package nano
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -14,8 +13,6 @@ import (
 
 // notes are files in a directory that a start of the machine empties: /var/run/cfgd.
 type notes struct{ dir string }
-
-func (d *Disk) notes() notes { return notes{d.RunDir} }
 
 // The note of the choice has the slice that was chosen since the machine started. It distinguishes a choice
 // that was not tried yet from a trial that goes on, because the attributes in the table are the same for
@@ -65,23 +62,4 @@ func (n notes) failed() map[int]bool {
 	return all
 }
 
-// NoteFailed writes a note of the systems that their loader could not start, and returns the names of their
-// slices. Earlier notes of this start of the machine stay.
-func (d *Disk) NoteFailed(ctx context.Context) ([]string, error) {
-	t, err := d.Table(ctx)
-	if err != nil {
-		return nil, err
-	}
-	noted := d.notes().failed()
-	var names, lines []string
-	for _, s := range t.systems() {
-		if s.Index != d.Running && (s.Failed || noted[s.Index]) {
-			names = append(names, d.Name(s.Index))
-			lines = append(lines, strconv.Itoa(s.Index)+"\n")
-		}
-	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	return names, hostfile.WriteVolatile(d.notes().failures(), []byte(strings.Join(lines, "")), 0o644)
-}
+func (d *Disk) notes() notes { return notes{d.RunDir} }

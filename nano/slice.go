@@ -174,3 +174,6 @@ func isCode(t *disk.Table, s disk.Slice) bool {
 	}
 	return s.Type == "freebsd"
 }
+
+// ErrImage is the error for a file that is no image of NanoBSD.
+var ErrImage = errors.New("no image of NanoBSD")

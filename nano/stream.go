@@ -103,9 +103,6 @@ var forms = []struct {
 	}},
 }
 
-// maxDictionary bounds the dictionary of a packed image, in bytes. xz -9 and zstd --long=26 use 64 MiB.
-const maxDictionary = 64 << 20
-
 // frugal makes the garbage collector run when there is a fifth of garbage, because a dictionary of 64 MiB
 // would otherwise take 128 MiB. The function that it returns undoes that.
 func frugal() (undo func()) {
@@ -216,3 +213,11 @@ func ahead(ctx context.Context, r io.Reader) (<-chan chunk, chan<- []byte) {
 	}()
 	return full, empty
 }
+
+// blockSize is how many bytes are written at once, and how many at the beginning of a slice are written last.
+// The first block has the boot blocks, the label and the first superblock, so no slice can be booted without
+// it.
+const blockSize = 1 << 20
+
+// sector is the smallest number of bytes that a disk writes.
+const sector = 512

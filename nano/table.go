@@ -5,15 +5,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"cfgd/internal/disk"
+	"cfgd/internal/hostfile"
 )
-
-// Table is the table of the disk, with the names of its slices.
-type Table struct {
-	*disk.Table
-	disk *Disk
-}
 
 // Table reads the disk's table.
 func (d *Disk) Table(ctx context.Context) (*Table, error) {
@@ -87,4 +84,56 @@ func (t *Table) trying() bool {
 		}
 	}
 	return false
+}
+
+// Slices returns the two slices with systems, and the table.
+func (d *Disk) Slices(ctx context.Context) ([]Slice, *Table, error) {
+	t, err := d.Table(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, _, err := d.open(ctx, os.O_RDONLY)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	var all []Slice
+	known, failed := false, d.notes().failed()
+	for _, s := range t.systems() {
+		x := Slice{
+			Slice: s, Name: d.Name(s.Index), Number: d.number(s.Index), Source: d.source(s.Index),
+			Running: s.Index == d.Running, Next: s.Index == t.Next(),
+			Trial: s.Index == d.Running && t.trying(),
+		}
+		x.Failed = x.Failed || failed[s.Index]
+		x.Image = look(&part{f, s.Start, s.Size}, s.Size)
+		known = known || x.Running
+		all = append(all, x)
+	}
+	if !known {
+		return nil, nil, fmt.Errorf("%s: / is on %s, which is none of %s and %s", d.Origin, d.Name(d.Running),
+			all[0].Name, all[1].Name)
+	}
+	return all, t, nil
+}
+
+// NoteFailed writes a note of the systems that their loader could not start, and returns the names of their
+// slices. Earlier notes of this start of the machine stay.
+func (d *Disk) NoteFailed(ctx context.Context) ([]string, error) {
+	t, err := d.Table(ctx)
+	if err != nil {
+		return nil, err
+	}
+	noted := d.notes().failed()
+	var names, lines []string
+	for _, s := range t.systems() {
+		if s.Index != d.Running && (s.Failed || noted[s.Index]) {
+			names = append(names, d.Name(s.Index))
+			lines = append(lines, strconv.Itoa(s.Index)+"\n")
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return names, hostfile.WriteVolatile(d.notes().failures(), []byte(strings.Join(lines, "")), 0o644)
 }

@@ -10,14 +10,6 @@ import (
 	"cfgd/internal/disk"
 )
 
-// blockSize is how many bytes are written at once, and how many at the beginning of a slice are written last.
-// The first block has the boot blocks, the label and the first superblock, so no slice can be booted without
-// it.
-const blockSize = 1 << 20
-
-// sector is the smallest number of bytes that a disk writes.
-const sector = 512
-
 var zeros [blockSize]byte
 
 // ErrTooLarge is the error for an image that does not fit.

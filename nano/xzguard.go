@@ -198,3 +198,6 @@ func (g *xzGuard) padding(b []byte) error {
 	g.want, g.next = 12, g.stream
 	return nil
 }
+
+// maxDictionary bounds the dictionary of a packed image, in bytes. xz -9 and zstd --long=26 use 64 MiB.
+const maxDictionary = 64 << 20
