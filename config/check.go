@@ -10,10 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
-
 	"cfgd/config/conffile"
 	"cfgd/config/fstab"
+	mounttable "cfgd/internal/mount"
 )
 
 // Mount is what is mounted on a directory.
@@ -83,12 +82,12 @@ func systemMount(dir string) (Mount, bool, error) {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
 	}
-	infos, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
-	if err != nil || len(infos) == 0 {
+	on, err := mounttable.On(dir)
+	if err != nil || len(on) == 0 {
 		return Mount{}, false, err
 	}
-	top := infos[len(infos)-1]
-	return Mount{Source: top.Source, Type: top.FSType}, true, nil
+	top := on[len(on)-1]
+	return Mount{Source: top.Source, Type: top.Type}, true, nil
 }
 
 // checkLive warns if a live tree is on a disk: then a restart would not bring back the defaults, and

@@ -55,7 +55,7 @@ func (s *stop) clearHidden(ctx context.Context, p *place) error {
 // is touched, and mount(8) and mdconfig(8) refuse while it is in use.
 func (s *stop) clearMD(ctx context.Context, p *place) error {
 	r := p.Record
-	md := mount.Memdisk{Backing: config.BackingMD, Device: r.Device}
+	md := mount.Memdisk{Backing: mount.MD, Device: r.Device}
 	mounted := slices.ContainsFunc(p.mounts, func(m mount.Mount) bool { return device(&m) == r.Device })
 	if !mounted {
 		out, err := s.Run.Run(

@@ -129,7 +129,7 @@ func (s *start) fill(ctx context.Context, p *place) (*Started, error) {
 	if err != nil {
 		return nil, err
 	}
-	pop, err := s.Overlay.Populate(ctx, string(m.Backing), m.Device)
+	pop, err := s.Overlay.Populate(ctx, m.Backing, m.Device)
 	if err != nil {
 		return nil, errors.Join(err, s.undo(context.WithoutCancel(ctx), p, m))
 	}

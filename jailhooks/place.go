@@ -91,11 +91,11 @@ func (h *Hooks) isMountRoot() (bool, error) {
 // memdisk returns the filesystem that holds, or will hold, the live tree.
 func (h *Hooks) memdisk(p *place) (mount.Memdisk, error) {
 	dir, err := h.realDir()
-	m := mount.Memdisk{Backing: p.backing, Size: h.Target.MemorySize, Dir: dir, GOOS: h.GOOS}
+	m := mount.Memdisk{Backing: string(p.backing), Size: h.Target.MemorySize, Dir: dir, GOOS: h.GOOS}
 	if top := p.top(); top != nil && inMemory(top) {
-		m.Device, m.Backing = device(top), config.BackingTmpfs
+		m.Device, m.Backing = device(top), mount.Tmpfs
 		if m.Device != "" {
-			m.Backing = config.BackingMD
+			m.Backing = mount.MD
 		}
 	}
 	return m, err
@@ -131,7 +131,7 @@ func (h *Hooks) writeIntent(m *mount.Memdisk) error {
 	return h.Overlay.WriteRecord(&overlay.Record{
 		State:  overlay.Populating,
 		Time:   h.Now().UTC(),
-		Memory: string(m.Backing),
+		Memory: m.Backing,
 		Device: m.Device,
 	})
 }

@@ -43,7 +43,7 @@ umount /jail/vhost1/etc`},
 mount -c -t tmpfs -o size=16777216,mode=755,nodev,noatime cfgd /jail/vhost1/etc
 umount /jail/vhost1/etc`},
 	} {
-		m.GOOS, m.Backing, m.Device = c.goos, c.backing, c.device
+		m.GOOS, m.Backing, m.Device = c.goos, string(c.backing), c.device
 		var lines []string
 		for _, cmd := range append(m.MakePlan(), m.UnmakePlan()...) {
 			lines = append(lines, cmd.String())

@@ -30,7 +30,7 @@ type start struct {
 // make makes the memory filesystem, unless an empty one is mounted.
 func (s *start) make(ctx context.Context, p *place) (mount.Memdisk, error) {
 	if s.Target.Memory == config.BackingDir {
-		return mount.Memdisk{Backing: config.BackingDir}, nil
+		return mount.Memdisk{Backing: string(config.BackingDir)}, nil
 	}
 	live, err := s.Overlay.OpenLive()
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *start) checkMounted(m *mount.Memdisk) error {
 // stays and is emptied.
 func (s *start) undo(ctx context.Context, p *place, m mount.Memdisk) error {
 	var err error
-	if m.Backing == config.BackingDir || p.mounted && !p.ours() {
+	if m.Backing == string(config.BackingDir) || p.mounted && !p.ours() {
 		err = s.Overlay.Clear(ctx)
 	} else {
 		err = m.Unmake(ctx, s.Run)

@@ -79,11 +79,11 @@ func (d *Disk) Activate(ctx context.Context, a Activation) error {
 	if t, err = d.Table(ctx); err != nil {
 		return err
 	}
-	left, err := t.Marks(t.choice(a))
+	wrong, err := t.Marks(t.choice(a))
 	if err != nil {
 		return err
 	}
-	if t.Next() != a.Slice || len(left) > 0 {
+	if t.Next() != a.Slice || len(wrong) > 0 {
 		why := append([]string{"the table still says that " + t.NextName() + " boots next"}, t.Doubts()...)
 		return errors.New(strings.Join(why, "; "))
 	}

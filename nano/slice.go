@@ -79,8 +79,8 @@ func filesystem(r io.ReaderAt, size int64) (*found, error) {
 	return nil, fmt.Errorf("%w: no partition a", ErrImage)
 }
 
-// look finds out what system a slice holds.
-func look(r io.ReaderAt, size int64) Image {
+// imageIn finds out what system a slice holds.
+func imageIn(r io.ReaderAt, size int64) Image {
 	f, err := filesystem(r, size)
 	if err != nil {
 		return Image{Trouble: err.Error()}

@@ -5,11 +5,11 @@ import (
 	"os"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
+	"cfgd/internal/mount"
 )
 
 // baseMount is where a jail's fstab mounts its base, below the jail's root.
@@ -56,17 +56,17 @@ func StatSnapshot(name string) error {
 // was mounted from. A bind mount on Linux shows the snapshot's own name: the dataset that is mounted on the
 // tree, and the snapshot.
 func mountsOf(name string) []string {
-	all, err := mountinfo.GetMounts(nil)
+	all, err := mount.All()
 	if err != nil {
 		return nil
 	}
-	top := map[string]*mountinfo.Info{}
+	top := map[string]mount.Mount{}
 	for _, on := range all {
-		top[on.Mountpoint] = on
+		top[on.Dir] = on
 	}
 	sources := map[string]bool{name: true}
 	if snap, ok := config.ParseSnapshot(name); ok && snap.Sub == "" {
-		if tree := top[snap.Tree]; tree != nil && tree.FSType == "zfs" {
+		if tree := top[snap.Tree]; tree.Type == "zfs" {
 			sources[tree.Source+"@"+snap.Name] = true
 		}
 	}

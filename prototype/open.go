@@ -67,8 +67,8 @@ func deepest(path string) (existing, error) {
 	}
 }
 
-// Stock opens a prototype's snapshots in their right form.
-type Stock struct {
+// Opener opens a prototype's snapshots in their right form.
+type Opener struct {
 	Prototype *config.Prototype
 	Root      string // the prototype's, with --root's directory before it
 	Embedded  bool   // with --root: no command is run
@@ -79,9 +79,9 @@ type Stock struct {
 	References func() ([]config.Reference, error)
 }
 
-// Snapshots returns copies if copies exist already, with --root, and if the prototype's root is the root
+// Open returns copies if copies exist already, with --root, and if the prototype's root is the root
 // of no ZFS dataset; otherwise ZFS's snapshots. A dataset named in cfgd.toml is used without a check.
-func (k Stock) Snapshots() (Snapshots, error) {
+func (k Opener) Open() (Snapshots, error) {
 	_, err := os.Stat(filepath.Join(k.Root, config.CopyMark))
 	switch {
 	case err == nil, k.Embedded:
@@ -109,7 +109,7 @@ func (k Stock) Snapshots() (Snapshots, error) {
 
 // expectsZFS returns an error if an fstab names a ZFS snapshot of the prototype: then the prototype's
 // filesystem is not mounted, and copies would be wrong.
-func (k Stock) expectsZFS() error {
+func (k Opener) expectsZFS() error {
 	refs, err := k.References()
 	if err != nil {
 		return err

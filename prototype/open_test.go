@@ -179,11 +179,11 @@ func TestStock(t *testing.T) {
 		if c.copies {
 			y.Write("jail/proto/.cfgd/snapshot/1/etc/rc.conf", "x\n")
 		}
-		k := Stock{Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto", Dataset: c.dataset},
+		k := Opener{Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto", Dataset: c.dataset},
 			Root: y.Path("jail/proto"), Embedded: c.embedded,
 			Run: noCommand{t}, Holding: table{y.Root, c.mounts}.holding,
 			References: func() ([]config.Reference, error) { return c.refs, nil }}
-		snaps, err := k.Snapshots()
+		snaps, err := k.Open()
 		if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %v, want %q", name, err, c.err)
 		}

@@ -32,14 +32,14 @@ var rooms = []struct{ room, may string }{
 	{"config/rcconf", "config/conffile"},
 	{"config/pattern", ""},
 	{"config/tomldoc", "config/conffile"},
+	{"internal/mount", "internal/flock internal/run"},
 	{"config", "config/conffile config/fstab config/jailconf config/pattern config/rcconf config/tomldoc " +
-		"internal/hostfile"},
-	{"internal/mount", "config internal/flock internal/run"},
+		"internal/hostfile internal/mount"},
 	{"overlay/tree", "internal/ctxio internal/dirfd internal/pathname"},
 	{"overlay/store", "config internal/dirfd internal/pathname overlay/tree"},
 	{"merge", "config internal/dirfd internal/pathname overlay/store overlay/tree"},
 	{"merge/check", "config internal/pathname internal/run merge"},
-	{"overlay", "config internal/ctxio internal/dirfd internal/flock internal/hostfile " +
+	{"overlay", "config internal/ctxio internal/dirfd internal/flock internal/hostfile internal/mount " +
 		"internal/pathname merge overlay/store overlay/tree"},
 	{"watcher/control", "config internal/pathname overlay overlay/store"},
 	{"watcher", "config internal/dirfd internal/flock internal/pathname overlay overlay/store " +

@@ -229,7 +229,7 @@ func (s *session) roomInMemory(ctx context.Context, size int64) (string, func(),
 	if err != nil {
 		return "", nil, err
 	}
-	m := mount.Memdisk{Backing: config.BackingTmpfs, Size: size, Dir: dir, GOOS: runtime.GOOS}
+	m := mount.Memdisk{Backing: mount.Tmpfs, Size: size, Dir: dir, GOOS: runtime.GOOS}
 	if _, err := m.Make(ctx, sysrun.System{}); err != nil {
 		return "", nil, errors.Join(err, os.Remove(dir))
 	}

@@ -152,10 +152,10 @@ func (s *session) prototype(c *cli.Context) (*config.Prototype, error) {
 
 // snapshots returns the snapshots of a prototype: of ZFS if its root is a dataset, else copies.
 func (s *session) snapshots(p *config.Prototype) (prototype.Snapshots, error) {
-	return prototype.Stock{
+	return prototype.Opener{
 		Prototype: p, Root: s.loaded.Path(p.Root), Embedded: s.loaded.Root != "", Run: sysrun.System{},
 		Holding: mount.Holding, References: s.loaded.References,
-	}.Snapshots()
+	}.Open()
 }
 
 // listedSnapshot is the JSON of a snapshot.

@@ -8,8 +8,13 @@ import (
 	"slices"
 	"strings"
 
-	"cfgd/config"
 	"cfgd/internal/run"
+)
+
+// The kinds of a Memdisk.
+const (
+	MD    = "md"
+	Tmpfs = "tmpfs"
 )
 
 // TmpfsSource is the source of our tmpfs in the table of mounts.
@@ -17,7 +22,7 @@ const TmpfsSource = "cfgd"
 
 // Memdisk is the filesystem of a live tree in memory: an md(4) disk with UFS, or a tmpfs(5).
 type Memdisk struct {
-	Backing config.Backing
+	Backing string // MD or Tmpfs
 	Size    int64  // bytes
 	Dir     string // the mountpoint
 	GOOS    string // freebsd or linux: mount(8) has other words
@@ -38,7 +43,7 @@ var newfsFlags = []string{"-i", "2048", "-f", "1024", "-b", "8192", "-O", "2", "
 // MakePlan returns the commands that make it. For an md the first command prints the device, which the
 // others have as mdN: see mdconfig(8), newfs(8), mount(8), tmpfs(5).
 func (m Memdisk) MakePlan() []run.Cmd {
-	if m.Backing == config.BackingMD {
+	if m.Backing == MD {
 		dev := "/dev/" + m.device()
 		return []run.Cmd{
 			run.Command("mdconfig", "-a", "-t", "swap", "-s", fmt.Sprintf("%dk", m.Size/1024)),
@@ -66,7 +71,7 @@ func (m Memdisk) MakePlan() []run.Cmd {
 // UnmakePlan returns the commands that unmount it and free the memory. An md is unmounted by its device,
 // wherever it is mounted: umount(8) finds it in the table of mounts and uses no path.
 func (m Memdisk) UnmakePlan() []run.Cmd {
-	if m.Backing == config.BackingMD {
+	if m.Backing == MD {
 		return []run.Cmd{run.Command("umount", "/dev/"+m.device()), m.destroy()}
 	}
 	return []run.Cmd{run.Command("umount", m.Dir)}
@@ -97,7 +102,7 @@ var mdName = regexp.MustCompile(`^md[0-9]+$`)
 // earlier ones.
 func (m Memdisk) Make(ctx context.Context, r run.Runner) (string, error) {
 	cmds := m.MakePlan()
-	if m.Backing != config.BackingMD {
+	if m.Backing != MD {
 		_, err := r.Run(ctx, cmds[0])
 		return "", err
 	}
@@ -137,7 +142,7 @@ func (m Memdisk) note(device string) error {
 
 // Unmake unmounts it and destroys an md.
 func (m Memdisk) Unmake(ctx context.Context, r run.Runner) error {
-	if m.Backing == config.BackingMD && !mdName.MatchString(m.Device) {
+	if m.Backing == MD && !mdName.MatchString(m.Device) {
 		return fmt.Errorf("%s: %q: not the name of an md", m.Dir, m.Device)
 	}
 	if _, err := r.Run(ctx, m.UnmakePlan()[0]); err != nil {
@@ -148,7 +153,7 @@ func (m Memdisk) Unmake(ctx context.Context, r run.Runner) error {
 
 // Destroy frees the memory of an unmounted md. For a tmpfs it does nothing.
 func (m Memdisk) Destroy(ctx context.Context, r run.Runner) error {
-	if m.Backing != config.BackingMD || m.Device == "" {
+	if m.Backing != MD || m.Device == "" {
 		return nil
 	}
 	if !mdName.MatchString(m.Device) {

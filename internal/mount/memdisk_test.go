@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"cfgd/config"
 	"cfgd/internal/run"
 )
 
@@ -27,12 +26,12 @@ func TestPlans(t *testing.T) {
 		m            Memdisk
 		make, unmake string
 	}{
-		"md, to be made": {Memdisk{Backing: config.BackingMD, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
+		"md, to be made": {Memdisk{Backing: MD, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
 			"mdconfig -a -t swap -s 16384k\nnewfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/mdN\ntunefs -n " +
 				"disable /dev/mdN\nmount -o noatime,async /dev/mdN /jail/vhost1/etc",
 			"umount /dev/mdN\nmdconfig -d -u N"},
 		"md, made": {Memdisk{
-			Backing: config.BackingMD,
+			Backing: MD,
 			Size:    5 << 20,
 			Dir:     dir,
 			GOOS:    "freebsd",
@@ -41,13 +40,13 @@ func TestPlans(t *testing.T) {
 			"mdconfig -a -t swap -s 5120k\nnewfs -i 2048 -f 1024 -b 8192 -O 2 -n /dev/md12\ntunefs -n " +
 				"disable /dev/md12\nmount -o noatime,async /dev/md12 /jail/vhost1/etc",
 			"umount /dev/md12\nmdconfig -d -u 12"},
-		"tmpfs on FreeBSD": {Memdisk{Backing: config.BackingTmpfs, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
+		"tmpfs on FreeBSD": {Memdisk{Backing: Tmpfs, Size: 16 << 20, Dir: dir, GOOS: "freebsd"},
 			"mount -t tmpfs -o size=16777216,mode=755 tmpfs /jail/vhost1/etc", "umount /jail/vhost1/etc"},
-		"tmpfs on Linux": {Memdisk{Backing: config.BackingTmpfs, Size: 16 << 20, Dir: dir, GOOS: "linux"},
+		"tmpfs on Linux": {Memdisk{Backing: Tmpfs, Size: 16 << 20, Dir: dir, GOOS: "linux"},
 			"mount -c -t tmpfs -o size=16777216,mode=755,nodev,noatime cfgd /jail/vhost1/etc",
 			"umount /jail/vhost1/etc"},
 		"odd names": {Memdisk{
-			Backing: config.BackingTmpfs,
+			Backing: Tmpfs,
 			Size:    1 << 20,
 			Dir:     "/jail/it's $HOME/etc",
 			GOOS:    "freebsd",
@@ -91,7 +90,7 @@ func made(fails string) bool { return fails == "" || fails == "tunefs" }
 
 func TestMakeUndoesWhatItMade(t *testing.T) {
 	t.Parallel()
-	m := Memdisk{Backing: config.BackingMD, Size: 16 << 20, Dir: "/etc", GOOS: "freebsd"}
+	m := Memdisk{Backing: MD, Size: 16 << 20, Dir: "/etc", GOOS: "freebsd"}
 	var noted []string
 	m.Note = func(dev string) error { noted = append(noted, dev); return nil }
 	for _, c := range []struct {
@@ -128,7 +127,7 @@ func TestMakeCancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &cancelling{cancel: cancel}
-	m := Memdisk{Backing: config.BackingMD, Size: 16 << 20, Dir: "/etc", GOOS: "freebsd"}
+	m := Memdisk{Backing: MD, Size: 16 << 20, Dir: "/etc", GOOS: "freebsd"}
 	if _, err := m.Make(ctx, f); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -157,13 +156,13 @@ func TestUnmake(t *testing.T) {
 		ok    bool
 	}{
 		{
-			Memdisk{Backing: config.BackingMD, Dir: "/etc", Device: "md7"}, "",
+			Memdisk{Backing: MD, Dir: "/etc", Device: "md7"}, "",
 			"[umount /dev/md7 mdconfig -d]", true,
 		},
-		{Memdisk{Backing: config.BackingMD, Dir: "/etc", Device: "md7"}, "umount", "[umount /dev/md7]", false},
-		{Memdisk{Backing: config.BackingMD, Dir: "/etc"}, "", "[]", false},
-		{Memdisk{Backing: config.BackingMD, Dir: "/etc", Device: "md7 -o force"}, "", "[]", false},
-		{Memdisk{Backing: config.BackingTmpfs, Dir: "/etc"}, "", "[umount /etc]", true},
+		{Memdisk{Backing: MD, Dir: "/etc", Device: "md7"}, "umount", "[umount /dev/md7]", false},
+		{Memdisk{Backing: MD, Dir: "/etc"}, "", "[]", false},
+		{Memdisk{Backing: MD, Dir: "/etc", Device: "md7 -o force"}, "", "[]", false},
+		{Memdisk{Backing: Tmpfs, Dir: "/etc"}, "", "[umount /etc]", true},
 	} {
 		f := &fake{fails: c.fails}
 		err := c.m.Unmake(context.Background(), f)
