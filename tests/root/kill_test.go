@@ -131,18 +131,32 @@ func (e *editor) before(at time.Time) map[string]int {
 // The daemon is killed at random times while files are edited in bursts. After each kill, before anything
 // repairs the store, every file in cfg is whole, and what the daemon called saved is there. The next start
 // goes on from there, and reports no conflict.
+//
+// Two machines share the kills, because the test waits most of the time.
 func TestKilledDaemon(t *testing.T) {
-	m := plain(t)
+	t.Parallel()
 	kills, bound := 300, 60*time.Second
 	if testing.Short() {
 		kills, bound = 40, 10*time.Second
 	}
+	const machines = 2
+	for i := range uint64(machines) {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			killDaemon(t, 42+i, kills/machines, bound)
+		})
+	}
+}
+
+// killDaemon kills the daemon of one machine so many times, or until the time is over.
+func killDaemon(t *testing.T, seed uint64, kills int, bound time.Duration) {
+	m := plain(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &editor{m: m}
 	var wg sync.WaitGroup
 	wg.Go(func() { e.run(ctx) })
 	start := time.Now()
-	rnd := rand.New(rand.NewPCG(42, 42))
+	rnd := rand.New(rand.NewPCG(seed, seed))
 	done, claims, halves := 0, 0, 0
 	for done < kills && time.Since(start) < bound && !t.Failed() {
 		asOf := m.killed(time.Duration(rnd.IntN(250))*time.Millisecond, done%8 == 4)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,7 +24,14 @@ const programEnv = "CFGD_TEST_PROGRAM"
 
 var program string
 
+// atOnce is how many tests run at once, unless -parallel says otherwise. They wait for their daemons and
+// hooks most of the time.
+const atOnce = "8"
+
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		panic(err)
+	}
 	os.Exit(built(m.Run))
 }
 

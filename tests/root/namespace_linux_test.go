@@ -19,7 +19,8 @@ import (
 
 const namespaceEnv = "CFGD_TEST_NAMESPACE"
 
-// namespaced runs the test again in a mount namespace of its own. It reports whether this run is that one.
+// namespaced runs the test again in a mount namespace of its own, in parallel with other tests. It reports
+// whether this run is that one.
 func namespaced(t *testing.T) bool {
 	if os.Getenv(namespaceEnv) != "" {
 		return true
@@ -27,6 +28,7 @@ func namespaced(t *testing.T) bool {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount")
 	}
+	t.Parallel()
 	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout=5m",
 		fmt.Sprintf("-test.short=%v", testing.Short()))
 	// which that run cannot remove from within

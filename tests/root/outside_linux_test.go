@@ -49,6 +49,7 @@ func TestNothingOutsideOfRoot(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("no strace here")
 	}
+	t.Parallel()
 	m := away(t)
 	before := m.read("real/etc/rc.conf")
 	for _, c := range []struct {

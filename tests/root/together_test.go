@@ -59,6 +59,7 @@ type outcomes struct {
 // killed. At the end every file of the host is whole: it has all of its old lines, and the blocks of the
 // commands that succeeded.
 func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
 	m := crowded(t)
 	rounds := 5
 	if testing.Short() {
