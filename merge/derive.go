@@ -174,3 +174,14 @@ func (w *Merger) product(r *Result, path, source string, content []byte) error {
 	}
 	return nil
 }
+
+// ByHand returns the products of a source that a change by hand leaves old until their commands are run.
+func ByHand(source string) []Product {
+	var out []Product
+	for _, p := range Products {
+		if p.Source == source && p.ByHand != "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}
