@@ -1,6 +1,7 @@
 package jails
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/config/fstab"
+	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 	"cfgd/prototype"
 )
@@ -43,6 +45,26 @@ func Own(t *config.Target, entries []fstab.Entry, protos []*config.Prototype) ([
 	return slices.Compact(tops), nil
 }
 
+// ErrNoZFS is the error for directories, which can't be sent and have no snapshots for backups.
+var ErrNoZFS = errors.New("it is not on ZFS: rsync(1) or tar(1) copies directories")
+
+// OwnDatasets reads a jail's fstab and returns what Own does. A jail without datasets has ErrNoZFS.
+func OwnDatasets(m *config.Model, t *config.Target) ([]string, error) {
+	b, err := hostfile.ReadFile(m.Path(t.Fstab))
+	if err != nil {
+		return nil, err
+	}
+	entries, err := fstab.ParseJail(t.Fstab, b)
+	if err != nil {
+		return nil, err
+	}
+	tops, err := Own(t, entries, m.Prototypes)
+	if err == nil && (len(tops) == 0 || m.Root != "") {
+		err = ErrNoZFS
+	}
+	return tops, err
+}
+
 // backupPrefix begins the names of jails' snapshots, because numbers name the prototypes' snapshots. The
 // time after it makes the name unique and sorts.
 const backupPrefix = "cfgd-"
@@ -55,6 +77,16 @@ func IsBackup(name string) bool {
 	rest, ok := strings.CutPrefix(name, backupPrefix)
 	_, err := time.Parse("20060102T150405Z", rest)
 	return ok && err == nil
+}
+
+// NewestBackup returns the last of the names, oldest first, that is a backup's; "" if none is.
+func NewestBackup(names []string) string {
+	for _, n := range slices.Backward(names) {
+		if IsBackup(n) {
+			return n
+		}
+	}
+	return ""
 }
 
 // Backup takes recursive snapshots of datasets, all at one moment.
