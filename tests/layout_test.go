@@ -39,8 +39,8 @@ var rooms = []struct{ room, may string }{
 	{"overlay/store", "config internal/dirfd internal/pathname overlay/tree"},
 	{"merge", "config internal/dirfd internal/pathname overlay/store overlay/tree"},
 	{"merge/check", "config internal/pathname internal/run merge"},
-	{"overlay", "config internal/ctxio internal/dirfd internal/flock internal/hostfile internal/mount " +
-		"internal/pathname merge overlay/store overlay/tree"},
+	{"overlay", "config config/conffile internal/ctxio internal/dirfd internal/flock internal/hostfile " +
+		"internal/mount internal/pathname merge overlay/store overlay/tree"},
 	{"watcher/control", "config internal/pathname overlay overlay/store"},
 	{"watcher", "config internal/dirfd internal/flock internal/pathname overlay overlay/store " +
 		"overlay/tree watcher/control"},
@@ -50,8 +50,8 @@ var rooms = []struct{ room, may string }{
 		"internal/pathname internal/run overlay"},
 	{"jails", "config config/conffile config/fstab internal/dirfd internal/flock internal/hostfile " +
 		"internal/mount internal/run jailhooks merge overlay prototype"},
-	{"nano", "config internal/ctxio internal/disk internal/esp internal/flock internal/hostfile " +
-		"internal/mount internal/run internal/ufs"},
+	{"nano", "config config/conffile internal/ctxio internal/disk internal/esp internal/flock " +
+		"internal/hostfile internal/mount internal/run internal/ufs"},
 	{"setup", "config config/conffile internal/hostfile"},
 	{"report", "internal/hostfile internal/pathname internal/run"},
 	{"cmd/cfgd", "*"},

@@ -1,0 +1,146 @@
+package nano
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"cfgd/config"
+	"cfgd/config/conffile"
+	"cfgd/internal/run"
+)
+
+// TrialsOf returns the trials of a host. read and write keep the note in the host's cfg. The health command
+// of the host's configuration decides, if there is one. With --root a trial restarts nothing.
+func (m *Disk) TrialsOf(
+	host *config.Target, read func(context.Context) ([]byte, error),
+	write func(context.Context, []byte) error,
+) *Trials {
+	t := &Trials{Disk: m, Read: read, Write: write, Restart: func(ctx context.Context) error {
+		if !m.Command {
+			return nil
+		}
+		_, err := m.Run.Run(ctx,
+			run.Command("shutdown", "-r", "now", "cfgd: the image on trial was not confirmed"))
+		return err
+	}}
+	if host.Health != "" {
+		t.Health = func(ctx context.Context) error {
+			_, err := m.Run.Run(ctx, run.Command("sh", "-c", host.Health))
+			return err
+		}
+	}
+	return t
+}
+
+// OnTrial returns the index of the slice of the running system if it is on trial, by its loader or by cfgd;
+// else 0. trials is nil if the host is no target.
+func OnTrial(ctx context.Context, all []Slice, trials *Trials) (int, error) {
+	for _, x := range all {
+		if x.Trial {
+			return x.Index, nil
+		}
+	}
+	if trials == nil {
+		return 0, nil
+	}
+	x, err := trials.Now(ctx)
+	if err != nil || x == nil {
+		return 0, err
+	}
+	return x.Slice, nil
+}
+
+// Unsettled is what a NanoBSD host's administrator has to settle.
+type Unsettled struct {
+	Trial  string   // the slice whose system is on trial, or ""
+	Failed []string // the slices whose systems did not boot
+}
+
+// Unsettled returns what has to be settled. A disk that can't be read has nothing: Problem reports it.
+func (m *Disk) Unsettled(ctx context.Context, trials *Trials) (Unsettled, error) {
+	var u Unsettled
+	all, _, _ := m.Slices(ctx)
+	for _, x := range all {
+		if x.Failed {
+			u.Failed = append(u.Failed, x.Name)
+		}
+	}
+	n, err := OnTrial(ctx, all, trials)
+	if n != 0 {
+		u.Trial = m.Name(n)
+	}
+	return u, err
+}
+
+// NoHost reports whether an error of Model.Nano or Find means that there is no disk of a NanoBSD host here,
+// or that its configuration is wrong, which cfgd check reports.
+func NoHost(err error) bool {
+	var ce *conffile.Error
+	return errors.As(err, &ce)
+}
+
+// Problem turns an error about the disk of a NanoBSD host into a problem of its set-up.
+func Problem(n *config.Nano, err error) conffile.Problem {
+	return conffile.Problem{
+		Severity: conffile.SeverityWarning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
+		Message: "cfgd nano does not serve this machine: " +
+			strings.TrimPrefix(err.Error(), n.Origin.String()+": "),
+		Fix: "make fstab and " + n.Conf.String() + " name the disk that the machine runs from",
+	}
+}
+
+// SettleTrial waits for the end of the running image's trial and settles it. trials finds the disk, which
+// may appear late at boot, as cfg may be mounted late: so both are tried again, at growing intervals,
+// until ctx ends. trials returns nil if there is no such disk. told is called with each outcome, and with
+// each error that differs from the one before.
+func SettleTrial(
+	ctx context.Context, trials func(context.Context) (*Trials, error), told func(Outcome, error),
+) {
+	said, began := "", time.Now()
+	retry(ctx, func() bool {
+		outcome, err := settleOnce(ctx, trials, began)
+		switch {
+		case err == nil:
+			told(outcome, nil)
+		case err.Error() != said:
+			said = err.Error()
+			told(outcome, err)
+		}
+		return err == nil || outcome != Untried
+	})
+}
+
+// settleOnce settles the trial of the running image, if there is one. It began at began.
+func settleOnce(
+	ctx context.Context, trials func(context.Context) (*Trials, error), began time.Time,
+) (Outcome, error) {
+	t, err := trials(ctx)
+	if err == nil && t == nil {
+		return Untried, nil
+	}
+	if err != nil {
+		return Untried, fmt.Errorf("whether the image is on trial is not known: %w", err)
+	}
+	t.Since = began
+	return t.Run(ctx)
+}
+
+// The pauses of retry.
+const (
+	firstPause = time.Second
+	mostPause  = 5 * time.Minute
+)
+
+// retry calls do until do returns true or ctx ends. The pauses between the calls grow.
+func retry(ctx context.Context, do func() (done bool)) {
+	for pause := firstPause; !do(); pause = min(2*pause, mostPause) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
