@@ -53,7 +53,7 @@ var rooms = []struct{ room, may string }{
 	{"nano", "config config/conffile internal/ctxio internal/disk internal/esp internal/flock " +
 		"internal/hostfile internal/mount internal/run internal/ufs"},
 	{"setup", "config config/conffile internal/hostfile"},
-	{"report", "internal/hostfile internal/pathname internal/run"},
+	{"report", "config internal/hostfile internal/pathname internal/run overlay watcher/control"},
 	{"cmd/cfgd", "*"},
 }
 

@@ -1,9 +1,3 @@
-// Package report decides what needs an administrator's attention in the morning.
-//
-// It turns facts into findings, and remembers what it told before. Facts and findings are values. The caller
-// collects the facts; this package reads no clock and no file but that of State. What always holds: a report
-// has no content of any file, so it has no secret. A finding names the command that settles it. The same
-// finding is not told in full twice.
 package report
 
 import (
@@ -207,68 +201,4 @@ func churning(saves []Save) []string {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// Text returns the findings, and what was saved, as text for people.
-func Text(f *Facts, all []Finding, since time.Time) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "cfgd on %s: %s\n", f.Host, counted(len(all), "finding"))
-	width := 0
-	for _, x := range all {
-		width = max(width, len(name(x.Target)))
-	}
-	for _, x := range all {
-		words := x.Words
-		if x.Kind == "unsaved" {
-			words += ", unsaved since " + x.Since.Local().Format("2006-01-02 15:04")
-		} else if x.Since.Before(f.Now) {
-			words += ", since " + x.Since.Local().Format("2006-01-02 15:04")
-		}
-		if len(x.Paths) > 0 {
-			words += ": " + named(x.Paths)
-		}
-		fmt.Fprintf(&b, "%-*s  %s\n%-*s    %s\n", width, name(x.Target), pathname.Plain(words), width, "",
-			pathname.Plain(x.Settle))
-	}
-	for _, t := range f.Targets {
-		if n := times(t.Saves); len(n) > 0 {
-			fmt.Fprintf(&b, "%s saved since %s: %s\n", t.Name, since.Local().Format("2006-01-02 15:04"),
-				often(n))
-		}
-	}
-	return b.String()
-}
-
-// name returns a target's name, or "-" for the machine.
-func name(target string) string { return cmp.Or(target, "-") }
-
-func named(list []string) string {
-	var words []string
-	for _, p := range list[:min(len(list), paths)] {
-		words = append(words, pathname.Quote(p))
-	}
-	if len(list) > paths {
-		words = append(words, fmt.Sprintf("and %d more", len(list)-paths))
-	}
-	return strings.Join(words, ", ")
-}
-
-func often(n map[string]int) string {
-	var all []string
-	for p := range n {
-		all = append(all, p)
-	}
-	slices.SortFunc(all, func(a, b string) int { return cmp.Or(n[b]-n[a], pathname.Compare(a, b)) })
-	var words []string
-	for _, p := range all[:min(len(all), paths)] {
-		w := pathname.Quote(p)
-		if n[p] > 1 {
-			w += fmt.Sprintf(" (%d times)", n[p])
-		}
-		words = append(words, w)
-	}
-	if len(all) > paths {
-		words = append(words, fmt.Sprintf("and %d more", len(all)-paths))
-	}
-	return strings.Join(words, ", ")
 }
