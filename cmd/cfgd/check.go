@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -15,10 +14,10 @@ import (
 
 	"cfgd/config"
 	"cfgd/config/conffile"
-	"cfgd/overlay"
+	"cfgd/nano"
 )
 
-func (s *session) checkCommand() *cli.Command {
+func checkCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "show the targets, their settings, and what is wrong",
@@ -29,91 +28,45 @@ func (s *session) checkCommand() *cli.Command {
 		Flags: []cli.Flag{&cli.BoolFlag{
 			Name: "classes", Usage: "print the classes of paths and the checkers too",
 		}},
-		Action: s.check,
+		Action: s.action(runCheck),
 	}
 }
 
-func (s *session) check(c *cli.Context) error {
-	if err := counted(c, 0, 0); err != nil {
-		return err
-	}
-	m, err := s.model()
+func runCheck(s *session, c *cli.Context) error {
+	m, err := s.machine()
 	if err != nil {
 		return err
 	}
-	problems := append(m.Check(nil), s.checkTrees(c.Context, m)...)
-	problems = append(problems, s.checkDisk(c.Context, m)...)
-	if s.json {
-		err = s.print(checked(m, problems))
-	} else {
-		err = printModel(s.out, m, problems, c.Bool("classes"))
+	problems := m.Check(nil)
+	for _, t := range m.Targets {
+		problems = append(problems, m.overlay(t).Problems(c.Context, m.Root != "")...)
 	}
-	if err != nil {
+	problems = append(problems, checkDisk(c.Context, m, s.warnMachine)...)
+	if err := s.print(newChecked(m.Model, problems), func(b *strings.Builder) {
+		printModel(b, m.Model, problems, c.Bool("classes"))
+	}); err != nil {
 		return err
 	}
 	return verdict(problems)
 }
 
-// checkTrees looks at each target as status does, and changes nothing. It finds a base that does not exist, a
-// cfg that can't be read, and a damaged store. A jail that is down need not have anything mounted.
-func (s *session) checkTrees(ctx context.Context, m *config.Model) []conffile.Problem {
-	var out []conffile.Problem
-	for _, t := range m.Targets {
-		v, err := s.overlay(t).Look(ctx, overlay.LookOptions{})
-		at := t.Origin["base"]
-		switch {
-		case err != nil && s.isDown(t) && (m.Root == "" || s.noCfg(t)):
-			// the start mounts or makes what is missing
-		case err != nil:
-			out = append(out, conffile.Problem{
-				Severity: conffile.SeverityError, File: at.File, Line: at.Line, Target: t.Name,
-				Message: t.Name + ": " + err.Error(), Fix: "mount or make it, or mend the line",
-			})
-		default:
-			for _, n := range v.Notices {
-				out = append(out, conffile.Problem{
-					Severity: conffile.SeverityWarning, File: t.Cfg, Target: t.Name, Message: n,
-					Fix: "run: cfgd save " + t.Name,
-				})
-			}
-		}
-	}
-	return out
-}
-
-// checkDisk looks at the disk as nano status does, if the configuration says that this is a NanoBSD machine.
-func (s *session) checkDisk(ctx context.Context, m *config.Model) []conffile.Problem {
+// checkDisk reads the disk as nano status does, if the configuration says that this is a NanoBSD machine.
+func checkDisk(ctx context.Context, m *machine, warn func(string)) []conffile.Problem {
 	n, err := m.Nano()
 	if err != nil || n.Conf.File == "" {
 		return nil // Check has reported it
 	}
-	disk, err := s.nano(ctx)
+	disk, err := m.disk(ctx, warn)
 	if err == nil {
 		_, _, err = disk.Slices(ctx)
 	}
-	if err == nil || m.Root != "" && errors.Is(err, fs.ErrNotExist) {
-		return nil // below --root there need not be a disk
+	switch {
+	case err == nil, m.Root != "" && errors.Is(err, fs.ErrNotExist): // below --root there need not be a disk
+		return nil
+	case errors.Is(err, fs.ErrPermission): // only root may read the disk
+		return nil
 	}
-	if errors.Is(err, fs.ErrPermission) {
-		return nil // only root may read the disk
-	}
-	return []conffile.Problem{{
-		Severity: conffile.SeverityWarning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
-		Message: "cfgd nano does not serve this machine: " +
-			strings.TrimPrefix(err.Error(), n.Origin.String()+": "),
-		Fix: "make fstab and " + n.Conf.String() + " name the disk that the machine runs from",
-	}}
-}
-
-func (s *session) isDown(t *config.Target) bool {
-	st, err := s.overlay(t).State()
-	return err == nil && !st.Populated
-}
-
-func (s *session) noCfg(t *config.Target) bool {
-	d, err := s.overlay(t).OpenCfg()
-	d.Close()
-	return err != nil
+	return []conffile.Problem{nano.Problem(n, err)}
 }
 
 // verdict returns the error for the worst problem. All problems have been printed.
@@ -153,7 +106,7 @@ type (
 	}
 )
 
-func checked(m *config.Model, problems []conffile.Problem) checkJSON {
+func newChecked(m *config.Model, problems []conffile.Problem) checkJSON {
 	out := checkJSON{
 		Version: 1, Targets: []targetJSON{}, Jails: []jailJSON{},
 		Problems: append([]conffile.Problem{}, problems...),
@@ -175,7 +128,7 @@ func checked(m *config.Model, problems []conffile.Problem) checkJSON {
 // words returns a copy that JSON shows as [] if it is empty.
 func words(list []string) []string { return append([]string{}, list...) }
 
-func printModel(out io.Writer, m *config.Model, problems []conffile.Problem, classes bool) error {
+func printModel(b *strings.Builder, m *config.Model, problems []conffile.Problem, classes bool) {
 	w := newTable()
 	for _, t := range m.Targets {
 		printTarget(w, t, m.Backing(t, nil))
@@ -194,16 +147,11 @@ func printModel(out io.Writer, m *config.Model, problems []conffile.Problem, cla
 			w.row("  "+cmp.Or(strings.Join(c.Command, " "), c.Syntax, "none"), c.Match, c.Reason)
 		}
 	}
-	if err := w.print(out); err != nil {
-		return err
-	}
+	w.print(b)
 	for _, p := range problems {
-		if _, err := fmt.Fprintln(out, p); err != nil {
-			return err
-		}
+		fmt.Fprintln(b, p)
 	}
-	_, err := fmt.Fprintf(out, "%s, %s\n", count(len(m.Targets), "target"), count(len(problems), "problem"))
-	return err
+	fmt.Fprintf(b, "%s, %s\n", count(len(m.Targets), "target"), count(len(problems), "problem"))
 }
 
 func printTarget(w *table, t *config.Target, memory config.Backing) {
@@ -269,12 +217,4 @@ func settingText(t *config.Target, key string) string {
 		return t.Health
 	}
 	return ""
-}
-
-// count returns a number with its noun.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

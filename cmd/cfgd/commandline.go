@@ -2,116 +2,12 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"cfgd/internal/pathname"
 )
-
-// app describes the whole command line.
-func (s *session) app() *cli.App {
-	a := &cli.App{
-		Name:      "cfgd",
-		Usage:     "make a server's /etc in memory safe to edit",
-		UsageText: "cfgd [--root DIR] [--config FILE] [--json] [--log-level LEVEL] COMMAND …",
-		Description: "" +
-			"TARGET is host, or the name of a jail. Where it is optional, all targets are meant. " +
-			"PATH is relative to the target's etc, as rc.conf or local/nginx; a directory means " +
-			"everything below it. LEVEL is debug, info, warn or error.\n\n" +
-			"Exit status: 0 done, or no difference; 1 a difference or an unsaved change; 2 failed; " +
-			"3 some targets failed and others did not; 64 usage; 78 configuration.",
-		Flags:    s.globalFlags(),
-		Commands: s.commands(),
-		Before:   s.before,
-		// arrange finds --help; the library has one help flag for the whole process
-		HideHelp:               true,
-		HideHelpCommand:        true,
-		HideVersion:            true,
-		UseShortOptionHandling: false,
-		Writer:                 s.out,
-		ErrWriter:              io.Discard, // errors are printed in one place, with the exit status
-		ExitErrHandler:         func(*cli.Context, error) {},
-		OnUsageError:           onUsageError,
-		Action: func(c *cli.Context) error {
-			return usagef("which command? cfgd help lists them")
-		},
-	}
-	a.Description = fold(a.Description)
-	plain(a.Flags)
-	for _, c := range a.Commands {
-		finish(c)
-	}
-	return a
-}
-
-// globalFlags are the flags that stand before any command.
-func (s *session) globalFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{
-			Name: "root", Usage: "take every system path below `DIR`; mount nothing", Destination: &s.root,
-		},
-		&cli.StringFlag{
-			Name: "config", Usage: "read `FILE` instead of /usr/local/etc/cfgd.toml", Destination: &s.config,
-		},
-		&cli.BoolFlag{Name: "json", Usage: "print one JSON object", Destination: &s.json},
-		&cli.StringFlag{Name: "log-level", Usage: "log only from this `LEVEL` on", Value: "info"},
-	}
-}
-
-// commands are all commands, in the order in which help lists them.
-func (s *session) commands() []*cli.Command {
-	return []*cli.Command{
-		s.statusCommand(), s.reportCommand(), s.diffCommand(), s.saveCommand(), s.restoreCommand(),
-		s.logCommand(), s.showCommand(), s.rollbackCommand(), s.planCommand(), s.resolveCommand(),
-		s.pinCommand(), s.unpinCommand(), s.checkCommand(), s.jailCommand(), s.protoCommand(),
-		s.relocateCommand(), s.hostCommand(), s.nanoCommand(), s.setupCommand(), s.rescueCommand(),
-		s.daemonCommand(), s.demoCommand(), s.versionCommand(), s.completionCommand(), s.helpCommand(),
-	}
-}
-
-// finish sets what all commands have in common.
-func finish(c *cli.Command) {
-	c.OnUsageError = onUsageError
-	c.HideHelp, c.HideHelpCommand = true, true
-	c.Description = fold(c.Description)
-	plain(c.Flags)
-	for _, sub := range c.Subcommands {
-		finish(sub)
-	}
-	if len(c.Subcommands) > 0 {
-		c.Action = func(ctx *cli.Context) error {
-			return usagef("cfgd %s: which command? cfgd help %s lists them", c.Name, c.Name)
-		}
-	}
-}
-
-// plain keeps "(default: false)" out of the help.
-func plain(flags []cli.Flag) {
-	for _, f := range flags {
-		if b, ok := f.(*cli.BoolFlag); ok {
-			b.DisableDefaultText = true
-		}
-	}
-}
-
-func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
-
-func (s *session) before(c *cli.Context) (err error) {
-	if s.level, err = zerolog.ParseLevel(c.String("log-level")); err != nil || s.level == zerolog.NoLevel {
-		return usagef("--log-level %s: debug, info, warn or error", c.String("log-level"))
-	}
-	if s.badArgs != nil {
-		return s.badArgs
-	}
-	if c.IsSet("root") && s.root == "" {
-		return usagef("--root \"\": give it a directory; without --root cfgd works on the machine itself")
-	}
-	s.root, err = rootDir(s.root)
-	return err
-}
 
 // arrange puts flags before arguments, because urfave/cli takes every word after the first argument for an
 // argument. An error in the line is kept in badArgs, and before reports it as it reports all others.
@@ -258,16 +154,38 @@ func has(names []string, name string) bool {
 
 func isBool(f cli.Flag) bool { _, ok := f.(*cli.BoolFlag); return ok }
 
-// counted checks the number of arguments. If most is -1, there is no upper limit.
-func counted(c *cli.Context, least, most int) error {
+// counted checks the number of arguments by the usage of the command: [WORD] may be left out, and WORD…
+// may be repeated.
+func counted(c *cli.Context) error {
+	usage := c.Command.ArgsUsage
+	least := len(strings.Fields(outside(usage)))
+	most := len(strings.Fields(usage))
 	n := c.NArg()
 	switch {
 	case n < least:
-		return usagef("%s: %s is missing", usageOf(c), missing(c.Command.ArgsUsage, n))
-	case most >= 0 && n > most:
+		return usagef("%s: %s is missing", usageOf(c), missing(usage, n))
+	case n > most && !strings.Contains(usage, "…"):
 		return usagef("%s: %q is one argument too many", usageOf(c), c.Args().Get(most))
 	}
 	return nil
+}
+
+// outside returns what is outside the brackets of a usage.
+func outside(usage string) string {
+	depth := 0
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '[':
+			depth++
+		case ']':
+			depth--
+			return -1
+		}
+		if depth > 0 {
+			return -1
+		}
+		return r
+	}, usage)
 }
 
 // usageOf returns a command with its arguments, as it is typed.

@@ -7,7 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-func (s *session) completionCommand() *cli.Command {
+func completionCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "completion", ArgsUsage: "sh|zsh|bash|fish|tcsh",
 		Usage: "print the completion of the command line for a shell",
@@ -18,9 +18,6 @@ func (s *session) completionCommand() *cli.Command {
 			"For tcsh: eval \"`cfgd completion tcsh`\"\n\n" +
 			"For sh: eval \"$(cfgd completion sh)\" does what the shell of that name can do.",
 		Action: func(c *cli.Context) error {
-			if err := counted(c, 1, 1); err != nil {
-				return err
-			}
 			write, ok := completions[c.Args().First()]
 			if !ok {
 				return usagef("completion: %q is none of sh, zsh, bash, fish, tcsh", c.Args().First())

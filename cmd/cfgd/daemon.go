@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -15,11 +13,10 @@ import (
 
 	"cfgd/config"
 	"cfgd/nano"
-	"cfgd/overlay"
 	"cfgd/watcher"
 )
 
-func (s *session) daemonCommand() *cli.Command {
+func daemonCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "daemon", Usage: "watch all targets, and save what changes",
 		Description: "" +
@@ -27,20 +24,19 @@ func (s *session) daemonCommand() *cli.Command {
 			"error. SIGTERM saves once more and ends the daemon. SIGHUP makes it read the " +
 			"configuration again. SIGINFO (SIGUSR1 on Linux) writes the state of all targets to the " +
 			"log.",
-		Action: func(c *cli.Context) error {
-			if err := counted(c, 0, 0); err != nil {
-				return err
-			}
-			sparing()
-			ctx, cancel := context.WithCancel(c.Context)
-			tried := make(chan struct{})
-			go func() { defer close(tried); s.try(ctx) }()
-			err := s.daemon(nil).Run(ctx)
-			cancel()
-			<-tried
-			return err
-		},
+		Action: s.action(runDaemon),
 	}
+}
+
+func runDaemon(s *session, c *cli.Context) error {
+	sparing()
+	ctx, cancel := context.WithCancel(c.Context)
+	settled := make(chan struct{})
+	go func() { defer close(settled); settleTrial(ctx, s) }()
+	err := newDaemon(s, nil).Run(ctx)
+	cancel()
+	<-settled
+	return err
 }
 
 // sparing makes the daemon keep little more memory than it uses, because it is idle most of the time. The
@@ -50,29 +46,29 @@ func sparing() {
 	time.AfterFunc(time.Minute, debug.FreeOSMemory)
 }
 
-// daemon returns the daemon of the machine. It closes ready when it watches.
-func (s *session) daemon(ready chan<- struct{}) *watcher.Daemon {
+// newDaemon returns the daemon of the machine. It closes ready when it watches.
+func newDaemon(s *session, ready chan<- struct{}) *watcher.Daemon {
 	return &watcher.Daemon{
 		Load: s.load, Log: s.logger(), Reload: notified(syscall.SIGHUP), Info: notified(infoSignal),
-		MountCfg: mountCfg, ClearStopped: s.clearStopped, Ready: ready, Version: version(),
+		MountCfg: mountCfg, Ready: ready, Version: version(),
+		ClearStopped: func(ctx context.Context, m *config.Model, t *config.Target) (string, error) {
+			return clearStopped(ctx, newMachine(m, s.load), t)
+		},
 	}
 }
 
-// clearStopped clears what a failed start or stop left of a jail that does not run.
-func (s *session) clearStopped(ctx context.Context, m *config.Model, t *config.Target) (did string, err error) {
-	own := &session{
-		out: io.Discard, err: s.err, root: s.root, config: s.config, level: s.level,
-		loaded: m, bases: overlay.NewBases(),
-	}
-	done, err := own.hooks(t).ClearStopped(ctx)
+// clearStopped clears what a failed start or stop left of a jail that does not run. It returns what was
+// done, or "" if there was nothing to do.
+func clearStopped(ctx context.Context, m *machine, t *config.Target) (string, error) {
+	done, err := m.hooks(t).ClearStopped(ctx)
 	if err != nil || done.AlreadyClean && len(done.Unmounted) == 0 {
 		return "", err
 	}
-	what := append([]string{"saved and taken away " + t.Live}, done.Warnings...)
+	did := append([]string{"saved and taken away " + t.Live}, done.Warnings...)
 	if len(done.Unmounted) > 0 {
-		what = append(what, "unmounted "+strings.Join(done.Unmounted, " "))
+		did = append(did, "unmounted "+strings.Join(done.Unmounted, " "))
 	}
-	return strings.Join(what, "; "), nil
+	return strings.Join(did, "; "), nil
 }
 
 func notified(sig os.Signal) <-chan os.Signal {
@@ -81,66 +77,39 @@ func notified(sig os.Signal) <-chan os.Signal {
 	return ch
 }
 
-// try waits for the end of the running image's trial and settles it. If there is no trial, it does nothing.
-func (s *session) try(ctx context.Context) {
-	m, err := s.load()
+// settleTrial waits for the end of the running image's trial and settles it. If there is no trial, it does
+// nothing.
+func settleTrial(ctx context.Context, s *session) {
+	model, err := s.load()
 	if err != nil {
 		return // the daemon reports it
 	}
-	own := &session{
-		out: s.out, err: s.err, root: s.root, config: s.config, level: s.level, loaded: m,
-		bases: overlay.NewBases(),
-	}
-	host := m.Target(config.HostName)
-	if host == nil {
-		return
-	}
-	log := own.logger()
-	said, began := "", time.Now()
-	retry(ctx, func() bool {
-		outcome, err := own.settleTrial(ctx, host, began)
+	m, log := newMachine(model, s.load), s.logger()
+	trials := func(ctx context.Context) (*nano.Trials, error) { return hostTrials(ctx, m, s.warnMachine) }
+	nano.SettleTrial(ctx, trials, func(outcome nano.Outcome, err error) {
 		switch {
-		case err == nil && outcome == nano.Confirmed:
-			log.Info().Msg("the image on trial is well, and stays")
-		case err == nil && outcome == nano.GoesBack:
-			log.Warn().Msg("the image on trial was not confirmed: the one before boots again")
-		case err != nil && err.Error() != said:
-			said = err.Error()
+		case err != nil:
 			log.Error().Err(err).Msg("the image on trial")
+		case outcome == nano.Confirmed:
+			log.Info().Msg("the image on trial is well, and stays")
+		case outcome == nano.GoesBack:
+			log.Warn().Msg("the image on trial was not confirmed: the one before boots again")
 		}
-		return err == nil || outcome != nano.Untried
 	})
 }
 
-// settleTrial settles the trial of the running image, if there is one. The trial began at began.
-func (s *session) settleTrial(
-	ctx context.Context, host *config.Target, began time.Time,
-) (nano.Outcome, error) {
-	disk, err := s.nano(ctx)
-	if isConfigError(err) {
-		return nano.Untried, nil // no NanoBSD host, or check reports what is wrong with it
+// hostTrials returns the trials of a NanoBSD host; nil if this is none, or if cfgd check reports what is
+// wrong with its configuration.
+func hostTrials(ctx context.Context, m *machine, warn func(string)) (*nano.Trials, error) {
+	if m.host() == nil {
+		return nil, nil
 	}
-	if err != nil {
-		return nano.Untried, fmt.Errorf("whether the image is on trial is not known: %w", err)
+	d, err := m.disk(ctx, warn)
+	switch {
+	case nano.NoHost(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
 	}
-	trials := s.trials(disk, host)
-	trials.Since = began
-	return trials.Run(ctx)
-}
-
-// The pauses of retry: at boot a device may appear late, and cfg may be mounted late.
-const (
-	firstPause = time.Second
-	mostPause  = 5 * time.Minute
-)
-
-// retry calls do until do returns true or ctx ends. The pauses between the calls grow.
-func retry(ctx context.Context, do func() (done bool)) {
-	for pause := firstPause; !do(); pause = min(2*pause, mostPause) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-	}
+	return m.trials(d), nil
 }

@@ -15,7 +15,7 @@ import (
 	"cfgd/watcher/control"
 )
 
-func (s *session) demoCommand() *cli.Command {
+func demoCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "demo", ArgsUsage: "DIR",
 		Usage: "build a small machine in DIR, and show cfgd at work on it",
@@ -23,17 +23,13 @@ func (s *session) demoCommand() *cli.Command {
 			"Makes a host, a prototype with two snapshots, and two jails, as plain directories. It " +
 			"needs no root and mounts nothing. The daemon runs on the machine while files are edited. " +
 			"DIR must be empty or must not exist. The machine stays, for you to try commands on.",
-		Action: func(c *cli.Context) error {
-			if err := counted(c, 1, 1); err != nil {
-				return err
-			}
-			return s.demo(c.Context, c.Args().First())
-		},
+		Action: s.action(runDemo),
 	}
 }
 
-// demo shows the main job of cfgd. Each step is a command line, as a person would type it.
-func (s *session) demo(ctx context.Context, dir string) error {
+// runDemo shows the main job of cfgd. Each step is a command line, as a person would type it.
+func runDemo(s *session, c *cli.Context) error {
+	dir := c.Args().First()
 	if s.root != "" || s.config != "" {
 		return usagef("demo: DIR is the machine; --root and --config do not go with it")
 	}
@@ -44,19 +40,19 @@ func (s *session) demo(ctx context.Context, dir string) error {
 	if err := buildMachine(root); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	d := &demo{ctx: ctx, out: s.out, err: s.err, root: root, shown: dir}
+	d := &demo{out: s.out, err: s.err, root: root, shown: dir}
+	ctx := c.Context
 	d.say("%s is a small machine: a host, a prototype with snapshots 1 and 2, jails vhost1 and vhost2", dir)
-	d.cfgd("jail", "init", "vhost1")
-	d.quiet("jail", "init", "vhost2")
-	stop := d.daemon()
+	d.cfgd(ctx, "jail", "init", "vhost1")
+	d.run(ctx, io.Discard, "jail", "init", "vhost2")
+	stop := d.daemon(ctx)
 	defer stop()
-	d.show()
+	d.show(ctx)
 	return d.failed
 }
 
 // demo is the state of the show. After the first failure it does nothing more.
 type demo struct {
-	ctx      context.Context
 	out, err io.Writer
 	root     string
 	shown    string // root as the user typed it
@@ -70,7 +66,7 @@ func (d *demo) say(format string, args ...any) {
 }
 
 // show runs the part in which the daemon works.
-func (d *demo) show() {
+func (d *demo) show(ctx context.Context) {
 	d.step(`echo 'sshd_enable="YES"' >> etc/rc.conf; rm etc/ftpusers   (in vhost1)`)
 	began := time.Now()
 	d.do(func() error {
@@ -78,15 +74,15 @@ func (d *demo) show() {
 	})
 	d.do(func() error { return os.Remove(filepath.Join(d.root, "jail/vhost1/etc/ftpusers")) })
 	generation := 0
-	d.do(func() (err error) { generation, err = d.saved("vhost1"); return err })
+	d.do(func() (err error) { generation, err = d.saved(ctx, "vhost1"); return err })
 	d.say("the daemon saved both, as generation %d, after %.1f s", generation, time.Since(began).Seconds())
-	d.cfgd("diff", "-U0", "vhost1", "rc.conf")
-	d.cfgd("jail", "cleanup", "vhost1")
-	d.cfgd("jail", "init", "vhost1")
+	d.cfgd(ctx, "diff", "-U0", "vhost1", "rc.conf")
+	d.cfgd(ctx, "jail", "cleanup", "vhost1")
+	d.cfgd(ctx, "jail", "init", "vhost1")
 	d.do(d.survived)
 	d.say("after the restart rc.conf still has the line, and ftpusers is still deleted")
-	d.cfgd("restore", "--from", "base", "vhost1", "rc.conf")
-	d.cfgd("status")
+	d.cfgd(ctx, "restore", "--from", "base", "vhost1", "rc.conf")
+	d.cfgd(ctx, "status")
 	d.say("play on: C=%q; edit below %s, then try", "cfgd --root "+d.shown,
 		filepath.Join(d.shown, "jail/vhost1/etc"))
 	d.say("  $C daemon &   $C status   $C diff vhost1   $C log vhost1   $C restore vhost1 PATH   " +
@@ -103,16 +99,14 @@ func (d *demo) do(f func() error) {
 }
 
 // cfgd prints and runs a command line.
-func (d *demo) cfgd(args ...string) {
+func (d *demo) cfgd(ctx context.Context, args ...string) {
 	d.step("cfgd --root " + d.shown + " " + strings.Join(args, " "))
-	d.run(d.out, args)
+	d.run(ctx, d.out, args...)
 }
 
-func (d *demo) quiet(args ...string) { d.run(io.Discard, args) }
-
-func (d *demo) run(out io.Writer, args []string) {
+func (d *demo) run(ctx context.Context, out io.Writer, args ...string) {
 	d.do(func() error {
-		code := run(d.ctx, append([]string{"cfgd", "--root", d.root}, args...), out, d.err)
+		code := run(ctx, append([]string{"cfgd", "--root", d.root}, args...), out, d.err)
 		if code != exitDone && code != exitDiffer {
 			return printedError{fmt.Errorf("cfgd %s ended with %d", strings.Join(args, " "), code)}
 		}
@@ -121,14 +115,14 @@ func (d *demo) run(out io.Writer, args []string) {
 }
 
 // daemon runs the daemon until stop is called.
-func (d *demo) daemon() (stop func()) {
+func (d *demo) daemon(ctx context.Context) (stop func()) {
 	if d.failed != nil {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(d.ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	s := &session{out: io.Discard, err: io.Discard, root: d.root}
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- s.daemon(ready).Run(ctx) }()
+	go func() { ended <- newDaemon(s, ready).Run(ctx) }()
 	select {
 	case <-ready:
 		return func() { cancel(); <-ended }
@@ -138,9 +132,9 @@ func (d *demo) daemon() (stop func()) {
 }
 
 // saved waits until both edits are in a target's cfg, and returns the generation.
-func (d *demo) saved(target string) (generation int, err error) {
+func (d *demo) saved(ctx context.Context, target string) (generation int, err error) {
 	c := control.NewClient(filepath.Join(d.root, "var/run/cfgd"))
-	ctx, cancel := context.WithTimeout(d.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
 		both := d.holds(target, "rc.conf", "sshd_enable") && d.holds(target, ".cfgd/removed", "ftpusers")

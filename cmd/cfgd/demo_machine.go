@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// machine has the files of the demo's machine. Below machine/ are the host's own files, the defaults of an
+// demoFiles has the files of the demo's machine. Below machine/ are the host's own files, the defaults of an
 // image, and the defaults of the prototype's two snapshots.
 //
 //go:embed all:machine
-var machine embed.FS
+var demoFiles embed.FS
 
 // private are the files that only root may read.
 var private = map[string]bool{"master.passwd": true}
@@ -66,7 +66,7 @@ func emptyDir(dir string) error {
 // copyOut writes a part of the embedded files below a directory.
 func copyOut(from, to string) error {
 	from = path.Join("machine", from)
-	return fs.WalkDir(machine, from, func(p string, e fs.DirEntry, err error) error {
+	return fs.WalkDir(demoFiles, from, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func copyOut(from, to string) error {
 		if e.IsDir() {
 			return os.MkdirAll(full, 0o755)
 		}
-		b, err := machine.ReadFile(p)
+		b, err := demoFiles.ReadFile(p)
 		if err != nil {
 			return err
 		}

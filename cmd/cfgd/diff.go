@@ -1,11 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,7 +17,7 @@ import (
 	"cfgd/overlay/tree"
 )
 
-func (s *session) diffCommand() *cli.Command {
+func diffCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "diff", ArgsUsage: "TARGET [PATH…]",
 		Usage: "show what differs between live and base",
@@ -39,27 +39,23 @@ func (s *session) diffCommand() *cli.Command {
 			&cli.IntFlag{Name: "U", Usage: "show `N` lines of context", Value: 3},
 			&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets too"},
 		},
-		Action: s.diff,
+		Action: s.action(runDiff),
 	}
 }
 
-// difference is one run of the diff command.
+// difference says what a diff compares, and how it is printed.
 type difference struct {
-	*session
 	target   *config.Target
-	overlay  *overlay.Overlay
 	view     *overlay.View
 	old, new string // the trees: base, saved, live
 	secrets  bool
 	context  int
 	unsaved  map[string]bool
 	only     []string
+	read     func(e *tree.Entry, tree string) ([]byte, error)
 }
 
-func (s *session) diff(c *cli.Context) error {
-	if err := counted(c, 1, -1); err != nil {
-		return err
-	}
+func runDiff(s *session, c *cli.Context) error {
 	only, err := paths(c.Args().Tail())
 	switch {
 	case err != nil:
@@ -69,19 +65,24 @@ func (s *session) diff(c *cli.Context) error {
 	case c.Int("U") < 0:
 		return usagef("-U %d: a number of lines is not negative", c.Int("U"))
 	}
-	t, err := s.target(c.Args().First())
+	o, err := s.overlay(c.Args().First())
 	if err != nil {
 		return err
 	}
-	d := &difference{
-		session: s, target: t, overlay: s.overlay(t), old: "base", new: "live",
-		secrets: c.Bool("show-secrets"), context: c.Int("U"), only: only,
-	}
-	changes, err := d.look(c, only)
+	v, err := o.Look(c.Context, overlay.LookOptions{})
 	if err != nil {
-		return fmt.Errorf("%s: %w", t.Name, err)
+		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	if err := d.print(c, changes); err != nil {
+	s.warn(o.Target.Name, v.Notices...)
+	d := &difference{
+		target: o.Target, view: v, secrets: c.Bool("show-secrets"), context: c.Int("U"), only: only,
+		read: func(e *tree.Entry, tree string) ([]byte, error) { return o.Read(v, e, tree, e.Size+1) },
+	}
+	changes, err := d.choose(c.Bool("unsaved"), c.Bool("saved"))
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.Target.Name, err)
+	}
+	if err := d.print(s, changes, c.Bool("name-status"), !c.Bool("unsaved")); err != nil {
 		return err
 	}
 	if len(changes) > 0 {
@@ -90,25 +91,24 @@ func (s *session) diff(c *cli.Context) error {
 	return nil
 }
 
-// look finds the changes that the command line asks for.
-func (d *difference) look(c *cli.Context, only []string) ([]tree.Change, error) {
-	var err error
-	if d.view, err = d.overlay.Look(c.Context, overlay.LookOptions{}); err != nil {
-		return nil, err
-	}
-	d.notices(d.target.Name, d.view.Notices)
-	changes := d.view.Local
+// choose returns the changes that the command line asks for.
+func (d *difference) choose(unsaved, saved bool) ([]tree.Change, error) {
+	var changes []tree.Change
 	switch {
-	case c.Bool("saved"):
-		d.new, changes = "saved", d.view.Stored
+	case saved:
+		d.old, d.new, changes = "base", "saved", d.view.Stored
 	case d.view.NotPopulated != nil:
 		return nil, fmt.Errorf("%w; cfgd diff --saved %s shows what is saved", d.view.NotPopulated,
 			d.target.Name)
-	case c.Bool("unsaved"):
-		d.old, changes = "saved", d.view.Unsaved
+	case unsaved:
+		d.old, d.new, changes = "saved", "live", d.view.Unsaved
+	default:
+		d.old, d.new, changes = "base", "live", d.view.Local
 	}
-	if err := d.known(only); err != nil {
-		return nil, err
+	for _, p := range d.only { // a typing error must not look like "no difference"
+		if !d.view.Has(p) {
+			return nil, usageError{fmt.Errorf("%s: %w", pathname.Quote(p), overlay.ErrUnknownPath)}
+		}
 	}
 	d.unsaved = map[string]bool{}
 	for _, u := range d.view.Unsaved {
@@ -116,34 +116,11 @@ func (d *difference) look(c *cli.Context, only []string) ([]tree.Change, error) 
 	}
 	var out []tree.Change
 	for _, ch := range d.view.Visible(changes) {
-		if below(ch.Path, only) {
+		if below(ch.Path, d.only) {
 			out = append(out, ch)
 		}
 	}
 	return out, nil
-}
-
-// known refuses a PATH that is in no tree, because a typing error must not look like "no difference".
-func (d *difference) known(only []string) error {
-	for _, p := range only {
-		if !known(d.view, p) {
-			return usagef("%s: neither in base nor in cfg nor in live", pathname.Quote(p))
-		}
-	}
-	return nil
-}
-
-// known reports whether a path is in one of the three trees.
-func known(v *overlay.View, p string) bool {
-	for _, t := range []*tree.Tree{v.Base.Tree, v.Plain, v.Live} {
-		if t == nil {
-			continue
-		}
-		if _, ok := t.Get(p); ok {
-			return true
-		}
-	}
-	return p == ""
 }
 
 // below reports whether a path is one of the given paths or below one. If none is given, every path is.
@@ -169,28 +146,47 @@ type changed struct {
 	Saved  bool   `json:"saved"`
 }
 
-func (d *difference) print(c *cli.Context, changes []tree.Change) error {
-	if d.json {
-		list := []changed{}
-		for _, ch := range changes {
-			list = append(list, changed{pathname.FromPath(ch.Path), ch.What.String(), ch.Kind().String(),
-				string(d.view.Class(ch.Path)), !d.unsaved[ch.Path]})
-		}
-		return d.session.print(struct {
+// print prints the changes: as JSON, as names, or as a diff, which may be long and is written at once.
+func (d *difference) print(s *session, changes []tree.Change, names, defaults bool) error {
+	if s.json || names {
+		return s.print(struct {
 			Version int       `json:"version"`
 			Target  string    `json:"target"`
 			Changes []changed `json:"changes"`
-		}{1, d.target.Name, list})
+		}{1, d.target.Name, d.listed(changes)}, func(b *strings.Builder) { d.printNames(b, changes) })
 	}
 	for _, ch := range changes {
-		if err := d.printOne(c.Context, ch, c.Bool("name-status")); err != nil {
+		m, err := d.change(ch)
+		if err == nil {
+			err = merge.Write(s.out, m, d.context)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if c.Bool("name-status") || c.Bool("unsaved") {
+	if !defaults {
 		return nil
 	}
-	return d.printDefaults(changes)
+	return s.printf("%s", d.defaults(changes))
+}
+
+func (d *difference) listed(changes []tree.Change) []changed {
+	list := []changed{}
+	for _, ch := range changes {
+		list = append(list, changed{pathname.FromPath(ch.Path), ch.What.String(), ch.Kind().String(),
+			string(d.view.Class(ch.Path)), !d.unsaved[ch.Path]})
+	}
+	return list
+}
+
+func (d *difference) printNames(b *strings.Builder, changes []tree.Change) {
+	for _, ch := range changes {
+		mark := ""
+		if d.unsaved[ch.Path] {
+			mark = "!"
+		}
+		fmt.Fprintf(b, "%s%s %s\n", ch.What.Letter(), mark, pathname.Quote(ch.Path))
+	}
 }
 
 // conflict describes the unresolved conflict of a path; "" if there is none.
@@ -208,51 +204,38 @@ func (d *difference) conflict(path string) string {
 	return ""
 }
 
-// printDefaults lists the conflicts in which the default was taken, because these have no difference to show.
-func (d *difference) printDefaults(changes []tree.Change) error {
+// defaults lists the conflicts in which the default was taken, because these have no difference to show.
+func (d *difference) defaults(changes []tree.Change) string {
 	shown := map[string]bool{}
 	for _, ch := range changes {
 		shown[ch.Path] = true
 	}
+	var b strings.Builder
 	for _, x := range d.view.Conflicts() {
-		if shown[x.Path] || !below(x.Path, d.only) {
-			continue
-		}
-		if _, err := fmt.Fprintf(d.out, "# %s %s\n# %s\n", d.target.Name, pathname.Quote(x.Path),
-			d.conflict(x.Path)); err != nil {
-			return err
+		if !shown[x.Path] && below(x.Path, d.only) {
+			fmt.Fprintf(&b, "# %s %s\n# %s\n", d.target.Name, pathname.Quote(x.Path), d.conflict(x.Path))
 		}
 	}
-	return nil
+	return b.String()
 }
 
-func (d *difference) printOne(ctx context.Context, ch tree.Change, names bool) error {
-	if names {
-		mark := ""
-		if d.unsaved[ch.Path] {
-			mark = "!"
-		}
-		_, err := fmt.Fprintf(d.out, "%s%s %s\n", ch.What.Letter(), mark, pathname.Quote(ch.Path))
-		return err
+// change returns a change with both contents, as merge.Write prints it.
+func (d *difference) change(ch tree.Change) (m merge.Change, err error) {
+	m = merge.Change{
+		Target: d.target.Name, Path: ch.Path, Unsaved: d.unsaved[ch.Path],
+		Secret: !d.secrets && d.target.Classes.Secret(ch.Path),
 	}
-	m := merge.Change{
-		Target: d.target.Name, Path: ch.Path, Unsaved: d.unsaved[ch.Path], Secret: d.secret(ch.Path),
+	if m.Old, err = side(ch.Old, d.old, m.Secret, d.read); err != nil {
+		return m, err
 	}
-	read := func(e *tree.Entry, tree string) ([]byte, error) {
-		return d.overlay.Read(d.view, e, tree, e.Size+1)
-	}
-	var err error
-	if m.Old, err = side(ch.Old, d.old, m.Secret, read); err != nil {
-		return err
-	}
-	if m.New, err = side(ch.New, d.new, m.Secret, read); err != nil {
-		return err
+	if m.New, err = side(ch.New, d.new, m.Secret, d.read); err != nil {
+		return m, err
 	}
 	m.Notes = d.attributes(ch)
 	if words := d.conflict(ch.Path); words != "" {
 		m.Notes = append(m.Notes, words)
 	}
-	return merge.Write(d.out, m, d.context)
+	return m, nil
 }
 
 var xattrWords = map[tree.ChangeKind]string{
@@ -271,8 +254,6 @@ func (d *difference) attributes(ch tree.Change) []string {
 	}
 	return notes
 }
-
-func (d *difference) secret(path string) bool { return !d.secrets && d.target.Classes.Secret(path) }
 
 // side returns one side of a diff. The content of a secret is not read.
 func side(

@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"cfgd/config/conffile"
-	"cfgd/internal/pathname"
 )
 
 // The exit statuses, the same for every command. 64 and 78 are EX_USAGE and EX_CONFIG of sysexits(3).
@@ -40,19 +38,6 @@ type printedError struct{ error }
 
 func (e printedError) Unwrap() error { return e.error }
 
-// status prints an error and turns it into the exit status.
-func (s *session) status(err error) int {
-	if err == nil {
-		return exitDone
-	}
-	code := exitCode(err)
-	var printed printedError
-	if code != exitDiffer && code != exitSome && !errors.As(err, &printed) {
-		s.complain("", err)
-	}
-	return code
-}
-
 // exitCode returns the exit status for an error.
 func exitCode(err error) int {
 	var usage usageError
@@ -72,27 +57,4 @@ func exitCode(err error) int {
 		return exitConfig
 	}
 	return exitFailed
-}
-
-// complain prints an error. Each line begins with the names of the program and of the target.
-func (s *session) complain(target string, err error) {
-	text := err.Error()
-	var problem problemError
-	if errors.As(err, &problem) {
-		target = "" // the message names the file, the line and the jail
-	}
-	for line := range strings.SplitSeq(text, "\n") {
-		if target != "" && !strings.HasPrefix(line, target+": ") {
-			line = target + ": " + line
-		}
-		fmt.Fprintf(s.err, "cfgd: %s\n", pathname.Plain(line))
-	}
-}
-
-// warn prints a warning about a target.
-func (s *session) warn(target, words string) {
-	if target != "" && !strings.HasPrefix(words, target+": ") {
-		words = target + ": " + words
-	}
-	fmt.Fprintf(s.err, "cfgd: warning: %s\n", pathname.Plain(words))
 }

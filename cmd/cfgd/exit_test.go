@@ -59,7 +59,7 @@ func TestSum(t *testing.T) {
 		{"all fail, one by its configuration", []error{failed, failed}, problemError{}, 78},
 	} {
 		s := &session{out: &bytes.Buffer{}, err: &bytes.Buffer{}}
-		if got := s.status(s.sum(two, c.errs, c.left)); got != c.want {
+		if got := s.exitStatus(s.sum(two, c.errs, c.left)); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 //go:embed cfgd.toml.sample
 var sample string
 
-func (s *session) helpCommand() *cli.Command {
+func helpCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "help", Usage: "show how to use a command, or all keys of cfgd.toml",
 		ArgsUsage: "[COMMAND…|cfgd.toml]",

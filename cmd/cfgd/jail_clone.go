@@ -5,11 +5,9 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-
-	"cfgd/overlay"
 )
 
-func (s *session) cloneCommand() *cli.Command {
+func cloneCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "clone", ArgsUsage: "NAME NEW SNAPSHOT",
 		Usage: "make a test jail of a jail, on another snapshot",
@@ -26,33 +24,41 @@ func (s *session) cloneCommand() *cli.Command {
 			&cli.StringFlag{Name: "hostname", Usage: "the clone's `HOST` name (NEW if left out)"},
 			&cli.BoolFlag{Name: "plan", Usage: "show what would be made, and make nothing"},
 		},
-		Action: s.jailClone,
+		Action: s.action(runClone),
 	}
 }
 
-func (s *session) jailClone(c *cli.Context) error {
-	if err := counted(c, 3, 3); err != nil {
-		return err
-	}
-	jails, err := s.jailsNamed(c.Args().Slice()[:1])
+func runClone(s *session, c *cli.Context) error {
+	m, err := s.machine()
 	if err != nil {
 		return err
 	}
-	from, name := jails[0], c.Args().Get(1)
-	spec, err := s.spec(c, name, from, c.Args().Get(2))
+	targets, err := m.jails(c.Args().Slice()[:1])
 	if err != nil {
 		return err
 	}
-	k := s.creator()
-	k.Locked = s.overlay(from).Locked
+	from := targets[0]
+	p := m.prototypeOf(from)
+	if p == nil {
+		return fmt.Errorf("%s: base %s is no snapshot of a prototype", from.Name, from.Base)
+	}
+	spec := specOf(m, c, c.Args().Get(1))
+	if from.Definition.Form != "" {
+		spec.Form = from.Definition.Form
+	}
+	if err := putOn(c.Context, m, spec, p, c.Args().Get(2)); err != nil {
+		return err
+	}
+	k := m.creator()
+	k.Locked = m.overlay(from).Locked
 	made, err := k.CloneOf(spec, from, time.Now())
 	if err != nil {
 		return usageError{fmt.Errorf("%s: %w", from.Name, err)}
 	}
 	if !c.Bool("plan") {
-		if _, err := s.saveTarget(c.Context, from, overlay.SaveOptions{}, false); err != nil {
+		if err := saveBefore(c.Context, s, m, from); err != nil {
 			return fmt.Errorf("%s: save before cloning: %w", from.Name, err)
 		}
 	}
-	return s.make(c, k, made, s.madeOn(spec))
+	return create(s, c, k, made, madeText(s, spec))
 }

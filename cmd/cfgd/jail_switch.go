@@ -6,21 +6,15 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
-	sysrun "cfgd/internal/run"
 	"cfgd/jails"
 	"cfgd/merge"
-	"cfgd/overlay"
 )
 
-// everyJail is the word for all targets that are jails.
-const everyJail = "ALL"
-
-func (s *session) switchCommand() *cli.Command {
+func switchCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "switch", ArgsUsage: "NAME…|ALL SNAPSHOT",
 		Usage: "put jails on another snapshot of their prototype",
@@ -38,11 +32,11 @@ func (s *session) switchCommand() *cli.Command {
 			&cli.IntFlag{Name: "parallel", Usage: "switch `N` jails at the same time", Value: 1},
 			allFlag(),
 		},
-		Action: s.jailSwitch,
+		Action: s.action(runSwitch),
 	}
 }
 
-func (s *session) jailRollbackCommand() *cli.Command {
+func jailRollbackCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "rollback", ArgsUsage: "NAME",
 		Usage: "put a jail back on the snapshot before",
@@ -54,14 +48,11 @@ func (s *session) jailRollbackCommand() *cli.Command {
 			&cli.BoolFlag{Name: "restart", Usage: "restart the jail, and check that it came up"},
 			allFlag(),
 		},
-		Action: s.jailRollback,
+		Action: s.action(runJailRollback),
 	}
 }
 
-func (s *session) jailSwitch(c *cli.Context) error {
-	if err := counted(c, 2, -1); err != nil {
-		return err
-	}
+func runSwitch(s *session, c *cli.Context) error {
 	if c.Int("parallel") < 1 {
 		return usagef("--parallel %d: at least one jail at a time", c.Int("parallel"))
 	}
@@ -70,52 +61,28 @@ func (s *session) jailSwitch(c *cli.Context) error {
 	if to == "" || strings.ContainsAny(to, "/@ \t\n") || to == "." || to == ".." {
 		return usagef("%q: not a snapshot's name", to)
 	}
-	targets, err := s.jailsNamed(names[:len(names)-1])
+	m, err := s.machine()
 	if err != nil {
 		return err
 	}
-	return s.switchAll(c, targets, to, names[0] == everyJail)
-}
-
-// jailsNamed returns the named targets, which must be jails.
-func (s *session) jailsNamed(names []string) ([]*config.Target, error) {
-	if len(names) == 1 && names[0] == everyJail {
-		all, err := s.targets(nil)
-		if err != nil {
-			return nil, err
-		}
-		var targets []*config.Target
-		for _, t := range all {
-			if !t.Host() {
-				targets = append(targets, t)
-			}
-		}
-		return targets, nil
-	}
-	var targets []*config.Target
-	for _, n := range names {
-		t, err := s.target(n)
-		switch {
-		case err != nil:
-			return nil, err
-		case t.Host():
-			return nil, usagef("the host is no jail: cfgd nano switches its images")
-		}
-		targets = append(targets, t)
-	}
-	return targets, nil
-}
-
-func (s *session) jailRollback(c *cli.Context) error {
-	if err := counted(c, 1, 1); err != nil {
+	targets, err := m.jails(names[:len(names)-1])
+	if err != nil {
 		return err
 	}
-	targets, err := s.jailsNamed(c.Args().Slice())
+	return switchJails(s, c, targets, to, names[0] == everyJail)
+}
+
+func runJailRollback(s *session, c *cli.Context) error {
+	m, err := s.machine()
+	if err != nil {
+		return err
+	}
+	targets, err := m.jails(c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	t := targets[0]
-	before, err := s.overlay(t).Before(c.Context)
+	before, err := m.overlay(t).Before(c.Context)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
 	}
@@ -124,129 +91,61 @@ func (s *session) jailRollback(c *cli.Context) error {
 		return fmt.Errorf("%s: no snapshot before this one is known: cfgd log %s shows the merges; name "+
 			"one with cfgd jail switch", t.Name, t.Name)
 	}
-	return s.switchAll(c, targets, name, false)
+	return switchJails(s, c, targets, name, false)
 }
 
-func (s *session) switcher() *jails.Switcher {
-	return &jails.Switcher{Model: s.loaded, Reload: s.load, Jails: s.jails(), Now: time.Now,
-		SaveHost: s.hostSaver(),
-		Overlay: func(m *config.Model, t *config.Target) *overlay.Overlay {
-			o := s.overlay(t)
-			o.Tools = s.tools(t, true)
-			return o
-		}}
-}
-
-func (s *session) jails() jails.Jails {
-	if s.loaded.Root != "" {
-		return jails.Embedded{Hooks: s.hooks}
-	}
-	return jails.Service{Run: sysrun.System{Limit: 5 * time.Minute}}
-}
-
-// hostSaver returns the function that saves a file of the host's /etc; nil if the host is no target.
-func (s *session) hostSaver() func(context.Context, string) error {
-	host := s.loaded.Target(config.HostName)
-	if host == nil {
-		return nil
-	}
-	return s.saver().Files(host)
-}
-
-// switchAll plans every jail first, and then switches them.
-func (s *session) switchAll(c *cli.Context, targets []*config.Target, to string, all bool) error {
+// switchJails switches jails, or prints with --plan what it would do. If all is set, it leaves out the jails
+// that are on the snapshot already.
+func switchJails(s *session, c *cli.Context, targets []*config.Target, to string, all bool) error {
 	if !c.Bool("plan") {
-		if err := s.recoverSwitches(c.Context); err != nil {
+		if err := recoverSwitches(c.Context, s); err != nil {
 			return err
 		}
 	}
-	w := s.switcher()
-	var plans []*jails.Switch
-	conflicts := false
-	for _, t := range targets {
-		p, err := w.Plan(c.Context, t, to, c.Bool("restart"))
-		if err != nil {
-			return fmt.Errorf("%s: %w; nothing was switched", t.Name, err)
-		}
-		if p.Already() && all {
-			continue
-		}
-		conflicts = conflicts || p.Merge.Conflicts() > 0
-		plans = append(plans, p)
-	}
-	if c.Bool("plan") {
-		if err := s.printSwitches(c, w, plans); err != nil {
-			return err
-		}
-		if conflicts {
-			return errDiffer
-		}
-		return nil
-	}
-	return s.doSwitches(c, w, plans)
-}
-
-// doSwitches carries out plans, --parallel of them at the same time. After a failure it starts no other one,
-// unless --keep-going is set.
-func (s *session) doSwitches(c *cli.Context, w *jails.Switcher, plans []*jails.Switch) error {
-	if len(plans) == 0 {
-		_, err := fmt.Fprintln(s.out, "all jails are on that snapshot already")
+	w := s.loaded.switcher()
+	plans, err := w.PlanAll(c.Context, targets, to, c.Bool("restart"), all)
+	switch {
+	case err != nil:
 		return err
+	case c.Bool("plan"):
+		return reportPlans(s, c, w, plans)
+	case len(plans) == 0:
+		return s.printf("all jails are on that snapshot already\n")
 	}
-	var mu sync.Mutex // guards errs, next and failed, and what is printed
-	errs := make([]error, len(plans))
-	next, failed := 0, false
-	take := func() (int, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if next == len(plans) || failed && !c.Bool("keep-going") || c.Context.Err() != nil {
-			return 0, false
-		}
-		next++
-		return next - 1, true
-	}
-	var wg sync.WaitGroup
-	for range min(max(c.Int("parallel"), 1), len(plans)) {
-		wg.Go(func() {
-			for i, ok := take(); ok; i, ok = take() {
-				err := w.Do(c.Context, plans[i])
-				mu.Lock()
-				if err == nil {
-					err = s.printSwitched(plans[i])
-				}
-				errs[i], failed = err, failed || err != nil
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	var targets []*config.Target
+	var mu sync.Mutex // guards what is printed
+	errs := w.DoAll(c.Context, plans, jails.Rollout{
+		Parallel: c.Int("parallel"), KeepGoing: c.Bool("keep-going"),
+		Done: func(p *jails.Switch) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return s.printf("%s %s\n", p.Target.Name, switchedText(p))
+		},
+	})
+	targets = nil
 	for i, p := range plans {
 		targets = append(targets, p.Target)
-		if i >= next {
+		if errors.Is(errs[i], jails.ErrNotStarted) {
 			s.warn(p.Target.Name, "not switched: one before it failed (--keep-going goes on)")
+			errs[i] = nil
 		}
 	}
 	return s.sum(targets, errs, c.Context.Err())
 }
 
-func (s *session) printSwitched(p *jails.Switch) error {
+func switchedText(p *jails.Switch) string {
 	words := fmt.Sprintf("switched from %s to %s", strings.Join(p.From, " and "), p.To)
 	switch {
 	case p.Restart:
-		words += ", restarted, and it is up"
+		return words + ", restarted, and it is up"
 	case p.Already():
-		words = "is on " + p.To + " already"
-	default:
-		words += "; it takes effect at the next start: service jail restart " + p.Target.Name
+		return "is on " + p.To + " already"
 	}
-	_, err := fmt.Fprintf(s.out, "%s %s\n", p.Target.Name, words)
-	return err
+	return words + "; it takes effect at the next start: service jail restart " + p.Target.Name
 }
 
 // recoverSwitches finishes or undoes switches that were interrupted.
-func (s *session) recoverSwitches(ctx context.Context) error {
-	all, err := s.switcher().Recover(ctx)
+func recoverSwitches(ctx context.Context, s *session) error {
+	all, err := s.loaded.switcher().Recover(ctx)
 	var failed error
 	for _, r := range all {
 		switch {
@@ -261,8 +160,7 @@ func (s *session) recoverSwitches(ctx context.Context) error {
 		}
 	}
 	if len(all) > 0 { // fstabs may have changed
-		s.loaded = nil
-		if _, err := s.model(); err != nil {
+		if _, err := s.reload(); err != nil {
 			return err
 		}
 	}
@@ -276,49 +174,57 @@ type switchPlan struct {
 	Fstab    string   `json:"fstab"`
 	Diff     string   `json:"diff"`
 	Runs     []string `json:"runs"`
+	merge    *merge.Result
 }
 
-func (s *session) printSwitches(c *cli.Context, w *jails.Switcher, plans []*jails.Switch) error {
+func newSwitchPlan(w *jails.Switcher, p *jails.Switch) (switchPlan, error) {
+	d, err := merge.Unified(p.Old, p.New, 0)
+	if err != nil {
+		return switchPlan{}, err
+	}
+	plan := switchPlan{
+		newPlanned(p.Target.Name, p.Merge), p.To, p.Target.Fstab, string(d), []string{}, p.Merge,
+	}
+	if p.Restart {
+		for _, cmd := range w.Jails.Plan(p.Target) {
+			plan.Runs = append(plan.Runs, cmd.String())
+		}
+	}
+	return plan, nil
+}
+
+// reportPlans prints what the switches would do. A conflict is a difference.
+func reportPlans(s *session, c *cli.Context, w *jails.Switcher, plans []*jails.Switch) error {
 	out := []switchPlan{}
+	conflicts := 0
 	for _, p := range plans {
-		d, err := merge.Unified(p.Old, p.New, 0)
+		plan, err := newSwitchPlan(w, p)
 		if err != nil {
 			return err
 		}
-		plan := switchPlan{newPlanned(p.Target.Name, p.Merge), p.To, p.Target.Fstab, string(d), []string{}}
-		if p.Restart {
-			for _, cmd := range w.Jails.Plan(p.Target) {
-				plan.Runs = append(plan.Runs, cmd.String())
-			}
-		}
 		out = append(out, plan)
-		if s.json {
-			continue
-		}
-		if err := s.printSwitch(c, p, plan); err != nil {
-			return err
-		}
+		conflicts += plan.Conflicts
 	}
-	if !s.json {
-		return nil
-	}
-	return s.print(struct {
+	if err := s.print(struct {
 		Version  int          `json:"version"`
 		Switches []switchPlan `json:"switches"`
-	}{1, out})
-}
-
-func (s *session) printSwitch(c *cli.Context, p *jails.Switch, plan switchPlan) error {
-	if _, err := fmt.Fprintf(s.out, "%s %s\n%s", p.Target.Name, p.Target.Fstab, plan.Diff); err != nil {
-		return err
-	}
-	if err := s.printMerge(p.Target.Name, p.Merge, c.Bool("all")); err != nil {
-		return err
-	}
-	for _, cmd := range plan.Runs {
-		if _, err := fmt.Fprintf(s.out, "  runs  %s\n", cmd); err != nil {
-			return err
+	}{1, out}, func(b *strings.Builder) {
+		for _, plan := range out {
+			printSwitch(b, plan, c.Bool("all"))
 		}
+	}); err != nil {
+		return err
+	}
+	if conflicts > 0 {
+		return errDiffer
 	}
 	return nil
+}
+
+func printSwitch(b *strings.Builder, plan switchPlan, all bool) {
+	fmt.Fprintf(b, "%s %s\n%s", plan.Target, plan.Fstab, plan.Diff)
+	printMerge(b, plan.Target, plan.merge, all)
+	for _, cmd := range plan.Runs {
+		fmt.Fprintf(b, "  runs  %s\n", cmd)
+	}
 }

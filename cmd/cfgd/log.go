@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -10,7 +11,7 @@ import (
 	"cfgd/overlay"
 )
 
-func (s *session) logCommand() *cli.Command {
+func logCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "log", ArgsUsage: "TARGET [PATH]",
 		Usage: "list the generations of cfg, newest first",
@@ -18,25 +19,22 @@ func (s *session) logCommand() *cli.Command {
 			"Prints one line for each generation: its number, its time, the base that it was made " +
 			"against, how many paths it changed, and its text. With PATH, lists only the generations " +
 			"that changed something there.",
-		Action: s.log,
+		Action: s.action(runLog),
 	}
 }
 
-func (s *session) log(c *cli.Context) error {
-	if err := counted(c, 1, 2); err != nil {
-		return err
-	}
+func runLog(s *session, c *cli.Context) error {
 	only, err := paths(c.Args().Tail())
 	if err != nil {
 		return err
 	}
-	t, err := s.target(c.Args().First())
+	o, err := s.overlay(c.Args().First())
 	if err != nil {
 		return err
 	}
-	all, err := s.overlay(t).Log(c.Context)
+	all, err := o.Log(c.Context)
 	if err != nil {
-		return fmt.Errorf("%s: %w", t.Name, err)
+		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
 	var list []overlay.Generation
 	for _, g := range all {
@@ -44,7 +42,15 @@ func (s *session) log(c *cli.Context) error {
 			list = append(list, g)
 		}
 	}
-	return s.printLog(t.Name, list, only)
+	out := []generation{}
+	for _, g := range list {
+		out = append(out, newGeneration(g, only))
+	}
+	return s.print(struct {
+		Version     int          `json:"version"`
+		Target      string       `json:"target"`
+		Generations []generation `json:"generations"`
+	}{1, o.Target.Name, out}, func(b *strings.Builder) { printLog(b, list, only) })
 }
 
 // changesBelow returns the changes of a generation at or below the paths. It leaves out directories that are
@@ -84,27 +90,13 @@ func newGeneration(g overlay.Generation, only []string) generation {
 	return out
 }
 
-func (s *session) printLog(target string, list []overlay.Generation, only []string) error {
-	if s.json {
-		out := []generation{}
-		for _, g := range list {
-			out = append(out, newGeneration(g, only))
-		}
-		return s.print(struct {
-			Version     int          `json:"version"`
-			Target      string       `json:"target"`
-			Generations []generation `json:"generations"`
-		}{1, target, out})
-	}
+func printLog(b *strings.Builder, list []overlay.Generation, only []string) {
 	for _, g := range list {
-		if _, err := fmt.Fprintln(s.out, logLine(g, changesBelow(g, only))); err != nil {
-			return err
-		}
+		fmt.Fprintln(b, logLine(g, changesBelow(g, only)))
 	}
-	return nil
 }
 
-// logLine prints one generation on one line.
+// logLine returns one generation as one line.
 func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
 	if g.Damaged != nil {
 		return pathname.Plain(fmt.Sprintf("%5d  damaged: %v", g.Generation, g.Damaged))

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,10 +20,4 @@ func Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return run(ctx, os.Args, os.Stdout, os.Stderr)
-}
-
-// run runs one command line.
-func run(ctx context.Context, args []string, out, errs io.Writer) int {
-	s := &session{in: os.Stdin, out: out, err: errs, args: args}
-	return s.status(s.app().RunContext(ctx, s.arrange(legacy(args))))
 }

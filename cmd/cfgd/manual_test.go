@@ -65,7 +65,7 @@ func TestHelpFits(t *testing.T) {
 	for _, name := range append(all, "") {
 		var out bytes.Buffer
 		s := &session{out: &out, err: &out, args: append([]string{"cfgd", "help"}, strings.Fields(name)...)}
-		if code := s.status(s.app().RunContext(t.Context(), s.arrange(s.args))); code != exitDone {
+		if code := s.run(t.Context()); code != exitDone {
 			t.Fatalf("cfgd help %s: %d\n%s", name, code, out.String())
 		}
 		for line := range strings.Lines(out.String()) {
@@ -112,7 +112,7 @@ func TestManualExamples(t *testing.T) {
 			in: strings.NewReader(""), out: &out, err: &out,
 			args: append([]string{"cfgd", "--root", dir}, strings.Fields(line)...),
 		}
-		code := s.status(s.app().RunContext(t.Context(), s.arrange(s.args)))
+		code := s.run(t.Context())
 		t.Logf("cfgd %s: %d\n%s", line, code, out.String())
 		return code
 	}

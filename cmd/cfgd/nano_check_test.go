@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -13,8 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -232,32 +229,6 @@ func TestInstallWhileOnTrialIsSaid(t *testing.T) {
 	s.says(s.cfgdWith(bytes.NewReader(img), 0, "--json", "nano", "install", "-"), `"kept":true`)
 }
 
-// Settling a trial is tried again, at growing intervals, until it succeeds or the daemon ends.
-func TestRetry(t *testing.T) {
-	for _, c := range []struct {
-		fails int
-		ends  time.Duration // of the daemon
-		took  time.Duration
-		calls int
-	}{
-		{0, time.Hour, 0, 1},
-		{1, time.Hour, time.Second, 2},
-		{4, time.Hour, 15 * time.Second, 5},
-		{100, time.Hour, time.Hour, 20}, // 1, 2, 4 … 256 seconds, and then every five minutes
-		{100, time.Second / 2, time.Second / 2, 1},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, stop := context.WithTimeout(t.Context(), c.ends)
-			defer stop()
-			began, calls := time.Now(), 0
-			retry(ctx, func() bool { calls++; return calls > c.fails })
-			if took := time.Since(began); took != c.took || calls != c.calls {
-				t.Errorf("%d failures: %v, %d calls", c.fails, took, calls)
-			}
-		})
-	}
-}
-
 // At boot the daemon waits for the disk, which may appear later. The trial has begun nevertheless.
 func TestTrialOfADiskThatAppearsLate(t *testing.T) {
 	t.Parallel()
@@ -273,7 +244,7 @@ func TestTrialOfADiskThatAppearsLate(t *testing.T) {
 		said <- string(p)
 	}), root: s.dir}
 	ended := make(chan struct{})
-	go func() { defer close(ended); ss.try(t.Context()) }()
+	go func() { defer close(ended); settleTrial(t.Context(), ss) }()
 	if line := <-said; !strings.Contains(line, "no such file") {
 		t.Errorf("%s", line)
 	}
@@ -306,13 +277,13 @@ func TestWhyThereIsNoRoom(t *testing.T) {
 	for place, want := range map[string]string{
 		dir: "has no room for", filepath.Join(dir, "none"): "no such file", file: "not a directory",
 	} {
-		_, err := makeRoom(place, 1<<60)
+		_, err := makeIn(place, 1<<60)
 		if err == nil || !strings.Contains(err.Error(), want) ||
 			place != dir && strings.Contains(err.Error(), "room") {
 			t.Errorf("%s: %v", place, err)
 		}
 	}
-	if made, err := makeRoom(dir, 1000); err != nil || filepath.Dir(made) != dir {
+	if made, err := makeIn(dir, 1000); err != nil || filepath.Dir(made) != dir {
 		t.Errorf("%s, %v", made, err)
 	}
 }

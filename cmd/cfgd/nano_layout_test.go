@@ -445,11 +445,9 @@ func (unclosed) Close() error { return nil }
 func TestPrepareHasNoRoom(t *testing.T) {
 	t.Parallel()
 	s := layouts["GPT"].machine(t)
-	var errs bytes.Buffer
-	ss := &session{out: io.Discard, err: &errs, root: s.dir}
-	m, err := ss.model()
+	m, err := (&session{root: s.dir}).machine()
 	s.must(err)
-	_, _, err = ss.room(t.Context(), m.Target("host"), 1<<60)
+	_, err = newScratch(t.Context(), m, 1<<60)
 	if err == nil {
 		t.Fatal("there is room for an exbibyte")
 	}
@@ -457,9 +455,10 @@ func TestPrepareHasNoRoom(t *testing.T) {
 	if left, _ := filepath.Glob(s.path("tmp/*")); len(left) > 0 {
 		t.Errorf("left %q", left)
 	}
-	dir, done, err := ss.room(t.Context(), m.Target("host"), 1000)
-	if err != nil || !strings.HasPrefix(dir, s.path("tmp")) || errs.Len() > 0 {
-		t.Errorf("%s, %v, %s", dir, err, errs.String())
+	x, err := newScratch(t.Context(), m, 1000)
+	s.must(err)
+	if !strings.HasPrefix(x.dir, s.path("tmp")) || x.note != "" {
+		t.Errorf("%s, %s", x.dir, x.note)
 	}
-	done()
+	s.must(x.remove())
 }

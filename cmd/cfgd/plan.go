@@ -13,7 +13,7 @@ import (
 	"cfgd/overlay"
 )
 
-func (s *session) planCommand() *cli.Command {
+func planCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "plan", ArgsUsage: "TARGET BASE",
 		Usage: "show what another base would make of the overrides",
@@ -27,7 +27,7 @@ func (s *session) planCommand() *cli.Command {
 			"the removal stays. Conflict: both changed, and differently. Both: each added the path, " +
 			"and differently.",
 		Flags:  []cli.Flag{allFlag()},
-		Action: s.plan,
+		Action: s.action(runPlan),
 	}
 }
 
@@ -35,11 +35,12 @@ func allFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "all", Usage: "list also the paths whose default is the same"}
 }
 
-func (s *session) plan(c *cli.Context) error {
-	if err := counted(c, 2, 2); err != nil {
+func runPlan(s *session, c *cli.Context) error {
+	m, err := s.machine()
+	if err != nil {
 		return err
 	}
-	t, err := s.target(c.Args().First())
+	t, err := m.find(c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -47,21 +48,21 @@ func (s *session) plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.planOn(c, t, base)
+	return planOn(s, c, m.planning(t), base)
 }
 
 // planOn prints the result of a merge with a base.
-func (s *session) planOn(c *cli.Context, t *config.Target, base overlay.BaseRef) error {
-	o := s.overlay(t)
-	o.Tools = s.tools(t, true)
-	m, err := o.PlanMerge(c.Context, base)
+func planOn(s *session, c *cli.Context, o *overlay.Overlay, base overlay.BaseRef) error {
+	r, err := o.PlanMerge(c.Context, base)
 	if err != nil {
-		return fmt.Errorf("%s: %w", t.Name, err)
+		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	if err := s.printMerge(t.Name, m, c.Bool("all")); err != nil {
+	if err := s.print(newPlanned(o.Target.Name, r), func(b *strings.Builder) {
+		printMerge(b, o.Target.Name, r, c.Bool("all"))
+	}); err != nil {
 		return err
 	}
-	if m.Conflicts() > 0 {
+	if r.Conflicts() > 0 {
 		return errDiffer
 	}
 	return nil
@@ -121,13 +122,9 @@ func newPlanned(target string, m *merge.Result) planned {
 	return p
 }
 
-func (s *session) printMerge(target string, m *merge.Result, all bool) error {
-	if s.json {
-		return s.print(newPlanned(target, m))
-	}
-	if _, err := fmt.Fprintf(s.out, "%s %s\n", target, mergeLine(m)); err != nil {
-		return err
-	}
+// printMerge prints a merge; if all is set, the paths too whose default is the same.
+func printMerge(b *strings.Builder, target string, m *merge.Result, all bool) {
+	fmt.Fprintf(b, "%s %s\n", target, mergeLine(m))
 	w := newTable()
 	for _, u := range m.Outcomes {
 		if all || u.Verdict != merge.VerdictKept || len(u.Notes) > 0 {
@@ -137,7 +134,7 @@ func (s *session) printMerge(target string, m *merge.Result, all bool) error {
 	for _, c := range m.Commands {
 		w.row("  runs", c)
 	}
-	return w.print(s.out)
+	w.print(b)
 }
 
 // mergeLine summarizes a merge.

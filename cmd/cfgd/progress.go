@@ -16,8 +16,8 @@ type progress struct {
 }
 
 // newProgress begins work on total bytes; 0 if the number is not known.
-func (s *session) newProgress(what string, total int64) *progress {
-	f, ok := s.err.(*os.File)
+func newProgress(w io.Writer, what string, total int64) *progress {
+	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return &progress{}
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -13,26 +15,27 @@ import (
 // A snapshot that can't be destroyed keeps none of the others from it, is named, and shows in the exit code.
 func TestPruneGoesOn(t *testing.T) {
 	t.Parallel()
-	all := []prototype.Snapshot{{Name: "1"}, {Name: "2"}, {Name: "3"}}
+	all := []prototype.Candidate{{Name: "1"}, {Name: "2"}, {Name: "3"}}
 	for _, c := range []struct {
-		fails []int
+		fails []string
 		code  int
-	}{{nil, exitDone}, {[]int{0}, exitSome}, {[]int{0, 2}, exitSome}, {[]int{0, 1, 2}, exitFailed}} {
+	}{{nil, exitDone}, {[]string{"1"}, exitSome}, {[]string{"1", "3"}, exitSome},
+		{[]string{"1", "2", "3"}, exitFailed}} {
 		var out strings.Builder
-		var tried []int
-		s := &session{err: &out}
-		err := s.pruneEach(all, func(i int) error {
-			tried = append(tried, i)
-			if slices.Contains(c.fails, i) {
+		var tried []string
+		s := &session{out: io.Discard, err: &out}
+		err := prune(t.Context(), s, "proto", all, nil, func(_ context.Context, name string) error {
+			tried = append(tried, name)
+			if slices.Contains(c.fails, name) {
 				return errors.New("dataset is busy")
 			}
 			return nil
-		}, "proto")
-		if !slices.Equal(tried, []int{0, 1, 2}) || exitCode(err) != c.code {
+		})
+		if !slices.Equal(tried, []string{"1", "2", "3"}) || exitCode(err) != c.code {
 			t.Errorf("%v: tried %v, %v", c.fails, tried, err)
 		}
-		for _, i := range c.fails {
-			want := fmt.Sprintf("cfgd: proto@%d: dataset is busy\n", i+1)
+		for _, name := range c.fails {
+			want := fmt.Sprintf("cfgd: proto@%s: dataset is busy\n", name)
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%v: %q", c.fails, out.String())
 			}

@@ -58,7 +58,8 @@ func TestReadmeSession(t *testing.T) {
 		script.WriteString(shellLine(command))
 	}
 	script.WriteString("kill $!\nwait $!\n")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a busy or emulated machine needs more than one
+	// a busy or emulated machine needs more than one minute
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", script.String())
 	cmd.Env = append(os.Environ(), "TZ=UTC", "M="+filepath.Join(dir, "m"))

@@ -15,7 +15,7 @@ import (
 	"cfgd/prototype"
 )
 
-func (s *session) relocateCommand() *cli.Command {
+func relocateCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "relocate", ArgsUsage: "PROTOTYPE [PATH]",
 		Usage: "move a file or directory of a prototype into its etc",
@@ -30,45 +30,39 @@ func (s *session) relocateCommand() *cli.Command {
 			&cli.BoolFlag{Name: "undo", Usage: "move it back, and remove the link"},
 			&cli.BoolFlag{Name: "plan", Usage: "show what would be done, and do nothing"},
 		},
-		Action: s.relocate,
+		Action: s.action(runRelocate),
 	}
 }
 
-func (s *session) relocate(c *cli.Context) error {
-	if err := counted(c, 1, 2); err != nil {
+func runRelocate(s *session, c *cli.Context) error {
+	m, err := s.machine()
+	if err != nil {
 		return err
 	}
-	if _, err := s.model(); err != nil {
+	p, err := m.prototypeTree(c.Args().First())
+	if err != nil {
 		return err
 	}
-	p := s.prototypeNamed(c.Args().First())
-	if p == nil {
-		return usagef("no prototype %q; cfgd proto list lists them", c.Args().First())
-	}
-	k := &prototype.Relocator{Model: s.loaded, Now: time.Now}
-	if s.loaded.Root == "" {
+	k := &prototype.Relocator{Model: m.Model, Now: time.Now}
+	if m.Root == "" {
 		k.Mounts = mount.All
 	}
 	if c.NArg() == 1 {
-		all, err := k.All(p.Name)
-		if err != nil {
-			return err
-		}
-		return s.printRelocated(all)
+		return runRelocateList(s, k, p)
 	}
 	from, err := belowRoot(c.Args().Get(1))
 	if err != nil {
 		return err
 	}
 	if c.Bool("undo") {
-		return s.relocateBack(c, k, p, from)
+		return relocateBack(s, c, k, p, from)
 	}
-	return s.relocateTo(c, k, p, from)
+	return relocateTo(s, c, k, p, from)
 }
 
 // relocateTo moves a path of the prototype into its etc. With --plan it only prints how.
-func (s *session) relocateTo(
-	c *cli.Context, k *prototype.Relocator, p *config.Prototype, from string,
+func relocateTo(
+	s *session, c *cli.Context, k *prototype.Relocator, p *config.Prototype, from string,
 ) error {
 	to := prototype.NewPlace(from)
 	if x := c.String("to"); x != "" {
@@ -79,63 +73,15 @@ func (s *session) relocateTo(
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Name, err)
 		}
-		_, err = fmt.Fprintln(s.out, strings.Join(r.Lines(), "\n"))
-		return err
+		return s.printf("%s\n", strings.Join(r.Lines(), "\n"))
 	}
 	r, err := k.Move(c.Context, p, from, to)
-	s.warnSettled(p, r)
+	s.warn(p.Name, settledTexts(r)...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
-	_, err = fmt.Fprintf(s.out, "%s /%s is in /%s now, with a link to %s; cfgd proto snapshot %s brings "+
-		"it to the jails\n",
-		p.Name, pathname.Quote(r.Path), pathname.Quote(r.To), pathname.Quote(r.Link), p.Name)
-	return err
-}
-
-// relocateBack moves a path back. With --plan it only prints how.
-func (s *session) relocateBack(
-	c *cli.Context, k *prototype.Relocator, p *config.Prototype, from string,
-) error {
-	if c.Bool("plan") {
-		r, err := k.Of(p, from)
-		if err != nil {
-			return notRelocated(p, err)
-		}
-		_, err = fmt.Fprintln(s.out, strings.Join(r.BackLines(), "\n"))
-		return err
-	}
-	r, err := k.MoveBack(c.Context, p, from)
-	s.warnSettled(p, r)
-	if err != nil {
-		return notRelocated(p, err)
-	}
-	_, err = fmt.Fprintf(s.out, "%s /%s is back in its place\n", p.Name, pathname.Quote(r.Path))
-	return err
-}
-
-func notRelocated(p *config.Prototype, err error) error {
-	if errors.Is(err, prototype.ErrNotRelocated) {
-		return usagef("%s: %v; cfgd relocate %[1]s lists what was", p.Name, err)
-	}
-	return fmt.Errorf("%s: %w", p.Name, err)
-}
-
-// warnSettled warns of earlier relocations that were interrupted.
-func (s *session) warnSettled(p *config.Prototype, done prototype.Moved) {
-	for _, r := range done.Settled {
-		s.warn(p.Name, fmt.Sprintf("an earlier relocation of /%s was cut short: finished or undone now",
-			pathname.Quote(r.Path)))
-	}
-}
-
-func (s *session) prototypeNamed(name string) *config.Prototype {
-	for _, p := range s.loaded.Prototypes {
-		if p.Name == name && p.Root != "" {
-			return p
-		}
-	}
-	return nil
+	return s.printf("%s /%s is in /%s now, with a link to %s; cfgd proto snapshot %[1]s brings it to the "+
+		"jails\n", p.Name, pathname.Quote(r.Path), pathname.Quote(r.To), pathname.Quote(r.Link))
 }
 
 // belowRoot turns an absolute path into one below a root.
@@ -146,13 +92,54 @@ func belowRoot(p string) (string, error) {
 	return p[1:], nil
 }
 
-func (s *session) printRelocated(all []*prototype.Relocation) error {
-	if s.json {
-		return s.print(struct {
-			Version   int                     `json:"version"`
-			Relocated []*prototype.Relocation `json:"relocated"`
-		}{1, append([]*prototype.Relocation{}, all...)})
+// relocateBack moves a path back. With --plan it only prints how.
+func relocateBack(
+	s *session, c *cli.Context, k *prototype.Relocator, p *config.Prototype, from string,
+) error {
+	if c.Bool("plan") {
+		r, err := k.Of(p, from)
+		if err != nil {
+			return notRelocated(p, err)
+		}
+		return s.printf("%s\n", strings.Join(r.BackLines(), "\n"))
 	}
+	r, err := k.MoveBack(c.Context, p, from)
+	s.warn(p.Name, settledTexts(r)...)
+	if err != nil {
+		return notRelocated(p, err)
+	}
+	return s.printf("%s /%s is back in its place\n", p.Name, pathname.Quote(r.Path))
+}
+
+func notRelocated(p *config.Prototype, err error) error {
+	if errors.Is(err, prototype.ErrNotRelocated) {
+		return usagef("%s: %v; cfgd relocate %[1]s lists what was", p.Name, err)
+	}
+	return fmt.Errorf("%s: %w", p.Name, err)
+}
+
+// settledTexts names the earlier relocations that were interrupted.
+func settledTexts(done prototype.Moved) []string {
+	var out []string
+	for _, r := range done.Settled {
+		out = append(out, fmt.Sprintf("an earlier relocation of /%s was cut short: finished or undone now",
+			pathname.Quote(r.Path)))
+	}
+	return out
+}
+
+func runRelocateList(s *session, k *prototype.Relocator, p *config.Prototype) error {
+	all, err := k.All(p.Name)
+	if err != nil {
+		return err
+	}
+	return s.print(struct {
+		Version   int                     `json:"version"`
+		Relocated []*prototype.Relocation `json:"relocated"`
+	}{1, append([]*prototype.Relocation{}, all...)}, func(b *strings.Builder) { printRelocated(b, all) })
+}
+
+func printRelocated(b *strings.Builder, all []*prototype.Relocation) {
 	w := newTable()
 	for _, r := range all {
 		row := []string{"/" + pathname.Quote(r.Path), "/" + pathname.Quote(r.To),
@@ -162,5 +149,5 @@ func (s *session) printRelocated(all []*prototype.Relocation) error {
 		}
 		w.row(row...)
 	}
-	return w.print(s.out)
+	w.print(b)
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -16,13 +16,13 @@ import (
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
 	"cfgd/jails"
-	"cfgd/overlay"
+	"cfgd/nano"
 	"cfgd/prototype"
 	"cfgd/report"
 	"cfgd/watcher/control"
 )
 
-func (s *session) reportCommand() *cli.Command {
+func reportCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "report", ArgsUsage: "[TARGET…]",
 		Usage: "tell what needs attention: unsaved changes, conflicts, faults",
@@ -38,26 +38,38 @@ func (s *session) reportCommand() *cli.Command {
 			&cli.BoolFlag{Name: "always", Usage: "tell all findings, new or not"},
 			&cli.StringFlag{Name: "textfile", Usage: "write numbers to `FILE` for node_exporter"},
 		},
-		Action: s.report,
+		Action: s.action(runReport),
 	}
 }
 
-func (s *session) report(c *cli.Context) error {
-	targets, excluded := s.targets(c.Args().Slice())
+func runReport(s *session, c *cli.Context) error {
+	m, err := s.machine()
+	if err != nil {
+		return err
+	}
+	targets, excluded := m.choose(c.Args().Slice())
 	if len(targets) == 0 && excluded != nil {
 		return excluded
 	}
-	file := s.loaded.Path("/var/db/cfgd/report.json")
+	file := m.Path("/var/db/cfgd/report.json")
 	state, err := report.ReadState(file)
 	if err != nil {
 		s.warn("", err.Error())
 	}
-	facts := s.facts(c.Context, targets, state.Last)
+	found := m.saver().Statuses(c.Context, targets)
+	s.warnOf(targets, found)
+	facts := collect(c.Context, m, targets, found.List, state.Last)
+	onDisk, err := unsettled(c.Context, s, m)
+	if err != nil {
+		facts.Failed = append(facts.Failed, err.Error())
+	}
+	facts.Trial, facts.Dead = onDisk.Trial, onDisk.Failed
+	slices.Sort(facts.Failed)
 	if excluded != nil {
 		facts.Failed = append(facts.Failed, excluded.Error())
 	}
 	all, text, after := state.Compose(facts, c.Bool("always"))
-	if err := s.tell(c, facts, all, text); err != nil {
+	if err := deliver(s, c, facts, all, text); err != nil {
 		return err
 	}
 	if c.NArg() == 0 { // a report of some targets does not know the others
@@ -71,166 +83,88 @@ func (s *session) report(c *cli.Context) error {
 	return nil
 }
 
-// tell prints or mails a report, and writes the text file of metrics.
-func (s *session) tell(c *cli.Context, facts *report.Facts, all []report.Finding, text string) error {
+// deliver prints or mails a report, and writes the text file of metrics.
+func deliver(s *session, c *cli.Context, facts *report.Facts, all []report.Finding, text string) error {
 	if file := c.String("textfile"); file != "" {
 		if err := report.Textfile(file, facts, all); err != nil {
 			return fmt.Errorf("report: %w", err)
 		}
 	}
-	if s.json {
+	to := c.String("mail")
+	if s.json || to == "" {
 		if err := s.print(struct {
 			Version  int              `json:"version"`
 			Host     string           `json:"host"`
 			Findings []report.Finding `json:"findings"`
-		}{1, facts.Host, append([]report.Finding{}, all...)}); err != nil {
+		}{1, facts.Host, append([]report.Finding{}, all...)},
+			func(b *strings.Builder) { b.WriteString(text) }); err != nil || to == "" {
 			return err
 		}
 	}
-	to := c.String("mail")
-	switch {
-	case to != "":
-		message, err := report.Message(to, facts.Host, facts.Now, all, text)
-		if err != nil {
-			return usageError{err}
-		}
-		if text == "" {
-			return nil
-		}
-		if err := report.Send(c.Context, sysrun.System{}, message); err != nil {
-			return fmt.Errorf("report: %w", err)
-		}
-	case !s.json:
-		_, err := fmt.Fprint(s.out, text)
-		return err
+	message, err := report.Message(to, facts.Host, facts.Now, all, text)
+	if err != nil {
+		return usageError{err}
+	}
+	if text == "" {
+		return nil
+	}
+	if err := report.Send(c.Context, sysrun.System{}, message); err != nil {
+		return fmt.Errorf("report: %w", err)
 	}
 	return nil
 }
 
-// facts collects everything that a report may tell.
-func (s *session) facts(ctx context.Context, targets []*config.Target, last time.Time) *report.Facts {
+// collect asks everything that a report may tell, but for the disk.
+func collect(
+	ctx context.Context, m *machine, targets []*config.Target, statuses []control.Status, last time.Time,
+) *report.Facts {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "this machine"
 	}
-	f := &report.Facts{Host: host, Now: time.Now(), Rescue: s.archives(), Journal: s.interrupted()}
-	asking, cancel := context.WithTimeout(ctx, patience)
-	_, err = s.client().Status(asking, false)
+	f := &report.Facts{Host: host, Now: time.Now(), Targets: make([]report.Target, len(targets))}
+	f.Rescue, _ = hostfile.Names(m.Path(rescueDir), ".tar")
+	f.Journal, _ = jails.Interrupted(m.Model)
+	asking, cancel := context.WithTimeout(ctx, control.Patience)
+	_, err = m.client().Status(asking, false)
 	cancel()
-	if err != nil && !errors.Is(err, control.ErrNoDaemon) {
-		f.Daemon = err.Error()
-	} else if err != nil {
+	switch {
+	case errors.Is(err, control.ErrNoDaemon):
 		f.Daemon = "none is running"
+	case err != nil:
+		f.Daemon = err.Error()
 	}
-	f.Trial, f.Dead, err = s.systems(ctx)
-	if err != nil {
-		f.Failed = append(f.Failed, err.Error())
-	}
-	list := s.statuses(ctx, targets)
-	newest := s.newest(ctx)
-	f.Targets = make([]report.Target, len(targets))
-	var mu sync.Mutex                                       // guards f.Failed
-	_ = s.each(targets, nil, func(t *config.Target) error { // there is no error: a fault is a finding
-		i := slices.Index(targets, t)
-		x, err := s.targetFacts(ctx, t, list[i], last)
-		if err != nil {
-			mu.Lock()
-			f.Failed = append(f.Failed, fmt.Sprintf("%s: %v", t.Name, err))
-			mu.Unlock()
+	newest := newestSnapshots(ctx, m)
+	errs := each(targets, func(i int, t *config.Target) (err error) {
+		f.Targets[i], err = report.TargetOf(ctx, m.overlay(t), statuses[i], last)
+		snap, _ := config.ParseSnapshot(t.Base)
+		if p := m.prototypeOf(t); p != nil && prototype.Newer(newest[p], snap.Name) {
+			f.Targets[i].Newer = pathname.Plain(newest[p])
 		}
-		x.Newer = newer(t, newest)
-		f.Targets[i] = x
-		return nil
+		return err
 	})
-	slices.Sort(f.Failed)
+	for i, err := range errs {
+		if err != nil {
+			f.Failed = append(f.Failed, fmt.Sprintf("%s: %v", targets[i].Name, err))
+		}
+	}
 	return f
 }
 
-func (s *session) targetFacts(
-	ctx context.Context, t *config.Target, st control.Status, last time.Time,
-) (report.Target, error) {
-	x := report.Target{
-		Name: t.Name, Populated: st.Populated, Held: st.Held, Unmerged: st.Unmerged, Base: st.Base,
-		Next: st.NextBase, Room: st.Free,
+// unsettled returns what has to be settled on the disk of a NanoBSD host.
+func unsettled(ctx context.Context, s *session, m *machine) (nano.Unsettled, error) {
+	trials, err := hostTrials(ctx, m, s.warnMachine)
+	if trials == nil || err != nil {
+		return nano.Unsettled{}, err
 	}
-	if !st.Down {
-		x.Trouble = st.Problem
-	}
-	if st.SavedAsOf != nil && st.Unsaved == 0 {
-		x.Since = *st.SavedAsOf
-	}
-	o := s.overlay(t)
-	r, err := o.Save(ctx, overlay.SaveOptions{DryRun: true})
-	if err != nil && x.Trouble == "" && (!errors.Is(err, overlay.ErrNotPopulated) ||
-		errors.Is(err, overlay.ErrEarlier)) {
-		return x, err
-	}
-	if r != nil && r.View != nil {
-		unsavedFacts(&x, r)
-	}
-	generations, err := o.Log(ctx)
-	if err != nil {
-		return x, nil // there is no cfg yet, or it was reported above
-	}
-	for _, g := range generations {
-		if g.Damaged != nil || !g.Time.After(last) || last.IsZero() {
-			continue
-		}
-		x.Since = later(x.Since, g.Time)
-		for _, ch := range g.Changes {
-			x.Saves = append(x.Saves, report.Save{Path: ch.Path, Time: g.Time})
-		}
-	}
-	return x, nil
+	return trials.Disk.Unsettled(ctx, trials)
 }
 
-// unsavedFacts adds what a save would do: the paths that it would save, and those that it would not.
-func unsavedFacts(x *report.Target, r *overlay.Result) {
-	excluded := map[string]bool{}
-	for _, k := range r.Kept {
-		if k.Class == config.Report { // anything else that is kept back could not be read, and is unsaved
-			excluded[k.Path] = true
-			x.NotSaved = append(x.NotSaved, k.Path)
-		}
-	}
-	for _, p := range r.Pending {
-		excluded[p] = true
-	}
-	for _, ch := range r.View.Visible(r.View.Unsaved) {
-		if !excluded[ch.Path] && r.View.NotPopulated == nil {
-			x.Unsaved = append(x.Unsaved, ch.Path)
-		}
-	}
-	x.Conflicts = r.Conflicts
-	for _, cf := range r.View.Conflicts() {
-		x.Unresolved = append(x.Unresolved, cf.Path)
-	}
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
-// archives returns the names of the rescue archives.
-func (s *session) archives() []string {
-	names, _ := hostfile.Names(s.loaded.Path(rescueDir), ".tar")
-	return names
-}
-
-// interrupted returns the jails for which a switch left a journal.
-func (s *session) interrupted() []string {
-	names, _ := jails.Interrupted(s.loaded)
-	return names
-}
-
-// newest returns the newest snapshot of each prototype. A prototype that can't be asked has none.
-func (s *session) newest(ctx context.Context) map[*config.Prototype]string {
+// newestSnapshots returns the newest snapshot of each prototype. A prototype that can't be asked has none.
+func newestSnapshots(ctx context.Context, m *machine) map[*config.Prototype]string {
 	found := map[*config.Prototype]string{}
-	for _, p := range s.loaded.Prototypes {
-		snaps, err := s.snapshots(p)
+	for _, p := range m.Prototypes {
+		snaps, err := m.snapshots(p)
 		if err != nil {
 			continue
 		}
@@ -242,22 +176,7 @@ func (s *session) newest(ctx context.Context) map[*config.Prototype]string {
 		for _, x := range list {
 			names = append(names, x.Name)
 		}
-		found[p] = newestNumbered(names)
+		found[p] = prototype.Newest(names)
 	}
 	return found
-}
-
-// newer returns the newest snapshot of a jail's prototype if it is newer than the jail's, else "".
-func newer(t *config.Target, newest map[*config.Prototype]string) string {
-	snap, ok := config.ParseSnapshot(t.Base)
-	if !ok || !(prototype.Snapshot{Name: snap.Name}).Numbered() {
-		return ""
-	}
-	for p, name := range newest {
-		if p.Has(snap) && name != "" && (len(name) > len(snap.Name) ||
-			len(name) == len(snap.Name) && name > snap.Name) {
-			return pathname.Plain(name)
-		}
-	}
-	return ""
 }

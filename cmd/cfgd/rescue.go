@@ -17,11 +17,11 @@ import (
 // rescueDir is where cleanup puts archives of what it could not save.
 const rescueDir = "/var/db/cfgd/rescue"
 
-func (s *session) rescueCommand() *cli.Command {
+func rescueCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "rescue", Usage: "archives of what a cleanup could not save",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the archives", Action: s.rescueList},
+			{Name: "list", Usage: "list the archives", Action: s.action(runRescueList)},
 			{
 				Name: "restore", ArgsUsage: "TARGET ARCHIVE",
 				Usage: "bring an archive back into live, and save it",
@@ -29,7 +29,7 @@ func (s *session) rescueCommand() *cli.Command {
 					"The jail must be populated. ARCHIVE is a name that cfgd rescue list shows, or a " +
 					"path. What it holds replaces what is there; cfgd rollback goes back. The archive " +
 					"stays: remove it when all is well.",
-				Action: s.rescueRestore,
+				Action: s.action(runRescueRestore),
 			},
 		},
 	}
@@ -43,11 +43,8 @@ type rescued struct {
 	Time    time.Time `json:"time"`
 }
 
-func (s *session) rescueList(c *cli.Context) error {
-	if err := counted(c, 0, 0); err != nil {
-		return err
-	}
-	m, err := s.model()
+func runRescueList(s *session, _ *cli.Context) error {
+	m, err := s.machine()
 	if err != nil {
 		return err
 	}
@@ -57,26 +54,34 @@ func (s *session) rescueList(c *cli.Context) error {
 	}
 	list := []rescued{}
 	for _, n := range names {
-		stem, ok := strings.CutSuffix(n.Name(), ".tar")
-		st, err := n.Info()
-		if !ok || err != nil || !st.Mode().IsRegular() {
-			continue
+		if r, ok := newRescued(n); ok {
+			list = append(list, r)
 		}
-		target := stem
-		if i := strings.LastIndexByte(stem, '-'); i > 0 {
-			target = stem[:i]
-		}
-		list = append(list, rescued{target, n.Name(), st.Size(), st.ModTime().UTC()})
 	}
-	if s.json {
-		return s.print(struct {
-			Version  int       `json:"version"`
-			Archives []rescued `json:"archives"`
-		}{1, list})
+	return s.print(struct {
+		Version  int       `json:"version"`
+		Archives []rescued `json:"archives"`
+	}{1, list}, func(b *strings.Builder) { printArchives(b, list) })
+}
+
+// newRescued describes a file of rescueDir. It returns false if that is no archive.
+func newRescued(n fs.DirEntry) (rescued, bool) {
+	stem, ok := strings.CutSuffix(n.Name(), ".tar")
+	st, err := n.Info()
+	if !ok || err != nil || !st.Mode().IsRegular() {
+		return rescued{}, false
 	}
+	target := stem
+	if i := strings.LastIndexByte(stem, '-'); i > 0 {
+		target = stem[:i]
+	}
+	return rescued{target, n.Name(), st.Size(), st.ModTime().UTC()}, true
+}
+
+func printArchives(b *strings.Builder, list []rescued) {
 	if len(list) == 0 {
-		_, err := fmt.Fprintf(s.out, "no archives in %s\n", rescueDir)
-		return err
+		fmt.Fprintf(b, "no archives in %s\n", rescueDir)
+		return
 	}
 	w := newTable()
 	w.row("TARGET", "TIME", "SIZE", "ARCHIVE")
@@ -84,30 +89,31 @@ func (s *session) rescueList(c *cli.Context) error {
 		w.row(r.Target, r.Time.Local().Format(time.DateTime), bytesText(uint64(r.Bytes)),
 			pathname.Quote(r.Archive))
 	}
-	return w.print(s.out)
+	w.print(b)
 }
 
-func (s *session) rescueRestore(c *cli.Context) error {
-	if err := counted(c, 2, 2); err != nil {
+func runRescueRestore(s *session, c *cli.Context) error {
+	m, err := s.machine()
+	if err != nil {
 		return err
 	}
-	t, err := s.target(c.Args().First())
+	t, err := m.find(c.Args().First())
 	if err != nil {
 		return err
 	}
 	name := c.Args().Get(1)
 	full := name
 	if !strings.Contains(name, "/") {
-		full = s.loaded.Path(filepath.Join(rescueDir, name))
+		full = m.Path(filepath.Join(rescueDir, name))
 	}
 	f, err := os.Open(full)
 	if err != nil {
 		return fmt.Errorf("%s: %w; cfgd rescue list shows what there is", t.Name, err)
 	}
 	defer f.Close()
-	r, err := s.overlay(t).Unrescue(c.Context, f, "brought back from "+filepath.Base(name))
+	r, err := m.overlay(t).Unrescue(c.Context, f, "brought back from "+filepath.Base(name))
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", t.Name, filepath.Base(name), err)
 	}
-	return s.printRestored(t.Name, r, true)
+	return reportRestored(s, t.Name, r, true)
 }

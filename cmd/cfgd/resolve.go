@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path"
@@ -21,7 +22,7 @@ import (
 	"cfgd/overlay/store"
 )
 
-func (s *session) resolveCommand() *cli.Command {
+func resolveCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "resolve", ArgsUsage: "[TARGET [PATH…]]",
 		Usage: "settle conflicts that a merge left",
@@ -40,11 +41,11 @@ func (s *session) resolveCommand() *cli.Command {
 			&cli.BoolFlag{Name: "all", Usage: "settle all conflicts of the target"},
 			&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets too"},
 		},
-		Action: s.resolve,
+		Action: s.action(runResolve),
 	}
 }
 
-func (s *session) resolve(c *cli.Context) error {
+func runResolve(s *session, c *cli.Context) error {
 	how, some, err := choice(c)
 	switch {
 	case err != nil:
@@ -53,33 +54,31 @@ func (s *session) resolve(c *cli.Context) error {
 		if some || c.Bool("all") {
 			return usagef("--list lists; it settles nothing")
 		}
-		return s.listConflicts(c.Context, c.Args().Slice())
+		return runResolveList(s, c)
 	case c.NArg() == 0:
 		return usagef("which target? cfgd resolve --list lists the conflicts of all")
 	case c.Bool("all") != (c.NArg() == 1):
 		return usagef("name the paths, or say --all")
 	}
-	t, err := s.target(c.Args().First())
+	o, err := s.overlay(c.Args().First())
 	if err != nil {
 		return err
 	}
-	o := s.overlay(t)
-	list, err := s.meant(c, o)
-	if err != nil || len(list) == 0 {
-		return err
-	}
+	list, err := meant(c, o)
 	switch {
+	case err != nil || len(list) == 0:
+		return err
 	case !some:
-		return s.showConflicts(c, t, o, list)
-	case c.Bool("edit"):
-		if len(list) != 1 {
-			return usagef("--edit takes one path")
-		}
-		if how.Content, err = s.edited(c.Context, o, list[0]); err != nil {
-			return fmt.Errorf("%s: %s: %w", t.Name, pathname.Quote(list[0].Path), err)
+		return showConflicts(c.Context, s.out, o, list, c.Bool("show-secrets"))
+	case !c.Bool("edit"):
+	case len(list) != 1:
+		return usagef("--edit takes one path")
+	default:
+		if how.Content, err = edited(c.Context, o, list[0], s.err); err != nil {
+			return fmt.Errorf("%s: %s: %w", o.Target.Name, pathname.Quote(list[0].Path), err)
 		}
 	}
-	return s.settle(c.Context, t, o, list, how)
+	return settle(c.Context, s, o, list, how)
 }
 
 // choice reads the flags. some reports whether there is a choice.
@@ -100,7 +99,7 @@ func choice(c *cli.Context) (how overlay.Choice, some bool, err error) {
 }
 
 // meant returns the conflicts of the paths on the command line and below them, or all conflicts.
-func (s *session) meant(c *cli.Context, o *overlay.Overlay) ([]store.Conflict, error) {
+func meant(c *cli.Context, o *overlay.Overlay) ([]store.Conflict, error) {
 	only, err := paths(c.Args().Tail())
 	if err != nil {
 		return nil, err
@@ -128,33 +127,29 @@ func (s *session) meant(c *cli.Context, o *overlay.Overlay) ([]store.Conflict, e
 	return list, nil
 }
 
-func (s *session) settle(
-	ctx context.Context, t *config.Target, o *overlay.Overlay, list []store.Conflict, how overlay.Choice,
+// settle settles conflicts, and prints them.
+func settle(
+	ctx context.Context, s *session, o *overlay.Overlay, list []store.Conflict, how overlay.Choice,
 ) error {
+	t := o.Target
 	var names []string
-	var changed []listed
+	done := settled{Version: 1, Target: t.Name}
 	for _, x := range list {
 		names = append(names, x.Path)
-		changed = append(changed, listed{pathname.FromPath(x.Path), "resolved", "resolved", x.Path})
+		done.Changes = append(done.Changes, listed{pathname.FromPath(x.Path), "resolved", "resolved", x.Path})
 	}
 	r, err := o.Resolve(ctx, names, how)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
 	}
+	done.Generation = r.Generation
 	for _, name := range names {
-		s.madeOf(t, name)
-	}
-	return s.printSettled(t.Name, r.Generation, changed)
-}
-
-// madeOf tells which files are made from a file that changed, and how to make them again.
-func (s *session) madeOf(t *config.Target, name string) {
-	for _, p := range merge.Products {
-		if p.Source == name && p.ByHand != "" {
+		for _, p := range merge.ByHand(name) {
 			s.warn(t.Name, fmt.Sprintf("%s made of %s: run %s", strings.Join(p.Makes, " and "), name,
 				p.Remedy(t.Live)))
 		}
 	}
+	return s.print(done, func(b *strings.Builder) { printSettled(b, done) })
 }
 
 // conflict is the JSON of an unresolved conflict.
@@ -167,15 +162,19 @@ type conflict struct {
 	Why   string `json:"why"`
 }
 
-func (s *session) listConflicts(ctx context.Context, names []string) error {
-	targets, excluded := s.targets(names)
+func runResolveList(s *session, c *cli.Context) error {
+	m, err := s.machine()
+	if err != nil {
+		return err
+	}
+	targets, excluded := m.choose(c.Args().Slice())
 	if len(targets) == 0 && excluded != nil {
 		return excluded
 	}
 	list := []conflict{}
 	errs := make([]error, len(targets))
 	for i, t := range targets {
-		v, err := s.overlay(t).Look(ctx, overlay.LookOptions{})
+		v, err := m.overlay(t).Look(c.Context, overlay.LookOptions{})
 		if errs[i] = err; err != nil {
 			continue
 		}
@@ -184,22 +183,19 @@ func (s *session) listConflicts(ctx context.Context, names []string) error {
 				x.Why})
 		}
 	}
-	if err := s.printConflicts(list); err != nil {
+	if err := s.print(struct {
+		Version   int        `json:"version"`
+		Conflicts []conflict `json:"conflicts"`
+	}{1, list}, func(b *strings.Builder) { printConflicts(b, list) }); err != nil {
 		return err
 	}
 	return s.sum(targets, errs, excluded)
 }
 
-func (s *session) printConflicts(list []conflict) error {
-	if s.json {
-		return s.print(struct {
-			Version   int        `json:"version"`
-			Conflicts []conflict `json:"conflicts"`
-		}{1, list})
-	}
+func printConflicts(b *strings.Builder, list []conflict) {
 	if len(list) == 0 {
-		_, err := fmt.Fprintln(s.out, "no conflicts")
-		return err
+		fmt.Fprintln(b, "no conflicts")
+		return
 	}
 	w := newTable()
 	w.row("TARGET", "PATH", "TAKEN", "FROM", "TO")
@@ -208,37 +204,32 @@ func (s *session) printConflicts(list []conflict) error {
 		w.row(x.Target, pathname.Quote(name), x.Taken, pathname.Plain(x.From), pathname.Plain(x.To))
 		w.note(pathname.Plain(x.Why))
 	}
-	return w.print(s.out)
+	w.print(b)
 }
 
-// showConflicts prints both versions of each conflict.
-func (s *session) showConflicts(
-	c *cli.Context, t *config.Target, o *overlay.Overlay, list []store.Conflict,
+// showConflicts writes both versions of each conflict.
+func showConflicts(
+	ctx context.Context, w io.Writer, o *overlay.Overlay, list []store.Conflict, secrets bool,
 ) error {
+	t := o.Target
 	for _, x := range list {
-		if _, err := fmt.Fprintf(s.out, "# %s %s: %s; taken: %s\n", t.Name, pathname.Quote(x.Path),
-			pathname.Plain(x.Why), x.Taken); err != nil {
-			return err
-		}
-		if x.Text == nil || t.Classes.Secret(x.Path) && !c.Bool("show-secrets") {
-			words := "# no text with both; cfgd diff shows live against the default"
-			if x.Text != nil {
-				words = "# contents not shown (secret); --show-secrets shows them"
+		text := []byte("# no text with both; cfgd diff shows live against the default\n")
+		switch {
+		case x.Text == nil:
+		case t.Classes.Secret(x.Path) && !secrets:
+			text = []byte("# contents not shown (secret); --show-secrets shows them\n")
+		default:
+			var err error
+			if text, err = o.ConflictText(ctx, x.Path); err != nil {
+				return fmt.Errorf("%s: %s: %w", t.Name, pathname.Quote(x.Path), err)
 			}
-			if _, err := fmt.Fprintln(s.out, words); err != nil {
-				return err
-			}
-			continue
 		}
-		b, err := o.ConflictText(c.Context, x.Path)
-		if err != nil {
-			return fmt.Errorf("%s: %s: %w", t.Name, pathname.Quote(x.Path), err)
-		}
-		if _, err := s.out.Write(b); err != nil {
+		if _, err := fmt.Fprintf(w, "# %s %s: %s; taken: %s\n%s", t.Name, pathname.Quote(x.Path),
+			pathname.Plain(x.Why), x.Taken, text); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(s.out, "# settle with cfgd resolve %s PATH --mine, --theirs, --edited or --edit\n",
+	_, err := fmt.Fprintf(w, "# settle with cfgd resolve %s PATH --mine, --theirs, --edited or --edit\n",
 		t.Name)
 	return err
 }
@@ -246,8 +237,8 @@ func (s *session) showConflicts(
 // errMarkers is the error for an edit that is not finished.
 var errMarkers = errors.New("markers are left in the text: nothing resolved")
 
-// edited lets the user edit the text with both versions.
-func (s *session) edited(ctx context.Context, o *overlay.Overlay, x store.Conflict) ([]byte, error) {
+// edited lets the user edit the text with both versions. errs gets what the editor prints to standard error.
+func edited(ctx context.Context, o *overlay.Overlay, x store.Conflict, errs io.Writer) ([]byte, error) {
 	text, err := o.ConflictText(ctx, x.Path)
 	if err != nil {
 		return nil, fmt.Errorf("there is no text with both to edit: %w; take --mine, --theirs, or --edited",
@@ -264,7 +255,7 @@ func (s *session) edited(ctx context.Context, o *overlay.Overlay, x store.Confli
 	words := strings.Fields(cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi"))
 	// the user's own program, on the user's terminal
 	cmd := exec.CommandContext(ctx, words[0], append(words[1:], name)...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, s.err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, errs
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%s: %w; nothing resolved, the text is in %s", words[0], err, name)
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -9,7 +11,7 @@ import (
 	"cfgd/overlay"
 )
 
-func (s *session) restoreCommand() *cli.Command {
+func restoreCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "restore", ArgsUsage: "TARGET PATH…",
 		Usage: "put paths of live back",
@@ -24,14 +26,11 @@ func (s *session) restoreCommand() *cli.Command {
 				Name: "message", Aliases: []string{"m"}, Usage: "keep this `TEXT` with the generation",
 			},
 		},
-		Action: s.restore,
+		Action: s.action(runRestore),
 	}
 }
 
-func (s *session) restore(c *cli.Context) error {
-	if err := counted(c, 2, -1); err != nil {
-		return err
-	}
+func runRestore(s *session, c *cli.Context) error {
 	from, err := overlay.ParseFrom(c.String("from"))
 	if err != nil {
 		return usageError{err}
@@ -40,7 +39,7 @@ func (s *session) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t, err := s.target(c.Args().First())
+	o, err := s.overlay(c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -48,51 +47,37 @@ func (s *session) restore(c *cli.Context) error {
 	if message == "" {
 		message = "restore --from " + c.String("from")
 	}
-	r, err := s.overlay(t).Restore(c.Context, from, only, message)
+	r, err := o.Restore(c.Context, from, only, message)
 	if err != nil {
-		return fmt.Errorf("%s: %w", t.Name, err)
+		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	return s.printRestored(t.Name, r, from != overlay.From{})
+	return reportRestored(s, o.Target.Name, r, from != overlay.From{})
 }
 
-// printRestored prints what was put back. If it was saved, it prints the new generation too.
-func (s *session) printRestored(target string, r *overlay.Restored, saved bool) error {
-	released := map[string]bool{}
-	for _, p := range r.Released {
-		released[p] = true
-	}
+// reportRestored prints what was put back. If it was saved, it prints the new generation too.
+func reportRestored(s *session, target string, r *overlay.Restored, saved bool) error {
 	for _, k := range r.Left {
 		s.warn(target, fmt.Sprintf("%s is not all put back: %s", pathname.Quote(k.Path), k.Reason))
 	}
-	if s.json {
-		list := []listed{}
-		for _, c := range r.Changes {
-			list = append(list, newListed(c.What.Letter(), c.Path))
-		}
-		return s.print(struct {
-			Version    int      `json:"version"`
-			Target     string   `json:"target"`
-			Generation int      `json:"generation"`
-			Changes    []listed `json:"changes"`
-		}{1, target, r.Generation, list})
-	}
+	done := settled{1, target, r.Generation, []listed{}}
 	for _, c := range r.Changes {
+		done.Changes = append(done.Changes, newListed(c.What.Letter(), c.Path))
+	}
+	return s.print(done, func(b *strings.Builder) { printRestored(b, done, r.Released, saved) })
+}
+
+func printRestored(b *strings.Builder, done settled, released []string, saved bool) {
+	for _, c := range done.Changes {
 		note := ""
-		if released[c.Path] {
+		if slices.Contains(released, c.path) {
 			note = " (override released)"
 		}
-		if _, err := fmt.Fprintf(s.out, "%s %s %s%s\n", target, c.What.Letter(), pathname.Quote(c.Path),
-			note); err != nil {
-			return err
-		}
+		fmt.Fprintf(b, "%s %s %s%s\n", done.Target, c.letter, pathname.Quote(c.path), note)
 	}
-	if len(r.Changes) == 0 {
-		_, err := fmt.Fprintf(s.out, "%s nothing to put back\n", target)
-		return err
+	switch {
+	case len(done.Changes) == 0:
+		fmt.Fprintf(b, "%s nothing to put back\n", done.Target)
+	case saved:
+		fmt.Fprintf(b, "%s saved as generation %d\n", done.Target, done.Generation)
 	}
-	if saved {
-		_, err := fmt.Fprintf(s.out, "%s saved as generation %d\n", target, r.Generation)
-		return err
-	}
-	return nil
 }

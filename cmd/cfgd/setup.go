@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -12,7 +13,7 @@ import (
 	"cfgd/setup"
 )
 
-func (s *session) setupCommand() *cli.Command {
+func setupCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name:  "setup",
 		Usage: "add what rc.conf, jail.conf and fstab lack for cfgd",
@@ -25,33 +26,28 @@ func (s *session) setupCommand() *cli.Command {
 			&cli.BoolFlag{Name: "yes", Usage: "do it"},
 			&cli.BoolFlag{Name: "remove", Usage: "take out what setup added"},
 		},
-		Action: s.setup,
+		Action: s.action(runSetup),
 	}
 }
 
-func (s *session) setup(c *cli.Context) error {
-	if err := counted(c, 0, 0); err != nil {
+func runSetup(s *session, c *cli.Context) error {
+	m, err := s.machine()
+	if err != nil {
 		return err
 	}
-	if _, err := s.model(); err != nil {
-		return err
-	}
-	k := &setup.Setup{Model: s.loaded, Reload: s.load}
+	k := &setup.Setup{Model: m.Model, Reload: s.load}
 	if c.Bool("remove") {
-		return s.setupRemove(c, k)
+		return runSetupRemove(s, c, m, k)
 	}
 	steps := k.Plan()
 	if len(steps) == 0 {
-		_, err := fmt.Fprintln(s.out, "nothing is missing")
+		return s.printf("nothing is missing\n")
+	}
+	if err := s.printf("%s", stepsText(steps)); err != nil {
 		return err
 	}
-	for _, st := range steps {
-		if err := s.printStep(st); err != nil {
-			return err
-		}
-	}
 	if !c.Bool("yes") {
-		if _, err := fmt.Fprintln(s.out, "nothing was done: cfgd setup --yes does it"); err != nil {
+		if err := s.printf("nothing was done: cfgd setup --yes does it\n"); err != nil {
 			return err
 		}
 		return errDiffer
@@ -60,28 +56,30 @@ func (s *session) setup(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("setup: %w; nothing was changed", err)
 	}
-	if err := s.saveFiles(c, files); err != nil {
+	if err := saveFiles(c.Context, m.hostSaver(), files); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "done: %d edits; cfgd setup --remove takes them out; start the daemon "+
-		"with service cfgd start\n", len(steps))
-	return err
+	return s.printf("done: %d edits; cfgd setup --remove takes them out; start the daemon with service "+
+		"cfgd start\n", len(steps))
 }
 
-func (s *session) printStep(st setup.Step) error {
-	where, sign := st.File, "+"
-	if st.Line > 0 {
-		where = fmt.Sprintf("%s:%d", st.File, st.Line)
+func stepsText(steps []setup.Step) string {
+	var b strings.Builder
+	for _, st := range steps {
+		where, sign := st.File, "+"
+		if st.Line > 0 {
+			where = fmt.Sprintf("%s:%d", st.File, st.Line)
+		}
+		if st.Old != "" {
+			sign = pathname.Plain(st.Old) + " -> "
+		}
+		fmt.Fprintf(&b, "%s: %s\n  %s%s\n", where, pathname.Plain(st.Why), sign,
+			pathname.Plain(strings.TrimSpace(st.New)))
 	}
-	if st.Old != "" {
-		sign = pathname.Plain(st.Old) + " -> "
-	}
-	_, err := fmt.Fprintf(s.out, "%s: %s\n  %s%s\n", where, pathname.Plain(st.Why), sign,
-		pathname.Plain(strings.TrimSpace(st.New)))
-	return err
+	return b.String()
 }
 
-func (s *session) setupRemove(c *cli.Context, k *setup.Setup) error {
+func runSetupRemove(s *session, c *cli.Context, m *machine, k *setup.Setup) error {
 	files, left, err := k.Remove(c.Context)
 	if err != nil {
 		return fmt.Errorf("setup: %w", err)
@@ -90,26 +88,23 @@ func (s *session) setupRemove(c *cli.Context, k *setup.Setup) error {
 		s.warn("", fmt.Sprintf("%s: %q was changed since, and is left", d.File, d.New))
 	}
 	if len(files) == 0 {
-		_, err := fmt.Fprintln(s.out, "setup added nothing: nothing to take out")
+		return s.printf("setup added nothing: nothing to take out\n")
+	}
+	if err := saveFiles(c.Context, m.hostSaver(), files); err != nil {
 		return err
 	}
-	if err := s.saveFiles(c, files); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(s.out, "taken out of %s\n", strings.Join(files, ", "))
-	return err
+	return s.printf("taken out of %s\n", strings.Join(files, ", "))
 }
 
-// saveFiles saves files of the host's etc to its cfg, if the host is a target.
-func (s *session) saveFiles(c *cli.Context, files []string) error {
-	save := s.hostSaver()
+// saveFiles saves files of the host's etc to its cfg. save is nil if the host is no target.
+func saveFiles(ctx context.Context, save func(context.Context, string) error, files []string) error {
 	if save == nil {
 		return nil
 	}
 	var errs []error
 	for _, f := range files {
 		if rel, ok := strings.CutPrefix(filepath.Clean(f), "/etc/"); ok {
-			errs = append(errs, save(c.Context, rel))
+			errs = append(errs, save(ctx, rel))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

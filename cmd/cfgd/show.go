@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
 
-	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 	"cfgd/merge"
@@ -14,7 +16,7 @@ import (
 	"cfgd/overlay/tree"
 )
 
-func (s *session) showCommand() *cli.Command {
+func showCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "show", ArgsUsage: "TARGET N [PATH]",
 		Usage: "show what generation N changed, or a file as it was then",
@@ -22,14 +24,11 @@ func (s *session) showCommand() *cli.Command {
 			"Without PATH, prints the changes as cfgd diff does. With PATH, prints the content of " +
 			"that file, or where that symbolic link points, in generation N.",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "show-secrets", Usage: "show the contents of secrets too"}},
-		Action: s.show,
+		Action: s.action(runShow),
 	}
 }
 
-func (s *session) show(c *cli.Context) error {
-	if err := counted(c, 2, 3); err != nil {
-		return err
-	}
+func runShow(s *session, c *cli.Context) error {
 	n, err := strconv.Atoi(c.Args().Get(1))
 	if err != nil || n < 1 {
 		return usagef("%s: not the number of a generation; cfgd log %s lists them", c.Args().Get(1),
@@ -39,37 +38,41 @@ func (s *session) show(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t, err := s.target(c.Args().First())
+	o, err := s.overlay(c.Args().First())
 	if err != nil {
 		return err
 	}
-	o, secrets := s.overlay(t), c.Bool("show-secrets")
+	secrets := c.Bool("show-secrets")
 	if len(only) == 1 {
-		return s.showFile(c, t, o, n, only[0], secrets)
+		return showFile(c.Context, s.out, o, n, only[0], secrets)
 	}
 	all, err := o.Log(c.Context)
 	if err != nil {
-		return fmt.Errorf("%s: %w", t.Name, err)
+		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	for _, g := range all {
-		if g.Generation == n {
-			return s.showGeneration(c, t, o, g, secrets)
-		}
+	i := slices.IndexFunc(all, func(g overlay.Generation) bool { return g.Generation == n })
+	if i < 0 {
+		return fmt.Errorf("%s: generation %d is not kept; cfgd log %s lists those that are", o.Target.Name,
+			n, o.Target.Name)
 	}
-	return notKept(t.Name, n)
+	if s.json {
+		return s.print(struct {
+			Version int    `json:"version"`
+			Target  string `json:"target"`
+			generation
+		}{1, o.Target.Name, newGeneration(all[i], nil)}, nil)
+	}
+	return showGeneration(c.Context, s.out, o, all[i], secrets)
 }
 
-func notKept(target string, n int) error {
-	return fmt.Errorf("%s: generation %d is not kept; cfgd log %s lists those that are", target, n, target)
-}
-
-func (s *session) showFile(
-	c *cli.Context, t *config.Target, o *overlay.Overlay, n int, path string, secrets bool,
+func showFile(
+	ctx context.Context, w io.Writer, o *overlay.Overlay, n int, path string, secrets bool,
 ) error {
+	t := o.Target
 	if t.Classes.Secret(path) && !secrets {
 		return fmt.Errorf("%s: %s is a secret; --show-secrets shows it", t.Name, pathname.Quote(path))
 	}
-	e, b, err := o.Show(c.Context, n, path)
+	e, b, err := o.Show(ctx, n, path)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s: %w", t.Name, err)
@@ -80,39 +83,36 @@ func (s *session) showFile(
 	case e.Kind == dirfd.KindSymlink:
 		b = append(b, '\n')
 	}
-	_, err = s.out.Write(b)
+	_, err = w.Write(b)
 	return err
 }
 
-func (s *session) showGeneration(
-	c *cli.Context, t *config.Target, o *overlay.Overlay, g overlay.Generation, secrets bool,
+// showGeneration prints the changes of a generation. They may be long, and are written at once.
+func showGeneration(
+	ctx context.Context, w io.Writer, o *overlay.Overlay, g overlay.Generation, secrets bool,
 ) error {
-	if s.json {
-		return s.print(struct {
-			Version int    `json:"version"`
-			Target  string `json:"target"`
-			generation
-		}{1, t.Name, newGeneration(g, nil)})
-	}
-	if _, err := fmt.Fprintf(s.out, "#%s\n", logLine(g, changesBelow(g, nil))); err != nil {
+	changes := changesBelow(g, nil)
+	if _, err := fmt.Fprintf(w, "#%s\n", logLine(g, changes)); err != nil {
 		return err
 	}
-	for _, ch := range changesBelow(g, nil) {
-		if err := s.showChange(c, t, o, ch, secrets); err != nil {
+	for _, ch := range changes {
+		if err := merge.Write(w, generationChange(ctx, o, ch, secrets), 3); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *session) showChange(
-	c *cli.Context, t *config.Target, o *overlay.Overlay, ch overlay.GenerationChange, secrets bool,
-) error {
+// generationChange returns a change with both contents, as merge.Write prints it.
+func generationChange(
+	ctx context.Context, o *overlay.Overlay, ch overlay.GenerationChange, secrets bool,
+) merge.Change {
+	t := o.Target
 	m := merge.Change{Target: t.Name, Path: ch.Path, Secret: !secrets && t.Classes.Secret(ch.Path)}
 	if ch.Note != "" {
 		m.Notes = []string{ch.Note}
 	}
-	read := func(e *tree.Entry, _ string) ([]byte, error) { return o.Content(c.Context, e) }
+	read := func(e *tree.Entry, _ string) ([]byte, error) { return o.Content(ctx, e) }
 	var err error
 	if m.Old, err = side(ch.Old, "before", m.Secret, read); err != nil {
 		m.Old.Omitted = "no longer kept"
@@ -120,5 +120,5 @@ func (s *session) showChange(
 	if m.New, err = side(ch.New, "after", m.Secret, read); err != nil {
 		m.New.Omitted = "no longer kept"
 	}
-	return merge.Write(s.out, m, 3)
+	return m
 }

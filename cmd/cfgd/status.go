@@ -1,21 +1,18 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"cfgd/config"
-	"cfgd/overlay"
 	"cfgd/watcher/control"
 )
 
-func (s *session) statusCommand() *cli.Command {
+func statusCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "status", ArgsUsage: "[TARGET…]",
 		Usage: "show what is changed and what is unsaved in each target",
@@ -25,59 +22,28 @@ func (s *session) statusCommand() *cli.Command {
 			"target (kqueue, on Linux fsnotify, or scan); the time up to which every change is on " +
 			"stable storage, or the date if that is not today; the room left in cfg. Exit status 1 if " +
 			"something is unsaved or in conflict.",
-		Action: func(c *cli.Context) error {
-			targets, excluded := s.targets(c.Args().Slice())
-			if len(targets) == 0 && excluded != nil {
-				return excluded
-			}
-			list := s.statuses(c.Context, targets)
-			if err := s.printStatus(list); err != nil {
-				return err
-			}
-			return s.sum(targets, verdicts(list), excluded)
-		},
+		Action: s.action(runStatus),
 	}
 }
 
-// statuses asks the daemon, and looks at those targets that the daemon does not know.
-func (s *session) statuses(ctx context.Context, targets []*config.Target) []control.Status {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	known := map[string]control.Status{}
-	list, err := s.client().Status(ctx, true)
-	if err != nil && !errors.Is(err, control.ErrNoDaemon) {
-		s.complain("", err)
+func runStatus(s *session, c *cli.Context) error {
+	m, err := s.machine()
+	if err != nil {
+		return err
 	}
-	for _, st := range list {
-		known[st.Name] = st
+	targets, excluded := m.choose(c.Args().Slice())
+	if len(targets) == 0 && excluded != nil {
+		return excluded
 	}
-	out := make([]control.Status, len(targets))
-	_ = s.each(targets, nil, func(t *config.Target) error { // there is no error: the status has what is wrong
-		st, ok := known[t.Name]
-		if !ok {
-			st = s.look(ctx, t)
-		}
-		if st.Down { // the daemon does not look at it
-			if err := s.overlay(t).Earlier(); err != nil {
-				st.Problem, st.Down = err.Error(), false
-			}
-		}
-		if st.Populated && t.BaseID != "" && t.BaseID != st.Base {
-			st.NextBase = t.BaseID
-		}
-		out[slices.Index(targets, t)] = st
-		return nil
-	})
-	return out
-}
-
-// look returns a target's status without a daemon.
-func (s *session) look(ctx context.Context, t *config.Target) control.Status {
-	r, err := s.overlay(t).Save(ctx, overlay.SaveOptions{DryRun: true})
-	if r != nil && r.View != nil {
-		s.notices(t.Name, r.View.Notices)
+	found := m.saver().Statuses(c.Context, targets)
+	s.warnOf(targets, found)
+	if err := s.print(struct {
+		Version int              `json:"version"`
+		Targets []control.Status `json:"targets"`
+	}{1, found.List}, func(b *strings.Builder) { printStatus(b, found.List) }); err != nil {
+		return err
 	}
-	return control.Describe(t, r, err)
+	return s.sum(targets, verdicts(found.List), excluded)
 }
 
 // verdicts returns an error for each target with a problem, and errDiffer for each with something unsaved.
@@ -94,35 +60,19 @@ func verdicts(list []control.Status) []error {
 	return out
 }
 
-func (s *session) printStatus(list []control.Status) error {
-	if s.json {
-		return s.print(struct {
-			Version int              `json:"version"`
-			Targets []control.Status `json:"targets"`
-		}{1, list})
-	}
+func printStatus(b *strings.Builder, list []control.Status) {
 	w := newTable()
 	w.row("TARGET", "BASE", "GEN", "LOCAL", "UNSAVED", "DAEMON", "SAVED AS OF", "ROOM")
 	for _, st := range list {
 		w.row(st.Name, dash(st.Base), strconv.Itoa(st.Generation), strconv.Itoa(st.Local), unsaved(st),
 			watching(st), savedAsOf(st), room(st))
 	}
-	if err := w.print(s.out); err != nil {
-		return err
-	}
+	w.print(b)
 	for _, st := range list {
 		for _, n := range st.Notes() {
-			fmt.Fprintf(s.out, "%s: %s\n", st.Name, n)
+			fmt.Fprintf(b, "%s: %s\n", st.Name, n)
 		}
 	}
-	return nil
-}
-
-func dash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
 }
 
 func unsaved(st control.Status) string {
@@ -151,32 +101,10 @@ func savedAsOf(st control.Status) string {
 	return clockOrDay(*st.SavedAsOf, time.Now())
 }
 
-// clockOrDay prints a time of today by the clock, and another day's by its date, as ps(1) does.
-func clockOrDay(t, now time.Time) string {
-	t, now = t.Local(), now.Local()
-	if t.Year() == now.Year() && t.YearDay() == now.YearDay() {
-		return t.Format(time.TimeOnly)
-	}
-	return t.Format(time.DateOnly)
-}
-
 // room prints what is left in cfg, if that is known.
 func room(st control.Status) string {
 	if st.Free == 0 && (!st.Populated || st.Problem != "") {
 		return "-"
 	}
 	return bytesText(st.Free)
-}
-
-// bytesText prints a number of bytes in three digits and a unit, of 1024, as df -h does.
-func bytesText(n uint64) string {
-	const units = "BKMGTPE"
-	f, u := float64(n), 0
-	for f >= 999.5 && u < len(units)-1 {
-		f, u = f/1024, u+1
-	}
-	if f < 10 && u > 0 {
-		return fmt.Sprintf("%.1f%c", f, units[u])
-	}
-	return fmt.Sprintf("%.0f%c", f, units[u])
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"strings"
 	"text/tabwriter"
 )
@@ -32,19 +31,14 @@ func (t *table) row(cells ...string) {
 func (t *table) note(text string) { t.notes[t.rows] = text }
 
 // print writes the table out.
-func (t *table) print(w io.Writer) error {
+func (t *table) print(b *strings.Builder) {
 	t.tab.Flush() // to memory
 	row := 0
 	for line := range strings.Lines(t.buf.String()) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
-			return err
-		}
+		fmt.Fprintln(b, strings.TrimRight(line, " \n"))
 		row++
 		if n, ok := t.notes[row]; ok {
-			if _, err := fmt.Fprintf(w, "  %s\n", n); err != nil {
-				return err
-			}
+			fmt.Fprintf(b, "  %s\n", n)
 		}
 	}
-	return nil
 }

@@ -4,31 +4,28 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
 
-func (s *session) versionCommand() *cli.Command {
+func versionCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "print the version",
-		Action: func(c *cli.Context) error {
-			if err := counted(c, 0, 0); err != nil {
-				return err
-			}
-			v := version()
-			if s.json {
-				return s.print(struct {
-					Version  int    `json:"version"`
-					Release  string `json:"release"`
-					Go       string `json:"go"`
-					Platform string `json:"platform"`
-				}{1, v, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
-			}
-			_, err := fmt.Fprintf(s.out, "cfgd %s (%s, %s/%s)\n", v, runtime.Version(), runtime.GOOS,
-				runtime.GOARCH)
-			return err
-		},
+		Action: s.action(runVersion),
 	}
+}
+
+func runVersion(s *session, _ *cli.Context) error {
+	v, platform := version(), runtime.GOOS+"/"+runtime.GOARCH
+	return s.print(struct {
+		Version  int    `json:"version"`
+		Release  string `json:"release"`
+		Go       string `json:"go"`
+		Platform string `json:"platform"`
+	}{1, v, runtime.Version(), platform}, func(b *strings.Builder) {
+		fmt.Fprintf(b, "cfgd %s (%s, %s)\n", v, runtime.Version(), platform)
+	})
 }
 
 // version returns the version that the go command put into the program: a tag, or the commit and its time.

@@ -35,7 +35,8 @@ func TestWalkthrough(t *testing.T) {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a busy or emulated machine needs more than one
+	// a busy or emulated machine needs more than one minute
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", strings.ReplaceAll(script.String(), "/tmp/w", dir))
 	cmd.Env = append(os.Environ(), "TZ=UTC")

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"io"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+)
+
+// app describes the whole command line.
+func (s *session) app() *cli.App {
+	a := &cli.App{
+		Name:      "cfgd",
+		Usage:     "make a server's /etc in memory safe to edit",
+		UsageText: "cfgd [--root DIR] [--config FILE] [--json] [--log-level LEVEL] COMMAND …",
+		Description: "" +
+			"TARGET is host, or the name of a jail. Where it is optional, all targets are meant. " +
+			"PATH is relative to the target's etc, as rc.conf or local/nginx; a directory means " +
+			"everything below it. LEVEL is debug, info, warn or error.\n\n" +
+			"Exit status: 0 done, or no difference; 1 a difference or an unsaved change; 2 failed; " +
+			"3 some targets failed and others did not; 64 usage; 78 configuration.",
+		Flags:    s.globalFlags(),
+		Commands: commands(s),
+		Before:   s.before,
+		// arrange finds --help; the library has one help flag for the whole process
+		HideHelp:               true,
+		HideHelpCommand:        true,
+		HideVersion:            true,
+		UseShortOptionHandling: false,
+		Writer:                 s.out,
+		ErrWriter:              io.Discard, // errors are printed in one place, with the exit status
+		ExitErrHandler:         func(*cli.Context, error) {},
+		OnUsageError:           onUsageError,
+		Action: func(c *cli.Context) error {
+			return usagef("which command? cfgd help lists them")
+		},
+	}
+	a.Description = fold(a.Description)
+	plain(a.Flags)
+	for _, c := range a.Commands {
+		finish(c)
+	}
+	return a
+}
+
+// globalFlags are the flags that stand before any command.
+func (s *session) globalFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: "root", Usage: "take every system path below `DIR`; mount nothing", Destination: &s.root,
+		},
+		&cli.StringFlag{
+			Name: "config", Usage: "read `FILE` instead of /usr/local/etc/cfgd.toml", Destination: &s.config,
+		},
+		&cli.BoolFlag{Name: "json", Usage: "print one JSON object", Destination: &s.json},
+		&cli.StringFlag{Name: "log-level", Usage: "log only from this `LEVEL` on", Value: "info"},
+	}
+}
+
+// commands are all commands, in the order in which help lists them.
+func commands(s *session) []*cli.Command {
+	return []*cli.Command{
+		statusCommand(s), reportCommand(s), diffCommand(s), saveCommand(s), restoreCommand(s), logCommand(s),
+		showCommand(s), rollbackCommand(s), planCommand(s), resolveCommand(s), pinCommand(s), unpinCommand(s),
+		checkCommand(s), jailCommand(s), protoCommand(s), relocateCommand(s), hostCommand(s), nanoCommand(s),
+		setupCommand(s), rescueCommand(s), daemonCommand(s), demoCommand(s), versionCommand(s),
+		completionCommand(s), helpCommand(s),
+	}
+}
+
+// finish sets what all commands have in common.
+func finish(c *cli.Command) {
+	c.OnUsageError = onUsageError
+	c.HideHelp, c.HideHelpCommand = true, true
+	c.Description = fold(c.Description)
+	plain(c.Flags)
+	for _, sub := range c.Subcommands {
+		finish(sub)
+	}
+	if len(c.Subcommands) > 0 {
+		c.Action = func(ctx *cli.Context) error {
+			return usagef("cfgd %s: which command? cfgd help %s lists them", c.Name, c.Name)
+		}
+		return
+	}
+	do := c.Action
+	c.Action = func(ctx *cli.Context) error {
+		if err := counted(ctx); err != nil {
+			return err
+		}
+		return do(ctx)
+	}
+}
+
+// plain keeps "(default: false)" out of the help.
+func plain(flags []cli.Flag) {
+	for _, f := range flags {
+		if b, ok := f.(*cli.BoolFlag); ok {
+			b.DisableDefaultText = true
+		}
+	}
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+
+func (s *session) before(c *cli.Context) (err error) {
+	if s.level, err = zerolog.ParseLevel(c.String("log-level")); err != nil || s.level == zerolog.NoLevel {
+		return usagef("--log-level %s: debug, info, warn or error", c.String("log-level"))
+	}
+	if s.badArgs != nil {
+		return s.badArgs
+	}
+	if c.IsSet("root") && s.root == "" {
+		return usagef("--root \"\": give it a directory; without --root cfgd works on the machine itself")
+	}
+	s.root, err = rootDir(s.root)
+	return err
+}

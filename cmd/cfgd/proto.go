@@ -1,0 +1,13 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+func protoCommand(s *session) *cli.Command {
+	return &cli.Command{
+		Name: "proto", Usage: "prototypes and their snapshots",
+		Subcommands: []*cli.Command{
+			protoListCommand(s), protoCreateCommand(s), protoSnapshotCommand(s), protoSendCommand(s),
+			protoPruneCommand(s),
+		},
+	}
+}
