@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -63,11 +64,19 @@ func (l *line) read(words []string) error {
 	return nil
 }
 
-func (l *line) commands() []*cli.Command {
+// command returns the command that the words so far name; nil if there are none.
+func (l *line) command() *cli.Command {
 	if len(l.path) == 0 {
-		return l.app.Commands
+		return nil
 	}
-	return l.path[len(l.path)-1].Subcommands
+	return l.path[len(l.path)-1]
+}
+
+func (l *line) commands() []*cli.Command {
+	if c := l.command(); c != nil {
+		return c.Subcommands
+	}
+	return l.app.Commands
 }
 
 // group reports whether the words so far need another word to be a command.
@@ -128,28 +137,19 @@ func (l *line) flag(word string, rest []string) (int, error) {
 
 // find looks for a flag of the command, then for one of the program.
 func (l *line) find(name string) (cli.Flag, *[]string) {
-	if len(l.path) > 0 {
-		for _, f := range l.path[len(l.path)-1].Flags {
-			if has(f.Names(), name) {
+	if c := l.command(); c != nil {
+		for _, f := range c.Flags {
+			if slices.Contains(f.Names(), name) {
 				return f, &l.flags
 			}
 		}
 	}
 	for _, f := range l.app.Flags {
-		if has(f.Names(), name) {
+		if slices.Contains(f.Names(), name) {
 			return f, &l.global
 		}
 	}
 	return nil, nil
-}
-
-func has(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 func isBool(f cli.Flag) bool { _, ok := f.(*cli.BoolFlag); return ok }

@@ -22,7 +22,7 @@ func (s *session) app() *cli.App {
 		Flags:    s.globalFlags(),
 		Commands: commands(s),
 		Before:   s.before,
-		// arrange finds --help; the library has one help flag for the whole process
+		// arrange finds --help; the library's own help flag is one variable of the whole process
 		HideHelp:               true,
 		HideHelpCommand:        true,
 		HideVersion:            true,
@@ -35,7 +35,6 @@ func (s *session) app() *cli.App {
 			return usagef("which command? cfgd help lists them")
 		},
 	}
-	a.Description = fold(a.Description)
 	plain(a.Flags)
 	for _, c := range a.Commands {
 		finish(c)
@@ -72,9 +71,10 @@ func commands(s *session) []*cli.Command {
 func finish(c *cli.Command) {
 	c.OnUsageError = onUsageError
 	c.HideHelp, c.HideHelpCommand = true, true
-	c.Description = fold(c.Description)
+	c.Flags = append(c.Flags, &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help"})
 	plain(c.Flags)
 	for _, sub := range c.Subcommands {
+		sub.HelpName = "cfgd " + c.Name + " " + sub.Name
 		finish(sub)
 	}
 	if len(c.Subcommands) > 0 {

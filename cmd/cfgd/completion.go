@@ -17,16 +17,20 @@ func completionCommand(s *session) *cli.Command {
 			"For fish: cfgd completion fish | source\n\n" +
 			"For tcsh: eval \"`cfgd completion tcsh`\"\n\n" +
 			"For sh: eval \"$(cfgd completion sh)\" does what the shell of that name can do.",
-		Action: func(c *cli.Context) error {
-			write, ok := completions[c.Args().First()]
-			if !ok {
-				return usagef("completion: %q is none of sh, zsh, bash, fish, tcsh", c.Args().First())
-			}
-			_, err := fmt.Fprint(s.out, write(s.app()))
-			return err
-		},
+		Action: s.action(runCompletion),
 	}
 }
+
+func runCompletion(s *session, c *cli.Context) error {
+	write, ok := completions[c.Args().First()]
+	if !ok {
+		return usagef("completion: %q is none of sh, zsh, bash, fish, tcsh", c.Args().First())
+	}
+	return s.printf("%s", write(c.App))
+}
+
+// The scripts are cfgd's own, because those of the library for command lines run cfgd at each TAB, and
+// after a -- they run the command itself, a save or a switch. They know no names of targets, and no tcsh.
 
 // completions has the function that writes the script for each shell.
 var completions = map[string]func(*cli.App) string{
@@ -37,19 +41,20 @@ var completions = map[string]func(*cli.App) string{
 // listTargets is the shell command that prints the names of the targets.
 const listTargets = `cfgd status 2>/dev/null | awk 'NR > 1 { print $1 }'`
 
-// flagWords returns a command's flags as they are typed.
+// flagWords returns a command's flags as they are typed, each by its first name.
 func flagWords(flags []cli.Flag) []string {
 	var out []string
 	for _, f := range flags {
-		for _, name := range f.Names() {
-			if len(name) == 1 {
-				out = append(out, "-"+name)
-			} else {
-				out = append(out, "--"+name)
-			}
-		}
+		out = append(out, dashed(f.Names()[0]))
 	}
 	return out
+}
+
+func dashed(flag string) string {
+	if len(flag) == 1 {
+		return "-" + flag
+	}
+	return "--" + flag
 }
 
 // names returns the names of commands.

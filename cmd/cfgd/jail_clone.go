@@ -19,7 +19,7 @@ func cloneCommand(s *session) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "ip", Usage: "the clone's `ADDRESS`, which must differ from the jail's"},
 			&cli.StringFlag{
-				Name: "interface", Usage: "the `INTERFACE` of the address (the jail's if left out)",
+				Name: "interface", Usage: "the address's `INTERFACE` (the jail's if left out)",
 			},
 			&cli.StringFlag{Name: "hostname", Usage: "the clone's `HOST` name (NEW if left out)"},
 			&cli.BoolFlag{Name: "plan", Usage: "show what would be made, and make nothing"},

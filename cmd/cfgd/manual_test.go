@@ -72,6 +72,9 @@ func TestHelpFits(t *testing.T) {
 			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > columns {
 				t.Errorf("cfgd help %s: %d columns: %s", name, n, line)
 			}
+			if strings.HasPrefix(line, "      ") { // the library breaks such a line, and then aligns none
+				t.Errorf("cfgd help %s: the text of a flag is too long: %s", name, line)
+			}
 		}
 	}
 }
