@@ -11,16 +11,15 @@ import (
 )
 
 // arrange puts flags before arguments, because urfave/cli takes every word after the first argument for an
-// argument. An error in the line is kept in badArgs, and before reports it as it reports all others.
-func (s *session) arrange(args []string) []string {
-	l := line{app: s.app()}
+// argument.
+func arrange(app *cli.App, args []string) ([]string, error) {
+	l := line{app: app}
 	if err := l.read(args[1:]); err != nil {
-		s.badArgs = usageError{err}
-		return args[:1]
+		return args[:1], usageError{err}
 	}
 	out := append([]string{args[0]}, l.global...)
 	if l.help {
-		return append(append(out, "help"), strings.Fields(l.words())...)
+		return append(append(out, "help"), strings.Fields(l.words())...), nil
 	}
 	for _, c := range l.path {
 		out = append(out, c.Name)
@@ -29,7 +28,7 @@ func (s *session) arrange(args []string) []string {
 	if len(l.args) > 0 {
 		out = append(append(out, "--"), l.args...)
 	}
-	return out
+	return out, nil
 }
 
 // line is a parsed command line.
@@ -218,4 +217,18 @@ func paths(args []string) ([]string, error) {
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// below reports whether a path is one of the given paths or below one. If none is given, every path is.
+func below(path string, only []string) bool {
+	if len(only) == 0 {
+		return true
+	}
+	for _, dir := range only {
+		if dir == "" || path == dir || len(path) > len(dir) && path[:len(dir)] == dir &&
+			path[len(dir)] == '/' {
+			return true
+		}
+	}
+	return false
 }

@@ -1,14 +1,24 @@
 package main
 
 import (
+	"context"
 	"io"
+	"path/filepath"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 )
 
-// app describes the whole command line.
-func (s *session) app() *cli.App {
+// run runs the command line of a session and returns its exit status.
+func run(ctx context.Context, s *session) int {
+	app := newApp(s)
+	args, err := arrange(app, s.args)
+	s.badArgs = err // before reports it
+	return s.exitStatus(app.RunContext(ctx, args))
+}
+
+// newApp describes the whole command line.
+func newApp(s *session) *cli.App {
 	a := &cli.App{
 		Name:      "cfgd",
 		Usage:     "make a server's /etc in memory safe to edit",
@@ -19,9 +29,9 @@ func (s *session) app() *cli.App {
 			"everything below it. LEVEL is debug, info, warn or error.\n\n" +
 			"Exit status: 0 done, or no difference; 1 a difference or an unsaved change; 2 failed; " +
 			"3 some targets failed and others did not; 64 usage; 78 configuration.",
-		Flags:    s.globalFlags(),
+		Flags:    globalFlags(s),
 		Commands: commands(s),
-		Before:   s.before,
+		Before:   func(c *cli.Context) error { return before(s, c) },
 		// arrange finds --help; the library's own help flag is one variable of the whole process
 		HideHelp:               true,
 		HideHelpCommand:        true,
@@ -43,7 +53,7 @@ func (s *session) app() *cli.App {
 }
 
 // globalFlags are the flags that stand before any command.
-func (s *session) globalFlags() []cli.Flag {
+func globalFlags(s *session) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name: "root", Usage: "take every system path below `DIR`; mount nothing", Destination: &s.root,
@@ -62,7 +72,7 @@ func commands(s *session) []*cli.Command {
 		statusCommand(s), reportCommand(s), diffCommand(s), saveCommand(s), restoreCommand(s), logCommand(s),
 		showCommand(s), rollbackCommand(s), planCommand(s), resolveCommand(s), pinCommand(s), unpinCommand(s),
 		checkCommand(s), jailCommand(s), protoCommand(s), relocateCommand(s), hostCommand(s), nanoCommand(s),
-		setupCommand(s), rescueCommand(s), daemonCommand(s), demoCommand(s), versionCommand(s),
+		setupCommand(s), rescueCommand(s), daemonCommand(s), demoCommand(s, run), versionCommand(s),
 		completionCommand(s), helpCommand(s),
 	}
 }
@@ -103,7 +113,8 @@ func plain(flags []cli.Flag) {
 
 func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
 
-func (s *session) before(c *cli.Context) (err error) {
+// before reads the flags of all commands.
+func before(s *session, c *cli.Context) (err error) {
 	if s.level, err = zerolog.ParseLevel(c.String("log-level")); err != nil || s.level == zerolog.NoLevel {
 		return usagef("--log-level %s: debug, info, warn or error", c.String("log-level"))
 	}
@@ -115,4 +126,13 @@ func (s *session) before(c *cli.Context) (err error) {
 	}
 	s.root, err = rootDir(s.root)
 	return err
+}
+
+// rootDir makes --root absolute, because paths in messages and of sockets must not depend on the working
+// directory.
+func rootDir(root string) (string, error) {
+	if root == "" {
+		return "", nil
+	}
+	return filepath.Abs(root)
 }

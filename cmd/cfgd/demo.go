@@ -15,7 +15,7 @@ import (
 	"cfgd/watcher/control"
 )
 
-func demoCommand(s *session) *cli.Command {
+func demoCommand(s *session, run func(context.Context, *session) int) *cli.Command {
 	return &cli.Command{
 		Name: "demo", ArgsUsage: "DIR",
 		Usage: "build a small machine in DIR, and show cfgd at work on it",
@@ -23,12 +23,12 @@ func demoCommand(s *session) *cli.Command {
 			"Makes a host, a prototype with two snapshots, and two jails, as plain directories. It " +
 			"needs no root and mounts nothing. The daemon runs on the machine while files are edited. " +
 			"DIR must be empty or must not exist. The machine stays, for you to try commands on.",
-		Action: s.action(runDemo),
+		Action: func(c *cli.Context) error { return runDemo(s, c, run) },
 	}
 }
 
 // runDemo shows the main job of cfgd. Each step is a command line, as a person would type it.
-func runDemo(s *session, c *cli.Context) error {
+func runDemo(s *session, c *cli.Context, run func(context.Context, *session) int) error {
 	dir := c.Args().First()
 	if s.root != "" || s.config != "" {
 		return usagef("demo: DIR is the machine; --root and --config do not go with it")
@@ -40,7 +40,7 @@ func runDemo(s *session, c *cli.Context) error {
 	if err := buildMachine(root); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	d := &demo{out: s.out, err: s.err, root: root, shown: dir}
+	d := &demo{line: run, out: s.out, err: s.err, root: root, shown: dir}
 	ctx := c.Context
 	d.say("%s is a small machine: a host, a prototype with snapshots 1 and 2, jails vhost1 and vhost2", dir)
 	d.cfgd(ctx, "jail", "init", "vhost1")
@@ -53,6 +53,7 @@ func runDemo(s *session, c *cli.Context) error {
 
 // demo is the state of the show. After the first failure it does nothing more.
 type demo struct {
+	line     func(context.Context, *session) int // runs a command line
 	out, err io.Writer
 	root     string
 	shown    string // root as the user typed it
@@ -106,7 +107,9 @@ func (d *demo) cfgd(ctx context.Context, args ...string) {
 
 func (d *demo) run(ctx context.Context, out io.Writer, args ...string) {
 	d.do(func() error {
-		code := run(ctx, append([]string{"cfgd", "--root", d.root}, args...), out, d.err)
+		code := d.line(ctx, &session{
+			in: os.Stdin, out: out, err: d.err, args: append([]string{"cfgd", "--root", d.root}, args...),
+		})
 		if code != exitDone && code != exitDiffer {
 			return printedError{fmt.Errorf("cfgd %s ended with %d", strings.Join(args, " "), code)}
 		}

@@ -123,20 +123,6 @@ func (d *difference) choose(unsaved, saved bool) ([]tree.Change, error) {
 	return out, nil
 }
 
-// below reports whether a path is one of the given paths or below one. If none is given, every path is.
-func below(path string, only []string) bool {
-	if len(only) == 0 {
-		return true
-	}
-	for _, dir := range only {
-		if dir == "" || path == dir || len(path) > len(dir) && path[:len(dir)] == dir &&
-			path[len(dir)] == '/' {
-			return true
-		}
-	}
-	return false
-}
-
 // changed is the JSON of a change.
 type changed struct {
 	pathname.JSON

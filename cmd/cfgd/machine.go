@@ -34,6 +34,9 @@ func newMachine(m *config.Model, load func() (*config.Model, error)) *machine {
 	return &machine{m, load, overlay.NewBases()}
 }
 
+// rescueDir is where cleanup puts archives of what it could not save.
+const rescueDir = "/var/db/cfgd/rescue"
+
 // everyJail is the word for all targets that are jails.
 const everyJail = "ALL"
 

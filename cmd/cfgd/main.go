@@ -19,5 +19,5 @@ func Main() int {
 	// handles SIGTERM in the same way.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	return run(ctx, os.Args, os.Stdout, os.Stderr)
+	return run(ctx, &session{in: os.Stdin, out: os.Stdout, err: os.Stderr, args: legacy(os.Args)})
 }

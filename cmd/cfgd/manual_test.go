@@ -34,7 +34,7 @@ func TestManualListsTheCommands(t *testing.T) {
 	if !ok || !ok2 {
 		t.Fatal("no marks")
 	}
-	want := manualCommands((&session{out: io.Discard, err: io.Discard}).app())
+	want := manualCommands(newApp(&session{out: io.Discard, err: io.Discard}))
 	if listed == want {
 		return
 	}
@@ -58,14 +58,14 @@ func TestHelpFits(t *testing.T) {
 		}
 		return all
 	}
-	all := names("", (&session{out: io.Discard, err: io.Discard}).app().Commands)
+	all := names("", newApp(&session{out: io.Discard, err: io.Discard}).Commands)
 	if len(all) < 30 {
 		t.Fatalf("only %d commands", len(all))
 	}
 	for _, name := range append(all, "") {
 		var out bytes.Buffer
 		s := &session{out: &out, err: &out, args: append([]string{"cfgd", "help"}, strings.Fields(name)...)}
-		if code := s.run(t.Context()); code != exitDone {
+		if code := run(t.Context(), s); code != exitDone {
 			t.Fatalf("cfgd help %s: %d\n%s", name, code, out.String())
 		}
 		for line := range strings.Lines(out.String()) {
@@ -115,7 +115,7 @@ func TestManualExamples(t *testing.T) {
 			in: strings.NewReader(""), out: &out, err: &out,
 			args: append([]string{"cfgd", "--root", dir}, strings.Fields(line)...),
 		}
-		code := s.run(t.Context())
+		code := run(t.Context(), s)
 		t.Logf("cfgd %s: %d\n%s", line, code, out.String())
 		return code
 	}

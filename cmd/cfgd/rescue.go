@@ -14,9 +14,6 @@ import (
 	"cfgd/internal/pathname"
 )
 
-// rescueDir is where cleanup puts archives of what it could not save.
-const rescueDir = "/var/db/cfgd/rescue"
-
 func rescueCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "rescue", Usage: "archives of what a cleanup could not save",

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -26,18 +23,9 @@ type session struct {
 	root, config string
 	json         bool
 	level        zerolog.Level
-	badArgs      error // the error that arrange found in args
+	badArgs      error // what is wrong with args
 
 	loaded *machine
-}
-
-// run runs one command line and returns its exit status.
-func run(ctx context.Context, args []string, out, errs io.Writer) int {
-	return (&session{in: os.Stdin, out: out, err: errs, args: legacy(args)}).run(ctx)
-}
-
-func (s *session) run(ctx context.Context) int {
-	return s.exitStatus(s.app().RunContext(ctx, s.arrange(s.args)))
 }
 
 // action makes a command of a function.
@@ -90,13 +78,4 @@ func (s *session) logger() zerolog.Logger {
 		FormatErrFieldValue: text,
 	}
 	return zerolog.New(w).Level(s.level).With().Timestamp().Logger()
-}
-
-// rootDir makes --root absolute, because paths in messages and of sockets must not depend on the working
-// directory.
-func rootDir(root string) (string, error) {
-	if root == "" {
-		return "", nil
-	}
-	return filepath.Abs(root)
 }
