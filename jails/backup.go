@@ -48,8 +48,9 @@ func Own(t *config.Target, entries []fstab.Entry, protos []*config.Prototype) ([
 // ErrNoZFS is the error for directories, which can't be sent and have no snapshots for backups.
 var ErrNoZFS = errors.New("it is not on ZFS: rsync(1) or tar(1) copies directories")
 
-// OwnDatasets reads a jail's fstab and returns what Own does. A jail without datasets has ErrNoZFS.
-func OwnDatasets(m *config.Model, t *config.Target) ([]string, error) {
+// DatasetsOf reads a jail's fstab and returns the datasets that belong to the jail. A jail without datasets
+// has ErrNoZFS.
+func DatasetsOf(m *config.Model, t *config.Target) ([]string, error) {
 	b, err := hostfile.ReadFile(m.Path(t.Fstab))
 	if err != nil {
 		return nil, err

@@ -3,8 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +12,6 @@ import (
 
 	"cfgd/config"
 	"cfgd/jails"
-	"cfgd/prototype"
 )
 
 func createCommand(s *session) *cli.Command {
@@ -67,34 +66,23 @@ func chosenPrototype(m *machine, name string) (*config.Prototype, error) {
 
 // specOf returns what the command line asks for. Its flags are those of create, clone and proto create.
 func specOf(m *machine, c *cli.Context, name string) *jails.Spec {
-	return &jails.Spec{
-		Name: name, Hostname: cmp.Or(c.String("hostname"), strings.ReplaceAll(name, "_", "-")),
-		IP: c.String("ip"), Interface: c.String("interface"), Form: m.JailForm(),
-		Listed: len(m.JailList) > 0, Embedded: m.Root != "",
-	}
+	spec := jails.NewSpec(m.Model, name)
+	spec.Hostname = cmp.Or(c.String("hostname"), spec.Hostname)
+	spec.IP, spec.Interface = c.String("ip"), c.String("interface")
+	return spec
 }
 
-// putOn puts a new jail on a snapshot of a prototype; "" is the newest one.
+// putOn is Spec.PutOn. A snapshot that does not exist is an error of the command line.
 func putOn(ctx context.Context, m *machine, spec *jails.Spec, p *config.Prototype, snapshot string) error {
 	snaps, err := m.snapshots(p)
 	if err != nil {
 		return err
 	}
-	all, err := snaps.List(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", p.Name, err)
-	case len(all) == 0:
-		return fmt.Errorf("%s has no snapshot: cfgd proto snapshot takes one", p.Name)
+	err = spec.PutOn(ctx, p, snaps, snapshot)
+	if errors.Is(err, jails.ErrUnknownSnapshot) {
+		return usageError{err}
 	}
-	spec.Prototype, spec.Mark, spec.Snapshot = p, snaps.Mark(), cmp.Or(snapshot, all[len(all)-1].Name)
-	if z, ok := snaps.(prototype.ZFS); ok {
-		spec.Dataset = z.Dataset
-	}
-	if !slices.ContainsFunc(all, func(x prototype.Snapshot) bool { return x.Name == spec.Snapshot }) {
-		return usagef("%s has no snapshot %q; cfgd proto list lists them", p.Name, spec.Snapshot)
-	}
-	return nil
+	return err
 }
 
 // madeText tells which snapshot a new jail is on, and how to start it.

@@ -47,7 +47,7 @@ func runJailSnapshot(s *session, c *cli.Context) error {
 
 // backUp saves a jail and takes a snapshot of its datasets. With --plan it only prints the command.
 func backUp(s *session, c *cli.Context, m *machine, t *config.Target, name string) error {
-	tops, err := jails.OwnDatasets(m.Model, t)
+	tops, err := jails.DatasetsOf(m.Model, t)
 	if err != nil {
 		return err
 	}

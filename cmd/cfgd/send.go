@@ -119,7 +119,7 @@ func runJailSend(s *session, c *cli.Context) error {
 	}
 	errs := make([]error, len(targets))
 	for i, t := range targets {
-		tops, err := jails.OwnDatasets(m.Model, t)
+		tops, err := jails.DatasetsOf(m.Model, t)
 		if err == nil && to.dataset != "" && len(tops) > 1 {
 			err = usagef("one dataset there, %s, for %s", to.dataset, strings.Join(tops, ", "))
 		}
