@@ -1,16 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
-	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 	"cfgd/merge"
 	"cfgd/overlay"
@@ -211,10 +207,10 @@ func (d *difference) change(ch tree.Change) (m merge.Change, err error) {
 		Target: d.target.Name, Path: ch.Path, Unsaved: d.unsaved[ch.Path],
 		Secret: !d.secrets && d.target.Classes.Secret(ch.Path),
 	}
-	if m.Old, err = side(ch.Old, d.old, m.Secret, d.read); err != nil {
+	if m.Old, err = merge.SideOf(ch.Old, d.old, m.Secret, d.read); err != nil {
 		return m, err
 	}
-	if m.New, err = side(ch.New, d.new, m.Secret, d.read); err != nil {
+	if m.New, err = merge.SideOf(ch.New, d.new, m.Secret, d.read); err != nil {
 		return m, err
 	}
 	m.Notes = d.attributes(ch)
@@ -239,37 +235,4 @@ func (d *difference) attributes(ch tree.Change) []string {
 		notes = append(notes, pathname.Plain(ch.New.Unlisted))
 	}
 	return notes
-}
-
-// side returns one side of a diff. The content of a secret is not read.
-func side(
-	e *tree.Entry, label string, secret bool, read func(*tree.Entry, string) ([]byte, error),
-) (merge.Side, error) {
-	s := merge.Side{Label: label}
-	if e == nil {
-		return s, nil
-	}
-	s.Exists, s.Kind, s.Mode, s.Size = true, merge.Kind(e.Kind.String()), e.Mode, e.Size
-	s.Owner = strconv.Itoa(int(e.UID)) + ":" + strconv.Itoa(int(e.GID))
-	s.Flags, s.Digest = dirfd.FlagNames(e.Flags), e.Digest.String()
-	switch {
-	case e.Kind == dirfd.KindSymlink:
-		s.Content = []byte(e.Link)
-	case e.Kind != dirfd.KindFile:
-	case secret:
-		s.Omitted = "secret"
-	case e.Unread != "":
-		s.Omitted = string(e.Unread)
-	default:
-		b, err := read(e, label)
-		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, dirfd.ErrNotRegular):
-			s.Omitted = "no longer there"
-		case err != nil:
-			return s, err
-		default:
-			s.Content = b
-		}
-	}
-	return s, nil
 }

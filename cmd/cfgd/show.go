@@ -114,10 +114,10 @@ func generationChange(
 	}
 	read := func(e *tree.Entry, _ string) ([]byte, error) { return o.Content(ctx, e) }
 	var err error
-	if m.Old, err = side(ch.Old, "before", m.Secret, read); err != nil {
+	if m.Old, err = merge.SideOf(ch.Old, "before", m.Secret, read); err != nil {
 		m.Old.Omitted = "no longer kept"
 	}
-	if m.New, err = side(ch.New, "after", m.Secret, read); err != nil {
+	if m.New, err = merge.SideOf(ch.New, "after", m.Secret, read); err != nil {
 		m.New.Omitted = "no longer kept"
 	}
 	return m
