@@ -2,12 +2,10 @@ package main
 
 import (
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"cfgd/config"
 	"cfgd/internal/pathname"
 	"cfgd/merge"
 	"cfgd/overlay"
@@ -44,9 +42,9 @@ func runPlan(s *session, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	base, err := baseNamed(t, c.Args().Get(1))
+	base, err := overlay.BaseNamed(t, c.Args().Get(1))
 	if err != nil {
-		return err
+		return usageError{fmt.Errorf("%s: %w", t.Name, err)}
 	}
 	return planOn(s, c, m.planning(t), base)
 }
@@ -66,34 +64,6 @@ func planOn(s *session, c *cli.Context, o *overlay.Overlay, base overlay.BaseRef
 		return errDiffer
 	}
 	return nil
-}
-
-// baseNamed finds a base of a target by the name of a snapshot, by a base id, or by a path.
-func baseNamed(t *config.Target, name string) (overlay.BaseRef, error) {
-	if path.IsAbs(name) {
-		snap, ok := config.ParseSnapshot(name)
-		if !ok {
-			return overlay.BaseRef{Path: path.Clean(name)}, nil
-		}
-		return overlay.BaseRef{Path: snap.String(), ID: snap.ID()}, nil
-	}
-	snap, ok := config.ParseSnapshot(t.Base)
-	if !ok {
-		return overlay.BaseRef{}, usagef("%s: base %s is no snapshot, so %s names no other of it: give a "+
-			"directory", t.Name, t.Base, name)
-	}
-	if _, after, ok := strings.Cut(name, "@"); ok {
-		if id := snap.At(after).ID(); id != name {
-			return overlay.BaseRef{},
-				usagef("%s: %s is a base of another tree; the target's are as %s", t.Name, name, snap.ID())
-		}
-		name = after
-	}
-	if name == "" || strings.Contains(name, "/") || name == "." || name == ".." {
-		return overlay.BaseRef{}, usagef("%q: not a snapshot's name", name)
-	}
-	snap = snap.At(name)
-	return overlay.BaseRef{Path: snap.String(), ID: snap.ID()}, nil
 }
 
 // outcome is the JSON of what a merge does with one path.
