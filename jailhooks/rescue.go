@@ -2,12 +2,9 @@ package jailhooks
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"cfgd/internal/hostfile"
 	"cfgd/internal/pathname"
@@ -50,15 +47,14 @@ func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
 // warnArchives warns of the archives of this target that still exist: their content is in no cfg. They
 // are not restored automatically, because what was saved since may be newer.
 func (h *Hooks) warnArchives() {
-	names, err := os.ReadDir(h.RescueDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	all, err := Archives(h.RescueDir)
+	if err != nil {
 		h.warn("rescue archives: %v", err)
 	}
 	var mine []string
-	for _, n := range names {
-		stem, ok := strings.CutSuffix(n.Name(), ".tar")
-		if i := strings.LastIndexByte(stem, '-'); ok && i > 0 && stem[:i] == h.Target.Name {
-			mine = append(mine, n.Name())
+	for _, a := range all {
+		if a.Target == h.Target.Name {
+			mine = append(mine, a.Name)
 		}
 	}
 	if len(mine) == 0 {

@@ -63,13 +63,16 @@ type Save struct {
 	Time time.Time
 }
 
+// Archive is a rescue archive of a target.
+type Archive struct{ Target, Name string }
+
 // Facts is what is known about the machine.
 type Facts struct {
 	Host    string
 	Now     time.Time
 	Targets []Target
-	Daemon  string   // why no daemon answers; "" if one does
-	Rescue  []string // archives
+	Daemon  string // why no daemon answers; "" if one does
+	Rescue  []Archive
 	Journal []string // jails of which a switch was interrupted
 	Failed  []string // what could not be read, in words
 	Trial   string   // the slice whose system is on trial
@@ -108,9 +111,8 @@ func (f *Facts) Findings() []Finding {
 		add(Problem, "failed", "", "cfgd check", nil, "%s", words)
 	}
 	for _, r := range f.Rescue {
-		target, _, _ := strings.Cut(r, "-")
-		add(Problem, "rescue", target, "cfgd rescue restore "+target+" "+r, nil,
-			"what a stop could not save is in %s", r)
+		add(Problem, "rescue", r.Target, "cfgd rescue restore "+r.Target+" "+r.Name, nil,
+			"what a stop could not save is in %s", r.Name)
 	}
 	for _, j := range f.Journal {
 		add(Problem, "switch", j, "cfgd jail switch --plan "+j+" SNAPSHOT", nil,

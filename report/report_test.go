@@ -78,12 +78,12 @@ func TestFindings(t *testing.T) {
 		busy.Saves = append(busy.Saves, Save{"ntp.drift", morning})
 	}
 	f := facts(0, busy)
-	f.Daemon, f.Rescue = "none is running", []string{"vhost1-20260101T000000.000Z.tar"}
+	f.Daemon, f.Rescue = "none is running", []Archive{{"web-1", "web-1-20260101T000000.000Z.tar"}}
 	f.Journal, f.Failed = []string{"vhost3"}, []string{"vhost9: base: gone"}
 	f.Trial = "ada0s2"
 	all, text, _ := (&State{}).Compose(f, false)
 	for _, want := range []string{"service cfgd start", "cfgd nano confirm",
-		"cfgd rescue restore vhost1 vhost1-20260101T000000.000Z.tar",
+		"cfgd rescue restore web-1 web-1-20260101T000000.000Z.tar",
 		"cfgd jail switch --plan vhost3 SNAPSHOT", "cfgd save --force vhost2",
 		"cfgd resolve --list vhost2", "cfgd diff --unsaved vhost2", "cfgd plan vhost2 proto/etc@2",
 		"service jail restart vhost2", "cfgd jail switch --plan vhost2 4", "64 KiB are left in cfg",

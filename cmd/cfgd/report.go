@@ -12,9 +12,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cfgd/config"
-	"cfgd/internal/hostfile"
 	"cfgd/internal/pathname"
 	sysrun "cfgd/internal/run"
+	"cfgd/jailhooks"
 	"cfgd/jails"
 	"cfgd/nano"
 	"cfgd/prototype"
@@ -123,7 +123,10 @@ func collect(
 		host = "this machine"
 	}
 	f := &report.Facts{Host: host, Now: time.Now(), Targets: make([]report.Target, len(targets))}
-	f.Rescue, _ = hostfile.Names(m.Path(rescueDir), ".tar")
+	archives, _ := jailhooks.Archives(m.Path(rescueDir))
+	for _, a := range archives {
+		f.Rescue = append(f.Rescue, report.Archive{Target: a.Target, Name: a.Name})
+	}
 	f.Journal, _ = jails.Interrupted(m.Model)
 	asking, cancel := context.WithTimeout(ctx, control.Patience)
 	_, err = m.client().Status(asking, false)

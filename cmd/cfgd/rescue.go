@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cfgd/internal/pathname"
+	"cfgd/jailhooks"
 )
 
 func rescueCommand(s *session) *cli.Command {
@@ -45,34 +44,18 @@ func runRescueList(s *session, _ *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	names, err := os.ReadDir(m.Path(rescueDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	all, err := jailhooks.Archives(m.Path(rescueDir))
+	if err != nil {
 		return err
 	}
 	list := []rescued{}
-	for _, n := range names {
-		if r, ok := newRescued(n); ok {
-			list = append(list, r)
-		}
+	for _, a := range all {
+		list = append(list, rescued{a.Target, a.Name, a.Bytes, a.Time})
 	}
 	return s.print(struct {
 		Version  int       `json:"version"`
 		Archives []rescued `json:"archives"`
 	}{1, list}, func(b *strings.Builder) { printArchives(b, list) })
-}
-
-// newRescued describes a file of rescueDir. It returns false if that is no archive.
-func newRescued(n fs.DirEntry) (rescued, bool) {
-	stem, ok := strings.CutSuffix(n.Name(), ".tar")
-	st, err := n.Info()
-	if !ok || err != nil || !st.Mode().IsRegular() {
-		return rescued{}, false
-	}
-	target := stem
-	if i := strings.LastIndexByte(stem, '-'); i > 0 {
-		target = stem[:i]
-	}
-	return rescued{target, n.Name(), st.Size(), st.ModTime().UTC()}, true
 }
 
 func printArchives(b *strings.Builder, list []rescued) {
