@@ -25,16 +25,16 @@ func (h *Hooks) Cleanup(ctx context.Context) (*Stopped, error) {
 	return h.cleanupLocked(ctx)
 }
 
-// ClearStopped is Cleanup for a jail that is certainly not being started or stopped. The mounts show that: the
-// jail's root is mounted, which prevents every start, and cfg or base is not. For other jails ClearStopped does
-// nothing.
+// ClearStopped is Cleanup for a jail that is certainly not being started or stopped. The mounts show
+// that: the jail's root is mounted, which prevents every start, and cfg or base is not. For other jails
+// ClearStopped does nothing.
 func (h *Hooks) ClearStopped(ctx context.Context) (*Stopped, error) {
 	unlock, err := h.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if all, err := h.leftMounted(ctx); len(all) == 0 || err != nil {
+	if all, err := h.remainingMounts(ctx); len(all) == 0 || err != nil {
 		return &Stopped{AlreadyClean: true, Warnings: h.warnings}, err
 	}
 	return h.cleanupLocked(ctx)

@@ -113,9 +113,9 @@ func (h *Hooks) notMounted() bool {
 	return err == nil && partlyUnmounted(h.Target, all)
 }
 
-// leftMounted returns the mounts of the fstab if jail(8) could not unmount all of them: the jail's root is
-// still mounted, other mounts of the fstab are gone, and the jail does not run.
-func (h *Hooks) leftMounted(ctx context.Context) ([]fstabMount, error) {
+// remainingMounts returns the mounts of the fstab if jail(8) could not unmount all of them: the jail's
+// root is still mounted, other mounts of the fstab are gone, and the jail does not run.
+func (h *Hooks) remainingMounts(ctx context.Context) ([]fstabMount, error) {
 	if h.Embedded || h.Target.Fstab == "" {
 		return nil, nil
 	}
@@ -138,7 +138,7 @@ func (h *Hooks) leftMounted(ctx context.Context) ([]fstabMount, error) {
 // unmountFstab unmounts what jail(8) left of the jail's fstab: only mounts of the fstab, backwards. It
 // returns the directories that it unmounted, also after an error.
 func (h *Hooks) unmountFstab(ctx context.Context) (unmounted []string, err error) {
-	all, err := h.leftMounted(ctx)
+	all, err := h.remainingMounts(ctx)
 	if err != nil {
 		return nil, err
 	}

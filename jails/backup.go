@@ -14,10 +14,10 @@ import (
 	"cfgd/prototype"
 )
 
-// Own returns the datasets that belong to a jail: those that its fstab mounts, or the ones above them
+// OwnDatasets returns the datasets that belong to a jail: those that its fstab mounts, or the ones above them
 // that have the jail's name, so that a recursive snapshot has them all at one moment (the paper's section
 // 4.4). A prototype's dataset is never among them, because its snapshots are bases of jails.
-func Own(t *config.Target, entries []fstab.Entry, protos []*config.Prototype) ([]string, error) {
+func OwnDatasets(t *config.Target, entries []fstab.Entry, protos []*config.Prototype) ([]string, error) {
 	var tops []string
 	for _, e := range entries {
 		if e.Type != "zfs" || strings.Contains(e.Source, "@") {
@@ -59,7 +59,7 @@ func DatasetsOf(m *config.Model, t *config.Target) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	tops, err := Own(t, entries, m.Prototypes)
+	tops, err := OwnDatasets(t, entries, m.Prototypes)
 	if err == nil && (len(tops) == 0 || m.Root != "") {
 		err = ErrNoZFS
 	}

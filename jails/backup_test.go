@@ -24,7 +24,7 @@ func TestOwnDatasets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tops, err := Own(&config.Target{Name: "v", Fstab: "/etc/fstab.v"}, entries, protos)
+		tops, err := OwnDatasets(&config.Target{Name: "v", Fstab: "/etc/fstab.v"}, entries, protos)
 		if words, bad := strings.CutPrefix(want, "!"); bad {
 			if err == nil || !strings.Contains(err.Error(), words) ||
 				!strings.Contains(err.Error(), "/etc/fstab.v:1") {

@@ -25,7 +25,7 @@ type Copies struct {
 	Hook dirfd.Hook // for tests
 }
 
-// Mark is that of the copies.
+// Mark returns config.CopyMark.
 func (Copies) Mark() string { return config.CopyMark }
 
 // InUse returns nothing: copies have neither clones nor holds.
@@ -260,10 +260,10 @@ func (c Copies) Destroy(_ context.Context, name string) error {
 	return nil
 }
 
-// TakePlan returns it in words.
+// TakePlan returns what Take does, in words.
 func (c Copies) TakePlan(name, _ string) []string {
 	return []string{"copy " + c.Root + " to " + c.path(name)}
 }
 
-// DestroyPlan returns it in words.
+// DestroyPlan returns what Destroy does, in words.
 func (c Copies) DestroyPlan(name string) []string { return []string{"remove " + c.path(name)} }

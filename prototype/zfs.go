@@ -22,7 +22,7 @@ type ZFS struct {
 // CommentProperty is the user property that keeps a comment.
 const CommentProperty = "cfgd:comment"
 
-// Mark is ZFS's.
+// Mark returns config.ZFSMark.
 func (ZFS) Mark() string { return config.ZFSMark }
 
 // List parses the output of zfs list -Hp: name, seconds since 1970 and the property, separated by tabs.
@@ -104,10 +104,10 @@ func (z ZFS) Destroy(ctx context.Context, name string) error {
 	return err
 }
 
-// TakePlan is the command.
+// TakePlan returns the command that Take runs.
 func (z ZFS) TakePlan(name, comment string) []string { return []string{z.take(name, comment).String()} }
 
-// DestroyPlan is the command.
+// DestroyPlan returns the command that Destroy runs.
 func (z ZFS) DestroyPlan(name string) []string { return []string{z.destroy(name).String()} }
 
 // DatasetName matches the names of ZFS datasets, POOL/NAME. ZFS also allows a space, which is not

@@ -185,7 +185,8 @@ func TestDaemonHangs(t *testing.T) {
 	m.mountAll()
 	m.cfgd(0, "jail init vhost1")
 	m.watched("vhost1")
-	// It hangs between two saves. In a save it would have the lock of the target, and the hook could only archive.
+	// It hangs between two saves. In a save it would have the lock of the target, and the hook could only
+	// archive.
 	unlock, err := flock.Lock(t.Context(), m.path("/var/run/cfgd/lock/vhost1"), "vhost1", flock.Forever)
 	m.must(err)
 	m.must(d.cmd.Process.Signal(syscall.SIGSTOP))
