@@ -5,7 +5,8 @@ import (
 	"errors"
 	"path"
 	"runtime"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // SyncTree brings name, all below it, and its name in the directory to stable storage. "" is the directory
@@ -39,24 +40,11 @@ func (d *Dir) checkOrSelf(op, name string) error {
 // for the disk. Links and special files have no content of their own: fsync(2) of their directory writes
 // their inodes too.
 func (d *Dir) syncEach(ctx context.Context, name string) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	work := make(chan *File)
-	var wg sync.WaitGroup
-	for range min(max(2*runtime.NumCPU(), 4), 16) {
-		wg.Go(func() {
-			for f := range work {
-				if err := errors.Join(f.Sync(), f.Close()); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(min(max(2*runtime.NumCPU(), 4), 16))
 	err := d.syncWalk(ctx, name, work)
-	close(work)
-	wg.Wait()
-	if err == nil {
-		err = context.Cause(ctx)
+	if werr := work.Wait(); werr != nil { // it ended the walk
+		return werr
 	}
 	if err != nil {
 		return err
@@ -66,7 +54,7 @@ func (d *Dir) syncEach(ctx context.Context, name string) error {
 
 // syncWalk hands on all files, and syncs the directories. It keeps one directory open, however deep they are
 // nested.
-func (d *Dir) syncWalk(ctx context.Context, name string, work chan<- *File) error {
+func (d *Dir) syncWalk(ctx context.Context, name string, work *errgroup.Group) error {
 	dirs := []string{""}
 	if name != "" {
 		st, err := d.Stat(name)
@@ -95,7 +83,7 @@ func (d *Dir) syncWalk(ctx context.Context, name string, work chan<- *File) erro
 
 // syncNames syncs what is directly in the directory rel, and the directory, and returns the directories in
 // it.
-func (d *Dir) syncNames(rel string, work chan<- *File) (dirs []string, err error) {
+func (d *Dir) syncNames(rel string, work *errgroup.Group) (dirs []string, err error) {
 	sub, err := d.Walk(rel)
 	if err != nil {
 		return nil, err
@@ -121,7 +109,7 @@ func (d *Dir) syncNames(rel string, work chan<- *File) (dirs []string, err error
 	return dirs, sub.Sync()
 }
 
-func (d *Dir) syncName(st Stat, name string, work chan<- *File) error {
+func (d *Dir) syncName(st Stat, name string, work *errgroup.Group) error {
 	if st.Kind != KindFile {
 		return nil
 	}
@@ -129,6 +117,6 @@ func (d *Dir) syncName(st Stat, name string, work chan<- *File) error {
 	if err != nil {
 		return err
 	}
-	work <- f
+	work.Go(func() error { return errors.Join(f.Sync(), f.Close()) })
 	return nil
 }
