@@ -76,7 +76,7 @@ func (r *Relocation) BackLines() []string {
 // MoveBack does the same with the places exchanged: the copy beside the link is fsynced, replaces the
 // link, and the directory is fsynced, before anything at the new place is removed. Both hold the
 // prototype's lock, so that a relocation they find unfinished was interrupted. They first finish it, or
-// undo it if only copies were made (settle.go).
+// undo it if only copies were made (relocate_settle.go).
 type Relocator struct {
 	Model *config.Model
 	Hook  dirfd.Hook // asked before every change of a prototype's tree; for tests

@@ -11,26 +11,6 @@ import (
 	"cfgd/overlay"
 )
 
-// removeRest removes what is left after an undo. The previous call may have been interrupted after the
-// rename and before the fsync of the directory, so it fsyncs the directory first.
-func (k *Relocator) removeRest(r *Relocation, d *dirfd.Dir, name string) error {
-	if err := d.Sync(); err != nil {
-		return err
-	}
-	if err := d.RemoveAll(aside + name); err != nil {
-		return err
-	}
-	src, from, err := k.parent(r.Root, r.To)
-	if err == nil {
-		defer src.Close()
-		err = errors.Join(src.RemoveAll(from), src.Sync())
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return hostfile.Remove(k.record(r))
-}
-
 // Names beside the old and the new place while something is being moved.
 const (
 	beside = ".cfgd.new."
@@ -143,4 +123,24 @@ func replace(d *dirfd.Dir, from, name string) error {
 		return err
 	}
 	return d.Sync()
+}
+
+// removeRest removes what is left after an undo. The previous call may have been interrupted after the
+// rename and before the fsync of the directory, so it fsyncs the directory first.
+func (k *Relocator) removeRest(r *Relocation, d *dirfd.Dir, name string) error {
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	if err := d.RemoveAll(aside + name); err != nil {
+		return err
+	}
+	src, from, err := k.parent(r.Root, r.To)
+	if err == nil {
+		defer src.Close()
+		err = errors.Join(src.RemoveAll(from), src.Sync())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return hostfile.Remove(k.record(r))
 }
