@@ -12,7 +12,8 @@ type Mount struct {
 	Type   string // as mount(8) names it: zfs, ufs, nullfs
 }
 
-// All returns the whole table, in the order in which the mounts were made.
+// All returns the whole table, in the order in which the mounts were made (FreeBSD: vfs_domount_first of
+// sys/kern/vfs_mount.c).
 func All() ([]Mount, error) { return filtered(nil) }
 
 // On returns the mounts on exactly this directory, the topmost last. The path must be free of links.
