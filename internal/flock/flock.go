@@ -91,7 +91,11 @@ const maxHolder = 100
 
 // sign writes this process into the lock file, and returns the function that unlocks it. It is for messages
 // alone, so that a full disk does not matter. Of processes that share a lock, the last to take it is named.
+// Below --root a directory may be a link that leads out: nothing is written there.
 func sign(f *os.File) (unlock func()) {
+	if st, err := os.Lstat(filepath.Dir(f.Name())); err != nil || !st.IsDir() {
+		return func() { f.Close() }
+	}
 	args := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
 	text := fmt.Sprintf("%d %s", os.Getpid(), strings.ToValidUTF8(strings.Join(args, " "), "?"))
 	text = text[:min(len(text), maxHolder)]
@@ -127,12 +131,12 @@ func holder(f *os.File) string {
 	return fmt.Sprintf("process %d (%s)", pid, strings.Map(printable, command))
 }
 
-// Open opens a lock file, which is created with its directory.
+// Open opens a lock file, which is created with its directory. A link is no lock file.
 func Open(file string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
+	return os.OpenFile(file, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 }
 
 // Try takes the lock of an open file, LOCK_EX or LOCK_SH of flock(2), or returns ErrHeld at once.

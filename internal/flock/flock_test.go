@@ -81,6 +81,27 @@ func TestHolders(t *testing.T) {
 	}
 }
 
+// Below --root the tree is not trusted: no planted link makes a lock write into another file.
+func TestPlantedLinks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	other := filepath.Join(dir, "other", "name")
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "other"), 0o700),
+		os.Mkdir(filepath.Join(dir, "run"), 0o700),
+		os.WriteFile(other, []byte("content"), 0o600), os.Symlink(other, filepath.Join(dir, "run", "name")),
+		os.Symlink("other", filepath.Join(dir, "lock"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"run/name", "lock/name"} {
+		if unlock, err := Lock(t.Context(), filepath.Join(dir, file), "it", 0); err == nil {
+			unlock()
+		}
+		if b, err := os.ReadFile(other); string(b) != "content" {
+			t.Errorf("%s: %q, %v", file, b, err)
+		}
+	}
+}
+
 func TestTrySharedAndAlone(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "lock")
