@@ -65,16 +65,16 @@ var (
 	ErrToken       = errors.New("a resume token that is not of this")
 )
 
-// snapshots returns the snapshots of a dataset and all below it, oldest first: the guid by the rest of
+// snapshotList has the snapshots of a dataset and all below it, oldest first: the guid by the rest of
 // the dataset's name ("", "/etc") and the snapshot's name.
-type snapshots struct {
+type snapshotList struct {
 	order []string // names of the dataset's own
 	guid  map[string]string
 	below []string // "", "/etc"
 }
 
-func listSnapshots(dataset, out string) (*snapshots, error) {
-	s := &snapshots{guid: map[string]string{}}
+func parseSnapshots(dataset, out string) (*snapshotList, error) {
+	s := &snapshotList{guid: map[string]string{}}
 	for line := range strings.Lines(out) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		of, name, ok := strings.Cut(f[0], "@")
@@ -108,7 +108,7 @@ func noDataset(err error) bool {
 
 // common returns the newest snapshot that both sides have, with all datasets below it. It compares guids,
 // because equal names may be of different snapshots.
-func common(here, there *snapshots) string {
+func common(here, there *snapshotList) string {
 	for _, name := range slices.Backward(here.order) {
 		if _, ok := there.guid["@"+name]; !ok {
 			continue
@@ -137,7 +137,7 @@ func (s *Sender) Plan(ctx context.Context, dataset, to string, want func(names [
 	if err != nil {
 		return nil, err
 	}
-	here, err := listSnapshots(dataset, out)
+	here, err := parseSnapshots(dataset, out)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (s *Sender) Plan(ctx context.Context, dataset, to string, want func(names [
 	if err != nil {
 		return nil, err
 	}
-	there, err := listSnapshots(to, out)
+	there, err := parseSnapshots(to, out)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Host, err)
 	}
@@ -190,7 +190,7 @@ func receive(to string) run.Cmd {
 	return run.Command("zfs", "receive", "-s", "-u", "-o", "readonly=on", to)
 }
 
-func (s *Sender) increment(t *Transfer, here, there *snapshots) error {
+func (s *Sender) increment(t *Transfer, here, there *snapshotList) error {
 	t.Since = common(here, there)
 	if t.Since == "" {
 		return fmt.Errorf("%w: %s and %s:%s; where no jail of %[3]s uses what is there: zfs destroy -r "+
@@ -216,7 +216,7 @@ func (s *Sender) increment(t *Transfer, here, there *snapshots) error {
 // interrupted looks for an interrupted transfer. The token comes from the receiver. It is accepted only
 // if it names a snapshot that exists here, of the dataset that is being sent; otherwise a receiver could
 // ask for any data of this machine.
-func (s *Sender) interrupted(ctx context.Context, t *Transfer, here *snapshots, resume bool) (bool, error) {
+func (s *Sender) interrupted(ctx context.Context, t *Transfer, here *snapshotList, resume bool) (bool, error) {
 	out, err := s.Run.Run(ctx, s.there(run.Command("zfs", "get", "-Hpr", "-t", "filesystem,volume", "-o",
 		"name,value", "receive_resume_token", t.To)))
 	if err != nil {
@@ -242,7 +242,7 @@ func (s *Sender) interrupted(ctx context.Context, t *Transfer, here *snapshots, 
 
 var token = regexp.MustCompile(`^[0-9a-f-]+$`)
 
-func (s *Sender) resume(ctx context.Context, t *Transfer, here *snapshots, rest, value string) error {
+func (s *Sender) resume(ctx context.Context, t *Transfer, here *snapshotList, rest, value string) error {
 	giveUp := fmt.Sprintf("zfs receive -A %s%s on %s gives it up", t.To, rest, s.Host)
 	if !token.MatchString(value) || value[0] == '-' {
 		return fmt.Errorf("%s: %w %s: %.20q…; %s", s.Host, ErrToken, t.Dataset, value, giveUp)
