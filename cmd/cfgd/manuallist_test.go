@@ -88,7 +88,10 @@ func flagUsage(f cli.Flag) string {
 // sentence finds the end of a sentence and the beginning of the next one.
 var sentence = regexp.MustCompile(`([.!?:]\)?) +([A-Z])`)
 
-// sentences writes each sentence on a line of its own, as mdoc(7) requires.
+// manualColumns is how long a line of the manual's source may be.
+const manualColumns = 110
+
+// sentences writes each sentence on a line of its own, as mdoc(7) requires. A long one has several.
 func sentences(s string) string {
 	var b strings.Builder
 	if s == "" {
@@ -96,6 +99,11 @@ func sentences(s string) string {
 	}
 	for line := range strings.SplitSeq(sentence.ReplaceAllString(strings.Join(strings.Fields(s), " "),
 		"$1\n$2"), "\n") {
+		for len(line) > manualColumns {
+			at := strings.LastIndexByte(line[:manualColumns], ' ')
+			b.WriteString(mdoc(line[:at]) + "\n")
+			line = line[at+1:]
+		}
 		b.WriteString(mdoc(line) + "\n")
 	}
 	return b.String()
