@@ -1,6 +1,6 @@
 #!/bin/sh
-# A process of the host's has a file of the jail's /etc open when the jail stops: its memory cannot be unmounted then, and
-# jail(8) goes on and unmounts cfg. Nothing that was edited is lost.
+# A process of the host's has a file of the jail's /etc open when the jail stops: its memory cannot be
+# unmounted then, and jail(8) goes on and unmounts cfg. Nothing that was edited is lost.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 . "$here/one.sh"

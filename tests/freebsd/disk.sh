@@ -1,12 +1,13 @@
 # A NanoBSD host on a memory disk, for the scenarios of nano. It is read after lib.sh.
 #
-# Nothing is booted: the slice that runs is the one that /etc/fstab names for /, and /etc is the tmpfs that covers the
-# machine's own. start_on does what the loader and rc.initdiskless(8) do: it fills /etc from a slice and from /cfg.
-# What boots next is read from the disk, as boot0 and gptboot(8) read it.
+# Nothing is booted: the slice that runs is the one that /etc/fstab names for /, and /etc is the tmpfs that
+# covers the machine's own. start_on does what the loader and rc.initdiskless(8) do: it fills /etc from a
+# slice and from /cfg. What boots next is read from the disk, as boot0 and gptboot(8) read it.
 
 image_size=40m
 
-# contents DIR RELEASE ROOT CFG puts a system as nanobsd.sh(8) makes it into a directory: small, and of this machine's /etc.
+# contents DIR RELEASE ROOT CFG puts a system as nanobsd.sh(8) makes it into a directory: small, and of this
+# machine's /etc.
 contents() {
 	mkdir -p "$1/conf/base" "$1/conf/default/etc" "$1/boot/kernel" "$1/boot/defaults" "$1/cfg" "$1/sbin" "$1/bin"
 	cp /boot/loader "$1/boot/" 2>/dev/null || cp /bin/sh "$1/boot/loader"
@@ -76,8 +77,8 @@ sound() {
 	fi
 }
 
-# loaders DISK adds the partitions that gptboot(8) is started from, by a BIOS and by UEFI: whichever way this machine came up,
-# cfgd finds a loader that heeds bootonce.
+# loaders DISK adds the partitions that gptboot(8) is started from, by a BIOS and by UEFI: whichever way this
+# machine came up, cfgd finds a loader that heeds bootonce.
 loaders() {
 	[ -r /boot/gptboot ] || [ -r /boot/gptboot.efi ] || skip "there is no /boot/gptboot"
 	must gpart add -t freebsd-boot -s 512k "$1"
@@ -109,8 +110,8 @@ fresh_etc() {
 	must mount -t tmpfs -o mode=755 tmpfs /etc
 }
 
-# start_on DEVICE CFG is a start of the machine from a slice: its memory is empty, /etc is filled from the defaults and then
-# from /cfg, and rc.d/cfgd_early makes up for what that lacks.
+# start_on DEVICE CFG is a start of the machine from a slice: its memory is empty, /etc is filled from the
+# defaults and then from /cfg, and rc.d/cfgd_early makes up for what that lacks.
 start_on() {
 	stop_daemon
 	[ -z "$running" ] || must umount "$W/root"
@@ -132,8 +133,8 @@ start_on() {
 	eventually "the daemon runs on $(cat /etc/release)" 30 service cfgd status
 }
 
-# root_reads WHAT: the root of the machine, which is mounted read-only, can still be read: nothing took its slice away.
-# A file that was read before may be in memory, and says nothing.
+# root_reads WHAT: the root of the machine, which is mounted read-only, can still be read: nothing took its
+# slice away. A file that was read before may be in memory, and says nothing.
 root_reads() { holds "$1" sh -c "find '$W/root' -type f -exec cat {} + >/dev/null"; }
 
 # saved_in_cfg FILE: /cfg has what /etc has of it.

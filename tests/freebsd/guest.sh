@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs on FreeBSD, as root, in the directory that tests/freebsd/run made: the test binaries, and then the scenarios.
-# It prints a line for each, what failed of it, and a sum. It ends 1 if anything failed.
+# Runs on FreeBSD, as root, in the directory that tests/freebsd/run made: the test binaries, and then the
+# scenarios. It prints a line for each, what failed of it, and a sum. It ends 1 if anything failed.
 dir=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=/dev/null
 . "$dir/settings"
@@ -116,8 +116,8 @@ give_back() {
 	rm -rfx "$tmp"
 }
 trap 'give_back; exit 130' INT TERM HUP
-# The tests' own files lie on a UFS that waits for no disk: the machine's may be slow, or read-only. An ordinary user
-# reaches them, as checkers run as nobody.
+# The tests' own files lie on a UFS that waits for no disk: the machine's may be slow, or read-only. An
+# ordinary user reaches them, as checkers run as nobody.
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/cfgdfiles.XXXXXX") || exit 64
 md=$(mdconfig -a -t swap -s "${TEST_ROOM:-1g}") && newfs -O 2 "/dev/$md" >/dev/null && mount -o noatime,async "/dev/$md" "$tmp" ||
 	echo "# the tests' files are in $tmp, on the machine's own disk"

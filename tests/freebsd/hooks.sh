@@ -1,6 +1,6 @@
 #!/bin/sh
-# The hooks of a jail, by rc.conf and by jail.conf: set up from the paper's own lines, started, stopped, repeated, and
-# after a start that failed.
+# The hooks of a jail, by rc.conf and by jail.conf: set up from the paper's own lines, started, stopped,
+# repeated, and after a start that failed.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,5 @@
-# The way of a jail through a life, shared by the scenarios on ZFS and on UFS. It is read by them after lib.sh.
-# $proto and $jail are names; the prototype is made and has its system.
+# The way of a jail through a life, shared by the scenarios on ZFS and on UFS. It is read by them after
+# lib.sh. $proto and $jail are names; the prototype is made and has its system.
 
 live=/jail/$jail/etc
 cfg=/jail/$jail/cfg
@@ -150,8 +150,8 @@ morning() {
 	ends "and all is saved on demand" 0 service cfgd flush
 }
 
-# uninstall [--force]: what cfgd added to the machine goes again, and nothing else. A jail that has got more since is
-# destroyed by force alone.
+# uninstall [--force]: what cfgd added to the machine goes again, and nothing else. A jail that has got more
+# since is destroyed by force alone.
 uninstall() {
 	must service jail stop "$jail"
 	ends "the daemon stops" 0 service cfgd stop

@@ -1,7 +1,7 @@
 #!/bin/sh
-# cfgd is killed at random instants: saves, the daemon, and both hooks. No file is ever torn, what was called saved is there,
-# and the next command goes on from where the last one was killed.
-# CFGD_KILLS says how often, 1000 if not set.
+# cfgd is killed at random instants: saves, the daemon, and both hooks. No file is ever torn, what was called
+# saved is there, and the next command goes on from where the last one was killed. CFGD_KILLS says how often,
+# 1000 if not set.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 . "$here/versions.sh"
@@ -28,7 +28,8 @@ done
 span=$((($(date +%s) - began + 1) * 2000 / 5))
 n=7
 
-# killed COMMAND... runs a command, kills it within the span, and says in $rc how it ended: 137 if by the kill.
+# killed COMMAND... runs a command, kills it within the span, and says in $rc how it ended: 137 if by the
+# kill.
 killed() {
 	"$@" >/dev/null 2>&1 &
 	pid=$!

@@ -7,8 +7,8 @@
 # registered before the thing is made, and looks whether it is the scenario's: an interrupt between the two
 # neither leaves it behind nor costs the machine something of its own.
 #
-# It prints a line "ok N - what" or "not ok N - what" for each check, and ends 0 if all of them held, 1 if one did not,
-# and 77 if the machine lacks what the scenario needs.
+# It prints a line "ok N - what" or "not ok N - what" for each check, and ends 0 if all of them held, 1 if one
+# did not, and 77 if the machine lacks what the scenario needs.
 
 checks=0
 failures=0
@@ -62,7 +62,8 @@ eq() {
 	fi
 }
 
-# has WHAT TEXT PATTERN, hasnt WHAT TEXT PATTERN: whether a line of a text matches an extended regular expression.
+# has WHAT TEXT PATTERN, hasnt WHAT TEXT PATTERN: whether a line of a text matches an extended regular
+# expression.
 has() {
 	if printf '%s\n' "$2" | grep -Eq -e "$3"; then
 		ok "$1"
@@ -117,7 +118,8 @@ must() {
 	out=$("$@" 2>&1) || bail "$*" "ended with $?" "$out"
 }
 
-# eventually WHAT SECONDS COMMAND...: the command ends 0 within that time. A daemon is waited for in no other way.
+# eventually WHAT SECONDS COMMAND...: the command ends 0 within that time. A daemon is waited for in no other
+# way.
 eventually() {
 	what=$1
 	end=$(($(date +%s) + $2 * ${CFGD_PATIENCE:-1}))
@@ -376,7 +378,8 @@ on_ufs() {
 # memory_disks are those of the whole machine, one a line.
 memory_disks() { mdconfig -l | tr ' ' '\n' | sed '/^$/d' | sort; }
 
-# system DIR installs a part of this machine's system, as much as a jail needs to start: no compiler, no static library.
+# system DIR installs a part of this machine's system, as much as a jail needs to start: no compiler, no
+# static library.
 system() {
 	(
 		cd / || exit

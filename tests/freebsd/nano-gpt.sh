@@ -1,6 +1,6 @@
 #!/bin/sh
-# A NanoBSD host on a GPT with gptboot(8): a new image boots once, until it is confirmed. What gptboot and rc.d/gptboot do to
-# the partitions' attributes is done here by gpart(8), after their sources.
+# A NanoBSD host on a GPT with gptboot(8): a new image boots once, until it is confirmed. What gptboot and
+# rc.d/gptboot do to the partitions' attributes is done here by gpart(8), after their sources.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 . "$here/disk.sh"
@@ -20,9 +20,9 @@ must newfs $cfgdev
 make_slice "${drive}p3" one "/dev/${drive}p3" $cfgdev
 image_of "${drive}p3" "$W/image" two
 
-# gptboot boots: what was to boot once and did not say that it came up has failed. It takes the first partition that has
-# bootme and bootonce, whose bootme it takes off; else the first that has bootme alone; else the first. Its number is in
-# $booted.
+# gptboot boots: what was to boot once and did not say that it came up has failed. It takes the first
+# partition that has bootme and bootonce, whose bootme it takes off; else the first that has bootme alone;
+# else the first. Its number is in $booted.
 gptboot() {
 	attributes | while read -r i a; do
 		case $a in
@@ -43,7 +43,8 @@ gptboot() {
 		booted=$(attributes | awk '{ print $1; exit }')
 	fi
 }
-# came_up is rc.d/gptboot, late in the start: a partition that booted once has said so, and one that failed is told.
+# came_up is rc.d/gptboot, late in the start: a partition that booted once has said so, and one that failed is
+# told.
 came_up() {
 	attributes | while read -r i a; do
 		case $a in

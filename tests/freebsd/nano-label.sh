@@ -1,6 +1,6 @@
 #!/bin/sh
-# NanoBSD hosts whose disks are named by labels: as nanobsd.sh(8) with NANO_LABEL lays them out, and as BSDRP and
-# poudriere-image(8) do.
+# NanoBSD hosts whose disks are named by labels: as nanobsd.sh(8) with NANO_LABEL lays them out, and as BSDRP
+# and poudriere-image(8) do.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 . "$here/disk.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A NanoBSD host on an MBR with boot0: a new image is installed, started, and left again. After each step the active flag and
-# boot0's default name the same slice.
+# A NanoBSD host on an MBR with boot0: a new image is installed, started, and left again. After each step the
+# active flag and boot0's default name the same slice.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 . "$here/disk.sh"

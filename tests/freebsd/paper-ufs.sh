@@ -1,6 +1,6 @@
 #!/bin/sh
-# The same without ZFS: directories as snapshots, nullfs, /etc in a tmpfs and then on an md. The module of ZFS is not
-# asked for by anything that cfgd does.
+# The same without ZFS: directories as snapshots, nullfs, /etc in a tmpfs and then on an md. The module of ZFS
+# is not asked for by anything that cfgd does.
 # shellcheck source=tests/freebsd/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck disable=SC2034 # jails.sh reads it

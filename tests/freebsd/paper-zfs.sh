@@ -26,7 +26,8 @@ later destroy_pool
 must zpool create -o cachefile=none -O mountpoint=none -O compression=lz4 -O atime=off cfgdtest "/dev/$md"
 cp /etc/rc.conf "$W/rc.conf.first"
 
-# replication: this machine plays the other one too. What ssh(1) is asked to run there runs here, where there is no ssh.
+# replication: this machine plays the other one too. What ssh(1) is asked to run there runs here, where there
+# is no ssh.
 replication() {
 	if [ -x /usr/bin/ssh ]; then
 		echo "# replication was not run: it takes a stand-in for ssh(1), and ssh is here"

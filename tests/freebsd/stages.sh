@@ -1,8 +1,10 @@
-# What a machine does that boots from a disk of boot: at the end of each start it checks how it came up, does what an
-# administrator would do next, and restarts. All of it is real: boot0 or gptboot(8), the loader, the kernel,
-# rc.initdiskless(8), rc.d/gptboot, shutdown(8). A stage that cannot go on turns the machine off, and so does the last one.
+# What a machine does that boots from a disk of boot: at the end of each start it checks how it came up, does
+# what an administrator would do next, and restarts. All of it is real: boot0 or gptboot(8), the loader, the
+# kernel, rc.initdiskless(8), rc.d/gptboot, shutdown(8). A stage that cannot go on turns the machine off, and
+# so does the last one.
 #
-# /data is no part of the systems: what is here, the image, the number of the stage, and in tap what was printed.
+# /data is no part of the systems: what is here, the image, the number of the stage, and in tap what was
+# printed.
 # shellcheck source=tests/freebsd/lib.sh
 . /data/lib.sh
 # shellcheck source=tests/freebsd/disk.sh
@@ -172,8 +174,9 @@ mbr_stages() {
 	esac
 }
 
-# left_alone WHAT: gptboot's attributes are those of a first slice that boots, and of nothing to try: rc.d/gptboot has taken
-# away what the loader left. Its own words about that are no check: where rc(8) starts it before syslogd(8) they are lost.
+# left_alone WHAT: gptboot's attributes are those of a first slice that boots, and of nothing to try:
+# rc.d/gptboot has taken away what the loader left. Its own words about that are no check: where rc(8) starts
+# it before syslogd(8) they are lost.
 left_alone() {
 	eq "$1: the first boots" bootme "$(marks 2)"
 	eq "$1: the second has no mark" "" "$(marks 3)"

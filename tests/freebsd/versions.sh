@@ -3,7 +3,8 @@
 # version N is the content of edit N: as many lines as N says, each of them N.
 version() { jot -b "$1" $(($1 % 300 + 1)); }
 
-# edit DIR FILE N replaces a file as editors do, so that it is whole at every instant. What ends in ~ is of class ignore.
+# edit DIR FILE N replaces a file as editors do, so that it is whole at every instant. What ends in ~ is of
+# class ignore.
 edit() {
 	mkdir -p "$(dirname "$1/$2")" && version "$3" >"$1/$2~" && mv "$1/$2~" "$1/$2"
 }
@@ -43,9 +44,9 @@ target() { # CFG: what is mounted on its cfg
 	must mount -t nullfs -o ro /jail/base /jail/$jail/conf/base/etc
 }
 
-# numbers DIR prints for each file below it the edit that it holds, "FILE N", -1 if it is torn. One awk(1) reads them
-# all: on a slow machine a process for each file would take most of the time. What fsck_ffs(8) found without a name, and what UFS keeps in its own files, is no
-# part of the tree.
+# numbers DIR prints for each file below it the edit that it holds, "FILE N", -1 if it is torn. One awk(1)
+# reads them all: on a slow machine a process for each file would take most of the time. What fsck_ffs(8)
+# found without a name, and what UFS keeps in its own files, is no part of the tree.
 numbers() {
 	(
 		cd "$1" || exit
