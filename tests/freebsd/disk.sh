@@ -9,7 +9,8 @@ image_size=40m
 # contents DIR RELEASE ROOT CFG puts a system as nanobsd.sh(8) makes it into a directory: small, and of this
 # machine's /etc.
 contents() {
-	mkdir -p "$1/conf/base" "$1/conf/default/etc" "$1/boot/kernel" "$1/boot/defaults" "$1/cfg" "$1/sbin" "$1/bin"
+	mkdir -p "$1/conf/base" "$1/conf/default/etc" "$1/boot/kernel" "$1/boot/defaults" "$1/cfg" "$1/sbin" \
+		"$1/bin"
 	cp /boot/loader "$1/boot/" 2>/dev/null || cp /bin/sh "$1/boot/loader"
 	cp "$1/boot/loader" "$1/boot/loader.efi"
 	cp /bin/sh "$1/boot/kernel/kernel"
@@ -152,17 +153,21 @@ state() { cfgd nano status 2>/dev/null | awk -v n="$1" '$1 ~ n "$" { $1 = $2 = "
 # boots_next N WHAT: of an MBR the active flag and boot0's default are those of slice N, and cfgd says so.
 boots_next() {
 	eq "$2: slice $1 is active" "$1" "$(gpart show "$drive" | awk '/\[active\]/ { print $3 }')"
-	eq "$2: boot0 takes slice $1" "F$1" "$(boot0cfg -v "$drive" | sed -n 's/^default_selection=\(F[0-9]\).*/\1/p')"
+	eq "$2: boot0 takes slice $1" "F$1" \
+		"$(boot0cfg -v "$drive" | sed -n 's/^default_selection=\(F[0-9]\).*/\1/p')"
 	has "$2: and status says it" "$(state "s$1")" "boots next"
 }
 
 # attributes prints "INDEX ATTRIBUTES" of each partition of a GPT that gptboot looks at.
 attributes() {
-	gpart show "$drive" | awk '$4 == "freebsd-ufs" { a = $5; if (a !~ /^\[/) a = "[]"; gsub(/[][]/, "", a); print $3, "," a "," }'
+	gpart show "$drive" |
+		awk '$4 == "freebsd-ufs" { a = $5; if (a !~ /^\[/) a = "[]"; gsub(/[][]/, "", a); print $3, "," a "," }'
 }
 
 # marks INDEX prints the attributes of a partition.
-marks() { attributes | awk -v i="$1" '$1 == i { gsub(/^,|,$/, "", $2); print $2 }' | tr , '\n' | sort | xargs; }
+marks() {
+	attributes | awk -v i="$1" '$1 == i { gsub(/^,|,$/, "", $2); print $2 }' | tr , '\n' | sort | xargs
+}
 
 # fstab_of DEVICE FILE prints the line for / of an fstab in a slice.
 fstab_of() {

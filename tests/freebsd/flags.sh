@@ -100,7 +100,8 @@ must service cfgd reload
 by_rc restart $jail
 eq "/etc is on an md again" ufs "$(mounted_as $live)"
 attributes >"$W/attributes.after"
-eq "with the attributes that a tmpfs may not have had" "" "$(diff -u "$W/attributes.before" "$W/attributes.after")"
+eq "with the attributes that a tmpfs may not have had" "" \
+	"$(diff -u "$W/attributes.before" "$W/attributes.after")"
 
 # They go again.
 must chflags -R 0 $live/flags
@@ -123,7 +124,8 @@ while [ $i -lt 10 ]; do
 	echo "10.1.0.$i" >>$live/hosts
 	kill -9 "$pid"
 	echo "10.2.0.$i" >>$live/hosts
-	eventually "$i: another daemon is there" 30 sh -c "p=\$(cat /var/run/cfgd/cfgd.pid) && [ \$p != $pid ] && kill -0 \$p"
+	eventually "$i: another daemon is there" 30 sh -c \
+		"p=\$(cat /var/run/cfgd/cfgd.pid) && [ \$p != $pid ] && kill -0 \$p"
 	echo "10.3.0.$i" >>$live/hosts
 	eventually "$i: it saves what was edited before, between and after" 30 same $live/hosts $cfg/hosts
 done

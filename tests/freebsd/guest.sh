@@ -27,7 +27,8 @@ binary() {
 	package=$(cat "${t%.test}.dir")
 	log=$out/$(echo "$package" | tr / -).log
 	began=$(date +%s)
-	(cd "$dir/src/$package" && TMPDIR=$tmp exec timeout -k 10 "${TEST_SECONDS:-900}" "$t" -test.v -test.timeout "${TEST_SECONDS:-900}s" \
+	(cd "$dir/src/$package" && TMPDIR=$tmp exec timeout -k 10 "${TEST_SECONDS:-900}" \
+		"$t" -test.v -test.timeout "${TEST_SECONDS:-900}s" \
 		${TEST_FLAGS:-}) >"$log" 2>&1
 	rc=$?
 	took=$(($(date +%s) - began))
@@ -119,7 +120,8 @@ trap 'give_back; exit 130' INT TERM HUP
 # The tests' own files lie on a UFS that waits for no disk: the machine's may be slow, or read-only. An
 # ordinary user reaches them, as checkers run as nobody.
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/cfgdfiles.XXXXXX") || exit 64
-md=$(mdconfig -a -t swap -s "${TEST_ROOM:-1g}") && newfs -O 2 "/dev/$md" >/dev/null && mount -o noatime,async "/dev/$md" "$tmp" ||
+md=$(mdconfig -a -t swap -s "${TEST_ROOM:-1g}") && newfs -O 2 "/dev/$md" >/dev/null &&
+	mount -o noatime,async "/dev/$md" "$tmp" ||
 	echo "# the tests' files are in $tmp, on the machine's own disk"
 chmod 1777 "$tmp"
 for what in $RUN; do

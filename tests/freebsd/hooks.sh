@@ -109,7 +109,8 @@ holds "and it stops" jail -f /etc/jail.conf -r cfgdtest2
 nothing_left cfgdtest2
 
 # The same without exec.prepare: one command settles it.
-grep -v '^exec.prepare' "$W/jail.conf" | sed 's|^exec.start = .*|exec.start = "/usr/bin/false";|' >/etc/jail.conf
+grep -v '^exec.prepare' "$W/jail.conf" |
+	sed 's|^exec.start = .*|exec.start = "/usr/bin/false";|' >/etc/jail.conf
 fails "without exec.prepare a start fails" jail -f /etc/jail.conf -c cfgdtest2
 fails "and another" jail -f /etc/jail.conf -c cfgdtest2
 ends "a cleanup is all that it takes" 0 cfgd jail cleanup cfgdtest2

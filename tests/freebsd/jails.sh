@@ -9,7 +9,8 @@ first_start() { # KIND: what holds /etc, ufs or tmpfs
 	ends "a snapshot is taken" 0 cfgd proto snapshot --comment "the first" "$proto"
 	has "it is number 1" "$out" "^$proto snapshot 1 taken"
 	cp /etc/rc.conf "$W/rc.conf.before"
-	ends "the plan of a jail shows its fstab" 0 cfgd jail create --plan --ip 127.0.1.11 --interface lo0 "$jail"
+	ends "the plan of a jail shows its fstab" 0 cfgd jail create --plan --ip 127.0.1.11 --interface lo0 \
+		"$jail"
 	has "the plan names the base" "$out" "^/jail/$proto.* /jail/$jail/conf/base/etc nullfs ro 0 0"
 	holds "a plan changes nothing" same /etc/rc.conf "$W/rc.conf.before"
 	must cfgd jail create --ip 127.0.1.11 --interface lo0 "$jail"

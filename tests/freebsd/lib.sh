@@ -389,7 +389,8 @@ system() {
 			bin sbin lib libexec usr/bin usr/sbin usr/lib usr/libexec usr/share/skel root
 	) 2>/dev/null | tar -xpf - -C "$1" || bail "install a system below $1"
 	tar -cf - -C /etc . | tar -xpf - -C "$1/etc"
-	for d in dev proc mnt tmp var/run var/log var/tmp var/db var/empty var/mail var/cron/tabs usr/local/etc home cfg conf/base/etc; do
+	for d in dev proc mnt tmp var/run var/log var/tmp var/db var/empty var/mail var/cron/tabs \
+		usr/local/etc home cfg conf/base/etc; do
 		mkdir -p "$1/$d"
 	done
 	chmod 1777 "$1/tmp" "$1/var/tmp"

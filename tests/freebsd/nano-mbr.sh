@@ -44,7 +44,8 @@ eq "its fstab names its own slice" "/dev/${drive}s2a" "$(fstab_of "/dev/${drive}
 eq "so does that of its defaults" "/dev/${drive}s2a" "$(fstab_of "/dev/${drive}s2a" conf/base/etc/fstab)"
 eq "that of the running one is as it was" "/dev/${drive}s1a" "$(fstab_of "/dev/${drive}s1a" etc/fstab)"
 ends "the running slice is refused" 2 cfgd nano install --slice 1 "$W/image.gz"
-ends "an image that is cut off is refused" 2 sh -c "gunzip <$W/image.gz | head -c 20000000 | cfgd nano install -"
+ends "an image that is cut off is refused" 2 sh -c \
+	"gunzip <$W/image.gz | head -c 20000000 | cfgd nano install -"
 boots_next 1 "after a bad image"
 ends "it is installed once more" 0 cfgd nano install "$W/image.gz"
 boots_next 2 "installed once more"

@@ -16,7 +16,8 @@ disk 1g
 # destroy_pool takes the pool away if it stands on a disk of the scenario's.
 destroy_pool() {
 	for unit in $(my_disks); do
-		if zpool list -HPv cfgdtest | awk -v d="/dev/md$unit" '$1 == d { found = 1 } END { exit !found }'; then
+		if zpool list -HPv cfgdtest |
+			awk -v d="/dev/md$unit" '$1 == d { found = 1 } END { exit !found }'; then
 			zpool destroy -f cfgdtest
 			return
 		fi
@@ -44,15 +45,18 @@ replication() {
 	eq "and is read-only" on "$(zfs get -H -o value readonly cfgdtest/away/proto/etc)"
 	ends "a jail's own filesystems are snapshot" 0 cfgd jail snapshot "$jail"
 	ends "and sent" 0 cfgd jail send "$jail" other:cfgdtest/away/jail
-	has "and are there" "$(zfs list -H -o name -t snapshot -r cfgdtest/away/jail)" "cfgdtest/away/jail/cfg@cfgd-"
+	has "and are there" "$(zfs list -H -o name -t snapshot -r cfgdtest/away/jail)" \
+		"cfgdtest/away/jail/cfg@cfgd-"
 	must zfs destroy -r cfgdtest/away
 }
 
-ends "a prototype is planned" 0 cfgd proto create --dataset cfgdtest/proto --ip 127.0.1.1 --interface lo0 --plan "$proto"
+ends "a prototype is planned" 0 cfgd proto create --dataset cfgdtest/proto --ip 127.0.1.1 --interface lo0 \
+	--plan "$proto"
 has "in a dataset" "$out" "zfs create .*cfgdtest/proto$"
 fails "which the plan does not make" zfs list cfgdtest/proto
 must cfgd proto create --dataset cfgdtest/proto --ip 127.0.1.1 --interface lo0 "$proto"
-eq "its system and its etc are filesystems" "zfs zfs" "$(mounted_as /jail/$proto) $(mounted_as /jail/$proto/etc)"
+eq "its system and its etc are filesystems" "zfs zfs" \
+	"$(mounted_as /jail/$proto) $(mounted_as /jail/$proto/etc)"
 system "/jail/$proto"
 
 first_start ufs

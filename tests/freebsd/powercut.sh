@@ -119,7 +119,8 @@ while [ $round -lt "$cuts" ] && [ $bad -lt 3 ]; do
 	done
 done
 acknowledged=$(wc -l <"$W/acknowledged" | tr -d ' ')
-echo "# $round cuts and $((2 * round)) copies, $acknowledged saves had ended 0; the copies had $promised promises to keep"
+echo "# $round cuts and $((2 * round)) copies, $acknowledged saves had ended 0;" \
+	"the copies had $promised promises to keep"
 holds "something was saved between the cuts" [ "$acknowledged" -ge "$round" ]
 eq "nothing was torn, and nothing that was saved was lost" 0 $bad
 finish

@@ -36,7 +36,8 @@ trap 'leave -p' EXIT
 
 # restart: the next start goes on with the next stage.
 restart() {
-	echo "# stage $stage ends $(($(date +%s) - started)) s after its beginning, $(sysctl -n kern.boottime | awk '{ print $4 }' | tr -d ,) booted"
+	echo "# stage $stage ends $(($(date +%s) - started)) s after its beginning," \
+		"$(sysctl -n kern.boottime | awk '{ print $4 }' | tr -d ,) booted"
 	leave -r
 }
 
@@ -45,7 +46,8 @@ starts=$(($(cat /data/starts 2>/dev/null || echo 0) + 1))
 echo $starts >/data/starts
 started=$(date +%s)
 echo $((stage + 1)) >/data/stage
-echo "# stage $stage, start $starts: $(uname -r) from $(kenv -q currdev), / on $(mount -p | awk '$2 == "/" { print $1 }')"
+echo "# stage $stage, start $starts: $(uname -r) from $(kenv -q currdev)," \
+	"/ on $(mount -p | awk '$2 == "/" { print $1 }')"
 [ $starts -lt 20 ] || bail "the machine started $starts times"
 
 # runs_from N RELEASE: all of the system that is up is of a slice: what the loader read, and what is mounted.
@@ -74,7 +76,9 @@ merged_or_new() {
 }
 
 # root_is_whole: all of / can be read. What took its slice away would be seen here.
-root_is_whole() { holds "all of / can be read" sh -c 'find /boot /usr/sbin /conf -type f -exec cat {} + >/dev/null'; }
+root_is_whole() {
+	holds "all of / can be read" sh -c 'find /boot /usr/sbin /conf -type f -exec cat {} + >/dev/null'
+}
 
 # installs puts the image into the slice that does not run.
 installs() {
