@@ -8,19 +8,19 @@ import (
 	"os/exec"
 )
 
-// childWord as the first argument makes the program do one work of ours, as a process of its own.
+// childWord as the first argument makes the program do one piece of cfgd's work, as a process of its own.
 const childWord = "child"
 
-// children are the works, with the places of a target and what else they need; what they return goes to the
-// parent as JSON.
+// children are the pieces of work, by name. Each gets the places of a target and a number. Its result goes to
+// the parent as JSON.
 var children = map[string]func(context.Context, places, int) (any, error){
-	"look":     childLook,
+	"scan":     childScan,
 	"populate": childPopulate,
 	"crowd":    childCrowd,
 	"many":     childMany,
 }
 
-// runChild does the work that the arguments name: word, places as JSON, a number as JSON.
+// runChild does the work that the arguments describe: its name, the places as JSON, and a number as JSON.
 func runChild(args []string) error {
 	work := children[args[0]]
 	if work == nil || len(args) != 3 {
@@ -41,7 +41,7 @@ func runChild(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
 
-// child runs a work in a process of its own and reads its result into out, if not nil.
+// child does a piece of work in a process of its own, and reads the result into out if that is not nil.
 func child(ctx context.Context, work string, p places, n int, out any) error {
 	self, err := os.Executable()
 	if err != nil {

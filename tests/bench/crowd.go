@@ -11,14 +11,15 @@ import (
 	"cfgd/overlay"
 )
 
-// crowdResult is what the child says of its save.
+// crowdResult is what the child reports about its save.
 type crowdResult struct {
 	Took  time.Duration
 	Peak  int64 // bytes
 	Saved int   // files of cfg with the right content
 }
 
-// benchCrowd creates many files at once and saves them all, in a process of its own for its peak of memory.
+// benchCrowd creates many files at once and saves them all, in a process of its own, so that its peak of
+// memory can be measured.
 func benchCrowd(ctx context.Context, l *lab) ([]row, error) {
 	o, err := l.savedTarget(ctx)
 	if err != nil {
@@ -44,7 +45,7 @@ func benchCrowd(ctx context.Context, l *lab) ([]row, error) {
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
-// crowdFile is the i-th file: a hundred in a directory.
+// crowdFile returns the path and the content of the i-th file. Each directory holds a hundred.
 func crowdFile(i int) (string, []byte) {
 	return fmt.Sprintf("crowd/%03d/file%05d.conf", i/100, i), fmt.Appendf(nil, "number = %d\n", i)
 }
@@ -60,7 +61,7 @@ func writeCrowd(live string, i int) error {
 	return os.WriteFile(full, content, 0o644)
 }
 
-// childCrowd saves n files and looks whether each is in cfg.
+// childCrowd saves n files, and checks whether each is in cfg.
 func childCrowd(ctx context.Context, p places, n int) (any, error) {
 	start := time.Now()
 	if _, err := newOverlay(p).Save(ctx, overlay.SaveOptions{}); err != nil {

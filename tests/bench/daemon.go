@@ -16,10 +16,10 @@ import (
 	"cfgd/watcher/control"
 )
 
-// settleForBench is the quiet time that edits are to wait: it is taken off what an edit took.
+// settleForBench is the settle time of the daemon. It is subtracted from the time that an edit took.
 const settleForBench = 20 * time.Millisecond
 
-// benchDaemon runs the real daemon, a process of its own, on a machine with many jails.
+// benchDaemon runs the real daemon, as a process of its own, on a machine with many jails.
 func benchDaemon(ctx context.Context, l *lab) (rows []row, err error) {
 	d, err := startDaemon(ctx, l)
 	if err != nil {
@@ -34,7 +34,7 @@ func benchDaemon(ctx context.Context, l *lab) (rows []row, err error) {
 	return append(edits, idle...), err
 }
 
-// daemon is the daemon at work on a machine in a directory.
+// daemon is a daemon that runs on a machine in a directory.
 type daemon struct {
 	root  string
 	jails int
@@ -42,7 +42,7 @@ type daemon struct {
 	log   bytes.Buffer
 }
 
-// startDaemon builds cfgd, lays out the machine, populates its jails and waits until the daemon is at work.
+// startDaemon builds cfgd, lays out the machine, populates its jails, and waits until the daemon is ready.
 func startDaemon(ctx context.Context, l *lab) (*daemon, error) {
 	d := &daemon{root: filepath.Join(l.disk, "machine"), jails: l.targets}
 	bin := filepath.Join(l.disk, "cfgd")
@@ -68,8 +68,8 @@ func startDaemon(ctx context.Context, l *lab) (*daemon, error) {
 
 func jailName(i int) string { return fmt.Sprintf("jail%03d", i) }
 
-// layOut writes the configuration, and makes the base and every cfg. All of it is on the disk: below --root
-// no link leads out of it.
+// layOut writes the configuration, and makes the base and every cfg. All of this is on the disk, because with
+// --root no link leads out of the directory.
 func (d *daemon) layOut(l *lab) error {
 	base := filepath.Join(d.root, "jail/proto/.cfgd/snapshot/1/etc")
 	if err := os.MkdirAll(filepath.Dir(base), 0o755); err != nil {
@@ -118,7 +118,7 @@ func appendTo(name, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// ready waits until the daemon says of every jail that all of it is saved.
+// ready waits until the daemon reports that every jail is saved.
 func (d *daemon) ready(ctx context.Context) error {
 	c := control.NewClient(filepath.Join(d.root, "var/run/cfgd"))
 	for {
@@ -147,8 +147,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// edits changes files one after the other, and measures until the content stands in cfg, which is after it
-// was fsynced.
+// edits changes one file after the other, and measures the time until the content is in cfg. It is there only
+// after fsync(2).
 func (d *daemon) edits(ctx context.Context, n int) ([]row, error) {
 	ours := &contestant{name: "daemon"}
 	for i := range n {
@@ -179,7 +179,7 @@ func (d *daemon) edits(ctx context.Context, n int) ([]row, error) {
 
 // idle leaves the daemon alone for a while.
 func (d *daemon) idle(ctx context.Context, long time.Duration) ([]row, error) {
-	// A look behind the last save: what that does after the content stands in cfg is done.
+	// A scan after the last save: then the save has done what it does after the content is in cfg.
 	if _, err := control.NewClient(filepath.Join(d.root, "var/run/cfgd")).Status(ctx, true); err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (d *daemon) idle(ctx context.Context, long time.Duration) ([]row, error) {
 	}, nil
 }
 
-// prints is a text that changes with any file or directory below dir.
+// prints returns a text that changes with every file and directory below dir.
 func prints(dir string) (string, error) {
 	var b strings.Builder
 	real, err := filepath.EvalSymlinks(dir)
@@ -229,7 +229,7 @@ func prints(dir string) (string, error) {
 	return b.String(), err
 }
 
-// cpu is the time that the daemon's threads ran so far.
+// cpu returns how long the daemon's threads have run so far.
 func (d *daemon) cpu() (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
 	if err != nil {
@@ -242,7 +242,7 @@ func (d *daemon) cpu() (time.Duration, error) {
 	return time.Duration(user+system) * tick, errors.Join(err1, err2)
 }
 
-// memory is what the daemon has in memory now and had at most, in bytes.
+// memory returns how much memory the daemon uses now, and the most that it has used, in bytes.
 func (d *daemon) memory() (now, most int64) {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
 	for line := range strings.Lines(string(b)) {

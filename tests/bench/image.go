@@ -18,8 +18,8 @@ import (
 // imageMiB is the size of the image that is installed.
 const imageMiB = 192
 
-// benchImage writes a plain image into a slice of a disk in a file, and lets dd(1) do the same without
-// looking at what it does. Ours checks, reads back and compares.
+// benchImage writes a plain image into a slice of a disk in a file. The peer is dd(1), which only copies.
+// cfgd also checks, reads back and compares.
 func benchImage(ctx context.Context, l *lab) ([]row, error) {
 	name := fmt.Sprintf("a plain image of %d MiB to a slice, read back", imageMiB)
 	if _, err := exec.LookPath("makefs"); err != nil {
@@ -68,7 +68,7 @@ func benchImage(ctx context.Context, l *lab) ([]row, error) {
 	return []row{against(name, ours, dd, 1/0.95), against("the same", ours, cmp, 0)}, nil
 }
 
-// image makes an image of a slice by makefs(8).
+// image makes an image of a slice with makefs(8).
 func (l *lab) image(ctx context.Context) (string, error) {
 	tree := filepath.Join(l.disk, "system")
 	if err := os.MkdirAll(filepath.Join(tree, "conf/base/etc"), 0o755); err != nil {

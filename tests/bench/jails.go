@@ -17,8 +17,7 @@ import (
 	"cfgd/overlay"
 )
 
-// benchJails plans a switch of many jails, as one command does from reading the configuration on, and starts
-// one.
+// benchJails plans a switch of many jails, including the reading of the configuration, and starts one jail.
 func benchJails(ctx context.Context, l *lab) ([]row, error) {
 	root, err := l.machine(ctx)
 	if err != nil {
@@ -28,7 +27,7 @@ func benchJails(ctx context.Context, l *lab) ([]row, error) {
 	one := filepath.Join(root, "jail/j001/cfg") + "/"
 	snapshots := filepath.Join(root, "jail/proto/.cfgd/snapshot")
 	diff := &contestant{name: "diff -r", tools: []string{"diff"}, run: func() error {
-		_ = command(ctx, "diff", "-r", snapshots+"/1/etc", snapshots+"/2/etc") // it ends with 1: they differ
+		_ = command(ctx, "diff", "-r", snapshots+"/1/etc", snapshots+"/2/etc") // the exit status is 1, because they differ
 		_ = command(ctx, "diff", "-r", snapshots+"/1/etc", one)
 		return ctx.Err()
 	}}
@@ -164,7 +163,7 @@ func (l *lab) benchInit(ctx context.Context) ([]row, error) {
 	return []row{against(name, started, plain, 1.3)}, stop()
 }
 
-// nobody is the daemon of a machine where none runs.
+// nobody stands for the daemon on a machine where none runs.
 type nobody struct{}
 
 func (nobody) Attach(context.Context, string) error { return nil }

@@ -13,15 +13,15 @@ import (
 	"cfgd/overlay"
 )
 
-// lab is where everything is measured: a tree in memory, and a directory on disk.
+// lab is the place of all measurements: a tree in memory, and a directory on disk.
 type lab struct {
 	*options
-	dir   string // the trees, in memory where that may be mounted
+	dir   string // the trees; in memory if a tmpfs can be mounted
 	disk  string // cfg
 	items []item
 	inRAM bool
 
-	made int // directories so far
+	made int // number of directories made so far
 }
 
 // newLab makes the directories and the tree.
@@ -39,7 +39,7 @@ func newLab(ctx context.Context, o *options) (l *lab, err error) {
 		return l, err
 	}
 	if os.Geteuid() == 0 {
-		if err := command(ctx, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", l.room()), "tmpfs",
+		if err := command(ctx, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", l.tmpfsSize()), "tmpfs",
 			l.dir); err != nil {
 			return l, fmt.Errorf("mount tmpfs: %w", err)
 		}
@@ -48,19 +48,19 @@ func newLab(ctx context.Context, o *options) (l *lab, err error) {
 	return l, writeTree(l.base(), l.items)
 }
 
-// room is the size of the tmpfs in bytes.
-func (l *lab) room() int {
+// tmpfsSize returns the size of the tmpfs in bytes.
+func (l *lab) tmpfsSize() int {
 	_, size := measure(l.items)
 	const slack = 1 << 30
 	return (l.targets+20)*size + slack
 }
 
-// close unmounts and removes all.
+// close unmounts and removes everything.
 func (l *lab) close() error {
 	var err error
 	if l.inRAM {
 		if err = command(context.Background(), "umount", l.dir); err != nil {
-			return err // and do not remove what is below
+			return err // what is below must not be removed
 		}
 	}
 	for _, dir := range []string{l.dir, l.disk} {
@@ -71,10 +71,10 @@ func (l *lab) close() error {
 	return err
 }
 
-// base is the read-only defaults of all targets.
+// base returns the directory of the read-only defaults of all targets.
 func (l *lab) base() string { return filepath.Join(l.dir, "base") }
 
-// fresh is a new empty directory beside base.
+// fresh makes a new empty directory beside base.
 func (l *lab) fresh() (string, error) {
 	l.made++
 	dir := filepath.Join(l.dir, fmt.Sprintf("d%d", l.made))
@@ -113,7 +113,7 @@ func newOverlay(p places) *overlay.Overlay {
 	return o
 }
 
-// placesOf is what a child needs to open the same target.
+// placesOf returns what a child needs to open the same target.
 func (l *lab) placesOf(o *overlay.Overlay) places {
 	return places{
 		Name: o.Target.Name, Base: o.Target.Base, Live: o.Target.Live, Cfg: o.Target.Cfg, Run: o.RunDir,
@@ -130,10 +130,10 @@ func (l *lab) populated(ctx context.Context) (*overlay.Overlay, error) {
 	return o, err
 }
 
-// settled waits until the change times of what was just made are old, so that scans trust them.
+// settled waits until the change times of new files are old enough for scans to trust them.
 func settled() { time.Sleep(1200 * time.Millisecond) }
 
-// describe says on what was measured.
+// describe returns a line about the machine and the tree.
 func (l *lab) describe() string {
 	entries, size := measure(l.items)
 	where := "a temporary directory (not root: no tmpfs)"

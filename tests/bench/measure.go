@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// contestant is one way to do a work.
+// contestant is one way to do a piece of work.
 type contestant struct {
 	name  string
 	tools []string     // programs that it needs
@@ -18,7 +18,7 @@ type contestant struct {
 	took  []time.Duration
 }
 
-// missing is the first program that is not installed, "" if all are there.
+// missing returns the first program that is not installed, "" if all are.
 func (c *contestant) missing() string {
 	for _, tool := range c.tools {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -28,11 +28,11 @@ func (c *contestant) missing() string {
 	return ""
 }
 
-// median is the middle of what it took.
+// median returns the median of the times.
 func (c *contestant) median() time.Duration { return quantile(c.took, 0.5) }
 
-// race lets all contestants do their work in turn, once untimed and then for some rounds. Each round begins
-// with another.
+// race lets all contestants do their work in turn, first once without timing, and then for some rounds. Each
+// round begins with another contestant.
 func race(ctx context.Context, rounds int, all ...*contestant) error {
 	for n := -1; n < rounds; n++ {
 		for i := range all {
@@ -66,7 +66,7 @@ func (c *contestant) once() (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// against is the row of ours and a peer.
+// against returns a row that compares cfgd with a peer.
 func against(name string, ours, peer *contestant, limit float64) row {
 	if tool := peer.missing(); tool != "" {
 		return skipped(name, ours.median(), tool)
@@ -74,7 +74,7 @@ func against(name string, ours, peer *contestant, limit float64) row {
 	return versus(name, ours.median(), peer.name, peer.median(), limit)
 }
 
-// quantile is the q-th of times, 0 the least and 1 the greatest.
+// quantile returns a quantile of times: 0 is the shortest, 1 the longest.
 func quantile(times []time.Duration, q float64) time.Duration {
 	if len(times) == 0 {
 		return 0
@@ -83,7 +83,7 @@ func quantile(times []time.Duration, q float64) time.Duration {
 	return s[int(q*float64(len(s)-1)+0.5)]
 }
 
-// program is a contestant that is a program of the system.
+// program returns a contestant that runs a program of the system.
 func program(ctx context.Context, name string, args ...string) *contestant {
 	return &contestant{name: name, tools: args[:1], run: func() error { return command(ctx, args...) }}
 }

@@ -13,8 +13,8 @@ import (
 	"cfgd/overlay"
 )
 
-// peak is the most memory that this process had so far, in bytes. Linux's getrusage(2) counts what the parent
-// had at the fork too, so that its own file is asked first.
+// peak returns the most memory that this process has used so far, in bytes. Linux's getrusage(2) also counts
+// what the parent had at the fork. Therefore /proc is read first.
 func peak() int64 {
 	b, _ := os.ReadFile("/proc/self/status")
 	if _, rest, ok := strings.Cut(string(b), "VmHWM:"); ok {
@@ -30,16 +30,16 @@ func peak() int64 {
 	return int64(u.Maxrss) * 1024
 }
 
-// manyResult is what the child says of its heap, in bytes.
+// manyResult is what the child reports about its heap, in bytes.
 type manyResult struct {
-	Alone  float64 // of an entry of a scan
-	Shared float64 // of an entry of another scan that shares its paths
-	Heap   int64   // of all targets, looked at
+	Alone  float64 // for each entry of a scan
+	Shared float64 // for each entry of another scan that shares its paths
+	Heap   int64   // of all targets, after a scan of each
 	Peak   int64   // of the process
 }
 
-// benchMemory looks at many targets in a process of its own. All of them have the same live tree, which costs
-// no less memory of ours than as many trees would.
+// benchMemory scans many targets in a process of its own. They share one live tree. This takes as much memory
+// in cfgd as many trees would.
 func benchMemory(ctx context.Context, l *lab) ([]row, error) {
 	o, err := l.savedTarget(ctx)
 	if err != nil {
@@ -60,17 +60,17 @@ func benchMemory(ctx context.Context, l *lab) ([]row, error) {
 	}, nil
 }
 
-// childMany keeps the looks of n targets, after two scans by themselves.
+// childMany keeps the results of n targets, after two separate scans.
 func childMany(ctx context.Context, p places, n int) (any, error) {
 	var r manyResult
-	first := &looker{o: newOverlay(p)}
+	first := &rescanner{o: newOverlay(p)}
 	before := heap()
 	if err := first.scan(ctx); err != nil {
 		return nil, err
 	}
 	after := heap()
 	entries := float64(len(first.prev.Entries))
-	second := &looker{o: first.o, saved: first.prev}
+	second := &rescanner{o: first.o, saved: first.prev}
 	if err := second.scan(ctx); err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func childMany(ctx context.Context, p places, n int) (any, error) {
 	return r, err
 }
 
-// remember makes n targets as the daemon does and looks at each.
+// remember makes n targets as the daemon does, and scans each.
 func remember(ctx context.Context, p places, n int) ([]*overlay.Overlay, error) {
 	r, err := newOverlay(p).Record()
 	if err != nil {
@@ -116,7 +116,7 @@ func remember(ctx context.Context, p places, n int) ([]*overlay.Overlay, error) 
 	return all, nil
 }
 
-// heap is what is in use after a collection, in bytes.
+// heap returns how many bytes are in use after a garbage collection.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC()

@@ -14,9 +14,8 @@ import (
 
 const overrides = 120
 
-// benchMerge plans what many jails with overrides come to on a release that changed a third of the defaults.
-// The jails are down, and share the two bases; each plan is by an overlay that remembers nothing of its own
-// cfg.
+// benchMerge plans merges of many jails with a release that changed a third of the defaults. The jails are
+// down, and share the two bases. Each plan is made by an overlay that remembers nothing of its cfg.
 func benchMerge(ctx context.Context, l *lab) ([]row, error) {
 	next := filepath.Join(l.dir, "base2")
 	if err := l.release(next); err != nil {
@@ -35,7 +34,7 @@ func benchMerge(ctx context.Context, l *lab) ([]row, error) {
 		},
 	}
 	diff := &contestant{name: "diff -r", tools: []string{"diff"}, run: func() error {
-		_ = command(ctx, "diff", "-r", l.base(), next) // it ends with 1: they differ
+		_ = command(ctx, "diff", "-r", l.base(), next) // the exit status is 1, because they differ
 		_ = command(ctx, "diff", "-r", l.base(), cfg)
 		return ctx.Err()
 	}}
@@ -66,7 +65,7 @@ func planOn(
 	return m, err
 }
 
-// sharing plans for as many jails as there are targets, one after the other.
+// sharing plans merges for as many jails as there are targets, one after the other.
 func (l *lab) sharing(
 	ctx context.Context, first *overlay.Overlay, to overlay.BaseRef,
 ) (one, last time.Duration, n int, err error) {
@@ -82,7 +81,7 @@ func (l *lab) sharing(
 	return took[0], quantile(took[len(took)/2:], 0.5), len(took), nil
 }
 
-// release makes a later release of the tree: a line changed in every third text.
+// release makes a later release of the tree: it changes a line in every third text.
 func (l *lab) release(root string) error {
 	if err := writeTree(root, l.items); err != nil {
 		return err
@@ -97,8 +96,8 @@ func (l *lab) release(root string) error {
 	return nil
 }
 
-// overridden is a target with its overrides saved; every other one is of a file that the release changes as
-// well.
+// overridden makes a target and saves its overrides. Every other override is of a file that the release
+// changes too.
 func (l *lab) overridden(ctx context.Context) (*overlay.Overlay, error) {
 	o, err := l.populated(ctx)
 	if err != nil {
@@ -114,7 +113,7 @@ func (l *lab) overridden(ctx context.Context) (*overlay.Overlay, error) {
 	return o, err
 }
 
-// texts are the files that are text.
+// texts returns the files that are text.
 func (l *lab) texts() []*item {
 	var list []*item
 	for i := range l.items {

@@ -44,7 +44,7 @@ func benchPopulate(ctx context.Context, l *lab) ([]row, error) {
 	}, nil
 }
 
-// savedTarget is a populated target of which an edit was saved.
+// savedTarget makes a target, populates it, and saves an edit.
 func (l *lab) savedTarget(ctx context.Context) (*overlay.Overlay, error) {
 	o, err := l.populated(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (l *lab) savedTarget(ctx context.Context) (*overlay.Overlay, error) {
 	return o, err
 }
 
-// emptied makes a directory anew.
+// emptied removes a directory and makes it again.
 func (l *lab) emptied(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -67,11 +67,10 @@ func (l *lab) emptied(dir string) error {
 	return os.Mkdir(dir, 0o755)
 }
 
-// freeing is how long the kernel may go on freeing a tree that was removed, on a core that belongs to none of
-// the contestants.
+// freeing is how long the kernel may take to free a removed tree, on a core that no contestant uses.
 const freeing = 100 * time.Millisecond
 
-// childPopulate populates as a fresh process does: nothing is known before.
+// childPopulate populates as a new process does, which knows nothing yet.
 func childPopulate(ctx context.Context, p places, _ int) (any, error) {
 	out, err := newOverlay(p).Populate(ctx, string(config.BackingTmpfs), "")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"cfgd/overlay"
 )
 
-// edited are the files that are changed by turns.
+// edited are the files that are changed in turn.
 var edited = []string{"rc.conf", "hosts", "ssh/sshd_config", "local/nginx/nginx.conf", "mail/aliases",
 	"local/php.ini", "pf.conf", "crontab"}
 
@@ -48,7 +48,7 @@ func benchSave(ctx context.Context, l *lab) ([]row, error) {
 	}, nil
 }
 
-// editOf is the n-th edit: the file and its new content.
+// editOf returns the n-th edit: the file and its new content.
 func editOf(n int) (string, []byte) {
 	return edited[n%len(edited)], fmt.Appendf(nil, "edit = %d\n", n)
 }
@@ -58,7 +58,7 @@ func edit(live string, n int) error {
 	return os.WriteFile(filepath.Join(live, name), content, 0o644)
 }
 
-// saveOne saves what the event source calls dirty, and fails unless just the edit was saved.
+// saveOne saves what the event source reports, and fails unless exactly the edit was saved.
 func saveOne(ctx context.Context, o *overlay.Overlay, n int) error {
 	name, _ := editOf(n)
 	dir := filepath.Dir(name)
@@ -75,7 +75,7 @@ func saveOne(ctx context.Context, o *overlay.Overlay, n int) error {
 	return nil
 }
 
-// writeDurably is the least that any program must do to replace a file safely.
+// writeDurably does the least that a program must do to replace a file safely.
 func writeDurably(dir string, n int) error {
 	_, content := editOf(n)
 	tmp, err := os.CreateTemp(dir, "new-")

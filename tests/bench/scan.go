@@ -9,17 +9,17 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// looker scans a live tree again and again, as the daemon does.
-type looker struct {
+// rescanner scans a live tree again and again, as the daemon does.
+type rescanner struct {
 	o     *overlay.Overlay
 	saved *tree.Tree
 	prev  *tree.Tree
 	dirty map[string]bool
 }
 
-// newLooker reads everything once: live stands for the saved tree too.
-func newLooker(ctx context.Context, o *overlay.Overlay) (*looker, error) {
-	k := &looker{o: o}
+// newRescanner reads everything once. The live tree serves as the saved tree too.
+func newRescanner(ctx context.Context, o *overlay.Overlay) (*rescanner, error) {
+	k := &rescanner{o: o}
 	if err := k.scan(ctx); err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func newLooker(ctx context.Context, o *overlay.Overlay) (*looker, error) {
 	return k, nil
 }
 
-func (k *looker) scan(ctx context.Context) error {
+func (k *rescanner) scan(ctx context.Context) error {
 	d, err := k.o.OpenLive()
 	if err != nil {
 		return err
@@ -39,21 +39,21 @@ func (k *looker) scan(ctx context.Context) error {
 	return err
 }
 
-// changes scans and compares.
-func (k *looker) changes(ctx context.Context) (int, error) {
+// changes scans, and returns what differs.
+func (k *rescanner) changes(ctx context.Context) (int, error) {
 	if err := k.scan(ctx); err != nil {
 		return 0, err
 	}
 	return len(tree.Delta(k.saved, k.prev)), nil
 }
 
-// benchScan finds what changed in one live tree in which one file did.
+// benchScan finds the one change in a live tree.
 func benchScan(ctx context.Context, l *lab) ([]row, error) {
 	o, copied, err := l.editedTarget(ctx)
 	if err != nil {
 		return nil, err
 	}
-	k, err := newLooker(ctx, o)
+	k, err := newRescanner(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func benchScan(ctx context.Context, l *lab) ([]row, error) {
 	whole := &contestant{
 		name: "look", run: func() error { _, err := o.Look(ctx, overlay.LookOptions{}); return err },
 	}
-	cold := &contestant{name: "cold", run: func() error { return child(ctx, "look", l.placesOf(o), 0, nil) }}
+	cold := &contestant{name: "cold", run: func() error { return child(ctx, "scan", l.placesOf(o), 0, nil) }}
 	rsync := program(ctx, "rsync -an", "rsync", "-an", "--delete", live, copied+"/")
 	content := program(ctx, "rsync -acn", "rsync", "-acn", "--delete", live, copied+"/")
 	find := program(ctx, "find -newer", "find", live, "-newer", stamp)
@@ -85,7 +85,7 @@ func benchScan(ctx context.Context, l *lab) ([]row, error) {
 	}, nil
 }
 
-// editedTarget is a populated target with an edited file, and a copy of its live tree from before.
+// editedTarget makes a target, populates it, edits a file, and keeps a copy of the live tree from before.
 func (l *lab) editedTarget(ctx context.Context) (*overlay.Overlay, string, error) {
 	o, err := l.populated(ctx)
 	if err != nil {
@@ -103,8 +103,8 @@ func (l *lab) editedTarget(ctx context.Context) (*overlay.Overlay, string, error
 	return o, before, err
 }
 
-// childLook reads all contents of base and live, and compares them.
-func childLook(ctx context.Context, p places, _ int) (any, error) {
+// childScan reads all contents of base and live, and compares them.
+func childScan(ctx context.Context, p places, _ int) (any, error) {
 	v, err := newOverlay(p).Look(ctx, overlay.LookOptions{})
 	if err != nil {
 		return nil, err

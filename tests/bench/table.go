@@ -29,7 +29,7 @@ func dash(s string) string {
 	return s
 }
 
-// versus is a row of two times; a limit of 0 is no target.
+// versus returns a row of two times. A limit of 0 means that there is no target.
 func versus(name string, ours time.Duration, peerName string, peer time.Duration, limit float64) row {
 	ratio := float64(ours) / float64(peer)
 	r := row{
@@ -41,12 +41,12 @@ func versus(name string, ours time.Duration, peerName string, peer time.Duration
 	return r
 }
 
-// within is a row of a time that has a bound of its own.
+// within returns a row of a time with a bound.
 func within(name string, ours, limit time.Duration) row {
 	return row{name: name, ours: short(ours), target: "< " + limit.String(), reached: yes(ours < limit)}
 }
 
-// skipped is a row of a peer that is not installed.
+// skipped returns a row for a peer that is not installed.
 func skipped(name string, ours time.Duration, peer string) row {
 	return row{name: name, ours: short(ours), peer: "skipped: " + peer + " not installed"}
 }
@@ -58,7 +58,7 @@ func yes(ok bool) string {
 	return "NO"
 }
 
-// short is a time with three digits.
+// short formats a time with three digits.
 func short(d time.Duration) string {
 	switch {
 	case d >= time.Second:

@@ -12,17 +12,17 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// benchTargets looks at many targets, one after the other and by two workers.
+// benchTargets scans many targets, one after the other, and with two workers.
 func benchTargets(ctx context.Context, l *lab) ([]row, error) {
-	all, err := l.lookers(ctx)
+	all, err := l.rescanners(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer l.drop(all)
 	ref := filepath.Join(l.base(), "rc.conf")
-	single := &contestant{name: "one target", run: func() error { return lookAll(ctx, all[:1], 1) }}
-	one := &contestant{name: "1 worker", run: func() error { return lookAll(ctx, all, 1) }}
-	two := &contestant{name: "2 workers", run: func() error { return lookAll(ctx, all, 2) }}
+	single := &contestant{name: "one target", run: func() error { return scanAll(ctx, all[:1], 1) }}
+	one := &contestant{name: "1 worker", run: func() error { return scanAll(ctx, all, 1) }}
+	two := &contestant{name: "2 workers", run: func() error { return scanAll(ctx, all, 2) }}
 	find := l.eachLive(ctx, all, "find -newer",
 		func(live string) []string { return []string{"find", live, "-newer", ref} })
 	rsync := l.eachLive(ctx, all, "rsync -an", func(live string) []string {
@@ -42,7 +42,7 @@ func benchTargets(ctx context.Context, l *lab) ([]row, error) {
 	return append(rows, faster(fmt.Sprintf("%d targets by 2 workers", len(all)), two, one, 1.7)), nil
 }
 
-// faster is a row of which the ratio says how many times as fast ours is.
+// faster returns a row whose ratio says how many times as fast cfgd is.
 func faster(name string, ours, peer *contestant, least float64) row {
 	r := versus(name, ours.median(), peer.name, peer.median(), 0)
 	times := float64(peer.median()) / float64(ours.median())
@@ -51,20 +51,20 @@ func faster(name string, ours, peer *contestant, least float64) row {
 	return r
 }
 
-// lookers are as many populated and looked-at targets as are asked for.
-func (l *lab) lookers(ctx context.Context) ([]*looker, error) {
-	var all []*looker
+// rescanners makes as many targets as the flags say, populates each, and scans it once.
+func (l *lab) rescanners(ctx context.Context) ([]*rescanner, error) {
+	var all []*rescanner
 	var names *tree.Tree
 	for range l.targets {
 		o, err := l.populated(ctx)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, &looker{o: o})
+		all = append(all, &rescanner{o: o})
 	}
 	settled()
 	for _, k := range all {
-		k.saved = names // so that all share the strings of their paths
+		k.saved = names // all share the strings of their paths
 		if err := k.scan(ctx); err != nil {
 			return nil, err
 		}
@@ -73,15 +73,15 @@ func (l *lab) lookers(ctx context.Context) ([]*looker, error) {
 	return all, nil
 }
 
-// drop removes the trees, which are large together.
-func (l *lab) drop(all []*looker) {
+// drop removes the trees, which are large.
+func (l *lab) drop(all []*rescanner) {
 	for _, k := range all {
-		_ = os.RemoveAll(k.o.Target.Live) // what stays goes with the lab
+		_ = os.RemoveAll(k.o.Target.Live) // the lab removes what is left
 	}
 }
 
 func (l *lab) eachLive(
-	ctx context.Context, all []*looker, name string, args func(live string) []string,
+	ctx context.Context, all []*rescanner, name string, args func(live string) []string,
 ) *contestant {
 	c := program(ctx, name, args("")...)
 	c.run = func() error {
@@ -95,9 +95,9 @@ func (l *lab) eachLive(
 	return c
 }
 
-// lookAll looks at each of them once, by some workers.
-func lookAll(ctx context.Context, all []*looker, workers int) error {
-	work := make(chan *looker)
+// scanAll scans each of them once, with some workers.
+func scanAll(ctx context.Context, all []*rescanner, workers int) error {
+	work := make(chan *rescanner)
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
 	for i := range workers {

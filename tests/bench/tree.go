@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// room is a directory of many alike files.
-type room struct {
+// fileGroup is a directory of many similar files.
+type fileGroup struct {
 	dir   string
 	files int
 	mode  uint32
-	name  string // of a file: %s is a word, %d its number
+	name  string // of a file: %s is a word, %d the file's number
 	mean  int    // size in bytes
 }
 
-// rooms are the directories of FreeBSD's /etc and of a machine's usual packages below it.
-var rooms = []room{
+// fileGroups are the directories of FreeBSD's /etc, and of the usual packages below it.
+var fileGroups = []fileGroup{
 	{"rc.d", 160, 0o555, "%s%d", 1500},
 	{"periodic/daily", 30, 0o555, "%[2]d.%[1]s", 1200},
 	{"periodic/weekly", 8, 0o555, "%[2]d.%[1]s", 900},
@@ -67,12 +67,12 @@ const (
 	certs = "local/ssl/certs"
 	fonts = "local/fonts/conf.avail"
 
-	hashedCerts = 400 // links in ssl/certs to certs
-	enabledFont = 20  // links in local/fonts/conf.d to fonts
+	hashedCerts = 400 // number of links in ssl/certs to certs
+	enabledFont = 20  // number of links in local/fonts/conf.d to fonts
 	emptyDirs   = 150
 )
 
-// single are the files by themselves, with their sizes in bytes.
+// single are the files that belong to no group, with their sizes in bytes.
 var single = map[string]int{
 	"rc.conf": 600, "sysctl.conf": 240, "hosts": 400, "services": 60000, "protocols": 3500,
 	"login.conf": 7000, "syslog.conf": 800,
@@ -127,8 +127,8 @@ func plan(seed uint64, scale float64) []item {
 	for _, name := range sortedKeys(tables) {
 		p.file(name, 0o600, p.times(tables[name]), true)
 	}
-	for _, r := range rooms {
-		p.room(r)
+	for _, g := range fileGroups {
+		p.group(g)
 	}
 	p.links()
 	for i := range p.times(emptyDirs) {
@@ -170,12 +170,12 @@ func (p *planner) link(name, target string) {
 	p.items = append(p.items, item{path: name, link: target, when: born})
 }
 
-func (p *planner) room(r room) {
-	p.dir(r.dir)
+func (p *planner) group(g fileGroup) {
+	p.dir(g.dir)
 	spread := []float64{0.3, 0.6, 0.9, 1.2, 2.0} // around the mean
-	for i := range int(float64(r.files) * p.scale) {
-		size := float64(r.mean) * spread[p.r.IntN(len(spread))]
-		p.file(r.dir+"/"+fmt.Sprintf(r.name, p.word(), i), r.mode, int(size), false)
+	for i := range int(float64(g.files) * p.scale) {
+		size := float64(g.mean) * spread[p.r.IntN(len(spread))]
+		p.file(g.dir+"/"+fmt.Sprintf(g.name, p.word(), i), g.mode, int(size), false)
 	}
 }
 
@@ -193,7 +193,7 @@ func (p *planner) links() {
 	p.link("local/etc.loop", ".")
 }
 
-// in lists at most n files of a directory.
+// in returns at most n files of a directory.
 func (p *planner) in(dir string, n int) []string {
 	var out []string
 	for _, it := range p.items {
@@ -204,7 +204,7 @@ func (p *planner) in(dir string, n int) []string {
 	return out
 }
 
-// content makes a file's content anew from its seed.
+// content makes a file's content from its seed.
 func (it *item) content() []byte {
 	r := rand.New(rand.NewPCG(it.seed, 2))
 	if it.table {
@@ -231,7 +231,7 @@ func writeTree(root string, items []item) error {
 			return err
 		}
 	}
-	for i := len(items) - 1; i >= 0; i-- { // directories after what is in them
+	for i := len(items) - 1; i >= 0; i-- { // a directory after its contents
 		if err := items[i].settle(root); err != nil {
 			return err
 		}
@@ -250,7 +250,7 @@ func (it *item) write(root string) error {
 	return os.WriteFile(full, it.content(), 0o600)
 }
 
-// settle gives the item its permissions and time, whatever the umask.
+// settle gives the item its permissions and time, whatever the umask is.
 func (it *item) settle(root string) error {
 	full := filepath.Join(root, it.path)
 	if it.link == "" {
@@ -262,7 +262,7 @@ func (it *item) settle(root string) error {
 	return unix.UtimesNanoAt(unix.AT_FDCWD, full, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// measure is how many entries and bytes of content a plan has.
+// measure returns how many entries and bytes of content a plan has.
 func measure(items []item) (entries, size int) {
 	for i := range items {
 		size += items[i].size
