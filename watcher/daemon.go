@@ -37,8 +37,8 @@ type Daemon struct {
 	// MountCfg returns a function that mounts a target's cfg on demand. It is nil if every cfg is always
 	// mounted.
 	MountCfg func(*config.Model, *config.Target) func(context.Context, bool) (func() error, error)
-	// ClearStopped clears what is left of a jail that does not run, and returns what it did, "" for nothing. It
-	// is nil if nobody does that. It has to make sure that the jail is not being started.
+	// ClearStopped clears what is left of a jail that does not run, and returns what it did, "" for nothing.
+	// It is nil if nobody does that. It has to make sure that the jail is not being started.
 	ClearStopped func(context.Context, *config.Model, *config.Target) (did string, err error)
 	// Ready, if not nil, is closed when the control socket answers and every target was scanned.
 	Ready chan<- struct{}

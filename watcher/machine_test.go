@@ -27,8 +27,8 @@ type machine struct {
 	model *config.Model
 	d     *Daemon
 	log   safeBuffer
-	looks chan control.Status
-	last  map[string]control.Status // what was received from looks
+	scans chan control.Status
+	last  map[string]control.Status // what was received from scans
 	slow  time.Duration             // added to patience
 }
 
@@ -72,7 +72,7 @@ func newMachine(t testing.TB, jails int) *machine {
 	m := &machine{
 		TB:    t,
 		dir:   dir,
-		looks: make(chan control.Status, 1<<16),
+		scans: make(chan control.Status, 1<<16),
 		last:  map[string]control.Status{},
 		model: &config.Model{Root: dir},
 	}
@@ -86,7 +86,7 @@ func newMachine(t testing.TB, jails int) *machine {
 		m.populate(tg)
 	}
 	m.d = &Daemon{Load: func() (*config.Model, error) { return m.model, nil }, Log: zerolog.New(&m.log),
-		onScan: func(s control.Status) { m.looks <- s }}
+		onScan: func(s control.Status) { m.scans <- s }}
 	return m
 }
 
@@ -140,7 +140,7 @@ func (m *machine) populate(tg *config.Target) {
 }
 
 // run runs the daemon until stop, which the end of the test does too, and returns when every target was
-// looked at.
+// scanned.
 func (m *machine) run() (stop func() error) {
 	m.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -159,7 +159,7 @@ func (m *machine) run() (stop func() error) {
 	return stop
 }
 
-// await returns the first status of a target, of this look or a later one, that is as wanted.
+// await returns the first status of a target, of this scan or a later one, that is as wanted.
 func (m *machine) await(name, what string, ok func(control.Status) bool) control.Status {
 	m.Helper()
 	if s, known := m.last[name]; known && ok(s) {
@@ -168,7 +168,7 @@ func (m *machine) await(name, what string, ok func(control.Status) bool) control
 	timeout := time.After(patience + m.slow)
 	for {
 		select {
-		case s := <-m.looks:
+		case s := <-m.scans:
 			m.last[s.Name] = s
 			if s.Name == name && ok(s) {
 				return s

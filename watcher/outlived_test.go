@@ -19,7 +19,7 @@ func TestOutlived(t *testing.T) {
 	down := overlay.ErrNotPopulated
 	gone := fmt.Errorf("cfg: %w", overlay.ErrNotMounted)
 	for name, c := range map[string]struct {
-		looks []error // one each ten seconds
+		scans []error // one each ten seconds
 		want  int
 	}{
 		"never gone":           {[]error{nil, nil, nil, nil, nil, nil, nil, nil}, 0},
@@ -35,7 +35,7 @@ func TestOutlived(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := 0
 				tg := &target{start: time.Now(), clearStopped: func() { n++ }}
-				for _, err := range c.looks {
+				for _, err := range c.scans {
 					tg.outlived(err)
 					time.Sleep(10 * time.Second)
 				}
@@ -55,8 +55,10 @@ func TestOutlived(t *testing.T) {
 
 // The host has no jail, and with --root nothing is mounted.
 func TestWhoOutlives(t *testing.T) {
-	clearStopped := func(context.Context, *config.Model, *config.Target) (string, error) {
-		return "", errors.ErrUnsupported
+	with := &Daemon{
+		ClearStopped: func(context.Context, *config.Model, *config.Target) (string, error) {
+			return "", errors.ErrUnsupported
+		},
 	}
 	for name, c := range map[string]struct {
 		d    *Daemon
@@ -64,9 +66,9 @@ func TestWhoOutlives(t *testing.T) {
 		t    config.Target
 		want bool
 	}{
-		"a jail":     {&Daemon{ClearStopped: clearStopped}, config.Model{}, config.Target{Name: "vhost1"}, true},
-		"the host":   {&Daemon{ClearStopped: clearStopped}, config.Model{}, config.Target{Name: config.HostName}, false},
-		"with a dir": {&Daemon{ClearStopped: clearStopped}, config.Model{Root: "/x"}, config.Target{Name: "j"}, false},
+		"a jail":     {with, config.Model{}, config.Target{Name: "vhost1"}, true},
+		"the host":   {with, config.Model{}, config.Target{Name: config.HostName}, false},
+		"with a dir": {with, config.Model{Root: "/x"}, config.Target{Name: "j"}, false},
 		"nobody":     {&Daemon{}, config.Model{}, config.Target{Name: "vhost1"}, false},
 	} {
 		if got := c.d.stoppedClearer(t.Context(), &c.m, &c.t) != nil; got != c.want {

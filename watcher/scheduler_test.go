@@ -25,7 +25,7 @@ type sim struct {
 	ahead time.Duration // of the wall clock
 	files map[string]*simFile
 	saves []saved
-	looks int
+	scans int
 }
 
 type saved struct {
@@ -38,12 +38,12 @@ func (s saved) String() string { return fmt.Sprintf("%v %s", s.at, s.path) }
 // simFile is a file: when it was last written to, and since when and how a change of it is unsaved.
 type simFile struct {
 	last, first time.Duration
-	moving      time.Duration // the first write since a look saw it as it is saved, there and back or not
+	moving      time.Duration // the first write since a scan saw it as it is saved, there and back or not
 	ctime       int64
 	stamp       int64
 	dirty       bool
-	heard       bool // the first unsaved write was heard of
-	lost        bool // a write was unheard, and nothing else tells of it
+	reported    bool // the first unsaved write was reported
+	lost        bool // a write was unreported, and nothing else tells of it
 	gone        bool
 	away        bool // what is saved of it is that it is gone
 }
@@ -55,14 +55,14 @@ func settings(settle, maxWait, rescan time.Duration) config.Settings {
 // newSim returns a sim after its first scan.
 func newSim(t rapid.TB, s config.Settings) *sim {
 	w := &sim{TB: t, scheduler: newScheduler(s, 1), ahead: 1e9 * sec / 1000, files: map[string]*simFile{}}
-	w.look()
+	w.scan()
 	return w
 }
 
 func (w *sim) wall() int64 { return int64(w.at + w.ahead) }
 
-// write changes a file now, and tells the scheduler if the write is heard.
-func (w *sim) write(path string, heard, gone bool) {
+// write changes a file now, and tells the scheduler if the write is reported.
+func (w *sim) write(path string, reported, gone bool) {
 	f := w.files[path]
 	if f == nil {
 		f = &simFile{away: true, gone: true, moving: never}
@@ -72,18 +72,18 @@ func (w *sim) write(path string, heard, gone bool) {
 		return
 	}
 	_, marked := w.pending.spanOf(path, gone)
-	f.lost = f.lost || !heard && (marked || gone) // what is gone has no time that could tell
+	f.lost = f.lost || !reported && (marked || gone) // what is gone has no time that could tell
 	f.moving = min(f.moving, w.at)
 	if gone && f.away { // as it is saved already
 		f.gone, f.dirty = true, false
 		return
 	}
 	if !f.dirty {
-		f.dirty, f.first, f.heard = true, w.at, heard
+		f.dirty, f.first, f.reported = true, w.at, reported
 	}
 	f.last, f.ctime, f.gone = w.at, w.wall(), gone
 	f.stamp++
-	if heard {
+	if reported {
 		w.pending.add(w.at, path, pathname.Parent(path))
 	}
 }
@@ -92,14 +92,14 @@ func (w *sim) write(path string, heard, gone bool) {
 func (w *sim) until(at time.Duration) {
 	for w.next() <= at {
 		w.at = max(w.at, w.next())
-		w.look()
+		w.scan()
 	}
 	w.at = at
 	w.late()
 }
 
-func (w *sim) look() {
-	w.looks++
+func (w *sim) scan() {
+	w.scans++
 	l := w.begin(w.at, w.wall(), false)
 	for p, f := range w.files {
 		if !l.full() && !l.dirty[pathname.Parent(p)] {
@@ -119,7 +119,7 @@ func (w *sim) look() {
 	}
 	w.done(l, w.Rescan)
 	if w.next() <= w.at {
-		w.Fatalf("at %v: looked, and the next look is at %v", w.at, w.next())
+		w.Fatalf("at %v: scanned, and the next scan is at %v", w.at, w.next())
 	}
 }
 
@@ -137,7 +137,7 @@ func (w *sim) save(p string, f *simFile) {
 func (w *sim) late() {
 	for p, f := range w.files {
 		limit := w.MaxWait
-		if !f.heard { // the next scan finds it
+		if !f.reported { // the next scan finds it
 			limit += w.Rescan + w.Settle
 		}
 		if f.dirty && w.at-f.first > limit {
@@ -166,16 +166,17 @@ func TestNothingIsSavedTooEarlyOrTooLate(t *testing.T) {
 				).Draw(t, "by")
 			}
 			path := rapid.SampledFrom([]string{"a", "b", "d/a", "d/b", "d/e/a"}).Draw(t, "path")
-			switch rapid.SampledFrom([]string{"heard", "heard", "unheard", "lost", "gone"}).Draw(t, "what") {
-			case "heard":
+			kinds := []string{"reported", "reported", "unreported", "lost", "gone"}
+			switch rapid.SampledFrom(kinds).Draw(t, "what") {
+			case "reported":
 				w.write(path, true, false)
-			case "unheard":
+			case "unreported":
 				w.write(path, false, false)
 			case "lost":
 				w.write(path, false, false)
 				w.pending.markAll(w.at)
 			case "gone":
-				w.write(path, rapid.Bool().Draw(t, "heard"), true)
+				w.write(path, rapid.Bool().Draw(t, "reported"), true)
 			}
 		}
 		w.until(w.at + w.Rescan + w.MaxWait + 2*w.Settle)
@@ -206,16 +207,16 @@ func TestWhenThingsAreSaved(t *testing.T) {
 	for name, c := range map[string]struct {
 		writes []write
 		want   []string
-		looks  int
+		scans  int
 	}{
-		"a quiet file after settle, with one look": {[]write{{sec, "a"}}, []string{"1.5s a"}, 1},
+		"a quiet file after settle, with one scan": {[]write{{sec, "a"}}, []string{"1.5s a"}, 1},
 		"writes of one edit": {
 			every(sec, sec+100*ms, 10*ms, "a"), []string{"1.59s a"}, 1,
 		},
-		"one window, one look": {
+		"one window, one scan": {
 			[]write{{sec, "a"}, {sec + 400*ms, "d/b"}}, []string{"1.9s a", "1.9s d/b"}, 1,
 		},
-		"two windows, two looks": {
+		"two windows, two scans": {
 			[]write{{sec, "a"}, {sec + 600*ms, "d/b"}}, []string{"1.5s a", "2.1s d/b"}, 2,
 		},
 		"a file that never rests": {
@@ -226,25 +227,25 @@ func TestWhenThingsAreSaved(t *testing.T) {
 			2,
 		},
 		"a deletion": {[]write{{sec, "-d/a"}}, []string{"1.5s d/a"}, 1},
-		"unheard: the scan, at a look its age tells": {[]write{{sec, "~a"}}, []string{"1m0s a"}, 1},
-		"unheard and just changed: settle after it": {
+		"unreported: its age tells at the next scan": {[]write{{sec, "~a"}}, []string{"1m0s a"}, 1},
+		"unreported and just changed: settle after it": {
 			[]write{{time.Minute - 100*ms, "~a"}}, []string{"1m0.4s a"}, 2,
 		},
-		"a deletion unheard: settle after it was seen": {[]write{{sec, "~-a"}}, []string{"1m0.5s a"}, 2},
+		"an unreported deletion: settle after it was seen": {[]write{{sec, "~-a"}}, []string{"1m0.5s a"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newSim(t, settings(500*ms, 5*sec, time.Minute))
-			w.looks = 0
+			w.scans = 0
 			last := time.Duration(0)
 			for _, s := range sortedWrites(c.writes) {
 				w.until(s.at)
-				path, unheard := cut(s.path, "~")
+				path, unreported := cut(s.path, "~")
 				path, gone := cut(path, "-")
 				if gone {
 					w.files[path] = &simFile{moving: never}
 				}
-				w.write(path, !unheard, gone)
+				w.write(path, !unreported, gone)
 				last = max(last, s.at)
 			}
 			for range 20 { // scan by scan, so that the rescans of an idle target are not counted
@@ -254,8 +255,8 @@ func TestWhenThingsAreSaved(t *testing.T) {
 				w.until(w.next())
 			}
 			if got, want := fmt.Sprint(sortedSaves(w.saves)), fmt.Sprint(c.want); got != want ||
-				w.looks != c.looks {
-				t.Errorf("saved %s with %d looks, want %s with %d", got, w.looks, want, c.looks)
+				w.scans != c.scans {
+				t.Errorf("saved %s with %d scans, want %s with %d", got, w.scans, want, c.scans)
 			}
 		})
 	}
@@ -265,10 +266,10 @@ func TestWhenThingsAreSaved(t *testing.T) {
 func TestIdleLooksAtThePaceOfRescan(t *testing.T) {
 	t.Parallel()
 	w := newSim(t, settings(500*ms, 5*sec, time.Minute))
-	w.looks = 0
+	w.scans = 0
 	w.until(10*time.Minute + sec)
-	if w.looks != 10 {
-		t.Errorf("%d looks in 10 minutes", w.looks)
+	if w.scans != 10 {
+		t.Errorf("%d scans in 10 minutes", w.scans)
 	}
 }
 
@@ -277,9 +278,9 @@ func TestIdleLooksAtThePaceOfRescan(t *testing.T) {
 func TestWhatIsNeverSavedCostsNoLooks(t *testing.T) {
 	t.Parallel()
 	a := newScheduler(settings(500*ms, 5*sec, time.Minute), 1)
-	now, looks := time.Duration(0), 0
+	now, scans := time.Duration(0), 0
 	for ; now < 10*time.Minute; now = a.next() {
-		looks++
+		scans++
 		l := a.begin(now, 0, false)
 		a.isSettled(now, 0, changed{path: "a", stamp: stampOf(1), ctime: int64(time.Hour * 1e4)})
 		if now > 10*sec+700*ms {
@@ -288,8 +289,8 @@ func TestWhatIsNeverSavedCostsNoLooks(t *testing.T) {
 		}
 		a.done(l, time.Minute)
 	}
-	if looks != 12 { // one a minute, and two to see that they rest
-		t.Errorf("%d looks in ten minutes", looks)
+	if scans != 12 { // one a minute, and two to see that they rest
+		t.Errorf("%d scans in ten minutes", scans)
 	}
 }
 
@@ -310,11 +311,11 @@ func TestPausesGrowAndEnd(t *testing.T) {
 	}
 	l := a.begin(now, 0, false)
 	if !l.full() {
-		t.Error("after a failure not all is looked at")
+		t.Error("after a failure not all is scanned")
 	}
 	a.done(l, time.Minute)
 	if got := a.next() - now; got != time.Minute {
-		t.Errorf("after it was mended the next look is in %v", got)
+		t.Errorf("after it was mended the next scan is in %v", got)
 	}
 }
 
@@ -359,7 +360,7 @@ func TestPauseAfterALook(t *testing.T) {
 		a.pause(0, c.took)
 		a.pending.add(c.took, "f", "")
 		if got := a.next() - c.took; got != c.want {
-			t.Errorf("after a look of %v: %v later, want %v", c.took, got, c.want)
+			t.Errorf("after a scan of %v: %v later, want %v", c.took, got, c.want)
 		}
 		if a.requestFull(); a.next() != 0 {
 			t.Errorf("asked for: %v", a.next())

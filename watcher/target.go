@@ -61,8 +61,9 @@ func newTarget(o *overlay.Overlay, log zerolog.Logger, b *budget) *target {
 	name := o.Target.Name
 	t := &target{o: o, cfg: o.Target, budget: b,
 		start: time.Now(), open: newSource,
-		logDedup: logDedup{log: log.With().Str("target", name).Logger()},
-		calls:    make(chan func(context.Context)), firstScan: make(chan struct{}), ended: make(chan struct{}),
+		logDedup:  logDedup{log: log.With().Str("target", name).Logger()},
+		calls:     make(chan func(context.Context)),
+		firstScan: make(chan struct{}), ended: make(chan struct{}),
 		sched: newScheduler(o.Target.Settings, phaseOf(name))}
 	t.status = control.Status{Name: name, Base: o.Target.BaseID, Problem: "not looked at yet"}
 	return t

@@ -384,10 +384,10 @@ func TestIdleMeansIdle(t *testing.T) {
 		}
 		b.failWith(func(string, dirfd.Op) error { writes.Add(1); return nil })
 		mounts.Store(0)
-		looks := len(b.looks)
-		b.pass(59 * time.Minute) // a whole look a minute, of content once
-		if n := len(b.looks) - looks; mounts.Load() != 0 || writes.Load() != 0 || n < 2*58 || n > 2*62 {
-			t.Errorf("in an hour: %d mounts, %d writes, %d looks at two targets", mounts.Load(),
+		scans := len(b.scans)
+		b.pass(59 * time.Minute) // a full scan each minute, of content once
+		if n := len(b.scans) - scans; mounts.Load() != 0 || writes.Load() != 0 || n < 2*58 || n > 2*62 {
+			t.Errorf("in an hour: %d mounts, %d writes, %d scans at two targets", mounts.Load(),
 				writes.Load(), n)
 		}
 		if at := b.savedAsOf(name); time.Since(at) > time.Minute {
@@ -405,7 +405,7 @@ func TestIdleMeansIdle(t *testing.T) {
 	})
 }
 
-// savedAsOf is when the last look at everything began that found all saved.
+// savedAsOf is when the last full scan began that found everything saved.
 func TestSavedAsOf(t *testing.T) {
 	t.Parallel()
 	inBubble(t, 1, func(b *bubble) {
@@ -414,12 +414,12 @@ func TestSavedAsOf(t *testing.T) {
 		if age := time.Since(first); age > time.Minute {
 			t.Errorf("%v old after three minutes", age)
 		}
-		b.pass(time.Until(first) + 65*sec) // between two looks at everything
+		b.pass(time.Until(first) + 65*sec) // between two full scans
 		first = b.savedAsOf("j0")
 		b.edit("j0", "rc.conf", "1\n")
 		b.pass(sec)
 		if s := b.status("j0"); !b.savedAsOf("j0").Equal(first) || s.Generation != 1 {
-			t.Errorf("a look at a part moved it: %+v", s)
+			t.Errorf("a scan of a part moved it: %+v", s)
 		}
 		b.failWith(fails(unix.ENOSPC))
 		b.edit("j0", "pwd.db", "derived\n")
@@ -450,11 +450,11 @@ func TestDetachedUntilPopulatedAnew(t *testing.T) {
 		if !b.source("j0").closed {
 			t.Error("still watched")
 		}
-		looks := len(b.looks)
+		scans := len(b.scans)
 		b.edit("j0", "rc.conf", "1\n")
 		b.pass(10 * time.Minute)
-		if len(b.looks) != looks || b.read("j0/cfg/rc.conf") != "(absent)" {
-			t.Error("looked at while detached")
+		if len(b.scans) != scans || b.read("j0/cfg/rc.conf") != "(absent)" {
+			t.Error("scanned while detached")
 		}
 		o := overlay.New(b.model, b.model.Targets[0])
 		b.must(o.Clear(ctx))

@@ -153,7 +153,7 @@ func TestVnodesOfACrowd(t *testing.T) {
 	}
 	m, last := vnodeMachine(t, 1, nil)
 	crowd(t, m, many)
-	// A flush comes after the look that saved them, which ends with watching.
+	// A flush comes after the scan that saved them, which ends with watching.
 	_, err := m.client().Flush(t.Context(), control.Request{Target: "j0"})
 	m.must(err)
 	if n := last.Load().watches.Load(); n < many || n > many+100 {
