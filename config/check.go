@@ -69,7 +69,8 @@ func (m *Model) checkShared() []conffile.Problem {
 		case other == nil:
 			first[from] = t
 		default:
-			problems = append(problems, conffile.Refuse(t.CfgLine, t.Name, "give each jail a cfg of its own",
+			problems = append(problems, conffile.Refuse(conffile.SharedCfg, t.CfgLine, t.Name,
+				"give each jail a cfg of its own",
 				"cfg of %s is %s, which %s mounts as cfg of %s: each would save over the other's overrides",
 				t.Name, t.CfgSource, other.CfgLine, other.Name))
 		}
@@ -104,22 +105,23 @@ func checkLive(t *Target, lookup MountLookup) []conffile.Problem {
 	live, mounted, err := lookup(t.Live)
 	switch {
 	case err != nil:
-		return []conffile.Problem{conffile.Warn(at, t.Name, "", "look at the mount on %s: %v", t.Live, err)}
+		return []conffile.Problem{conffile.Warn(conffile.NotInMemory, at, t.Name,
+			"", "look at the mount on %s: %v", t.Live, err)}
 	case mounted && inMemory(live):
 		return nil
 	case mounted:
-		return []conffile.Problem{conffile.Warn(at, t.Name,
+		return []conffile.Problem{conffile.Warn(conffile.NotInMemory, at, t.Name,
 			`mount it as a memory filesystem, or write memory = "dir" in cfgd.toml`,
 			"live %s is on %s (%s), not in memory", t.Live, live.Source, live.Type)}
 	case t.Host():
-		return []conffile.Problem{conffile.Warn(at, t.Name,
+		return []conffile.Problem{conffile.Warn(conffile.NotInMemory, at, t.Name,
 			"see diskless(8) and nanobsd(8): /etc is mounted by rc.initdiskless",
 			"live %s is not a filesystem in memory", t.Live)}
 	}
 	if _, up, err := lookup(path.Join(t.Root, "conf/base/etc")); err != nil || !up {
 		return nil
 	}
-	return []conffile.Problem{conffile.Warn(at, t.Name, "run: cfgd jail init "+t.Name,
+	return []conffile.Problem{conffile.Warn(conffile.NotInMemory, at, t.Name, "run: cfgd jail init "+t.Name,
 		"the base of %s is mounted, but live %s is not in memory", t.Name, t.Live)}
 }
 
@@ -181,7 +183,8 @@ func (m *Model) checkImageFiles(t *Target) []conffile.Problem {
 	for _, f := range imageFiles {
 		live, base := path.Join(t.Live, f.name), path.Join(t.Base, f.name)
 		if differ(read, live, base) {
-			problems = append(problems, conffile.Warn(conffile.Origin{File: live}, t.Name, fix+f.name,
+			problems = append(problems, conffile.Warn(conffile.ImageDiffers, conffile.Origin{File: live},
+				t.Name, fix+f.name,
 				"differs from the image's, which alone counts: %s", f.why))
 		}
 	}
@@ -207,8 +210,9 @@ func checkRootLine(read conffile.Reader, t *Target) []conffile.Problem {
 	if live == nil || base == nil || live.Source == base.Source {
 		return nil
 	}
-	return []conffile.Problem{conffile.Warn(conffile.At(t.Fstab, live.Line), t.Name, "write "+base.Source+
-		" again, and change it in the NanoBSD image if need be",
+	return []conffile.Problem{conffile.Warn(conffile.ImageDiffers, conffile.At(t.Fstab, live.Line), t.Name,
+		"write "+base.Source+
+			" again, and change it in the NanoBSD image if need be",
 		"the root is %s here, but %s in the image, which alone counts: loader(8) reads it before /etc is "+
 			"populated", live.Source, base.Source)}
 }

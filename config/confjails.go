@@ -101,7 +101,8 @@ func (f jailConfFile) byInclude(list *jailList) bool {
 // common one.
 func (c *confJails) warnAlone(f jailConfFile, common string) {
 	if len(c.list.names) == 0 {
-		c.problems = append(c.problems, conffile.Warn(conffile.Origin{File: f.name}, f.only,
+		c.problems = append(c.problems, conffile.Warn(conffile.NotStarted, conffile.Origin{File: f.name},
+			f.only,
 			fmt.Sprintf("write .include \"%s\"; in %s, or jail_list in rc.conf", f.name, common),
 			"jail_list is not set, and %s does not include this file: its jail will not be started at boot",
 			common))
@@ -134,7 +135,8 @@ func (c *confJails) add(blocks []jailconf.Block, problems []conffile.Problem) {
 // own name, is no mistake.
 func (c *confJails) warnTwice(b jailconf.Block, first conffile.Origin) {
 	if b.Origin != first {
-		c.problems = append(c.problems, conffile.Warn(b.Origin, b.Name, "remove one of the two",
+		c.problems = append(c.problems, conffile.Warn(conffile.DefinedTwice, b.Origin, b.Name,
+			"remove one of the two",
 			"jail %s is defined at %s already, which rc.d/jail takes", b.Name, first))
 	}
 }

@@ -52,16 +52,16 @@ func (f *jailFinder) merge(rc, conf []*jailDef) []*jailDef {
 		_, hostname := d.origin["hostname"]
 		switch {
 		case hostname && other != nil:
-			f.problem(conffile.Warn(d.origin["root"], d.name, "remove one of the two",
+			f.problem(conffile.Warn(conffile.DefinedTwice, d.origin["root"], d.name, "remove one of the two",
 				"jail %s is defined here and at %s; rc.d/jail takes this one", d.name, other.origin["jail"]))
 		case hostname:
 		case other != nil:
-			f.problem(conffile.Warn(d.origin["root"], d.name,
+			f.problem(conffile.Warn(conffile.NoHostname, d.origin["root"], d.name,
 				"remove the jail_ variables",
 				"jail %s has no %shostname: rc.d/jail takes %s", d.name, d.rcPrefix, other.origin["jail"]))
 			continue
 		default:
-			f.problem(conffile.Warn(d.origin["root"], d.name,
+			f.problem(conffile.Warn(conffile.NoHostname, d.origin["root"], d.name,
 				fmt.Sprintf("set %shostname", d.rcPrefix),
 				"jail %s has no hostname: rc.d/jail will not start it", d.name))
 		}
@@ -69,7 +69,7 @@ func (f *jailFinder) merge(rc, conf []*jailDef) []*jailDef {
 	}
 	for _, name := range f.list.names {
 		if byName[name] == nil && !f.rc.Unknown("jail_"+jailVar(name)+"_rootdir") {
-			f.problem(conffile.Warn(f.list.at, name,
+			f.problem(conffile.Warn(conffile.UndefinedJail, f.list.at, name,
 				"define the jail or take it out of jail_list",
 				"jail_list names %s, which neither rc.conf nor jail.conf defines", name))
 		}
@@ -119,20 +119,21 @@ func duplicateAssignment(d *jailDef, name, poststop string, first, second conffi
 	at := second.At
 	h, _ := parseHook(second.Value)
 	if h == hookCleanup && prestartName.MatchString(name) {
-		return conffile.Refuse(at, d.name, "name this line "+poststop,
+		return conffile.Refuse(conffile.MisnamedHook, at, d.name, "name this line "+poststop,
 			"%s is set at line %d already: the cleanup hook takes the place of %q, and runs at the start "+
 				"of jail %s",
 			name, first.At.Line, first.Value,
 			d.name).SettledBy(conffile.Edit{File: at.File, Line: at.Line, Old: name, New: poststop})
 	}
 	if first.Value == second.Value {
-		return conffile.Warn(at, d.name, "remove one of the two", "%s is set to the same at line %d", name,
+		return conffile.Warn(conffile.SetTwice, at, d.name, "remove one of the two",
+			"%s is set to the same at line %d", name,
 			first.At.Line)
 	}
 	fix := "write += in the second, or remove one"
 	if d.rcPrefix != "" {
 		fix = fmt.Sprintf("number them %sexec_…0, …1, or remove one", d.rcPrefix)
 	}
-	return conffile.Warn(at, d.name, fix,
+	return conffile.Warn(conffile.SetTwice, at, d.name, fix,
 		"%s is set at line %d already: %q is not run", name, first.At.Line, first.Value)
 }

@@ -10,12 +10,12 @@ import (
 func (l *loader) checkHooks(t *Target, d *jailDef) {
 	at := hookOrigin(d)
 	if !hasHook(d.prestart, hookInit) && !d.duplicated {
-		l.problem(conffile.Warn(at, t.Name, d.addHook("prestart", "init"),
+		l.problem(conffile.Warn(conffile.NoInitHook, at, t.Name, d.addHook("prestart", "init"),
 			"jail %s has no init hook in exec.prestart: its /etc is not populated at start",
 			t.Name).SettledBy(hookEdit(l.rc, d, "prestart", "init")))
 	}
 	if !hasHook(d.poststop, hookCleanup) && !d.duplicated {
-		l.problem(conffile.Warn(at, t.Name, d.addHook("poststop", "cleanup"),
+		l.problem(conffile.Warn(conffile.NoCleanupHook, at, t.Name, d.addHook("poststop", "cleanup"),
 			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory "+
 				"stays mounted", t.Name).SettledBy(hookEdit(l.rc, d, "poststop", "cleanup")))
 	}
@@ -39,11 +39,12 @@ func (l *loader) checkPlace(t *Target, d *jailDef, when string, right hook, comm
 		switch {
 		case h == hookNone:
 		case h != right:
-			l.problem(conffile.Warn(c.At, t.Name, d.addHook(rightPlace[h], string(h)),
+			l.problem(conffile.Warn(conffile.MisplacedHook, c.At, t.Name, d.addHook(rightPlace[h], string(h)),
 				"the %s hook of jail %s is in exec.%s%s", h, t.Name, when, wrongPlace[when]))
 		case strings.ContainsAny(name, "$`"): // which only a shell knows
 		case jailName(name) != jailName(t.Name) && name != "":
-			l.problem(conffile.Warn(c.At, t.Name, "name "+t.Name, "the %s hook of jail %s names %s", h,
+			l.problem(conffile.Warn(conffile.ForeignHook, c.At, t.Name, "name "+t.Name,
+				"the %s hook of jail %s names %s", h,
 				t.Name,
 				name))
 		}

@@ -171,7 +171,7 @@ func (l *loader) checkHostFstab(t *Target, entries []fstab.Entry) {
 		}
 		t.CfgMount, t.CfgNoauto, t.CfgReadOnly = true, e.Has("noauto"), e.Has("ro")
 		if !t.CfgNoauto && !t.CfgReadOnly {
-			l.problem(conffile.Warn(conffile.At(t.Fstab, e.Line), t.Name,
+			l.problem(conffile.Warn(conffile.CfgAlwaysMounted, conffile.At(t.Fstab, e.Line), t.Name,
 				"add noauto to its options, as NanoBSD does: a power cut then finds it unmounted",
 				"%s is mounted all the time", t.Cfg).SettledBy(conffile.Edit{
 				File: t.Fstab, Line: e.Line, Old: strings.Join(e.Options, ","),
@@ -211,7 +211,7 @@ func (l *loader) unusedHook(d *jailDef) {
 		return
 	}
 	base := path.Join(d.root, "conf/base/etc")
-	l.problem(conffile.Warn(d.origin["prestart"], d.name,
+	l.problem(conffile.Warn(conffile.InitHookWithoutBase, d.origin["prestart"], d.name,
 		fmt.Sprintf("mount the defaults on %s in %s, or remove the hook", base, d.fstabs[0]),
 		"jail %s has an init hook, but its fstab mounts nothing on %s", d.name, base))
 }
@@ -220,7 +220,7 @@ func (l *loader) unusedHook(d *jailDef) {
 // one, rc.d/jail starts all jails of jail.conf. Jails of rc.conf were checked before.
 func (l *loader) checkListed(d *jailDef) {
 	if d.rcPrefix == "" && len(l.list.names) > 0 && !l.list.has[jailName(d.name)] {
-		l.problem(conffile.Warn(d.origin["jail"], d.name, l.list.howToAdd(d.name),
+		l.problem(conffile.Warn(conffile.NotInJailList, d.origin["jail"], d.name, l.list.howToAdd(d.name),
 			"jail %s is not in jail_list and will not be started", d.name).SettledBy(listEdit(d.name)))
 	}
 }
@@ -230,7 +230,8 @@ func (l *loader) unusedSection(d *jailDef, sec *section) {
 	if sec == nil || len(sec.settings) == 0 && len(sec.paths) == 0 || l.troubled(d.name) {
 		return
 	}
-	l.problem(conffile.Warn(sec.at, d.name, "give base in [jail."+d.name+"], or remove the table",
+	l.problem(conffile.Warn(conffile.SettingsWithoutTarget, sec.at, d.name, "give base in [jail."+d.name+
+		"], or remove the table",
 		"jail %s is no target: its fstab mounts nothing on %s", d.name, path.Join(d.root, "conf/base/etc")))
 }
 
@@ -265,12 +266,12 @@ func (l *loader) jailTarget(d *jailDef, sec *section) (*Target, *conffile.Proble
 		return nil, nil
 	}
 	if err := checkJailName(t.Name); err != nil {
-		p := conffile.Refuse(t.Origin["root"], t.Name, "rename the jail", "%v", err)
+		p := conffile.Refuse(conffile.BadName, t.Origin["root"], t.Name, "rename the jail", "%v", err)
 		return nil, &p
 	}
 	if base != nil {
 		if why, fix := oddPath(base.Source); why != "" {
-			p := conffile.Refuse(base.at, t.Name, fix, "base %q %s", base.Source, why)
+			p := conffile.Refuse(conffile.BadPath, base.at, t.Name, fix, "base %q %s", base.Source, why)
 			return nil, &p
 		}
 		l.useBaseMount(t, base)
@@ -299,7 +300,7 @@ func (l *loader) checkRoot(t *Target) *conffile.Problem {
 	case why == "":
 		return nil
 	}
-	p := conffile.Refuse(at, t.Name, fix, "root %q of jail %s %s", written, t.Name, why)
+	p := conffile.Refuse(conffile.BadPath, at, t.Name, fix, "root %q of jail %s %s", written, t.Name, why)
 	return &p
 }
 

@@ -58,7 +58,8 @@ func mountsOf(file string, entries []fstab.Entry) []mount {
 // missingFstab warns that jail(8) will not start a jail. For rc.conf's jails that was reported already.
 func (l *loader) missingFstab(d *jailDef, file string) {
 	if d.rcPrefix == "" {
-		l.problem(conffile.Warn(d.origin["fstab"], d.name, "write "+file+" or mend the name",
+		l.problem(conffile.Warn(conffile.NoFstab, d.origin["fstab"], d.name, "write "+file+
+			" or mend the name",
 			"fstab %s of jail %s is not there", file, d.name))
 	}
 }
@@ -97,7 +98,7 @@ func (l *loader) checkDoubled(jail string, mounts []mount) {
 	seen := map[string]mount{}
 	for _, m := range mounts {
 		if first, doubled := seen[m.Key()]; doubled {
-			l.problem(conffile.Warn(m.at, jail, "remove one of the two",
+			l.problem(conffile.Warn(conffile.MountedTwice, m.at, jail, "remove one of the two",
 				"%s is mounted on %s twice; the first line is %s", m.Source, m.Dir, first.at))
 			continue
 		}
@@ -112,7 +113,7 @@ func (l *loader) checkMounts(t *Target, mounts []mount, base *mount) {
 	for i, m := range mounts {
 		if base != nil && m.at != base.at && l.on(m, path.Join(t.Root, "conf/base/etc")) &&
 			m.Source != base.Source {
-			l.problem(conffile.Warn(base.at, t.Name, "keep the one that is meant",
+			l.problem(conffile.Warn(conffile.HiddenMount, base.at, t.Name, "keep the one that is meant",
 				"%s hides %s of line %d on %s", base.Source, m.Source, m.at.Line, m.Dir))
 		}
 		if l.on(m, t.Root) {
@@ -129,7 +130,8 @@ func (l *loader) checkMounts(t *Target, mounts []mount, base *mount) {
 func (l *loader) checkHiddenMounts(t *Target, before []mount, root *mount) {
 	for _, m := range before {
 		if dir := path.Clean(m.Dir); dir != t.Root && within(dir, t.Root) {
-			l.problem(conffile.Warn(m.at, t.Name, fmt.Sprintf("put it below %s", root.at),
+			l.problem(conffile.Warn(conffile.HiddenMount, m.at, t.Name,
+				fmt.Sprintf("put it below %s", root.at),
 				"%s is mounted on %s before the root, which hides it", m.Source, m.Dir))
 		}
 	}
@@ -142,10 +144,12 @@ func (l *loader) checkSnapshots(t *Target, root, base *mount) {
 	switch {
 	case !rok || !bok:
 	case r.Name != b.Name:
-		l.problem(conffile.Warn(base.at, t.Name, "name the same snapshot in both lines",
+		l.problem(conffile.Warn(conffile.SnapshotsDiffer, base.at, t.Name,
+			"name the same snapshot in both lines",
 			"base is snapshot %s, but the root at %s is snapshot %s", b.Name, root.at, r.Name))
 	case r.Prototype() != b.Prototype():
-		l.problem(conffile.Warn(base.at, t.Name, "take both from the same prototype",
+		l.problem(conffile.Warn(conffile.SnapshotsDiffer, base.at, t.Name,
+			"take both from the same prototype",
 			"base is of prototype %s, but the root at %s is of %s", b.Prototype(), root.at, r.Prototype()))
 	}
 }

@@ -196,6 +196,7 @@ func (m *Model) checkNano() []conffile.Problem {
 	if !errors.As(err, &ce) {
 		ce = &conffile.Error{File: nanoConf, Message: err.Error(), Fix: "mend it"}
 	}
-	return []conffile.Problem{conffile.Warn(conffile.At(ce.File, ce.Line), HostName, ce.Fix,
+	return []conffile.Problem{conffile.Warn(conffile.NanoUnserved, conffile.At(ce.File, ce.Line), HostName,
+		ce.Fix,
 		"cfgd nano does not serve this machine: %s", ce.Message)}
 }

@@ -209,7 +209,8 @@ func (l *loader) refuseOverlap(a, b tree) bool {
 			b.target.Name)
 		return false
 	}
-	l.problem(conffile.Refuse(at, a.target.Name, fix, "%s %s of %s %s %s %s of %s", a.key, a.path,
+	l.problem(conffile.Refuse(conffile.TreesOverlap, at, a.target.Name, fix, "%s %s of %s %s %s %s of %s",
+		a.key, a.path,
 		a.target.Name, how,
 		b.key, b.path, b.target.Name))
 	return false

@@ -31,7 +31,8 @@ func (r *rcJails) find() (defs []*jailDef) {
 	for _, listed := range strings.Fields(text) {
 		name := jailName(listed)
 		if r.list.has[name] {
-			r.problem(conffile.Warn(at, "", "name it once", "jail_list names %s twice", name))
+			r.problem(conffile.Warn(conffile.ListedTwice, at, "", "name it once", "jail_list names %s twice",
+				name))
 			continue
 		}
 		r.list.names, r.list.has[name] = append(r.list.names, name), true
@@ -43,7 +44,7 @@ func (r *rcJails) find() (defs []*jailDef) {
 	for _, name := range r.unlisted(vars) {
 		if d := r.jail(name); d != nil {
 			defs = append(defs, d)
-			r.problem(conffile.Warn(d.origin["root"], name, r.list.howToAdd(name),
+			r.problem(conffile.Warn(conffile.NotInJailList, d.origin["root"], name, r.list.howToAdd(name),
 				"jail %s is not in jail_list and will not be started", name).SettledBy(listEdit(name)))
 		}
 	}
@@ -110,7 +111,8 @@ func (r *rcJails) warnParameters(d *jailDef) {
 		}
 		for _, word := range strings.Fields(list) {
 			if m := followed.FindStringSubmatch(word); m != nil {
-				r.problem(conffile.Warn(at, d.name, "use the jail_ variable for it, or jail.conf",
+				r.problem(conffile.Warn(conffile.UnfollowedParameter, at, d.name,
+					"use the jail_ variable for it, or jail.conf",
 					"%s sets %s of jail %s, which is not followed here", v, m[1], d.name))
 			}
 		}
@@ -146,7 +148,7 @@ func (r *rcJails) fstab(d *jailDef) {
 		if file, at, ok := r.rc.Get(v); ok {
 			d.fstabs, d.origin["fstab"] = []string{file}, at
 			if !r.exists(file) {
-				r.problem(conffile.Warn(at, d.name, "write "+file+" or mend the name",
+				r.problem(conffile.Warn(conffile.NoFstab, at, d.name, "write "+file+" or mend the name",
 					"fstab %s of jail %s is not there", file, d.name))
 			}
 			return

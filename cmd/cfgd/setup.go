@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cfgd/config"
 	"cfgd/internal/pathname"
 	"cfgd/setup"
 )
@@ -39,7 +40,7 @@ func runSetup(s *session, c *cli.Context) error {
 	if c.Bool("remove") {
 		return runSetupRemove(s, c, m, k)
 	}
-	steps := k.Plan()
+	steps := m.Missing()
 	if len(steps) == 0 {
 		return s.printf("nothing is missing\n")
 	}
@@ -63,7 +64,7 @@ func runSetup(s *session, c *cli.Context) error {
 		"cfgd start\n", len(steps))
 }
 
-func stepsText(steps []setup.Step) string {
+func stepsText(steps []config.Step) string {
 	var b strings.Builder
 	for _, st := range steps {
 		where, sign := st.File, "+"

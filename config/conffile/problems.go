@@ -17,8 +17,16 @@ const (
 	SeverityError   Severity = "error"
 )
 
+// Key tells problems apart where the machine's set-up changes: the same key in two set-ups is the same
+// problem, whatever its line and its words are.
+type Key struct {
+	Kind         Kind
+	Target, File string
+}
+
 // Problem is something in the machine's set-up that cfgd check reports, with what to do about it.
 type Problem struct {
+	Kind     Kind     `json:"-"`
 	Severity Severity `json:"severity"`
 	File     string   `json:"file"`
 	Line     int      `json:"line"`
@@ -31,14 +39,6 @@ type Problem struct {
 	Edit Edit `json:"-"`
 }
 
-// Edit is a change of one line of a file.
-type Edit struct {
-	File string
-	Line int    // counted from 1; 0 adds New as a line at the end
-	Old  string // the part of the line that New replaces; "" adds New as a line after it
-	New  string
-}
-
 // String returns the problem in one line as FILE:LINE: severity: message; fix.
 func (p Problem) String() string {
 	s := fmt.Sprintf("%s: %s: %s", Origin{p.File, p.Line}, p.Severity, p.Message)
@@ -49,8 +49,9 @@ func (p Problem) String() string {
 }
 
 // Warn returns a warning about a target, "" for the machine.
-func Warn(at Origin, target, fix, format string, args ...any) Problem {
+func Warn(kind Kind, at Origin, target, fix, format string, args ...any) Problem {
 	return Problem{
+		Kind:     kind,
 		Severity: SeverityWarning,
 		File:     at.File,
 		Line:     at.Line,
@@ -61,8 +62,8 @@ func Warn(at Origin, target, fix, format string, args ...any) Problem {
 }
 
 // Refuse returns a Problem of severity error: a target cannot be used, or its jail does not start correctly.
-func Refuse(at Origin, target, fix, format string, args ...any) Problem {
-	p := Warn(at, target, fix, format, args...)
+func Refuse(kind Kind, at Origin, target, fix, format string, args ...any) Problem {
+	p := Warn(kind, at, target, fix, format, args...)
 	p.Severity = SeverityError
 	return p
 }
@@ -71,6 +72,7 @@ func Refuse(at Origin, target, fix, format string, args ...any) Problem {
 func ProblemOf(err error, file, target, fix string) Problem {
 	e := FileError(file, err)
 	return Problem{
+		Kind:     BadFile,
 		Severity: SeverityError,
 		File:     e.File,
 		Line:     e.Line,
@@ -87,6 +89,9 @@ func SortProblems(ps []Problem) []Problem {
 	})
 	return slices.Compact(ps)
 }
+
+// Key returns the problem's key. Several problems may have the same.
+func (p Problem) Key() Key { return Key{p.Kind, p.Target, p.File} }
 
 // SettledBy returns the problem with the edit that would settle it.
 func (p Problem) SettledBy(e Edit) Problem {

@@ -139,6 +139,6 @@ func (j *params) lookup(user *parameter, part wordPart, at conffile.Origin) ([]c
 // bad reports why a parameter has no value, and returns false.
 func (j *params) bad(v *parameter, at conffile.Origin, fix, format string, args ...any) bool {
 	args = append([]any{v.name, j.name}, args...)
-	j.m.problem(conffile.Refuse(at, j.name, fix, "%s of jail %s: "+format, args...))
+	j.m.problem(conffile.Refuse(conffile.BadParameter, at, j.name, fix, "%s of jail %s: "+format, args...))
 	return false
 }

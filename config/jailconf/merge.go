@@ -104,7 +104,7 @@ func (m *merger) blocks(sections []*section) []Block {
 // two jails of one name.
 func (m *merger) warnSplit(own []numbered) {
 	for _, again := range own[1:] {
-		m.problem(conffile.Warn(again.at, again.name, "put all into one block",
+		m.problem(conffile.Warn(conffile.DefinedTwice, again.at, again.name, "put all into one block",
 			"jail %s has a block at %s already, and jail(8) takes only one of them", again.name, own[0].at))
 	}
 }
@@ -227,13 +227,13 @@ func (j *params) set(s *section, a *assignment) {
 func (j *params) may(v *parameter, key string, a *assignment) bool {
 	switch {
 	case a.variable && (ownParams[key] || v != nil && !v.variable), !a.variable && v != nil && v.variable:
-		j.m.problem(conffile.Refuse(a.at, j.name, "give the variable another name",
+		j.m.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "give the variable another name",
 			"variable $%s of jail %s has the name of a parameter", strings.TrimPrefix(a.name, "$"), j.name))
 	case v != nil && v.fixed && key == "name":
-		j.m.problem(conffile.Refuse(a.at, j.name, "remove it, or rename the block",
+		j.m.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "remove it, or rename the block",
 			"name of jail %s cannot be set: it is that of the block", j.name))
 	case v != nil && v.fixed:
-		j.m.problem(conffile.Refuse(a.at, j.name, "remove one of the two",
+		j.m.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "remove one of the two",
 			"%s of jail %s cannot be set again",
 			a.name, j.name))
 	default:
@@ -287,7 +287,8 @@ func (m *merger) warnLateDefaults(sections []*section) {
 			case !s.loose && !before:
 				set[paramKey(a.name)] = a.at
 			case s.loose && before:
-				m.problem(conffile.Warn(a.at, "", `write it into a block "* { … }", or above the first jail`,
+				m.problem(conffile.Warn(conffile.LateDefault, a.at, "",
+					`write it into a block "* { … }", or above the first jail`,
 					"%s is set here outside of blocks and at %s in one: it depends on the release of "+
 						"FreeBSD which of them counts", a.name, at))
 			}

@@ -259,7 +259,8 @@ func (p *parser) blockName(sc scope, first token) (string, error) {
 		return "", sc.lx.fail(first.start, "write the name as it is, without variables", "no name of a jail")
 	}
 	if first.pieces > 1 { // such as web.*, of which jail(8) makes two words
-		p.problems = append(p.problems, conffile.Refuse(conffile.At(sc.lx.file, first.start.line), "",
+		p.problems = append(p.problems, conffile.Refuse(conffile.UnquotedName,
+			conffile.At(sc.lx.file, first.start.line), "",
 			fmt.Sprintf("write %q", name),
 			"jail(8) reads a name such as %s only in quotes", name))
 	}

@@ -71,7 +71,7 @@ func (c *Conf) warnUnread(file string) {
 		return
 	}
 	if names := touched(parsed); len(names) > 0 {
-		c.warn(conffile.At(file, 0), "move it to /etc/rc.conf or /etc/rc.conf.d/jail",
+		c.warn(conffile.UnreadFile, conffile.At(file, 0), "move it to /etc/rc.conf or /etc/rc.conf.d/jail",
 			"sets %s, but rc.d/jail does not read this file", strings.Join(names, ", "))
 	}
 }

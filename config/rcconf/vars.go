@@ -47,12 +47,13 @@ func (c *Conf) taint(at conffile.Origin, why string, names []string) {
 		}
 	}
 	if len(matter) > 0 {
-		c.warn(at, "write it as a plain assignment", "%s depends on %s", strings.Join(matter, ", "), why)
+		c.warn(conffile.UnknownValue, at, "write it as a plain assignment", "%s depends on %s",
+			strings.Join(matter, ", "), why)
 	}
 }
 
-func (c *Conf) warn(at conffile.Origin, fix, format string, args ...any) {
-	c.Problems = append(c.Problems, conffile.Warn(at, "", fix, format, args...))
+func (c *Conf) warn(kind conffile.Kind, at conffile.Origin, fix, format string, args ...any) {
+	c.Problems = append(c.Problems, conffile.Warn(kind, at, "", fix, format, args...))
 }
 
 // Get returns a variable's value if it is known and not empty.
