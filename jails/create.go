@@ -13,7 +13,7 @@ import (
 	"cfgd/config/conffile"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // Create makes a jail. A step that fails undoes those before it. It returns the problems that the
@@ -156,7 +156,7 @@ func (k *Creator) dir(ctx context.Context, d Dir) error {
 	if _, err := os.Stat(k.Model.Path(d.From)); k.Model.Root != "" && errors.Is(err, fs.ErrNotExist) {
 		return nil // with --root fstab may mount what is not there
 	}
-	if err := overlay.CopyStore(ctx, k.Model.Path(d.From), k.Model.Path(d.Name)); err != nil {
+	if err := tree.CopyStore(ctx, k.Model.Path(d.From), k.Model.Path(d.Name)); err != nil {
 		return err
 	}
 	top, err := dirfd.Open(k.Model.Path(d.Name), nil)

@@ -91,5 +91,5 @@ func (w *Merger) content(e *tree.Entry) ([]byte, error) {
 // Open is content as a reader.
 func (w *Merger) Open(e *tree.Entry) (io.ReadCloser, error) {
 	b, err := w.content(e)
-	return store.ReaderOf(b), err
+	return tree.ReaderOf(b), err
 }

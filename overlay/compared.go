@@ -1,9 +1,10 @@
 package overlay
 
 import (
+	"maps"
+
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
-	"maps"
 )
 
 // diffCache holds the differences computed from three trees and a manifest. Trees are values. The cache is
@@ -108,4 +109,15 @@ func (c *diffCache) unchanged(v *View, so SaveOptions, s *store.Store) *Result {
 	r := n.result
 	r.View = v
 	return &r
+}
+
+// withRefused returns a scan of live completed with what live can't hold. The same scan gives the same tree.
+func (c *diffCache) withRefused(t *tree.Tree, refused []tree.Refused) *tree.Tree {
+	if len(refused) == 0 && !t.NoXattrs {
+		return t
+	}
+	if c.scanned != t {
+		c.scanned, c.completed = t, t.WithRefused(refused, c.saved())
+	}
+	return c.completed
 }

@@ -117,14 +117,7 @@ func TestPopulateSetsFlagsLast(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer live.Close()
-		p := &populator{
-			ctx:   context.Background(),
-			saved: flagged,
-			plain: &tree.Tree{},
-			base:  base,
-			live:  live,
-		}
-		if err := p.run(); err != nil {
+		if _, err := (tree.Copy{Saved: flagged, Base: base, To: live}).Run(context.Background()); err != nil {
 			t.Errorf("links %v: %v\n%s", links, err, strings.Join(f.ops, "\n"))
 			continue
 		}

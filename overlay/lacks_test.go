@@ -123,21 +123,15 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = live.Clear(); live.Close() })
-		p := &populator{
-			ctx:   context.Background(),
-			saved: flagged,
-			plain: &tree.Tree{},
-			base:  base,
-			live:  live,
-		}
-		if err := p.run(); err != nil {
+		refused, err := tree.Copy{Saved: flagged, Base: base, To: live}.Run(context.Background())
+		if err != nil {
 			t.Skipf("flags that can't be set: %v", err)
 		}
 		now, err := tree.Scan(t.Context(), live, tree.ScanOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c := tree.Delta(flagged, completeTree(now, p.lacks, flagged)); len(c) > 0 {
+		if c := tree.Delta(flagged, now.WithRefused(refused, flagged)); len(c) > 0 {
 			t.Errorf("links %v: %s", links, paths(c))
 		}
 	}
@@ -173,7 +167,7 @@ func TestAttributesOfLiveWithoutAny(t *testing.T) {
 	w := &store.Planner{
 		Base:  base,
 		Saved: saved,
-		Live:  completeTree(scan, nil, saved),
+		Live:  scan.WithRefused(nil, saved),
 		Plain: plain,
 		Force: true,
 		Only:  store.OnlyBelow(nil),

@@ -167,7 +167,7 @@ func (o *Overlay) savedOrLive(s *store.Store, w wouldSave, e *tree.Entry) ([]byt
 		return nil, err
 	}
 	defer root.Close()
-	f, err := store.OpenFile(root, e.Path)
+	f, err := tree.OpenFile(root, e.Path)
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,12 @@
 package overlay
 
 import (
-	"cfgd/overlay/store"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+
+	"cfgd/overlay/store"
 )
 
 // noteTrial is the only note that a store may hold beside its own files.

@@ -398,10 +398,10 @@ func (o *Overlay) lookLive(ctx context.Context, v *View, lo LookOptions) error {
 		}
 		return err
 	}
-	return o.scanLive(ctx, live, v, lo, r.Lacks)
+	return o.scanLive(ctx, live, v, lo, r.Refused)
 }
 
-func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo LookOptions, l []lack) error {
+func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo LookOptions, refused []tree.Refused) error {
 	if !maps.Equal(o.ignoredPaths, v.ignoredPaths) {
 		o.live, o.ignoredPaths = nil, v.ignoredPaths
 	}
@@ -422,7 +422,7 @@ func (o *Overlay) scanLive(ctx context.Context, live *dirfd.Dir, v *View, lo Loo
 	if err != nil {
 		return fmt.Errorf("scan live: %w", err)
 	}
-	o.live, v.Live = t, v.diffs.withLacks(t, l)
+	o.live, v.Live = t, v.diffs.withRefused(t, refused)
 	v.diffs.with(v.Live)
 	v.Local, v.Unsaved = v.diffs.local, v.diffs.unsaved
 	return nil

@@ -1,9 +1,10 @@
 package overlay
 
 import (
+	"context"
+
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
-	"context"
 )
 
 // lastResult is what the last save left unsaved, so that Quiet can tell that there is nothing more to save.

@@ -11,6 +11,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
+	"cfgd/overlay/tree"
 )
 
 // Record says which live tree cfgd populated. It is /var/run/cfgd/live/NAME.json, which a restart of the
@@ -27,7 +28,8 @@ type Record struct {
 	Adopted bool   `json:"adopted,omitempty"`
 	Memory  string `json:"memory,omitempty"` // md3, tmpfs or dir
 	Device  string `json:"device,omitempty"`
-	Lacks   []lack `json:"lacks,omitempty"` // what live can't hold of what it was populated from
+	// Refused is what live's filesystem refused of what it was populated from.
+	Refused []tree.Refused `json:"lacks,omitempty"`
 }
 
 // The values of Record.State.

@@ -286,10 +286,10 @@ func (a *edit) live(ctx context.Context, paths []string) ([]tree.Change, error) 
 // open reads the content of an entry of the new manifest or of base.
 func (a *edit) open(e *tree.Entry) (io.ReadCloser, error) {
 	if b, ok := a.fresh[e.Digest]; ok {
-		return store.ReaderOf(b), nil
+		return tree.ReaderOf(b), nil
 	}
 	b, err := a.o.savedOrLive(a.s, wouldSave{live: a.v.Live, base: a.v.Base}, e)
-	return store.ReaderOf(b), err
+	return tree.ReaderOf(b), err
 }
 
 // set makes the path what the entry says: an override, nothing if it equals the default, a removal for nil.

@@ -140,7 +140,7 @@ func known(paths []string, want, live *tree.Tree) error {
 }
 
 // state returns the tree that From names, and the function that reads its contents.
-func (o *Overlay) state(s *store.Store, v *View, from From) (*tree.Tree, store.Reader, error) {
+func (o *Overlay) state(s *store.Store, v *View, from From) (*tree.Tree, tree.Reader, error) {
 	fromBase := func(e *tree.Entry) (io.ReadCloser, error) { return v.Base.File(e.Path) }
 	if from.Base {
 		return tree.Saved(v.Base.Tree, &tree.Tree{}, nil), fromBase, nil
@@ -166,7 +166,7 @@ func savedContent(s *store.Store, base *store.Base, plain *tree.Tree, e *tree.En
 		return base.File(e.Path)
 	}
 	b, err := s.Content(e)
-	return store.ReaderOf(b), err
+	return tree.ReaderOf(b), err
 }
 
 // treeOf returns the plain tree of a generation: its overrides, and the directories around them as base has
@@ -196,7 +196,7 @@ func treeOf(m *store.Manifest, base *tree.Tree) (*tree.Tree, error) {
 // restorer changes live so that the chosen paths are as wanted.
 type restorer struct {
 	want    *tree.Tree
-	read    store.Reader
+	read    tree.Reader
 	changes []tree.Change
 	touched map[string]bool
 	serial  int
@@ -285,18 +285,18 @@ func (r *restorer) ready(ctx context.Context) error {
 func (r *restorer) drop(live *dirfd.Dir, c tree.Change) error {
 	d, name, err := live.Parent(c.Path)
 	if err != nil {
-		return store.IgnoreGone(err)
+		return tree.IgnoreGone(err)
 	}
 	defer d.Close()
 	r.touched[pathname.Parent(c.Path)] = true
-	if err := store.OpenUp(d); err != nil {
+	if err := tree.OpenUp(d); err != nil {
 		return err
 	}
 	if c.Old.Kind != dirfd.KindDir {
-		return store.IgnoreGone(store.RemoveFile(d, name))
+		return tree.IgnoreGone(tree.RemoveFile(d, name))
 	}
 	if c.New == nil {
-		return ignoreFull(store.IgnoreGone(d.Rmdir(name)))
+		return tree.IgnoreGone(d.Rmdir(name))
 	}
 	return d.RemoveAll(name) // something else takes the directory's place
 }
@@ -307,13 +307,13 @@ func (r *restorer) make(live *dirfd.Dir, c tree.Change) error {
 		return err
 	}
 	defer d.Close()
-	if err := store.OpenUp(d); err != nil {
+	if err := tree.OpenUp(d); err != nil {
 		return err
 	}
 	r.touched[pathname.Parent(c.Path)] = true
 	if c.New.Kind == dirfd.KindDir {
 		r.touched[c.Path] = true
-		return store.MakeDir(d, name)
+		return tree.MakeDir(d, name)
 	}
 	r.serial++
 	tmp := fmt.Sprintf(".cfgd.%d", r.serial)
@@ -327,19 +327,19 @@ func (r *restorer) make(live *dirfd.Dir, c tree.Change) error {
 	if err := d.Rename(tmp, d, name); err != nil {
 		return err
 	}
-	return setFlags(d, name, c.New)
+	return tree.SetFlags(d, name, c.New)
 }
 
 func (r *restorer) put(d *dirfd.Dir, tmp string, e *tree.Entry) error {
 	if e.Kind == dirfd.KindSymlink {
-		return store.MakeLink(d, tmp, e)
+		return tree.MakeLink(d, tmp, e)
 	}
 	in, err := r.read(e)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	got, err := store.CopyFile(in, d, tmp, e, r.refused(e.Path))
+	got, err := tree.CopyFile(in, d, tmp, e, r.refused(e.Path))
 	if err == nil && got != e.Digest && e.Unread == "" {
 		err = fmt.Errorf("its content is not what was recorded")
 	}
@@ -363,7 +363,7 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 		}
 		d, err := live.Walk(p)
 		if err != nil {
-			return store.IgnoreGone(err)
+			return tree.IgnoreGone(err)
 		}
 		err = r.setDir(d, p, e)
 		d.Close()
@@ -377,11 +377,11 @@ func (r *restorer) finish(live *dirfd.Dir) error {
 // setDir gives a touched directory the metadata of the wanted state, its flags last.
 func (r *restorer) setDir(d *dirfd.Dir, path string, e *tree.Entry) error {
 	if path == "" { // flags and attributes of the root are not kept
-		return store.SetDir(d, e, nil)
+		return tree.SetDir(d, e, nil)
 	}
-	set := store.ResetDir
+	set := tree.ResetDir
 	if r.want.NoXattrs { // the wanted attributes are not known
-		set = store.SetDir
+		set = tree.SetDir
 	}
 	if err := set(d, e, r.refused(path)); err != nil {
 		return err
@@ -578,4 +578,22 @@ func (o *Overlay) Read(v *View, e *tree.Entry, which string, limit int64) ([]byt
 	var buf bytes.Buffer
 	_, err = io.Copy(&buf, io.LimitReader(f, limit))
 	return buf.Bytes(), err
+}
+
+// Reach lists the bases that cfg may have to go back to: its present one, those of the generations kept for
+// the way back, and those of unresolved conflicts.
+func (o *Overlay) Reach(ctx context.Context) (ids []string, err error) {
+	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
+		ids = append(ids, s.Manifest.BaseID)
+		for _, n := range s.Manifest.Merges {
+			if m, err := s.Generation(n); err == nil {
+				ids = append(ids, m.BaseID, m.From)
+			}
+		}
+		for i := range s.Manifest.Conflicts {
+			ids = append(ids, s.Manifest.Conflicts[i].From, s.Manifest.Conflicts[i].To)
+		}
+		return nil
+	})
+	return ids, err
 }

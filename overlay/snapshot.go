@@ -1,7 +1,9 @@
 package overlay
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -10,6 +12,7 @@ import (
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/mount"
+	"cfgd/overlay/tree"
 )
 
 // baseMount is where a jail's fstab mounts its base, below the jail's root.
@@ -77,4 +80,25 @@ func mountsOf(name string) []string {
 		}
 	}
 	return dirs
+}
+
+// CompareTrees counts the differences between two trees by ChangeKind.String.
+func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) {
+	var trees [2]*tree.Tree
+	for i, path := range []string{old, new} {
+		d, err := OpenSnapshot(path)
+		if err != nil {
+			return nil, err
+		}
+		trees[i], err = tree.Scan(ctx, d, tree.ScanOptions{})
+		d.Close()
+		if err != nil {
+			return nil, fmt.Errorf("scan %s: %w", path, err)
+		}
+	}
+	count := map[string]int{}
+	for _, c := range tree.Delta(trees[0], trees[1]) {
+		count[c.What.String()]++
+	}
+	return count, nil
 }

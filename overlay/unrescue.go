@@ -281,5 +281,5 @@ func (x *extract) open(e *tree.Entry) (io.ReadCloser, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: not in the archive", pathname.Quote(e.Path))
 	}
-	return store.ReaderOf(b), nil
+	return tree.ReaderOf(b), nil
 }

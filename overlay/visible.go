@@ -1,10 +1,7 @@
 package overlay
 
 import (
-	"errors"
 	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
@@ -44,14 +41,6 @@ func implied(changes []tree.Change, i int) bool {
 		return false // its permissions must be shown
 	}
 	return pathname.Within(changes[i+1].Path, c.Path)
-}
-
-// ignoreFull drops the error of a directory that is not empty.
-func ignoreFull(err error) error {
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	return err
 }
 
 // Visible returns the saved changes, filtered as by View.Visible and without those in Released.

@@ -13,7 +13,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // Copies are snapshots without ZFS: read-only copies of the prototype in its own .cfgd/snapshot. A copy
@@ -195,7 +195,7 @@ func take(ctx context.Context, root, d *dirfd.Dir, tmp, name, comment string) er
 		return err
 	}
 	defer to.Close()
-	if err := overlay.CopyDir(ctx, root, to.Rooted(), ".cfgd"); err != nil {
+	if err := tree.CopyDir(ctx, root, to.Rooted(), ".cfgd"); err != nil {
 		return err
 	}
 	if err := writeComment(d, commentName(name), comment); err != nil { // 2

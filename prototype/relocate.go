@@ -7,7 +7,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/pathname"
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // Moved is the result of Move and MoveBack.
@@ -101,7 +101,7 @@ func (k *Relocator) undo(ctx context.Context, r *Relocation) error {
 	if err := d.RemoveAll(beside + name); err != nil {
 		return err
 	}
-	if err := overlay.CopyName(ctx, src, from, d, beside+name); err != nil {
+	if err := tree.CopyName(ctx, src, from, d, beside+name); err != nil {
 		return errors.Join(err, k.settle(context.WithoutCancel(ctx), r))
 	}
 	if err := d.SyncTree(ctx, beside+name); err != nil {

@@ -9,7 +9,7 @@ import (
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/pathname"
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // settle finishes or undoes an interrupted move, by what is at the old place.
@@ -59,7 +59,7 @@ func (k *Relocator) drop(ctx context.Context, r *Relocation, d *dirfd.Dir, name 
 	if _, err := dst.Stat(newName); errors.Is(err, fs.ErrNotExist) {
 		return hostfile.Remove(k.record(r))
 	}
-	same, err := overlay.SameNames(ctx, d, name, dst, newName)
+	same, err := tree.SameNames(ctx, d, name, dst, newName)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,7 @@
 package store
 
 import (
-	"fmt"
 	"io"
-	"path"
-	"strings"
 	"sync"
 
 	"cfgd/internal/dirfd"
@@ -106,22 +103,7 @@ func (b *Base) File(p string) (*dirfd.File, error) {
 		return nil, err
 	}
 	defer root.Close()
-	return OpenFile(root, p)
-}
-
-// OpenFile opens the regular file at p below root.
-func OpenFile(root *dirfd.Dir, p string) (*dirfd.File, error) {
-	dir, name := path.Split(p)
-	d, err := root.Walk(strings.TrimSuffix(dir, "/"))
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	f, err := d.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("%w", err)
-	}
-	return f, nil
+	return tree.OpenFile(root, p)
 }
 
 // Content returns the content of a default.

@@ -263,7 +263,7 @@ func (p *performer) settle() error {
 			err = d.Sync()
 			d.Close()
 		}
-		if IgnoreGone(err) != nil {
+		if tree.IgnoreGone(err) != nil {
 			return err
 		}
 	}
@@ -290,54 +290,41 @@ func (p *performer) perform(st Step) error {
 		return err
 	}
 	defer d.Close()
-	if err := OpenUp(d); err != nil {
+	if err := tree.OpenUp(d); err != nil {
 		return err
 	}
 	p.touched[pathname.Parent(st.Path)] = true
 	return p.at(d, path.Base(st.Path), st)
 }
 
-// OpenUp lets an ordinary user change names in a directory of that user whose mode forbids it. The meta step
-// that follows every change in a directory sets the mode again.
-func OpenUp(d *dirfd.Dir) error {
-	if tree.Privileged {
-		return nil
-	}
-	st, err := d.Self()
-	if err != nil || st.Mode&0o300 == 0o300 {
-		return err
-	}
-	return d.Chmod(st.Mode | 0o700)
-}
-
 func (p *performer) at(d *dirfd.Dir, name string, st Step) error {
 	switch st.Do {
 	case DoRm:
-		return IgnoreGone(RemoveFile(d, name))
+		return tree.IgnoreGone(tree.RemoveFile(d, name))
 	case DoRmdir:
-		return IgnoreGone(d.Rmdir(name))
+		return tree.IgnoreGone(d.Rmdir(name))
 	case DoMkdir:
 		p.touched[st.Path] = true
 		p.made = append(p.made, st.Path)
-		return MakeDir(d, name)
+		return tree.MakeDir(d, name)
 	case DoPut:
 		if err := p.settle(); err != nil {
 			return err
 		}
 		return p.put(d, name, st)
 	case DoTimes:
-		return IgnoreGone(setTime(d, name, &st.Want))
+		return tree.IgnoreGone(setTime(d, name, &st.Want))
 	}
 	p.touched[st.Path] = true
 	sub, err := d.Dir(name)
 	if err != nil {
-		return IgnoreGone(err)
+		return tree.IgnoreGone(err)
 	}
 	defer sub.Close()
 	if p.store.Plain != nil && p.store.Plain.NoXattrs {
-		return SetDir(sub, &st.Want, nil)
+		return tree.SetDir(sub, &st.Want, nil)
 	}
-	return ResetDir(sub, &st.Want, nil)
+	return tree.ResetDir(sub, &st.Want, nil)
 }
 
 // setTime sets the time of a file or link that is already in place. It syncs a file, because syncing the
@@ -352,39 +339,6 @@ func setTime(d *dirfd.Dir, name string, e *tree.Entry) error {
 	}
 	defer f.Close()
 	return f.Sync()
-}
-
-// RemoveFile unlinks a name that is not a directory.
-func RemoveFile(d *dirfd.Dir, name string) error {
-	st, err := d.Stat(name)
-	if err != nil || st.Kind == dirfd.KindDir {
-		return err
-	}
-	return d.Unlink(name)
-}
-
-// IgnoreGone drops the errors that mean that a name is gone or a directory is not empty.
-func IgnoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || tree.NotSame(err) {
-		return nil
-	}
-	return err
-}
-
-// MakeDir makes a directory, and replaces a file of that name.
-func MakeDir(d *dirfd.Dir, name string) error {
-	st, err := d.Stat(name)
-	switch {
-	case err == nil && st.Kind == dirfd.KindDir:
-		return nil
-	case err == nil:
-		if err := RemoveFile(d, name); err != nil {
-			return err
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	return d.Mkdir(name)
 }
 
 // put renames content into place. A directory that stands there with unknown content is kept aside.

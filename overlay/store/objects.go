@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -129,7 +128,7 @@ func (s *Store) keepOld(tmp *dirfd.Dir, paths []string) error {
 		if !ok || e.Kind != dirfd.KindFile || e.Unread != "" || e.Size > s.Most() {
 			continue
 		}
-		open := func() (io.ReadCloser, error) { return OpenFile(s.Cfg, p) }
+		open := func() (io.ReadCloser, error) { return tree.OpenFile(s.Cfg, p) }
 		if err := s.keepObject(tmp, e.Digest, open); err != nil {
 			return fmt.Errorf("keep the old %s: %w", p, err)
 		}
@@ -197,7 +196,7 @@ func (s *Store) Content(e *tree.Entry) ([]byte, error) {
 	}
 	if p, ok := s.Plain.Get(e.Path); ok && p.Kind == dirfd.KindFile && p.Digest == e.Digest &&
 		p.Size <= s.Most() {
-		f, err := OpenFile(s.Cfg, e.Path)
+		f, err := tree.OpenFile(s.Cfg, e.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -352,6 +351,3 @@ func (m *Manifest) refers() []*tree.Entry {
 	}
 	return slices.DeleteFunc(all, func(e *tree.Entry) bool { return e == nil })
 }
-
-// ReaderOf returns a reader of content in memory.
-func ReaderOf(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }

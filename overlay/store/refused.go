@@ -1,10 +1,8 @@
 package store
 
 import (
-	"cmp"
 	"errors"
 	"maps"
-	"slices"
 	"strings"
 
 	"cfgd/internal/dirfd"
@@ -36,28 +34,8 @@ func (m *Manifest) complete(e, from *tree.Entry, noXattrs bool) {
 	case noXattrs, e.Unlisted != "":
 		e.Xattrs, e.Unlisted, e.Excess = from.Xattrs, "", false
 	case names != "" && e.Kind == from.Kind:
-		e.Xattrs = WithXattrs(e.Xattrs, from.Xattrs, strings.Split(names, "\x00"))
+		e.Xattrs = tree.WithXattrs(e.Xattrs, from.Xattrs, strings.Split(names, "\x00"))
 	}
-}
-
-// WithXattrs adds to one set of packed attributes those of another that have one of the names.
-func WithXattrs(to, from string, names []string) string {
-	have, err := tree.UnpackXattrs(to)
-	more, err2 := tree.UnpackXattrs(from)
-	if errors.Join(err, err2) != nil { // can't happen: a manifest with such attributes is not read
-		return to
-	}
-	for _, x := range more {
-		if slices.Contains(names, x.Name) && !hasXattr(have, x.Name) {
-			have = append(have, x)
-		}
-	}
-	slices.SortFunc(have, func(a, b dirfd.Xattr) int { return cmp.Compare(a.Name, b.Name) })
-	return tree.PackXattrs(have)
-}
-
-func hasXattr(all []dirfd.Xattr, name string) bool {
-	return slices.ContainsFunc(all, func(x dirfd.Xattr) bool { return x.Name == name })
 }
 
 // noteRefused records in the next manifest the attributes that cfg's filesystem refused of what was staged.
@@ -116,7 +94,7 @@ func refusedOfFile(tmp *dirfd.Dir, name string, want []dirfd.Xattr) (names []str
 		return nil, err
 	}
 	for _, w := range want {
-		if !hasXattr(have, w.Name) {
+		if !tree.HasXattr(have, w.Name) {
 			names = append(names, w.Name)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // Rewrite makes cfg hold what a manifest describes on the store's base, as a new generation. It does not look
 // at live. It is used after a merge, a resolved conflict or a pin. open reads the contents that cfg does not
 // hold yet.
-func (s *Store) Rewrite(ctx context.Context, m *Manifest, open Reader) error {
+func (s *Store) Rewrite(ctx context.Context, m *Manifest, open tree.Reader) error {
 	next := *m
 	next.Generation = s.Manifest.Generation + 1
 	p, err := s.planRewrite(&next)
@@ -116,20 +116,20 @@ func dirAround(p string, base, plain *tree.Tree) tree.Entry {
 
 // contents stages content that does not come from live.
 type contents struct {
-	open Reader
+	open tree.Reader
 	tmp  *dirfd.Dir
 }
 
 func (c contents) one(st Step) error {
 	if st.Want.Kind == dirfd.KindSymlink {
-		return MakeLink(c.tmp, st.From, &st.Want)
+		return tree.MakeLink(c.tmp, st.From, &st.Want)
 	}
 	in, err := c.open(&st.Want)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	got, err := CopyFile(in, c.tmp, st.From, &st.Want, nil)
+	got, err := tree.CopyFile(in, c.tmp, st.From, &st.Want, nil)
 	if err == nil && got != st.Want.Digest {
 		err = fmt.Errorf("its content is not what was recorded")
 	}
@@ -137,7 +137,7 @@ func (c contents) one(st Step) error {
 }
 
 // keepVersions puts the versions of conflicts into objects/.
-func (s *Store) keepVersions(tmp *dirfd.Dir, m *Manifest, open Reader) error {
+func (s *Store) keepVersions(tmp *dirfd.Dir, m *Manifest, open tree.Reader) error {
 	for i := range m.Conflicts {
 		was, _ := s.Manifest.ConflictAt(m.Conflicts[i].Path)
 		for _, e := range m.Conflicts[i].entries() {
@@ -155,6 +155,3 @@ func (s *Store) keepVersions(tmp *dirfd.Dir, m *Manifest, open Reader) error {
 	}
 	return s.syncObjects()
 }
-
-// Reader opens the content of an entry.
-type Reader func(e *tree.Entry) (io.ReadCloser, error)

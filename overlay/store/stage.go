@@ -1,10 +1,8 @@
 package store
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"runtime"
 	"slices"
@@ -143,7 +141,7 @@ func (g fromLive) one(st Step) error {
 	if now, err := in.Stat(); err != nil || !tree.Unmoved(&st.Want, now) {
 		return &UnsettledError{[]string{st.Path}}
 	}
-	got, err := CopyFile(in, g.tmp, st.From, &st.Want, nil)
+	got, err := tree.CopyFile(in, g.tmp, st.From, &st.Want, nil)
 	if err != nil {
 		return err
 	}
@@ -157,119 +155,5 @@ func (g fromLive) link(d *dirfd.Dir, name string, st Step) error {
 	if to, err := d.Readlink(name); err != nil || to != st.Want.Link {
 		return &UnsettledError{[]string{st.Path}}
 	}
-	return MakeLink(g.tmp, st.From, &st.Want)
-}
-
-// MakeLink makes a symbolic link with its owner and time.
-func MakeLink(d *dirfd.Dir, name string, e *tree.Entry) error {
-	if err := d.Symlink(e.Link, name); err != nil {
-		return err
-	}
-	if tree.Privileged {
-		if err := d.Chown(name, e.UID, e.GID); err != nil {
-			return err
-		}
-	}
-	return d.Utimes(name, e.MTime)
-}
-
-// CopyFile makes a new file with the entry's metadata except chflags(1)'s flags, syncs it, and returns the
-// digest of what it copied. It calls refused, unless nil, with each attribute that the filesystem refused.
-func CopyFile(
-	in io.Reader, to *dirfd.Dir, name string, e *tree.Entry, refused func(name string),
-) (tree.Digest, error) {
-	out, err := to.Create(name)
-	if err != nil {
-		return tree.Digest{}, err
-	}
-	defer out.Close()
-	var got tree.Digest
-	h := sha256.New()
-	if err := tree.CopyContent(out, in, e.Size, e.Sparse(), h); err != nil {
-		return got, err
-	}
-	h.Sum(got[:0])
-	if err := setFile(out, e, refused); err != nil {
-		return got, err
-	}
-	if err := to.Utimes(name, e.MTime); err != nil {
-		return got, err
-	}
-	if err := out.Sync(); err != nil {
-		return got, err
-	}
-	return got, out.Close()
-}
-
-// setFile gives a new file its owner, mode and attributes. The owner comes first, because chown(2) clears
-// setuid.
-func setFile(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
-	if tree.Privileged {
-		if err := f.Chown(e.UID, e.GID); err != nil {
-			return err
-		}
-	}
-	return SetMode(f, e, refused)
-}
-
-// setXattrs sets attributes, and calls refused with each one that the filesystem refused.
-func setXattrs(packed string, set func(dirfd.Xattr) error, refused func(name string)) error {
-	x, err := tree.UnpackXattrs(packed)
-	if err != nil {
-		return err
-	}
-	for _, a := range x {
-		err := set(a)
-		if err != nil && !dirfd.XattrRefused(err) {
-			return err
-		}
-		if err != nil && refused != nil {
-			refused(a.Name)
-		}
-	}
-	return nil
-}
-
-// SetMode gives a new file its attributes and mode; its owner must be set. The mode comes last: setting user
-// attributes needs write permission, and an ACL changes the bits of the mode.
-func SetMode(f *dirfd.File, e *tree.Entry, refused func(name string)) error {
-	if err := setXattrs(e.Xattrs, f.SetXattr, refused); err != nil {
-		return err
-	}
-	return f.Chmod(e.Mode)
-}
-
-// SetDir gives a directory its owner, mode, attributes and time. It leaves attributes that the entry does not
-// have. It calls refused, unless nil, with each attribute that the filesystem refused.
-func SetDir(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
-	if tree.Privileged {
-		if err := d.Chown("", e.UID, e.GID); err != nil {
-			return err
-		}
-	}
-	if err := setXattrs(e.Xattrs, d.SetXattr, refused); err != nil {
-		return err
-	}
-	if err := d.Utimes("", e.MTime); err != nil {
-		return err
-	}
-	return d.Chmod(e.Mode)
-}
-
-// ResetDir is SetDir for a directory that was there before: it also removes the attributes that the entry
-// does not have. The entry must come from a filesystem that has attributes.
-func ResetDir(d *dirfd.Dir, e *tree.Entry, refused func(name string)) error {
-	want, err := tree.UnpackXattrs(e.Xattrs)
-	if err != nil {
-		return err
-	}
-	have, _ := d.Xattrs() // attributes that can't be read stay: a save must not fail because of them
-	for _, h := range have {
-		if !slices.ContainsFunc(want, func(w dirfd.Xattr) bool { return w.Name == h.Name }) {
-			if err := d.RemoveXattr(h.Name); err != nil {
-				return err
-			}
-		}
-	}
-	return SetDir(d, e, refused)
+	return tree.MakeLink(g.tmp, st.From, &st.Want)
 }

@@ -1,5 +1,5 @@
 // Package tree describes a tree of files: its entries, the scan that finds them, the delta between two trees,
-// and the copy of a file's content.
+// and the copy of a tree.
 //
 // A Tree is a value. A scan that finds nothing changed returns the earlier Tree, so results computed from
 // that Tree stay valid. An Entry holds everything that cfgd keeps of a file: kind, mode, owner, flags, digest
@@ -7,6 +7,6 @@
 // never guessed. A scan opens only regular files and directories, follows no link, and stays on the
 // filesystem of its root.
 //
-// This package reads trees. It does not know base, cfg or live, and writes only the content of a file that
-// its caller opened.
+// Saved lays cfg over base. Copy makes a tree in an empty directory, with everything that an Entry holds.
+// This package changes only the directory that its caller opened, and does not know what the tree is for.
 package tree

@@ -5,11 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
-	"sort"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"cfgd/internal/dirfd"
-	"cfgd/internal/pathname"
 )
 
 // Digest is the SHA-256 of a file's content. It is zero if there is no content or it was not read.
@@ -66,28 +66,6 @@ type Entry struct {
 	stamp stamp
 }
 
-// stamp is what a scan keeps of a file to decide whether to read its content again.
-type stamp struct {
-	ino    uint64
-	ctime  int64
-	nlink  uint32
-	sparse bool
-	fresh  bool // changed so shortly before the scan that the next change may get the same time
-}
-
-// Stamp shows whether a file changed between two scans: equal stamps mean that no change was seen.
-type Stamp struct {
-	ino          uint64
-	ctime, mtime int64
-	size         int64
-}
-
-// Stamp returns the entry's stamp.
-func (e *Entry) Stamp() Stamp { return Stamp{e.stamp.ino, e.stamp.ctime, e.MTime, e.Size} }
-
-// SameSince reports whether a file is certainly unchanged between the scan that found it and st.
-func (e *Entry) SameSince(st dirfd.Stat) bool { return !e.stamp.fresh && Unmoved(e, st) }
-
 // Ino returns the number of the entry's inode.
 func (e *Entry) Ino() uint64 { return e.stamp.ino }
 
@@ -131,26 +109,6 @@ func (e *Entry) SameMeta(o *Entry, xattrs bool) bool {
 	return !xattrs || e.Xattrs == o.Xattrs
 }
 
-// Tree is what a scan found below a root, in the order of pathname.Compare: a directory, then what is in it.
-type Tree struct {
-	Entries []Entry
-	// Skipped lists the names that were not read, each with the reason: another filesystem, nested too deep.
-	Skipped []Skipped
-	// NoXattrs is true if the filesystem has no extended attributes.
-	NoXattrs bool
-	// Root is the root directory's own metadata.
-	Root Entry
-
-	dev    uint64
-	rootID uint64
-}
-
-// Skipped is a name that a scan left out, with the reason.
-type Skipped struct {
-	Path   string
-	Reason Reason
-}
-
 // Reason says why something in a tree is not known. It is one of the constants or the text of an error.
 type Reason string
 
@@ -165,146 +123,53 @@ const (
 // ErrMovedOn says that a file changed while it was read.
 var ErrMovedOn = errors.New(string(MovedOn))
 
-// same reports whether two scans of a root found the same, stamps included.
-func (t *Tree) same(o *Tree) bool {
-	return t != nil && t.dev == o.dev && t.rootID == o.rootID && t.Root == o.Root &&
-		t.NoXattrs == o.NoXattrs &&
-		slices.Equal(t.Entries, o.Entries) &&
-		slices.Equal(t.Skipped, o.Skipped)
-}
-
-// Get returns the entry at path. A nil tree has none.
-func (t *Tree) Get(path string) (*Entry, bool) {
-	if t == nil {
-		return nil, false
-	}
-	i, ok := t.index(path)
-	if !ok {
-		return nil, false
-	}
-	return &t.Entries[i], true
-}
-
-// Has reports whether there is an entry at path.
-func (t *Tree) Has(path string) bool {
-	_, ok := t.Get(path)
-	return ok
-}
-
-// Of reports whether the tree is a scan of this root.
-func (t *Tree) Of(root dirfd.Stat) bool { return t.rootID == root.Ino && t.dev == root.Dev }
-
-// index returns the index of the entry at path, or the index where it would be inserted.
-func (t *Tree) index(path string) (int, bool) {
-	return sort.Find(len(t.Entries), func(i int) int { return pathname.Compare(path, t.Entries[i].Path) })
-}
-
-// Below returns the entries below the directory at path, without the directory itself. For "" it returns all.
-func (t *Tree) Below(path string) []Entry {
-	if path == "" {
-		return t.Entries
-	}
-	lo, hi := t.span(path)
-	if lo < hi && t.Entries[lo].Path == path {
-		lo++
-	}
-	return t.Entries[lo:hi]
-}
-
-// span returns the range of indices that holds path and all below it.
-func (t *Tree) span(path string) (int, int) {
-	lo := sort.Search(len(t.Entries),
-		func(i int) bool { return pathname.Compare(t.Entries[i].Path, path) >= 0 })
-	n := sort.Search(len(t.Entries)-lo,
-		func(i int) bool { return !pathname.Within(t.Entries[lo+i].Path, path) })
-	return lo, lo + n
-}
-
-// WhySkipped says why nothing is known of a path. It returns "" if the scan read it.
-func (t *Tree) WhySkipped(path string) Reason {
-	for _, k := range t.Skipped {
-		if pathname.Within(path, k.Path) {
-			return k.Reason
-		}
-	}
-	return ""
-}
-
-// markUnread sets Unread on the directories that could not be read. What is mounted inside the tree is not a
-// part of it, so a mount point is not marked.
-func (t *Tree) markUnread() {
-	for _, k := range t.Skipped {
-		if e, ok := t.Get(k.Path); ok && k.Reason != elsewhere {
-			e.Unread = k.Reason
-		}
-	}
-}
-
-// Unseen returns the skipped names whose content belongs to the tree but is not known. Mount points of other
-// filesystems are not among them.
-func (t *Tree) Unseen() (all []Skipped) {
-	for _, k := range t.Skipped {
-		if k.Reason != elsewhere {
-			all = append(all, k)
-		}
-	}
-	return all
-}
-
-// WithSavedXattrs returns a tree that can be saved although some attributes could not be read. Such an entry
-// has the attributes that could be read, or the saved ones if none could. So the rest of it is saved, and no
-// saved attribute is dropped.
-func (t *Tree) WithSavedXattrs(saved *Tree) *Tree {
-	if !slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.Unlisted != "" }) {
-		return t
-	}
-	out := *t
-	out.Entries = slices.Clone(t.Entries)
-	for i := range out.Entries {
-		e := &out.Entries[i]
-		if e.Unlisted == "" {
-			continue
-		}
-		if s, ok := saved.Get(e.Path); ok && e.Xattrs == "" && s.Kind == e.Kind && !e.Excess {
-			e.Xattrs = s.Xattrs
-		}
-		e.Unlisted, e.Excess = "", false
-	}
-	return &out
-}
-
-// Digest returns a digest of the whole tree: paths, kinds, permissions, owners and contents, but not times.
-func (t *Tree) Digest() Digest {
-	h := sha256.New()
-	for i := range t.Entries {
-		e := &t.Entries[i]
-		mode := e.Mode
-		if e.Kind == dirfd.KindSymlink {
-			mode = 0
-		}
-		fmt.Fprintf(h, "%q %s %o %d %d %x %d %x %q\n", e.Path, e.Kind, mode, e.UID, e.GID, e.Flags,
-			e.Size*isFile(e), e.Digest, e.Link)
-	}
-	return Digest(h.Sum(nil))
-}
-
-func isFile(e *Entry) int64 {
-	if e.Kind == dirfd.KindFile {
-		return 1
-	}
-	return 0
-}
-
-// Dirs lists the directories of the tree. The root is "".
-func (t *Tree) Dirs() []string {
-	dirs := []string{""}
-	for i := range t.Entries {
-		if t.Entries[i].Kind == dirfd.KindDir && t.WhySkipped(t.Entries[i].Path) == "" {
-			dirs = append(dirs, t.Entries[i].Path)
-		}
-	}
-	return dirs
-}
-
 // UsualDir is the mode of a directory for which no mode is known.
 const UsualDir = 0o755
+
+// NotSame reports whether an error means that a name is not what it was a moment ago: a link in place of a
+// directory or file (EMLINK on FreeBSD), a fifo in place of a file.
+func NotSame(err error) bool {
+	return errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EMLINK) ||
+		errors.Is(err, dirfd.ErrNotRegular)
+}
+
+// Privileged reports whether the process can set owners. Otherwise owners are not compared.
+var Privileged = os.Geteuid() == 0
+
+// OwnIDs returns the user and group of the process.
+func OwnIDs() (uid, gid uint32) { return uint32(os.Geteuid()), uint32(os.Getegid()) }
+
+// EntryOf returns the entry for a stat, without content and attributes.
+func EntryOf(path string, st dirfd.Stat) Entry {
+	e := Entry{
+		Path:  path,
+		Kind:  st.Kind,
+		Mode:  st.Mode,
+		UID:   st.UID,
+		GID:   st.GID,
+		Flags: st.Flags,
+		MTime: st.MTime,
+	}
+	if !Privileged { // an ordinary user's copies belong to that user, so owners are no difference
+		e.UID, e.GID = OwnIDs()
+	}
+	if st.Kind == dirfd.KindFile {
+		e.Size = st.Size
+	}
+	e.stamp = stamp{
+		ino:    st.Ino,
+		ctime:  st.CTime,
+		nlink:  uint32(min(st.Nlink, 1<<31)),
+		sparse: st.Blocks*512 < st.Size,
+	}
+	return e
+}
+
+// stamp is what a scan keeps of a file to decide whether to read its content again.
+type stamp struct {
+	ino    uint64
+	ctime  int64
+	nlink  uint32
+	sparse bool
+	fresh  bool // changed so shortly before the scan that the next change may get the same time
+}

@@ -1,8 +1,11 @@
 package tree
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -85,4 +88,42 @@ func (t *Tree) boundXattrs() {
 // bytes.
 func inManifest(packed string) int {
 	return len(packed) + strings.Count(packed, `"`) + strings.Count(packed, `\`)
+}
+
+// setXattrs sets attributes, and calls refused with each one that the filesystem refused.
+func setXattrs(packed string, set func(dirfd.Xattr) error, refused func(name string)) error {
+	x, err := UnpackXattrs(packed)
+	if err != nil {
+		return err
+	}
+	for _, a := range x {
+		err := set(a)
+		if err != nil && !dirfd.XattrRefused(err) {
+			return err
+		}
+		if err != nil && refused != nil {
+			refused(a.Name)
+		}
+	}
+	return nil
+}
+
+// WithXattrs adds to one set of packed attributes those of another that have one of the names.
+func WithXattrs(to, from string, names []string) string {
+	have, err := UnpackXattrs(to)
+	more, err2 := UnpackXattrs(from)
+	if errors.Join(err, err2) != nil { // can't happen: a manifest with such attributes is not read
+		return to
+	}
+	for _, x := range more {
+		if slices.Contains(names, x.Name) && !HasXattr(have, x.Name) {
+			have = append(have, x)
+		}
+	}
+	slices.SortFunc(have, func(a, b dirfd.Xattr) int { return cmp.Compare(a.Name, b.Name) })
+	return PackXattrs(have)
+}
+
+func HasXattr(all []dirfd.Xattr, name string) bool {
+	return slices.ContainsFunc(all, func(x dirfd.Xattr) bool { return x.Name == name })
 }

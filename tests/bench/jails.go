@@ -15,6 +15,7 @@ import (
 	"cfgd/jailhooks"
 	"cfgd/jails"
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // benchJails plans a switch of many jails, including the reading of the configuration, and starts one jail.
@@ -78,7 +79,7 @@ func (l *lab) machine(ctx context.Context) (string, error) {
 		if err := os.MkdirAll(cfg, 0o755); err != nil {
 			return "", err
 		}
-		if err := overlay.CopyStore(ctx, first.Target.Cfg, cfg); err != nil {
+		if err := tree.CopyStore(ctx, first.Target.Cfg, cfg); err != nil {
 			return "", err
 		}
 		fmt.Fprintf(&rc, "jail_list=\"$jail_list %s\"\n"+
@@ -143,7 +144,7 @@ func (l *lab) benchInit(ctx context.Context) ([]row, error) {
 	if err := errors.Join(os.MkdirAll(q.Live, 0o755), os.MkdirAll(q.Cfg, 0o755)); err != nil {
 		return nil, err
 	}
-	if err := overlay.CopyStore(ctx, p.Cfg, q.Cfg); err != nil {
+	if err := tree.CopyStore(ctx, p.Cfg, q.Cfg); err != nil {
 		return nil, err
 	}
 	hooks := func() *jailhooks.Hooks {

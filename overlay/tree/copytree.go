@@ -1,14 +1,14 @@
-package overlay
+package tree
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"cfgd/internal/ctxio"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
-	"cfgd/overlay/store"
-	"cfgd/overlay/tree"
 )
 
 // CopyTree copies a tree into an empty directory, with types, modes, owners, groups, flags, attributes, times
@@ -37,7 +37,7 @@ func CopyDir(ctx context.Context, src, dst *dirfd.Dir, except string) error {
 }
 
 func copyTree(ctx context.Context, src, dst *dirfd.Dir, except string) error {
-	t, err := tree.Scan(ctx, src, tree.ScanOptions{
+	t, err := Scan(ctx, src, ScanOptions{
 		NoContent: true,
 		Ignore: func(path string, _ dirfd.Kind) bool {
 			return except != "" && pathname.Within(path, except)
@@ -49,15 +49,8 @@ func copyTree(ctx context.Context, src, dst *dirfd.Dir, except string) error {
 	if u := t.Unseen(); len(u) > 0 {
 		return fmt.Errorf("%s: %s", src.Display(u[0].Path), u[0].Reason)
 	}
-	p := &populator{
-		ctx:   ctx,
-		saved: tree.Saved(t, &tree.Tree{}, nil),
-		plain: &tree.Tree{},
-		base:  src,
-		live:  dst,
-		whole: true,
-	}
-	return p.run()
+	_, err = Copy{Saved: Saved(t, &Tree{}, nil), Base: src, To: dst, Whole: true}.Run(ctx)
+	return err
 }
 
 // CopyStore is CopyTree for a tree that may hold a store. It copies the store too, with all its history.
@@ -65,8 +58,8 @@ func CopyStore(ctx context.Context, from, to string) error {
 	if err := CopyTree(ctx, from, to, ""); err != nil {
 		return err
 	}
-	src, err := dirfd.OpenBelow(from, tree.MetaName, nil)
-	if absent(err) {
+	src, err := dirfd.OpenBelow(from, MetaName, nil)
+	if errors.Is(err, fs.ErrNotExist) || NotSame(err) {
 		return nil
 	}
 	if err != nil {
@@ -78,10 +71,10 @@ func CopyStore(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer top.Close()
-	if err := top.Mkdir(tree.MetaName); err != nil {
+	if err := top.Mkdir(MetaName); err != nil {
 		return err
 	}
-	dst, err := dirfd.OpenBelow(to, tree.MetaName, nil)
+	dst, err := dirfd.OpenBelow(to, MetaName, nil)
 	if err != nil {
 		return err
 	}
@@ -103,7 +96,7 @@ func CopyName(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, 
 	if err != nil {
 		return err
 	}
-	e := tree.EntryOf(newName, st)
+	e := EntryOf(newName, st)
 	switch st.Kind {
 	case dirfd.KindDir:
 		return copyDir(ctx, from, name, to, newName)
@@ -111,17 +104,17 @@ func CopyName(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, 
 		if e.Link, err = from.Readlink(name); err != nil {
 			return err
 		}
-		if err := store.MakeLink(to, newName, &e); err != nil {
+		if err := MakeLink(to, newName, &e); err != nil {
 			return err
 		}
-		return setFlags(to, newName, &e)
+		return SetFlags(to, newName, &e)
 	case dirfd.KindFile:
 		return copyOne(from, name, to, &e)
 	}
 	return fmt.Errorf("%s is a %s, and cannot be copied", from.Display(name), st.Kind)
 }
 
-func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *tree.Entry) error {
+func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *Entry) error {
 	in, err := from.OpenFile(name)
 	if err != nil {
 		return err
@@ -131,11 +124,11 @@ func copyOne(from *dirfd.Dir, name string, to *dirfd.Dir, e *tree.Entry) error {
 	if err != nil && !dirfd.NoXattr(err) {
 		return err
 	}
-	e.Xattrs = tree.PackXattrs(x)
-	if _, err := store.CopyFile(in, to, e.Path, e, nil); err != nil {
+	e.Xattrs = PackXattrs(x)
+	if _, err := CopyFile(in, to, e.Path, e, nil); err != nil {
 		return err
 	}
-	return setFlags(to, e.Path, e)
+	return SetFlags(to, e.Path, e)
 }
 
 func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, newName string) error {
@@ -145,7 +138,7 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 	}
 	defer src.Close()
 	src.Rooted()
-	t, err := tree.Scan(ctx, src, tree.ScanOptions{NoContent: true, Whole: true})
+	t, err := Scan(ctx, src, ScanOptions{NoContent: true, Whole: true})
 	if err != nil {
 		return err
 	}
@@ -165,24 +158,17 @@ func copyDir(ctx context.Context, from *dirfd.Dir, name string, to *dirfd.Dir, n
 		return err
 	}
 	defer dst.Close()
-	p := &populator{
-		ctx:   ctx,
-		saved: tree.Saved(t, &tree.Tree{}, nil),
-		plain: &tree.Tree{},
-		base:  src,
-		live:  dst.Rooted(),
-		whole: true,
-	}
-	if err := p.run(); err != nil {
+	c := Copy{Saved: Saved(t, &Tree{}, nil), Base: src, To: dst.Rooted(), Whole: true}
+	if _, err := c.Run(ctx); err != nil {
 		return err
 	}
-	return setFlags(dst, "", &t.Root)
+	return SetFlags(dst, "", &t.Root)
 }
 
 // SameNames reports whether two names, files or directories with all below them, are the same except for
 // times.
 func SameNames(ctx context.Context, a *dirfd.Dir, nameA string, b *dirfd.Dir, nameB string) (bool, error) {
-	var trees [2]*tree.Tree
+	var trees [2]*Tree
 	for i, x := range []struct {
 		d    *dirfd.Dir
 		name string
@@ -193,17 +179,17 @@ func SameNames(ctx context.Context, a *dirfd.Dir, nameA string, b *dirfd.Dir, na
 		}
 		trees[i] = t
 	}
-	return len(tree.Delta(trees[0], trees[1])) == 0, nil
+	return len(Delta(trees[0], trees[1])) == 0, nil
 }
 
 // treeAt returns a tree of one name, which is called x in it.
-func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*tree.Tree, error) {
+func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*Tree, error) {
 	st, err := d.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	e := tree.EntryOf("x", st)
-	t := &tree.Tree{Entries: []tree.Entry{e}}
+	e := EntryOf("x", st)
+	t := &Tree{Entries: []Entry{e}}
 	switch st.Kind {
 	case dirfd.KindSymlink:
 		t.Entries[0].Link, err = d.Readlink(name)
@@ -213,7 +199,7 @@ func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*tree.Tree, error) 
 			return nil, err
 		}
 		defer f.Close()
-		t.Entries[0].Digest, err = tree.DigestOf(ctxio.Reader(ctx, f), e.Size)
+		t.Entries[0].Digest, err = DigestOf(ctxio.Reader(ctx, f), e.Size)
 		return t, err
 	case dirfd.KindDir:
 		sub, err := d.Dir(name)
@@ -221,7 +207,7 @@ func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*tree.Tree, error) 
 			return nil, err
 		}
 		defer sub.Close()
-		below, err := tree.Scan(ctx, sub.Rooted(), tree.ScanOptions{Whole: true})
+		below, err := Scan(ctx, sub.Rooted(), ScanOptions{Whole: true})
 		if err != nil {
 			return nil, err
 		}
@@ -231,43 +217,4 @@ func treeAt(ctx context.Context, d *dirfd.Dir, name string) (*tree.Tree, error) 
 		}
 	}
 	return t, err
-}
-
-// CompareTrees counts the differences between two trees by ChangeKind.String.
-func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) {
-	var trees [2]*tree.Tree
-	for i, path := range []string{old, new} {
-		d, err := OpenSnapshot(path)
-		if err != nil {
-			return nil, err
-		}
-		trees[i], err = tree.Scan(ctx, d, tree.ScanOptions{})
-		d.Close()
-		if err != nil {
-			return nil, fmt.Errorf("scan %s: %w", path, err)
-		}
-	}
-	count := map[string]int{}
-	for _, c := range tree.Delta(trees[0], trees[1]) {
-		count[c.What.String()]++
-	}
-	return count, nil
-}
-
-// Reach lists the bases that cfg may have to go back to: its present one, those of the generations kept for
-// the way back, and those of unresolved conflicts.
-func (o *Overlay) Reach(ctx context.Context) (ids []string, err error) {
-	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
-		ids = append(ids, s.Manifest.BaseID)
-		for _, n := range s.Manifest.Merges {
-			if m, err := s.Generation(n); err == nil {
-				ids = append(ids, m.BaseID, m.From)
-			}
-		}
-		for i := range s.Manifest.Conflicts {
-			ids = append(ids, s.Manifest.Conflicts[i].From, s.Manifest.Conflicts[i].To)
-		}
-		return nil
-	})
-	return ids, err
 }
