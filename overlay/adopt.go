@@ -15,8 +15,8 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// Taken is the result of taking over a live tree.
-type Taken struct {
+// Adoption is the result of taking over a live tree.
+type Adoption struct {
 	Already  bool          // cfgd had it before, so nothing was done
 	Merge    *merge.Result // the merge, if cfg was made against another base; else nil
 	Unmerged error         // why it could not be merged
@@ -34,7 +34,7 @@ type Taken struct {
 // On the host, a copy of the store in live means that rc.initdiskless populated live. It knows nothing of
 // removals and merges. So AdoptLive does these wherever live is still as it was copied, and removes the copy
 // last. If it is interrupted, it starts again the next time.
-func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
+func (o *Overlay) AdoptLive(ctx context.Context) (*Adoption, error) {
 	unlock, err := o.lock(ctx)
 	if err != nil {
 		return nil, err
@@ -47,122 +47,164 @@ func (o *Overlay) AdoptLive(ctx context.Context) (*Taken, error) {
 	defer live.Close()
 	var earlier *EarlierError
 	if _, err := o.populated(live); err == nil {
-		return &Taken{Already: true}, nil
+		return &Adoption{Already: true}, nil
 	} else if errors.As(err, &earlier) {
 		return nil, err
 	}
-	base, err := o.Bases.get(ctx, o, o.Next(), true)
+	base, err := o.scanBase(ctx, o.Next(), true)
 	if err != nil {
 		return nil, err
 	}
-	s, err := o.openStore(ctx, base, true)
-	if err != nil {
+	a := &adoption{o: o, base: base, live: live, done: &Adoption{}}
+	if err := a.check(ctx); err != nil {
 		return nil, err
 	}
-	before := []*store.Manifest{s.Manifest}
-	if m, err := s.Generation(s.Manifest.Generation - 1); err == nil &&
-		(s.Manifest.From != "" || len(s.Adopted) > 0) {
-		// the manifest that live was made from, if a merge was interrupted just now
-		before = append(before, m)
-	}
-	plain, taken := s.Plain, &Taken{Damaged: s.Damaged}
-	t, err := o.checkLikely(ctx, s, live, base)
-	if err := errors.Join(err, s.Close()); err != nil {
-		return nil, err
-	}
-	generation := before[0].Generation
+	generation := a.manifests[0].Generation
 	if st, err := live.Stat(tree.MetaName); err == nil && st.Kind == dirfd.KindDir && o.Target.Host() &&
-		len(taken.Damaged) == 0 {
-		if generation, err = o.finishCopy(ctx, live, base, &copySource{before, plain, t}, taken); err != nil {
+		len(a.done.Damaged) == 0 {
+		if generation, err = a.finishCopy(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return taken, o.recordAdoption(live, base.ID, generation)
+	r, err := a.record(generation)
+	if err != nil {
+		return nil, err
+	}
+	r.Adopted = true
+	return a.done, o.WriteRecord(r)
 }
 
-// recordAdoption writes the record of a live tree that was taken over.
-func (o *Overlay) recordAdoption(live *dirfd.Dir, baseID string, generation int) error {
-	id, err := live.Identity()
+// adoption is a live tree that is being taken over.
+type adoption struct {
+	o    *Overlay
+	base *store.Base
+	live *dirfd.Dir
+	scan *tree.Tree // of live
+
+	// the generations that cfg may have had when live was made, the present one first
+	manifests []*store.Manifest
+	plain     *tree.Tree // cfg's plain tree
+	done      *Adoption
+}
+
+// record returns the record of the tree as one that was made from a generation.
+func (a *adoption) record(generation int) (*Record, error) {
+	id, err := a.live.Identity()
+	return &Record{
+		Identity:   id,
+		State:      Populated,
+		BasePath:   a.o.Target.Base,
+		BaseID:     a.base.ID,
+		Generation: generation,
+		Time:       a.o.now().UTC(),
+		Memory:     string(a.o.Target.Memory),
+	}, err
+}
+
+// check scans the live tree, and returns an error that says why it is not the target's.
+func (a *adoption) check(ctx context.Context) error {
+	s, err := a.o.openStore(ctx, a.base, toRead)
 	if err != nil {
 		return err
 	}
-	return o.WriteRecord(&Record{
-		Identity:   id,
-		State:      Populated,
-		BasePath:   o.Target.Base,
-		BaseID:     baseID,
-		Generation: generation,
-		Time:       o.now().UTC(),
-		Adopted:    true,
-		Memory:     string(o.Target.Memory),
-	})
+	a.plain, a.done.Damaged, a.manifests = s.Plain, s.Damaged, []*store.Manifest{s.Manifest}
+	if m, err := s.Generation(s.Manifest.Generation - 1); err == nil &&
+		(s.Manifest.From != "" || len(s.Adopted) > 0) {
+		// the manifest that live was made from, if a merge was interrupted just now
+		a.manifests = append(a.manifests, m)
+	}
+	return errors.Join(a.compare(ctx, s), s.Close())
 }
 
-// checkLikely scans a live tree and returns an error that says why it is not the target's.
-func (o *Overlay) checkLikely(
-	ctx context.Context, s *store.Store, live *dirfd.Dir, base *store.Base,
-) (*tree.Tree, error) {
-	if err := o.ownMemory(live); err != nil {
-		return nil, err
+// compare compares live with what base and cfg make.
+func (a *adoption) compare(ctx context.Context, s *store.Store) (err error) {
+	if a.o.Target.Memory != config.BackingDir {
+		on, err := a.live.MountRoot()
+		if err == nil && !on {
+			err = fmt.Errorf("%w: no memory filesystem is mounted on %s", ErrNotPopulated, a.o.Target.Live)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	t, err := tree.Scan(ctx, live, tree.ScanOptions{MaxFile: o.Target.MaxFile, Now: o.Now})
+	a.scan, err = tree.Scan(ctx, a.live, tree.ScanOptions{MaxFile: a.o.Target.MaxFile, Now: a.o.Now})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := o.older(ctx, s, live, base, t); err != nil {
-		return nil, err
+	if err := a.older(ctx, s); err != nil {
+		return err
 	}
-	return t, resembles(base.Tree, t, s.Manifest)
+	return resembles(a.base.Tree, a.scan, s.Manifest)
 }
 
-// copySource is what a live tree was copied from: the generations that cfg may have had then, and its plain
-// tree. live is the tree now.
-type copySource struct {
-	manifests []*store.Manifest
-	plain     *tree.Tree
-	live      *tree.Tree
+// older finds out whether a live tree without a record was made from an older generation. It is if most paths
+// in which that generation differs from the present one are as they were then, and at least one is a file
+// with the content and the time of then. Somebody who writes such a file again gives it a new time, and a
+// copy of the present cfg holds none of these files. A match is recorded as a hidden tree.
+//
+// The host is left out: rc.initdiskless(8) populates its /etc again at each start of the machine.
+func (a *adoption) older(ctx context.Context, s *store.Store) error {
+	if a.o.Target.Host() {
+		return nil
+	}
+	numbers, err := s.Numbers()
+	if err != nil {
+		return err
+	}
+	for _, n := range slices.Backward(numbers) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		m, err := s.Generation(n)
+		if err != nil || !madeBy(a.base.Tree, a.scan, m, s.Manifest) {
+			continue // a generation that can't be read proves nothing
+		}
+		r, err := a.record(m.Generation)
+		if err != nil {
+			return err
+		}
+		return errors.Join(a.o.earlierError(r, fmt.Sprintf(", as generation %d had it", m.Generation)),
+			a.o.KeepHidden(r))
+	}
+	return nil
 }
 
 // finishCopy does what a plain copy of base and cfg lacks: merges and removals. A path that is no longer as
 // it was copied was edited by somebody, and is left alone.
-func (o *Overlay) finishCopy(
-	ctx context.Context, live *dirfd.Dir, base *store.Base, b *copySource, taken *Taken,
-) (generation int, err error) {
-	s, m, failed, err := o.mergedStore(ctx, base)
+func (a *adoption) finishCopy(ctx context.Context) (generation int, err error) {
+	s, err := openMerged(ctx, a.o, a.base)
 	if err != nil {
 		return 0, err
 	}
 	defer s.Close()
-	taken.Merge, taken.Unmerged = m, failed
-	copied := tree.Saved(base.Tree, b.plain, nil)
-	want := tree.Saved(base.Tree, store.WithManifest(base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
-	r := &restorer{
-		want:    want,
-		read:    func(e *tree.Entry) (io.ReadCloser, error) { return savedContent(s, base, s.Plain, e) },
-		touched: map[string]bool{},
-	}
-	ours := newSavedPaths(append(b.manifests, s.Manifest)...)
-	for _, c := range tree.Delta(b.live, want) {
-		if ours.has(c.Path) && b.copied(copied, c) && b.live.WhySkipped(c.Path) == "" {
+	a.done.Merge, a.done.Unmerged = s.merge, s.unmerged
+	copied := tree.Saved(a.base.Tree, a.plain, nil)
+	want := tree.Saved(a.base.Tree, store.WithManifest(a.base.Tree, s.Plain, s.Manifest), s.Manifest.Removals)
+	r := newRestorer(want, func(e *tree.Entry) (io.ReadCloser, error) {
+		return savedContent(s.Store, a.base, s.Plain, e)
+	})
+	ours := newSavedPaths(append(a.manifests, s.Manifest)...)
+	for _, c := range tree.Delta(a.scan, want) {
+		if ours.has(c.Path) && a.copied(copied, c) && a.scan.WhySkipped(c.Path) == "" {
 			r.changes = append(r.changes, c)
 		}
 	}
-	if err := r.run(ctx, live); err != nil {
+	if err := r.run(ctx, a.live); err != nil {
 		return 0, fmt.Errorf("make up for the start: %w", err)
 	}
-	taken.Changes = r.changes
-	if err := live.RemoveAll(tree.MetaName); err != nil {
+	a.done.Changes = r.changes
+	if err := a.live.RemoveAll(tree.MetaName); err != nil {
 		return 0, err
 	}
-	taken.Copy, r.touched[""] = true, true
-	if err := r.finish(live); err != nil {
+	a.done.Copy, r.touched[""] = true, true
+	if err := r.finish(a.live); err != nil {
 		return 0, err
 	}
 	return s.Manifest.Generation, nil
 }
 
 // copied reports whether live has at the path of c what base and cfg had there when they were copied.
-func (b *copySource) copied(was *tree.Tree, c tree.Change) bool {
+func (a *adoption) copied(was *tree.Tree, c tree.Change) bool {
 	e, ok := was.Get(c.Path)
 	if !ok && c.Old == nil {
 		return true
@@ -174,73 +216,10 @@ func (b *copySource) copied(was *tree.Tree, c tree.Change) bool {
 	if ok && same(e) {
 		return true
 	}
-	return slices.ContainsFunc(b.manifests, func(m *store.Manifest) bool {
+	return slices.ContainsFunc(a.manifests, func(m *store.Manifest) bool {
 		o, ok := m.Override(c.Path)
 		return ok && same(&o.Entry)
 	})
-}
-
-// savedPaths is the set of paths in two generations, with all below removals.
-type savedPaths struct {
-	paths map[string]bool
-	gone  []*store.Manifest
-}
-
-func newSavedPaths(all ...*store.Manifest) *savedPaths {
-	w := &savedPaths{map[string]bool{}, all}
-	for _, m := range all {
-		for i := range m.Overrides {
-			for p := m.Overrides[i].Path; p != ""; p = pathname.Parent(p) {
-				w.paths[p] = true
-			}
-		}
-	}
-	return w
-}
-
-func (w *savedPaths) has(path string) bool {
-	return w.paths[path] ||
-		slices.ContainsFunc(w.gone, func(m *store.Manifest) bool { return m.Removes(path) })
-}
-
-// ownMemory returns an error if no filesystem is mounted on the live tree.
-func (o *Overlay) ownMemory(live *dirfd.Dir) error {
-	if o.Target.Memory == config.BackingDir {
-		return nil
-	}
-	on, err := live.MountRoot()
-	if err == nil && !on {
-		err = fmt.Errorf("%w: no memory filesystem is mounted on %s", ErrNotPopulated, o.Target.Live)
-	}
-	return err
-}
-
-// resembles compares live with what base and cfg make. More than half of each must be in place.
-func resembles(base, live *tree.Tree, m *store.Manifest) error {
-	have, all := 0, 0
-	for i := range base.Entries {
-		if m.Removes(base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
-			continue
-		}
-		all++
-		if live.Has(base.Entries[i].Path) {
-			have++
-		}
-	}
-	if 2*have <= all {
-		return fmt.Errorf("%w: only %d of %d defaults are in the live tree", ErrNotPopulated, have, all)
-	}
-	have = 0
-	for i := range m.Overrides {
-		if e, ok := live.Get(m.Overrides[i].Path); ok && e.SameContent(&m.Overrides[i].Entry) {
-			have++
-		}
-	}
-	if 2*have < len(m.Overrides) {
-		return fmt.Errorf("%w: only %d of %d overrides are in the live tree", ErrNotPopulated, have,
-			len(m.Overrides))
-	}
-	return nil
 }
 
 // Clear empties a live tree that is a plain directory and that cfgd populated, as unmounting empties a memory
@@ -275,4 +254,97 @@ func (o *Overlay) Clear(ctx context.Context) error {
 	}
 	o.Forget()
 	return o.DropRecord()
+}
+
+// resembles compares live with what base and cfg make. More than half of each must be in place.
+func resembles(base, live *tree.Tree, m *store.Manifest) error {
+	have, all := 0, 0
+	for i := range base.Entries {
+		if m.Removes(base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
+			continue
+		}
+		all++
+		if live.Has(base.Entries[i].Path) {
+			have++
+		}
+	}
+	if 2*have <= all {
+		return fmt.Errorf("%w: only %d of %d defaults are in the live tree", ErrNotPopulated, have, all)
+	}
+	have = 0
+	for i := range m.Overrides {
+		if e, ok := live.Get(m.Overrides[i].Path); ok && e.SameContent(&m.Overrides[i].Entry) {
+			have++
+		}
+	}
+	if 2*have < len(m.Overrides) {
+		return fmt.Errorf("%w: only %d of %d overrides are in the live tree", ErrNotPopulated, have,
+			len(m.Overrides))
+	}
+	return nil
+}
+
+// madeBy reports whether an older generation explains a live tree better than the present one.
+func madeBy(base, live *tree.Tree, older, now *store.Manifest) bool {
+	certain, was, all := false, 0, 0
+	for _, p := range differing(older, now) {
+		if now.Holds(p) || now.Removes(p) { // a plain copy of base and cfg still has what was removed
+			continue
+		}
+		then, present := older.Saved(base, p), now.Saved(base, p)
+		if sameEntry(then, present) || then != nil && then.Kind == dirfd.KindDir {
+			continue
+		}
+		all++
+		if e, _ := live.Get(p); sameEntry(then, e) {
+			was++
+			certain = certain || e != nil && e.Kind == dirfd.KindFile && e.MTime == then.MTime
+		}
+	}
+	return certain && 2*was > all
+}
+
+// differing lists the paths that one of two generations overrides and the other does not, or differently.
+func differing(a, b *store.Manifest) []string {
+	seen := map[string]bool{}
+	var out []string
+	for _, m := range []*store.Manifest{a, b} {
+		for i := range m.Overrides {
+			if p := m.Overrides[i].Path; !seen[p] {
+				seen[p] = true
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+func sameEntry(a, b *tree.Entry) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.SameContent(b)
+}
+
+// savedPaths is the set of paths in two generations, with all below removals.
+type savedPaths struct {
+	paths map[string]bool
+	gone  []*store.Manifest
+}
+
+func newSavedPaths(all ...*store.Manifest) *savedPaths {
+	w := &savedPaths{map[string]bool{}, all}
+	for _, m := range all {
+		for i := range m.Overrides {
+			for p := m.Overrides[i].Path; p != ""; p = pathname.Parent(p) {
+				w.paths[p] = true
+			}
+		}
+	}
+	return w
+}
+
+func (w *savedPaths) has(path string) bool {
+	return w.paths[path] ||
+		slices.ContainsFunc(w.gone, func(m *store.Manifest) bool { return m.Removes(path) })
 }

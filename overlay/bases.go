@@ -31,8 +31,11 @@ type keptBase struct {
 // NewBases returns an empty Bases.
 func NewBases() *Bases { return &Bases{byPath: map[string]*keptBase{}} }
 
-func (b *Bases) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*store.Base, error) {
-	path := o.path(g.Path)
+// get returns the scan of a base. With content it knows the digests of all files.
+func (b *Bases) get(
+	ctx context.Context, t *Trees, now func() time.Time, g BaseRef, content bool,
+) (*store.Base, error) {
+	path := t.path(g.Path)
 	b.mu.Lock()
 	k := b.byPath[path]
 	if k == nil {
@@ -40,31 +43,39 @@ func (b *Bases) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*
 		b.byPath[path] = k
 	}
 	b.mu.Unlock()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.get(ctx, o, g, content || g.ID == "")
-}
-
-func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool) (*store.Base, error) {
-	root, err := o.openBase(g)
+	open := func() (*dirfd.Dir, error) { return t.openBase(g) }
+	root, err := open()
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
+	base, err := k.scan(ctx, root, g, content || g.ID == "", t.Target.Rescan/2, now)
+	if err != nil {
+		return nil, err
+	}
+	return base.OpenedBy(open), nil // by this target, perhaps through a mount of its own
+}
+
+// scan returns the last scan of a base if it is of this root and not older than valid, else a new one.
+func (k *keptBase) scan(
+	ctx context.Context, root *dirfd.Dir, g BaseRef, content bool, valid time.Duration, now func() time.Time,
+) (*store.Base, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	st, err := root.Self()
 	if err != nil {
 		return nil, err
 	}
 	same := k.base != nil && k.base.Tree.Of(st) && (k.content || !content)
-	if same && o.now().Sub(k.when) < o.Target.Rescan/2 {
-		return openedBy(k.base, o, g), nil
+	if same && now().Sub(k.when) < valid {
+		return k.base, nil
 	}
 	var prev *tree.Tree
 	if k.base != nil && k.content == content {
 		prev = k.base.Tree
 	}
-	when := o.now()
-	t, err := tree.Scan(ctx, root, tree.ScanOptions{Prev: prev, NoContent: !content, Now: o.Now})
+	when := now()
+	t, err := tree.Scan(ctx, root, tree.ScanOptions{Prev: prev, NoContent: !content, Now: now})
 	if err != nil {
 		return nil, fmt.Errorf("scan base: %w", err)
 	}
@@ -75,12 +86,6 @@ func (k *keptBase) get(ctx context.Context, o *Overlay, g BaseRef, content bool)
 	if id == "" {
 		id = "sha256:" + t.Digest().String()[:12]
 	}
-	k.base = store.NewBase(id, t)
-	k.when, k.content = when, content
-	return openedBy(k.base, o, g), nil
-}
-
-// openedBy returns the base as one target opens it, perhaps through a mount of its own.
-func openedBy(b *store.Base, o *Overlay, g BaseRef) *store.Base {
-	return b.OpenedBy(func() (*dirfd.Dir, error) { return o.openBase(g) })
+	k.base, k.when, k.content = store.NewBase(id, t), when, content
+	return k.base, nil
 }

@@ -50,7 +50,7 @@ func (b *hostBox) boot() {
 	b.o = b.overlay()
 }
 
-func (b *hostBox) adopt() *Taken {
+func (b *hostBox) adopt() *Adoption {
 	b.Helper()
 	t, err := b.o.AdoptLive(context.Background())
 	b.must(err)

@@ -214,7 +214,7 @@ func (b *box) same(want, got map[string]string) {
 func paths(changes []tree.Change) string {
 	var s []string
 	for _, c := range changes {
-		s = append(s, c.What.Letter()+" "+c.Path)
+		s = append(s, c.Kind.Letter()+" "+c.Path)
 	}
 	return strings.Join(s, ", ")
 }

@@ -754,15 +754,15 @@ func mergeNow(o *Overlay) error {
 		return err
 	}
 	defer unlock()
-	base, err := o.Bases.get(ctx, o, o.Next(), false)
+	base, err := o.scanBase(ctx, o.Next(), false)
 	if err != nil {
 		return err
 	}
-	s, _, failed, err := o.mergedStore(ctx, base)
+	s, err := openMerged(ctx, o, base)
 	if err != nil {
 		return err
 	}
-	return errors.Join(failed, s.Close())
+	return errors.Join(s.unmerged, s.Close())
 }
 
 func TestCrashDuringMerge(t *testing.T) {

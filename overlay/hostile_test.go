@@ -550,7 +550,7 @@ func TestDamagedObjects(t *testing.T) {
 			""); err == nil {
 			t.Errorf("%s: restored from a damaged object", what)
 		}
-		if _, c, err := b.o.Show(context.Background(), 1, "rc.conf"); err == nil {
+		if _, c, err := b.o.History().Show(context.Background(), 1, "rc.conf"); err == nil {
 			t.Errorf("%s: showed %q", what, c)
 		}
 		if got := b.read("jail/etc/rc.conf"); got != "two\n" {

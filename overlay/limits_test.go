@@ -83,7 +83,8 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 					Link: strings.Repeat("l", store.MaxManifest)}}}
 		}, "about hosts"},
 	} {
-		err := b.o.atWork(t.Context(), func(s *store.Store, _ *View) error {
+		err := b.o.atWork(t.Context(), func(w *opened) error {
+			s := w.s
 			next := *s.Manifest
 			next.Generation++
 			next.Overrides = append([]store.Override(nil), s.Manifest.Overrides...)
@@ -105,12 +106,12 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 		}
 		b.settled()
 	}
-	if err := b.o.WriteTrial(t.Context(), make([]byte, maxNote+1)); err == nil ||
+	if err := b.o.TrialNote().Write(t.Context(), make([]byte, maxNote+1)); err == nil ||
 		!strings.Contains(err.Error(), "note") {
 		t.Errorf("a note that is too long: %v", err)
 	}
-	b.must(b.o.WriteTrial(t.Context(), make([]byte, maxNote)))
-	if n, err := b.o.Trial(t.Context()); err != nil || len(n) != maxNote {
+	b.must(b.o.TrialNote().Write(t.Context(), make([]byte, maxNote)))
+	if n, err := b.o.TrialNote().Read(t.Context()); err != nil || len(n) != maxNote {
 		t.Errorf("%d, %v", len(n), err)
 	}
 	b.edit("rc.conf", "two\n")
@@ -219,7 +220,7 @@ func TestAttributesTooLarge(t *testing.T) {
 		}
 		for _, c := range r.View.Unsaved {
 			if !kept[c.Path] {
-				t.Errorf("unsaved: %s %s", c.What.Letter(), c.Path)
+				t.Errorf("unsaved: %s %s", c.Kind.Letter(), c.Path)
 			}
 		}
 		if st, err := os.Stat(b.path("jail/cfg/.cfgd/manifest")); err != nil || st.Size() > 2*tree.MaxXattrs {
@@ -227,7 +228,7 @@ func TestAttributesTooLarge(t *testing.T) {
 		}
 	}
 	b.settled()
-	generations, err := b.o.Log(t.Context())
+	generations, err := b.o.History().Log(t.Context())
 	b.must(err)
 	if last := generations[len(generations)-1]; last.Manifest.Generation > first || last.Damaged != nil {
 		t.Errorf("history begins with %d: %v", last.Manifest.Generation, last.Damaged)
@@ -502,11 +503,11 @@ func TestUnrescueRemovesAttributes(t *testing.T) {
 // A live tree without room for the archive is left as it is.
 func TestUnrescueNeedsRoom(t *testing.T) {
 	t.Parallel()
-	r := &restorer{}
+	var changes []tree.Change
 	for i := range 3 {
-		r.changes = append(r.changes, tree.Change{
+		changes = append(changes, tree.Change{
 			Path: fmt.Sprint(i),
-			What: tree.Added,
+			Kind: tree.Added,
 			New:  &tree.Entry{Kind: dirfd.KindFile, Size: 1 << 60},
 		})
 	}
@@ -515,13 +516,13 @@ func TestUnrescueNeedsRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := r.fits(d); err == nil || !strings.Contains(err.Error(), "no room") {
+	if err := fits(changes, d); err == nil || !strings.Contains(err.Error(), "no room") {
 		t.Errorf("%v", err)
 	}
-	for i := range r.changes { // each replaces one of the same size
-		r.changes[i].Old, r.changes[i].What = r.changes[i].New, tree.Type
+	for i := range changes { // each replaces one of the same size
+		changes[i].Old, changes[i].Kind = changes[i].New, tree.Type
 	}
-	if err := r.fits(d); err != nil {
+	if err := fits(changes, d); err != nil {
 		t.Errorf("in place of as much: %v", err)
 	}
 }
@@ -545,7 +546,7 @@ func TestXattrChanges(t *testing.T) {
 	v := b.look()
 	for _, c := range v.Local {
 		for _, x := range v.XattrChanges(c) {
-			got = append(got, c.What.Letter()+" "+c.Path+" "+x.What.Letter()+" "+x.Name)
+			got = append(got, c.Kind.Letter()+" "+c.Path+" "+x.Kind.Letter()+" "+x.Name)
 		}
 	}
 	want := "P hosts D user.goes, P hosts M user.moves, P hosts A user.new, A new A user.first, P ssh A " +

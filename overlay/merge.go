@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"cfgd/config"
@@ -16,13 +15,13 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// merger returns the Merger of a generation with the store's base.
-func (o *Overlay) merger(s *store.Store, m *store.Manifest) *merge.Merger {
+// mergerOf returns the Merger of a generation with the store's base.
+func mergerOf(o *Overlay, s *store.Store, m *store.Manifest) *merge.Merger {
 	return &merge.Merger{
 		Base:   s.Base,
 		Cfg:    m,
-		Policy: o.policy(),
-		Class:  o.classOf(s),
+		Policy: policyOf(o.Target),
+		Class:  classOf(o.Target, s.Ignored),
 		Read:   s.Content,
 		Tools:  o.Tools,
 		Texts:  &o.Bases.texts,
@@ -33,22 +32,60 @@ func (o *Overlay) merger(s *store.Store, m *store.Manifest) *merge.Merger {
 	}
 }
 
-// policy says whose version is taken if both were changed.
-func (o *Overlay) policy() config.OnConflict { return cmp.Or(o.Target.OnConflict, config.ConflictMine) }
+// policyOf says whose version is taken if both were changed.
+func policyOf(t *config.Target) config.OnConflict { return cmp.Or(t.OnConflict, config.ConflictMine) }
 
 // maxMerged is the size in bytes above which no text is merged.
 const maxMerged = 8 << 20
 
+// mergeWithin bounds the time that a merge adds to a start. A jail that fills its cfg with texts that are
+// slow to compare still starts, unmerged.
+const mergeWithin = 30 * time.Second
+
+// mergedStore is a store that was opened for a populate, merged with its base.
+type mergedStore struct {
+	*store.Store
+	merge    *merge.Result // nil if there was nothing to merge or the merge failed
+	unmerged error         // why the merge failed
+}
+
+// openMerged opens the store for a populate, and merges it with the base. A failed merge never fails a start:
+// cfg is then laid over the new defaults as it is.
+func openMerged(ctx context.Context, o *Overlay, base *store.Base) (*mergedStore, error) {
+	s, err := o.openStore(ctx, base, toWrite)
+	if err != nil {
+		return nil, err
+	}
+	r, failed := mergeStore(ctx, o, s)
+	if failed == nil || ctx.Err() != nil {
+		return &mergedStore{s, r, failed}, ctx.Err()
+	}
+	if errors.Is(failed, ErrReadOnly) {
+		return &mergedStore{s, nil, failed}, nil
+	}
+	if err := s.Close(); err != nil { // the reopened store is the old generation or the new one
+		return nil, err
+	}
+	o.cache.store = nil
+	if s, err = o.openStore(ctx, base, toWrite); err != nil {
+		return nil, err
+	}
+	if !s.Outdated() {
+		return &mergedStore{s, r, nil}, nil
+	}
+	return &mergedStore{s, nil, failed}, nil
+}
+
 // mergeStore merges cfg with the store's base as a generation of its own, all of it or nothing. It returns
 // nil if there was nothing to merge.
-func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*merge.Result, error) {
+func mergeStore(ctx context.Context, o *Overlay, s *store.Store) (*merge.Result, error) {
 	if !s.Outdated() {
 		return nil, nil
 	}
 	if s.ReadOnly {
 		return nil, fmt.Errorf("cfg %s: %w", o.Target.Cfg, ErrReadOnly)
 	}
-	w := o.merger(s, s.Manifest)
+	w := mergerOf(o, s, s.Manifest)
 	w.Prior = merge.PriorBaseOf(s, s.Base.ID)
 	within, cancel := context.WithTimeout(ctx, mergeWithin)
 	defer cancel()
@@ -60,49 +97,18 @@ func (o *Overlay) mergeStore(ctx context.Context, s *store.Store) (*merge.Result
 	return r, s.Rewrite(ctx, r.Next, w.Open)
 }
 
-// mergeWithin bounds the time that a merge adds to a start. A jail that fills its cfg with texts that are
-// slow to compare still starts, unmerged.
-const mergeWithin = 30 * time.Second
-
-// mergedStore opens the store for a populate, merged with the base. A failed merge never fails a start: cfg
-// is then laid over the new defaults as it is, and failed says why.
-func (o *Overlay) mergedStore(
-	ctx context.Context, base *store.Base,
-) (s *store.Store, m *merge.Result, failed error, err error) {
-	if s, err = o.openStore(ctx, base, false); err != nil {
-		return nil, nil, nil, err
-	}
-	if m, failed = o.mergeStore(ctx, s); failed == nil || ctx.Err() != nil {
-		return s, m, failed, ctx.Err()
-	}
-	if errors.Is(failed, ErrReadOnly) {
-		return s, nil, failed, nil
-	}
-	if err := s.Close(); err != nil { // the reopened store is the old generation or the new one
-		return nil, nil, nil, err
-	}
-	o.store = nil
-	if s, err = o.openStore(ctx, base, false); err != nil {
-		return nil, nil, nil, err
-	}
-	if !s.Outdated() {
-		return s, m, nil, nil
-	}
-	return s, nil, failed, nil
-}
-
 // PlanMerge computes what a merge with a base would do. If live is populated, its unsaved changes count as
 // saved, because stopping the target saves them. It writes nothing.
 func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*merge.Result, error) {
-	base, err := o.Bases.get(ctx, o, to, false)
+	base, err := o.scanBase(ctx, to, false)
 	if err != nil {
 		return nil, err
 	}
-	w, err := o.wouldSave(ctx)
+	w, err := plannedSave(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	s, err := o.openStore(ctx, base, true)
+	s, err := o.openStore(ctx, base, toRead)
 	if err != nil {
 		return nil, err
 	}
@@ -110,8 +116,8 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*merge.Result, err
 	if w.manifest == nil {
 		w.manifest = s.Manifest
 	}
-	mg := o.merger(s, w.manifest)
-	mg.Read = func(e *tree.Entry) ([]byte, error) { return o.savedOrLive(s, w, e) }
+	mg := mergerOf(o, s, w.manifest)
+	mg.Read = func(e *tree.Entry) ([]byte, error) { return w.read(s, e) }
 	mg.Prior = merge.PriorBaseOf(s, base.ID)
 	return mg.Run(ctx)
 }
@@ -120,49 +126,53 @@ func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*merge.Result, err
 // nothing is unsaved, live is not populated, or its base can't be read.
 type wouldSave struct {
 	manifest *store.Manifest
+	contentSources
+}
+
+func plannedSave(ctx context.Context, o *Overlay) (wouldSave, error) {
+	if o.notPopulated() != nil {
+		return wouldSave{}, nil
+	}
+	if _, err := o.base(ctx); err != nil {
+		return wouldSave{}, nil
+	}
+	w, err := o.open(ctx, toRead, LookOptions{})
+	if err != nil {
+		return wouldSave{}, err
+	}
+	defer w.close()
+	if w.v.NotPopulated != nil {
+		return wouldSave{}, nil
+	}
+	_, p := w.plan(SaveOptions{DryRun: true}, nil)
+	if p.Empty() {
+		return wouldSave{}, nil
+	}
+	return wouldSave{p.Next, w.sources()}, nil
+}
+
+// contentSources are where the contents of saved and unsaved files are.
+type contentSources struct {
 	live     *tree.Tree
 	base     *store.Base
+	openLive func() (*dirfd.Dir, error)
 }
 
-func (o *Overlay) wouldSave(ctx context.Context) (w wouldSave, err error) {
-	if o.notPopulated() != nil {
-		return w, nil
-	}
-	base, err := o.base(ctx)
-	if err != nil {
-		return w, nil
-	}
-	s, err := o.openStore(ctx, base, true)
-	if err != nil {
-		return w, err
-	}
-	defer s.Close()
-	defer o.rest()
-	v, err := o.view(ctx, base, s, LookOptions{})
-	if err != nil || v.NotPopulated != nil {
-		return w, err
-	}
-	_, p := o.plan(s, v, SaveOptions{DryRun: true}, nil)
-	if p.Empty() {
-		return w, nil
-	}
-	return wouldSave{p.Next, v.Live, base}, nil
-}
+func (w *opened) sources() contentSources { return contentSources{w.v.Live, w.v.Base, w.o.OpenLive} }
 
-// savedOrLive reads the content of e from cfg, from live if a save would copy it from there, or from live's
-// default.
-func (o *Overlay) savedOrLive(s *store.Store, w wouldSave, e *tree.Entry) ([]byte, error) {
+// read reads the content of e from cfg, from live if a save would copy it from there, or from live's default.
+func (c contentSources) read(s *store.Store, e *tree.Entry) ([]byte, error) {
 	b, err := s.Content(e)
 	if err == nil || e.Kind != dirfd.KindFile {
 		return b, err
 	}
-	if d := w.base.Here(e); d != nil {
-		return w.base.Content(d)
+	if d := c.base.Here(e); d != nil {
+		return c.base.Content(d)
 	}
-	if l, ok := w.live.Get(e.Path); !ok || l.Kind != dirfd.KindFile || l.Digest != e.Digest {
+	if l, ok := c.live.Get(e.Path); !ok || l.Kind != dirfd.KindFile || l.Digest != e.Digest {
 		return nil, err
 	}
-	root, err := o.OpenLive()
+	root, err := c.openLive()
 	if err != nil {
 		return nil, err
 	}
@@ -173,22 +183,4 @@ func (o *Overlay) savedOrLive(s *store.Store, w wouldSave, e *tree.Entry) ([]byt
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, e.Size+1))
-}
-
-// Before returns the id of cfg's base before the present one, "" if it is not known.
-func (o *Overlay) Before(ctx context.Context) (id string, err error) {
-	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
-		for _, n := range slices.Backward(s.Manifest.Merges) {
-			m, err := s.Generation(n)
-			if err != nil {
-				return err
-			}
-			if m.From != s.Manifest.BaseID {
-				id = m.From
-				return nil
-			}
-		}
-		return nil
-	})
-	return id, err
 }

@@ -258,7 +258,7 @@ func TestResolve(t *testing.T) {
 				if len(cs) != 1 || cs[0].Taken != policy || cs[0].Text == nil {
 					t.Fatalf("%+v", cs)
 				}
-				marked, err := b.o.Content(t.Context(), cs[0].Text)
+				marked, err := b.o.History().Content(t.Context(), cs[0].Text)
 				if err != nil ||
 					!strings.Contains(
 						string(marked),
@@ -439,7 +439,7 @@ func TestWayBackIsKept(t *testing.T) {
 		b.edit("rc.conf", text(20, map[int]string{2: fmt.Sprintln("edit", i), 10: "default\n"}))
 		b.save()
 	}
-	all, err := b.o.Log(t.Context())
+	all, err := b.o.History().Log(t.Context())
 	b.must(err)
 	if len(all) > 6 {
 		t.Errorf("%d generations are kept", len(all))
@@ -649,9 +649,9 @@ func TestResolveKeepsLaterEdits(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.holds(map[string]string{"rc.conf": c.want})
-		all, err := b.o.Log(t.Context())
+		all, err := b.o.History().Log(t.Context())
 		b.must(err)
-		e, content, err := b.o.Show(t.Context(), all[1].Generation, "rc.conf")
+		e, content, err := b.o.History().Show(t.Context(), all[1].Generation, "rc.conf")
 		if err != nil || e == nil || string(content) != later {
 			t.Errorf("generation %d: %v, %q", all[1].Generation, err, content)
 		}

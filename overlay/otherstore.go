@@ -35,18 +35,18 @@ type lastStore struct {
 	Time       time.Time `json:"time"` // of that generation: number and time together identify it
 }
 
-func (o *Overlay) lastStorePath() string {
-	return filepath.Join(o.RunDir, "store", o.Target.Name+".json")
+func (l *LiveTree) lastStorePath() string {
+	return filepath.Join(l.RunDir, "store", l.Target.Name+".json")
 }
 
 // lastStore reads the record of the store. It returns nil if there is none, as after an older program, or if
 // it is of another live tree.
-func (o *Overlay) lastStore() (*lastStore, error) {
-	r, err := o.Record()
+func (l *LiveTree) lastStore() (*lastStore, error) {
+	r, err := l.Record()
 	if err != nil || r == nil || r.State != Populated {
 		return nil, err
 	}
-	b, err := os.ReadFile(o.lastStorePath())
+	b, err := os.ReadFile(l.lastStorePath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -61,9 +61,9 @@ func (o *Overlay) lastStore() (*lastStore, error) {
 }
 
 // rememberStore records which store was opened for writing.
-func (o *Overlay) rememberStore(s *store.Store) error {
-	r, err := o.Record()
-	if err != nil || r == nil || r.State != Populated || o.Known != nil || s.Meta == nil {
+func (l *LiveTree) rememberStore(s *store.Store) error {
+	r, err := l.Record()
+	if err != nil || r == nil || r.State != Populated || l.Known != nil || s.Meta == nil {
 		return err
 	}
 	m := s.Manifest
@@ -74,33 +74,22 @@ func (o *Overlay) rememberStore(s *store.Store) error {
 	if err != nil {
 		return err
 	}
-	w := lastStore{Live: r.Identity, Cfg: cfg, At: o.cfgName(), Generation: m.Generation, Time: m.Time}
+	w := lastStore{Live: r.Identity, Cfg: cfg, At: l.cfgName(), Generation: m.Generation, Time: m.Time}
 	b, err := json.Marshal(w)
 	if err != nil {
 		return err
 	}
-	if old, err := os.ReadFile(o.lastStorePath()); err == nil && string(old) == string(b)+"\n" {
+	if old, err := os.ReadFile(l.lastStorePath()); err == nil && string(old) == string(b)+"\n" {
 		return nil
 	}
-	return hostfile.WriteVolatile(o.lastStorePath(), append(b, '\n'), 0o600)
-}
-
-// cfgName returns the name of the present cfg for people: what is mounted there, or the directory.
-func (o *Overlay) cfgName() string {
-	switch {
-	case o.Target.CfgSource != "":
-		return o.Target.CfgSource
-	case o.CfgAt != "":
-		return o.CfgAt
-	}
-	return o.Target.Cfg
+	return hostfile.WriteVolatile(l.lastStorePath(), append(b, '\n'), 0o600)
 }
 
 // continues refuses a cfg that is not the recorded store. The same directory is the same store, whatever
 // happened to it. Another directory, such as the same store mounted elsewhere or a copy of it, must hold the
 // recorded generation.
-func (o *Overlay) continues(cfg *dirfd.Dir) error {
-	w, err := o.lastStore()
+func (l *LiveTree) continues(cfg *dirfd.Dir) error {
+	w, err := l.lastStore()
 	if err != nil || w == nil {
 		return err
 	}
@@ -111,20 +100,20 @@ func (o *Overlay) continues(cfg *dirfd.Dir) error {
 	if err != nil || ok {
 		return err
 	}
-	is, do := o.Target.Cfg, fmt.Sprintf("mount %s there again, or cfgd save --force %s if this one is meant",
-		w.At, o.Target.Name)
-	if o.CfgAt != "" {
-		is, do = o.cfgName(), "let the fstab name "+w.At+" again"
+	is, do := l.Target.Cfg, fmt.Sprintf("mount %s there again, or cfgd save --force %s if this one is meant",
+		w.At, l.Target.Name)
+	if l.CfgAt != "" {
+		is, do = l.cfgName(), "let the fstab name "+w.At+" again"
 	}
 	if is == w.At {
 		do = "bring back the store that was there"
-		if o.CfgAt == "" {
-			do += fmt.Sprintf(", or cfgd save --force %s if this one is meant", o.Target.Name)
+		if l.CfgAt == "" {
+			do += fmt.Sprintf(", or cfgd save --force %s if this one is meant", l.Target.Name)
 		}
 	}
 	return fmt.Errorf("%s: %w: %s does not hold generation %d, which was last saved for %s in %s:"+
 		" nothing is written to it; %s",
-		o.Target.Name, ErrOtherStore, is, w.Generation, o.Target.Live, w.At, do)
+		l.Target.Name, ErrOtherStore, is, w.Generation, l.Target.Live, w.At, do)
 }
 
 // holdsGeneration reports whether the store in a cfg holds a generation. It reads as little as it needs, and

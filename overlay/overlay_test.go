@@ -105,11 +105,11 @@ func TestRestore(t *testing.T) {
 	if _, err := b.o.Restore(ctx, From{}, []string{"no/such"}, ""); err == nil {
 		t.Error("a path that is nowhere was restored")
 	}
-	log, err := b.o.Log(ctx)
+	log, err := b.o.History().Log(ctx)
 	if err != nil || len(log) != 4 || log[0].Generation != 4 {
 		t.Fatalf("log: %v, %v", log, err)
 	}
-	if e, c, err := b.o.Show(ctx, 2, "rc.conf"); err != nil || e == nil || string(c) != "two\n" {
+	if e, c, err := b.o.History().Show(ctx, 2, "rc.conf"); err != nil || e == nil || string(c) != "two\n" {
 		t.Errorf("show 2 rc.conf: %v %q %v", e, c, err)
 	}
 }

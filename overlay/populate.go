@@ -41,7 +41,7 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 		return nil, err
 	}
 	defer unlock()
-	base, err := o.Bases.get(ctx, o, o.Next(), false)
+	base, err := o.scanBase(ctx, o.Next(), false)
 	if err != nil {
 		return nil, err
 	}
@@ -53,12 +53,12 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 	if names, err := live.Names(); err != nil || len(names) > 0 {
 		return nil, errors.Join(err, fmt.Errorf("live: %s: %w", o.Target.Live, ErrNotEmpty))
 	}
-	s, merged, failed, err := o.mergedStore(ctx, base)
+	s, err := openMerged(ctx, o, base)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	p, err := o.populate(ctx, s, live, &Record{
+	p, err := fill(ctx, o, s.Store, live, &Record{
 		BasePath:   o.Target.Base,
 		BaseID:     base.ID,
 		Generation: s.Manifest.Generation,
@@ -68,12 +68,14 @@ func (o *Overlay) Populate(ctx context.Context, memory, device string) (*Populat
 	if err != nil {
 		return nil, err
 	}
-	p.Merge, p.Unmerged = merged, failed
+	p.Merge, p.Unmerged = s.merge, s.unmerged
 	return p, nil
 }
 
-func (o *Overlay) populate(
-	ctx context.Context, s *store.Store, live *dirfd.Dir, r *Record,
+// fill copies the saved tree of a store to live. The record says populating meanwhile, and populated at
+// the end.
+func fill(
+	ctx context.Context, o *Overlay, s *store.Store, live *dirfd.Dir, r *Record,
 ) (*Population, error) {
 	id, err := live.Identity()
 	if err != nil {
@@ -108,7 +110,7 @@ func (o *Overlay) populate(
 		Adopted:    s.Adopted,
 	}
 	if len(refused) > 0 {
-		out.Notices = append(out.Notices, o.refusedNotice(refused))
+		out.Notices = append(out.Notices, refusedNotice(o.Target.Live, refused))
 	}
 	out.Hiding, err = s.Hiding()
 	if err != nil {
@@ -118,9 +120,9 @@ func (o *Overlay) populate(
 }
 
 // refusedNotice says what live's filesystem can't hold.
-func (o *Overlay) refusedNotice(refused []tree.Refused) string {
+func refusedNotice(live string, refused []tree.Refused) string {
 	path, _ := refused[0].Name()
 	return fmt.Sprintf("%s: its filesystem can't hold all flags and attributes of what is saved:"+
 		" %d paths lack some, such as %s; they stay saved",
-		o.Target.Live, len(refused), pathname.Quote(path))
+		live, len(refused), pathname.Quote(path))
 }

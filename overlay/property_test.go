@@ -243,8 +243,8 @@ func (m *machine) stored() {
 	}
 	for _, c := range tree.Delta(v.Base.Tree, v.SavedTree()) {
 		_, over := man.Override(c.Path)
-		if told := over || c.What == tree.Deleted && (man.Removes(c.Path) || underFile(man, c.Path)); !told {
-			m.rt.Fatalf("%s %q: not in the manifest", c.What, c.Path)
+		if told := over || c.Kind == tree.Deleted && (man.Removes(c.Path) || underFile(man, c.Path)); !told {
+			m.rt.Fatalf("%s %q: not in the manifest", c.Kind, c.Path)
 		}
 	}
 	if man.Generation == 0 {
@@ -345,7 +345,7 @@ func (m *machine) stop(*rapid.T) {
 
 func (m *machine) restore(*rapid.T) {
 	ctx := context.Background()
-	log, err := m.o.Log(ctx)
+	log, err := m.o.History().Log(ctx)
 	m.must(err)
 	from := From{Base: rapid.Bool().Draw(m.rt, "from base")}
 	if !from.Base && len(log) > 0 && rapid.Bool().Draw(m.rt, "from a generation") {
@@ -366,9 +366,8 @@ func (m *machine) restore(*rapid.T) {
 		m.rt.Fatalf("restored base: local %s", paths(v.Local))
 	}
 	if from.Generation != 0 {
-		g := log[slices.IndexFunc(log, func(g Generation) bool { return g.Generation == from.Generation })]
-		plain, err := treeOf(g.Manifest, v.Base.Tree)
-		m.must(err)
+		g := log[slices.IndexFunc(log, func(g LogEntry) bool { return g.Generation == from.Generation })]
+		plain := g.Plain(v.Base.Tree, &tree.Tree{})
 		if d := tree.Delta(tree.Saved(v.Base.Tree, plain, g.Removals), v.Live); len(d) != 0 {
 			m.rt.Fatalf("restored generation %d: differs in %s", from.Generation, paths(d))
 		}

@@ -247,7 +247,7 @@ func TestAttributesThatCanNotBeListed(t *testing.T) {
 			t.Errorf("unsaved %q", unsaved)
 		}
 	}
-	g := b.o.store.Manifest.Generation
+	g := b.o.cache.store.Manifest.Generation
 	if r := b.save(); r.Generation != g || len(r.Saved) > 0 {
 		t.Errorf("saved again: %+v", r)
 	}

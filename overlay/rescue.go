@@ -2,11 +2,16 @@ package overlay
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +50,7 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 	if base, err := o.base(ctx); err == nil {
 		defaults = base.Tree
 	}
-	a := archive{w: tar.NewWriter(w), live: live, seen: !t.NoXattrs}
+	a := tarArchive{w: tar.NewWriter(w), live: live, seen: !t.NoXattrs}
 	for _, k := range t.Unseen() {
 		a.missed = append(a.missed, fmt.Errorf("%s: %s", pathname.Quote(k.Path), k.Reason))
 	}
@@ -66,8 +71,8 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 	return a.end()
 }
 
-// archive is a tar archive while it is written.
-type archive struct {
+// tarArchive is a tar archive while it is written.
+type tarArchive struct {
 	w       *tar.Writer
 	live    *dirfd.Dir
 	seen    bool // live's filesystem has attributes
@@ -79,7 +84,7 @@ type archive struct {
 }
 
 // add writes one changed path. Only an error of the writer stops it.
-func (a *archive) add(c tree.Change) error {
+func (a *tarArchive) add(c tree.Change) error {
 	if c.New == nil {
 		a.removed.WriteString(pathname.Quote(c.Path) + "\n")
 		return nil
@@ -120,7 +125,7 @@ func (a *archive) add(c tree.Change) error {
 }
 
 // content reads a whole file first, so that the size in the header is right even if the file grows meanwhile.
-func (a *archive) content(e *tree.Entry) ([]byte, error) {
+func (a *tarArchive) content(e *tree.Entry) ([]byte, error) {
 	if e.Kind != dirfd.KindFile {
 		return nil, nil
 	}
@@ -132,7 +137,7 @@ func (a *archive) content(e *tree.Entry) ([]byte, error) {
 	return d.ReadFile(path.Base(e.Path), max(e.Size*2, 1<<20))
 }
 
-func (a *archive) write(h *tar.Header, content []byte) error {
+func (a *tarArchive) write(h *tar.Header, content []byte) error {
 	if err := a.w.WriteHeader(h); err != nil {
 		return fmt.Errorf("archive %s: %w", pathname.Quote(h.Name), err)
 	}
@@ -141,7 +146,7 @@ func (a *archive) write(h *tar.Header, content []byte) error {
 }
 
 // end writes the lists and closes the archive.
-func (a *archive) end() (int, error) {
+func (a *tarArchive) end() (int, error) {
 	lists := map[string]string{RescueRemoved: a.removed.String(), RescueLeft: a.left.String()}
 	for name, list := range lists {
 		if list == "" {
@@ -175,6 +180,114 @@ func tarHeader(e *tree.Entry, size int, seen bool) (h *tar.Header, over []string
 	case dirfd.KindSymlink:
 		h.Typeflag, h.Linkname = tar.TypeSymlink, e.Link
 	}
-	h.PAXRecords, over, err = records(e, seen && e.Kind != dirfd.KindSymlink && e.Unlisted == "")
+	h.PAXRecords, over, err = paxRecords(e, seen && e.Kind != dirfd.KindSymlink && e.Unlisted == "")
 	return h, over, err
 }
+
+// Names of pax(1) records in which FreeBSD's tar(1) finds flags and attributes; GNU tar finds the attributes.
+// A name with an equals sign or an empty value can't be such a record. It gets libarchive's form, which
+// encodes both name and value.
+const (
+	flagsRecord   = "SCHILY.fflags"
+	xattrRecord   = "SCHILY.xattr."
+	encodedRecord = "LIBARCHIVE.xattr."
+)
+
+// An entry without attributes gets a pax(1) comment that says so. An older cfgd left attributes out of every
+// entry, so that no record would not mean no attributes. No tar(1) minds the comment.
+const (
+	commentRecord = "comment"
+	noXattrs      = "no extended attributes"
+)
+
+// maxRecords bounds the records of one header, in bytes. archive/tar takes up to 1 MiB, long names and links
+// included.
+const maxRecords = 512 << 10
+
+// paxRecords returns what a tar(5) header has no field for, nil if there is nothing. over lists the names of
+// attributes that did not fit. seen says that the entry's attributes are known.
+func paxRecords(e *tree.Entry, seen bool) (r map[string]string, over []string, err error) {
+	x, err := tree.UnpackXattrs(e.Xattrs)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", e.Path, err)
+	}
+	if len(x) == 0 && e.Flags == 0 && !seen {
+		return nil, nil, nil
+	}
+	r = map[string]string{}
+	if len(x) == 0 && seen {
+		r[commentRecord] = noXattrs
+	}
+	if flags := dirfd.FlagNames(e.Flags); flags != "" {
+		r[flagsRecord] = flags
+	}
+	size := 0
+	for _, a := range x {
+		key, value := xattrRecord+a.Name, string(a.Value)
+		if strings.Contains(a.Name, "=") || len(a.Value) == 0 {
+			key = encodedRecord + strings.ReplaceAll(url.QueryEscape(a.Name), "+", "%20")
+			value = cmp.Or(base64.StdEncoding.EncodeToString(a.Value), "=")
+		}
+		const frame = 16 // the record's length in digits, a blank, an equals sign and a line break
+		if n := frame + len(key) + len(value); size+n <= maxRecords {
+			r[key], size = value, size+n
+			continue
+		}
+		over = append(over, a.Name)
+	}
+	return r, over, nil
+}
+
+// setFromRecords sets an entry's flags and attributes from a header's records. omitted lists the attributes
+// that a file can't have here.
+func setFromRecords(e *tree.Entry, h *tar.Header) (omitted []string) {
+	e.Flags = dirfd.ParseFlags(h.PAXRecords[flagsRecord])
+	var x []dirfd.Xattr
+	// sorted, so that of two records for one name the same one is taken each time
+	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+		a, ok, err := xattrOf(key, h.PAXRecords[key])
+		if err != nil {
+			omitted = append(omitted, fmt.Sprintf("%s: %v", pathname.Quote(key), err))
+		} else if ok {
+			x = append(x, a)
+		}
+	}
+	slices.SortStableFunc(x, func(a, b dirfd.Xattr) int { return cmp.Compare(a.Name, b.Name) })
+	x = slices.CompactFunc(x, func(a, b dirfd.Xattr) bool { return a.Name == b.Name })
+	x, over := dirfd.FitXattrs(x)
+	for _, name := range over {
+		omitted = append(omitted, pathname.Quote(name)+": too large")
+	}
+	e.Xattrs = tree.PackXattrs(x)
+	return omitted
+}
+
+// xattrOf reads a record that is an attribute. ok is false if it is another record.
+func xattrOf(key, value string) (x dirfd.Xattr, ok bool, err error) {
+	name, plain := strings.CutPrefix(key, xattrRecord)
+	encoded, other := strings.CutPrefix(key, encodedRecord)
+	switch {
+	case other:
+		b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
+		if err != nil {
+			return x, false, err
+		}
+		if name, err = url.PathUnescape(encoded); err != nil {
+			return x, false, err
+		}
+		value = string(b)
+	case !plain:
+		return x, false, nil
+	}
+	_, own, _ := strings.Cut(name, ".")
+	switch {
+	case !dirfd.KeptXattr(name):
+		return x, false, errors.New("no attribute of those that are saved")
+	case own == "" || len(own) > 255 || strings.IndexByte(name, 0) >= 0:
+		return x, false, errors.New("not the name of an attribute")
+	}
+	return dirfd.Xattr{Name: name, Value: []byte(value)}, true, nil
+}
+
+// maxArchive bounds the contents of an archive to bring back, in bytes: they are held in memory.
+const maxArchive = 256 << 20

@@ -13,36 +13,6 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// SaveOptions say what a save is about.
-type SaveOptions struct {
-	Paths   []string        // and all below them; nil means everything
-	Force   bool            // save what the guard holds, and overwrite what was changed in cfg by hand
-	DryRun  bool            // compute only, and change nothing
-	Message string          // kept with the generation
-	Times   bool            // save times that changed alone
-	Dirty   map[string]bool // directories of live to read; nil means all
-	Rehash  bool
-	// Still, if not nil, says whether a changed entry has not changed for long enough. Others are left for
-	// later.
-	Still func(tree.Change) bool
-}
-
-// Result is what a save did, or what it would do with DryRun.
-type Result struct {
-	View       *View
-	Generation int // the current generation after the save
-	Saved      []tree.Change
-	Released   []string     // overrides dropped because live equals base again
-	Times      int          // number of overrides of which only the time was saved
-	Kept       []store.Kept // what is not saved because of its class or kind
-	Conflicts  []string     // changed by hand in cfg, and in live too: left alone
-	Pending    []string     // changed by hand in cfg alone: left alone until the next populate takes them
-	Unsettled  []string     // not still: left for the next save
-}
-
-// ErrReadOnly says that cfg cannot be written.
-var ErrReadOnly = errors.New("read-only")
-
 // Save writes the unsaved changes of live to cfg as one generation, and returns when they are on stable
 // storage. ErrNotPopulated, ErrHeld, ErrReadOnly, ErrNoSpace and flock.ErrHeld say why nothing was saved.
 func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
@@ -53,89 +23,82 @@ func (o *Overlay) Save(ctx context.Context, so SaveOptions) (*Result, error) {
 		}
 		defer unlock()
 	}
+	// Asked before anything else is opened, because cfg and base of a jail that is down may be missing too.
 	if why := o.notPopulated(); why != nil {
-		return o.stored(ctx), why
-	}
-	base, err := o.base(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s, err := o.openAny(ctx, base, so.DryRun, !so.Force)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	defer o.rest()
-	v, err := o.view(ctx, base, s, LookOptions{Dirty: so.Dirty, Rehash: so.Rehash})
-	if err != nil {
-		return nil, err
-	}
-	if v.NotPopulated != nil {
-		return &Result{View: v, Generation: s.Manifest.Generation}, v.NotPopulated
-	}
-	return o.save(ctx, s, v, so)
-}
-
-// notPopulated says why there is no live tree to save, nil if there is one. It is asked before anything else
-// is opened, because cfg and base of a jail that is down may be missing too.
-func (o *Overlay) notPopulated() error {
-	live, err := o.OpenLive()
-	if err != nil {
-		if absent(err) {
-			return fmt.Errorf("%w: %w", ErrNotPopulated, err)
+		if v, err := o.Look(ctx, LookOptions{}); err == nil {
+			return &Result{View: v, Generation: v.Current.Generation}, why
 		}
-		return err
+		return nil, why
 	}
-	defer live.Close()
-	_, err = o.populated(live)
-	return err
+	w, err := o.open(ctx, access{readOnly: so.DryRun, known: !so.Force},
+		LookOptions{Dirty: so.Dirty, Rehash: so.Rehash})
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	if w.v.NotPopulated != nil {
+		return &Result{View: w.v, Generation: w.s.Manifest.Generation}, w.v.NotPopulated
+	}
+	return w.save(ctx, so)
 }
 
-// stored returns what is known of a target that is down: what its store holds, nil if that can't be read now.
-func (o *Overlay) stored(ctx context.Context) *Result {
-	v, err := o.look(ctx, LookOptions{})
-	if err != nil {
+// Unchanged scans live without opening cfg and compares it with the remembered store. If nothing is unsaved
+// except what the last save left out, it returns what Save would return. It returns nil whenever that is not
+// certain. If cfg is mounted on demand, this saves an idle machine the mounts.
+func (o *Overlay) Unchanged(ctx context.Context, lo LookOptions) *Result {
+	c := &o.cache
+	if o.MountCfg == nil || c.store == nil || c.live == nil || c.last == nil || c.last.paths == nil {
 		return nil
 	}
-	return &Result{View: v, Generation: v.Current.Generation}
+	base, err := o.base(ctx)
+	if err != nil || !c.sameBase(base) {
+		return nil
+	}
+	v := o.newView(base, c.store)
+	v.Free = c.last.free
+	if err := o.lookLive(ctx, v, lo); err != nil || v.NotPopulated != nil || !c.last.sameUnsaved(v) {
+		return nil
+	}
+	return c.last.resultFor(v)
 }
 
 // maxTries bounds how often a save is planned again because files changed while they were copied.
 const maxTries = 20
 
 // save plans and commits, without what is not still.
-func (o *Overlay) save(ctx context.Context, s *store.Store, v *View, so SaveOptions) (*Result, error) {
-	live, err := o.OpenLive()
+func (w *opened) save(ctx context.Context, so SaveOptions) (*Result, error) {
+	live, err := w.o.OpenLive()
 	if err != nil {
 		return nil, err
 	}
 	defer live.Close()
 	exclude := map[string]bool{}
-	for _, c := range v.Unsaved {
+	for _, c := range w.v.Unsaved {
 		if c.New != nil && c.New.Unread == tree.MovedOn || so.Still != nil && !so.Still(c) {
 			exclude[c.Path] = true
 		}
 	}
-	if r := v.diffs.unchanged(v, so, s); r != nil && len(exclude) == 0 {
+	cache := &w.o.cache
+	if r := cache.unchanged(w.v, so); r != nil && len(exclude) == 0 {
 		return r, nil
 	}
 	for range maxTries {
-		r, p := o.plan(s, v, so, exclude)
+		r, p := w.plan(so, exclude)
 		if p.Empty() && len(p.Times) == 0 {
-			o.remember(r, so)
-			if len(p.Next.Held) == len(s.Manifest.Held) {
-				v.diffs.keepNoChange(r, so, s)
-			}
-			return r, o.refreshHeld(ctx, s, p, so)
+			cache.remember(r, so, len(p.Next.Held) == len(w.s.Manifest.Held))
+			return r, w.dropTaken(ctx, p, so)
 		}
 		if so.DryRun {
-			return r, o.guard(v, s, p, so)
+			return r, w.guard(p, so)
 		}
-		err := o.commit(ctx, s, live, v, p, so)
+		err := w.commit(ctx, live, p, so)
 		var u *store.UnsettledError
 		if !errors.As(err, &u) {
-			if r, err = o.after(r, s, v, p, err); err == nil {
-				o.remember(r, so)
+			if err == nil {
+				err = w.refresh(ctx, r)
+			}
+			if err == nil {
+				cache.remember(r, so, false)
 			}
 			return r, err
 		}
@@ -143,99 +106,96 @@ func (o *Overlay) save(ctx context.Context, s *store.Store, v *View, so SaveOpti
 			exclude[path] = true
 		}
 	}
-	return nil, fmt.Errorf("%s: the tree changes faster than it can be saved", o.Target.Name)
+	return nil, fmt.Errorf("%s: the tree changes faster than it can be saved", w.o.Target.Name)
 }
 
-func (o *Overlay) plan(
-	s *store.Store, v *View, so SaveOptions, exclude map[string]bool,
-) (*Result, *store.Plan) {
-	saved := v.SavedTree()
-	w := &store.Planner{
+// plan plans a save, and says what it will do.
+func (w *opened) plan(so SaveOptions, exclude map[string]bool) (*Result, *store.Plan) {
+	v, m := w.v, w.s.Manifest
+	pl := &store.Planner{
 		Base:    v.Base.Tree,
-		Saved:   saved,
-		Live:    v.Live.WithSavedXattrs(saved),
-		Plain:   v.plain(),
-		Old:     s.Manifest,
+		Saved:   v.SavedTree(),
+		Live:    v.Live.WithSavedXattrs(v.SavedTree()),
+		Plain:   v.diffs.completed,
+		Old:     m,
 		Class:   v.class,
 		Only:    store.OnlyBelow(so.Paths),
 		Exclude: exclude,
 		Force:   so.Force,
 		Times:   so.Times,
-		Taken:   s.TakenBefore(v.Base.Tree),
+		Taken:   w.s.TakenBefore(v.Base.Tree),
 	}
-	p := w.Plan()
-	w.KeepUnlisted(v.Live)
-	p.Next.Time, p.Next.BaseID, p.Next.Message = o.now().UTC(), s.Manifest.StandsOn(v.Base.ID), so.Message
+	p := pl.Plan()
+	pl.KeepUnlisted(v.Live)
+	p.Next.Time, p.Next.BaseID, p.Next.Message = w.o.now().UTC(), m.StandsOn(v.Base.ID), so.Message
 	r := &Result{
 		View:       v,
-		Generation: s.Manifest.Generation,
+		Generation: m.Generation,
 		Saved:      p.Changes,
-		Kept:       w.Kept,
-		Conflicts:  w.Conflict,
-		Pending:    w.Pending,
+		Times:      len(p.Times),
+		Kept:       pl.Kept,
+		Conflicts:  pl.Conflict,
+		Pending:    pl.Pending,
+		Unsettled:  slices.SortedFunc(maps.Keys(exclude), pathname.Compare),
 	}
-	r.Unsettled = slices.SortedFunc(maps.Keys(exclude), pathname.Compare)
 	for _, path := range p.Drops {
-		if e, ok := v.Live.Get(path); ok && e != nil {
+		if v.Live.Has(path) {
 			r.Released = append(r.Released, path)
 		}
 	}
-	r.Times = len(p.Times)
 	return r, p
 }
 
-func (o *Overlay) guard(v *View, s *store.Store, p *store.Plan, so SaveOptions) error {
+// guard holds a save that would drop most of what there is.
+func (w *opened) guard(p *store.Plan, so SaveOptions) error {
 	if so.Force {
 		return nil
 	}
-	if err := store.Guard(v.Base.Tree, v.Live, s.Manifest, p); err != nil {
-		return fmt.Errorf("%s: save %w; if that is meant, cfgd save --force %s", o.Target.Name, err,
-			o.Target.Name)
+	if err := store.Guard(w.v.Base.Tree, w.v.Live, w.s.Manifest, p); err != nil {
+		return fmt.Errorf("%s: save %w; if that is meant, cfgd save --force %s", w.o.Target.Name, err,
+			w.o.Target.Name)
 	}
 	return nil
 }
 
-func (o *Overlay) commit(
-	ctx context.Context, s *store.Store, live *dirfd.Dir, v *View, p *store.Plan, so SaveOptions,
-) error {
-	if err := o.guard(v, s, p, so); err != nil {
+func (w *opened) commit(ctx context.Context, live *dirfd.Dir, p *store.Plan, so SaveOptions) error {
+	if err := w.guard(p, so); err != nil {
 		return err
 	}
-	if s.ReadOnly {
-		return fmt.Errorf("%s: cfg %s: %w", o.Target.Name, o.Target.Cfg, ErrReadOnly)
+	if w.s.ReadOnly {
+		return fmt.Errorf("%s: cfg %s: %w", w.o.Target.Name, w.o.Target.Cfg, ErrReadOnly)
 	}
-	if err := s.Save(ctx, live, p); err != nil {
-		return fmt.Errorf("%s: %w", o.Target.Name, err)
+	if err := w.s.Save(ctx, live, p); err != nil {
+		return fmt.Errorf("%s: %w", w.o.Target.Name, err)
 	}
 	return nil
 }
 
-// after finishes a committed save: it prunes history and takes a new view.
-func (o *Overlay) after(r *Result, s *store.Store, v *View, p *store.Plan, err error) (*Result, error) {
-	if err != nil {
-		return r, err
-	}
+// refresh prunes history after a commit and makes the View show it. The save is done: a cancelled caller
+// still gets its result.
+func (w *opened) refresh(ctx context.Context, r *Result) error {
+	ctx = context.WithoutCancel(ctx)
+	s, v := w.s, w.v
 	r.Generation = s.Manifest.Generation
-	ctx := context.Background() // the save is done: a cancelled caller still gets its result
 	if err := s.Prune(ctx, func() bool { return true }); err != nil {
 		v.Notices = append(v.Notices, fmt.Sprintf("drop old generations: %v", err))
 	}
 	if err := s.ScanPlain(ctx, s.Plain); err != nil {
-		return r, err
+		return err
 	}
 	v.Plain, v.Current = s.Plain, s.Manifest
-	v.diffs = o.compare(v.Base, s)
+	v.diffs = w.o.cache.compare(v.Base, s)
 	v.diffs.with(v.Live)
 	v.Stored, v.Unsaved = v.diffs.stored, v.diffs.unsaved
-	return r, nil
+	return nil
 }
 
-// refreshHeld drops held paths that live has taken, if there is nothing else to save.
-func (o *Overlay) refreshHeld(ctx context.Context, s *store.Store, p *store.Plan, so SaveOptions) error {
-	if so.DryRun || s.ReadOnly || len(p.Next.Held) == len(s.Manifest.Held) {
+// dropTaken drops the hand edits that live has taken, if there is nothing else to save.
+func (w *opened) dropTaken(ctx context.Context, p *store.Plan, so SaveOptions) error {
+	m := *w.s.Manifest
+	if so.DryRun || w.s.ReadOnly || len(p.Next.Held) == len(m.Held) {
 		return nil
 	}
-	m := *s.Manifest
 	m.Held = p.Next.Held
-	return s.Install(ctx, nil, &m)
+	return w.s.Install(ctx, nil, &m)
 }

@@ -9,16 +9,22 @@ import (
 	"cfgd/overlay/store"
 )
 
+// TrialNote is the note about a system on trial. It must survive a restart of a machine on which only cfg is
+// writable, so it stands in the store.
+type TrialNote struct{ o *Overlay }
+
+// TrialNote returns the note. It opens nothing yet.
+func (o *Overlay) TrialNote() TrialNote { return TrialNote{o} }
+
 // noteTrial is the only note that a store may hold beside its own files.
 const noteTrial = "trial"
 
 // maxNote bounds a note, in bytes.
 const maxNote = 4 << 10
 
-// Trial reads the note about a system on trial. The note must survive a restart of a machine on which only
-// cfg is writable. If there is no note, the error is fs.ErrNotExist.
-func (o *Overlay) Trial(ctx context.Context) (b []byte, err error) {
-	err = o.reading(ctx, func(s *store.Store, _ *store.Base) error {
+// Read reads the note. If there is none, the error is fs.ErrNotExist.
+func (n TrialNote) Read(ctx context.Context) (b []byte, err error) {
+	err = n.o.History().reading(ctx, func(s *store.Store, _ *store.Base) error {
 		if s.Meta == nil {
 			return fs.ErrNotExist
 		}
@@ -28,8 +34,9 @@ func (o *Overlay) Trial(ctx context.Context) (b []byte, err error) {
 	return b, err
 }
 
-// WriteTrial replaces the note and syncs it. Nil removes it.
-func (o *Overlay) WriteTrial(ctx context.Context, b []byte) error {
+// Write replaces the note and syncs it. Nil removes it.
+func (n TrialNote) Write(ctx context.Context, b []byte) error {
+	o := n.o
 	unlock, err := o.lock(ctx)
 	if err != nil {
 		return err
@@ -39,7 +46,7 @@ func (o *Overlay) WriteTrial(ctx context.Context, b []byte) error {
 	if err != nil {
 		return err
 	}
-	s, err := o.openStore(ctx, base, false)
+	s, err := o.openStore(ctx, base, toWrite)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (b *box) onDemand() {
 	}
 }
 
-func (b *box) quiet() *Result { return b.o.Quiet(context.Background(), LookOptions{}) }
+func (b *box) quiet() *Result { return b.o.Unchanged(context.Background(), LookOptions{}) }
 
 func TestQuietOnlyWhereNothingIsToSave(t *testing.T) {
 	t.Parallel()
@@ -76,14 +76,14 @@ func TestQuietDoesNotRestOnWhatCouldNotBeRead(t *testing.T) {
 	r := b.save()
 	e := *mustGet(t, r.View.Live, "rc.conf")
 	e.Unread = "input/output error"
-	r.View.Unsaved = []tree.Change{{Path: "rc.conf", What: tree.Modified, New: &e}}
-	b.o.remember(r, SaveOptions{})
-	if b.o.last != nil {
+	r.View.Unsaved = []tree.Change{{Path: "rc.conf", Kind: tree.Modified, New: &e}}
+	b.o.cache.remember(r, SaveOptions{}, false)
+	if b.o.cache.last.paths != nil {
 		t.Error("remembered as left")
 	}
 	e.Unread = tree.TooLarge
-	b.o.remember(r, SaveOptions{})
-	if b.o.last == nil {
+	b.o.cache.remember(r, SaveOptions{}, false)
+	if b.o.cache.last.paths == nil {
 		t.Error("what is too large is not remembered")
 	}
 }
@@ -121,12 +121,12 @@ func TestAdoptionInMemoryIsNotTakenForTheStore(t *testing.T) {
 			t.Errorf("%s: adopted %q, conflicts %q, generation %d", name, r.View.Adopted, r.Conflicts,
 				r.Generation)
 		}
-		log, err := b.overlay().Log(context.Background())
+		log, err := b.overlay().History().Log(context.Background())
 		b.must(err)
 		if len(log) != 3 {
 			t.Errorf("%s: %d generations are kept", name, len(log))
 		}
-		if _, c, err := b.overlay().Show(context.Background(), 2, "rc.conf"); err != nil ||
+		if _, c, err := b.overlay().History().Show(context.Background(), 2, "rc.conf"); err != nil ||
 			string(c) != "two\n" {
 			t.Errorf("%s: generation 2: %q, %v", name, c, err)
 		}
@@ -194,7 +194,7 @@ func TestHugeContentsInCfg(t *testing.T) {
 	text, err := m.Encode()
 	b.must(err)
 	b.write("jail/cfg/.cfgd/generations/1", string(text))
-	if _, _, err := b.overlay().Show(context.Background(), 1, "rc.conf"); err == nil ||
+	if _, _, err := b.overlay().History().Show(context.Background(), 1, "rc.conf"); err == nil ||
 		!strings.Contains(err.Error(), "more than a save keeps") {
 		t.Errorf("a forged size: %v", err)
 	}

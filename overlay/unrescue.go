@@ -16,9 +16,6 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// maxArchive bounds the contents of an archive to bring back, in bytes: they are held in memory.
-const maxArchive = 256 << 20
-
 // Unrescue brings the content of an archive of Rescue back into live, and saves it as a generation. It
 // removes what the archive lists as removed. It checks all of the archive before it writes anything: names
 // stay below live, and kinds are file, directory and symbolic link. An attribute that can't be set is left
@@ -28,40 +25,39 @@ func (o *Overlay) Unrescue(ctx context.Context, r io.Reader, message string) (do
 	if err := x.read(r); err != nil {
 		return nil, err
 	}
-	err = o.atWork(ctx, func(s *store.Store, v *View) error {
-		if v.NotPopulated != nil {
-			return v.NotPopulated
+	err = o.atWork(ctx, func(w *opened) error {
+		if w.v.NotPopulated != nil {
+			return w.v.NotPopulated
 		}
-		done, err = o.unrescue(ctx, s, v, x, message)
+		done, err = w.unrescue(ctx, x, message)
 		return err
 	})
 	return done, err
 }
 
-func (o *Overlay) unrescue(
-	ctx context.Context, s *store.Store, v *View, x *extract, message string,
-) (*Restored, error) {
-	if err := x.addParents(v.Live); err != nil {
+func (w *opened) unrescue(ctx context.Context, x *extract, message string) (*Restored, error) {
+	if err := x.addParents(w.v.Live); err != nil {
 		return nil, fmt.Errorf("archive: %w; nothing was changed", err)
 	}
-	rs := &restorer{want: x.over(v.Live), read: x.open, touched: map[string]bool{}, omitted: x.omitted}
-	rs.choose(v, x.only)
-	live, err := o.OpenLive()
+	r := newRestorer(x.over(w.v.Live), x.open)
+	r.omitted = x.omitted
+	r.choose(w.v, x.only)
+	live, err := w.o.OpenLive()
 	if err != nil {
 		return nil, err
 	}
 	defer live.Close()
-	if err := rs.fits(live); err != nil {
+	if err := fits(r.changes, live); err != nil {
 		return nil, fmt.Errorf("bring back: %w; nothing was changed", err)
 	}
-	if err := rs.run(ctx, live); err != nil {
+	if err := r.run(ctx, live); err != nil {
 		return nil, fmt.Errorf("bring back: %w", err)
 	}
-	done := &Restored{Changes: rs.changes, Generation: s.Manifest.Generation, Left: rs.omitted}
-	if v, err = o.view(ctx, v.Base, s, LookOptions{}); err != nil {
+	done := &Restored{Changes: r.changes, Generation: w.s.Manifest.Generation, Left: r.omitted}
+	if err := w.look(ctx, w.v.Base, LookOptions{}); err != nil {
 		return done, err
 	}
-	saved, err := o.save(ctx, s, v, SaveOptions{Paths: x.only, Force: true, Message: message})
+	saved, err := w.save(ctx, SaveOptions{Paths: x.only, Force: true, Message: message})
 	if saved != nil {
 		done.Generation = saved.Generation
 	}
@@ -152,39 +148,6 @@ func (x *extract) addParents(live *tree.Tree) error {
 		}
 	}
 	slices.SortFunc(x.entries, func(a, b tree.Entry) int { return pathname.Compare(a.Path, b.Path) })
-	return nil
-}
-
-// fits checks that live has room for what is to be put back, with each file beside the one it replaces.
-func (r *restorer) fits(live *dirfd.Dir) error {
-	space, err := live.Space()
-	if err != nil {
-		return err
-	}
-	block := int64(max(space.Block, 512))
-	size := func(e *tree.Entry) int64 {
-		if e == nil || e.Kind != dirfd.KindFile {
-			return 0
-		}
-		return (e.Size + block - 1) / block * block
-	}
-	var need, most int64
-	for _, c := range r.changes {
-		if c.New == nil || c.What == tree.Type {
-			need -= size(c.Old) // removed before anything is written
-		}
-	}
-	for _, c := range r.changes {
-		most = max(most, need+size(c.New))
-		need += size(c.New)
-		if c.New != nil && c.What != tree.Type {
-			need -= size(c.Old)
-		}
-	}
-	if most > 0 && uint64(most) > space.Free {
-		return fmt.Errorf("live: %w: %d KiB are needed and %d KiB are free",
-			store.ErrNoSpace, (most+1023)/1024, space.Free/1024)
-	}
 	return nil
 }
 
@@ -282,4 +245,37 @@ func (x *extract) open(e *tree.Entry) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("%s: not in the archive", pathname.Quote(e.Path))
 	}
 	return tree.ReaderOf(b), nil
+}
+
+// fits checks that live has room for what is to be put back, with each file beside the one it replaces.
+func fits(changes []tree.Change, live *dirfd.Dir) error {
+	space, err := live.Space()
+	if err != nil {
+		return err
+	}
+	block := int64(max(space.Block, 512))
+	size := func(e *tree.Entry) int64 {
+		if e == nil || e.Kind != dirfd.KindFile {
+			return 0
+		}
+		return (e.Size + block - 1) / block * block
+	}
+	var need, most int64
+	for _, c := range changes {
+		if c.New == nil || c.Kind == tree.Type {
+			need -= size(c.Old) // removed before anything is written
+		}
+	}
+	for _, c := range changes {
+		most = max(most, need+size(c.New))
+		need += size(c.New)
+		if c.New != nil && c.Kind != tree.Type {
+			need -= size(c.Old)
+		}
+	}
+	if most > 0 && uint64(most) > space.Free {
+		return fmt.Errorf("live: %w: %d KiB are needed and %d KiB are free",
+			store.ErrNoSpace, (most+1023)/1024, space.Free/1024)
+	}
+	return nil
 }

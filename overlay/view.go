@@ -1,16 +1,71 @@
 package overlay
 
 import (
+	"cmp"
+	"io"
 	"slices"
+	"time"
 
 	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
-// hidden reports whether a path is never shown, because its class is volatile or ignore.
-func (v *View) hidden(path string) bool {
+// View is what a look found: three trees and the differences between them.
+type View struct {
+	Time    time.Time // when the look began: the trees hold what was saved by then
+	Base    *store.Base
+	Live    *tree.Tree // nil if live is not populated
+	Plain   *tree.Tree
+	Current *store.Manifest
+
+	Local   []tree.Change // live against base
+	Unsaved []tree.Change // live against the saved tree
+	Stored  []tree.Change // the saved tree against base
+
+	// NotPopulated says why there is no live tree. It is nil if there is one.
+	NotPopulated error
+	Notices      []string
+	Adopted      []string
+	Free         uint64 // bytes left in cfg's filesystem
+	ReadOnly     bool   // cfg is read-only
+
+	class   func(string) config.Class
+	ignored map[string]bool // the paths that NanoBSD ignores
+	diffs   *differences
+	trees   *Trees
+}
+
+// setLive adds a scan of live, which lacks what its filesystem refused.
+func (v *View) setLive(scan *tree.Tree, refused []tree.Refused) {
+	v.Live = v.diffs.withRefused(scan, refused)
+	v.diffs.with(v.Live)
+	v.Local, v.Unsaved = v.diffs.local, v.diffs.unsaved
+}
+
+// Class returns the class of a path.
+func (v *View) Class(path string) config.Class { return v.class(path) }
+
+// SavedTree returns the saved tree: what the next start will produce.
+func (v *View) SavedTree() *tree.Tree { return v.diffs.saved() }
+
+// Unmerged returns the id of the base that cfg was made against, if live has another base and the two were
+// not merged; else "".
+func (v *View) Unmerged() string {
+	if m := v.Current; v.NotPopulated == nil && m != nil && m.Generation > 0 && m.BaseID != v.Base.ID &&
+		len(m.Overrides)+len(m.Removals) > 0 {
+		return m.BaseID
+	}
+	return ""
+}
+
+// Held reports whether a path was changed in cfg by hand and live has not taken it yet.
+func (v *View) Held(path string) bool { return v.Current != nil && v.Current.Holds(path) }
+
+// neverShown reports whether a path is never shown, because its class is volatile or ignore.
+func (v *View) neverShown(path string) bool {
 	c := v.class(path)
 	return c == config.Volatile || c == config.Ignore
 }
@@ -21,7 +76,7 @@ func (v *View) Visible(changes []tree.Change) []tree.Change {
 	var out []tree.Change
 	for i, c := range changes {
 		switch {
-		case v.hidden(c.Path), v.class(c.Path) == config.Derived:
+		case v.neverShown(c.Path), v.class(c.Path) == config.Derived:
 		case v.Live != nil && v.Live.WhySkipped(c.Path) != "" && (c.New == nil || c.New.Unread == ""):
 		case implied(changes, i):
 		default:
@@ -34,13 +89,113 @@ func (v *View) Visible(changes []tree.Change) []tree.Change {
 // implied reports whether the next change shows that a directory came or went.
 func implied(changes []tree.Change, i int) bool {
 	c := changes[i]
-	if c.Kind() != dirfd.KindDir || c.What != tree.Added && c.What != tree.Deleted || i+1 == len(changes) {
+	if c.FileKind() != dirfd.KindDir || c.Kind != tree.Added && c.Kind != tree.Deleted ||
+		i+1 == len(changes) {
 		return false
 	}
-	if c.What == tree.Added && c.New.Mode != tree.UsualDir {
+	if c.Kind == tree.Added && c.New.Mode != tree.UsualDir {
 		return false // its permissions must be shown
 	}
 	return pathname.Within(changes[i+1].Path, c.Path)
+}
+
+// Conflicts lists the conflicts that nobody has resolved.
+func (v *View) Conflicts() []store.Conflict {
+	if v.Current == nil {
+		return nil
+	}
+	return v.Current.Conflicts
+}
+
+// XattrChange is an extended attribute that differs.
+type XattrChange struct {
+	Name string
+	Kind tree.ChangeKind // Added, Modified or Deleted
+}
+
+// XattrChanges lists the attributes that a change changed, by name. An added path lists all that it has. A
+// deleted path lists none, and neither does a tree whose filesystem has no attributes.
+func (v *View) XattrChanges(c tree.Change) (all []XattrChange) {
+	if c.New == nil || v.Base.Tree.NoXattrs || v.Live != nil && v.Live.NoXattrs {
+		return nil
+	}
+	var was []dirfd.Xattr
+	now, err := tree.UnpackXattrs(c.New.Xattrs)
+	if c.Old != nil && err == nil {
+		was, err = tree.UnpackXattrs(c.Old.Xattrs)
+	}
+	if err != nil { // can't happen in the result of a scan
+		return nil
+	}
+	old := map[string]string{}
+	for _, x := range was {
+		old[x.Name] = string(x.Value)
+	}
+	for _, x := range now {
+		if value, ok := old[x.Name]; !ok {
+			all = append(all, XattrChange{x.Name, tree.Added})
+		} else if value != string(x.Value) {
+			all = append(all, XattrChange{x.Name, tree.Modified})
+		}
+		delete(old, x.Name)
+	}
+	for name := range old {
+		all = append(all, XattrChange{name, tree.Deleted})
+	}
+	slices.SortFunc(all, func(a, b XattrChange) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Read returns the content of an entry of one of the view's trees: live, saved or base. It reads at most
+// limit bytes.
+func (v *View) Read(e *tree.Entry, which string, limit int64) ([]byte, error) {
+	if e.Kind == dirfd.KindSymlink {
+		return []byte(e.Link), nil
+	}
+	open := v.Base.Open
+	if which == "live" {
+		open = v.trees.OpenLive
+	} else if which == "saved" && v.Plain.Has(e.Path) {
+		open = v.trees.OpenCfg
+	}
+	root, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := tree.OpenFile(root, e.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// SaveOptions say what a save is about.
+type SaveOptions struct {
+	Paths   []string        // and all below them; nil means everything
+	Force   bool            // save what the guard holds, and overwrite what was changed in cfg by hand
+	DryRun  bool            // compute only, and change nothing
+	Message string          // kept with the generation
+	Times   bool            // save times that changed alone
+	Dirty   map[string]bool // directories of live to read; nil means all
+	Rehash  bool
+	// Still, if not nil, says whether a changed entry has not changed for long enough. Others are left for
+	// later.
+	Still func(tree.Change) bool
+}
+
+// Result is what a save did, or what it would do with DryRun.
+type Result struct {
+	View       *View
+	Generation int // the current generation after the save
+	Saved      []tree.Change
+	Released   []string     // overrides dropped because live equals base again
+	Times      int          // number of overrides of which only the time was saved
+	Kept       []store.Kept // what is not saved because of its class or kind
+	Conflicts  []string     // changed by hand in cfg, and in live too: left alone
+	Pending    []string     // changed by hand in cfg alone: left alone until the next populate takes them
+	Unsettled  []string     // not still: left for the next save
 }
 
 // Visible returns the saved changes, filtered as by View.Visible and without those in Released.
@@ -52,18 +207,73 @@ func (r *Result) Visible() []tree.Change {
 	return slices.DeleteFunc(r.View.Visible(r.Saved), func(c tree.Change) bool { return released[c.Path] })
 }
 
-// Visible drops from a generation's changes the directories that the paths in them imply.
-func (g Generation) Visible() []GenerationChange {
-	var out []GenerationChange
-	for i, c := range g.Changes {
-		dir := c.New != nil && c.New.Kind == dirfd.KindDir || c.New == nil && c.Old.Kind == dirfd.KindDir
-		if dir && !(c.What == tree.Added && c.New.Mode != tree.UsualDir) && c.What != tree.Mode &&
-			c.What != tree.Type &&
-			i+1 < len(g.Changes) &&
-			pathname.Within(g.Changes[i+1].Path, c.Path) {
-			continue
-		}
-		out = append(out, c)
+// differences are the differences between base, cfg and live, and the trees that they are computed from.
+type differences struct {
+	base, plain *tree.Tree
+	manifest    *store.Manifest
+
+	completed *tree.Tree // plain, with what only the manifest can hold: flags and attributes
+	tree      *tree.Tree // the saved tree; nil if it was dropped
+	stored    []tree.Change
+
+	scanned, whole *tree.Tree // a scan of live, and that scan with what live can't hold
+
+	live           *tree.Tree
+	local, unsaved []tree.Change
+}
+
+func newDifferences(base, plain *tree.Tree, m *store.Manifest) *differences {
+	d := &differences{
+		base:      base,
+		plain:     plain,
+		manifest:  m,
+		completed: store.WithManifest(base, plain, m),
 	}
-	return out
+	d.stored = clone(tree.Delta(base, d.saved()))
+	return d
+}
+
+// saved returns the saved tree, and builds it if necessary.
+func (d *differences) saved() *tree.Tree {
+	if d.tree == nil {
+		d.tree = tree.Saved(d.base, d.completed, d.manifest.Removals)
+	}
+	return d.tree
+}
+
+// with adds the differences of live.
+func (d *differences) with(live *tree.Tree) {
+	if d.live == live {
+		return
+	}
+	d.live = live
+	d.local, d.unsaved = clone(tree.Delta(d.base, live)), clone(tree.Delta(d.saved(), live))
+}
+
+// withRefused returns a scan of live completed with what live's filesystem refused. The same scan gives the
+// same tree.
+func (d *differences) withRefused(scan *tree.Tree, refused []tree.Refused) *tree.Tree {
+	if len(refused) == 0 && !scan.NoXattrs {
+		return scan
+	}
+	if d.scanned != scan {
+		d.scanned, d.whole = scan, scan.WithRefused(refused, d.saved())
+	}
+	return d.whole
+}
+
+// clone gives changes their own copies of entries. An entry that points into a tree would keep all of that
+// tree in memory.
+func clone(changes []tree.Change) []tree.Change {
+	own := func(e *tree.Entry) *tree.Entry {
+		if e == nil {
+			return nil
+		}
+		c := *e
+		return &c
+	}
+	for i := range changes {
+		changes[i].Old, changes[i].New = own(changes[i].Old), own(changes[i].New)
+	}
+	return changes
 }

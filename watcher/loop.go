@@ -97,7 +97,7 @@ func (t *target) finish(within time.Duration) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	if t.o.Quiet(ctx, overlay.LookOptions{}) != nil {
+	if t.o.Unchanged(ctx, overlay.LookOptions{}) != nil {
 		return
 	}
 	r, err := t.o.Save(ctx, overlay.SaveOptions{Times: true})

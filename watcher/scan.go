@@ -84,7 +84,7 @@ func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (
 
 func (t *target) saved(ctx context.Context, so overlay.SaveOptions, flush bool) (*overlay.Result, error) {
 	if !flush {
-		if r := t.o.Quiet(ctx, overlay.LookOptions{Dirty: so.Dirty, Rehash: so.Rehash}); r != nil {
+		if r := t.o.Unchanged(ctx, overlay.LookOptions{Dirty: so.Dirty, Rehash: so.Rehash}); r != nil {
 			return r, nil
 		}
 	}

@@ -247,7 +247,7 @@ func flush(ctx context.Context, t *target, rq control.Request) (control.Reply, e
 		Conflicts:  control.Quoted(r.Conflicts),
 	}
 	for _, c := range r.Visible() {
-		reply.Saved = append(reply.Saved, c.What.Letter()+" "+pathname.Quote(c.Path))
+		reply.Saved = append(reply.Saved, c.Kind.Letter()+" "+pathname.Quote(c.Path))
 	}
 	return reply, nil
 }

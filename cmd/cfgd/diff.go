@@ -72,7 +72,7 @@ func runDiff(s *session, c *cli.Context) error {
 	s.warn(o.Target.Name, v.Notices...)
 	d := &difference{
 		target: o.Target, view: v, secrets: c.Bool("show-secrets"), context: c.Int("U"), only: only,
-		read: func(e *tree.Entry, tree string) ([]byte, error) { return o.Read(v, e, tree, e.Size+1) },
+		read: func(e *tree.Entry, tree string) ([]byte, error) { return v.Read(e, tree, e.Size+1) },
 	}
 	changes, err := d.choose(c.Bool("unsaved"), c.Bool("saved"))
 	if err != nil {
@@ -155,7 +155,7 @@ func (d *difference) print(s *session, changes []tree.Change, names, defaults bo
 func (d *difference) listed(changes []tree.Change) []changed {
 	list := []changed{}
 	for _, ch := range changes {
-		list = append(list, changed{pathname.FromPath(ch.Path), ch.What.String(), ch.Kind().String(),
+		list = append(list, changed{pathname.FromPath(ch.Path), ch.Kind.String(), ch.FileKind().String(),
 			string(d.view.Class(ch.Path)), !d.unsaved[ch.Path]})
 	}
 	return list
@@ -167,7 +167,7 @@ func (d *difference) printNames(b *strings.Builder, changes []tree.Change) {
 		if d.unsaved[ch.Path] {
 			mark = "!"
 		}
-		fmt.Fprintf(b, "%s%s %s\n", ch.What.Letter(), mark, pathname.Quote(ch.Path))
+		fmt.Fprintf(b, "%s%s %s\n", ch.Kind.Letter(), mark, pathname.Quote(ch.Path))
 	}
 }
 
@@ -229,7 +229,7 @@ var xattrWords = map[tree.ChangeKind]string{
 func (d *difference) attributes(ch tree.Change) []string {
 	var notes []string
 	for _, x := range d.view.XattrChanges(ch) {
-		notes = append(notes, fmt.Sprintf("attribute %s: %s", pathname.Quote(x.Name), xattrWords[x.What]))
+		notes = append(notes, fmt.Sprintf("attribute %s: %s", pathname.Quote(x.Name), xattrWords[x.Kind]))
 	}
 	if ch.New != nil && ch.New.Unlisted != "" {
 		notes = append(notes, pathname.Plain(ch.New.Unlisted))

@@ -87,7 +87,7 @@ func noteFailed(ctx context.Context, s *session) {
 }
 
 // reportTaken prints what was done with the tree that rc.initdiskless made.
-func reportTaken(s *session, t *config.Target, taken *overlay.Taken) error {
+func reportTaken(s *session, t *config.Target, taken *overlay.Adoption) error {
 	if taken.Already {
 		return s.printf("%s %s was taken over already: nothing touched\n", t.Name, t.Live)
 	}
@@ -109,7 +109,7 @@ func reportTaken(s *session, t *config.Target, taken *overlay.Taken) error {
 		}
 	}
 	for _, ch := range taken.Changes {
-		if err := s.printf("%s %s %s\n", t.Name, ch.What.Letter(), pathname.Quote(ch.Path)); err != nil {
+		if err := s.printf("%s %s %s\n", t.Name, ch.Kind.Letter(), pathname.Quote(ch.Path)); err != nil {
 			return err
 		}
 	}

@@ -82,7 +82,7 @@ func runJailRollback(s *session, c *cli.Context) error {
 		return err
 	}
 	t := targets[0]
-	before, err := m.overlay(t).Before(c.Context)
+	before, err := m.overlay(t).History().Before(c.Context)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Name, err)
 	}

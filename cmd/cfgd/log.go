@@ -32,11 +32,11 @@ func runLog(s *session, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	all, err := o.Log(c.Context)
+	all, err := o.History().Log(c.Context)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	var list []overlay.Generation
+	var list []overlay.LogEntry
 	for _, g := range all {
 		if len(only) == 0 || g.Damaged != nil || len(changesBelow(g, only)) > 0 {
 			list = append(list, g)
@@ -55,7 +55,7 @@ func runLog(s *session, c *cli.Context) error {
 
 // changesBelow returns the changes of a generation at or below the paths. It leaves out directories that are
 // listed only because something below them changed.
-func changesBelow(g overlay.Generation, only []string) []overlay.GenerationChange {
+func changesBelow(g overlay.LogEntry, only []string) []overlay.GenerationChange {
 	var out []overlay.GenerationChange
 	for _, ch := range g.Visible() {
 		if below(ch.Path, only) {
@@ -76,7 +76,7 @@ type generation struct {
 	Damaged    string    `json:"damaged,omitempty"` // why only the number is known
 }
 
-func newGeneration(g overlay.Generation, only []string) generation {
+func newGeneration(g overlay.LogEntry, only []string) generation {
 	out := generation{
 		Generation: g.Generation, Time: g.Time, Base: g.BaseID, From: g.From, Message: g.Message,
 		Changes: []listed{},
@@ -85,19 +85,19 @@ func newGeneration(g overlay.Generation, only []string) generation {
 		out.Damaged = g.Damaged.Error()
 	}
 	for _, ch := range changesBelow(g, only) {
-		out.Changes = append(out.Changes, newListed(ch.What.Letter(), ch.Path))
+		out.Changes = append(out.Changes, newListed(ch.Kind.Letter(), ch.Path))
 	}
 	return out
 }
 
-func printLog(b *strings.Builder, list []overlay.Generation, only []string) {
+func printLog(b *strings.Builder, list []overlay.LogEntry, only []string) {
 	for _, g := range list {
 		fmt.Fprintln(b, logLine(g, changesBelow(g, only)))
 	}
 }
 
 // logLine returns one generation as one line.
-func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
+func logLine(g overlay.LogEntry, changes []overlay.GenerationChange) string {
 	if g.Damaged != nil {
 		return pathname.Plain(fmt.Sprintf("%5d  damaged: %v", g.Generation, g.Damaged))
 	}
@@ -111,10 +111,10 @@ func logLine(g overlay.Generation, changes []overlay.GenerationChange) string {
 			if i > 0 {
 				words += ", "
 			}
-			words += ch.What.Letter() + " " + pathname.Quote(ch.Path)
+			words += ch.Kind.Letter() + " " + pathname.Quote(ch.Path)
 		}
 	default:
-		words = fmt.Sprintf("%s %s and %d more", changes[0].What.Letter(), pathname.Quote(changes[0].Path),
+		words = fmt.Sprintf("%s %s and %d more", changes[0].Kind.Letter(), pathname.Quote(changes[0].Path),
 			len(changes)-1)
 	}
 	return fmt.Sprintf("%5d  %s  %-14s %4d  %s", g.Generation, g.Time.Local().Format(time.DateTime),

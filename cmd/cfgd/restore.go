@@ -61,7 +61,7 @@ func reportRestored(s *session, target string, r *overlay.Restored, saved bool) 
 	}
 	done := settled{1, target, r.Generation, []listed{}}
 	for _, c := range r.Changes {
-		done.Changes = append(done.Changes, newListed(c.What.Letter(), c.Path))
+		done.Changes = append(done.Changes, newListed(c.Kind.Letter(), c.Path))
 	}
 	return s.print(done, func(b *strings.Builder) { printRestored(b, done, r.Released, saved) })
 }

@@ -37,7 +37,7 @@ func runRollback(s *session, c *cli.Context) error {
 	}
 	done := settled{1, o.Target.Name, r.Generation, []listed{}}
 	for _, ch := range r.Changes {
-		done.Changes = append(done.Changes, newListed(ch.What.Letter(), ch.Path))
+		done.Changes = append(done.Changes, newListed(ch.Kind.Letter(), ch.Path))
 	}
 	return s.print(done, func(b *strings.Builder) {
 		if m != nil {

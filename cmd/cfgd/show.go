@@ -46,11 +46,11 @@ func runShow(s *session, c *cli.Context) error {
 	if len(only) == 1 {
 		return showFile(c.Context, s.out, o, n, only[0], secrets)
 	}
-	all, err := o.Log(c.Context)
+	all, err := o.History().Log(c.Context)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	i := slices.IndexFunc(all, func(g overlay.Generation) bool { return g.Generation == n })
+	i := slices.IndexFunc(all, func(g overlay.LogEntry) bool { return g.Generation == n })
 	if i < 0 {
 		return fmt.Errorf("%s: generation %d is not kept; cfgd log %s lists those that are", o.Target.Name,
 			n, o.Target.Name)
@@ -72,7 +72,7 @@ func showFile(
 	if t.Classes.Secret(path) && !secrets {
 		return fmt.Errorf("%s: %s is a secret; --show-secrets shows it", t.Name, pathname.Quote(path))
 	}
-	e, b, err := o.Show(ctx, n, path)
+	e, b, err := o.History().Show(ctx, n, path)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s: %w", t.Name, err)
@@ -89,7 +89,7 @@ func showFile(
 
 // showGeneration prints the changes of a generation. They may be long, and are written at once.
 func showGeneration(
-	ctx context.Context, w io.Writer, o *overlay.Overlay, g overlay.Generation, secrets bool,
+	ctx context.Context, w io.Writer, o *overlay.Overlay, g overlay.LogEntry, secrets bool,
 ) error {
 	changes := changesBelow(g, nil)
 	if _, err := fmt.Fprintf(w, "#%s\n", logLine(g, changes)); err != nil {
@@ -112,7 +112,7 @@ func generationChange(
 	if ch.Note != "" {
 		m.Notes = []string{ch.Note}
 	}
-	read := func(e *tree.Entry, _ string) ([]byte, error) { return o.Content(ctx, e) }
+	read := func(e *tree.Entry, _ string) ([]byte, error) { return o.History().Content(ctx, e) }
 	var err error
 	if m.Old, err = merge.SideOf(ch.Old, "before", m.Secret, read); err != nil {
 		m.Old.Omitted = "no longer kept"

@@ -53,6 +53,14 @@ type Override struct {
 	Default *tree.Entry
 }
 
+// Clone returns a copy that can be edited.
+func (m *Manifest) Clone() *Manifest {
+	c := *m
+	c.Overrides, c.Removals = slices.Clone(m.Overrides), slices.Clone(m.Removals)
+	c.Conflicts, c.Pins = slices.Clone(m.Conflicts), slices.Clone(m.Pins)
+	return &c
+}
+
 // Override returns the override at path.
 func (m *Manifest) Override(path string) (*Override, bool) {
 	i, ok := slices.BinarySearchFunc(m.Overrides, path,
@@ -512,4 +520,16 @@ func (m *Manifest) Removes(p string) bool {
 		}
 	}
 	return false
+}
+
+// Saved returns what the saved tree of the manifest has at a path, nil for nothing.
+func (m *Manifest) Saved(base *tree.Tree, path string) *tree.Entry {
+	if o, ok := m.Override(path); ok {
+		return &o.Entry
+	}
+	if m.Removes(path) {
+		return nil
+	}
+	e, _ := base.Get(path)
+	return e
 }

@@ -157,14 +157,7 @@ func (s *Store) TakenBefore(base *tree.Tree) func(path string) (*tree.Entry, boo
 			if m.Holds(path) {
 				continue
 			}
-			if o, ok := m.Override(path); ok {
-				return &o.Entry, true
-			}
-			if m.Removes(path) {
-				return nil, true
-			}
-			e, _ := base.Get(path)
-			return e, true
+			return m.Saved(base, path), true
 		}
 		return nil, false
 	}

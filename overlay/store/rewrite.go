@@ -61,7 +61,7 @@ func (s *Store) planRewrite(m *Manifest) (*Plan, error) {
 // Wanted returns the saved tree of a manifest on the store's base. Pinned defaults get their digests, because
 // they will be saved.
 func (s *Store) Wanted(m *Manifest, plain *tree.Tree) (*tree.Tree, error) {
-	t := tree.Saved(s.Base.Tree, plainOf(m, s.Base.Tree, plain), m.Removals)
+	t := tree.Saved(s.Base.Tree, m.Plain(s.Base.Tree, plain), m.Removals)
 	for i := range t.Entries {
 		e := &t.Entries[i]
 		if len(m.Pins) == 0 || e.Kind != dirfd.KindFile || e.Digest != (tree.Digest{}) || !m.Pinned(e.Path) {
@@ -78,10 +78,10 @@ func (s *Store) Wanted(m *Manifest, plain *tree.Tree) (*tree.Tree, error) {
 	return t, nil
 }
 
-// plainOf returns the plain tree of a manifest: its overrides and the directories around them. Those
-// directories are as in base, but with the times that they have in cfg. A directory that base no longer has
-// stays as in cfg.
-func plainOf(m *Manifest, base, plain *tree.Tree) *tree.Tree {
+// Plain returns the plain tree of a manifest: its overrides and the directories around them. Those
+// directories are as in base, but with the times that they have in the present plain tree. A directory that
+// base no longer has stays as in the present one.
+func (m *Manifest) Plain(base, plain *tree.Tree) *tree.Tree {
 	t := &tree.Tree{NoXattrs: plain.NoXattrs}
 	around := map[string]bool{}
 	for i := range m.Overrides {

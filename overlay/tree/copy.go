@@ -26,10 +26,10 @@ type Copy struct {
 	Whole bool // attributes that can't be read are an error
 }
 
-// Run copies in this order: directories, topmost first; files, by a few workers, each one directory at a time;
-// hard links; then the directories' metadata, deepest first, because files made in them change their times.
-// Flags of chflags(1) come after all that they forbid: a file's after its links, a directory's after its files.
-// It returns what the filesystem of To refused.
+// Run copies in this order: directories, topmost first; files, by a few workers, each one directory at a
+// time; hard links; then the directories' metadata, deepest first, because files made in them change
+// their times. Flags of chflags(1) come after all that they forbid: a file's after its links, a
+// directory's after its files. It returns what the filesystem of To refused.
 func (c Copy) Run(ctx context.Context) ([]Refused, error) {
 	for i := range c.Saved.Entries {
 		if e := &c.Saved.Entries[i]; c.Whole && e.Unlisted != "" {

@@ -30,13 +30,13 @@ func (k ChangeKind) Letter() string { return changeLetters[k] }
 // Change is a path that differs between an old and a new tree.
 type Change struct {
 	Path string
-	What ChangeKind
+	Kind ChangeKind
 	Old  *Entry // nil where added
 	New  *Entry // nil where deleted
 }
 
 // Kind returns the new kind, or the old kind if the path is gone.
-func (c Change) Kind() dirfd.Kind {
+func (c Change) FileKind() dirfd.Kind {
 	if c.New != nil {
 		return c.New.Kind
 	}

@@ -187,7 +187,8 @@ func (s *scanner) known(ctx context.Context, d *dirfd.Dir, path string, depth in
 		if e.Kind != dirfd.KindDir || !s.dirtyBelow(e.Path) {
 			s.tree.Entries = append(s.tree.Entries, below[i:i+n]...)
 			s.keepSkipped(e.Path)
-		} else if err := s.name(ctx, d, path, e.Path[len(e.Path)-nameLen(e.Path):], depth, false); err != nil {
+		} else if err := s.name(ctx, d, path, e.Path[len(e.Path)-nameLen(e.Path):], depth,
+			false); err != nil {
 			return err
 		}
 		i += n

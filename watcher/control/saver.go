@@ -95,7 +95,7 @@ func (r Reply) saved() Saved {
 func savedOf(r *overlay.Result) Saved {
 	out := Saved{Generation: r.Generation, Conflicts: r.Conflicts, Notices: r.View.Notices}
 	for _, c := range r.Visible() {
-		out.Changes = append(out.Changes, SavedPath{c.What.Letter(), c.Path})
+		out.Changes = append(out.Changes, SavedPath{c.Kind.Letter(), c.Path})
 	}
 	for _, path := range r.Released {
 		out.Changes = append(out.Changes, SavedPath{"R", path})
