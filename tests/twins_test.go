@@ -22,10 +22,10 @@ import (
 // an error.
 var noTwin = map[string]string{
 	"internal/dirfd/flags_freebsd_test.go": "chflags(2), which Linux does not have; there " +
-		"past_linux_test.go plays it",
+		"change_linux_test.go plays it",
 	"internal/dirfd/identity_freebsd_test.go": "records of an older program on FreeBSD; " +
 		"TestPresentIdentity has them for all systems",
-	"internal/dirfd/past_linux_test.go": "plays the flags of chflags(2); on FreeBSD " +
+	"internal/dirfd/change_linux_test.go": "plays the flags of chflags(2); on FreeBSD " +
 		"flags_freebsd_test.go has the true ones",
 	"internal/hostfile/flags_freebsd_test.go": "chflags(2), which Linux does not have",
 	"prototype/snapshots_freebsd_test.go":     "chflags(2), which Linux does not have",

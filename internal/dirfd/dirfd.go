@@ -12,10 +12,8 @@ package dirfd
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -23,9 +21,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// ErrNotRegular is the error for opening a name that is no regular file, or no longer one.
-var ErrNotRegular = errors.New("not a regular file")
 
 // ErrBadName is the error for a name that is not one component of a path.
 var ErrBadName = errors.New("not a file name")
@@ -136,14 +131,6 @@ func (d *Dir) check(op, name string) error {
 	return nil
 }
 
-// change calls hooked for a name after checking it.
-func (d *Dir) change(op Op, name string, do func() error, also ...named) error {
-	if err := d.check(op.Kind, name); err != nil {
-		return err
-	}
-	return d.hooked(op, name, do, also...)
-}
-
 // Dir opens the directory name, which must not be a link.
 func (d *Dir) Dir(name string) (*Dir, error) {
 	if err := d.check("open", name); err != nil {
@@ -225,278 +212,60 @@ func (d *Dir) Readlink(name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// Mkdir makes a directory that its owner alone may use until Chmod says otherwise.
-func (d *Dir) Mkdir(name string) error {
-	op := Op{Kind: "mkdir", Path: d.join(name), Mode: 0o700}
-	return d.change(op, name, func() error { return unix.Mkdirat(d.fd, name, 0o700) })
-}
-
-// Symlink makes a symbolic link with that target.
-func (d *Dir) Symlink(target, name string) error {
-	op := Op{Kind: "symlink", Path: d.join(name), To: target}
-	return d.change(op, name, func() error { return unix.Symlinkat(target, d.fd, name) })
-}
-
-// Link makes newName in newDir another name of the file name.
-func (d *Dir) Link(name string, newDir *Dir, newName string) error {
-	if err := newDir.check("link", newName); err != nil {
-		return err
+// Stat returns the Stat of name itself, not of a link's target.
+func (d *Dir) Stat(name string) (Stat, error) {
+	if err := d.check("stat", name); err != nil {
+		return Stat{}, err
 	}
-	op := Op{Kind: "link", Path: d.join(name), To: newDir.join(newName)}
-	link := func() error { return unix.Linkat(d.fd, name, newDir.fd, newName, 0) }
-	return d.change(op, name, link, named{newDir, newName})
-}
-
-// Rename moves name to newName in newDir, replacing what is there.
-func (d *Dir) Rename(name string, newDir *Dir, newName string) error {
-	if err := newDir.check("rename", newName); err != nil {
-		return err
-	}
-	op := Op{Kind: "rename", Path: d.join(name), To: newDir.join(newName)}
-	rename := func() error { return unix.Renameat(d.fd, name, newDir.fd, newName) }
-	return d.change(op, name, rename, named{newDir, newName})
-}
-
-// Unlink removes a name that is no directory.
-func (d *Dir) Unlink(name string) error {
-	op := Op{Kind: "unlink", Path: d.join(name)}
-	return d.change(op, name, func() error { return unix.Unlinkat(d.fd, name, 0) })
-}
-
-// Rmdir removes an empty directory.
-func (d *Dir) Rmdir(name string) error {
-	op := Op{Kind: "rmdir", Path: d.join(name)}
-	return d.change(op, name, func() error { return unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR) })
-}
-
-// deepest is how many directories are open at once while a tree is removed. Deeper ones are moved up
-// first: somebody may have nested directories to exhaust the descriptors of a process that removes them.
-const deepest = 64
-
-// RemoveTree is RemoveAll for a trusted path. A missing path, or a missing parent, is no error.
-func RemoveTree(name string, hook Hook) error {
-	d, err := Open(filepath.Dir(name), hook)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	var st unix.Stat_t
+	err := again(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if err != nil {
-		return err
+		return Stat{}, d.fail("stat", name, err)
 	}
-	defer d.Close()
-	return d.RemoveAll(filepath.Base(name))
+	return d.seen(&st, d.join(name)), nil
 }
 
-// RemoveAll removes name and everything below it, whatever flags it has. It follows no link. A missing
-// name is no error.
-func (d *Dir) RemoveAll(name string) error {
-	todo := []string{name}
-	for len(todo) > 0 {
-		last := len(todo) - 1
-		var deeper []string
-		err := d.remove(todo[last], d, 0, &deeper)
-		if err != nil {
-			return err
-		}
-		todo = append(todo[:last], deeper...)
+// seen returns a file's Stat. In a test that replaces chflags(2) the flags come from the test.
+func (d *Dir) seen(st *unix.Stat_t, path string) Stat {
+	s := fromUnix(st)
+	if d.flags != nil {
+		s.Flags = d.flags(path)
 	}
-	return nil
+	return s
 }
 
-// remove removes name and what is below it. Directories that are too deep are moved up to top, and their
-// names there are added to moved.
-func (d *Dir) remove(name string, top *Dir, depth int, moved *[]string) error {
-	st, err := d.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case st.Kind != KindDir:
-		return d.Unlink(name)
-	case depth == deepest:
-		up, err := top.unused()
-		if err != nil {
-			return err
-		}
-		*moved = append(*moved, up)
-		return d.Rename(name, top, up)
+// Self returns the Stat of the directory itself.
+func (d *Dir) Self() (Stat, error) {
+	var st unix.Stat_t
+	if err := again(func() error { return unix.Fstat(d.fd, &st) }); err != nil {
+		return Stat{}, d.fail("stat", "", err)
 	}
-	sub, err := d.Dir(name)
+	return d.seen(&st, d.path), nil
+}
+
+// Space returns the space of the filesystem that holds the directory.
+func (d *Dir) Space() (Space, error) {
+	var st unix.Statfs_t
+	if err := again(func() error { return unix.Fstatfs(d.fd, &st) }); err != nil {
+		return Space{}, d.fail("statfs", "", err)
+	}
+	return spaceOf(&st), nil
+}
+
+// Identity identifies the directory and its filesystem, until the filesystem is unmounted and made again.
+func (d *Dir) Identity() (string, error) {
+	id, err := identityOf(d.fd)
 	if err != nil {
-		return err
+		return "", d.fail("stat", "", err)
 	}
-	err = sub.clear(top, depth+1, moved)
-	sub.Close()
+	return id, nil
+}
+
+// MountRoot reports whether the directory is where a filesystem is mounted.
+func (d *Dir) MountRoot() (bool, error) {
+	on, err := mountRoot(d.fd)
 	if err != nil {
-		return err
+		return false, d.fail("stat", "", err)
 	}
-	return d.Rmdir(name)
-}
-
-// unused returns a name that the directory does not have.
-func (d *Dir) unused() (string, error) {
-	for n := 0; ; n++ {
-		name := fmt.Sprintf(".cfgd.deep.%d", n)
-		if _, err := d.Stat(name); errors.Is(err, fs.ErrNotExist) {
-			return name, nil
-		} else if err != nil {
-			return "", err
-		}
-	}
-}
-
-// Clear removes all that is in the directory, and keeps the directory.
-func (d *Dir) Clear() error {
-	var moved []string
-	err := d.clear(d, 0, &moved)
-	for _, name := range moved {
-		if err == nil {
-			err = d.RemoveAll(name)
-		}
-	}
-	return err
-}
-
-func (d *Dir) clear(top *Dir, depth int, moved *[]string) error {
-	names, err := d.Names()
-	if err != nil {
-		return err
-	}
-	if st, err := d.Self(); err == nil && st.Mode&0o300 != 0o300 && os.Geteuid() != 0 {
-		_ = d.Chmod(st.Mode | 0o700)
-	}
-	for _, name := range names {
-		if err := d.remove(name, top, depth, moved); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Chmod sets the permission bits, 07777, of the directory itself.
-func (d *Dir) Chmod(mode uint32) error {
-	op := Op{Kind: "chmod", Path: d.path, Mode: mode}
-	return d.hooked(op, "", func() error { return unix.Fchmod(d.fd, mode) })
-}
-
-// Chown sets owner and group of name, or of the directory itself for "", never of a link's target.
-func (d *Dir) Chown(name string, uid, gid uint32) error {
-	op := Op{Kind: "chown", Path: d.join(name), UID: uid, GID: gid}
-	if name == "" {
-		op.Path = d.path
-		return d.hooked(op, name, func() error { return unix.Fchown(d.fd, int(uid), int(gid)) })
-	}
-	return d.change(op, name, func() error {
-		return unix.Fchownat(d.fd, name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW)
-	})
-}
-
-// Utimes sets the modification time of name, or of the directory itself for "", in nanoseconds since 1970.
-func (d *Dir) Utimes(name string, mtime int64) error {
-	ts := unix.NsecToTimespec(mtime)
-	times := []unix.Timespec{ts, ts}
-	if name == "" {
-		op := Op{Kind: "utimes", Path: d.path, MTime: mtime}
-		return d.hooked(op, name, func() error { return unix.UtimesNanoAt(d.fd, ".", times, 0) })
-	}
-	op := Op{Kind: "utimes", Path: d.join(name), MTime: mtime}
-	return d.change(op, name, func() error {
-		return unix.UtimesNanoAt(d.fd, name, times, unix.AT_SYMLINK_NOFOLLOW)
-	})
-}
-
-// Sync brings the directory's names to stable storage.
-func (d *Dir) Sync() error {
-	return d.hooked(Op{Kind: "syncdir", Path: d.path}, "", func() error { return unix.Fsync(d.fd) })
-}
-
-// Create makes a new file, mode 0600, for writing; a name that is there already is an error.
-func (d *Dir) Create(name string) (*File, error) {
-	return d.CreateMode(name, 0o600)
-}
-
-// CreateMode is Create with other permission bits, less the process's umask.
-func (d *Dir) CreateMode(name string, mode uint32) (*File, error) {
-	var fd int
-	err := d.change(Op{Kind: "create", Path: d.join(name), Mode: mode}, name, func() (err error) {
-		fd, err = unix.Openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|
-			unix.O_CLOEXEC, mode)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &File{dir: d, fd: fd, name: name, path: d.join(name)}, nil
-}
-
-// Open opens the regular file name for reading. Anything else is ErrNotRegular and stays unopened.
-func (d *Dir) Open(name string) (*File, error) {
-	st, err := d.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if st.Kind != KindFile {
-		return nil, d.fail("open", name, ErrNotRegular)
-	}
-	return d.OpenFile(name)
-}
-
-// OpenFile is Open without the check before it, for a name that Stat has just reported as a regular file.
-func (d *Dir) OpenFile(name string) (*File, error) {
-	if err := d.check("open", name); err != nil {
-		return nil, err
-	}
-	fd, err := retry(func() (int, error) { return openRegular(d.fd, name) })
-	if err != nil {
-		return nil, d.fail("open", name, err)
-	}
-	return &File{dir: d, fd: fd, name: name, path: d.join(name)}, nil
-}
-
-// OpenPlain is OpenFile for a tree that nobody changes at the same time, such as a snapshot. It takes
-// fewer system calls, but would open a device that was swapped in, before it closes it.
-func (d *Dir) OpenPlain(name string) (*File, error) {
-	if err := d.check("open", name); err != nil {
-		return nil, err
-	}
-	fd, err := retry(func() (int, error) { return openPlain(d.fd, name) })
-	if err != nil {
-		return nil, d.fail("open", name, err)
-	}
-	return &File{dir: d, fd: fd, name: name, path: d.join(name)}, nil
-}
-
-// ReadFile returns the content of a regular file of at most limit bytes.
-func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
-	f, err := d.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, d.fail("read", name, fmt.Errorf("larger than %d bytes", limit))
-	}
-	return b, nil
-}
-
-// retry repeats a call that a signal interrupted.
-func retry(f func() (int, error)) (int, error) {
-	for {
-		n, err := f()
-		if err != unix.EINTR {
-			return n, err
-		}
-	}
-}
-
-func again(f func() error) error {
-	for {
-		if err := f(); err != unix.EINTR {
-			return err
-		}
-	}
+	return on, nil
 }

@@ -50,18 +50,6 @@ func ParseFlags(names string) (flags uint32) {
 	return flags
 }
 
-// SetFlags sets the kept flags of name, of any kind, or of the directory itself for "", to exactly these.
-// It comes last: a file with such flags can be neither linked nor renamed nor changed. Flags that the
-// system or the filesystem lacks are left out.
-func (d *Dir) SetFlags(name string, flags uint32) error {
-	op := Op{Kind: "flags", Path: d.join(name), Mode: flags}
-	if name == "" {
-		op.Path = d.path
-		return d.once(op, name, func() error { return setFlags(d.fd, name, flags) })
-	}
-	return d.change(op, name, func() error { return setFlags(d.fd, name, flags) })
-}
-
 // levelWords returns why a file with system flags cannot be changed, if a secure level is the reason.
 func levelWords(flags uint32, level int32, err error) error {
 	if flags&systemFlags == 0 || level <= 0 {

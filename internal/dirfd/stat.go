@@ -49,37 +49,6 @@ type Stat struct {
 	Flags        uint32 // the kept flags of chflags(1); 0 if the system has none
 }
 
-// Stat returns the Stat of name itself, not of a link's target.
-func (d *Dir) Stat(name string) (Stat, error) {
-	if err := d.check("stat", name); err != nil {
-		return Stat{}, err
-	}
-	var st unix.Stat_t
-	err := again(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	if err != nil {
-		return Stat{}, d.fail("stat", name, err)
-	}
-	return d.seen(&st, d.join(name)), nil
-}
-
-// seen returns a file's Stat. In a test that replaces chflags(2) the flags come from the test.
-func (d *Dir) seen(st *unix.Stat_t, path string) Stat {
-	s := fromUnix(st)
-	if d.flags != nil {
-		s.Flags = d.flags(path)
-	}
-	return s
-}
-
-// Self returns the Stat of the directory itself.
-func (d *Dir) Self() (Stat, error) {
-	var st unix.Stat_t
-	if err := again(func() error { return unix.Fstat(d.fd, &st) }); err != nil {
-		return Stat{}, d.fail("stat", "", err)
-	}
-	return d.seen(&st, d.path), nil
-}
-
 // Space is the size of a filesystem in bytes: what an ordinary user may still use, and the total.
 type Space struct {
 	Free, Total uint64
@@ -88,15 +57,6 @@ type Space struct {
 	// StillXattrs is true if a change of extended attributes may leave all times of their file unchanged.
 	// On Linux setxattr(2) always moves the time of change.
 	StillXattrs bool
-}
-
-// Space returns the space of the filesystem that holds the directory.
-func (d *Dir) Space() (Space, error) {
-	var st unix.Statfs_t
-	if err := again(func() error { return unix.Fstatfs(d.fd, &st) }); err != nil {
-		return Space{}, d.fail("statfs", "", err)
-	}
-	return spaceOf(&st), nil
 }
 
 func kindOf(mode uint32) Kind {
@@ -116,13 +76,13 @@ func kindOf(mode uint32) Kind {
 }
 
 // otherDevice reports whether the parent directory is on another filesystem, or is the directory itself.
-func (d *Dir) otherDevice() (bool, error) {
+func otherDevice(fd int) (bool, error) {
 	var self, up unix.Stat_t
-	if err := again(func() error { return unix.Fstat(d.fd, &self) }); err != nil {
-		return false, d.fail("stat", "", err)
+	if err := again(func() error { return unix.Fstat(fd, &self) }); err != nil {
+		return false, err
 	}
-	if err := again(func() error { return unix.Fstatat(d.fd, "..", &up, 0) }); err != nil {
-		return false, d.fail("stat", "..", err)
+	if err := again(func() error { return unix.Fstatat(fd, "..", &up, 0) }); err != nil {
+		return false, err
 	}
 	return self.Dev != up.Dev || self.Ino == up.Ino, nil
 }

@@ -26,7 +26,7 @@ func (d *Dir) SyncTree(ctx context.Context, name string) error {
 	if err != nil || done {
 		return err
 	}
-	return d.syncEach(ctx, name)
+	return syncEach(ctx, d, name)
 }
 
 func (d *Dir) checkOrSelf(op, name string) error {
@@ -39,12 +39,14 @@ func (d *Dir) checkOrSelf(op, name string) error {
 // syncEach is SyncTree by fsync(2) of each file and directory. One goroutine walks and opens, and a few wait
 // for the disk. Links and special files have no content of their own: fsync(2) of their directory writes
 // their inodes too.
-func (d *Dir) syncEach(ctx context.Context, name string) error {
-	work, ctx := errgroup.WithContext(ctx)
-	work.SetLimit(min(max(2*runtime.NumCPU(), 4), 16))
-	err := d.syncWalk(ctx, name, work)
-	if werr := work.Wait(); werr != nil { // it ended the walk
-		return werr
+func syncEach(ctx context.Context, d *Dir, name string) error {
+	workers, ctx := errgroup.WithContext(ctx)
+	workers.SetLimit(min(max(2*runtime.NumCPU(), 4), 16))
+	s := treeSync{workers}
+	err := s.walk(ctx, d, name)
+	// A worker's error cancels ctx, and is the reason that the walk ended.
+	if failed := workers.Wait(); failed != nil {
+		return failed
 	}
 	if err != nil {
 		return err
@@ -52,9 +54,12 @@ func (d *Dir) syncEach(ctx context.Context, name string) error {
 	return d.Sync() // at last: name is then the name of what is on stable storage
 }
 
-// syncWalk hands on all files, and syncs the directories. It keeps one directory open, however deep they are
+// treeSync syncs files by a few workers.
+type treeSync struct{ workers *errgroup.Group }
+
+// walk hands on all files, and syncs the directories. It keeps one directory open, however deep they are
 // nested.
-func (d *Dir) syncWalk(ctx context.Context, name string, work *errgroup.Group) error {
+func (s treeSync) walk(ctx context.Context, d *Dir, name string) error {
 	dirs := []string{""}
 	if name != "" {
 		st, err := d.Stat(name)
@@ -62,17 +67,17 @@ func (d *Dir) syncWalk(ctx context.Context, name string, work *errgroup.Group) e
 			return err
 		}
 		if st.Kind != KindDir {
-			return d.syncName(st, name, work)
+			return s.file(d, st, name)
 		}
 		dirs = []string{name}
 	}
 	for len(dirs) > 0 {
 		rel := dirs[len(dirs)-1]
 		dirs = dirs[:len(dirs)-1]
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		below, err := d.syncNames(rel, work)
+		below, err := s.dir(d, rel)
 		if err != nil {
 			return err
 		}
@@ -81,9 +86,8 @@ func (d *Dir) syncWalk(ctx context.Context, name string, work *errgroup.Group) e
 	return nil
 }
 
-// syncNames syncs what is directly in the directory rel, and the directory, and returns the directories in
-// it.
-func (d *Dir) syncNames(rel string, work *errgroup.Group) (dirs []string, err error) {
+// dir syncs what is directly in the directory rel, and the directory, and returns the directories in it.
+func (s treeSync) dir(d *Dir, rel string) (dirs []string, err error) {
 	sub, err := d.Walk(rel)
 	if err != nil {
 		return nil, err
@@ -102,14 +106,15 @@ func (d *Dir) syncNames(rel string, work *errgroup.Group) (dirs []string, err er
 			dirs = append(dirs, path.Join(rel, name))
 			continue
 		}
-		if err := sub.syncName(st, name, work); err != nil {
+		if err := s.file(sub, st, name); err != nil {
 			return nil, err
 		}
 	}
 	return dirs, sub.Sync()
 }
 
-func (d *Dir) syncName(st Stat, name string, work *errgroup.Group) error {
+// file opens a file and leaves it to a worker.
+func (s treeSync) file(d *Dir, st Stat, name string) error {
 	if st.Kind != KindFile {
 		return nil
 	}
@@ -117,6 +122,6 @@ func (d *Dir) syncName(st Stat, name string, work *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	work.Go(func() error { return errors.Join(f.Sync(), f.Close()) })
+	s.workers.Go(func() error { return errors.Join(f.Sync(), f.Close()) })
 	return nil
 }

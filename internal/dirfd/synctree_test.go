@@ -59,7 +59,7 @@ func TestSyncEach(t *testing.T) {
 		"other": {"fsync other/d", "syncdir other", "syncdir "},
 	} {
 		d, heard, _ := syncs(t)
-		if err := d.syncEach(t.Context(), name); err != nil {
+		if err := syncEach(t.Context(), d, name); err != nil {
 			t.Fatal(err)
 		}
 		got := heard()
@@ -80,7 +80,7 @@ func TestSyncTreeFails(t *testing.T) {
 	for _, path := range []string{"copy/a", "copy/etc/b", "copy/etc/deep/er/c", "copy/empty", "copy"} {
 		d, heard, fail := syncs(t)
 		fail[path] = unix.EIO
-		if err := d.syncEach(t.Context(), "copy"); !errors.Is(err, unix.EIO) {
+		if err := syncEach(t.Context(), d, "copy"); !errors.Is(err, unix.EIO) {
 			t.Errorf("%s: %v", path, err)
 		}
 		if slices.Contains(heard(), "syncdir ") {
@@ -94,10 +94,10 @@ func TestSyncTreeFails(t *testing.T) {
 	}
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := d.syncEach(stopped, "other"); !errors.Is(err, context.Canceled) {
+	if err := syncEach(stopped, d, "other"); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
-	if err := d.syncEach(t.Context(), "missing"); !errors.Is(err, unix.ENOENT) {
+	if err := syncEach(t.Context(), d, "missing"); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("missing: %v", err)
 	}
 }

@@ -36,18 +36,17 @@ func stillXattrs(fstype string) bool { return fstype != "ufs" }
 // system (open fails with ENXIO or EOPNOTSUPP), and a fifo opens at once without its other end.
 func openRegular(dir int, name string) (int, error) { return openPlain(dir, name) }
 
-// Identity identifies the directory and its filesystem, until the filesystem is unmounted and made again:
-// fsid, inode and generation. Birth time is not used, because utimes(2) with an earlier time changes it
-// (UFS2 and tmpfs do so in their setattr). For an ordinary user fsid and generation are 0, and the device
-// serves instead.
-func (d *Dir) Identity() (string, error) {
+// identityOf is Dir.Identity: fsid, inode and generation. Birth time is not used, because utimes(2) with an
+// earlier time changes it (UFS2 and tmpfs do so in their setattr). For an ordinary user fsid and generation
+// are 0, and the device serves instead.
+func identityOf(fd int) (string, error) {
 	var sfs unix.Statfs_t
-	if err := again(func() error { return unix.Fstatfs(d.fd, &sfs) }); err != nil {
-		return "", d.fail("statfs", "", err)
+	if err := again(func() error { return unix.Fstatfs(fd, &sfs) }); err != nil {
+		return "", err
 	}
 	var st unix.Stat_t
-	if err := again(func() error { return unix.Fstat(d.fd, &st) }); err != nil {
-		return "", d.fail("stat", "", err)
+	if err := again(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return "", err
 	}
 	if sfs.Fsid.Val == [2]int32{} {
 		return fmt.Sprintf("dev %x/%d", st.Dev, st.Ino), nil
@@ -116,6 +115,5 @@ func securelevel(flags uint32, err error) error {
 	return levelWords(flags, int32(level), err)
 }
 
-// MountRoot reports whether the directory is where a filesystem is mounted; a nullfs(5) mount has a device
-// number of its own.
-func (d *Dir) MountRoot() (bool, error) { return d.otherDevice() }
+// mountRoot is Dir.MountRoot. A nullfs(5) mount has a device number of its own.
+func mountRoot(fd int) (bool, error) { return otherDevice(fd) }

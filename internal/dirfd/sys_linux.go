@@ -51,19 +51,15 @@ func openRegular(dir int, name string) (int, error) {
 	return openPlain(dir, name)
 }
 
-// Identity identifies the directory and its filesystem, until the filesystem is unmounted and made again:
-// boot, device, inode and birth time. No system call of Linux sets the birth time. It is needed, because
-// device and inode of a tmpfs are the same for the next one mounted there.
-func (d *Dir) Identity() (string, error) {
+// identityOf is Dir.Identity: boot, device, inode and birth time. No system call of Linux sets the birth
+// time. It is needed, because device and inode of a tmpfs are the same for the next one mounted there.
+func identityOf(fd int) (string, error) {
 	var st unix.Statx_t
 	err := again(func() error {
-		return unix.Statx(d.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+		return unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
 	})
-	if err != nil {
-		return "", d.fail("statx", "", err)
-	}
 	return fmt.Sprintf("%s/%x:%x/%d/%d.%d", bootID(), st.Dev_major, st.Dev_minor, st.Ino, st.Btime.Sec,
-		st.Btime.Nsec), nil
+		st.Btime.Nsec), err
 }
 
 // bootID identifies one start of the machine, "" if the kernel does not report it.
@@ -87,17 +83,14 @@ func syncFilesystem(fd int) (done bool, err error) {
 // setFlags does nothing: this system lacks chflags(1)'s flags.
 func setFlags(int, string, uint32) error { return nil }
 
-// MountRoot reports whether the directory is where a filesystem is mounted, a bind mount of a directory too.
-func (d *Dir) MountRoot() (bool, error) {
+// mountRoot is Dir.MountRoot. A bind mount of a directory counts too.
+func mountRoot(fd int) (bool, error) {
 	var st unix.Statx_t
 	err := again(func() error {
-		return unix.Statx(d.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st)
+		return unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st)
 	})
-	if err != nil {
-		return false, d.fail("statx", "", err)
+	if err == nil && st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 { // Linux before 5.8
+		return otherDevice(fd)
 	}
-	if st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 { // Linux before 5.8
-		return d.otherDevice()
-	}
-	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, err
 }

@@ -1,6 +1,10 @@
 package dirfd
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // openPlain opens name for reading without following a link or waiting for a fifo's other end, and lets
 // go of all but a regular file.
@@ -21,3 +25,6 @@ func openPlain(dir int, name string) (int, error) {
 	}
 	return fd, nil
 }
+
+// ErrNotRegular is the error for opening a name that is no regular file, or no longer one.
+var ErrNotRegular = errors.New("not a regular file")

@@ -128,3 +128,23 @@ func putBack(cleared []flagged) (err error) {
 	}
 	return err
 }
+
+// change calls hooked for a name after checking it.
+func (d *Dir) change(op Op, name string, do func() error, also ...named) error {
+	if err := d.check(op.Kind, name); err != nil {
+		return err
+	}
+	return d.hooked(op, name, do, also...)
+}
+
+// SetFlags sets the kept flags of name, of any kind, or of the directory itself for "", to exactly these.
+// It comes last: a file with such flags can be neither linked nor renamed nor changed. Flags that the
+// system or the filesystem lacks are left out.
+func (d *Dir) SetFlags(name string, flags uint32) error {
+	op := Op{Kind: "flags", Path: d.join(name), Mode: flags}
+	if name == "" {
+		op.Path = d.path
+		return d.once(op, name, func() error { return setFlags(d.fd, name, flags) })
+	}
+	return d.change(op, name, func() error { return setFlags(d.fd, name, flags) })
+}
