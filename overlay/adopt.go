@@ -288,7 +288,7 @@ func resembles(base, live *tree.Tree, m *store.Manifest) error {
 func madeBy(base, live *tree.Tree, older, now *store.Manifest) bool {
 	certain, was, all := false, 0, 0
 	for _, p := range differing(older, now) {
-		if now.Holds(p) || now.Removes(p) { // a plain copy of base and cfg still has what was removed
+		if now.HandEdited(p) || now.Removes(p) { // a plain copy of base and cfg still has what was removed
 			continue
 		}
 		then, present := older.Saved(base, p), now.Saved(base, p)

@@ -456,7 +456,7 @@ func (b *box) savedState(lock bool) (string, *View) {
 		b.Fatal(err)
 	}
 	var s strings.Builder
-	fmt.Fprintf(&s, "generation %d held %q\n", v.Current.Generation, v.Current.Held)
+	fmt.Fprintf(&s, "generation %d held %q\n", v.Current.Generation, v.Current.HandEdits)
 	saved := v.SavedTree()
 	for i := range saved.Entries {
 		e := &saved.Entries[i]

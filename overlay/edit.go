@@ -184,7 +184,7 @@ func (o *Overlay) Rollback(ctx context.Context, n int) (*Restored, *merge.Result
 // revertTo makes the new manifest equal to an earlier generation, merged if that had another base.
 func (a *edit) revertTo(ctx context.Context, then *store.Manifest) (*merge.Result, error) {
 	next := *then
-	next.From, next.Time, next.Held = "", a.o.now().UTC(), nil
+	next.From, next.Time, next.HandEdits = "", a.o.now().UTC(), nil
 	now := a.s.Manifest
 	var merged *merge.Result
 	if then.BaseID != "" && then.BaseID != a.v.Base.ID {

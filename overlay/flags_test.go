@@ -156,10 +156,6 @@ func TestFlagsOfStructuralDirectories(t *testing.T) {
 			t.Errorf("%s: %+v", path, e)
 		}
 	}
-	s := &store.Store{Base: &store.Base{Tree: base}, Plain: plain}
-	if !s.Structural(&plain.Entries[0], m) {
-		t.Error("a directory that lacks base's flags alone counts as changed by hand")
-	}
 }
 
 // What a restore changes has its flags again at the end, directories too.

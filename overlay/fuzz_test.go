@@ -53,8 +53,8 @@ func someManifest() *store.Manifest {
 			{Path: "z\n", MTime: 7},
 			{Path: "z~", Default: &tree.Entry{Path: "z~", Kind: dirfd.KindDir, Mode: 0o755}},
 		},
-		Pins: []string{"a/b"},
-		Held: []string{"q\xff"},
+		Pins:      []string{"a/b"},
+		HandEdits: []string{"q\xff"},
 	}
 }
 
@@ -102,7 +102,7 @@ func FuzzManifest(f *testing.F) {
 					t.Errorf("accepted: %v", err)
 				}
 			}
-			for _, p := range append(m.Pins, m.Held...) {
+			for _, p := range append(m.Pins, m.HandEdits...) {
 				if err := pathname.Valid(p); err != nil {
 					t.Errorf("accepted: %v", err)
 				}

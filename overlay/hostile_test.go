@@ -463,7 +463,7 @@ func TestForgedManifest(t *testing.T) {
 		"huge":       {func(h *store.Header) { h.Generation = 1 << 62 }, nil},
 		"time":       {func(h *store.Header) { h.Time = "yesterday" }, nil},
 		"pins":       {func(h *store.Header) { h.Pins = [][]byte{[]byte("../x")} }, nil},
-		"held":       {func(h *store.Header) { h.Held = [][]byte{[]byte("/x")} }, nil},
+		"held":       {func(h *store.Header) { h.HandEdits = [][]byte{[]byte("/x")} }, nil},
 		"default's kind": {nil, []string{strings.TrimSuffix(removal("hosts"), "}") +
 			`,"default":{"kind":"fifo","mode":"0644"}}`}},
 	} {

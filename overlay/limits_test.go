@@ -63,7 +63,7 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 			"out of range"},
 		"merges": {func(m *store.Manifest) []store.Step { m.Merges = []int{1, 1, 1, 1, 1}; return nil },
 			"not earlier generations"},
-		"held": {func(m *store.Manifest) []store.Step { m.Held = []string{"/abs"}; return nil },
+		"held": {func(m *store.Manifest) []store.Step { m.HandEdits = []string{"/abs"}; return nil },
 			"absolute"},
 		"pins": {func(m *store.Manifest) []store.Step { m.Pins = []string{"../x"}; return nil },
 			"component"},

@@ -115,7 +115,8 @@ func (e *EarlierError) Unwrap() error { return ErrEarlier }
 
 func (l *LiveTree) earlierError(r *Record, how string) *EarlierError {
 	why := fmt.Sprintf("%v: %s holds the /etc of an earlier start%s: cfg has newer state, and this is not"+
-		" saved; cfgd jail cleanup %s puts it in an archive", ErrNotPopulated, l.Target.Live, how, l.Target.Name)
+		" saved; cfgd jail cleanup %s puts it in an archive",
+		ErrNotPopulated, l.Target.Live, how, l.Target.Name)
 	return &EarlierError{r, why}
 }
 

@@ -116,7 +116,7 @@ func fill(
 	if err != nil {
 		return nil, err
 	}
-	return out, s.TakeHeld(ctx)
+	return out, s.TakeHandEdits(ctx)
 }
 
 // refusedNotice says what live's filesystem can't hold.

@@ -281,7 +281,7 @@ func normal(m *store.Manifest) store.Manifest {
 		}
 		c.Removals = append(c.Removals, r)
 	}
-	c.Pins, c.Held = append(c.Pins, m.Pins...), append(c.Held, m.Held...)
+	c.Pins, c.HandEdits = append(c.Pins, m.Pins...), append(c.HandEdits, m.HandEdits...)
 	return c
 }
 
@@ -412,15 +412,15 @@ func TestRandomEdits(t *testing.T) {
 func TestManyHeldPathsFitAManifest(t *testing.T) {
 	t.Parallel()
 	m := someManifest()
-	m.Held = nil
+	m.HandEdits = nil
 	for i := range 30_000 {
-		m.Held = append(m.Held, fmt.Sprintf("local/share/something/quite/long/to/fill/the/line/%06d", i))
+		m.HandEdits = append(m.HandEdits, fmt.Sprintf("local/share/something/quite/long/to/fill/the/line/%06d", i))
 	}
 	text, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := store.ParseManifest(text); err != nil || len(again.Held) != len(m.Held) {
+	if again, err := store.ParseManifest(text); err != nil || len(again.HandEdits) != len(m.HandEdits) {
 		t.Errorf("read back: %v", err)
 	}
 }

@@ -85,7 +85,7 @@ func (w *opened) save(ctx context.Context, so SaveOptions) (*Result, error) {
 	for range maxTries {
 		r, p := w.plan(so, exclude)
 		if p.Empty() && len(p.Times) == 0 {
-			cache.remember(r, so, len(p.Next.Held) == len(w.s.Manifest.Held))
+			cache.remember(r, so, len(p.Next.HandEdits) == len(w.s.Manifest.HandEdits))
 			return r, w.dropTaken(ctx, p, so)
 		}
 		if so.DryRun {
@@ -112,7 +112,7 @@ func (w *opened) save(ctx context.Context, so SaveOptions) (*Result, error) {
 // plan plans a save, and says what it will do.
 func (w *opened) plan(so SaveOptions, exclude map[string]bool) (*Result, *store.Plan) {
 	v, m := w.v, w.s.Manifest
-	pl := &store.Planner{
+	pl := store.Planner{
 		Base:    v.Base.Tree,
 		Saved:   v.SavedTree(),
 		Live:    v.Live.WithSavedXattrs(v.SavedTree()),
@@ -126,16 +126,15 @@ func (w *opened) plan(so SaveOptions, exclude map[string]bool) (*Result, *store.
 		Taken:   w.s.TakenBefore(v.Base.Tree),
 	}
 	p := pl.Plan()
-	pl.KeepUnlisted(v.Live)
 	p.Next.Time, p.Next.BaseID, p.Next.Message = w.o.now().UTC(), m.StandsOn(v.Base.ID), so.Message
 	r := &Result{
 		View:       v,
 		Generation: m.Generation,
 		Saved:      p.Changes,
 		Times:      len(p.Times),
-		Kept:       pl.Kept,
-		Conflicts:  pl.Conflict,
-		Pending:    pl.Pending,
+		Kept:       append(p.Kept, pl.Unlisted(v.Live)...),
+		Conflicts:  p.Conflicts,
+		Pending:    p.Pending,
 		Unsettled:  slices.SortedFunc(maps.Keys(exclude), pathname.Compare),
 	}
 	for _, path := range p.Drops {
@@ -193,9 +192,9 @@ func (w *opened) refresh(ctx context.Context, r *Result) error {
 // dropTaken drops the hand edits that live has taken, if there is nothing else to save.
 func (w *opened) dropTaken(ctx context.Context, p *store.Plan, so SaveOptions) error {
 	m := *w.s.Manifest
-	if so.DryRun || w.s.ReadOnly || len(p.Next.Held) == len(m.Held) {
+	if so.DryRun || w.s.ReadOnly || len(p.Next.HandEdits) == len(m.HandEdits) {
 		return nil
 	}
-	m.Held = p.Next.Held
+	m.HandEdits = p.Next.HandEdits
 	return w.s.Install(ctx, nil, &m)
 }

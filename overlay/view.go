@@ -61,8 +61,8 @@ func (v *View) Unmerged() string {
 	return ""
 }
 
-// Held reports whether a path was changed in cfg by hand and live has not taken it yet.
-func (v *View) Held(path string) bool { return v.Current != nil && v.Current.Holds(path) }
+// HandEdited reports whether a path was changed in cfg by hand and live has not taken it yet.
+func (v *View) HandEdited(path string) bool { return v.Current != nil && v.Current.HandEdited(path) }
 
 // neverShown reports whether a path is never shown, because its class is volatile or ignore.
 func (v *View) neverShown(path string) bool {

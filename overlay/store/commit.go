@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
 
 	"cfgd/internal/dirfd"
 )
@@ -52,7 +51,7 @@ func (s *Store) Commit(
 		}
 		return err
 	}
-	lost, err := s.do(steps) // 8, 9
+	lost, err := performSteps(&s.metaDir, steps, s.Plain != nil && s.Plain.NoXattrs) // 8, 9
 	if err != nil {
 		return fmt.Errorf("%w (the save is journalled and will be finished)", err)
 	}
@@ -80,15 +79,19 @@ func (s *Store) prepare(
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := s.noteRefused(tmp, next, steps); err != nil {
+	was := next.Refused
+	if s.Manifest != nil {
+		was = s.Manifest.Refused
+	}
+	if next.Refused, err = s.refusedBy(tmp, was, steps); err != nil {
 		return nil, err
 	}
 	if old != nil && old.Generation > 0 && old.Generation < next.Generation { // generation 0 is a new store
-		if err := s.keepManifest(tmp, old); err != nil { // 3: generations
+		if err := s.generationDir().keep(tmp, old); err != nil { // 3: generations
 			return nil, err
 		}
 	}
-	installs, err := s.stageManifest(tmp, next) // 4
+	installs, err := stageManifest(tmp, next) // 4
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +120,7 @@ func (s *Store) prepare(
 	return steps, nil
 }
 
-func (s *Store) stageManifest(tmp *dirfd.Dir, next *Manifest) ([]Step, error) {
+func stageManifest(tmp *dirfd.Dir, next *Manifest) ([]Step, error) {
 	text, err := next.readable()
 	if err != nil {
 		return nil, err
@@ -153,34 +156,9 @@ func (s *Store) carryOut(ctx context.Context, p *Plan, stage func(tmp *dirfd.Dir
 	return noSpace(s.Commit(ctx, s.Manifest, p.Next, stage))
 }
 
-// keepManifest copies the manifest of the generation that ends into generations/.
-func (s *Store) keepManifest(tmp *dirfd.Dir, m *Manifest) error {
-	text, err := m.readable()
-	if err != nil {
-		return fmt.Errorf("generation %d: %w", m.Generation, err)
-	}
-	const name = "generation"
-	if err := WriteSynced(tmp, name, text); err != nil {
-		return err
-	}
-	return s.within(Generations, func(d *dirfd.Dir) error {
-		if err := tmp.Rename(name, d, strconv.Itoa(m.Generation)); err != nil {
-			return err
-		}
-		return d.Sync()
-	})
-}
-
-// Install is a commit that changes no file of the plain tree: an adoption, or a change of pinned or held
-// paths.
+// Install is a commit that changes no file of the plain tree: an adoption, or a change of pins or hand edits.
 func (s *Store) Install(ctx context.Context, old, next *Manifest) error {
 	return s.Commit(ctx, old, next, func(tmp *dirfd.Dir) ([]Step, error) {
-		return nil, s.keepDefaults(tmp, next)
+		return nil, s.objectDir().keepDefaults(tmp, s.Base, next)
 	})
-}
-
-// nextName returns a new name in tmp.
-func (s *Store) nextName() string {
-	s.serial++
-	return strconv.Itoa(s.serial)
 }

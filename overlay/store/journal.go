@@ -7,10 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"regexp"
-	"strings"
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
@@ -47,14 +44,14 @@ type JournalHeader struct {
 type journalLine struct {
 	Do   string `json:"do"`
 	From string `json:"from,omitempty"`
-	line
+	manifestLine
 }
 
 // EncodeJournal returns a journal: JSON Lines, a header and one line for each step.
 func EncodeJournal(steps []Step) ([]byte, error) {
 	var body, out bytes.Buffer
 	for _, st := range steps {
-		l := journalLine{Do: st.Do, From: st.From, line: *lineOf(&st.Want)}
+		l := journalLine{Do: st.Do, From: st.From, manifestLine: *lineOf(&st.Want)}
 		l.JSON = pathname.FromPath(st.Path)
 		if err := encodeLine(&body, l); err != nil {
 			return nil, err
@@ -74,7 +71,7 @@ var tmpName = regexp.MustCompile(`^[a-z0-9]{1,24}$`)
 // digest are right.
 func ParseJournal(b []byte) ([]Step, error) {
 	sc := bufio.NewScanner(bytes.NewReader(b))
-	sc.Buffer(nil, len(b)+1) // one line may be as long as the text: it can list thousands of held paths
+	sc.Buffer(nil, len(b)+1) // one line may be as long as the text: it can list thousands of hand edits
 	var h JournalHeader
 	if !sc.Scan() {
 		return nil, errors.New("journal:1: no header")
@@ -146,261 +143,15 @@ func parseStep(b []byte) (Step, error) {
 	return st, nil
 }
 
-// recover finishes or undoes a commit that was interrupted, and empties tmp.
-//
-// A whole journal became stable after all that it names. So each put finds its file in tmp, or already in
-// place. If it finds neither, the journal is forged or the disk lost a write. Then the steps that can be done
-// are done, the journal is kept aside, and the plain tree is adopted as it is. A torn journal was never
-// followed, so it is only dropped.
-func (s *Store) recover() error {
-	if s.Meta == nil {
-		return nil
-	}
-	b, err := s.Meta.ReadFile(journalFile, MaxManifest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s.emptyTmp()
-	}
-	if s.ReadOnly {
-		s.notice("%s: a save was interrupted and cannot be finished: nothing may be written here",
-			s.Meta.Display(journalFile))
-		return nil
-	}
-	var steps []Step
-	if err == nil {
-		steps, err = ParseJournal(b)
-	}
-	if err != nil {
-		s.damage("%s: %v: kept aside", s.Meta.Display(journalFile), err)
-		if err := s.putAside(journalFile); err != nil {
-			return err
-		}
-		return s.emptyTmp()
-	}
-	lost, err := s.do(steps)
-	if err != nil {
-		return fmt.Errorf("finish the interrupted save: %w", err)
-	}
-	if len(lost) > 0 {
-		s.damage("%s: names content that is not there (%s): kept aside", s.Meta.Display(journalFile),
-			pathname.Quote(lost[0]))
-		if err := s.putAside(journalFile); err != nil {
-			return err
-		}
-	} else {
-		s.notice("%s: finished a save that was interrupted", s.Meta.Display(journalFile))
-		if err := s.endJournal(); err != nil {
-			return err
-		}
-	}
-	return s.emptyTmp()
-}
-
-// endJournal removes the journal after all its steps are done.
-func (s *Store) endJournal() error {
-	if err := s.Meta.Unlink(journalFile); err != nil {
-		return err
-	}
-	return s.Meta.Sync()
-}
-
-// emptyTmp removes what an interrupted commit left, but not what is kept as damaged.
-func (s *Store) emptyTmp() error {
-	if s.ReadOnly {
-		return nil
-	}
-	return s.within(tmpDir, func(tmp *dirfd.Dir) error {
-		names, err := tmp.Names()
-		for _, name := range names {
-			if strings.HasPrefix(name, DamagedName) {
-				continue
-			}
-			if err := tmp.RemoveAll(name); err != nil {
-				return err
-			}
-		}
-		return err
-	})
-}
-
-// do performs steps and syncs every directory that they touched. It returns the paths of puts whose content
-// was not found.
-func (s *Store) do(steps []Step) (lost []string, err error) {
-	tmp, err := s.Meta.Dir(tmpDir)
+// readableJournal encodes a journal and checks that it can be read back.
+func readableJournal(steps []Step) ([]byte, error) {
+	text, err := EncodeJournal(steps)
 	if err != nil {
 		return nil, err
 	}
-	defer tmp.Close()
-	p := performer{store: s, tmp: tmp, touched: map[string]bool{"": true}}
-	for _, st := range steps {
-		if st.Do == DoInstall && len(p.lost) > 0 {
-			continue
-		}
-		if err := p.perform(st); err != nil {
-			return nil, err
-		}
-	}
-	if err := p.sync(); err != nil {
+	if err := Fits("journal", text, MaxManifest); err != nil {
 		return nil, err
 	}
-	return p.lost, nil
-}
-
-type performer struct {
-	store   *Store
-	tmp     *dirfd.Dir
-	touched map[string]bool // directories of the plain tree
-	made    []string        // directories made since the last settle
-	lost    []string
-}
-
-// settle makes new directories stable, topmost first. Otherwise a rename into one of them could lose its
-// content for good: soft updates keep the new name, but not the path to a directory whose own name is not
-// stable yet.
-func (p *performer) settle() error {
-	for _, dir := range p.made {
-		d, err := p.store.Cfg.Walk(pathname.Parent(dir))
-		if err == nil {
-			err = d.Sync()
-			d.Close()
-		}
-		if tree.IgnoreGone(err) != nil {
-			return err
-		}
-	}
-	p.made = nil
-	return nil
-}
-
-func (p *performer) perform(st Step) error {
-	if st.Do == DoInstall {
-		err := p.tmp.Rename(st.From, p.store.Meta, st.Path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // done before
-		}
-		return err
-	}
-	d, err := p.store.Cfg.Walk(pathname.Parent(st.Path))
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
-			if st.Do == DoPut {
-				p.lost = append(p.lost, st.Path)
-			}
-			return nil
-		}
-		return err
-	}
-	defer d.Close()
-	if err := tree.OpenUp(d); err != nil {
-		return err
-	}
-	p.touched[pathname.Parent(st.Path)] = true
-	return p.at(d, path.Base(st.Path), st)
-}
-
-func (p *performer) at(d *dirfd.Dir, name string, st Step) error {
-	switch st.Do {
-	case DoRm:
-		return tree.IgnoreGone(tree.RemoveFile(d, name))
-	case DoRmdir:
-		return tree.IgnoreGone(d.Rmdir(name))
-	case DoMkdir:
-		p.touched[st.Path] = true
-		p.made = append(p.made, st.Path)
-		return tree.MakeDir(d, name)
-	case DoPut:
-		if err := p.settle(); err != nil {
-			return err
-		}
-		return p.put(d, name, st)
-	case DoTimes:
-		return tree.IgnoreGone(setTime(d, name, &st.Want))
-	}
-	p.touched[st.Path] = true
-	sub, err := d.Dir(name)
-	if err != nil {
-		return tree.IgnoreGone(err)
-	}
-	defer sub.Close()
-	if p.store.Plain != nil && p.store.Plain.NoXattrs {
-		return tree.SetDir(sub, &st.Want, nil)
-	}
-	return tree.ResetDir(sub, &st.Want, nil)
-}
-
-// setTime sets the time of a file or link that is already in place. It syncs a file, because syncing the
-// directory does not.
-func setTime(d *dirfd.Dir, name string, e *tree.Entry) error {
-	if err := d.Utimes(name, e.MTime); err != nil || e.Kind != dirfd.KindFile {
-		return err
-	}
-	f, err := d.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}
-
-// put renames content into place. A directory that stands there with unknown content is kept aside.
-func (p *performer) put(d *dirfd.Dir, name string, st Step) error {
-	if _, err := p.tmp.Stat(st.From); errors.Is(err, fs.ErrNotExist) {
-		if !p.done(d, name, &st.Want) {
-			p.lost = append(p.lost, st.Path)
-		}
-		return nil
-	}
-	at, err := d.Stat(name)
-	switch {
-	case err == nil && at.Kind == dirfd.KindDir:
-		if err := d.Rename(name, p.tmp, p.store.damaged(p.tmp, "dir")); err != nil {
-			return err
-		}
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	return p.tmp.Rename(st.From, d, name)
-}
-
-// done reports whether the put was done before: its content is in place.
-func (p *performer) done(d *dirfd.Dir, name string, want *tree.Entry) bool {
-	st, err := d.Stat(name)
-	if err != nil || st.Kind != want.Kind {
-		return false
-	}
-	if want.Kind == dirfd.KindSymlink {
-		link, err := d.Readlink(name)
-		return err == nil && link == want.Link
-	}
-	f, err := d.Open(name)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	if st.Size > p.store.Most() {
-		return false // larger than what a save puts into cfg
-	}
-	got, err := tree.DigestOf(f, st.Size)
-	return err == nil && got == want.Digest
-}
-
-// sync makes every touched directory of the plain tree, and .cfgd itself, stable.
-func (p *performer) sync() error {
-	for dir := range p.touched {
-		d, err := p.store.Cfg.Walk(dir)
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) || tree.NotSame(err) {
-				continue // removed by a later step; its parent is touched too
-			}
-			return err
-		}
-		err = d.Sync()
-		d.Close()
-		if err != nil {
-			return err
-		}
-	}
-	if err := p.tmp.Sync(); err != nil {
-		return err
-	}
-	return p.store.Meta.Sync()
+	_, err = ParseJournal(text)
+	return text, err
 }

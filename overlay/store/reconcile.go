@@ -16,7 +16,7 @@ func (s *Store) reconcile(ctx context.Context, old *Manifest) error {
 	if fresh && old == nil {
 		old = &Manifest{BaseID: s.Base.Name()}
 	}
-	next, changed, err := s.adopt(old)
+	next, changed, err := adopt(s.Plain, s.Base, old)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (s *Store) reconcile(ctx context.Context, old *Manifest) error {
 	next.BaseID = s.Base.Name()
 	if !rebuilt {
 		next.BaseID = old.BaseID
-		next.Held = mergePaths(old.Held, changed)
+		next.HandEdits = mergePaths(old.HandEdits, changed)
 		s.Adopted = changed
 	}
 	if s.ReadOnly {
@@ -52,16 +52,16 @@ func rebuiltFrom(old *Manifest, rebuilt bool) *Manifest {
 }
 
 // adopt makes the manifest that describes the plain tree, and lists the paths that differ from the old one.
-func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
+func adopt(plain *tree.Tree, base *Base, old *Manifest) (*Manifest, []string, error) {
 	m := &Manifest{Pins: old.Pins, Conflicts: old.Conflicts, Merges: old.Merges, Refused: old.Refused}
 	var changed []string
-	for i := range s.Plain.Entries {
-		e := &s.Plain.Entries[i]
+	for i := range plain.Entries {
+		e := &plain.Entries[i]
 		was, known := old.Override(e.Path)
 		switch {
 		case e.Kind.Special():
 			continue
-		case !known && s.Structural(e, old):
+		case !known && structural(e, plain, base, old):
 			continue
 		case known && sameOverride(&was.Entry, e):
 			o := *was
@@ -72,8 +72,8 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 		o := Override{Entry: PlainEntry(e)}
 		if known {
 			o.Default = was.Default
-			old.complete(&o.Entry, &was.Entry, s.Plain.NoXattrs)
-		} else if def, err := s.Base.Entry(e.Path); err != nil {
+			old.complete(&o.Entry, &was.Entry, plain.NoXattrs)
+		} else if def, err := base.Entry(e.Path); err != nil {
 			return nil, nil, err
 		} else {
 			o.Default = def
@@ -82,13 +82,13 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 		changed = append(changed, e.Path)
 	}
 	for _, o := range old.Overrides {
-		if !s.Plain.Has(o.Path) {
+		if !plain.Has(o.Path) {
 			changed = append(changed, o.Path)
 		}
 	}
 	for _, r := range old.Removals {
-		if s.Plain.Has(r.Path) {
-			if _, ok := m.Override(r.Path); ok || s.Base == nil {
+		if plain.Has(r.Path) {
+			if _, ok := m.Override(r.Path); ok || base == nil {
 				changed = append(changed, r.Path)
 			}
 			continue
@@ -99,22 +99,22 @@ func (s *Store) adopt(old *Manifest) (*Manifest, []string, error) {
 	return m, slices.Compact(changed), nil
 }
 
-// Structural reports whether a directory of cfg is there only to hold what is below it. Then base has the
+// structural reports whether a directory of cfg is there only to hold what is below it. Then base has the
 // same directory; or, if the manifest is of another base, base has one that can be compared later.
-func (s *Store) Structural(e *tree.Entry, old *Manifest) bool {
+func structural(e *tree.Entry, plain *tree.Tree, base *Base, old *Manifest) bool {
 	if e.Kind != dirfd.KindDir {
 		return false
 	}
-	if s.Base == nil {
+	if base == nil {
 		return true
 	}
-	b, ok := s.Base.Tree.Get(e.Path)
+	b, ok := base.Tree.Get(e.Path)
 	if !ok || b.Kind != dirfd.KindDir {
 		return false
 	}
 	c := *e
-	old.complete(&c, b, s.Plain.NoXattrs)
-	return b.SameMeta(&c, !s.Base.Tree.NoXattrs) || old.BaseID != "" && old.BaseID != s.Base.ID
+	old.complete(&c, b, plain.NoXattrs)
+	return b.SameMeta(&c, !base.Tree.NoXattrs) || old.BaseID != "" && old.BaseID != base.ID
 }
 
 // sameOverride compares a manifest's entry with the plain tree. Immutable flags are only in the manifest,
@@ -126,22 +126,15 @@ func sameOverride(m, plain *tree.Entry) bool {
 	return m.SameContent(&c) && m.SameMeta(&c, false)
 }
 
-// PlainEntry returns an entry as the plain tree can hold it: without flags.
-func PlainEntry(e *tree.Entry) tree.Entry {
-	c := *e
-	c.Flags = 0
-	return c
-}
-
 func mergePaths(a, b []string) []string {
 	out := append(slices.Clone(a), b...)
 	slices.SortFunc(out, pathname.Compare)
 	return slices.Compact(out)
 }
 
-// TakenBefore returns a function that finds what the saved tree had of a held path before somebody changed it
-// in cfg. It looks in the newest generation that does not hold the path. Live has the same, unless it was
-// changed there too.
+// TakenBefore returns a function that finds what the saved tree had of a path of HandEdits before
+// somebody changed it in cfg. It looks in the newest generation that does not hold the path. Live has the
+// same, unless it was changed there too.
 func (s *Store) TakenBefore(base *tree.Tree) func(path string) (*tree.Entry, bool) {
 	kept := map[int]*Manifest{}
 	return func(path string) (*tree.Entry, bool) {
@@ -154,11 +147,44 @@ func (s *Store) TakenBefore(base *tree.Tree) func(path string) (*tree.Entry, boo
 				}
 				kept[n] = m
 			}
-			if m.Holds(path) {
+			if m.HandEdited(path) {
 				continue
 			}
 			return m.Saved(base, path), true
 		}
 		return nil, false
 	}
+}
+
+// Hiding lists the overrides that hide a changed default: the one in base is not the one they were made
+// against.
+func (s *Store) Hiding() ([]string, error) {
+	if !s.Outdated() {
+		return nil, nil
+	}
+	var out []string
+	for i := range s.Manifest.Overrides {
+		m := &s.Manifest.Overrides[i]
+		now, err := s.Base.Entry(m.Path)
+		if err != nil {
+			return nil, err
+		}
+		if m.Kind == dirfd.KindDir && now != nil && now.Kind == dirfd.KindDir {
+			continue
+		}
+		if _, differs := Compare(m.Default, now, false); differs {
+			out = append(out, m.Path)
+		}
+	}
+	return out, nil
+}
+
+// TakeHandEdits records that live has taken all of cfg.
+func (s *Store) TakeHandEdits(ctx context.Context) error {
+	if len(s.Manifest.HandEdits) == 0 || s.ReadOnly {
+		return nil
+	}
+	m := *s.Manifest
+	m.HandEdits = nil
+	return s.Install(ctx, nil, &m)
 }

@@ -3,10 +3,14 @@ package store
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
@@ -48,10 +52,10 @@ func (s *Store) stage(tmp *dirfd.Dir, one func(Step) error, p *Plan) ([]Step, er
 	if err := g.copyAll(puts); err != nil {
 		return nil, err
 	}
-	if err := s.keepOld(tmp, p.old); err != nil {
+	if err := s.objectDir().keepOld(tmp, s.Plain, p.old); err != nil {
 		return nil, err
 	}
-	if err := s.keepDefaults(tmp, p.Next); err != nil {
+	if err := s.objectDir().keepDefaults(tmp, s.Base, p.Next); err != nil {
 		return nil, err
 	}
 	var before, after []Step
@@ -81,20 +85,12 @@ func (g *stager) copyAll(puts []Step) error {
 		}
 		files = append(files, st)
 	}
-	work := make(chan Step)
-	var wg sync.WaitGroup
-	for range min(2*runtime.NumCPU(), len(files)) {
-		wg.Go(func() {
-			for st := range work {
-				g.note(st.Path, g.one(st))
-			}
-		})
-	}
+	var workers errgroup.Group
+	workers.SetLimit(2 * runtime.NumCPU())
 	for _, st := range files {
-		work <- st
+		workers.Go(func() error { g.note(st.Path, g.one(st)); return nil })
 	}
-	close(work)
-	wg.Wait()
+	_ = workers.Wait() // note has the errors
 	if g.failed == nil && len(g.moved) == 0 {
 		for _, st := range links {
 			g.note(st.Path, g.tmp.Link(first[st.Want.Ino()].From, g.tmp, st.From))
@@ -156,4 +152,90 @@ func (g fromLive) link(d *dirfd.Dir, name string, st Step) error {
 		return &UnsettledError{[]string{st.Path}}
 	}
 	return tree.MakeLink(g.tmp, st.From, &st.Want)
+}
+
+// A filesystem may refuse one attribute and take another. ZFS refuses a name with a slash in it or with
+// "freebsd:" before it; UFS2 refuses more than fits into two blocks. The manifest keeps the attributes that
+// cfg's filesystem refuses, as it keeps flags, which a file in cfg never has. It also lists their names, so
+// that they are not taken for attributes that somebody removed in cfg by hand.
+
+// refusedBy returns the attributes that cfg's filesystem refuses after the steps: those of what was
+// staged, and those recorded of paths that do not change.
+func (m *metaDir) refusedBy(tmp *dirfd.Dir, was map[string]string, steps []Step) (map[string]string, error) {
+	next := Manifest{Refused: maps.Clone(was)}
+	for _, st := range steps {
+		switch st.Do {
+		case DoRm, DoRmdir:
+			next.refuse(st.Path, "")
+		case DoPut, DoMeta:
+			names, err := m.refused(tmp, st)
+			if err != nil {
+				return nil, err
+			}
+			next.refuse(st.Path, names)
+		}
+	}
+	return next.Refused, nil
+}
+
+// refused returns the names of the attributes that a step can't set.
+func (m *metaDir) refused(tmp *dirfd.Dir, st Step) (string, error) {
+	if st.Want.Xattrs == "" {
+		return "", nil
+	}
+	want, err := tree.UnpackXattrs(st.Want.Xattrs)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	if st.Do == DoMeta {
+		names, err = m.refusedOfDir(tmp, want)
+	} else {
+		names, err = refusedOfFile(tmp, st.From, want)
+	}
+	return strings.Join(names, "\x00"), err
+}
+
+// refusedOfFile compares a staged file with the attributes it should have.
+func refusedOfFile(tmp *dirfd.Dir, name string, want []dirfd.Xattr) (names []string, err error) {
+	f, err := tmp.Open(name)
+	if errors.Is(err, dirfd.ErrNotRegular) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	have, err := f.Xattrs()
+	if err != nil && !dirfd.NoXattr(err) {
+		return nil, err
+	}
+	for _, w := range want {
+		if !tree.HasXattr(have, w.Name) {
+			names = append(names, w.Name)
+		}
+	}
+	return names, nil
+}
+
+// refusedOfDir tries the attributes on a directory of tmp, because a directory of the plain tree gets its own
+// only after the manifest is written.
+func (m *metaDir) refusedOfDir(tmp *dirfd.Dir, want []dirfd.Xattr) (names []string, err error) {
+	name := m.nextName()
+	if err := tmp.Mkdir(name); err != nil {
+		return nil, err
+	}
+	d, err := tmp.Dir(name)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	for _, x := range want {
+		if err := d.SetXattr(x); dirfd.XattrRefused(err) {
+			names = append(names, x.Name)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return names, tmp.Rmdir(name)
 }
