@@ -98,7 +98,7 @@ func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) 
 	}
 	count := map[string]int{}
 	for _, c := range tree.Delta(trees[0], trees[1]) {
-		count[c.What.String()]++
+		count[c.Kind.String()]++
 	}
 	return count, nil
 }

@@ -74,7 +74,7 @@ func (p *Pruner) needs(ctx context.Context) (n needs, err error) {
 		return n, err
 	}
 	for _, t := range p.Model.Targets {
-		ids, err := p.Overlay(t).Reach(ctx)
+		ids, err := p.Overlay(t).History().Reach(ctx)
 		if err != nil {
 			return n, fmt.Errorf("%s: %w", t.Name, err)
 		}

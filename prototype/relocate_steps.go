@@ -8,7 +8,7 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
-	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // Names beside the old and the new place while something is being moved.
@@ -39,7 +39,7 @@ func (k *Relocator) copyTo(ctx context.Context, src *dirfd.Dir, name string, dst
 	if err := dst.RemoveAll(beside + newName); err != nil {
 		return err
 	}
-	if err := overlay.CopyName(ctx, src, name, dst, beside+newName); err != nil {
+	if err := tree.CopyName(ctx, src, name, dst, beside+newName); err != nil {
 		return err
 	}
 	if err := dst.SyncTree(ctx, beside+newName); err != nil {

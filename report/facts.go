@@ -31,7 +31,7 @@ func TargetOf(ctx context.Context, o *overlay.Overlay, st control.Status, last t
 	if r != nil && r.View != nil {
 		x.addUnsaved(r)
 	}
-	if log, err := o.Log(ctx); err == nil { // else there is no cfg yet, or it was reported above
+	if log, err := o.History().Log(ctx); err == nil { // else there is no cfg yet, or it was reported above
 		x.addSaves(log, last)
 	}
 	return x, nil
@@ -61,7 +61,7 @@ func (t *Target) addUnsaved(r *overlay.Result) {
 }
 
 // addSaves adds what was saved after last, unless that is zero.
-func (t *Target) addSaves(log []overlay.Generation, last time.Time) {
+func (t *Target) addSaves(log []overlay.LogEntry, last time.Time) {
 	for _, g := range log {
 		if g.Damaged != nil || !g.Time.After(last) || last.IsZero() {
 			continue

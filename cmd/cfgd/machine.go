@@ -309,6 +309,6 @@ func (m *machine) trials(d *nano.Disk) *nano.Trials {
 	if host == nil {
 		return nil
 	}
-	o := m.overlay(host)
-	return d.TrialsOf(host, o.Trial, o.WriteTrial)
+	note := m.overlay(host).TrialNote()
+	return d.TrialsOf(host, note.Read, note.Write)
 }
