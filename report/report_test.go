@@ -35,7 +35,8 @@ func TestMornings(t *testing.T) {
 	s := &State{Since: map[string]time.Time{}}
 	next := func(f *Facts, want ...string) {
 		t.Helper()
-		_, text, after := s.Compose(f, false)
+		r := s.Compose(f, false)
+		text, after := r.Text, r.After
 		if len(want) == 0 && text != "" {
 			t.Errorf("not silent: %s", text)
 		}
@@ -64,7 +65,7 @@ func TestMornings(t *testing.T) {
 	next(facts(9, more), "1 finding")
 	more.Unsaved = append(more.Unsaved, "hosts")
 	next(facts(10, more), "3 changes, unsaved since 2026-01-01 22:01")
-	if all, _, _ := s.Compose(facts(11, more), true); len(all) != 1 {
+	if all := s.Compose(facts(11, more), true).Findings; len(all) != 1 {
 		t.Errorf("%+v", all)
 	}
 }
@@ -81,7 +82,8 @@ func TestFindings(t *testing.T) {
 	f.Daemon, f.Rescue = "none is running", []Archive{{"web-1", "web-1-20260101T000000.000Z.tar"}}
 	f.Journal, f.Failed = []string{"vhost3"}, []string{"vhost9: base: gone"}
 	f.Trial = "ada0s2"
-	all, text, _ := (&State{}).Compose(f, false)
+	r := (&State{}).Compose(f, false)
+	all, text := r.Findings, r.Text
 	for _, want := range []string{"service cfgd start", "cfgd nano confirm",
 		"cfgd rescue restore web-1 web-1-20260101T000000.000Z.tar",
 		"cfgd jail switch --plan vhost3 SNAPSHOT", "cfgd save --force vhost2",
@@ -110,7 +112,7 @@ func TestState(t *testing.T) {
 	if err != nil || !s.Last.IsZero() {
 		t.Fatal(s, err)
 	}
-	_, _, after := s.Compose(facts(0, edited()), false)
+	after := s.Compose(facts(0, edited()), false).After
 	if err := after.Write(file); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +120,7 @@ func TestState(t *testing.T) {
 	if err != nil || !s.Last.Equal(morning) {
 		t.Fatal(s, err)
 	}
-	if _, text, _ := s.Compose(facts(1, edited()), false); !strings.Contains(text, "unchanged since") {
+	if text := s.Compose(facts(1, edited()), false).Text; !strings.Contains(text, "unchanged since") {
 		t.Error(text)
 	}
 	if err := os.WriteFile(file, []byte("{\"last\":"), 0o600); err != nil {
@@ -145,7 +147,8 @@ func TestMail(t *testing.T) {
 	t.Parallel()
 	f := facts(0, edited())
 	f.Targets[0].Name = "vh\nBcc: everybody@example.org\n\nöst"
-	all, text, _ := (&State{}).Compose(f, false)
+	r := (&State{}).Compose(f, false)
+	all, text := r.Findings, r.Text
 	b, err := Message("Root <root@example.org>", "ser\nver", f.Now, all,
 		text+strings.Repeat("long ", 300)+"\n.\nend\n")
 	if err != nil {
@@ -192,7 +195,7 @@ func TestTextfile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "cfgd.prom")
 	f := facts(0, edited())
-	all, _, _ := (&State{}).Compose(f, false)
+	all := (&State{}).Compose(f, false).Findings
 	if err := Textfile(file, f, all); err != nil {
 		t.Fatal(err)
 	}

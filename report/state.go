@@ -52,12 +52,43 @@ func (s *State) Write(file string) error {
 // week is after how long a report tells that all is well.
 const week = 7 * 24 * time.Hour
 
+// Report is what is told of the facts of one moment.
+type Report struct {
+	Findings []Finding // with their times
+	Text     string
+	After    *State // what the next report compares with
+}
+
 // Compose decides what is told. New findings are told in full. If nothing changed since the last report, the
 // text is one line. If there are no findings, the text is empty, except for one line each week. If always is
-// set, everything is told. Compose returns the findings with their times, the text, and the new state.
-func (s *State) Compose(f *Facts, always bool) (all []Finding, text string, after *State) {
-	all = f.Findings()
-	after = &State{Last: f.Now, Well: s.Well, Since: map[string]time.Time{}, When: f.Now}
+// set, everything is told.
+func (s *State) Compose(f *Facts, always bool) Report {
+	all := f.Findings()
+	after := s.after(f, all)
+	r := Report{Findings: all, After: after}
+	same := slices.Equal(s.Told, after.Told) && !s.Last.IsZero()
+	if same {
+		after.When = s.When
+	}
+	switch {
+	case always:
+		r.Text = Text(f, all, s.Last)
+	case len(all) == 0 && !s.Well.IsZero() && f.Now.Sub(s.Well) >= week:
+		after.Well = f.Now
+		r.Text = fmt.Sprintf("cfgd on %s: all is well: %s\n", f.Host, counted(len(f.Targets), "target"))
+	case len(all) == 0:
+	case same:
+		r.Text = fmt.Sprintf("cfgd on %s: unchanged since %s: %s; cfgd report --always lists them\n", f.Host,
+			s.When.Local().Format("2006-01-02 15:04"), counted(len(all), "finding"))
+	default:
+		r.Text = Text(f, all, s.Last)
+	}
+	return r
+}
+
+// after returns the state after a report of these findings, and sets since when each is told.
+func (s *State) after(f *Facts, all []Finding) *State {
+	after := &State{Last: f.Now, Well: s.Well, Since: map[string]time.Time{}, When: f.Now}
 	unsaved := map[string]time.Time{}
 	for _, t := range f.Targets {
 		unsaved[t.Name] = t.Since
@@ -76,22 +107,5 @@ func (s *State) Compose(f *Facts, always bool) (all []Finding, text string, afte
 	if s.Well.IsZero() {
 		after.Well = f.Now
 	}
-	same := slices.Equal(s.Told, after.Told) && !s.Last.IsZero()
-	if same {
-		after.When = s.When
-	}
-	switch {
-	case always:
-		text = Text(f, all, s.Last)
-	case len(all) == 0 && !s.Well.IsZero() && f.Now.Sub(s.Well) >= week:
-		after.Well = f.Now
-		text = fmt.Sprintf("cfgd on %s: all is well: %s\n", f.Host, counted(len(f.Targets), "target"))
-	case len(all) == 0:
-	case same:
-		text = fmt.Sprintf("cfgd on %s: unchanged since %s: %s; cfgd report --always lists them\n", f.Host,
-			s.When.Local().Format("2006-01-02 15:04"), counted(len(all), "finding"))
-	default:
-		text = Text(f, all, s.Last)
-	}
-	return all, text, after
+	return after
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -67,11 +66,15 @@ func runNanoInstall(s *session, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	from, done, err := openImage(c.Args().First(), s.in)
-	if err != nil {
-		return err
+	from := s.in
+	if name := c.Args().First(); name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		from = f
 	}
-	defer done()
 	bar := &progress{}
 	in := nano.Install{
 		From: from, SHA256: sum, Slice: c.Int("slice"), Carry: !c.Bool("no-carry"),
@@ -88,18 +91,6 @@ func runNanoInstall(s *session, c *cli.Context) error {
 		return err
 	}
 	return reportInstalled(s, c, d, in, r)
-}
-
-// openImage opens the image that is to be installed; "-" is standard input.
-func openImage(name string, in io.Reader) (io.Reader, func(), error) {
-	if name == "-" {
-		return in, func() {}, nil
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	return f, func() { f.Close() }, nil
 }
 
 // reportInstalled prints what was written, and what boots next.

@@ -68,25 +68,25 @@ func runReport(s *session, c *cli.Context) error {
 	if excluded != nil {
 		facts.Failed = append(facts.Failed, excluded.Error())
 	}
-	all, text, after := state.Compose(facts, c.Bool("always"))
-	if err := deliver(s, c, facts, all, text); err != nil {
+	r := state.Compose(facts, c.Bool("always"))
+	if err := deliver(s, c, facts, r); err != nil {
 		return err
 	}
 	if c.NArg() == 0 { // a report of some targets does not know the others
-		if err := after.Write(file); err != nil {
+		if err := r.After.Write(file); err != nil {
 			return fmt.Errorf("report: %w", err)
 		}
 	}
-	if len(all) > 0 {
+	if len(r.Findings) > 0 {
 		return errDiffer
 	}
 	return nil
 }
 
 // deliver prints or mails a report, and writes the text file of metrics.
-func deliver(s *session, c *cli.Context, facts *report.Facts, all []report.Finding, text string) error {
+func deliver(s *session, c *cli.Context, facts *report.Facts, r report.Report) error {
 	if file := c.String("textfile"); file != "" {
-		if err := report.Textfile(file, facts, all); err != nil {
+		if err := report.Textfile(file, facts, r.Findings); err != nil {
 			return fmt.Errorf("report: %w", err)
 		}
 	}
@@ -96,16 +96,16 @@ func deliver(s *session, c *cli.Context, facts *report.Facts, all []report.Findi
 			Version  int              `json:"version"`
 			Host     string           `json:"host"`
 			Findings []report.Finding `json:"findings"`
-		}{1, facts.Host, append([]report.Finding{}, all...)},
-			func(b *strings.Builder) { b.WriteString(text) }); err != nil || to == "" {
+		}{1, facts.Host, append([]report.Finding{}, r.Findings...)},
+			func(b *strings.Builder) { b.WriteString(r.Text) }); err != nil || to == "" {
 			return err
 		}
 	}
-	message, err := report.Message(to, facts.Host, facts.Now, all, text)
+	message, err := report.Message(to, facts.Host, facts.Now, r.Findings, r.Text)
 	if err != nil {
 		return usageError{err}
 	}
-	if text == "" {
+	if r.Text == "" {
 		return nil
 	}
 	if err := report.Send(c.Context, sysrun.System{}, message); err != nil {

@@ -46,12 +46,12 @@ func resolveCommand(s *session) *cli.Command {
 }
 
 func runResolve(s *session, c *cli.Context) error {
-	how, some, err := choice(c)
+	how, err := choice(c)
 	switch {
 	case err != nil:
 		return err
 	case c.Bool("list"):
-		if some || c.Bool("all") {
+		if how != nil || c.Bool("all") {
 			return usagef("--list lists; it settles nothing")
 		}
 		return runResolveList(s, c)
@@ -68,7 +68,7 @@ func runResolve(s *session, c *cli.Context) error {
 	switch {
 	case err != nil || len(list) == 0:
 		return err
-	case !some:
+	case how == nil:
 		return showConflicts(c.Context, s.out, o, list, c.Bool("show-secrets"))
 	case !c.Bool("edit"):
 	case len(list) != 1:
@@ -78,24 +78,25 @@ func runResolve(s *session, c *cli.Context) error {
 			return fmt.Errorf("%s: %s: %w", o.Target.Name, pathname.Quote(list[0].Path), err)
 		}
 	}
-	return settle(c.Context, s, o, list, how)
+	return settle(c.Context, s, o, list, *how)
 }
 
-// choice reads the flags. some reports whether there is a choice.
-func choice(c *cli.Context) (how overlay.Choice, some bool, err error) {
-	n := 0
+// choice reads the flags; nil if there is no choice.
+func choice(c *cli.Context) (*overlay.Choice, error) {
+	var how *overlay.Choice
 	for _, f := range []struct {
 		name string
 		take config.OnConflict
 	}{{"mine", config.ConflictMine}, {"theirs", config.ConflictTheirs}, {"edited", ""}, {"edit", ""}} {
-		if c.Bool(f.name) {
-			how.Take, n = f.take, n+1
+		if !c.Bool(f.name) {
+			continue
 		}
+		if how != nil {
+			return nil, usagef("--mine, --theirs, --edited, --edit: one of them")
+		}
+		how = &overlay.Choice{Take: f.take}
 	}
-	if n > 1 {
-		return how, true, usagef("--mine, --theirs, --edited, --edit: one of them")
-	}
-	return how, n > 0, nil
+	return how, nil
 }
 
 // meant returns the conflicts of the paths on the command line and below them, or all conflicts.

@@ -76,18 +76,9 @@ func runSave(s *session, c *cli.Context) error {
 		Times: true,
 	}
 	results := make([]*saved, len(targets))
-	errs := each(targets, func(i int, t *config.Target) error {
-		r, err := m.saver().Save(c.Context, t, so)
-		s.warn(t.Name, r.Notices...)
-		if err != nil && (c.NArg() > 0 || !onlyDown(err)) {
-			return err
-		}
-		done := newSaved(t, r)
-		results[i] = &done
-		if len(r.Conflicts) > 0 {
-			return conflicts(t.Name, r.Conflicts)
-		}
-		return unsavable(c.Context, m.overlay(t), only)
+	errs := each(targets, func(i int, t *config.Target) (err error) {
+		results[i], err = save(c.Context, s, m, t, so, c.NArg() > 0)
+		return err
 	})
 	failed := s.sum(targets, errs, excluded)
 	list := []saved{}
@@ -104,6 +95,23 @@ func runSave(s *session, c *cli.Context) error {
 		return err
 	}
 	return failed
+}
+
+// save saves one target. A jail that is down is a failure only if the command line names it. There may be a
+// result beside an error: the rest is saved.
+func save(
+	ctx context.Context, s *session, m *machine, t *config.Target, so overlay.SaveOptions, named bool,
+) (*saved, error) {
+	r, err := m.saver().Save(ctx, t, so)
+	s.warn(t.Name, r.Notices...)
+	if err != nil && (named || !onlyDown(err)) {
+		return nil, err
+	}
+	done := newSaved(t, r)
+	if len(r.Conflicts) > 0 {
+		return &done, conflicts(t.Name, r.Conflicts)
+	}
+	return &done, unsavable(ctx, m.overlay(t), so.Paths)
 }
 
 func conflicts(target string, paths []string) error {
@@ -125,8 +133,7 @@ func unsavable(ctx context.Context, o *overlay.Overlay, only []string) error {
 	return err
 }
 
-// onlyDown reports whether the only reason that nothing was saved is that the jail is down. That is a failure
-// only if the command line names the jail.
+// onlyDown reports whether the only reason that nothing was saved is that the jail is down.
 func onlyDown(err error) bool {
 	return errors.Is(err, overlay.ErrNotPopulated) && !errors.Is(err, overlay.ErrEarlier)
 }
