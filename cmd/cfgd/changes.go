@@ -23,8 +23,8 @@ func newListed(letter, path string) listed {
 	return listed{pathname.FromPath(path), changeWords[letter], letter, path}
 }
 
-// settled is what was done with paths of a target, and the generation that has it.
-type settled struct {
+// written is what was done with paths of a target, and the generation that has it.
+type written struct {
 	Version    int      `json:"version"`
 	Target     string   `json:"target"`
 	Generation int      `json:"generation"`
@@ -37,7 +37,7 @@ func printListed(b *strings.Builder, target string, changes []listed) {
 	}
 }
 
-func printSettled(b *strings.Builder, r settled) {
+func printWritten(b *strings.Builder, r written) {
 	printListed(b, r.Target, r.Changes)
 	fmt.Fprintf(b, "%s saved as generation %d\n", r.Target, r.Generation)
 }

@@ -1,7 +1,12 @@
 // Command cfgd makes a server's /etc in memory safe to edit: see README.md and cfgd(8).
 //
-// It owns the command line: words, flags, output and exit status. Each command has a file here, and calls a
-// package that does the work.
+// It owns the command line: words, flags, output and exit status. Each command has a file here: it reads the
+// flags, calls the package that does the work, and prints the result. The result of a command is a value;
+// a function prints it as text, and --json prints it as it is.
+//
+// A session (session.go) is the run of one command line. Its machine (machine.go) is the loaded model
+// with what each package needs. The list of the commands is in commands.go; commandline.go puts the words
+// in order; output.go prints results, warnings and errors; exit.go turns errors into exit statuses.
 package main
 
 import (

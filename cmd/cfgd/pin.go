@@ -55,6 +55,6 @@ func runPin(s *session, c *cli.Context, off bool) error {
 	for _, p := range list {
 		changed = append(changed, listed{pathname.FromPath(p), word, word, p})
 	}
-	done := settled{1, o.Target.Name, r.Generation, changed}
-	return s.print(done, func(b *strings.Builder) { printSettled(b, done) })
+	done := written{1, o.Target.Name, r.Generation, changed}
+	return s.print(done, func(b *strings.Builder) { printWritten(b, done) })
 }

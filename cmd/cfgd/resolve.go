@@ -134,7 +134,7 @@ func settle(
 ) error {
 	t := o.Target
 	var names []string
-	done := settled{Version: 1, Target: t.Name}
+	done := written{Version: 1, Target: t.Name}
 	for _, x := range list {
 		names = append(names, x.Path)
 		done.Changes = append(done.Changes, listed{pathname.FromPath(x.Path), "resolved", "resolved", x.Path})
@@ -150,7 +150,7 @@ func settle(
 				p.Remedy(t.Live)))
 		}
 	}
-	return s.print(done, func(b *strings.Builder) { printSettled(b, done) })
+	return s.print(done, func(b *strings.Builder) { printWritten(b, done) })
 }
 
 // conflict is the JSON of an unresolved conflict.

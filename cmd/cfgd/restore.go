@@ -59,14 +59,14 @@ func reportRestored(s *session, target string, r *overlay.Restored, saved bool) 
 	for _, k := range r.Left {
 		s.warn(target, fmt.Sprintf("%s is not all put back: %s", pathname.Quote(k.Path), k.Reason))
 	}
-	done := settled{1, target, r.Generation, []listed{}}
+	done := written{1, target, r.Generation, []listed{}}
 	for _, c := range r.Changes {
 		done.Changes = append(done.Changes, newListed(c.Kind.Letter(), c.Path))
 	}
 	return s.print(done, func(b *strings.Builder) { printRestored(b, done, r.Released, saved) })
 }
 
-func printRestored(b *strings.Builder, done settled, released []string, saved bool) {
+func printRestored(b *strings.Builder, done written, released []string, saved bool) {
 	for _, c := range done.Changes {
 		note := ""
 		if slices.Contains(released, c.path) {

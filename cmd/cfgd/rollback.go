@@ -35,7 +35,7 @@ func runRollback(s *session, c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	done := settled{1, o.Target.Name, r.Generation, []listed{}}
+	done := written{1, o.Target.Name, r.Generation, []listed{}}
 	for _, ch := range r.Changes {
 		done.Changes = append(done.Changes, newListed(ch.Kind.Letter(), ch.Path))
 	}
@@ -43,6 +43,6 @@ func runRollback(s *session, c *cli.Context) error {
 		if m != nil {
 			printMerge(b, o.Target.Name, m, false)
 		}
-		printSettled(b, done)
+		printWritten(b, done)
 	})
 }
