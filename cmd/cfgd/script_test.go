@@ -23,7 +23,8 @@ import (
 
 func TestMain(m *testing.M) {
 	cfgd := func() { os.Exit(Main()) }
-	testscript.Main(memtest.M{M: m}, map[string]func(){"cfgd": cfgd, "jail_etc_init": cfgd, "jail_etc_cleanup": cfgd})
+	testscript.Main(memtest.M{M: m},
+		map[string]func(){"cfgd": cfgd, "jail_etc_init": cfgd, "jail_etc_cleanup": cfgd})
 }
 
 // TestScripts runs the scripts of tests/scripts. Each has a machine, command lines, and what they print.
