@@ -1,7 +1,7 @@
 // Package nano knows the disk of a NanoBSD host: its table (table.go) and what boots it (loader.go), its
-// two slices with systems (slice.go), which one boots next (boot.go, decide.go), and trials (trial.go).
-// install.go writes a new image into the other slice: image.go opens it, check.go reads it before
-// anything is written, fit.go makes it one of this disk, write.go writes it, and carry.go adds the
+// two slices with systems (slice.go), which one boots next (boot.go, decide.go), and trials (trial.go,
+// hosttrial.go). install.go writes a new image into the other slice: image.go opens it, check.go reads it
+// before anything is written, fit.go makes it one of this disk, write.go writes it, and carry.go adds the
 // machine's own files.
 //
 // What always holds:

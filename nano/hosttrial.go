@@ -2,13 +2,10 @@ package nano
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"cfgd/config"
-	"cfgd/config/conffile"
 	"cfgd/internal/run"
 )
 
@@ -73,23 +70,6 @@ func (m *Disk) Unsettled(ctx context.Context, trials *Trials) (Unsettled, error)
 		u.Trial = m.Name(n)
 	}
 	return u, err
-}
-
-// NoHost reports whether an error of Model.Nano or Find means that there is no disk of a NanoBSD host here,
-// or that its configuration is wrong, which cfgd check reports.
-func NoHost(err error) bool {
-	var ce *conffile.Error
-	return errors.As(err, &ce)
-}
-
-// Problem turns an error about the disk of a NanoBSD host into a problem of its set-up.
-func Problem(n *config.Nano, err error) conffile.Problem {
-	return conffile.Problem{
-		Severity: conffile.SeverityWarning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
-		Message: "cfgd nano does not serve this machine: " +
-			strings.TrimPrefix(err.Error(), n.Origin.String()+": "),
-		Fix: "make fstab and " + n.Conf.String() + " name the disk that the machine runs from",
-	}
 }
 
 // SettleTrial waits for the end of the running image's trial and settles it. trials finds the disk, which

@@ -1,5 +1,6 @@
 // Package control has the client side of the daemon's control socket: the requests and answers, and a
-// Client.
+// Client. A Saver decides whether the daemon saves a target and tells its status, or whether that is done
+// without the daemon (saver.go, statuses.go).
 //
 // The socket is /var/run/cfgd/cfgd.sock. It speaks HTTP, with one JSON object in each direction. Only
 // root and the daemon's own user may connect. A client never waits longer than its context. Different
