@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/dirfd"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
@@ -181,4 +182,30 @@ func (c *diffCache) scanLive(
 	}
 	c.live = t
 	return t, nil
+}
+
+// Problems returns what is wrong with the target's trees: a base that does not exist, a cfg that can't be
+// read, a damaged store. It changes nothing. A jail that is down need not have anything mounted. embedded
+// means that nothing is mounted at all: then only a cfg that does not exist is no problem of such a jail.
+func (o *Overlay) Problems(ctx context.Context, embedded bool) []conffile.Problem {
+	t := o.Target
+	v, err := o.Look(ctx, LookOptions{})
+	if err != nil {
+		if st, serr := o.State(); serr == nil && !st.Populated && (!embedded || !o.hasCfg()) {
+			return nil // the start mounts or makes what is missing
+		}
+		at := t.Origin["base"]
+		return []conffile.Problem{{
+			Severity: conffile.SeverityError, File: at.File, Line: at.Line, Target: t.Name,
+			Message: t.Name + ": " + err.Error(), Fix: "mount or make it, or mend the line",
+		}}
+	}
+	var out []conffile.Problem
+	for _, n := range v.Notices {
+		out = append(out, conffile.Problem{
+			Severity: conffile.SeverityWarning, File: t.Cfg, Target: t.Name, Message: n,
+			Fix: "run: cfgd save " + t.Name,
+		})
+	}
+	return out
 }

@@ -409,12 +409,13 @@ func TestRandomEdits(t *testing.T) {
 	})
 }
 
-func TestManyHeldPathsFitAManifest(t *testing.T) {
+func TestManyHandEditsFitAManifest(t *testing.T) {
 	t.Parallel()
 	m := someManifest()
 	m.HandEdits = nil
 	for i := range 30_000 {
-		m.HandEdits = append(m.HandEdits, fmt.Sprintf("local/share/something/quite/long/to/fill/the/line/%06d", i))
+		path := fmt.Sprintf("local/share/something/quite/long/to/fill/the/line/%06d", i)
+		m.HandEdits = append(m.HandEdits, path)
 	}
 	text, err := m.Encode()
 	if err != nil {

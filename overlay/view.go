@@ -277,3 +277,13 @@ func clone(changes []tree.Change) []tree.Change {
 	}
 	return changes
 }
+
+// Has reports whether a path is in one of the three trees.
+func (v *View) Has(p string) bool {
+	for _, t := range []*tree.Tree{v.Base.Tree, v.Plain, v.Live} {
+		if t.Has(p) {
+			return true
+		}
+	}
+	return p == ""
+}

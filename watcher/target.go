@@ -17,7 +17,7 @@ import (
 )
 
 // errEnded reports that the daemon no longer serves a target.
-var errEnded = errors.New("the daemon no longer looks after it")
+var errEnded = errors.New("the daemon no longer watches it")
 
 // target is the loop of one target. All fields belong to its goroutine, except those before calls, and
 // status and busy.
@@ -65,7 +65,7 @@ func newTarget(o *overlay.Overlay, log zerolog.Logger, b *budget) *target {
 		calls:     make(chan func(context.Context)),
 		firstScan: make(chan struct{}), ended: make(chan struct{}),
 		sched: newScheduler(o.Target.Settings, phaseOf(name))}
-	t.status = control.Status{Name: name, Base: o.Target.BaseID, Problem: "not looked at yet"}
+	t.status = control.Status{Name: name, Base: o.Target.BaseID, Problem: "not scanned yet"}
 	return t
 }
 

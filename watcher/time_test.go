@@ -321,7 +321,7 @@ func TestAStuckTargetHoldsUpNobody(t *testing.T) {
 		next := &config.Model{Root: b.dir, Targets: []*config.Target{&changed, b.model.Targets[1]}}
 		old := b.d.target("j0")
 		b.d.apply(b.ctx, next) // returns, and starts the new one only when the old one has ended
-		if b.status("j0").Problem != "not looked at yet" || b.d.target("j0") == old {
+		if b.status("j0").Problem != "not scanned yet" || b.d.target("j0") == old {
 			t.Errorf("after a reload: %+v", b.status("j0"))
 		}
 

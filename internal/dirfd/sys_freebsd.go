@@ -32,7 +32,7 @@ func spaceOf(st *unix.Statfs_t) Space {
 // into files of their own.
 func stillXattrs(fstype string) bool { return fstype != "ufs" }
 
-// openRegular opens with O_NONBLOCK and looks after: outside devfs a device node is inert on this
+// openRegular opens with O_NONBLOCK and checks afterwards: outside devfs a device node is inert on this
 // system (open fails with ENXIO or EOPNOTSUPP), and a fifo opens at once without its other end.
 func openRegular(dir int, name string) (int, error) { return openPlain(dir, name) }
 

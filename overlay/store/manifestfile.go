@@ -56,7 +56,9 @@ func (m *Manifest) Encode() ([]byte, error) {
 		lines = append(lines, l)
 	}
 	lines = m.withConflicts(lines)
-	slices.SortStableFunc(lines, func(a, b manifestLine) int { return bytes.Compare(nameBytes(a), nameBytes(b)) })
+	slices.SortStableFunc(lines, func(a, b manifestLine) int {
+		return bytes.Compare(nameBytes(a), nameBytes(b))
+	})
 	var body bytes.Buffer
 	for i := range lines {
 		if err := encodeLine(&body, &lines[i]); err != nil {

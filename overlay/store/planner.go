@@ -66,7 +66,8 @@ func walkThree(base, saved, live *tree.Tree, f func(path string, base, saved, li
 		if !some {
 			return
 		}
-		b, s, l := entryFor(entryAt(base, i), path), entryFor(entryAt(saved, j), path), entryFor(entryAt(live, k), path)
+		b, s := entryFor(entryAt(base, i), path), entryFor(entryAt(saved, j), path)
+		l := entryFor(entryAt(live, k), path)
 		f(path, b, s, l)
 		i, j, k = i+stepOf(b), j+stepOf(s), k+stepOf(l)
 	}

@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"context"
 	"crypto/sha256"
 	"hash"
 	"io"
@@ -72,21 +71,6 @@ func zero(b []byte) bool {
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
-
-// Stopping returns a reader that stops when ctx ends. It is for files whose size cfgd does not control.
-func Stopping(ctx context.Context, r io.Reader) io.Reader { return stopping{ctx, r} }
-
-type stopping struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r stopping) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
-}
 
 // DigestOf reads at most size bytes and one more, so that a file that keeps growing does not block the scan.
 func DigestOf(r io.Reader, size int64) (Digest, error) {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"cfgd/internal/ctxio"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 )
@@ -240,7 +241,7 @@ func (s *scanner) read(ctx context.Context, d *dirfd.Dir, name string, e *Entry)
 	if !s.tree.NoXattrs {
 		s.xattrs(f, e)
 	}
-	if e.Digest, err = DigestOf(stopping{ctx, f}, e.Size); err != nil {
+	if e.Digest, err = DigestOf(ctxio.Reader(ctx, f), e.Size); err != nil {
 		return err
 	}
 	after, err := f.Stat()
