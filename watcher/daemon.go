@@ -143,7 +143,7 @@ func (d *Daemon) start(ctx context.Context, m *config.Model, t *config.Target) *
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &runningTarget{newTarget(o, d.Log, d.budget), cancel}
-	r.onScan, r.counts, r.clearStopped = d.onScan, d.counts, d.stoppedClearer(ctx, m, t)
+	r.onScan, r.counts, r.left.clear = d.onScan, d.counts, d.stoppedClearer(ctx, m, t)
 	if d.hook != nil {
 		d.hook(r.target)
 	}

@@ -84,10 +84,10 @@ func (t *target) detach() {
 	t.before, _ = t.o.Record() // a record that cannot be read is not that of a later start
 	t.detached, t.down, t.probeAt = true, false, t.now()+probe
 	t.lastProblem = ""
-	t.mu.Lock()
-	t.status.Watched, t.status.Populated, t.status.Down = false, false, true
-	t.status.Problem, t.status.Watch = "detached", ""
-	t.mu.Unlock()
+	t.update(func(s *control.Status) {
+		s.Watched, s.Populated, s.Down = false, false, true
+		s.Problem, s.Watch = "detached", ""
+	})
 }
 
 // finish does the last save: of everything, settled or not.

@@ -19,17 +19,24 @@ const (
 	clearRetry = 10 * time.Minute
 )
 
-// outlived clears a tree that outlived its jail, once the scans have found it so for long enough. err is
-// the error of the last scan.
-func (t *target) outlived(err error) {
-	switch now := t.now(); {
-	case t.clearStopped == nil:
+// outlived clears a tree that outlived its jail.
+type outlived struct {
+	clear   func()        // nil if that is not done
+	cfgGone bool          // cfg was not mounted at the last scan
+	clearAt time.Duration // when to clear the tree
+}
+
+// scanned clears the tree once the scans have found for long enough that it outlived its jail. err is the
+// error of the last scan.
+func (o *outlived) scanned(now time.Duration, err error) {
+	switch {
+	case o.clear == nil:
 	case !errors.Is(err, overlay.ErrNotMounted):
-		t.cfgGone = false
-	case !t.cfgGone:
-		t.cfgGone, t.clearAt = true, now+outlivedFor
-	case now >= t.clearAt:
-		t.clearAt = now + clearRetry
-		t.clearStopped()
+		o.cfgGone = false
+	case !o.cfgGone:
+		o.cfgGone, o.clearAt = true, now+outlivedFor
+	case now >= o.clearAt:
+		o.clearAt = now + clearRetry
+		o.clear()
 	}
 }

@@ -34,9 +34,9 @@ func TestOutlived(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := 0
-				tg := &target{start: time.Now(), clearStopped: func() { n++ }}
+				o, start := &outlived{clear: func() { n++ }}, time.Now()
 				for _, err := range c.scans {
-					tg.outlived(err)
+					o.scanned(time.Since(start), err)
 					time.Sleep(10 * time.Second)
 				}
 				if n != c.want {
@@ -44,7 +44,7 @@ func TestOutlived(t *testing.T) {
 				}
 				if c.want > 0 {
 					time.Sleep(clearRetry)
-					if tg.outlived(gone); n != c.want+1 {
+					if o.scanned(time.Since(start), gone); n != c.want+1 {
 						t.Errorf("cleared %d times after a long pause", n)
 					}
 				}

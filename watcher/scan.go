@@ -78,7 +78,7 @@ func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (
 	}
 	t.counts.observe(t.cfg.Name, time.Since(began), r, err)
 	t.report(l, r, err)
-	t.outlived(err)
+	t.left.scanned(t.now(), err)
 	return r, err
 }
 
@@ -148,10 +148,10 @@ func (t *target) adopt(ctx context.Context) bool {
 
 // report updates the status and logs what is new in it.
 func (t *target) report(l scan, r *overlay.Result, err error) {
-	s := t.lastStatus()
-	s.Fill(r, err, l.full())
-	s.Watched, s.Watch = err == nil || r != nil && r.View != nil && r.View.Live != nil, t.watchMode()
-	t.setStatus(s)
+	s := t.update(func(s *control.Status) {
+		s.Fill(r, err, l.full())
+		s.Watched, s.Watch = err == nil || r != nil && r.View != nil && r.View.Live != nil, t.watchMode()
+	})
 	if err == nil {
 		t.logSaved(r)
 	}

@@ -86,7 +86,7 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:    log.New(d.Log, "", 0),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if uid, err := peerUID(c.(*net.UnixConn)); err == nil {
+			if uid, err := control.PeerUID(c.(*net.UnixConn)); err == nil {
 				return context.WithValue(ctx, uidKey{}, uid)
 			}
 			return ctx

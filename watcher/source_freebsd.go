@@ -1,9 +1,12 @@
 package watcher
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 )
 
 // kqueue is a vnodeQueue made of kqueue(2).
@@ -71,3 +74,23 @@ func (q *kqueue) wait(events []vnodeEvent) (int, error) {
 
 func (q *kqueue) stop() error  { return q.change(0, unix.EVFILT_USER, 0, unix.NOTE_TRIGGER) }
 func (q *kqueue) close() error { return unix.Close(q.fd) }
+
+// events is the name in status of the system's events: kqueue(2).
+const events = "kqueue"
+
+var errTooMany = errors.New("kqueue takes a descriptor for each file, and the daemon may open too few for " +
+	"all targets " +
+	"(sysctl kern.maxfilesperproc)")
+
+// capacity returns how many descriptors kqueue(2) watches may take: half of what the process may open.
+func capacity() int {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 1024
+	}
+	return int(min(r.Cur, 1<<30)) / 2
+}
+
+// watchCost returns how much of the capacity a watched tree takes: kqueue holds one descriptor for each
+// file.
+func watchCost(t *tree.Tree) int { return len(t.Entries) + 64 }

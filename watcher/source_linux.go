@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -168,3 +169,27 @@ func (n *notify) add(d string) error {
 	}
 	return err
 }
+
+// events is the name in status of the system's events: inotify(7), which package fsnotify reads.
+const events = "fsnotify"
+
+var errTooMany = errors.New("the system allows too few inotify watches for all targets " +
+	"(sysctl fs.inotify.max_user_watches)")
+
+// capacity returns how many inotify(7) watches cfgd allows itself: three quarters of what a user may
+// have. Other programs of root share them.
+func capacity() int {
+	b, err := os.ReadFile("/proc/sys/fs/inotify/max_user_watches")
+	if err != nil {
+		return 8192
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 8192
+	}
+	return n / 4 * 3
+}
+
+// watchCost returns how much of the capacity a watched tree takes: one watch for each directory, and some
+// for directories to come.
+func watchCost(t *tree.Tree) int { return len(t.Dirs()) + 16 }

@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -20,16 +18,15 @@ import (
 var errEnded = errors.New("the daemon no longer watches it")
 
 // target is the loop of one target. All fields belong to its goroutine, except those before calls, and
-// status and busy.
+// published.
 type target struct {
-	o            *overlay.Overlay
-	cfg          *config.Target
-	budget       *budget
-	start        time.Time
-	open         func(*overlay.Overlay, *collector) (source, error)
-	onScan       func(control.Status) // for tests: called after each scan
-	counts       *metrics
-	clearStopped func() // clears a tree that outlived its jail; nil if that is not done
+	o      *overlay.Overlay
+	cfg    *config.Target
+	budget *budget
+	start  time.Time
+	open   func(*overlay.Overlay, *collector) (source, error)
+	onScan func(control.Status) // for tests: called after each scan
+	counts *metrics
 
 	calls     chan func(context.Context)
 	firstScan chan struct{} // closed after the first scan
@@ -49,12 +46,8 @@ type target struct {
 	adopted  bool // AdoptLive was tried
 	logDedup
 
-	cfgGone bool          // cfg was not mounted at the last scan
-	clearAt time.Duration // when to clear the tree
-
-	mu     sync.Mutex // guards status and busy
-	status control.Status
-	busy   time.Time // when the current scan began; zero if none runs
+	left outlived
+	published
 }
 
 func newTarget(o *overlay.Overlay, log zerolog.Logger, b *budget) *target {
@@ -110,41 +103,6 @@ func (t *target) call(ctx context.Context, f func(context.Context)) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// stuckAfter is how long a scan may take before status mentions it. A scan waits without limit for
-// another cfgd that holds the target's lock, and for a filesystem that hangs.
-const stuckAfter = 10 * time.Second
-
-func (t *target) setStatus(s control.Status) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.status = s
-}
-
-func (t *target) setBusy(since time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.busy = since
-}
-
-func (t *target) lastStatus() control.Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.status
-}
-
-// Status returns what the last scan found, and whether the current one is stuck. It is safe for
-// concurrent use.
-func (t *target) Status() control.Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.status
-	if took := time.Since(t.busy); !t.busy.IsZero() && took > stuckAfter {
-		s.Problem = fmt.Sprintf("a scan or save has been at work for %s: another cfgd holds the lock of "+
-			"the target, or a filesystem hangs", took.Round(time.Second))
-	}
-	return s
 }
 
 // probe is how often the daemon checks whether a missing live tree has been populated. The check reads

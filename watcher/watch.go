@@ -7,6 +7,7 @@ import (
 	"cfgd/config"
 	"cfgd/overlay"
 	"cfgd/overlay/tree"
+	"cfgd/watcher/control"
 )
 
 // rearm watches what the scan found. It reports whether it found directories that were not watched
@@ -28,7 +29,7 @@ func (t *target) rearm(r *overlay.Result) bool {
 	for _, d := range fresh {
 		t.sched.pending.markDir(t.now(), d)
 	}
-	t.setWatch()
+	t.update(func(s *control.Status) { s.Watch = t.watchMode() })
 	return len(fresh) > 0
 }
 
@@ -66,7 +67,7 @@ func (t *target) unwatched(why error) {
 	t.disarm()
 	t.sched.nextScan = min(t.sched.nextScan, t.now()+t.period())
 	t.logOnce("watch", "cannot watch; scanning instead: "+why.Error())
-	t.setWatch()
+	t.update(func(s *control.Status) { s.Watch = t.watchMode() })
 }
 
 // disarm closes the source. After it no descriptor below live is open.
@@ -102,12 +103,4 @@ func (t *target) watchMode() string {
 		return events
 	}
 	return fmt.Sprintf("%s every %s", config.WatchScan, t.period().Round(100*time.Millisecond))
-}
-
-// setWatch updates how the target is watched.
-func (t *target) setWatch() {
-	how := t.watchMode()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.status.Watch = how
 }
