@@ -110,22 +110,3 @@ func snapshotName(source string, snap Snapshot) (start, end int) {
 	}
 	return start, len(source)
 }
-
-// Has reports whether a snapshot is one of the prototype's tree, or of a tree below it.
-func (p *Prototype) Has(s Snapshot) bool {
-	return p.Root != "" && within(s.Tree, p.Root) || p.Dataset != "" && within(s.Tree, p.Dataset)
-}
-
-// Etc returns the path of a prototype's etc in one of its snapshots, by the mark of the snapshots.
-func (p *Prototype) Etc(mark, name string) string {
-	if mark == snapshotMarks[0] {
-		return p.Root + "/etc" + mark + name
-	}
-	return p.Root + mark + name + "/etc"
-}
-
-// ZFSMark and CopyMark separate a tree from its snapshot's name: ZFS's, and that of cfgd's own copies.
-var (
-	ZFSMark  = snapshotMarks[0]
-	CopyMark = snapshotMarks[1]
-)

@@ -1,3 +1,14 @@
+// Package config is the configuration model, the centre of cfgd.
+//
+// It owns the list of /etc trees: the targets with their base, cfg, live, backing, classes and timings,
+// and for every value the file and line that it came from. It reads rc.conf, jail.conf, fstab and
+// cfgd.toml. No other package finds out from these files what a machine is; those that edit a file of the host
+// read its text again, under the lock, and parse it by this package. Edits are composed here, as values
+// (fstab_switch.go, Edit), and written by others.
+//
+// What always holds: nothing is executed, and this package writes nothing. Shell is parsed, never run. A value that
+// cannot be known statically is reported with file and line, and never guessed. Paths in the model are as
+// in the configuration, without the directory of --root; Model.Path adds that directory.
 package config
 
 import (
@@ -114,14 +125,6 @@ type Jail struct {
 	Definition Definition
 }
 
-// Prototype is a tree whose snapshots are roots and bases of jails.
-type Prototype struct {
-	Name    string
-	Dataset string // ZFS dataset, "" if not in cfgd.toml: zfs(8) finds it by Root
-	Root    string // root directory, "" if neither cfgd.toml nor a jail's fstab has it
-	Origin  map[string]conffile.Origin
-}
-
 // Model is all that Load found: targets and other jails sorted by name (the host first), and every problem.
 type Model struct {
 	Root     string // --root's directory, "" for the running machine
@@ -163,4 +166,41 @@ func (m *Model) Errors() []conffile.Problem {
 		}
 	}
 	return errs
+}
+
+// Form is the kind of file that defines a jail.
+type Form string
+
+// The forms: variables of rc.conf, or jail.conf(5).
+const (
+	FormRC       Form = "rc.conf"
+	FormJailConf Form = "jail.conf"
+)
+
+// Definition is how a jail is defined. It serves to make another jail like it.
+type Definition struct {
+	Form   Form    // "" if only cfgd.toml names the jail
+	Params []Param // in order of their names
+}
+
+// Param is a parameter of jail.conf, with wildcards and variables applied, or what follows jail_NAME_ in
+// a variable of rc.conf.
+type Param struct {
+	Name   string
+	Values []string // none for one that is only named (persist;)
+}
+
+// JailForm returns the form in which most jails of the machine are defined, rc.conf if there are none.
+func (m *Model) JailForm() Form {
+	count := map[Form]int{}
+	for _, t := range m.Targets {
+		count[t.Definition.Form]++
+	}
+	for _, j := range m.Jails {
+		count[j.Definition.Form]++
+	}
+	if count[FormJailConf] > count[FormRC] {
+		return FormJailConf
+	}
+	return FormRC
 }
