@@ -12,6 +12,7 @@
 package config
 
 import (
+	"path"
 	"time"
 
 	"cfgd/config/conffile"
@@ -110,6 +111,9 @@ type Target struct {
 	Origin map[string]conffile.Origin
 }
 
+// baseDir returns where jail(8) mounts the defaults of a jail with this root.
+func baseDir(root string) string { return path.Join(root, "conf/base/etc") }
+
 // Host reports whether the target is the machine's own /etc.
 func (t *Target) Host() bool { return t.Name == HostName }
 
@@ -123,6 +127,14 @@ type Jail struct {
 	Origin   map[string]conffile.Origin
 
 	Definition Definition
+}
+
+// Options are what Load reads, and for which system.
+type Options struct {
+	Root string // --root: every path of the system is taken below this directory; "" for the running machine
+	File string // --config: a file named as the shell sees it; "" for DefaultFile below Root, if it is there
+	GOOS string // whose backing memory = "auto" means; "" for the system that runs
+	Euid int    // likewise; -1 for the user who runs
 }
 
 // Model is all that Load found: targets and other jails sorted by name (the host first), and every problem.

@@ -15,12 +15,12 @@ import (
 
 // confJails finds the jails that jail.conf, jail.NAME.conf and jail.conf.d define.
 type confJails struct {
-	rc       *rcconf.Conf
-	read     *conffile.Files
-	list     *jailList
-	defs     []*jailDef
-	seen     map[string]conffile.Origin // the first block of each name
-	problems []conffile.Problem
+	conffile.Findings
+	rc   *rcconf.Conf
+	read *conffile.Files
+	list *jailList
+	defs []*jailDef
+	seen map[string]conffile.Origin // the first block of each name
 }
 
 // jailConfFile is a file in which rc.d/jail looks for jails.
@@ -80,7 +80,7 @@ func (c *confJails) find() ([]*jailDef, error) {
 		}
 		blocks, problems, err := readJailConf(c.read, f)
 		if err != nil {
-			c.problems = append(c.problems, conffile.ProblemOf(err, f.name, f.only, ""))
+			c.Add(conffile.ProblemOf(err, f.name, f.only, ""))
 			continue
 		}
 		c.add(blocks, problems)
@@ -101,7 +101,7 @@ func (f jailConfFile) byInclude(list *jailList) bool {
 // common one.
 func (c *confJails) warnAlone(f jailConfFile, common string) {
 	if len(c.list.names) == 0 {
-		c.problems = append(c.problems, conffile.Warn(conffile.NotStarted, conffile.Origin{File: f.name},
+		c.Add(conffile.Warn(conffile.NotStarted, conffile.Origin{File: f.name},
 			f.only,
 			fmt.Sprintf("write .include \"%s\"; in %s, or jail_list in rc.conf", f.name, common),
 			"jail_list is not set, and %s does not include this file: its jail will not be started at boot",
@@ -120,7 +120,7 @@ func readJailConf(read *conffile.Files, f jailConfFile) ([]jailconf.Block, []con
 
 // add adds the jails of one file whose names are new.
 func (c *confJails) add(blocks []jailconf.Block, problems []conffile.Problem) {
-	c.problems = append(c.problems, problems...)
+	c.Add(problems...)
 	for _, b := range blocks {
 		if first, dup := c.seen[b.Name]; dup {
 			c.warnTwice(b, first)
@@ -135,7 +135,7 @@ func (c *confJails) add(blocks []jailconf.Block, problems []conffile.Problem) {
 // own name, is no mistake.
 func (c *confJails) warnTwice(b jailconf.Block, first conffile.Origin) {
 	if b.Origin != first {
-		c.problems = append(c.problems, conffile.Warn(conffile.DefinedTwice, b.Origin, b.Name,
+		c.Add(conffile.Warn(conffile.DefinedTwice, b.Origin, b.Name,
 			"remove one of the two",
 			"jail %s is defined at %s already, which rc.d/jail takes", b.Name, first))
 	}

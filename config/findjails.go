@@ -13,15 +13,13 @@ import (
 
 // jailFinder finds all jails of a machine, as rc.d/jail does.
 type jailFinder struct {
-	rc       *rcconf.Conf
-	read     *conffile.Files
-	list     jailList
-	problems []conffile.Problem
+	conffile.Findings
+	rc   *rcconf.Conf
+	read *conffile.Files
+	list jailList
 }
 
-func (f *jailFinder) problem(p conffile.Problem) { f.problems = append(f.problems, p) }
-
-// find returns the jails of both forms, sorted by name, and fills in list and problems.
+// find returns the jails of both forms, sorted by name, and fills in list and Problems.
 func (f *jailFinder) find() ([]*jailDef, error) {
 	rc := &rcJails{rc: f.rc, exists: f.read.Exists}
 	inRC := rc.find()
@@ -31,7 +29,8 @@ func (f *jailFinder) find() ([]*jailDef, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.problems = slices.Concat(rc.problems, conf.problems)
+	f.Add(rc.Problems...)
+	f.Add(conf.Problems...)
 	defs := f.merge(inRC, inConf)
 	doubled := f.rc.Doubled()
 	for _, d := range defs {
@@ -52,16 +51,16 @@ func (f *jailFinder) merge(rc, conf []*jailDef) []*jailDef {
 		_, hostname := d.origin["hostname"]
 		switch {
 		case hostname && other != nil:
-			f.problem(conffile.Warn(conffile.DefinedTwice, d.origin["root"], d.name, "remove one of the two",
+			f.Add(conffile.Warn(conffile.DefinedTwice, d.origin["root"], d.name, "remove one of the two",
 				"jail %s is defined here and at %s; rc.d/jail takes this one", d.name, other.origin["jail"]))
 		case hostname:
 		case other != nil:
-			f.problem(conffile.Warn(conffile.NoHostname, d.origin["root"], d.name,
+			f.Add(conffile.Warn(conffile.NoHostname, d.origin["root"], d.name,
 				"remove the jail_ variables",
 				"jail %s has no %shostname: rc.d/jail takes %s", d.name, d.rcPrefix, other.origin["jail"]))
 			continue
 		default:
-			f.problem(conffile.Warn(conffile.NoHostname, d.origin["root"], d.name,
+			f.Add(conffile.Warn(conffile.NoHostname, d.origin["root"], d.name,
 				fmt.Sprintf("set %shostname", d.rcPrefix),
 				"jail %s has no hostname: rc.d/jail will not start it", d.name))
 		}
@@ -69,7 +68,7 @@ func (f *jailFinder) merge(rc, conf []*jailDef) []*jailDef {
 	}
 	for _, name := range f.list.names {
 		if byName[name] == nil && !f.rc.Unknown("jail_"+jailVar(name)+"_rootdir") {
-			f.problem(conffile.Warn(conffile.UndefinedJail, f.list.at, name,
+			f.Add(conffile.Warn(conffile.UndefinedJail, f.list.at, name,
 				"define the jail or take it out of jail_list",
 				"jail_list names %s, which neither rc.conf nor jail.conf defines", name))
 		}
@@ -96,7 +95,7 @@ func (f *jailFinder) checkDuplicates(d *jailDef, doubled []string) {
 			if first, second := list[i-1], list[i]; first.At.File == second.At.File && !second.Self {
 				p := duplicateAssignment(d, name, d.rcPrefix+"exec_poststop0", first.Located, second.Located)
 				d.duplicated = d.duplicated || p.Severity == conffile.SeverityError
-				f.problem(p)
+				f.Add(p)
 			}
 		}
 	}
@@ -107,7 +106,7 @@ func (f *jailFinder) checkHidden(d *jailDef) {
 	for _, h := range d.hidden {
 		p := duplicateAssignment(d, h.Param, "exec.poststop", h.First, h.Second)
 		d.duplicated = d.duplicated || p.Severity == conffile.SeverityError
-		f.problem(p)
+		f.Add(p)
 	}
 }
 

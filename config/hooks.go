@@ -105,48 +105,46 @@ func hookEdit(rc *rcconf.Conf, d *jailDef, when, what string) conffile.Edit {
 }
 
 // checkHooks finds hooks that are missing, in the wrong place, or for another jail.
-func (l *loader) checkHooks(t *Target, d *jailDef) {
+func checkHooks(rc *rcconf.Conf, t *Target, d *jailDef) (ps []conffile.Problem) {
 	at := hookOrigin(d)
 	if !hasHook(d.prestart, hookInit) && !d.duplicated {
-		l.problem(conffile.Warn(conffile.NoInitHook, at, t.Name, d.addHook("prestart", "init"),
+		ps = append(ps, conffile.Warn(conffile.NoInitHook, at, t.Name, d.addHook("prestart", "init"),
 			"jail %s has no init hook in exec.prestart: its /etc is not populated at start",
-			t.Name).SettledBy(hookEdit(l.rc, d, "prestart", "init")))
+			t.Name).SettledBy(hookEdit(rc, d, "prestart", "init")))
 	}
 	if !hasHook(d.poststop, hookCleanup) && !d.duplicated {
-		l.problem(conffile.Warn(conffile.NoCleanupHook, at, t.Name, d.addHook("poststop", "cleanup"),
+		ps = append(ps, conffile.Warn(conffile.NoCleanupHook, at, t.Name, d.addHook("poststop", "cleanup"),
 			"jail %s has no cleanup hook in exec.poststop: the last changes are not saved, and its memory "+
-				"stays mounted", t.Name).SettledBy(hookEdit(l.rc, d, "poststop", "cleanup")))
+				"stays mounted", t.Name).SettledBy(hookEdit(rc, d, "poststop", "cleanup")))
 	}
-	l.checkPlaces(t, d)
-}
-
-// checkPlaces checks each command for a hook that belongs elsewhere, or is for another jail.
-func (l *loader) checkPlaces(t *Target, d *jailDef) {
 	if !d.duplicated {
-		l.checkPlace(t, d, "prestart", hookInit, d.prestart)
+		ps = append(ps, checkPlaces(d, "prestart", hookInit, d.prestart)...)
 	}
-	l.checkPlace(t, d, "poststop", hookCleanup, d.poststop)
+	ps = append(ps, checkPlaces(d, "poststop", hookCleanup, d.poststop)...)
 	for _, when := range sorted(d.wrong) {
-		l.checkPlace(t, d, when, alsoRight[when], d.wrong[when])
+		ps = append(ps, checkPlaces(d, when, alsoRight[when], d.wrong[when])...)
 	}
+	return ps
 }
 
-func (l *loader) checkPlace(t *Target, d *jailDef, when string, right hook, commands []conffile.Located) {
+// checkPlaces finds hooks in a list of commands that belong elsewhere, or are for another jail.
+func checkPlaces(d *jailDef, when string, right hook, commands []conffile.Located) (ps []conffile.Problem) {
 	for _, c := range commands {
 		h, name := parseHook(c.Value)
 		switch {
 		case h == hookNone:
 		case h != right:
-			l.problem(conffile.Warn(conffile.MisplacedHook, c.At, t.Name, d.addHook(rightPlace[h], string(h)),
-				"the %s hook of jail %s is in exec.%s%s", h, t.Name, when, wrongPlace[when]))
+			ps = append(ps, conffile.Warn(conffile.MisplacedHook, c.At, d.name,
+				d.addHook(rightPlace[h], string(h)), "the %s hook of jail %s is in exec.%s%s", h, d.name,
+				when,
+				wrongPlace[when]))
 		case strings.ContainsAny(name, "$`"): // which only a shell knows
-		case jailName(name) != jailName(t.Name) && name != "":
-			l.problem(conffile.Warn(conffile.ForeignHook, c.At, t.Name, "name "+t.Name,
-				"the %s hook of jail %s names %s", h,
-				t.Name,
-				name))
+		case jailName(name) != jailName(d.name) && name != "":
+			ps = append(ps, conffile.Warn(conffile.ForeignHook, c.At, d.name, "name "+d.name,
+				"the %s hook of jail %s names %s", h, d.name, name))
 		}
 	}
+	return ps
 }
 
 var rightPlace = map[hook]string{hookInit: "prestart", hookCleanup: "poststop"}

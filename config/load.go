@@ -11,14 +11,6 @@ import (
 	"cfgd/config/rcconf"
 )
 
-// Options are what Load reads, and for which system.
-type Options struct {
-	Root string // --root: every path of the system is taken below this directory; "" for the running machine
-	File string // --config: a file named as the shell sees it; "" for DefaultFile below Root, if it is there
-	GOOS string // whose backing memory = "auto" means; "" for the system that runs
-	Euid int    // likewise; -1 for the user who runs
-}
-
 // Load reads the machine's set-up and cfgd.toml, and returns all targets and jails with every problem found.
 //
 // An error is a *conffile.Error or conffile.Errors, with file, line and what to do: a malformed rc.conf,
@@ -35,11 +27,55 @@ func Load(opts Options) (*Model, error) {
 			Err:     err,
 		}
 	}
-	l := &loader{opts: opts.resolved(), read: read}
-	if err := l.load(); err != nil {
+	conf, err := loadToml(read, opts.File)
+	if err != nil {
 		return nil, err
 	}
-	return l.model(), nil
+	rc, err := rcconf.Load(read)
+	if err != nil {
+		return nil, err
+	}
+	find := &jailFinder{rc: rc, read: read}
+	defs, err := find.find()
+	if err != nil {
+		return nil, err
+	}
+	m := &targetMaker{
+		opts: opts.resolved(), read: read, conf: conf, rc: rc, list: find.list,
+		classes: newClasses(conf.rules), checkers: newCheckers(conf.checkers),
+	}
+	m.Add(rc.Problems...)
+	m.Add(find.Problems...)
+	m.host()
+	for _, d := range defs {
+		m.jail(d)
+	}
+	m.added(defs)
+	m.dropOverlaps()
+	if err := conffile.Join(m.Errors); err != nil {
+		return nil, err
+	}
+	return m.model(), nil
+}
+
+// model assembles the parts in the order of all output.
+func (m *targetMaker) model() *Model {
+	slices.SortFunc(m.targets, func(a, b *Target) int {
+		switch {
+		case a.Host() == b.Host():
+			return strings.Compare(a.Name, b.Name)
+		case a.Host():
+			return -1
+		}
+		return 1
+	})
+	slices.SortFunc(m.jails, func(a, b *Jail) int { return strings.Compare(a.Name, b.Name) })
+	return &Model{
+		Root: m.opts.Root, File: m.conf.file, Targets: m.targets, Jails: m.jails,
+		Prototypes: prototypes(m.conf.protos, m.targets), JailList: m.list.names,
+		Enabled: m.rc.Yes("cfgd_enable"), Classes: m.classes, Checkers: m.checkers,
+		Problems: conffile.SortProblems(m.Problems),
+	}
 }
 
 // resolved fills in the running system's values.
@@ -49,85 +85,4 @@ func (o Options) resolved() Options {
 		o.Euid = os.Geteuid()
 	}
 	return o
-}
-
-// loader holds the state of one Load.
-type loader struct {
-	opts Options
-	read *conffile.Files
-
-	conf     *tomlConf
-	rc       *rcconf.Conf
-	classes  *Classes
-	checkers *Checkers
-	defs     []*jailDef
-	list     jailList
-
-	targets  []*Target
-	jails    []*Jail
-	problems []conffile.Problem
-	errs     []*conffile.Error
-}
-
-// load runs the steps in the order of their dependencies.
-func (l *loader) load() error {
-	var err error
-	if l.conf, err = loadToml(l.read, l.opts.File); err != nil {
-		return err
-	}
-	l.classes = newClasses(l.conf.rules)
-	l.checkers = newCheckers(l.conf.checkers)
-	if err := l.readJails(); err != nil {
-		return err
-	}
-	l.host()
-	for _, d := range l.defs {
-		l.jail(d)
-	}
-	l.added()
-	l.overlaps()
-	return conffile.Join(l.errs)
-}
-
-// model assembles the parts in the order of all output.
-func (l *loader) model() *Model {
-	byName := func(a, b string) int { return strings.Compare(a, b) }
-	slices.SortFunc(l.targets, func(a, b *Target) int {
-		if a.Host() != b.Host() {
-			if a.Host() {
-				return -1
-			}
-			return 1
-		}
-		return byName(a.Name, b.Name)
-	})
-	slices.SortFunc(l.jails, func(a, b *Jail) int { return byName(a.Name, b.Name) })
-	return &Model{
-		Root: l.opts.Root, File: l.conf.file,
-		Targets: l.targets, Jails: l.jails, Prototypes: l.prototypes(),
-		JailList: l.list.names, Enabled: l.rc.Yes("cfgd_enable"), Classes: l.classes,
-		Checkers: l.checkers, Problems: conffile.SortProblems(l.problems),
-	}
-}
-
-func (l *loader) problem(p conffile.Problem) { l.problems = append(l.problems, p) }
-
-// fail records an error of cfgd.toml.
-func (l *loader) fail(at conffile.Origin, fix, format string, args ...any) {
-	l.errs = append(l.errs, conffile.Errorf(at, fix, format, args...))
-}
-
-// readJails finds every jail of rc.conf and jail.conf.
-func (l *loader) readJails() error {
-	rc, err := rcconf.Load(l.read)
-	if err != nil {
-		return err
-	}
-	f := &jailFinder{rc: rc, read: l.read}
-	if l.defs, err = f.find(); err != nil {
-		return err
-	}
-	l.rc, l.list = rc, f.list
-	l.problems = slices.Concat(l.problems, rc.Problems, f.problems)
-	return nil
 }

@@ -172,7 +172,7 @@ func TestMergeJails(t *testing.T) {
 	if strings.Join(got, " ") != "/rc/a /conf/b /rc/c /rc/d /conf/e" {
 		t.Errorf("jails %q", got)
 	}
-	conffiletest.WantProblems(t, f.problems,
+	conffiletest.WantProblems(t, f.Problems,
 		"/etc/rc.conf:1 warning: jail a is defined here and at /etc/jail.conf:7; rc.d/jail takes this one",
 		"/etc/rc.conf:1 warning: jail b has no jail_b_hostname: rc.d/jail takes /etc/jail.conf:7",
 		"/etc/rc.conf:1 warning: jail d has no hostname",

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -23,11 +24,12 @@ type tree struct {
 	writable bool
 }
 
-func (l *loader) trees(t *Target) []tree {
+// treesOf returns the trees of a target.
+func treesOf(read *conffile.Files, t *Target) []tree {
 	return []tree{
-		{t, "live", t.Live, l.read.Real(t.Live), true},
-		{t, "cfg", t.Cfg, l.read.Real(t.Cfg), true},
-		{t, "base", t.Base, l.read.Real(t.Base), false},
+		{t, "live", t.Live, read.Real(t.Live), true},
+		{t, "cfg", t.Cfg, read.Real(t.Cfg), true},
+		{t, "base", t.Base, read.Real(t.Base), false},
 	}
 }
 
@@ -68,41 +70,32 @@ func snapshotOf(base, live tree) bool {
 	return ok && !base.writable && path.IsAbs(s.Tree) && within(s.Tree, live.path)
 }
 
-// checkTrees reports a target whose own trees overlap.
-func (l *loader) checkTrees(t *Target) bool {
-	trees := l.trees(t)
+// ownOverlap returns two trees of one target that overlap.
+func ownOverlap(trees []tree) (a, b tree, clash bool) {
 	for i, a := range trees {
 		for _, b := range trees[:i] {
 			if overlap(a, b) {
-				return l.refuseOverlap(a, b)
+				return a, b, true
 			}
 		}
 	}
-	return true
+	return a, b, false
 }
 
-// overlaps drops each target whose trees overlap those of one before it.
-func (l *loader) overlaps() {
-	var kept []*Target
+// dropOverlaps returns the targets whose trees overlap those of none before them. It calls refuse for each of
+// the others, with the two trees.
+func dropOverlaps(read *conffile.Files, all []*Target, refuse func(t *Target, a, b tree)) (kept []*Target) {
 	var index treeIndex
-	for _, t := range l.targets {
-		trees := l.trees(t)
+	for _, t := range all {
+		trees := treesOf(read, t)
 		if a, b, clash := index.clash(trees); clash {
-			l.refuseOverlap(a, b)
-			l.jails = append(l.jails, &Jail{
-				Name:     t.Name,
-				Root:     t.Root,
-				Fstab:    t.Fstab,
-				Prestart: t.Prestart,
-				Poststop: t.Poststop,
-				Origin:   t.Origin,
-			})
+			refuse(t, a, b)
 			continue
 		}
 		index.add(trees)
 		kept = append(kept, t)
 	}
-	l.targets = kept
+	return kept
 }
 
 // treeIndex finds the trees that may overlap a tree without comparing all: a machine may have a thousand
@@ -189,10 +182,10 @@ func (x *treeIndex) clash(trees []tree) (a, b tree, ok bool) {
 	return a, x.trees[first], true
 }
 
-// refuseOverlap reports two trees that overlap, and returns false. It is an error of cfgd.toml if that
-// file set one of them, and otherwise a problem of the target.
-func (l *loader) refuseOverlap(a, b tree) bool {
-	if a.rank(l.conf.file) < b.rank(l.conf.file) {
+// reportOverlap reports two trees that overlap. It is an error of cfgd.toml, the file toml, if that set one of
+// them, and otherwise a problem of the target.
+func reportOverlap(f *conffile.Findings, toml string, a, b tree) {
+	if a.rank(toml) < b.rank(toml) {
 		a, b = b, a
 	}
 	at := a.origin()
@@ -203,15 +196,12 @@ func (l *loader) refuseOverlap(a, b tree) bool {
 	case within(a.path, b.path):
 		how = "is inside"
 	}
-	fix := "give each tree a directory of its own"
-	if l.conf.file != "" && at.File == l.conf.file {
-		l.fail(at, fix, "%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how, b.key, b.path,
-			b.target.Name)
-		return false
+	const fix = "give each tree a directory of its own"
+	said := fmt.Sprintf("%s %s of %s %s %s %s of %s", a.key, a.path, a.target.Name, how, b.key, b.path,
+		b.target.Name)
+	if toml != "" && at.File == toml {
+		f.Fail(at, fix, "%s", said)
+		return
 	}
-	l.problem(conffile.Refuse(conffile.TreesOverlap, at, a.target.Name, fix, "%s %s of %s %s %s %s of %s",
-		a.key, a.path,
-		a.target.Name, how,
-		b.key, b.path, b.target.Name))
-	return false
+	f.Add(conffile.Refuse(conffile.TreesOverlap, at, a.target.Name, fix, "%s", said))
 }

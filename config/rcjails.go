@@ -11,13 +11,11 @@ import (
 
 // rcJails finds the jails that the jail_ variables of rc.conf define.
 type rcJails struct {
-	rc       *rcconf.Conf
-	exists   func(string) bool // whether a file is there, for the default fstab
-	list     jailList
-	problems []conffile.Problem
+	conffile.Findings
+	rc     *rcconf.Conf
+	exists func(string) bool // whether a file is there, for the default fstab
+	list   jailList
 }
-
-func (r *rcJails) problem(p conffile.Problem) { r.problems = append(r.problems, p) }
 
 // rootdirVar matches the variables that define a jail.
 var rootdirVar = regexp.MustCompile(`^jail_(.+)_rootdir$`)
@@ -31,7 +29,7 @@ func (r *rcJails) find() (defs []*jailDef) {
 	for _, listed := range strings.Fields(text) {
 		name := jailName(listed)
 		if r.list.has[name] {
-			r.problem(conffile.Warn(conffile.ListedTwice, at, "", "name it once", "jail_list names %s twice",
+			r.Add(conffile.Warn(conffile.ListedTwice, at, "", "name it once", "jail_list names %s twice",
 				name))
 			continue
 		}
@@ -44,7 +42,7 @@ func (r *rcJails) find() (defs []*jailDef) {
 	for _, name := range r.unlisted(vars) {
 		if d := r.jail(name); d != nil {
 			defs = append(defs, d)
-			r.problem(conffile.Warn(conffile.NotInJailList, d.origin["root"], name, r.list.howToAdd(name),
+			r.Add(conffile.Warn(conffile.NotInJailList, d.origin["root"], name, r.list.howToAdd(name),
 				"jail %s is not in jail_list and will not be started", name).SettledBy(listEdit(name)))
 		}
 	}
@@ -111,7 +109,7 @@ func (r *rcJails) warnParameters(d *jailDef) {
 		}
 		for _, word := range strings.Fields(list) {
 			if m := followed.FindStringSubmatch(word); m != nil {
-				r.problem(conffile.Warn(conffile.UnfollowedParameter, at, d.name,
+				r.Add(conffile.Warn(conffile.UnfollowedParameter, at, d.name,
 					"use the jail_ variable for it, or jail.conf",
 					"%s sets %s of jail %s, which is not followed here", v, m[1], d.name))
 			}
@@ -148,7 +146,7 @@ func (r *rcJails) fstab(d *jailDef) {
 		if file, at, ok := r.rc.Get(v); ok {
 			d.fstabs, d.origin["fstab"] = []string{file}, at
 			if !r.exists(file) {
-				r.problem(conffile.Warn(conffile.NoFstab, at, d.name, "write "+file+" or mend the name",
+				r.Add(conffile.Warn(conffile.NoFstab, at, d.name, "write "+file+" or mend the name",
 					"fstab %s of jail %s is not there", file, d.name))
 			}
 			return

@@ -47,7 +47,7 @@ func FuzzRcJails(f *testing.F) {
 		for _, d := range jails.find() {
 			find.checkDuplicates(d, rc.Doubled())
 		}
-		for _, p := range append(jails.problems, find.problems...) {
+		for _, p := range append(jails.Problems, find.Problems...) {
 			if p.Fix == "" || p.Message == "" || p.Line < 1 {
 				t.Errorf("problem %+v", p)
 			}

@@ -124,12 +124,12 @@ var (
 
 // prototypes returns those of cfgd.toml and the trees whose snapshots are the targets' bases. If two
 // trees have the same name, the second is named by its whole path.
-func (l *loader) prototypes() []*Prototype {
+func prototypes(named []Prototype, targets []*Target) []*Prototype {
 	byName := map[string]*Prototype{}
-	for _, p := range l.conf.protos {
+	for _, p := range named {
 		byName[p.Name] = &p
 	}
-	roots := l.prototypeRoots()
+	roots := prototypeRoots(targets)
 	for _, root := range sorted(roots) {
 		name := path.Base(root)
 		if p := byName[name]; p != nil && p.Root != "" && p.Root != root {
@@ -150,9 +150,9 @@ func (l *loader) prototypes() []*Prototype {
 }
 
 // prototypeRoots returns the trees whose snapshots are the targets' bases, and where each is named first.
-func (l *loader) prototypeRoots() map[string]conffile.Origin {
+func prototypeRoots(targets []*Target) map[string]conffile.Origin {
 	roots := map[string]conffile.Origin{}
-	for _, t := range l.targets {
+	for _, t := range targets {
 		s, ok := ParseSnapshot(t.Base)
 		if !ok || !path.IsAbs(s.Tree) {
 			continue

@@ -285,16 +285,16 @@ func TestMemory(t *testing.T) {
 			`: memory disks (md) are FreeBSD's, and this is linux; write memory = "auto" or "tmpfs"`,
 		},
 	} {
-		l := &loader{opts: c.opts}
+		m := &targetMaker{opts: c.opts}
 		target := &Target{
 			Settings: Settings{Memory: Backing(c.text)},
 			Origin:   map[string]conffile.Origin{"memory": {File: "f", Line: 3}},
 		}
-		ok := l.backing(target)
+		ok := m.backing(target)
 		switch {
 		case c.error != "":
-			if ok || len(l.errs) != 1 || l.errs[0].Error() != "f:3"+c.error {
-				t.Errorf("%+v %s: %v", c.opts, c.text, l.errs)
+			if ok || len(m.Errors) != 1 || m.Errors[0].Error() != "f:3"+c.error {
+				t.Errorf("%+v %s: %v", c.opts, c.text, m.Errors)
 			}
 		case !ok || target.Memory != c.want:
 			t.Errorf("%+v %s: %s, want %s", c.opts, c.text, target.Memory, c.want)

@@ -98,3 +98,18 @@ func (p Problem) SettledBy(e Edit) Problem {
 	p.Edit = e
 	return p
 }
+
+// Findings collects what is found wrong: problems of the machine, and errors for which a configuration is
+// refused.
+type Findings struct {
+	Problems []Problem
+	Errors   []*Error
+}
+
+// Add records problems.
+func (f *Findings) Add(ps ...Problem) { f.Problems = append(f.Problems, ps...) }
+
+// Fail records an error.
+func (f *Findings) Fail(at Origin, fix, format string, args ...any) {
+	f.Errors = append(f.Errors, Errorf(at, fix, format, args...))
+}
