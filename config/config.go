@@ -1,19 +1,25 @@
 // Package config is the configuration model, the centre of cfgd.
 //
+// rcconf, jailconf, fstab and tomldoc turn files into values with their places; rcjails.go, confjails.go and
+// findjails.go find the jails in them, and targets.go makes the targets that load.go puts into a Model.
+//
 // It owns the list of /etc trees: the targets with their base, cfg, live, backing, classes and timings,
 // and for every value the file and line that it came from. It reads rc.conf, jail.conf, fstab and
-// cfgd.toml. No other package finds out from these files what a machine is; those that edit a file of the host
-// read its text again, under the lock, and parse it by this package. Edits are composed here, as values
-// (fstab_switch.go, Edit), and written by others.
+// cfgd.toml. No other package finds out from these files what a machine is; those that edit a file of the
+// host read its text again, under the lock, and parse it by the rooms below this one. Edits are composed
+// here, as values (Missing, SwitchFstab), and written by others.
 //
-// What always holds: nothing is executed, and this package writes nothing. Shell is parsed, never run. A value that
-// cannot be known statically is reported with file and line, and never guessed. Paths in the model are as
-// in the configuration, without the directory of --root; Model.Path adds that directory.
+// What always holds: nothing is executed, and this package writes nothing. Shell is parsed, never run. A
+// value that cannot be known statically is reported with file and line, and never guessed. Paths in the
+// model are as in the configuration, without the directory of --root; Model.Path adds that directory.
 package config
 
 import (
+	"fmt"
 	"path"
-	"time"
+	"slices"
+	"strings"
+	"unicode"
 
 	"cfgd/config/conffile"
 	"cfgd/internal/hostfile"
@@ -21,53 +27,6 @@ import (
 
 // HostName is the name of the target for the machine's own /etc.
 const HostName = "host"
-
-// Backing is what holds a target's live tree: an md(4) memory disk, a tmpfs(5), or a plain directory.
-type Backing string
-
-// The backings of a live tree. BackingAuto occurs only in configuration and is resolved by Load.
-const (
-	BackingAuto  Backing = "auto"
-	BackingMD    Backing = "md"
-	BackingTmpfs Backing = "tmpfs"
-	BackingDir   Backing = "dir"
-)
-
-// Watch is how a target is watched: by the system's events (kqueue(2) on FreeBSD), or only by scans.
-type Watch string
-
-// The ways of watching. WatchAuto is resolved by the daemon, which counts descriptors first.
-const (
-	WatchAuto     Watch = "auto"
-	WatchFsnotify Watch = "fsnotify"
-	WatchScan     Watch = "scan"
-)
-
-// OnConflict is what a start does if both the default and the saved file changed.
-type OnConflict string
-
-// The ways out of a conflict at start: keep the saved file, or take the new default.
-const (
-	ConflictMine   OnConflict = "mine"
-	ConflictTheirs OnConflict = "theirs"
-)
-
-// Settings are the values that [defaults], [host] and [jail.NAME] of cfgd.toml may set for a target.
-type Settings struct {
-	Settle          time.Duration // quiet time after a change before it is saved
-	Trial           time.Duration // how long a new image is on trial, only for the host; 0 for no trial
-	MaxWait         time.Duration // a file that never settles is saved at least this often
-	Rescan          time.Duration // time between metadata scans of the whole tree
-	Rehash          time.Duration // time between content scans of the whole tree
-	Memory          Backing       // never BackingAuto after Load
-	MemorySize      int64         // bytes of the md or tmpfs
-	Watch           Watch
-	MaxFile         int64 // bytes; a larger file is reported and not saved
-	KeepGenerations int   // how many generations the store keeps
-	// bytes that objects and generations may take: 512 KiB for the host, 16 MiB for a jail
-	KeepBytes  int64
-	OnConflict OnConflict
-}
 
 // Target is one /etc that cfgd looks after: the host's, or a jail's. Root, Base, Cfg, Live and Fstab are
 // absolute paths as in the configuration, without --root's directory.
@@ -111,9 +70,6 @@ type Target struct {
 	Origin map[string]conffile.Origin
 }
 
-// baseDir returns where jail(8) mounts the defaults of a jail with this root.
-func baseDir(root string) string { return path.Join(root, "conf/base/etc") }
-
 // Host reports whether the target is the machine's own /etc.
 func (t *Target) Host() bool { return t.Name == HostName }
 
@@ -127,6 +83,27 @@ type Jail struct {
 	Origin   map[string]conffile.Origin
 
 	Definition Definition
+}
+
+// Prototype is a tree whose snapshots are roots and bases of jails.
+type Prototype struct {
+	Name    string
+	Dataset string // ZFS dataset, "" if not in cfgd.toml: zfs(8) finds it by Root
+	Root    string // root directory, "" if neither cfgd.toml nor a jail's fstab has it
+	Origin  map[string]conffile.Origin
+}
+
+// Has reports whether a snapshot is one of the prototype's tree, or of a tree below it.
+func (p *Prototype) Has(s Snapshot) bool {
+	return p.Root != "" && within(s.Tree, p.Root) || p.Dataset != "" && within(s.Tree, p.Dataset)
+}
+
+// Etc returns the path of a prototype's etc in one of its snapshots, by the mark of the snapshots.
+func (p *Prototype) Etc(mark, name string) string {
+	if mark == snapshotMarks[0] {
+		return p.Root + "/etc" + mark + name
+	}
+	return p.Root + mark + name + "/etc"
 }
 
 // Options are what Load reads, and for which system.
@@ -216,3 +193,39 @@ func (m *Model) JailForm() Form {
 	}
 	return FormRC
 }
+
+// within reports whether a path is a directory or below it.
+func within(p, dir string) bool {
+	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// oddPath returns what is wrong with an absolute path below which cfgd would write, and what to do, or
+// "". ".." after a link leads elsewhere than its name says, and a newline would forge lines of logs and
+// lists.
+func oddPath(p string) (why, fix string) {
+	switch {
+	case slices.Contains(strings.Split(p, "/"), ".."):
+		return "leads through ..", "write it without .."
+	case strings.ContainsFunc(p, unicode.IsControl):
+		return "has a control character in it", "write a plain path"
+	}
+	return "", ""
+}
+
+// checkJailName returns why a name cannot be a target's. It becomes part of file names, lines and
+// addresses.
+func checkJailName(name string) error {
+	switch {
+	case name == HostName:
+		return fmt.Errorf("%q is the name of the machine itself, no jail's", name)
+	case name == "", name[0] == '.', name[0] == '-', strings.ContainsAny(name, "/\\\"'*"),
+		strings.ContainsFunc(name, func(r rune) bool {
+			return unicode.IsControl(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar
+		}):
+		return fmt.Errorf("%q cannot be a jail's name", name)
+	}
+	return nil
+}
+
+// baseDir returns where jail(8) mounts the defaults of a jail with this root.
+func baseDir(root string) string { return path.Join(root, "conf/base/etc") }

@@ -2,7 +2,9 @@ package config
 
 import (
 	"cmp"
+	"maps"
 	"os"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -72,7 +74,7 @@ func (m *targetMaker) model() *Model {
 	slices.SortFunc(m.jails, func(a, b *Jail) int { return strings.Compare(a.Name, b.Name) })
 	return &Model{
 		Root: m.opts.Root, File: m.conf.file, Targets: m.targets, Jails: m.jails,
-		Prototypes: prototypes(m.conf.protos, m.targets), JailList: m.list.names,
+		Prototypes: findPrototypes(m.conf.protos, m.targets), JailList: m.list.names,
 		Enabled: m.rc.Yes("cfgd_enable"), Classes: m.classes, Checkers: m.checkers,
 		Problems: conffile.SortProblems(m.Problems),
 	}
@@ -85,4 +87,46 @@ func (o Options) resolved() Options {
 		o.Euid = os.Geteuid()
 	}
 	return o
+}
+
+// findPrototypes returns those of cfgd.toml and the trees whose snapshots are the targets' bases. If two
+// trees have the same name, the second is named by its whole path.
+func findPrototypes(named []Prototype, targets []*Target) []*Prototype {
+	byName := map[string]*Prototype{}
+	for _, p := range named {
+		byName[p.Name] = &p
+	}
+	roots := prototypeRoots(targets)
+	for _, root := range sorted(roots) {
+		name := path.Base(root)
+		if p := byName[name]; p != nil && p.Root != "" && p.Root != root {
+			name = strings.TrimPrefix(root, "/")
+		}
+		p := byName[name]
+		if p == nil {
+			p = &Prototype{Name: name, Origin: map[string]conffile.Origin{}}
+			byName[name] = p
+		}
+		if p.Root == "" {
+			p.Root, p.Origin["root"] = root, roots[root]
+		}
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b *Prototype) int {
+		return strings.Compare(a.Name, b.Name)
+	})
+}
+
+// prototypeRoots returns the trees whose snapshots are the targets' bases, and where each is named first.
+func prototypeRoots(targets []*Target) map[string]conffile.Origin {
+	roots := map[string]conffile.Origin{}
+	for _, t := range targets {
+		s, ok := ParseSnapshot(t.Base)
+		if !ok || !path.IsAbs(s.Tree) {
+			continue
+		}
+		if _, known := roots[s.Prototype()]; !known {
+			roots[s.Prototype()] = t.Origin["base"]
+		}
+	}
+	return roots
 }

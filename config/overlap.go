@@ -5,18 +5,12 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"cfgd/config/conffile"
 )
 
-// within reports whether a path is a directory or below it.
-func within(p, dir string) bool {
-	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
-}
-
-// tree is one of a target's directories, for finding overlaps.
-type tree struct {
+// targetDir is one of a target's directories, for finding overlaps.
+type targetDir struct {
 	target   *Target
 	key      string // base, cfg or live
 	path     string // as configured
@@ -25,8 +19,8 @@ type tree struct {
 }
 
 // treesOf returns the trees of a target.
-func treesOf(read *conffile.Files, t *Target) []tree {
-	return []tree{
+func treesOf(read *conffile.Files, t *Target) []targetDir {
+	return []targetDir{
 		{t, "live", t.Live, read.Real(t.Live), true},
 		{t, "cfg", t.Cfg, read.Real(t.Cfg), true},
 		{t, "base", t.Base, read.Real(t.Base), false},
@@ -34,13 +28,13 @@ func treesOf(read *conffile.Files, t *Target) []tree {
 }
 
 // origin returns where a tree was set, directly or through the root.
-func (x tree) origin() conffile.Origin {
+func (x targetDir) origin() conffile.Origin {
 	return cmp.Or(x.target.Origin[x.key], x.target.Origin["root"])
 }
 
 // rank orders trees by which one to report: first one that cfgd.toml sets directly, then one that follows
 // from a root there.
-func (x tree) rank(toml string) int {
+func (x targetDir) rank(toml string) int {
 	switch {
 	case toml == "":
 	case x.target.Origin[x.key].File == toml:
@@ -53,7 +47,7 @@ func (x tree) rank(toml string) int {
 
 // overlap reports whether one tree is the other or inside it. Bases may be shared. A snapshot counts as
 // outside of the tree that it was taken of.
-func overlap(a, b tree) bool {
+func overlap(a, b targetDir) bool {
 	if !a.writable && !b.writable {
 		return false
 	}
@@ -65,13 +59,13 @@ func overlap(a, b tree) bool {
 }
 
 // snapshotOf reports whether a base is a snapshot of a tree that holds its .zfs or .cfgd directory.
-func snapshotOf(base, live tree) bool {
+func snapshotOf(base, live targetDir) bool {
 	s, ok := ParseSnapshot(base.path)
 	return ok && !base.writable && path.IsAbs(s.Tree) && within(s.Tree, live.path)
 }
 
 // ownOverlap returns two trees of one target that overlap.
-func ownOverlap(trees []tree) (a, b tree, clash bool) {
+func ownOverlap(trees []targetDir) (a, b targetDir, clash bool) {
 	for i, a := range trees {
 		for _, b := range trees[:i] {
 			if overlap(a, b) {
@@ -84,7 +78,8 @@ func ownOverlap(trees []tree) (a, b tree, clash bool) {
 
 // dropOverlaps returns the targets whose trees overlap those of none before them. It calls refuse for each of
 // the others, with the two trees.
-func dropOverlaps(read *conffile.Files, all []*Target, refuse func(t *Target, a, b tree)) (kept []*Target) {
+func dropOverlaps(read *conffile.Files, all []*Target,
+	refuse func(t *Target, a, b targetDir)) (kept []*Target) {
 	var index treeIndex
 	for _, t := range all {
 		trees := treesOf(read, t)
@@ -102,7 +97,7 @@ func dropOverlaps(read *conffile.Files, all []*Target, refuse func(t *Target, a,
 // targets, and every hook of a jail loads the configuration. Bases have an index of their own, because a
 // thousand targets may share one.
 type treeIndex struct {
-	trees    []tree
+	trees    []targetDir
 	writable pathIndex
 	readOnly pathIndex
 }
@@ -111,7 +106,7 @@ type treeIndex struct {
 type pathIndex struct{ at, below map[string][]int }
 
 // paths returns the names of a tree.
-func (x tree) paths() []string {
+func (x targetDir) paths() []string {
 	if x.path == x.real {
 		return []string{x.path}
 	}
@@ -128,7 +123,7 @@ func above(p string) []string {
 	return dirs
 }
 
-func (x *treeIndex) add(trees []tree) {
+func (x *treeIndex) add(trees []targetDir) {
 	for _, t := range trees {
 		in := &x.readOnly
 		if t.writable {
@@ -161,7 +156,7 @@ func (in *pathIndex) near(p string) []int {
 }
 
 // clash returns the first tree in the index that overlaps one of a target's trees, after that tree.
-func (x *treeIndex) clash(trees []tree) (a, b tree, ok bool) {
+func (x *treeIndex) clash(trees []targetDir) (a, b targetDir, ok bool) {
 	first := len(x.trees)
 	for _, t := range trees {
 		for _, p := range t.paths() {
@@ -184,7 +179,7 @@ func (x *treeIndex) clash(trees []tree) (a, b tree, ok bool) {
 
 // reportOverlap reports two trees that overlap. It is an error of cfgd.toml, the file toml, if that set one of
 // them, and otherwise a problem of the target.
-func reportOverlap(f *conffile.Findings, toml string, a, b tree) {
+func reportOverlap(f *conffile.Findings, toml string, a, b targetDir) {
 	if a.rank(toml) < b.rank(toml) {
 		a, b = b, a
 	}

@@ -15,8 +15,8 @@ func TestTreeIndex(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		dir := rapid.StringMatching(`(/[ab]){1,3}(/\.zfs/snapshot/1)?`)
-		draw := func(target *Target, key string) tree {
-			x := tree{target: target, key: key, path: dir.Draw(rt, key), writable: key != "base"}
+		draw := func(target *Target, key string) targetDir {
+			x := targetDir{target: target, key: key, path: dir.Draw(rt, key), writable: key != "base"}
 			x.real = x.path
 			if rapid.IntRange(0, 3).Draw(rt, "link") == 0 {
 				x.real = dir.Draw(rt, "real")
@@ -24,10 +24,10 @@ func TestTreeIndex(t *testing.T) {
 			return x
 		}
 		var index treeIndex
-		var all []tree
+		var all []targetDir
 		for i := range rapid.IntRange(1, 8).Draw(rt, "targets") {
 			target := &Target{Name: fmt.Sprint(i)}
-			trees := []tree{draw(target, "live"), draw(target, "cfg"), draw(target, "base")}
+			trees := []targetDir{draw(target, "live"), draw(target, "cfg"), draw(target, "base")}
 			want := ""
 			for _, b := range all {
 				for _, a := range trees {

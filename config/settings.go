@@ -16,6 +16,53 @@ import (
 // DefaultFile is the path of cfgd.toml, below --root's directory.
 const DefaultFile = "/usr/local/etc/cfgd.toml"
 
+// Backing is what holds a target's live tree: an md(4) memory disk, a tmpfs(5), or a plain directory.
+type Backing string
+
+// The backings of a live tree. BackingAuto occurs only in configuration and is resolved by Load.
+const (
+	BackingAuto  Backing = "auto"
+	BackingMD    Backing = "md"
+	BackingTmpfs Backing = "tmpfs"
+	BackingDir   Backing = "dir"
+)
+
+// Watch is how a target is watched: by the system's events (kqueue(2) on FreeBSD), or only by scans.
+type Watch string
+
+// The ways of watching. WatchAuto is resolved by the daemon, which counts descriptors first.
+const (
+	WatchAuto     Watch = "auto"
+	WatchFsnotify Watch = "fsnotify"
+	WatchScan     Watch = "scan"
+)
+
+// OnConflict is what a start does if both the default and the saved file changed.
+type OnConflict string
+
+// The ways out of a conflict at start: keep the saved file, or take the new default.
+const (
+	ConflictMine   OnConflict = "mine"
+	ConflictTheirs OnConflict = "theirs"
+)
+
+// Settings are the values that [defaults], [host] and [jail.NAME] of cfgd.toml may set for a target.
+type Settings struct {
+	Settle          time.Duration // quiet time after a change before it is saved
+	Trial           time.Duration // how long a new image is on trial, only for the host; 0 for no trial
+	MaxWait         time.Duration // a file that never settles is saved at least this often
+	Rescan          time.Duration // time between metadata scans of the whole tree
+	Rehash          time.Duration // time between content scans of the whole tree
+	Memory          Backing       // never BackingAuto after Load
+	MemorySize      int64         // bytes of the md or tmpfs
+	Watch           Watch
+	MaxFile         int64 // bytes; a larger file is reported and not saved
+	KeepGenerations int   // how many generations the store keeps
+	// bytes that objects and generations may take: 512 KiB for the host, 16 MiB for a jail
+	KeepBytes  int64
+	OnConflict OnConflict
+}
+
 // defaultSettings are the values without a cfgd.toml. The host's store is small because rc.initdiskless
 // copies all of /cfg into memory at every start.
 func defaultSettings(host bool) Settings {

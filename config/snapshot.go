@@ -1,9 +1,7 @@
 package config
 
 import (
-	"maps"
 	"path"
-	"slices"
 	"strings"
 
 	"cfgd/config/conffile"
@@ -95,71 +93,8 @@ func baseID(source string) string {
 	return s.ID()
 }
 
-// Prototype is a tree whose snapshots are roots and bases of jails.
-type Prototype struct {
-	Name    string
-	Dataset string // ZFS dataset, "" if not in cfgd.toml: zfs(8) finds it by Root
-	Root    string // root directory, "" if neither cfgd.toml nor a jail's fstab has it
-	Origin  map[string]conffile.Origin
-}
-
-// Has reports whether a snapshot is one of the prototype's tree, or of a tree below it.
-func (p *Prototype) Has(s Snapshot) bool {
-	return p.Root != "" && within(s.Tree, p.Root) || p.Dataset != "" && within(s.Tree, p.Dataset)
-}
-
-// Etc returns the path of a prototype's etc in one of its snapshots, by the mark of the snapshots.
-func (p *Prototype) Etc(mark, name string) string {
-	if mark == snapshotMarks[0] {
-		return p.Root + "/etc" + mark + name
-	}
-	return p.Root + mark + name + "/etc"
-}
-
 // ZFSMark and CopyMark separate a tree from its snapshot's name: ZFS's, and that of cfgd's own copies.
 var (
 	ZFSMark  = snapshotMarks[0]
 	CopyMark = snapshotMarks[1]
 )
-
-// prototypes returns those of cfgd.toml and the trees whose snapshots are the targets' bases. If two
-// trees have the same name, the second is named by its whole path.
-func prototypes(named []Prototype, targets []*Target) []*Prototype {
-	byName := map[string]*Prototype{}
-	for _, p := range named {
-		byName[p.Name] = &p
-	}
-	roots := prototypeRoots(targets)
-	for _, root := range sorted(roots) {
-		name := path.Base(root)
-		if p := byName[name]; p != nil && p.Root != "" && p.Root != root {
-			name = strings.TrimPrefix(root, "/")
-		}
-		p := byName[name]
-		if p == nil {
-			p = &Prototype{Name: name, Origin: map[string]conffile.Origin{}}
-			byName[name] = p
-		}
-		if p.Root == "" {
-			p.Root, p.Origin["root"] = root, roots[root]
-		}
-	}
-	return slices.SortedFunc(maps.Values(byName), func(a, b *Prototype) int {
-		return strings.Compare(a.Name, b.Name)
-	})
-}
-
-// prototypeRoots returns the trees whose snapshots are the targets' bases, and where each is named first.
-func prototypeRoots(targets []*Target) map[string]conffile.Origin {
-	roots := map[string]conffile.Origin{}
-	for _, t := range targets {
-		s, ok := ParseSnapshot(t.Base)
-		if !ok || !path.IsAbs(s.Tree) {
-			continue
-		}
-		if _, known := roots[s.Prototype()]; !known {
-			roots[s.Prototype()] = t.Origin["base"]
-		}
-	}
-	return roots
-}

@@ -9,7 +9,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode"
 
 	"cfgd/config/conffile"
 	"cfgd/config/fstab"
@@ -206,19 +205,6 @@ func checkRoot(t *Target) *conffile.Problem {
 	return &p
 }
 
-// oddPath returns what is wrong with an absolute path below which cfgd would write, and what to do, or
-// "". ".." after a link leads elsewhere than its name says, and a newline would forge lines of logs and
-// lists.
-func oddPath(p string) (why, fix string) {
-	switch {
-	case slices.Contains(strings.Split(p, "/"), ".."):
-		return "leads through ..", "write it without .."
-	case strings.ContainsFunc(p, unicode.IsControl):
-		return "has a control character in it", "write a plain path"
-	}
-	return "", ""
-}
-
 // setRoot sets the root from cfgd.toml, and the other paths that follow from it.
 func setRoot(t *Target, sec *section) {
 	if r, ok := sec.path("root"); ok {
@@ -346,7 +332,7 @@ func (m *targetMaker) apart(t *Target) bool {
 
 // dropOverlaps takes out each target whose trees overlap those of one before it.
 func (m *targetMaker) dropOverlaps() {
-	m.targets = dropOverlaps(m.read, m.targets, func(t *Target, x, y tree) {
+	m.targets = dropOverlaps(m.read, m.targets, func(t *Target, x, y targetDir) {
 		reportOverlap(&m.Findings, m.conf.file, x, y)
 		m.jails = append(m.jails, &Jail{Name: t.Name, Root: t.Root, Fstab: t.Fstab, Prestart: t.Prestart,
 			Poststop: t.Poststop, Origin: t.Origin})

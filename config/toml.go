@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"cfgd/config/conffile"
 	"cfgd/config/tomldoc"
@@ -68,9 +67,6 @@ func loadToml(read *conffile.Files, file string) (*tomlConf, error) {
 	return parseToml(name, data)
 }
 
-// tomlReader checks the keys of a cfgd.toml.
-type tomlReader struct{ *tomldoc.Doc }
-
 // parseToml parses and checks a whole cfgd.toml, and returns it or all its errors.
 func parseToml(name string, data []byte) (*tomlConf, error) {
 	doc, err := tomldoc.Parse(name, data)
@@ -87,7 +83,7 @@ func parseToml(name string, data []byte) (*tomlConf, error) {
 
 // read checks the top of the document.
 func (r tomlReader) read() *tomlConf {
-	c := &tomlConf{file: r.File, jails: map[string]*section{}}
+	c := &tomlConf{file: r.File}
 	for _, key := range sorted(r.Top) {
 		at := []string{key}
 		switch key {
@@ -96,13 +92,13 @@ func (r tomlReader) read() *tomlConf {
 		case "host":
 			c.host = r.section(at, r.Top[key], "base", "cfg", "live")
 		case "jail":
-			r.jails(c, r.Top[key])
+			c.jails = r.jails(r.Top[key])
 		case "prototype":
-			r.prototypes(c, r.Top[key])
+			c.protos = r.prototypes(r.Top[key])
 		case "path":
-			r.rules(c, r.Top[key])
+			c.rules = r.rules(r.Top[key])
 		case "checker":
-			r.checkers(c, r.Top[key])
+			c.checkers = r.checkers(r.Top[key])
 		default:
 			r.Unknown(at, []string{"defaults", "host", "jail", "prototype", "path", "checker"})
 		}
@@ -174,10 +170,11 @@ func (r tomlReader) path(s *section, full []string, v any) {
 }
 
 // jails checks all of [jail.NAME].
-func (r tomlReader) jails(c *tomlConf, v any) {
+func (r tomlReader) jails(v any) map[string]*section {
+	jails := map[string]*section{}
 	table, ok := r.Table([]string{"jail"}, v)
 	if !ok {
-		return
+		return jails
 	}
 	for _, name := range sorted(table) {
 		at := []string{"jail", name}
@@ -189,30 +186,16 @@ func (r tomlReader) jails(c *tomlConf, v any) {
 			r.Fail(at, "give the jail's name as jail(8) knows it", "%v", err)
 			continue
 		}
-		c.jails[name] = r.section(at, table[name], "root", "base", "cfg", "live")
+		jails[name] = r.section(at, table[name], "root", "base", "cfg", "live")
 	}
-}
-
-// checkJailName returns why a name cannot be a target's. It becomes part of file names, lines and
-// addresses.
-func checkJailName(name string) error {
-	switch {
-	case name == HostName:
-		return fmt.Errorf("%q is the name of the machine itself, no jail's", name)
-	case name == "", name[0] == '.', name[0] == '-', strings.ContainsAny(name, "/\\\"'*"),
-		strings.ContainsFunc(name, func(r rune) bool {
-			return unicode.IsControl(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar
-		}):
-		return fmt.Errorf("%q cannot be a jail's name", name)
-	}
-	return nil
+	return jails
 }
 
 // prototypes checks all of [prototype.NAME].
-func (r tomlReader) prototypes(c *tomlConf, v any) {
+func (r tomlReader) prototypes(v any) (all []Prototype) {
 	table, ok := r.Table([]string{"prototype"}, v)
 	if !ok {
-		return
+		return nil
 	}
 	for _, name := range sorted(table) {
 		at := []string{"prototype", name}
@@ -221,9 +204,10 @@ func (r tomlReader) prototypes(c *tomlConf, v any) {
 			continue
 		}
 		if keys, ok := r.Table(at, table[name]); ok {
-			c.protos = append(c.protos, r.prototype(at, name, keys))
+			all = append(all, r.prototype(at, name, keys))
 		}
 	}
+	return all
 }
 
 func (r tomlReader) prototype(at []string, name string, keys map[string]any) Prototype {

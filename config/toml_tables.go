@@ -11,19 +11,23 @@ import (
 	"cfgd/config/tomldoc"
 )
 
+// tomlReader checks the keys of a cfgd.toml.
+type tomlReader struct{ *tomldoc.Doc }
+
 // rules checks all of [[path]].
-func (r tomlReader) rules(c *tomlConf, v any) {
+func (r tomlReader) rules(v any) (rules []ClassRule) {
 	list, ok := tomldoc.TableList(v)
 	if !ok {
 		r.Fail([]string{"path"}, "write [[path]] with two brackets", "path is %s, not an array of tables",
 			tomldoc.Kind(v))
-		return
+		return nil
 	}
 	for i, entry := range list {
 		if rule, ok := r.rule([]string{"path", fmt.Sprint(i)}, entry); ok {
-			c.rules = append(c.rules, rule)
+			rules = append(rules, rule)
 		}
 	}
+	return rules
 }
 
 func (r tomlReader) rule(at []string, entry map[string]any) (ClassRule, bool) {
@@ -89,18 +93,19 @@ func (r tomlReader) pattern(match conffile.Located) (string, bool) {
 var checkerKeys = []string{"match", "command", "stdin", "timeout", "where"}
 
 // checkers checks all of [[checker]].
-func (r tomlReader) checkers(c *tomlConf, v any) {
+func (r tomlReader) checkers(v any) (checkers []Checker) {
 	list, ok := tomldoc.TableList(v)
 	if !ok {
 		r.Fail([]string{"checker"}, "write [[checker]] with two brackets",
 			"checker is %s, not an array of tables", tomldoc.Kind(v))
-		return
+		return nil
 	}
 	for i, entry := range list {
 		if ch, ok := r.checker([]string{"checker", fmt.Sprint(i)}, entry); ok {
-			c.checkers = append(c.checkers, ch)
+			checkers = append(checkers, ch)
 		}
 	}
+	return checkers
 }
 
 func (r tomlReader) checker(at []string, entry map[string]any) (Checker, bool) {
