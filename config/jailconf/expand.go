@@ -16,6 +16,44 @@ const (
 	expandBad // a problem was reported
 )
 
+// params are the parameters and variables of one jail.
+type params struct {
+	limits *limits
+	name   string
+	at     conffile.Origin
+	byKey  map[string]*parameter
+	order  []*parameter
+	hidden []hiddenAssign
+	chain  int // of variables being expanded
+}
+
+// parameter is a parameter or variable of one jail.
+type parameter struct {
+	name     string
+	variable bool
+	fixed    bool // cannot be set again: name and jid
+	values   []token
+	origins  []conffile.Origin // of values
+	at       conffile.Origin
+	section  *section // of the last assignment
+	state    expandState
+	out      []conffile.Located
+}
+
+// hiddenAssign is a command that another in the same section replaced.
+type hiddenAssign struct {
+	name          string
+	first, second token
+	at, again     conffile.Origin
+}
+
+// paramKey returns the common key of X and noX: "no" may precede the last component of a parameter, and
+// names the same parameter.
+func paramKey(name string) string {
+	i := strings.LastIndexByte(name, '.') + 1
+	return name[:i] + strings.TrimPrefix(name[i:], "no")
+}
+
 // expandAll expands the variables of every parameter. A bad parameter is left out of the block, because
 // its value is not known.
 func (j *params) expandAll() Block {
@@ -100,11 +138,11 @@ func (j *params) expandWord(v *parameter, w token, at conffile.Origin) bool {
 
 // checkBounds checks the bounds of a list, and of a value that has grown by some bytes to n.
 func (j *params) checkBounds(v *parameter, at conffile.Origin, grown, n int) bool {
-	if j.m.bytesLeft -= 32 + grown; j.m.bytesLeft < 0 { // a value costs about 32 bytes besides its text
-		j.m.fail("values of more than %d MiB with their variables put in", maxExpanded>>20)
+	if j.limits.bytesLeft -= 32 + grown; j.limits.bytesLeft < 0 { // a value costs about 32 bytes besides its text
+		j.limits.fail("values of more than %d MiB with their variables put in", maxExpanded>>20)
 	}
 	switch {
-	case j.m.err != nil:
+	case j.limits.err != nil:
 		return false
 	case n > maxValue:
 		return j.bad(v, at, "write less", "a value of more than %d KiB with its variables put in",
@@ -139,6 +177,6 @@ func (j *params) lookup(user *parameter, part wordPart, at conffile.Origin) ([]c
 // bad reports why a parameter has no value, and returns false.
 func (j *params) bad(v *parameter, at conffile.Origin, fix, format string, args ...any) bool {
 	args = append([]any{v.name, j.name}, args...)
-	j.m.problem(conffile.Refuse(conffile.BadParameter, at, j.name, fix, "%s of jail %s: "+format, args...))
+	j.limits.problem(conffile.Refuse(conffile.BadParameter, at, j.name, fix, "%s of jail %s: "+format, args...))
 	return false
 }

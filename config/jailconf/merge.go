@@ -1,22 +1,12 @@
 package jailconf
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"cfgd/config/conffile"
 )
-
-// merger merges sections into jails, within bounds for the whole file.
-type merger struct {
-	file      string
-	workLeft  int // values that may still be read
-	bytesLeft int // bytes that expansions may still take
-	problems  []conffile.Problem
-	err       error // set once, when a bound is exceeded
-}
 
 // isWild reports whether a name is a wildcard: whether one of its components is "*".
 func isWild(name string) bool { return slices.Contains(strings.Split(name, "."), "*") }
@@ -43,31 +33,8 @@ func isNumeric(name string) bool {
 	return err == nil && n != 0
 }
 
-// spend uses n of the work left. It returns false if none is left.
-func (m *merger) spend(n int) bool {
-	if m.workLeft -= n; m.workLeft < 0 {
-		m.fail("too many jails and defaults: more than %d values in all", maxWork)
-	}
-	return m.err == nil
-}
-
-// fail ends the reading of the file.
-func (m *merger) fail(format string, args ...any) {
-	if m.err == nil {
-		m.err = &conffile.Error{
-			File:    m.file,
-			Message: fmt.Sprintf(format, args...),
-			Fix:     "write less, or in several files",
-		}
-	}
-}
-
-// problem records a problem, up to a maximum number.
-func (m *merger) problem(p conffile.Problem) {
-	if len(m.problems) < maxProblems {
-		m.problems = append(m.problems, p)
-	}
-}
+// merger merges sections into jails, within bounds for the whole file.
+type merger struct{ *limits }
 
 // numbered is a section with its place in the file.
 type numbered struct {
@@ -76,7 +43,7 @@ type numbered struct {
 }
 
 // blocks merges and expands every jail.
-func (m *merger) blocks(sections []*section) []Block {
+func (m merger) blocks(sections []*section) []Block {
 	var names []string
 	var wild []numbered
 	own := map[string][]numbered{}
@@ -102,7 +69,7 @@ func (m *merger) blocks(sections []*section) []Block {
 
 // warnSplit warns that a jail has two blocks. They are merged here, because both are meant; jail(8) makes
 // two jails of one name.
-func (m *merger) warnSplit(own []numbered) {
+func (m merger) warnSplit(own []numbered) {
 	for _, again := range own[1:] {
 		m.problem(conffile.Warn(conffile.DefinedTwice, again.at, again.name, "put all into one block",
 			"jail %s has a block at %s already, and jail(8) takes only one of them", again.name, own[0].at))
@@ -110,8 +77,8 @@ func (m *merger) warnSplit(own []numbered) {
 }
 
 // block merges the sections that apply to a jail, in the order of the file. Later assignments count.
-func (m *merger) block(name string, own, wild []numbered) Block {
-	j := &params{m: m, name: name, byKey: map[string]*parameter{}}
+func (m merger) block(name string, own, wild []numbered) Block {
+	j := &params{limits: m.limits, name: name, byKey: map[string]*parameter{}}
 	j.implied(own[0].at)
 	for len(own)+len(wild) > 0 && m.spend(1) {
 		if len(wild) == 0 || len(own) > 0 && own[0].seq < wild[0].seq {
@@ -128,44 +95,6 @@ func (m *merger) block(name string, own, wild []numbered) Block {
 	b := j.expandAll()
 	b.Origin = j.at
 	return b
-}
-
-// params are the parameters and variables of one jail.
-type params struct {
-	m      *merger
-	name   string
-	at     conffile.Origin
-	byKey  map[string]*parameter
-	order  []*parameter
-	hidden []hiddenAssign
-	chain  int // of variables being expanded
-}
-
-// parameter is a parameter or variable of one jail.
-type parameter struct {
-	name     string
-	variable bool
-	fixed    bool // cannot be set again: name and jid
-	values   []token
-	origins  []conffile.Origin // of values
-	at       conffile.Origin
-	section  *section // of the last assignment
-	state    expandState
-	out      []conffile.Located
-}
-
-// hiddenAssign is a command that another in the same section replaced.
-type hiddenAssign struct {
-	name          string
-	first, second token
-	at, again     conffile.Origin
-}
-
-// paramKey returns the common key of X and noX: "no" may precede the last component of a parameter, and
-// names the same parameter.
-func paramKey(name string) string {
-	i := strings.LastIndexByte(name, '.') + 1
-	return name[:i] + strings.TrimPrefix(name[i:], "no")
 }
 
 // implied sets what the block's name implies: name, or jid if it is a number.
@@ -195,7 +124,7 @@ func (j *params) builtin(param string) {
 func (j *params) section(s *section) {
 	for i := range s.assigns {
 		a := &s.assigns[i]
-		if !j.m.spend(1 + len(a.values)) {
+		if !j.limits.spend(1 + len(a.values)) {
 			return
 		}
 		j.set(s, a)
@@ -227,13 +156,13 @@ func (j *params) set(s *section, a *assignment) {
 func (j *params) may(v *parameter, key string, a *assignment) bool {
 	switch {
 	case a.variable && (ownParams[key] || v != nil && !v.variable), !a.variable && v != nil && v.variable:
-		j.m.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "give the variable another name",
+		j.limits.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "give the variable another name",
 			"variable $%s of jail %s has the name of a parameter", strings.TrimPrefix(a.name, "$"), j.name))
 	case v != nil && v.fixed && key == "name":
-		j.m.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "remove it, or rename the block",
+		j.limits.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "remove it, or rename the block",
 			"name of jail %s cannot be set: it is that of the block", j.name))
 	case v != nil && v.fixed:
-		j.m.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "remove one of the two",
+		j.limits.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "remove one of the two",
 			"%s of jail %s cannot be set again",
 			a.name, j.name))
 	default:
@@ -274,7 +203,7 @@ var ownParams = func() map[string]bool {
 // warnLateDefaults warns of parameters outside of blocks that set again what a block above them set.
 // Here, as in FreeBSD 13 and before, they apply to that block too. Since FreeBSD 14, with .include,
 // jail(8) treats everything outside of blocks as one section, at the place of the first.
-func (m *merger) warnLateDefaults(sections []*section) {
+func (m merger) warnLateDefaults(sections []*section) {
 	first := slices.IndexFunc(sections, func(s *section) bool { return s.loose })
 	if first < 0 {
 		return

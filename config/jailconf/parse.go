@@ -2,6 +2,7 @@ package jailconf
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -337,4 +338,13 @@ func includeError(sc scope, word token, name string, err error) error {
 // globPattern turns a pattern of glob(3) into one of path.Match: a bracket begins with "!" where Go has "^".
 func globPattern(pattern string) string {
 	return strings.NewReplacer(`\[`, `\[`, "[^", `[\^`, "[!", "[^").Replace(pattern)
+}
+
+// includePath returns a name in .include, relative to the directory of the including file. It is not
+// cleaned, because "link/.." can be another place.
+func includePath(from, name string) string {
+	if path.IsAbs(name) {
+		return name
+	}
+	return conffile.JoinKeepingDots(cmp.Or(path.Dir(from), "/"), name)
 }
