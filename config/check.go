@@ -105,8 +105,8 @@ func checkLive(t *Target, lookup MountLookup) []conffile.Problem {
 	live, mounted, err := lookup(t.Live)
 	switch {
 	case err != nil:
-		return []conffile.Problem{conffile.Warn(conffile.NotInMemory, at, t.Name,
-			"", "look at the mount on %s: %v", t.Live, err)}
+		return []conffile.Problem{conffile.Warn(conffile.NotInMemory, at, t.Name, "",
+			"look at the mount on %s: %v", t.Live, err)}
 	case mounted && inMemory(live):
 		return nil
 	case mounted:
@@ -211,8 +211,7 @@ func checkRootLine(read conffile.Reader, t *Target) []conffile.Problem {
 		return nil
 	}
 	return []conffile.Problem{conffile.Warn(conffile.ImageDiffers, conffile.At(t.Fstab, live.Line), t.Name,
-		"write "+base.Source+
-			" again, and change it in the NanoBSD image if need be",
+		"write "+base.Source+" again, and change it in the NanoBSD image if need be",
 		"the root is %s here, but %s in the image, which alone counts: loader(8) reads it before /etc is "+
 			"populated", live.Source, base.Source)}
 }

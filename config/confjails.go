@@ -101,8 +101,7 @@ func (f jailConfFile) byInclude(list *jailList) bool {
 // common one.
 func (c *confJails) warnAlone(f jailConfFile, common string) {
 	if len(c.list.names) == 0 {
-		c.Add(conffile.Warn(conffile.NotStarted, conffile.Origin{File: f.name},
-			f.only,
+		c.Add(conffile.Warn(conffile.NotStarted, conffile.Origin{File: f.name}, f.only,
 			fmt.Sprintf("write .include \"%s\"; in %s, or jail_list in rc.conf", f.name, common),
 			"jail_list is not set, and %s does not include this file: its jail will not be started at boot",
 			common))

@@ -135,9 +135,8 @@ func checkPlaces(d *jailDef, when string, right hook, commands []conffile.Locate
 		case h == hookNone:
 		case h != right:
 			ps = append(ps, conffile.Warn(conffile.MisplacedHook, c.At, d.name,
-				d.addHook(rightPlace[h], string(h)), "the %s hook of jail %s is in exec.%s%s", h, d.name,
-				when,
-				wrongPlace[when]))
+				d.addHook(rightPlace[h], string(h)),
+				"the %s hook of jail %s is in exec.%s%s", h, d.name, when, wrongPlace[when]))
 		case strings.ContainsAny(name, "$`"): // which only a shell knows
 		case jailName(name) != jailName(d.name) && name != "":
 			ps = append(ps, conffile.Warn(conffile.ForeignHook, c.At, d.name, "name "+d.name,

@@ -33,8 +33,8 @@ type mountTable struct {
 	all  []mount
 }
 
-// readMounts reads the mounts of a jail, and returns a problem for each fstab that does not exist. A malformed
-// fstab or line makes the jail unusable: that is the last result.
+// readMounts reads the mounts of a jail, and returns a problem for each fstab that does not exist. A
+// malformed fstab or line makes the jail unusable: that is the last result.
 func readMounts(read *conffile.Files, d *jailDef) (mountTable, []conffile.Problem, *conffile.Problem) {
 	t := mountTable{read: read}
 	var missing []conffile.Problem
@@ -118,9 +118,8 @@ func (t mountTable) check(target *Target, base *mount) (ps []conffile.Problem) {
 	for i, m := range t.all {
 		if base != nil && m.at != base.at && m.Source != base.Source && t.on(m, baseDir(target.Root)) {
 			ps = append(ps, conffile.Warn(conffile.HiddenMount, base.at, target.Name,
-				"keep the one that is meant", "%s hides %s of line %d on %s", base.Source, m.Source,
-				m.at.Line,
-				m.Dir))
+				"keep the one that is meant",
+				"%s hides %s of line %d on %s", base.Source, m.Source, m.at.Line, m.Dir))
 		}
 		if t.on(m, target.Root) {
 			root = &t.all[i]

@@ -77,11 +77,11 @@ func (m *Model) Nano() (*Nano, error) {
 		var n *Nano
 		if n, err = nanoRoot(entries, drive); err == nil {
 			if named && drive != n.Drive {
-				return nil, conffile.Errorf(conffile.At(at.File, at.Line), "make the two agree",
+				return nil, conffile.Errorf(at, "make the two agree",
 					"NANO_DRIVE is %s, but %s mounts / from %s", drive, n.Origin, n.Drive)
 			}
 			if named {
-				n.Conf = conffile.At(at.File, at.Line)
+				n.Conf = at
 			}
 			return n, nil
 		}

@@ -177,8 +177,8 @@ func (x *treeIndex) clash(trees []targetDir) (a, b targetDir, ok bool) {
 	return a, x.trees[first], true
 }
 
-// reportOverlap reports two trees that overlap. It is an error of cfgd.toml, the file toml, if that set one of
-// them, and otherwise a problem of the target.
+// reportOverlap reports two trees that overlap. It is an error of cfgd.toml, the file toml, if that set
+// one of them, and otherwise a problem of the target.
 func reportOverlap(f *conffile.Findings, toml string, a, b targetDir) {
 	if a.rank(toml) < b.rank(toml) {
 		a, b = b, a

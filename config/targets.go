@@ -121,8 +121,8 @@ func (m *targetMaker) unusedSection(d *jailDef, sec *section) {
 	if sec == nil || len(sec.settings) == 0 && len(sec.paths) == 0 || m.troubled(d.name) {
 		return
 	}
-	m.Add(conffile.Warn(conffile.SettingsWithoutTarget, sec.at, d.name, "give base in [jail."+d.name+
-		"], or remove the table",
+	m.Add(conffile.Warn(conffile.SettingsWithoutTarget, sec.at, d.name,
+		"give base in [jail."+d.name+"], or remove the table",
 		"jail %s is no target: its fstab mounts nothing on %s", d.name, baseDir(d.root)))
 }
 
@@ -179,8 +179,8 @@ func (m *targetMaker) jailTarget(d *jailDef, sec *section) (*Target, *conffile.P
 	return t, nil
 }
 
-// setBase sets base and base id from the line that mounts it. If the source is no path (a dataset's snapshot),
-// the base is read at its mountpoint.
+// setBase sets base and base id from the line that mounts it. If the source is no path (a dataset's
+// snapshot), the base is read at its mountpoint.
 func setBase(t *Target, base *mount) {
 	t.BaseID = baseID(base.Source)
 	t.Origin["base"] = base.at

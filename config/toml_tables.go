@@ -81,9 +81,7 @@ func (r tomlReader) pattern(match conffile.Located) (string, bool) {
 		p = "/" + below
 	}
 	if err := pattern.Check(p); err != nil {
-		r.Add(conffile.Errorf(match.At,
-			"write a pattern such as local/ssl/private/** or *.key", "%v",
-			err))
+		r.Add(conffile.Errorf(match.At, "write a pattern such as local/ssl/private/** or *.key", "%v", err))
 		return "", false
 	}
 	return p, true

@@ -138,7 +138,8 @@ func (j *params) expandWord(v *parameter, w token, at conffile.Origin) bool {
 
 // checkBounds checks the bounds of a list, and of a value that has grown by some bytes to n.
 func (j *params) checkBounds(v *parameter, at conffile.Origin, grown, n int) bool {
-	if j.limits.bytesLeft -= 32 + grown; j.limits.bytesLeft < 0 { // a value costs about 32 bytes besides its text
+	if j.limits.bytesLeft -= 32 + grown; j.limits.bytesLeft < 0 {
+		// a value costs about 32 bytes besides its text
 		j.limits.fail("values of more than %d MiB with their variables put in", maxExpanded>>20)
 	}
 	switch {
@@ -177,6 +178,8 @@ func (j *params) lookup(user *parameter, part wordPart, at conffile.Origin) ([]c
 // bad reports why a parameter has no value, and returns false.
 func (j *params) bad(v *parameter, at conffile.Origin, fix, format string, args ...any) bool {
 	args = append([]any{v.name, j.name}, args...)
-	j.limits.problem(conffile.Refuse(conffile.BadParameter, at, j.name, fix, "%s of jail %s: "+format, args...))
+	j.limits.problem(
+		conffile.Refuse(conffile.BadParameter, at, j.name, fix, "%s of jail %s: "+format, args...),
+	)
 	return false
 }

@@ -2,9 +2,9 @@
 // each: its own parameters, those of wildcards and those outside of blocks, with variables put in.
 //
 // lex.go splits bytes into tokens, parse.go parses tokens into statements and follows .include, merge.go
-// collects what applies to each jail, and expand.go puts variables in, within limits.go's bounds. What always holds: nothing is run,
-// "$(…)" is literal here as it is for jail(8); every value has the file and line that it came from; and a
-// hostile file is refused within about a second.
+// collects what applies to each jail, and expand.go puts variables in, within limits.go's bounds. What
+// always holds: nothing is run, "$(…)" is literal here as it is for jail(8); every value has the file and
+// line that it came from; and a hostile file is refused within about a second.
 package jailconf
 
 import (

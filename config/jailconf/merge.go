@@ -156,10 +156,12 @@ func (j *params) set(s *section, a *assignment) {
 func (j *params) may(v *parameter, key string, a *assignment) bool {
 	switch {
 	case a.variable && (ownParams[key] || v != nil && !v.variable), !a.variable && v != nil && v.variable:
-		j.limits.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "give the variable another name",
+		j.limits.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name,
+			"give the variable another name",
 			"variable $%s of jail %s has the name of a parameter", strings.TrimPrefix(a.name, "$"), j.name))
 	case v != nil && v.fixed && key == "name":
-		j.limits.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "remove it, or rename the block",
+		j.limits.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name,
+			"remove it, or rename the block",
 			"name of jail %s cannot be set: it is that of the block", j.name))
 	case v != nil && v.fixed:
 		j.limits.problem(conffile.Refuse(conffile.BadParameter, a.at, j.name, "remove one of the two",

@@ -16,8 +16,8 @@ import (
 	"cfgd/config/conffile"
 )
 
-// maxFile is the size in bytes above which a document is refused: parsing a key takes time that grows with the
-// square of its parts.
+// maxFile is the size in bytes above which a document is refused: parsing a key takes time that grows
+// with the square of its parts.
 const maxFile = 256 << 10
 
 // Doc is a document. Its methods check values, and record what is wrong. A key is given by its parts; the
