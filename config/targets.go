@@ -157,15 +157,10 @@ func (m *targetMaker) jailTarget(d *jailDef, sec *section) (*Target, *conffile.P
 	if base == nil && !rootGiven && !baseGiven {
 		return nil, nil
 	}
-	if err := checkJailName(t.Name); err != nil {
-		p := conffile.Refuse(conffile.BadName, t.Origin["root"], t.Name, "rename the jail", "%v", err)
-		return nil, &p
+	if p := checkUsable(t, base); p != nil {
+		return nil, p
 	}
 	if base != nil {
-		if why, fix := oddPath(base.Source); why != "" {
-			p := conffile.Refuse(conffile.BadPath, base.at, t.Name, fix, "base %q %s", base.Source, why)
-			return nil, &p
-		}
 		setBase(t, base)
 	}
 	if t.Fstab == "" && len(d.fstabs) > 0 {
@@ -177,6 +172,23 @@ func (m *targetMaker) jailTarget(d *jailDef, sec *section) (*Target, *conffile.P
 		t.CfgMount, t.CfgSource, t.CfgType, t.CfgLine = true, cfg.Source, cfg.Type, cfg.at
 	}
 	return t, nil
+}
+
+// checkUsable reports a jail whose name or base cannot be a target's. base may be nil.
+func checkUsable(t *Target, base *mount) *conffile.Problem {
+	if err := checkJailName(t.Name); err != nil {
+		p := conffile.Refuse(conffile.BadName, t.Origin["root"], t.Name, "rename the jail", "%v", err)
+		return &p
+	}
+	if base == nil {
+		return nil
+	}
+	why, fix := oddPath(base.Source)
+	if why == "" {
+		return nil
+	}
+	p := conffile.Refuse(conffile.BadPath, base.at, t.Name, fix, "base %q %s", base.Source, why)
+	return &p
 }
 
 // setBase sets base and base id from the line that mounts it. If the source is no path (a dataset's

@@ -75,34 +75,47 @@ func (s *Setup) Do(ctx context.Context, steps []config.Step) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{} // as they were
-	texts := map[string][]byte{} // as they are to be
-	done := before
-	for _, st := range ordered(steps) {
-		if _, ok := texts[st.File]; !ok {
-			b, err := s.read(st.File)
-			if err != nil {
-				return nil, err
-			}
-			files[st.File], texts[st.File] = b, b
-		}
-		text, d, err := st.Apply(texts[st.File])
-		if err != nil {
-			return nil, err
-		}
-		texts[st.File], done = text, append(done, d)
-	}
-	if err := s.write(done); err != nil {
+	e, err := s.compose(steps)
+	if err != nil {
 		return nil, err
 	}
-	err = s.replace(texts)
+	if err := s.write(slices.Concat(before, e.changes)); err != nil {
+		return nil, err
+	}
+	err = s.replace(e.after)
 	if err == nil {
 		err = s.verify(steps)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.restore(files), s.write(before))
+		return nil, errors.Join(err, s.restore(e.before), s.write(before))
 	}
-	return slices.Sorted(maps.Keys(texts)), nil
+	return slices.Sorted(maps.Keys(e.after)), nil
+}
+
+// edited is what a plan makes of the files, by their names.
+type edited struct {
+	before, after map[string][]byte // before is nil for a file that does not exist
+	changes       []conffile.Change
+}
+
+// compose makes all edits in memory.
+func (s *Setup) compose(steps []config.Step) (*edited, error) {
+	e := &edited{before: map[string][]byte{}, after: map[string][]byte{}}
+	for _, st := range ordered(steps) {
+		if _, ok := e.after[st.File]; !ok {
+			b, err := s.read(st.File)
+			if err != nil {
+				return nil, err
+			}
+			e.before[st.File], e.after[st.File] = b, b
+		}
+		text, change, err := st.Apply(e.after[st.File])
+		if err != nil {
+			return nil, err
+		}
+		e.after[st.File], e.changes = text, append(e.changes, change)
+	}
+	return e, nil
 }
 
 // current refuses steps that were planned from files that have changed since, because their line numbers

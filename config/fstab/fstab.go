@@ -151,8 +151,8 @@ func decode(s string) string {
 	return b.String()
 }
 
-// Encode encodes a source or directory for fstab: blanks, tabs, newlines, backslashes and a leading #
-// as octal escapes.
+// Encode encodes a source or directory for fstab(5): blanks, tabs, newlines, backslashes and a leading #
+// as octal escapes, which getfsent(3) decodes.
 func Encode(s string) string {
 	var b strings.Builder
 	for i := range len(s) {

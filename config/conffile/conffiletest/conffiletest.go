@@ -53,8 +53,8 @@ func WantProblems(t testing.TB, ps []conffile.Problem, want ...string) {
 		}
 	}
 	for _, p := range ps {
-		if p.Fix == "" {
-			t.Errorf("problem without a fix: %s", p)
+		if p.Fix == "" || p.Kind == "" {
+			t.Errorf("problem without a fix or a kind: %s", p)
 		}
 	}
 }
