@@ -59,9 +59,7 @@ var rooms = []struct{ room, may string }{
 
 // helpers are packages that only tests import. They may import any package.
 var helpers = []string{"config/conffile/conffiletest", "internal/disk/disktest", "internal/esp/esptest",
-	"internal/machinetest",
-	"internal/memtest",
-	"tests/bench", "tests/zfs"}
+	"internal/machinetest", "internal/memtest", "tests/bench", "tests/zfs"}
 
 // wrongImports lists the imports that the table does not allow. imports has, for each room, the rooms that
 // its files import.
