@@ -56,7 +56,7 @@ type Unsettled struct {
 	Failed []string // the slices whose systems did not boot
 }
 
-// Unsettled returns what has to be settled. A disk that can't be read has nothing: Problem reports it.
+// Unsettled returns what has to be settled. A disk that can't be read has nothing: Problems reports it.
 func (m *Disk) Unsettled(ctx context.Context, trials *Trials) (Unsettled, error) {
 	var u Unsettled
 	all, _, _ := m.Slices(ctx)

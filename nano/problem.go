@@ -2,6 +2,7 @@ package nano
 
 import (
 	"errors"
+	"io/fs"
 	"strings"
 
 	"cfgd/config"
@@ -15,12 +16,17 @@ func NoHost(err error) bool {
 	return errors.As(err, &ce)
 }
 
-// Problem turns an error about the disk of a NanoBSD host into a problem of its set-up.
-func Problem(n *config.Nano, err error) conffile.Problem {
-	return conffile.Problem{
+// Problems turns an error about the disk of a NanoBSD host into a problem of its set-up. Only root may
+// read the disk, so a user who may not gets none. With embedded, which is --root, there need not be a
+// disk.
+func Problems(n *config.Nano, err error, embedded bool) []conffile.Problem {
+	if err == nil || errors.Is(err, fs.ErrPermission) || embedded && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return []conffile.Problem{{
 		Severity: conffile.SeverityWarning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
 		Message: "cfgd nano does not serve this machine: " +
 			strings.TrimPrefix(err.Error(), n.Origin.String()+": "),
 		Fix: "make fstab and " + n.Conf.String() + " name the disk that the machine runs from",
-	}
+	}}
 }

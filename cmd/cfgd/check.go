@@ -3,9 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -60,13 +58,7 @@ func checkDisk(ctx context.Context, m *machine, warn func(string)) []conffile.Pr
 	if err == nil {
 		_, _, err = disk.Slices(ctx)
 	}
-	switch {
-	case err == nil, m.Root != "" && errors.Is(err, fs.ErrNotExist): // below --root there need not be a disk
-		return nil
-	case errors.Is(err, fs.ErrPermission): // only root may read the disk
-		return nil
-	}
-	return []conffile.Problem{nano.Problem(n, err)}
+	return nano.Problems(n, err, m.Root != "")
 }
 
 // verdict returns the error for the worst problem. All problems have been printed.
