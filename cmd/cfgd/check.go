@@ -104,7 +104,7 @@ func newChecked(m *config.Model, problems []conffile.Problem) checkJSON {
 		Problems: append([]conffile.Problem{}, problems...),
 	}
 	for _, t := range m.Targets {
-		j := targetJSON{jailJSON{t.Name, t.Root, t.Fstab, words(t.Prestart), words(t.Poststop)}, t.Base,
+		j := targetJSON{jailJSON{t.Name, t.Root, t.Fstab, jsonList(t.Prestart), jsonList(t.Poststop)}, t.Base,
 			t.Cfg, t.Live, string(m.Backing(t, nil)), map[string]string{}}
 		for key, at := range t.Origin {
 			j.Origin[key] = at.String()
@@ -112,13 +112,14 @@ func newChecked(m *config.Model, problems []conffile.Problem) checkJSON {
 		out.Targets = append(out.Targets, j)
 	}
 	for _, j := range m.Jails {
-		out.Jails = append(out.Jails, jailJSON{j.Name, j.Root, j.Fstab, words(j.Prestart), words(j.Poststop)})
+		out.Jails = append(out.Jails,
+			jailJSON{j.Name, j.Root, j.Fstab, jsonList(j.Prestart), jsonList(j.Poststop)})
 	}
 	return out
 }
 
-// words returns a copy that JSON shows as [] if it is empty.
-func words(list []string) []string { return append([]string{}, list...) }
+// jsonList returns a copy that JSON shows as [] if it is empty.
+func jsonList(list []string) []string { return append([]string{}, list...) }
 
 func printModel(b *strings.Builder, m *config.Model, problems []conffile.Problem, classes bool) {
 	w := newTable()
@@ -143,7 +144,7 @@ func printModel(b *strings.Builder, m *config.Model, problems []conffile.Problem
 	for _, p := range problems {
 		fmt.Fprintln(b, p)
 	}
-	fmt.Fprintf(b, "%s, %s\n", count(len(m.Targets), "target"), count(len(problems), "problem"))
+	fmt.Fprintf(b, "%s, %s\n", countText(len(m.Targets), "target"), countText(len(problems), "problem"))
 }
 
 func printTarget(w *table, t *config.Target, memory config.Backing) {

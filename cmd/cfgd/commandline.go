@@ -13,7 +13,7 @@ import (
 // arrange puts flags before arguments, because urfave/cli takes every word after the first argument for an
 // argument.
 func arrange(app *cli.App, args []string) ([]string, error) {
-	l := line{app: app}
+	l := commandLine{app: app}
 	if err := l.read(args[1:]); err != nil {
 		return args[:1], usageError{err}
 	}
@@ -31,8 +31,8 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	return out, nil
 }
 
-// line is a parsed command line.
-type line struct {
+// commandLine is a parsed command line.
+type commandLine struct {
 	app           *cli.App
 	path          []*cli.Command
 	global, flags []string
@@ -40,7 +40,7 @@ type line struct {
 	help          bool // --help is somewhere on the line
 }
 
-func (l *line) read(words []string) error {
+func (l *commandLine) read(words []string) error {
 	for i := 0; i < len(words); i++ {
 		w := words[i]
 		switch {
@@ -64,14 +64,14 @@ func (l *line) read(words []string) error {
 }
 
 // command returns the command that the words so far name; nil if there are none.
-func (l *line) command() *cli.Command {
+func (l *commandLine) command() *cli.Command {
 	if len(l.path) == 0 {
 		return nil
 	}
 	return l.path[len(l.path)-1]
 }
 
-func (l *line) commands() []*cli.Command {
+func (l *commandLine) commands() []*cli.Command {
 	if c := l.command(); c != nil {
 		return c.Subcommands
 	}
@@ -79,9 +79,9 @@ func (l *line) commands() []*cli.Command {
 }
 
 // group reports whether the words so far need another word to be a command.
-func (l *line) group() bool { return len(l.commands()) > 0 }
+func (l *commandLine) group() bool { return len(l.commands()) > 0 }
 
-func (l *line) descend(word string) bool {
+func (l *commandLine) descend(word string) bool {
 	for _, c := range l.commands() {
 		if c.HasName(word) {
 			l.path = append(l.path, c)
@@ -91,7 +91,7 @@ func (l *line) descend(word string) bool {
 	return false
 }
 
-func (l *line) words() string {
+func (l *commandLine) words() string {
 	var names []string
 	for _, c := range l.path {
 		names = append(names, c.Name)
@@ -100,7 +100,7 @@ func (l *line) words() string {
 }
 
 // flag puts one flag and its value where they belong. It returns how many of the following words it used.
-func (l *line) flag(word string, rest []string) (int, error) {
+func (l *commandLine) flag(word string, rest []string) (int, error) {
 	name, _, joined := strings.Cut(strings.TrimLeft(word, "-"), "=")
 	switch {
 	case name == "help" || name == "h":
@@ -135,7 +135,7 @@ func (l *line) flag(word string, rest []string) (int, error) {
 }
 
 // find looks for a flag of the command, then for one of the program.
-func (l *line) find(name string) (cli.Flag, *[]string) {
+func (l *commandLine) find(name string) (cli.Flag, *[]string) {
 	if c := l.command(); c != nil {
 		for _, f := range c.Flags {
 			if slices.Contains(f.Names(), name) {
@@ -200,8 +200,8 @@ func missing(usage string, n int) string {
 	return "an argument"
 }
 
-// paths reads PATH arguments.
-func paths(args []string) ([]string, error) {
+// pathArgs reads PATH arguments.
+func pathArgs(args []string) ([]string, error) {
 	var out []string
 	for _, a := range args {
 		if a == "" { // a script's variable that is not set must not mean everything

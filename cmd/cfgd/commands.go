@@ -9,11 +9,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// run runs the command line of a session and returns its exit status.
-func run(ctx context.Context, s *session) int {
+// runLine runs the command line of a session and returns its exit status.
+func runLine(ctx context.Context, s *session) int {
 	app := newApp(s)
 	args, err := arrange(app, s.args)
-	s.badArgs = err // before reports it
+	s.badArgs = err // readGlobalFlags reports it
 	return s.exitStatus(app.RunContext(ctx, args))
 }
 
@@ -30,8 +30,8 @@ func newApp(s *session) *cli.App {
 			"Exit status: 0 done, or no difference; 1 a difference or an unsaved change; 2 failed; " +
 			"3 some targets failed and others did not; 64 usage; 78 configuration.",
 		Flags:    globalFlags(s),
-		Commands: commands(s),
-		Before:   func(c *cli.Context) error { return before(s, c) },
+		Commands: allCommands(s),
+		Before:   func(c *cli.Context) error { return readGlobalFlags(s, c) },
 		// arrange finds --help; the library's own help flag is one variable of the whole process
 		HideHelp:               true,
 		HideHelpCommand:        true,
@@ -45,9 +45,9 @@ func newApp(s *session) *cli.App {
 			return usagef("which command? cfgd help lists them")
 		},
 	}
-	plain(a.Flags)
+	hideFalse(a.Flags)
 	for _, c := range a.Commands {
-		finish(c)
+		finishCommand(c)
 	}
 	return a
 }
@@ -66,26 +66,26 @@ func globalFlags(s *session) []cli.Flag {
 	}
 }
 
-// commands are all commands, in the order in which help lists them.
-func commands(s *session) []*cli.Command {
+// allCommands are all commands, in the order in which help lists them.
+func allCommands(s *session) []*cli.Command {
 	return []*cli.Command{
 		statusCommand(s), reportCommand(s), diffCommand(s), saveCommand(s), restoreCommand(s), logCommand(s),
 		showCommand(s), rollbackCommand(s), planCommand(s), resolveCommand(s), pinCommand(s), unpinCommand(s),
 		checkCommand(s), jailCommand(s), protoCommand(s), relocateCommand(s), hostCommand(s), nanoCommand(s),
-		setupCommand(s), rescueCommand(s), daemonCommand(s), demoCommand(s, run), versionCommand(s),
+		setupCommand(s), rescueCommand(s), daemonCommand(s), demoCommand(s, runLine), versionCommand(s),
 		completionCommand(s), helpCommand(s),
 	}
 }
 
-// finish sets what all commands have in common.
-func finish(c *cli.Command) {
+// finishCommand sets what all commands have in common.
+func finishCommand(c *cli.Command) {
 	c.OnUsageError = onUsageError
 	c.HideHelp, c.HideHelpCommand = true, true
 	c.Flags = append(c.Flags, &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help"})
-	plain(c.Flags)
+	hideFalse(c.Flags)
 	for _, sub := range c.Subcommands {
 		sub.HelpName = "cfgd " + c.Name + " " + sub.Name
-		finish(sub)
+		finishCommand(sub)
 	}
 	if len(c.Subcommands) > 0 {
 		c.Action = func(ctx *cli.Context) error {
@@ -102,8 +102,8 @@ func finish(c *cli.Command) {
 	}
 }
 
-// plain keeps "(default: false)" out of the help.
-func plain(flags []cli.Flag) {
+// hideFalse keeps "(default: false)" out of the help.
+func hideFalse(flags []cli.Flag) {
 	for _, f := range flags {
 		if b, ok := f.(*cli.BoolFlag); ok {
 			b.DisableDefaultText = true
@@ -113,8 +113,8 @@ func plain(flags []cli.Flag) {
 
 func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }
 
-// before reads the flags of all commands.
-func before(s *session, c *cli.Context) (err error) {
+// readGlobalFlags reads the flags of all commands.
+func readGlobalFlags(s *session, c *cli.Context) (err error) {
 	if s.level, err = zerolog.ParseLevel(c.String("log-level")); err != nil || s.level == zerolog.NoLevel {
 		return usagef("--log-level %s: debug, info, warn or error", c.String("log-level"))
 	}

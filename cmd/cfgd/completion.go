@@ -57,8 +57,8 @@ func dashed(flag string) string {
 	return "--" + flag
 }
 
-// names returns the names of commands.
-func names(commands []*cli.Command) []string {
+// commandNames returns the names of commands.
+func commandNames(commands []*cli.Command) []string {
 	var out []string
 	for _, c := range commands {
 		out = append(out, c.Name)
@@ -73,7 +73,7 @@ func flagCases(a *cli.App) string {
 	var walk func(commands []*cli.Command, before string)
 	walk = func(commands []*cli.Command, before string) {
 		for _, c := range commands {
-			next := append(flagWords(c.Flags), names(c.Subcommands)...)
+			next := append(flagWords(c.Flags), commandNames(c.Subcommands)...)
 			fmt.Fprintf(&b, "    %q) words=%q ;;\n", before+c.Name, strings.Join(next, " "))
 			walk(c.Subcommands, before+c.Name+" ")
 		}
@@ -88,7 +88,7 @@ func bashCompletion(a *cli.App) string {
   for w in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $w in -*) ;; *) command="${command:+$command }$w" ;; esac
   done
-  words="` + strings.Join(append(names(a.Commands), flagWords(a.Flags)...), " ") + `"
+  words="` + strings.Join(append(commandNames(a.Commands), flagWords(a.Flags)...), " ") + `"
   case ${command% *} in
     completion) words="sh zsh bash fish tcsh" ;;
   esac
@@ -154,13 +154,13 @@ func tcshCompletion(a *cli.App) string {
 	var subs strings.Builder
 	for _, c := range a.Commands {
 		if len(c.Subcommands) > 0 {
-			fmt.Fprintf(&subs, " 'n/%s/(%s)/'", c.Name, strings.Join(names(c.Subcommands), " "))
+			fmt.Fprintf(&subs, " 'n/%s/(%s)/'", c.Name, strings.Join(commandNames(c.Subcommands), " "))
 		}
 	}
 	return fmt.Sprintf("complete cfgd 'p/1/(%s)/'%s 'n/{completion}/(sh zsh bash fish tcsh)/' "+
 		"'n/{status,save,diff,restore,log,show,init,cleanup}/`cfgd check --json | tr , \"\\\\n\" "+
 		"| sed -n s/.*name.:.//p | tr -d \\\"`/'\n",
-		strings.Join(names(a.Commands), " "), subs.String())
+		strings.Join(commandNames(a.Commands), " "), subs.String())
 }
 
 // shCompletion is for a shell that is called sh. Bash and zsh complete as under their own names. The ksh of
@@ -170,5 +170,5 @@ func shCompletion(a *cli.App) string {
 	return "if [ -n \"$BASH_VERSION\" ]; then eval \"$(cfgd completion bash)\"\n" +
 		"elif [ -n \"$ZSH_VERSION\" ]; then eval \"$(cfgd completion zsh)\"\n" +
 		"elif [ -n \"$KSH_VERSION\" ]; then set -A complete_cfgd_1 -- " +
-		strings.Join(names(a.Commands), " ") + "\nfi\n"
+		strings.Join(commandNames(a.Commands), " ") + "\nfi\n"
 }

@@ -52,7 +52,7 @@ type difference struct {
 }
 
 func runDiff(s *session, c *cli.Context) error {
-	only, err := paths(c.Args().Tail())
+	only, err := pathArgs(c.Args().Tail())
 	switch {
 	case err != nil:
 		return err
@@ -119,8 +119,8 @@ func (d *difference) choose(unsaved, saved bool) ([]tree.Change, error) {
 	return out, nil
 }
 
-// changed is the JSON of a change.
-type changed struct {
+// listedDifference is the JSON of a change.
+type listedDifference struct {
 	pathname.JSON
 	Change string `json:"change"`
 	Kind   string `json:"kind"`
@@ -132,9 +132,9 @@ type changed struct {
 func (d *difference) print(s *session, changes []tree.Change, names, defaults bool) error {
 	if s.json || names {
 		return s.print(struct {
-			Version int       `json:"version"`
-			Target  string    `json:"target"`
-			Changes []changed `json:"changes"`
+			Version int                `json:"version"`
+			Target  string             `json:"target"`
+			Changes []listedDifference `json:"changes"`
 		}{1, d.target.Name, d.listed(changes)}, func(b *strings.Builder) { d.printNames(b, changes) })
 	}
 	for _, ch := range changes {
@@ -152,11 +152,13 @@ func (d *difference) print(s *session, changes []tree.Change, names, defaults bo
 	return s.printf("%s", d.defaults(changes))
 }
 
-func (d *difference) listed(changes []tree.Change) []changed {
-	list := []changed{}
+func (d *difference) listed(changes []tree.Change) []listedDifference {
+	list := []listedDifference{}
 	for _, ch := range changes {
-		list = append(list, changed{pathname.FromPath(ch.Path), ch.Kind.String(), ch.FileKind().String(),
-			string(d.view.Class(ch.Path)), !d.unsaved[ch.Path]})
+		list = append(list, listedDifference{
+			pathname.FromPath(ch.Path), ch.Kind.String(), ch.FileKind().String(),
+			string(d.view.Class(ch.Path)), !d.unsaved[ch.Path],
+		})
 	}
 	return list
 }

@@ -13,8 +13,8 @@ func dash(text string) string {
 	return text
 }
 
-// count returns a number with its noun.
-func count(n int, noun string) string {
+// countText returns a number with its noun.
+func countText(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

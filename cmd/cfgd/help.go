@@ -33,7 +33,7 @@ func runHelp(s *session, c *cli.Context) error {
 	if len(words) == 1 && words[0] == "cfgd.toml" {
 		return s.printf("%s", sample)
 	}
-	l := line{app: c.App}
+	l := commandLine{app: c.App}
 	for _, w := range words {
 		if !l.descend(w) {
 			return usagef("%s: no such command; cfgd help lists them", strings.Join(words, " "))

@@ -102,7 +102,7 @@ func reportTaken(s *session, t *config.Target, taken *overlay.Adoption) error {
 			"hide what changed in them: %v", taken.Unmerged))
 	}
 	if taken.Merge != nil {
-		if err := s.print(newPlanned(t.Name, taken.Merge), func(b *strings.Builder) {
+		if err := s.print(newMergePlan(t.Name, taken.Merge), func(b *strings.Builder) {
 			printMerge(b, t.Name, taken.Merge, false)
 		}); err != nil {
 			return err

@@ -60,5 +60,5 @@ func runClone(s *session, c *cli.Context) error {
 			return fmt.Errorf("%s: save before cloning: %w", from.Name, err)
 		}
 	}
-	return create(s, c, k, made, madeText(s, spec))
+	return makeJail(s, c, k, made, madeText(s, spec))
 }

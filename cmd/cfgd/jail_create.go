@@ -51,7 +51,7 @@ func runCreate(s *session, c *cli.Context) error {
 	if err != nil {
 		return usageError{err}
 	}
-	return create(s, c, m.creator(), made, madeText(s, spec))
+	return makeJail(s, c, m.creator(), made, madeText(s, spec))
 }
 
 // chosenPrototype returns the prototype of --prototype, or the only one.
@@ -95,8 +95,8 @@ func madeText(s *session, spec *jails.Spec) string {
 		start)
 }
 
-// create makes a jail or prototype, and then prints a text. With --plan it only shows what it would make.
-func create(s *session, c *cli.Context, k *jails.Creator, made *jails.Creation, text string) error {
+// makeJail makes a jail or prototype, and then prints a text. With --plan it only shows what it would make.
+func makeJail(s *session, c *cli.Context, k *jails.Creator, made *jails.Creation, text string) error {
 	s.warn(made.Jail, made.Notes...)
 	if c.Bool("plan") {
 		return s.printf("%s", creationText(made))

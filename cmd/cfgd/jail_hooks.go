@@ -30,7 +30,7 @@ func initCommand(s *session) *cli.Command {
 			&cli.BoolFlag{Name: "plan", Usage: "show the merge that the start would do; do nothing"},
 			allFlag(),
 		},
-		Action: hook(s, runInit),
+		Action: hookAction(s, runInit),
 	}
 }
 
@@ -54,13 +54,13 @@ func cleanupCommand(s *session) *cli.Command {
 			"ends with 0. The daemon does the same when cfg has been away for a while.\n\n" +
 			"Warnings and errors of both hooks go to syslogd(8) too, because rc.d/jail shows " +
 			"nothing of a stop.",
-		Action: hook(s, runCleanup),
+		Action: hookAction(s, runCleanup),
 	}
 }
 
-// hook runs a hook of a jail, and sends its error to syslogd(8) too. rc.d/jail throws away what a stop prints
-// when the jail is gone, and then nobody would learn that its etc is still mounted.
-func hook(s *session, run func(*session, *cli.Context) error) cli.ActionFunc {
+// hookAction runs a hook of a jail, and sends its error to syslogd(8) too. rc.d/jail throws away what a
+// stop prints when the jail is gone, and then nobody would learn that its etc is still mounted.
+func hookAction(s *session, run func(*session, *cli.Context) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		err := run(s, c)
 		if code := exitCode(err); err != nil && !c.Bool("plan") && code != exitUsage && s.root == "" {
@@ -142,20 +142,21 @@ func reportStarted(s *session, t *config.Target, done *jailhooks.Started) error 
 	}
 	s.warn(t.Name, p.Notices...)
 	if p.Merge != nil {
-		if err := s.print(newPlanned(t.Name, p.Merge), func(b *strings.Builder) {
+		if err := s.print(newMergePlan(t.Name, p.Merge), func(b *strings.Builder) {
 			printMerge(b, t.Name, p.Merge, false)
 		}); err != nil {
 			return err
 		}
 	} else {
-		s.warn(t.Name, hidden(p)...)
+		s.warn(t.Name, hiddenDefaults(p)...)
 	}
 	return s.printf("%s %s populated from %s and generation %d: %d entries\n", t.Name, t.Live, p.BaseID,
 		p.Generation, p.Entries)
 }
 
-// hidden tells which defaults the overrides hide, because they were made against another base and not merged.
-func hidden(p *overlay.Population) []string {
+// hiddenDefaults tells which defaults the overrides hide, because they were made against another base and
+// not merged.
+func hiddenDefaults(p *overlay.Population) []string {
 	var out []string
 	if p.Unmerged != nil {
 		out = append(out, fmt.Sprintf("the overrides could not be merged with %s, and hide what changed in "+

@@ -169,7 +169,7 @@ func recoverSwitches(ctx context.Context, s *session) error {
 
 // switchPlan is the JSON of a switch's plan.
 type switchPlan struct {
-	planned
+	mergePlan
 	Snapshot string   `json:"snapshot"`
 	Fstab    string   `json:"fstab"`
 	Diff     string   `json:"diff"`
@@ -183,7 +183,7 @@ func newSwitchPlan(w *jails.Switcher, p *jails.Switch) (switchPlan, error) {
 		return switchPlan{}, err
 	}
 	plan := switchPlan{
-		newPlanned(p.Target.Name, p.Merge), p.To, p.Target.Fstab, string(d), []string{}, p.Merge,
+		newMergePlan(p.Target.Name, p.Merge), p.To, p.Target.Fstab, string(d), []string{}, p.Merge,
 	}
 	if p.Restart {
 		for _, cmd := range w.Jails.Plan(p.Target) {

@@ -24,7 +24,7 @@ func logCommand(s *session) *cli.Command {
 }
 
 func runLog(s *session, c *cli.Context) error {
-	only, err := paths(c.Args().Tail())
+	only, err := pathArgs(c.Args().Tail())
 	if err != nil {
 		return err
 	}
@@ -42,14 +42,14 @@ func runLog(s *session, c *cli.Context) error {
 			list = append(list, g)
 		}
 	}
-	out := []generation{}
+	out := []listedGeneration{}
 	for _, g := range list {
-		out = append(out, newGeneration(g, only))
+		out = append(out, newListedGeneration(g, only))
 	}
 	return s.print(struct {
-		Version     int          `json:"version"`
-		Target      string       `json:"target"`
-		Generations []generation `json:"generations"`
+		Version     int                `json:"version"`
+		Target      string             `json:"target"`
+		Generations []listedGeneration `json:"generations"`
 	}{1, o.Target.Name, out}, func(b *strings.Builder) { printLog(b, list, only) })
 }
 
@@ -65,27 +65,27 @@ func changesBelow(g overlay.LogEntry, only []string) []overlay.GenerationChange 
 	return out
 }
 
-// generation is the JSON of a generation.
-type generation struct {
-	Generation int       `json:"generation"`
-	Time       time.Time `json:"time"`
-	Base       string    `json:"base"`
-	From       string    `json:"from,omitempty"` // the earlier base, if it is a merge
-	Message    string    `json:"message,omitempty"`
-	Changes    []listed  `json:"changes"`
-	Damaged    string    `json:"damaged,omitempty"` // why only the number is known
+// listedGeneration is the JSON of a generation.
+type listedGeneration struct {
+	Generation int            `json:"generation"`
+	Time       time.Time      `json:"time"`
+	Base       string         `json:"base"`
+	From       string         `json:"from,omitempty"` // the earlier base, if it is a merge
+	Message    string         `json:"message,omitempty"`
+	Changes    []listedChange `json:"changes"`
+	Damaged    string         `json:"damaged,omitempty"` // why only the number is known
 }
 
-func newGeneration(g overlay.LogEntry, only []string) generation {
-	out := generation{
+func newListedGeneration(g overlay.LogEntry, only []string) listedGeneration {
+	out := listedGeneration{
 		Generation: g.Generation, Time: g.Time, Base: g.BaseID, From: g.From, Message: g.Message,
-		Changes: []listed{},
+		Changes: []listedChange{},
 	}
 	if g.Damaged != nil {
 		out.Damaged = g.Damaged.Error()
 	}
 	for _, ch := range changesBelow(g, only) {
-		out.Changes = append(out.Changes, newListed(ch.Kind.Letter(), ch.Path))
+		out.Changes = append(out.Changes, newListedChange(ch.Kind.Letter(), ch.Path))
 	}
 	return out
 }

@@ -115,8 +115,8 @@ func (m *machine) jails(names []string) ([]*config.Target, error) {
 	return out, nil
 }
 
-// each runs f for every target at the same time, and returns the errors in the order of the targets.
-func each(targets []*config.Target, f func(i int, t *config.Target) error) []error {
+// eachTarget runs f for every target at the same time, and returns the errors in the order of the targets.
+func eachTarget(targets []*config.Target, f func(i int, t *config.Target) error) []error {
 	errs := make([]error, len(targets))
 	var g errgroup.Group
 	g.SetLimit(max(runtime.NumCPU(), 2))

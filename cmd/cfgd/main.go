@@ -24,5 +24,5 @@ func Main() int {
 	// handles SIGTERM in the same way.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	return run(ctx, &session{in: os.Stdin, out: os.Stdout, err: os.Stderr, args: legacy(os.Args)})
+	return runLine(ctx, &session{in: os.Stdin, out: os.Stdout, err: os.Stderr, args: legacy(os.Args)})
 }

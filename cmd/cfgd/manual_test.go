@@ -65,7 +65,7 @@ func TestHelpFits(t *testing.T) {
 	for _, name := range append(all, "") {
 		var out bytes.Buffer
 		s := &session{out: &out, err: &out, args: append([]string{"cfgd", "help"}, strings.Fields(name)...)}
-		if code := run(t.Context(), s); code != exitDone {
+		if code := runLine(t.Context(), s); code != exitDone {
 			t.Fatalf("cfgd help %s: %d\n%s", name, code, out.String())
 		}
 		for line := range strings.Lines(out.String()) {
@@ -115,7 +115,7 @@ func TestManualExamples(t *testing.T) {
 			in: strings.NewReader(""), out: &out, err: &out,
 			args: append([]string{"cfgd", "--root", dir}, strings.Fields(line)...),
 		}
-		code := run(t.Context(), s)
+		code := runLine(t.Context(), s)
 		t.Logf("cfgd %s: %d\n%s", line, code, out.String())
 		return code
 	}

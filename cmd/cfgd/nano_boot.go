@@ -43,15 +43,15 @@ func planFlag() cli.Flag {
 }
 
 func runNanoActivate(s *session, c *cli.Context) error {
-	return decide(s, c, nano.Named(c.Args().First()))
+	return decideBoot(s, c, nano.Named(c.Args().First()))
 }
 
-func runNanoRollback(s *session, c *cli.Context) error { return decide(s, c, nano.Rollback) }
+func runNanoRollback(s *session, c *cli.Context) error { return decideBoot(s, c, nano.Rollback) }
 
-func runNanoConfirm(s *session, c *cli.Context) error { return decide(s, c, nano.Confirm) }
+func runNanoConfirm(s *session, c *cli.Context) error { return decideBoot(s, c, nano.Confirm) }
 
-// decide makes a slice boot from now on. With --plan it only prints how.
-func decide(s *session, c *cli.Context, pick nano.Pick) error {
+// decideBoot makes a slice boot from now on. With --plan it only prints how.
+func decideBoot(s *session, c *cli.Context, pick nano.Pick) error {
 	m, err := s.machine()
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func decide(s *session, c *cli.Context, pick nano.Pick) error {
 	if c.Bool("plan") {
 		d, err := disk.Plan(c.Context, pick)
 		if err != nil {
-			return decided(err)
+			return bootError(err)
 		}
 		if len(d.Commands) == 0 {
 			return s.printf("nothing: the table says already that %s boots\n", d.Slice.Name)
@@ -77,7 +77,7 @@ func decide(s *session, c *cli.Context, pick nano.Pick) error {
 	}
 	d, err := disk.Decide(c.Context, pick, m.trials(disk))
 	if err != nil {
-		return decided(err)
+		return bootError(err)
 	}
 	if err := reportNext(s, c, disk); err != nil || d.Off == "" {
 		return err
@@ -85,7 +85,7 @@ func decide(s *session, c *cli.Context, pick nano.Pick) error {
 	return s.printf("%s, which was to boot next, is called off\n", d.Off)
 }
 
-func decided(err error) error {
+func bootError(err error) error {
 	if errors.Is(err, nano.ErrNoSlice) {
 		return usagef("%v", err)
 	}

@@ -99,7 +99,7 @@ func printSlices(b *strings.Builder, list []listedSlice, t *nano.Table) {
 		if l.Date != nil {
 			when = l.Date.Local().Format(time.DateTime)
 		}
-		w.row(l.Name, bytesText(uint64(l.Size)), dash(strings.Join(states(l), ", ")),
+		w.row(l.Name, bytesText(uint64(l.Size)), dash(strings.Join(stateWords(l), ", ")),
 			dash(pathname.Plain(l.Label)), when)
 	}
 	w.print(b)
@@ -115,7 +115,7 @@ func onceWords(t *nano.Table) string {
 	return "booted by " + name + ", which cannot boot a system once: a trial is cfgd's own"
 }
 
-func states(l listedSlice) []string {
+func stateWords(l listedSlice) []string {
 	var words []string
 	for _, x := range []struct {
 		is   bool

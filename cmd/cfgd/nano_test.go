@@ -188,7 +188,7 @@ func (s *server) cfgdWith(in io.Reader, status int, words ...string) string {
 	s.Helper()
 	var out bytes.Buffer
 	ss := &session{in: in, out: &out, err: &out, args: append([]string{"cfgd", "--root", s.dir}, words...)}
-	if got := run(context.Background(), ss); got != status {
+	if got := runLine(context.Background(), ss); got != status {
 		s.Fatalf("cfgd %s ended with %d, want %d:\n%s", strings.Join(words, " "), got, status, out.String())
 	}
 	return out.String()

@@ -30,7 +30,7 @@ func unpinCommand(s *session) *cli.Command {
 }
 
 func runPin(s *session, c *cli.Context, off bool) error {
-	list, err := paths(c.Args().Tail())
+	list, err := pathArgs(c.Args().Tail())
 	if err != nil {
 		return err
 	}
@@ -51,9 +51,9 @@ func runPin(s *session, c *cli.Context, off bool) error {
 	if off {
 		word = "unpinned"
 	}
-	var changed []listed
+	var changed []listedChange
 	for _, p := range list {
-		changed = append(changed, listed{pathname.FromPath(p), word, word, p})
+		changed = append(changed, listedChange{pathname.FromPath(p), word, word, p})
 	}
 	done := written{1, o.Target.Name, r.Generation, changed}
 	return s.print(done, func(b *strings.Builder) { printWritten(b, done) })

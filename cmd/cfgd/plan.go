@@ -55,7 +55,7 @@ func planOn(s *session, c *cli.Context, o *overlay.Overlay, base overlay.BaseRef
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	if err := s.print(newPlanned(o.Target.Name, r), func(b *strings.Builder) {
+	if err := s.print(newMergePlan(o.Target.Name, r), func(b *strings.Builder) {
 		printMerge(b, o.Target.Name, r, c.Bool("all"))
 	}); err != nil {
 		return err
@@ -66,28 +66,28 @@ func planOn(s *session, c *cli.Context, o *overlay.Overlay, base overlay.BaseRef
 	return nil
 }
 
-// outcome is the JSON of what a merge does with one path.
-type outcome struct {
+// listedOutcome is the JSON of what a merge does with one path.
+type listedOutcome struct {
 	pathname.JSON
 	Outcome string   `json:"outcome"`
 	Notes   []string `json:"notes,omitempty"`
 }
 
-// planned is the JSON of a merge.
-type planned struct {
-	Version   int       `json:"version"`
-	Target    string    `json:"target"`
-	From      string    `json:"from"`
-	To        string    `json:"to"`
-	Outcomes  []outcome `json:"outcomes"`
-	Conflicts int       `json:"conflicts"`
-	Commands  []string  `json:"commands,omitempty"`
+// mergePlan is the JSON of a merge.
+type mergePlan struct {
+	Version   int             `json:"version"`
+	Target    string          `json:"target"`
+	From      string          `json:"from"`
+	To        string          `json:"to"`
+	Outcomes  []listedOutcome `json:"outcomes"`
+	Conflicts int             `json:"conflicts"`
+	Commands  []string        `json:"commands,omitempty"`
 }
 
-func newPlanned(target string, m *merge.Result) planned {
-	p := planned{1, target, m.From, m.To, []outcome{}, m.Conflicts(), m.Commands}
+func newMergePlan(target string, m *merge.Result) mergePlan {
+	p := mergePlan{1, target, m.From, m.To, []listedOutcome{}, m.Conflicts(), m.Commands}
 	for _, u := range m.Outcomes {
-		p.Outcomes = append(p.Outcomes, outcome{pathname.FromPath(u.Path), string(u.Verdict), u.Notes})
+		p.Outcomes = append(p.Outcomes, listedOutcome{pathname.FromPath(u.Path), string(u.Verdict), u.Notes})
 	}
 	return p
 }

@@ -48,6 +48,6 @@ func runProtoCreate(s *session, c *cli.Context) error {
 	if m.Root != "" {
 		made.Datasets = nil // with --root no command runs; its directories are enough
 	}
-	return create(s, c, m.creator(), made,
+	return makeJail(s, c, m.creator(), made,
 		name+" made; install a system below "+made.Root+", then: cfgd proto snapshot "+name)
 }

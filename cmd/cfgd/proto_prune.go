@@ -69,13 +69,13 @@ func runProtoPrune(s *session, c *cli.Context) error {
 	if c.Bool("dry-run") {
 		destroy = nil
 	}
-	return prune(c.Context, s, p.Name, plan, snaps.DestroyPlan, destroy)
+	return pruneSnapshots(c.Context, s, p.Name, plan, snaps.DestroyPlan, destroy)
 }
 
-// prune destroys the snapshots that nothing needs, and goes on if one can't be destroyed. The exit status
-// is 2 if none could be pruned, and 3 if some could not. If destroy is nil, it only prints what would be
-// done.
-func prune(
+// pruneSnapshots destroys the snapshots that nothing needs, and goes on if one can't be destroyed. The
+// exit status is 2 if none could be pruned, and 3 if some could not. If destroy is nil, it only prints
+// what would be done.
+func pruneSnapshots(
 	ctx context.Context, s *session, proto string, plan []prototype.Candidate,
 	commands func(name string) []string, destroy func(ctx context.Context, name string) error,
 ) error {

@@ -24,7 +24,7 @@ func TestPruneGoesOn(t *testing.T) {
 		var out strings.Builder
 		var tried []string
 		s := &session{out: io.Discard, err: &out}
-		err := prune(t.Context(), s, "proto", all, nil, func(_ context.Context, name string) error {
+		err := pruneSnapshots(t.Context(), s, "proto", all, nil, func(_ context.Context, name string) error {
 			tried = append(tried, name)
 			if slices.Contains(c.fails, name) {
 				return errors.New("dataset is busy")

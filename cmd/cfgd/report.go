@@ -58,7 +58,7 @@ func runReport(s *session, c *cli.Context) error {
 	}
 	found := m.saver().Statuses(c.Context, targets)
 	s.warnOf(targets, found)
-	facts := collect(c.Context, m, targets, found.List, state.Last)
+	facts := collectFacts(c.Context, m, targets, found.List, state.Last)
 	onDisk, err := unsettled(c.Context, s, m)
 	if err != nil {
 		facts.Failed = append(facts.Failed, err.Error())
@@ -69,7 +69,7 @@ func runReport(s *session, c *cli.Context) error {
 		facts.Failed = append(facts.Failed, excluded.Error())
 	}
 	r := state.Compose(facts, c.Bool("always"))
-	if err := deliver(s, c, facts, r); err != nil {
+	if err := deliverReport(s, c, facts, r); err != nil {
 		return err
 	}
 	if c.NArg() == 0 { // a report of some targets does not know the others
@@ -83,8 +83,8 @@ func runReport(s *session, c *cli.Context) error {
 	return nil
 }
 
-// deliver prints or mails a report, and writes the text file of metrics.
-func deliver(s *session, c *cli.Context, facts *report.Facts, r report.Report) error {
+// deliverReport prints or mails a report, and writes the text file of metrics.
+func deliverReport(s *session, c *cli.Context, facts *report.Facts, r report.Report) error {
 	if file := c.String("textfile"); file != "" {
 		if err := report.Textfile(file, facts, r.Findings); err != nil {
 			return fmt.Errorf("report: %w", err)
@@ -114,8 +114,8 @@ func deliver(s *session, c *cli.Context, facts *report.Facts, r report.Report) e
 	return nil
 }
 
-// collect asks everything that a report may tell, but for the disk.
-func collect(
+// collectFacts asks everything that a report may tell, but for the disk.
+func collectFacts(
 	ctx context.Context, m *machine, targets []*config.Target, statuses []control.Status, last time.Time,
 ) *report.Facts {
 	host, err := os.Hostname()
@@ -138,7 +138,7 @@ func collect(
 		f.Daemon = err.Error()
 	}
 	newest := newestSnapshots(ctx, m)
-	errs := each(targets, func(i int, t *config.Target) (err error) {
+	errs := eachTarget(targets, func(i int, t *config.Target) (err error) {
 		f.Targets[i], err = report.TargetOf(ctx, m.overlay(t), statuses[i], last)
 		snap, _ := config.ParseSnapshot(t.Base)
 		if p := m.prototypeOf(t); p != nil && prototype.Newer(newest[p], snap.Name) {

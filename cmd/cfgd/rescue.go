@@ -31,8 +31,8 @@ func rescueCommand(s *session) *cli.Command {
 	}
 }
 
-// rescued is the JSON of an archive.
-type rescued struct {
+// listedArchive is the JSON of an archive.
+type listedArchive struct {
 	Target  string    `json:"target"`
 	Archive string    `json:"archive"`
 	Bytes   int64     `json:"bytes"`
@@ -48,17 +48,17 @@ func runRescueList(s *session, _ *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	list := []rescued{}
+	list := []listedArchive{}
 	for _, a := range all {
-		list = append(list, rescued{a.Target, a.Name, a.Bytes, a.Time})
+		list = append(list, listedArchive{a.Target, a.Name, a.Bytes, a.Time})
 	}
 	return s.print(struct {
-		Version  int       `json:"version"`
-		Archives []rescued `json:"archives"`
+		Version  int             `json:"version"`
+		Archives []listedArchive `json:"archives"`
 	}{1, list}, func(b *strings.Builder) { printArchives(b, list) })
 }
 
-func printArchives(b *strings.Builder, list []rescued) {
+func printArchives(b *strings.Builder, list []listedArchive) {
 	if len(list) == 0 {
 		fmt.Fprintf(b, "no archives in %s\n", rescueDir)
 		return

@@ -46,7 +46,7 @@ func resolveCommand(s *session) *cli.Command {
 }
 
 func runResolve(s *session, c *cli.Context) error {
-	how, err := choice(c)
+	how, err := chosenVersion(c)
 	switch {
 	case err != nil:
 		return err
@@ -64,7 +64,7 @@ func runResolve(s *session, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	list, err := meant(c, o)
+	list, err := chosenConflicts(c, o)
 	switch {
 	case err != nil || len(list) == 0:
 		return err
@@ -74,15 +74,15 @@ func runResolve(s *session, c *cli.Context) error {
 	case len(list) != 1:
 		return usagef("--edit takes one path")
 	default:
-		if how.Content, err = edited(c.Context, o, list[0], s.err); err != nil {
+		if how.Content, err = editConflict(c.Context, o, list[0], s.err); err != nil {
 			return fmt.Errorf("%s: %s: %w", o.Target.Name, pathname.Quote(list[0].Path), err)
 		}
 	}
-	return settle(c.Context, s, o, list, *how)
+	return resolveConflicts(c.Context, s, o, list, *how)
 }
 
-// choice reads the flags; nil if there is no choice.
-func choice(c *cli.Context) (*overlay.Choice, error) {
+// chosenVersion reads the flags; nil if there is no choice.
+func chosenVersion(c *cli.Context) (*overlay.Choice, error) {
 	var how *overlay.Choice
 	for _, f := range []struct {
 		name string
@@ -99,9 +99,9 @@ func choice(c *cli.Context) (*overlay.Choice, error) {
 	return how, nil
 }
 
-// meant returns the conflicts of the paths on the command line and below them, or all conflicts.
-func meant(c *cli.Context, o *overlay.Overlay) ([]store.Conflict, error) {
-	only, err := paths(c.Args().Tail())
+// chosenConflicts returns the conflicts of the paths on the command line and below them, or all conflicts.
+func chosenConflicts(c *cli.Context, o *overlay.Overlay) ([]store.Conflict, error) {
+	only, err := pathArgs(c.Args().Tail())
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +128,8 @@ func meant(c *cli.Context, o *overlay.Overlay) ([]store.Conflict, error) {
 	return list, nil
 }
 
-// settle settles conflicts, and prints them.
-func settle(
+// resolveConflicts settles conflicts, and prints them.
+func resolveConflicts(
 	ctx context.Context, s *session, o *overlay.Overlay, list []store.Conflict, how overlay.Choice,
 ) error {
 	t := o.Target
@@ -137,7 +137,8 @@ func settle(
 	done := written{Version: 1, Target: t.Name}
 	for _, x := range list {
 		names = append(names, x.Path)
-		done.Changes = append(done.Changes, listed{pathname.FromPath(x.Path), "resolved", "resolved", x.Path})
+		done.Changes = append(done.Changes,
+			listedChange{pathname.FromPath(x.Path), "resolved", "resolved", x.Path})
 	}
 	r, err := o.Resolve(ctx, names, how)
 	if err != nil {
@@ -153,8 +154,8 @@ func settle(
 	return s.print(done, func(b *strings.Builder) { printWritten(b, done) })
 }
 
-// conflict is the JSON of an unresolved conflict.
-type conflict struct {
+// listedConflict is the JSON of an unresolved conflict.
+type listedConflict struct {
 	Target string `json:"target"`
 	pathname.JSON
 	Taken string `json:"taken"`
@@ -172,7 +173,7 @@ func runResolveList(s *session, c *cli.Context) error {
 	if len(targets) == 0 && excluded != nil {
 		return excluded
 	}
-	list := []conflict{}
+	list := []listedConflict{}
 	errs := make([]error, len(targets))
 	for i, t := range targets {
 		v, err := m.overlay(t).Look(c.Context, overlay.LookOptions{})
@@ -180,20 +181,20 @@ func runResolveList(s *session, c *cli.Context) error {
 			continue
 		}
 		for _, x := range v.Conflicts() {
-			list = append(list, conflict{t.Name, pathname.FromPath(x.Path), string(x.Taken), x.From, x.To,
-				x.Why})
+			list = append(list,
+				listedConflict{t.Name, pathname.FromPath(x.Path), string(x.Taken), x.From, x.To, x.Why})
 		}
 	}
 	if err := s.print(struct {
-		Version   int        `json:"version"`
-		Conflicts []conflict `json:"conflicts"`
+		Version   int              `json:"version"`
+		Conflicts []listedConflict `json:"conflicts"`
 	}{1, list}, func(b *strings.Builder) { printConflicts(b, list) }); err != nil {
 		return err
 	}
 	return s.sum(targets, errs, excluded)
 }
 
-func printConflicts(b *strings.Builder, list []conflict) {
+func printConflicts(b *strings.Builder, list []listedConflict) {
 	if len(list) == 0 {
 		fmt.Fprintln(b, "no conflicts")
 		return
@@ -238,8 +239,9 @@ func showConflicts(
 // errMarkers is the error for an edit that is not finished.
 var errMarkers = errors.New("markers are left in the text: nothing resolved")
 
-// edited lets the user edit the text with both versions. errs gets what the editor prints to standard error.
-func edited(ctx context.Context, o *overlay.Overlay, x store.Conflict, errs io.Writer) ([]byte, error) {
+// editConflict lets the user edit the text with both versions. errs gets what the editor prints to
+// standard error.
+func editConflict(ctx context.Context, o *overlay.Overlay, x store.Conflict, errs io.Writer) ([]byte, error) {
 	text, err := o.ConflictText(ctx, x.Path)
 	if err != nil {
 		return nil, fmt.Errorf("there is no text with both to edit: %w; take --mine, --theirs, or --edited",
@@ -264,14 +266,14 @@ func edited(ctx context.Context, o *overlay.Overlay, x store.Conflict, errs io.W
 	if err != nil {
 		return nil, err
 	}
-	if marked(b) {
+	if hasMarkers(b) {
 		return nil, fmt.Errorf("%w; your edit is in %s", errMarkers, name)
 	}
 	return b, os.RemoveAll(dir)
 }
 
-// marked reports whether a line of the text is a marker of diff3.
-func marked(text []byte) bool {
+// hasMarkers reports whether a line of the text is a marker of diff3.
+func hasMarkers(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		if bytes.HasPrefix(line, []byte("<<<<<<< ")) || bytes.HasPrefix(line, []byte(">>>>>>> ")) {
 			return true

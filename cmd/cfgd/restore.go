@@ -35,7 +35,7 @@ func runRestore(s *session, c *cli.Context) error {
 	if err != nil {
 		return usageError{err}
 	}
-	only, err := paths(c.Args().Tail())
+	only, err := pathArgs(c.Args().Tail())
 	if err != nil {
 		return err
 	}
@@ -59,9 +59,9 @@ func reportRestored(s *session, target string, r *overlay.Restored, saved bool) 
 	for _, k := range r.Left {
 		s.warn(target, fmt.Sprintf("%s is not all put back: %s", pathname.Quote(k.Path), k.Reason))
 	}
-	done := written{1, target, r.Generation, []listed{}}
+	done := written{1, target, r.Generation, []listedChange{}}
 	for _, c := range r.Changes {
-		done.Changes = append(done.Changes, newListed(c.Kind.Letter(), c.Path))
+		done.Changes = append(done.Changes, newListedChange(c.Kind.Letter(), c.Path))
 	}
 	return s.print(done, func(b *strings.Builder) { printRestored(b, done, r.Released, saved) })
 }

@@ -35,9 +35,9 @@ func runRollback(s *session, c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
-	done := written{1, o.Target.Name, r.Generation, []listed{}}
+	done := written{1, o.Target.Name, r.Generation, []listedChange{}}
 	for _, ch := range r.Changes {
-		done.Changes = append(done.Changes, newListed(ch.Kind.Letter(), ch.Path))
+		done.Changes = append(done.Changes, newListedChange(ch.Kind.Letter(), ch.Path))
 	}
 	return s.print(done, func(b *strings.Builder) {
 		if m != nil {

@@ -38,28 +38,30 @@ func saveCommand(s *session) *cli.Command {
 	}
 }
 
-// saved is the JSON of what a save did to one target.
-type saved struct {
-	Name       string   `json:"name"`
-	Generation int      `json:"generation"`
-	Changes    []listed `json:"changes"`
-	Conflicts  []listed `json:"conflicts"`
+// savedTarget is the JSON of what a save did to one target.
+type savedTarget struct {
+	Name       string         `json:"name"`
+	Generation int            `json:"generation"`
+	Changes    []listedChange `json:"changes"`
+	Conflicts  []listedChange `json:"conflicts"`
 }
 
-// newSaved turns a result of a save into its JSON.
-func newSaved(t *config.Target, r control.Saved) saved {
-	out := saved{Name: t.Name, Generation: r.Generation, Changes: []listed{}, Conflicts: []listed{}}
+// newSavedTarget turns a result of a save into its JSON.
+func newSavedTarget(t *config.Target, r control.Saved) savedTarget {
+	out := savedTarget{
+		Name: t.Name, Generation: r.Generation, Changes: []listedChange{}, Conflicts: []listedChange{},
+	}
 	for _, c := range r.Changes {
-		out.Changes = append(out.Changes, newListed(c.Letter, c.Path))
+		out.Changes = append(out.Changes, newListedChange(c.Letter, c.Path))
 	}
 	for _, path := range r.Conflicts {
-		out.Conflicts = append(out.Conflicts, newListed("", path))
+		out.Conflicts = append(out.Conflicts, newListedChange("", path))
 	}
 	return out
 }
 
 func runSave(s *session, c *cli.Context) error {
-	only, err := paths(c.Args().Tail())
+	only, err := pathArgs(c.Args().Tail())
 	if err != nil {
 		return err
 	}
@@ -75,46 +77,46 @@ func runSave(s *session, c *cli.Context) error {
 		Paths: only, Force: c.Bool("force"), Message: c.String("message"), DryRun: c.Bool("dry-run"),
 		Times: true,
 	}
-	results := make([]*saved, len(targets))
-	errs := each(targets, func(i int, t *config.Target) (err error) {
-		results[i], err = save(c.Context, s, m, t, so, c.NArg() > 0)
+	results := make([]*savedTarget, len(targets))
+	errs := eachTarget(targets, func(i int, t *config.Target) (err error) {
+		results[i], err = saveTarget(c.Context, s, m, t, so, c.NArg() > 0)
 		return err
 	})
 	failed := s.sum(targets, errs, excluded)
-	list := []saved{}
+	list := []savedTarget{}
 	for _, r := range results {
 		if r != nil {
 			list = append(list, *r)
 		}
 	}
 	if err := s.print(struct {
-		Version int     `json:"version"`
-		DryRun  bool    `json:"dryRun"`
-		Targets []saved `json:"targets"`
+		Version int           `json:"version"`
+		DryRun  bool          `json:"dryRun"`
+		Targets []savedTarget `json:"targets"`
 	}{1, so.DryRun, list}, func(b *strings.Builder) { printSaved(b, list, so.DryRun) }); err != nil {
 		return err
 	}
 	return failed
 }
 
-// save saves one target. A jail that is down is a failure only if the command line names it. There may be a
-// result beside an error: the rest is saved.
-func save(
+// saveTarget saves one target. A jail that is down is a failure only if the command line names it. There
+// may be a result beside an error: the rest is saved.
+func saveTarget(
 	ctx context.Context, s *session, m *machine, t *config.Target, so overlay.SaveOptions, named bool,
-) (*saved, error) {
+) (*savedTarget, error) {
 	r, err := m.saver().Save(ctx, t, so)
 	s.warn(t.Name, r.Notices...)
 	if err != nil && (named || !onlyDown(err)) {
 		return nil, err
 	}
-	done := newSaved(t, r)
+	done := newSavedTarget(t, r)
 	if len(r.Conflicts) > 0 {
-		return &done, conflicts(t.Name, r.Conflicts)
+		return &done, conflictError(t.Name, r.Conflicts)
 	}
 	return &done, unsavable(ctx, m.overlay(t), so.Paths)
 }
 
-func conflicts(target string, paths []string) error {
+func conflictError(target string, paths []string) error {
 	var names []string
 	for _, p := range paths {
 		names = append(names, pathname.Quote(p))
@@ -148,9 +150,9 @@ func saveBefore(ctx context.Context, s *session, m *machine, t *config.Target) e
 	return err
 }
 
-func printSaved(b *strings.Builder, list []saved, dry bool) {
+func printSaved(b *strings.Builder, list []savedTarget, dry bool) {
 	for _, r := range list {
-		printListed(b, r.Name, r.Changes)
+		printChanges(b, r.Name, r.Changes)
 		switch {
 		case len(r.Changes) == 0:
 		case dry:

@@ -95,7 +95,7 @@ func runProtoSend(s *session, c *cli.Context) error {
 		if !ok {
 			return fmt.Errorf("%s: %w", name, jails.ErrNoZFS)
 		}
-		if err := send(s, c, to, name, z.Dataset, prototype.Newest); err != nil {
+		if err := sendDataset(s, c, to, name, z.Dataset, prototype.Newest); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -125,7 +125,7 @@ func runJailSend(s *session, c *cli.Context) error {
 		}
 		for _, top := range tops {
 			if err == nil {
-				err = send(s, c, to, t.Name, top, jails.NewestBackup)
+				err = sendDataset(s, c, to, t.Name, top, jails.NewestBackup)
 			}
 		}
 		errs[i] = err
@@ -133,8 +133,8 @@ func runJailSend(s *session, c *cli.Context) error {
 	return s.sum(targets, errs, nil)
 }
 
-// send sends a dataset. After a resumed transfer it sends what is left.
-func send(
+// sendDataset sends a dataset. After a resumed transfer it sends what is left.
+func sendDataset(
 	s *session, c *cli.Context, to *receiver, name, dataset string, want func([]string) string,
 ) error {
 	for {
@@ -147,7 +147,7 @@ func send(
 		case c.Bool("plan"):
 			return s.printf("%s\n", t.Pipe)
 		}
-		moved, err := transfer(c.Context, s, to.Sender, name, t)
+		moved, err := transferDataset(c.Context, s, to.Sender, name, t)
 		if err != nil {
 			return err
 		}
@@ -158,8 +158,8 @@ func send(
 	}
 }
 
-// transfer carries out one transfer, and shows how far it is. It returns the bytes.
-func transfer(
+// transferDataset carries out one transfer, and shows how far it is. It returns the bytes.
+func transferDataset(
 	ctx context.Context, s *session, k *prototype.Sender, name string, t *prototype.Transfer,
 ) (moved int64, err error) {
 	bar := newProgress(s.err, name, k.Size(ctx, t))

@@ -34,7 +34,7 @@ func runShow(s *session, c *cli.Context) error {
 		return usagef("%s: not the number of a generation; cfgd log %s lists them", c.Args().Get(1),
 			c.Args().First())
 	}
-	only, err := paths(c.Args().Slice()[2:])
+	only, err := pathArgs(c.Args().Slice()[2:])
 	if err != nil {
 		return err
 	}
@@ -59,8 +59,8 @@ func runShow(s *session, c *cli.Context) error {
 		return s.print(struct {
 			Version int    `json:"version"`
 			Target  string `json:"target"`
-			generation
-		}{1, o.Target.Name, newGeneration(all[i], nil)}, nil)
+			listedGeneration
+		}{1, o.Target.Name, newListedGeneration(all[i], nil)}, nil)
 	}
 	return showGeneration(c.Context, s.out, o, all[i], secrets)
 }

@@ -64,8 +64,8 @@ func printStatus(b *strings.Builder, list []control.Status) {
 	w := newTable()
 	w.row("TARGET", "BASE", "GEN", "LOCAL", "UNSAVED", "DAEMON", "SAVED AS OF", "ROOM")
 	for _, st := range list {
-		w.row(st.Name, dash(st.Base), strconv.Itoa(st.Generation), strconv.Itoa(st.Local), unsaved(st),
-			watching(st), savedAsOf(st), room(st))
+		w.row(st.Name, dash(st.Base), strconv.Itoa(st.Generation), strconv.Itoa(st.Local), unsavedCell(st),
+			watchCell(st), savedCell(st), roomCell(st))
 	}
 	w.print(b)
 	for _, st := range list {
@@ -75,14 +75,14 @@ func printStatus(b *strings.Builder, list []control.Status) {
 	}
 }
 
-func unsaved(st control.Status) string {
+func unsavedCell(st control.Status) string {
 	if !st.Populated {
 		return "-"
 	}
 	return strconv.Itoa(st.Unsaved)
 }
 
-func watching(st control.Status) string {
+func watchCell(st control.Status) string {
 	switch {
 	case !st.Populated && st.Problem != "" && !st.Down:
 		return "failing"
@@ -94,15 +94,15 @@ func watching(st control.Status) string {
 	return st.Watch
 }
 
-func savedAsOf(st control.Status) string {
+func savedCell(st control.Status) string {
 	if st.SavedAsOf == nil {
 		return "-"
 	}
 	return clockOrDay(*st.SavedAsOf, time.Now())
 }
 
-// room prints what is left in cfg, if that is known.
-func room(st control.Status) string {
+// roomCell prints what is left in cfg, if that is known.
+func roomCell(st control.Status) string {
 	if st.Free == 0 && (!st.Populated || st.Problem != "") {
 		return "-"
 	}
