@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"slices"
 	"strings"
@@ -116,23 +115,6 @@ func TestWritersKeepReadersLimits(t *testing.T) {
 	}
 	b.edit("rc.conf", "two\n")
 	b.save()
-}
-
-// Every time that a file can have is read back.
-func TestTimesOfManifest(t *testing.T) {
-	t.Parallel()
-	for _, n := range []int64{0, 1, -1, 1e9, -1e9, 1e9 - 1, 1 - 1e9, (1 << 33) * 1e9, (1<<33)*1e9 + 1e9,
-		-(1<<33)*1e9 - 1, math.MaxInt64, math.MinInt64, math.MinInt64 + 1} {
-		if got, err := store.ParseNanos(store.FormatNanos(n)); err != nil || got != n {
-			t.Errorf("%d: %s is read as %d, %v", n, store.FormatNanos(n), got, err)
-		}
-	}
-	for _, s := range []string{"9223372036.854775808", "-9223372037.145224191", "99999999999.000000000",
-		"1.0", "01.000000000", "1.1000000000", "+1.000000000", "-0.000000001"} {
-		if n, err := store.ParseNanos(s); err == nil {
-			t.Errorf("%s is read as %d", s, n)
-		}
-	}
 }
 
 // A path that no manifest can hold is named, and everything else is saved.

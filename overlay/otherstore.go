@@ -1,21 +1,17 @@
 package overlay
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
 	"cfgd/overlay/store"
-	"cfgd/overlay/tree"
 )
 
 // What is at cfg's place may be another store than the one that live was populated from: the fstab was
@@ -96,7 +92,7 @@ func (l *LiveTree) continues(cfg *dirfd.Dir) error {
 	if id, err := cfg.Identity(); err != nil || id == dirfd.PresentIdentity(w.Cfg) {
 		return err
 	}
-	ok, err := holdsGeneration(cfg, w)
+	ok, err := store.HoldsGeneration(cfg, w.Generation, w.Time)
 	if err != nil || ok {
 		return err
 	}
@@ -114,61 +110,4 @@ func (l *LiveTree) continues(cfg *dirfd.Dir) error {
 	return fmt.Errorf("%s: %w: %s does not hold generation %d, which was last saved for %s in %s:"+
 		" nothing is written to it; %s",
 		l.Target.Name, ErrOtherStore, is, w.Generation, l.Target.Live, w.At, do)
-}
-
-// holdsGeneration reports whether the store in a cfg holds a generation. It reads as little as it needs, and
-// writes nothing.
-func holdsGeneration(cfg *dirfd.Dir, w *lastStore) (bool, error) {
-	meta, err := cfg.Dir(tree.MetaName)
-	if err != nil {
-		return false, unlessAbsent(err)
-	}
-	defer meta.Close()
-	if is, err := isGeneration(meta, store.ManifestFile, w); err != nil || is {
-		return is, err
-	}
-	gens, err := meta.Dir(store.Generations)
-	if err != nil {
-		return false, unlessAbsent(err)
-	}
-	defer gens.Close()
-	if w.Generation > 0 {
-		return isGeneration(gens, strconv.Itoa(w.Generation), w)
-	}
-	names, err := gens.Names() // nothing was saved yet: the store must be as empty
-	if err != nil || len(names) > 0 {
-		return false, err
-	}
-	if _, err = meta.Stat(store.ManifestFile); err == nil {
-		return false, nil
-	}
-	if _, err := meta.Stat(store.FormatFile); err != nil {
-		return false, unlessAbsent(err)
-	}
-	return true, nil
-}
-
-// isGeneration reports whether a manifest is of that generation. It reads only the first line.
-func isGeneration(d *dirfd.Dir, name string, w *lastStore) (bool, error) {
-	f, err := d.OpenFile(name)
-	if err != nil {
-		return false, unlessAbsent(err)
-	}
-	defer f.Close()
-	first, err := bufio.NewReader(io.LimitReader(f, store.MaxManifest)).ReadBytes('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
-	}
-	m, _, err := store.ParseHeader(first)
-	if err != nil {
-		return false, nil // torn, or not a manifest
-	}
-	return m.Generation == w.Generation && m.Time.Equal(w.Time), nil
-}
-
-func unlessAbsent(err error) error {
-	if absent(err) {
-		return nil
-	}
-	return err
 }

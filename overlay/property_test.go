@@ -1,7 +1,6 @@
 package overlay
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
-	"cfgd/config"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/machinetest"
 	"cfgd/internal/pathname"
@@ -409,23 +407,6 @@ func TestRandomEdits(t *testing.T) {
 	})
 }
 
-func TestManyHandEditsFitAManifest(t *testing.T) {
-	t.Parallel()
-	m := someManifest()
-	m.HandEdits = nil
-	for i := range 30_000 {
-		path := fmt.Sprintf("local/share/something/quite/long/to/fill/the/line/%06d", i)
-		m.HandEdits = append(m.HandEdits, path)
-	}
-	text, err := m.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again, err := store.ParseManifest(text); err != nil || len(again.HandEdits) != len(m.HandEdits) {
-		t.Errorf("read back: %v", err)
-	}
-}
-
 func setXattr(t testing.TB, full, name, value string) {
 	t.Helper()
 	err := unix.Lsetxattr(full, name, []byte(value), 0)
@@ -523,59 +504,6 @@ func TestRemovedAttributesOfDirectories(t *testing.T) {
 	if got := getXattr(ssh, "user.two") + getXattr(ssh, "user.three"); got != "2(none)" {
 		t.Errorf("after a restore: %q", got)
 	}
-}
-
-// A live tree without attributes removes none from cfg, whatever else of a directory is saved.
-func TestLiveWithoutAttributes(t *testing.T) {
-	t.Parallel()
-	for _, without := range []bool{true, false} {
-		dir := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
-		base := &tree.Tree{Entries: []tree.Entry{dir}}
-		dir.Xattrs = tree.PackXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
-		plain := &tree.Tree{Entries: []tree.Entry{dir}}
-		live := &tree.Tree{
-			Entries:  []tree.Entry{{Path: "d", Kind: dirfd.KindDir, Mode: 0o700}},
-			NoXattrs: without,
-		}
-		w := &store.Planner{
-			Base:  base,
-			Saved: tree.Saved(base, plain, nil),
-			Live:  live,
-			Plain: plain,
-			Force: true,
-			Only:  store.OnlyBelow(nil),
-			Old: &store.Manifest{
-				Overrides: []store.Override{{Entry: dir}},
-			},
-			Class: func(string) config.Class { return config.Persist },
-		}
-		p := w.Plan()
-		want := ""
-		if without {
-			want = dir.Xattrs
-		}
-		if len(p.Puts) != 1 || p.Puts[0].Mode != 0o700 || p.Puts[0].Xattrs != want {
-			t.Errorf("without %v: %+v", without, p.Puts)
-		}
-	}
-}
-
-// Names and values of attributes are bytes, and the manifest keeps them so.
-func TestPackXattrs(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		var want []dirfd.Xattr
-		for range rapid.IntRange(0, 4).Draw(t, "n") {
-			name := "user." + string(rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "name"))
-			want = append(want, dirfd.Xattr{Name: name, Value: rapid.SliceOf(rapid.Byte()).Draw(t, "value")})
-		}
-		got, err := tree.UnpackXattrs(tree.PackXattrs(want))
-		if err != nil || !slices.EqualFunc(got, want, func(a, b dirfd.Xattr) bool {
-			return a.Name == b.Name && bytes.Equal(a.Value, b.Value)
-		}) {
-			t.Fatalf("%q became %q, %v", want, got, err)
-		}
-	})
 }
 
 func TestFidelity(t *testing.T) {

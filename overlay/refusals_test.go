@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"cfgd/config"
 	"cfgd/internal/dirfd"
-	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -133,54 +130,6 @@ func TestFlagsThatLiveLacks(t *testing.T) {
 		}
 		if c := tree.Delta(flagged, now.WithRefused(refused, flagged)); len(c) > 0 {
 			t.Errorf("links %v: %s", links, paths(c))
-		}
-	}
-}
-
-// If live's filesystem has no attributes at all, saved ones stay: of a file that differs from the default in
-// nothing else, of an edited file, and of a directory. A new file has none.
-func TestAttributesOfLiveWithoutAny(t *testing.T) {
-	t.Parallel()
-	attr := tree.PackXattrs([]dirfd.Xattr{{Name: "user.one", Value: []byte("1")}})
-	dir := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
-	only, edited := tree.Entry{
-		Path: "d/only",
-		Kind: dirfd.KindFile,
-		Size: 1,
-	}, tree.Entry{
-		Path: "d/edited",
-		Kind: dirfd.KindFile,
-		Size: 1,
-	}
-	added := tree.Entry{Path: "d/added", Kind: dirfd.KindFile, Size: 3}
-	base := &tree.Tree{Entries: []tree.Entry{dir, edited, only}}
-	plain := &tree.Tree{Entries: slices.Clone(base.Entries)}
-	m := &store.Manifest{}
-	for i := range plain.Entries {
-		plain.Entries[i].Xattrs = attr
-		m.Overrides = append(m.Overrides, store.Override{Entry: plain.Entries[i], Default: &base.Entries[i]})
-	}
-	now := edited
-	now.Size = 2
-	scan := &tree.Tree{Entries: []tree.Entry{dir, added, now, only}, NoXattrs: true}
-	saved := tree.Saved(base, plain, nil)
-	w := &store.Planner{
-		Base:  base,
-		Saved: saved,
-		Live:  scan.WithRefused(nil, saved),
-		Plain: plain,
-		Force: true,
-		Only:  store.OnlyBelow(nil),
-		Old:   m,
-		Class: func(string) config.Class { return config.Persist },
-	}
-	p := w.Plan()
-	if len(p.Drops) > 0 || len(p.Changes) != 2 {
-		t.Errorf("dropped %v, changes %s", p.Drops, paths(p.Changes))
-	}
-	for path, want := range map[string]string{"d": attr, "d/only": attr, "d/edited": attr, "d/added": ""} {
-		if o, ok := p.Next.Override(path); !ok || o.Xattrs != want {
-			t.Errorf("%s: %q, %v", path, o.Xattrs, ok)
 		}
 	}
 }

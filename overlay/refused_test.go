@@ -14,7 +14,6 @@ import (
 	"cfgd/internal/dirfd"
 	"cfgd/internal/machinetest"
 	"cfgd/internal/pathname"
-	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -136,60 +135,6 @@ func TestAttributeRemovedInCfg(t *testing.T) {
 	b.restart()
 	if got := getXattr(b.path("jail/etc/hosts"), "user.one"); got != "(none)" {
 		t.Errorf("%q", got)
-	}
-}
-
-// Flags that cfg's filesystem does not have are kept like those it has, because a file in cfg never has
-// flags.
-func TestFlagsStandInTheManifest(t *testing.T) {
-	t.Parallel()
-	file := func(p string, content string, flags uint32) tree.Entry {
-		d := tree.SumOf([]byte(content))
-		return tree.Entry{Path: p, Kind: dirfd.KindFile, Mode: 0o644, Size: 1, Digest: d, Flags: flags}
-	}
-	const uappnd, uunlnk = 0x4, 0x10
-	for _, flags := range []uint32{uchg, uappnd, uunlnk, schg, schg | uchg} {
-		base := &tree.Tree{
-			Entries: []tree.Entry{file("a", "1", 0), {Path: "d", Kind: dirfd.KindDir, Mode: 0o755}},
-		}
-		dir := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755, Flags: flags}
-		live := &tree.Tree{Entries: []tree.Entry{file("a", "1", flags), dir, file("d/b", "2", flags)}}
-		plan := func(plain *tree.Tree, m *store.Manifest) *store.Plan {
-			w := &store.Planner{
-				Base:  base,
-				Saved: tree.Saved(base, plain, m.Removals),
-				Live:  live,
-				Plain: plain,
-				Old:   m,
-				Only:  store.OnlyBelow(nil),
-				Class: func(string) config.Class { return config.Persist },
-			}
-			return w.Plan()
-		}
-		first := plan(&tree.Tree{}, &store.Manifest{})
-		plain := &tree.Tree{}
-		for _, o := range first.Next.Overrides {
-			plain.Entries = append(plain.Entries, store.PlainEntry(&o.Entry))
-		}
-		text, err := first.Next.Encode()
-		if first.Next.Generation = 1; err == nil {
-			first.Next.Time = first.Next.Time.AddDate(2000, 0, 0)
-			text, err = first.Next.Encode()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := store.ParseManifest(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		whole := store.WithManifest(base, plain, m)
-		if c := tree.Delta(tree.Saved(base, whole, m.Removals), live); len(c) > 0 {
-			t.Errorf("%x: after a start %s", flags, paths(c))
-		}
-		if p := plan(whole, m); !p.Empty() {
-			t.Errorf("%x: the second save puts %+v", flags, p.Puts)
-		}
 	}
 }
 

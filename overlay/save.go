@@ -114,17 +114,17 @@ func (w *opened) save(ctx context.Context, so SaveOptions) (*Result, error) {
 func (w *opened) plan(so SaveOptions, exclude map[string]bool) (*Result, *store.Plan) {
 	v, m := w.v, w.s.Manifest
 	pl := store.Planner{
-		Base:    v.Base.Tree,
-		Saved:   v.SavedTree(),
-		Live:    v.Live.WithSavedXattrs(v.SavedTree()),
-		Plain:   v.diffs.completed,
-		Old:     m,
-		Class:   v.class,
-		Only:    store.OnlyBelow(so.Paths),
-		Exclude: exclude,
-		Force:   so.Force,
-		Times:   so.Times,
-		Taken:   w.s.TakenBefore(v.Base.Tree),
+		Base:       v.Base.Tree,
+		Saved:      v.SavedTree(),
+		Live:       v.Live.WithSavedXattrs(v.SavedTree()),
+		Plain:      v.diffs.completed,
+		Old:        m,
+		Class:      v.class,
+		Only:       store.OnlyBelow(so.Paths),
+		Exclude:    exclude,
+		Force:      so.Force,
+		Times:      so.Times,
+		BeforeEdit: w.s.BeforeHandEdit(v.Base.Tree),
 	}
 	p := pl.Plan()
 	p.Next.Time, p.Next.BaseID, p.Next.Message = w.o.now().UTC(), m.StandsOn(v.Base.ID), so.Message

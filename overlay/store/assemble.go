@@ -164,14 +164,14 @@ func (w *assembler) dropSteps() {
 
 // putSteps makes directories and lists what to copy.
 func (w *assembler) putSteps() {
-	dirs := w.needed()
+	dirs, xattrs := w.needed(), w.xattrs && !w.Plain.NoXattrs
 	for _, path := range sortedPaths(dirs) {
 		d := dirs[path]
 		have, ok := w.Plain.Get(path)
 		if !ok || have.Kind != dirfd.KindDir {
 			w.plan.Steps = append(w.plan.Steps, Step{Do: DoMkdir, Path: path})
 			w.plan.Puts = append(w.plan.Puts, *d)
-		} else if d = w.seen(d, have); !plainDir(have).SameMeta(plainDir(d), w.xattrs && !w.Plain.NoXattrs) {
+		} else if d = w.seen(d, have); !plainEntry(have).SameMeta(plainEntry(d), xattrs) {
 			w.plan.Puts = append(w.plan.Puts, *d)
 		}
 	}

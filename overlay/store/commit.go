@@ -61,7 +61,7 @@ func (s *Store) Commit(
 	if err := s.endJournal(); err != nil { // 10
 		return err
 	}
-	if s.stat, err = s.Meta.Stat(ManifestFile); err != nil {
+	if s.stat, err = s.Meta.Stat(manifestFile); err != nil {
 		return err
 	}
 	s.Manifest = next
@@ -128,15 +128,15 @@ func stageManifest(tmp *dirfd.Dir, next *Manifest) ([]Step, error) {
 	if err := Fits("list of removals", next.RemovedText(), MaxManifest); err != nil {
 		return nil, err
 	}
-	if err := WriteSynced(tmp, ManifestFile, text); err != nil {
+	if err := WriteSynced(tmp, manifestFile, text); err != nil {
 		return nil, err
 	}
-	if err := WriteSynced(tmp, RemovedFile, next.RemovedText()); err != nil {
+	if err := WriteSynced(tmp, removedFile, next.RemovedText()); err != nil {
 		return nil, err
 	}
 	return []Step{
-		{Do: DoInstall, Path: RemovedFile, From: RemovedFile},
-		{Do: DoInstall, Path: ManifestFile, From: ManifestFile},
+		{Do: DoInstall, Path: removedFile, From: removedFile},
+		{Do: DoInstall, Path: manifestFile, From: manifestFile},
 	}, nil
 }
 

@@ -93,7 +93,7 @@ func historyOf(s *Store) (history, error) {
 		return h, err
 	}
 	h.numbers = slices.DeleteFunc(numbers, func(n int) bool { return n >= s.Manifest.Generation })
-	for _, dir := range []string{objectsDir, Generations} {
+	for _, dir := range []string{objectsDir, generationsDir} {
 		err := s.within(dir, func(d *dirfd.Dir) error {
 			names, err := d.Names()
 			for _, name := range names {

@@ -47,8 +47,8 @@ type journalLine struct {
 	manifestLine
 }
 
-// EncodeJournal returns a journal: JSON Lines, a header and one line for each step.
-func EncodeJournal(steps []Step) ([]byte, error) {
+// encodeJournal returns a journal: JSON Lines, a header and one line for each step.
+func encodeJournal(steps []Step) ([]byte, error) {
 	var body, out bytes.Buffer
 	for _, st := range steps {
 		l := journalLine{Do: st.Do, From: st.From, manifestLine: *lineOf(&st.Want)}
@@ -67,9 +67,9 @@ func EncodeJournal(steps []Step) ([]byte, error) {
 
 var tmpName = regexp.MustCompile(`^[a-z0-9]{1,24}$`)
 
-// ParseJournal reads a journal and checks all of it: names in tmp are plain, paths stay below cfg, count and
+// parseJournal reads a journal and checks all of it: names in tmp are plain, paths stay below cfg, count and
 // digest are right.
-func ParseJournal(b []byte) ([]Step, error) {
+func parseJournal(b []byte) ([]Step, error) {
 	sc := bufio.NewScanner(bytes.NewReader(b))
 	sc.Buffer(nil, len(b)+1) // one line may be as long as the text: it can list thousands of hand edits
 	var h JournalHeader
@@ -117,7 +117,7 @@ func parseStep(b []byte) (Step, error) {
 	}
 	switch st.Do {
 	case DoInstall:
-		if name != ManifestFile && name != RemovedFile || st.From == "" {
+		if name != manifestFile && name != removedFile || st.From == "" {
 			return st, fmt.Errorf("install %q: neither manifest nor removed", name)
 		}
 		return st, nil
@@ -145,13 +145,13 @@ func parseStep(b []byte) (Step, error) {
 
 // readableJournal encodes a journal and checks that it can be read back.
 func readableJournal(steps []Step) ([]byte, error) {
-	text, err := EncodeJournal(steps)
+	text, err := encodeJournal(steps)
 	if err != nil {
 		return nil, err
 	}
 	if err := Fits("journal", text, MaxManifest); err != nil {
 		return nil, err
 	}
-	_, err = ParseJournal(text)
+	_, err = parseJournal(text)
 	return text, err
 }

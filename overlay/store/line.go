@@ -69,15 +69,15 @@ func lineOf(e *tree.Entry) *manifestLine {
 		GID:    e.GID,
 		Flags:  e.Flags,
 		Size:   e.Size,
-		MTime:  FormatNanos(e.MTime),
+		MTime:  formatNanos(e.MTime),
 		Digest: e.Digest.String(),
 		Link:   []byte(e.Link),
 		Xattrs: e.Xattrs,
 	}
 }
 
-// FormatNanos prints nanoseconds since 1970 as SECONDS.NANOSECONDS, "" for zero.
-func FormatNanos(n int64) string {
+// formatNanos prints nanoseconds since 1970 as SECONDS.NANOSECONDS, "" for zero.
+func formatNanos(n int64) string {
 	if n == 0 {
 		return ""
 	}
@@ -88,8 +88,8 @@ func FormatNanos(n int64) string {
 	return fmt.Sprintf("%d.%09d", sec, frac)
 }
 
-// ParseNanos reads the form that FormatNanos writes.
-func ParseNanos(s string) (int64, error) {
+// parseNanos reads the form that formatNanos writes.
+func parseNanos(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
@@ -97,7 +97,7 @@ func ParseNanos(s string) (int64, error) {
 	a, err1 := strconv.ParseInt(string(sec), 10, 64)
 	b, err2 := strconv.ParseUint(string(frac), 10, 32)
 	n := a*1e9 + int64(b)
-	if !ok || len(frac) != 9 || err1 != nil || err2 != nil || FormatNanos(n) != s && n != 0 {
+	if !ok || len(frac) != 9 || err1 != nil || err2 != nil || formatNanos(n) != s && n != 0 {
 		return 0, fmt.Errorf("time %q: not seconds.nanoseconds", s) // or outside 64 bits
 	}
 	return n, nil
@@ -126,7 +126,7 @@ func (l *manifestLine) entry(path string) (*tree.Entry, error) {
 	if e.Size < 0 {
 		return nil, fmt.Errorf("size %d: negative", e.Size)
 	}
-	if e.MTime, err = ParseNanos(l.MTime); err != nil {
+	if e.MTime, err = parseNanos(l.MTime); err != nil {
 		return nil, err
 	}
 	if e.Digest, err = tree.ParseDigest(l.Digest); err != nil {

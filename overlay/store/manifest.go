@@ -265,13 +265,6 @@ func dirAround(p string, base, plain *tree.Tree) tree.Entry {
 	return tree.Entry{Path: p, Kind: dirfd.KindDir, Mode: tree.UsualDir}
 }
 
-// PlainEntry returns an entry as the plain tree can hold it: without flags.
-func PlainEntry(e *tree.Entry) tree.Entry {
-	c := *e
-	c.Flags = 0
-	return c
-}
-
 // Compare is tree.CompareEntries for entries that may both be nil.
 func Compare(a, b *tree.Entry, xattrs bool) (tree.Change, bool) {
 	if a == nil && b == nil {
@@ -289,8 +282,8 @@ func Differ(a, b *tree.Entry, xattrs bool) bool {
 // Same reports whether content and metadata are equal.
 func Same(a, b *tree.Entry, xattrs bool) bool { return a.SameContent(b) && a.SameMeta(b, xattrs) }
 
-// plainDir returns a directory's entry as the plain tree can hold it.
-func plainDir(e *tree.Entry) *tree.Entry {
+// plainEntry returns an entry as the plain tree can hold it: without flags.
+func plainEntry(e *tree.Entry) *tree.Entry {
 	c := *e
 	c.Flags = 0
 	return &c

@@ -50,7 +50,7 @@ func (m *Manifest) Encode() ([]byte, error) {
 		l := manifestLine{
 			JSON:    pathname.FromPath(r.Path),
 			Type:    typeRemoval,
-			MTime:   FormatNanos(r.MTime),
+			MTime:   formatNanos(r.MTime),
 			Default: defaultLine(r.Default),
 		}
 		lines = append(lines, l)
@@ -106,8 +106,8 @@ func (m *Manifest) withConflicts(lines []manifestLine) []manifestLine {
 	return lines
 }
 
-// ErrManifest is the error for a manifest that is torn or forged.
-var ErrManifest = errors.New("damaged manifest")
+// errManifest is the error for a manifest that is torn or forged.
+var errManifest = errors.New("damaged manifest")
 
 // ParseManifest reads the form that Encode writes. Its errors name the line. It checks everything: paths stay
 // below the root, the order is strict, and the count and digest of the first line are right.
@@ -117,7 +117,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	if !sc.Scan() {
 		return nil, manifestError(1, errors.Join(errors.New("no header"), sc.Err()))
 	}
-	m, h, err := ParseHeader(sc.Bytes())
+	m, h, err := parseHeader(sc.Bytes())
 	if err != nil {
 		return nil, manifestError(1, err)
 	}
@@ -158,11 +158,11 @@ func manifestError(n int, err error) error {
 	if errors.Is(err, ErrNewerFormat) {
 		return fmt.Errorf("manifest:%d: %w", n, err)
 	}
-	return fmt.Errorf("manifest:%d: %w: %w", n, ErrManifest, err)
+	return fmt.Errorf("manifest:%d: %w: %w", n, errManifest, err)
 }
 
-// ParseHeader reads the first line of a manifest, and returns the fields that are in it.
-func ParseHeader(b []byte) (*Manifest, *Header, error) {
+// parseHeader reads the first line of a manifest, and returns the fields that are in it.
+func parseHeader(b []byte) (*Manifest, *Header, error) {
 	var h Header
 	if err := json.Unmarshal(b, &h); err != nil {
 		return nil, nil, err
@@ -248,7 +248,7 @@ func (m *Manifest) addLine(l *manifestLine) error {
 		}
 		m.Overrides = append(m.Overrides, Override{*e, def})
 	case typeRemoval:
-		t, err := ParseNanos(l.MTime)
+		t, err := parseNanos(l.MTime)
 		if err != nil {
 			return err
 		}

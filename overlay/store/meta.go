@@ -17,14 +17,14 @@ import (
 
 // Names in .cfgd.
 const (
-	FormatFile   = "format"
-	ManifestFile = "manifest"
-	RemovedFile  = "removed"
-	journalFile  = "journal"
-	tmpDir       = "tmp"
-	objectsDir   = "objects"
-	Generations  = "generations"
-	DamagedName  = "damaged-"
+	formatFile     = "format"
+	manifestFile   = "manifest"
+	removedFile    = "removed"
+	journalFile    = "journal"
+	tmpDir         = "tmp"
+	objectsDir     = "objects"
+	generationsDir = "generations"
+	DamagedName    = "damaged-"
 )
 
 // metaDir is cfg's directory .cfgd. It mends what is damaged in it, and says so.
@@ -102,7 +102,7 @@ func (m *metaDir) makeDirs() error {
 		return nil
 	}
 	made := false
-	for _, name := range []string{tmpDir, objectsDir, Generations} {
+	for _, name := range []string{tmpDir, objectsDir, generationsDir} {
 		st, err := m.Meta.Stat(name)
 		switch {
 		case err == nil && st.Kind == dirfd.KindDir:
@@ -174,7 +174,7 @@ func (m *metaDir) readFormat() error {
 	if m.Meta == nil {
 		return nil
 	}
-	b, err := m.Meta.ReadFile(FormatFile, 64)
+	b, err := m.Meta.ReadFile(formatFile, 64)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m.writeFormat()
 	}
@@ -185,12 +185,12 @@ func (m *metaDir) readFormat() error {
 	switch {
 	case err == nil && n > FormatVersion:
 		return fmt.Errorf("%s: %w: format %d, this one knows %d; use the newer cfgd",
-			m.Meta.Display(FormatFile), ErrNewerFormat, n, FormatVersion)
+			m.Meta.Display(formatFile), ErrNewerFormat, n, FormatVersion)
 	case err == nil && n == FormatVersion:
 		return nil
 	}
-	m.damage("%s: not a format number: written anew", m.Meta.Display(FormatFile))
-	if err := m.putAside(FormatFile); err != nil {
+	m.damage("%s: not a format number: written anew", m.Meta.Display(formatFile))
+	if err := m.putAside(formatFile); err != nil {
 		return err
 	}
 	return m.writeFormat()
@@ -200,7 +200,7 @@ func (m *metaDir) writeFormat() error {
 	if m.ReadOnly {
 		return nil
 	}
-	if err := m.ReplaceFile(FormatFile, []byte(strconv.Itoa(FormatVersion)+"\n")); err != nil {
+	if err := m.ReplaceFile(formatFile, []byte(strconv.Itoa(FormatVersion)+"\n")); err != nil {
 		return err
 	}
 	return m.Meta.Sync()

@@ -101,7 +101,7 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 	if s.Meta == nil {
 		return nil, nil
 	}
-	st, err := s.Meta.Stat(ManifestFile)
+	st, err := s.Meta.Stat(manifestFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return withoutManifest(&s.metaDir)
 	}
@@ -115,7 +115,7 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 		}
 		return prev.Manifest, nil
 	}
-	b, err := s.Meta.ReadFile(ManifestFile, MaxManifest)
+	b, err := s.Meta.ReadFile(manifestFile, MaxManifest)
 	if err == nil {
 		var m *Manifest
 		if m, err = ParseManifest(b); err == nil {
@@ -127,7 +127,7 @@ func (s *Store) readManifest(prev *Store) (*Manifest, error) {
 	}
 	s.stat = dirfd.Stat{} // the manifest that is rebuilt is not the file that was read
 	s.damage("%s: %v: rebuilt from the plain tree", s.Meta.Display(""), err)
-	if err := s.putAside(ManifestFile); err != nil {
+	if err := s.putAside(manifestFile); err != nil {
 		return nil, err
 	}
 	return withoutManifest(&s.metaDir)
@@ -144,7 +144,7 @@ func withoutManifest(dir *metaDir) (*Manifest, error) {
 	if len(numbers) > 0 {
 		m.Generation = numbers[len(numbers)-1] + 1
 	}
-	b, err := dir.Meta.ReadFile(RemovedFile, MaxManifest)
+	b, err := dir.Meta.ReadFile(removedFile, MaxManifest)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && m.Generation == 0 {
 			return nil, nil

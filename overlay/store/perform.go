@@ -33,7 +33,7 @@ func (m *metaDir) recover() error {
 	}
 	var steps []Step
 	if err == nil {
-		steps, err = ParseJournal(b)
+		steps, err = parseJournal(b)
 	}
 	if err != nil {
 		m.damage("%s: %v: kept aside", m.Meta.Display(journalFile), err)

@@ -17,9 +17,9 @@ type Planner struct {
 	Exclude map[string]bool
 	Force   bool
 	Times   bool
-	// Taken returns what live had of a path of HandEdits before somebody changed it in cfg, nil for
+	// BeforeEdit returns what live had of a path of HandEdits before somebody changed it in cfg, nil for
 	// nothing. It returns false if that is not known.
-	Taken func(path string) (*tree.Entry, bool)
+	BeforeEdit func(path string) (*tree.Entry, bool)
 }
 
 // decisions are what a save does with each path.
@@ -163,7 +163,7 @@ func (w *decisions) unsaved(path string, saved, live *tree.Entry) (tree.Reason, 
 	case live != nil && live.Unread != "":
 		return live.Unread, class
 	case w.Old.HandEdited(path) && !w.Force:
-		if was, known := w.Taken(path); known && !Differ(was, live, w.xattrs) {
+		if was, known := w.BeforeEdit(path); known && !Differ(was, live, w.xattrs) {
 			w.plan.Pending = append(w.plan.Pending, path)
 			return "changed in cfg by hand, and not in live", ""
 		}

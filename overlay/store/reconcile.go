@@ -69,7 +69,7 @@ func adopt(plain *tree.Tree, base *Base, old *Manifest) (*Manifest, []string, er
 			m.Overrides = append(m.Overrides, o)
 			continue
 		}
-		o := Override{Entry: PlainEntry(e)}
+		o := Override{Entry: *plainEntry(e)}
 		if known {
 			o.Default = was.Default
 			old.complete(&o.Entry, &was.Entry, plain.NoXattrs)
@@ -132,10 +132,10 @@ func mergePaths(a, b []string) []string {
 	return slices.Compact(out)
 }
 
-// TakenBefore returns a function that finds what the saved tree had of a path of HandEdits before
+// BeforeHandEdit returns a function that finds what the saved tree had of a path of HandEdits before
 // somebody changed it in cfg. It looks in the newest generation that does not hold the path. Live has the
 // same, unless it was changed there too.
-func (s *Store) TakenBefore(base *tree.Tree) func(path string) (*tree.Entry, bool) {
+func (s *Store) BeforeHandEdit(base *tree.Tree) func(path string) (*tree.Entry, bool) {
 	kept := map[int]*Manifest{}
 	return func(path string) (*tree.Entry, bool) {
 		for n := s.Manifest.Generation; n > 0; n-- {

@@ -44,7 +44,7 @@ func (s *Store) stage(tmp *dirfd.Dir, one func(Step) error, p *Plan) ([]Step, er
 	for i := range p.Puts {
 		e := &p.Puts[i]
 		if e.Kind == dirfd.KindDir {
-			metas = append(metas, Step{Do: DoMeta, Path: e.Path, Want: *plainDir(e)})
+			metas = append(metas, Step{Do: DoMeta, Path: e.Path, Want: *plainEntry(e)})
 			continue
 		}
 		puts = append(puts, Step{Do: DoPut, Path: e.Path, From: s.nextName(), Want: *e})

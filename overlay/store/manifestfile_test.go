@@ -1,8 +1,10 @@
-package overlay
+package store
 
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -10,7 +12,6 @@ import (
 
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
-	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
 
@@ -27,7 +28,7 @@ func validEntry(t *testing.T, e *tree.Entry) {
 	}
 }
 
-func someManifest() *store.Manifest {
+func someManifest() *Manifest {
 	e := tree.Entry{
 		Path:   "a/b",
 		Kind:   dirfd.KindFile,
@@ -43,12 +44,12 @@ func someManifest() *store.Manifest {
 		Link:  "\xff\n",
 		MTime: 1_700_000_000_123_456_789,
 	}
-	return &store.Manifest{
+	return &Manifest{
 		Generation: 3,
 		Time:       time.Unix(1_700_000_000, 5).UTC(),
 		BaseID:     "x",
 		Message:    "why\n",
-		Overrides:  []store.Override{{Entry: e, Default: &e}, {Entry: l, Default: nil}},
+		Overrides:  []Override{{Entry: e, Default: &e}, {Entry: l, Default: nil}},
 		Removals: []tree.Removal{
 			{Path: "z\n", MTime: 7},
 			{Path: "z~", Default: &tree.Entry{Path: "z~", Kind: dirfd.KindDir, Mode: 0o755}},
@@ -88,7 +89,7 @@ func FuzzManifest(f *testing.F) {
 	)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, b := range [][]byte{text, redigest(text)} {
-			m, err := store.ParseManifest(b)
+			m, err := ParseManifest(b)
 			if err != nil {
 				continue
 			}
@@ -111,7 +112,7 @@ func FuzzManifest(f *testing.F) {
 			if err != nil {
 				t.Fatalf("accepted and not to be written: %v", err)
 			}
-			again, err := store.ParseManifest(out)
+			again, err := ParseManifest(out)
 			if err != nil {
 				t.Fatalf("written and not to be read: %v\n%s", err, out)
 			}
@@ -135,23 +136,23 @@ func FuzzJournal(f *testing.F) {
 		Digest: sha256.Sum256([]byte("abc")),
 	}
 	d := tree.Entry{Path: "d", Kind: dirfd.KindDir, Mode: 0o755}
-	text, err := store.EncodeJournal([]store.Step{
-		{Do: store.DoRm, Path: "x"},
-		{Do: store.DoRmdir, Path: "y"},
-		{Do: store.DoMkdir, Path: "d"},
-		{Do: store.DoPut, Path: "a/b", From: "1", Want: e},
+	text, err := encodeJournal([]Step{
+		{Do: DoRm, Path: "x"},
+		{Do: DoRmdir, Path: "y"},
+		{Do: DoMkdir, Path: "d"},
+		{Do: DoPut, Path: "a/b", From: "1", Want: e},
 		{
-			Do:   store.DoTimes,
+			Do:   DoTimes,
 			Path: "a/b",
 			Want: e,
 		},
-		{Do: store.DoMeta, Path: "d", Want: d},
-		{Do: store.DoInstall, Path: store.ManifestFile, From: store.ManifestFile},
+		{Do: DoMeta, Path: "d", Want: d},
+		{Do: DoInstall, Path: manifestFile, From: manifestFile},
 	})
 	if err != nil {
 		f.Fatal(err)
 	}
-	if steps, err := store.ParseJournal(text); err != nil || len(steps) != 7 {
+	if steps, err := parseJournal(text); err != nil || len(steps) != 7 {
 		f.Fatalf("%d steps, %v", len(steps), err)
 	}
 	f.Add(text)
@@ -164,20 +165,20 @@ func FuzzJournal(f *testing.F) {
 	)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, b := range [][]byte{text, redigest(text)} {
-			steps, err := store.ParseJournal(b)
+			steps, err := parseJournal(b)
 			if err != nil {
 				continue
 			}
 			for _, st := range steps {
-				if st.Do == store.DoInstall {
-					if st.Path != store.ManifestFile && st.Path != store.RemovedFile {
+				if st.Do == DoInstall {
+					if st.Path != manifestFile && st.Path != removedFile {
 						t.Errorf("installs %q", st.Path)
 					}
 				} else if err := pathname.Valid(st.Path); err != nil {
 					t.Errorf("accepted: %v", err)
 				}
 				if strings.ContainsAny(st.From, "/.\x00") ||
-					st.From == "" && (st.Do == store.DoPut || st.Do == store.DoInstall) {
+					st.From == "" && (st.Do == DoPut || st.Do == DoInstall) {
 					t.Errorf("%s from %q", st.Do, st.From)
 				}
 				if st.Want.Path != "" {
@@ -186,4 +187,38 @@ func FuzzJournal(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Every time that a file can have is read back.
+func TestTimesOfManifest(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int64{0, 1, -1, 1e9, -1e9, 1e9 - 1, 1 - 1e9, (1 << 33) * 1e9, (1<<33)*1e9 + 1e9,
+		-(1<<33)*1e9 - 1, math.MaxInt64, math.MinInt64, math.MinInt64 + 1} {
+		if got, err := parseNanos(formatNanos(n)); err != nil || got != n {
+			t.Errorf("%d: %s is read as %d, %v", n, formatNanos(n), got, err)
+		}
+	}
+	for _, s := range []string{"9223372036.854775808", "-9223372037.145224191", "99999999999.000000000",
+		"1.0", "01.000000000", "1.1000000000", "+1.000000000", "-0.000000001"} {
+		if n, err := parseNanos(s); err == nil {
+			t.Errorf("%s is read as %d", s, n)
+		}
+	}
+}
+
+func TestManyHandEditsFitAManifest(t *testing.T) {
+	t.Parallel()
+	m := someManifest()
+	m.HandEdits = nil
+	for i := range 30_000 {
+		path := fmt.Sprintf("local/share/something/quite/long/to/fill/the/line/%06d", i)
+		m.HandEdits = append(m.HandEdits, path)
+	}
+	text, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := ParseManifest(text); err != nil || len(again.HandEdits) != len(m.HandEdits) {
+		t.Errorf("read back: %v", err)
+	}
 }
