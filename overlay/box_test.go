@@ -23,10 +23,15 @@ import (
 	"cfgd/overlay/tree"
 )
 
+// files are the files below a directory, for a test. Paths count from there.
+type files struct {
+	testing.TB
+	dir string
+}
+
 // box is a target in its own directory: base, cfg, live and run.
 type box struct {
-	testing.TB
-	dir    string
+	files
 	o      *Overlay
 	on     string // the path of the base, "" for /base
 	tools  merge.Tools
@@ -40,7 +45,7 @@ type box struct {
 func newBox(t testing.TB, base map[string]string) *box { return newBoxIn(t, t.TempDir(), base) }
 
 func newBoxIn(t testing.TB, dir string, base map[string]string) *box {
-	b := &box{TB: t, dir: dir, now: time.Now()}
+	b := &box{files: files{t, dir}, now: time.Now()}
 	for _, d := range []string{"base", "jail/etc", "jail/cfg", "run"} {
 		b.must(os.MkdirAll(filepath.Join(b.dir, d), 0o755))
 	}
@@ -92,25 +97,25 @@ func (b *box) overlay() *Overlay {
 	return o
 }
 
-func (b *box) must(err error) {
+func (b *files) must(err error) {
 	b.Helper()
 	if err != nil {
 		b.Fatal(err)
 	}
 }
 
-func (b *box) path(p string) string { return filepath.Join(b.dir, p) }
+func (b *files) path(p string) string { return filepath.Join(b.dir, p) }
 
-func (b *box) write(p, content string) {
+func (b *files) write(p, content string) {
 	b.Helper()
 	b.must(os.MkdirAll(filepath.Dir(b.path(p)), 0o755))
 	b.must(os.WriteFile(b.path(p), []byte(content), 0o644))
 }
 
 // edit writes a file of live, such as rc.conf.
-func (b *box) edit(p, content string) { b.Helper(); b.write("jail/etc/"+p, content) }
+func (b *files) edit(p, content string) { b.Helper(); b.write("jail/etc/"+p, content) }
 
-func (b *box) remove(p string) { b.Helper(); b.must(os.RemoveAll(b.path("jail/etc/" + p))) }
+func (b *files) remove(p string) { b.Helper(); b.must(os.RemoveAll(b.path("jail/etc/" + p))) }
 
 func (b *box) populate() *Population {
 	b.Helper()
@@ -152,7 +157,7 @@ func (b *box) look() *View {
 	return v
 }
 
-func (b *box) read(p string) string {
+func (b *files) read(p string) string {
 	b.Helper()
 	c, err := os.ReadFile(b.path(p))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -163,7 +168,7 @@ func (b *box) read(p string) string {
 }
 
 // shape lists all of a tree that a restart must keep, in words.
-func (b *box) shape(p string) map[string]string {
+func (b *files) shape(p string) map[string]string {
 	b.Helper()
 	out := map[string]string{}
 	root := b.path(p)
@@ -197,7 +202,7 @@ func dirfdStat(st unix.Stat_t) string {
 	return fmt.Sprintf("%s %d:%d %s", mode, st.Uid, st.Gid, mtime)
 }
 
-func (b *box) same(want, got map[string]string) {
+func (b *files) same(want, got map[string]string) {
 	b.Helper()
 	for _, p := range slices.Sorted(maps.Keys(want)) {
 		if got[p] != want[p] {

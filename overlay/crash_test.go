@@ -499,7 +499,7 @@ func recordCrash(t *testing.T, prepare, act func(b *box)) *crash {
 	c.ops = b.recorded(func() { act(b) })
 	c.new, _ = b.savedState(true)
 	c.newPlain = readDisk(t, b.path("jail/cfg")).torn().plainFiles()
-	c.box = &box{TB: t, dir: machinetest.MemDir(t), now: b.now, lent: b.dir}
+	c.box = &box{files: files{t, machinetest.MemDir(t)}, now: b.now, lent: b.dir}
 	b.must(os.MkdirAll(c.box.path("jail/etc"), 0o755))
 	c.box.on = b.on
 	c.box.o = c.box.overlay()
@@ -614,7 +614,7 @@ func (c *crash) onlyTime(got string, others ...string) bool {
 	return false
 }
 
-func (b *box) chmod(p string, mode os.FileMode) {
+func (b *files) chmod(p string, mode os.FileMode) {
 	b.Helper()
 	b.must(os.Chmod(b.path("jail/etc/"+p), mode))
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // carry copies a tree with all times, as cp(1) and a populate do.
-func (b *box) carry(from, to string) {
+func (b *files) carry(from, to string) {
 	b.Helper()
 	if out, err := exec.Command("cp", "-Rp", b.path(from), b.path(to)).CombinedOutput(); err != nil {
 		b.Fatalf("cp: %v: %s", err, out)

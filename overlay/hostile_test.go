@@ -697,7 +697,7 @@ func TestUnreadableDirectoryIsNoDeletion(t *testing.T) {
 		}
 		defer os.RemoveAll(dir)
 		exe := filepath.Join(dir, "test")
-		b := &box{TB: t}
+		b := &box{files: files{TB: t}}
 		c, err := os.ReadFile(os.Args[0])
 		b.must(err)
 		b.must(os.WriteFile(exe, c, 0o755))

@@ -90,7 +90,7 @@ func TestKillChild(t *testing.T) {
 	var seed uint64
 	fmt.Sscan(os.Getenv(killSeed), &seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	b := &box{TB: t, dir: dir, now: time.Now()}
+	b := &box{files: files{t, dir}, now: time.Now()}
 	b.o = b.overlay()
 	b.restart()
 	names := []string{

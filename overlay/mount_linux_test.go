@@ -40,7 +40,7 @@ func namespaced(t *testing.T) bool {
 	return false
 }
 
-func (b *box) mount(p, options string) {
+func (b *files) mount(p, options string) {
 	b.Helper()
 	b.must(os.MkdirAll(b.path(p), 0o755))
 	b.must(unix.Mount("tmpfs", b.path(p), "tmpfs", 0, options))
