@@ -72,7 +72,7 @@ func (m *Disk) Unsettled(ctx context.Context, trials *Trials) (Unsettled, error)
 	return u, err
 }
 
-// SettleTrial waits for the end of the running image's trial and settles it. trials finds the disk, which
+// SettleTrial waits for the end of the running system's trial and settles it. trials finds the disk, which
 // may appear late at boot, as cfg may be mounted late: so both are tried again, at growing intervals,
 // until ctx ends. trials returns nil if there is no such disk. told is called with each outcome, and with
 // each error that differs from the one before.
@@ -93,7 +93,7 @@ func SettleTrial(
 	})
 }
 
-// settleOnce settles the trial of the running image, if there is one. It began at began.
+// settleOnce settles the trial of the running system, if there is one. It began at began.
 func settleOnce(
 	ctx context.Context, trials func(context.Context) (*Trials, error), began time.Time,
 ) (Outcome, error) {

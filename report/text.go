@@ -16,7 +16,7 @@ func Text(f *Facts, all []Finding, since time.Time) string {
 	fmt.Fprintf(&b, "cfgd on %s: %s\n", f.Host, counted(len(all), "finding"))
 	width := 0
 	for _, x := range all {
-		width = max(width, len(name(x.Target)))
+		width = max(width, len(targetName(x.Target)))
 	}
 	for _, x := range all {
 		words := x.Words
@@ -28,7 +28,7 @@ func Text(f *Facts, all []Finding, since time.Time) string {
 		if len(x.Paths) > 0 {
 			words += ": " + named(x.Paths)
 		}
-		fmt.Fprintf(&b, "%-*s  %s\n%-*s    %s\n", width, name(x.Target), pathname.Plain(words), width, "",
+		fmt.Fprintf(&b, "%-*s  %s\n%-*s    %s\n", width, targetName(x.Target), pathname.Plain(words), width, "",
 			pathname.Plain(x.Settle))
 	}
 	for _, t := range f.Targets {
@@ -41,7 +41,7 @@ func Text(f *Facts, all []Finding, since time.Time) string {
 }
 
 // name returns a target's name, or "-" for the machine.
-func name(target string) string { return cmp.Or(target, "-") }
+func targetName(target string) string { return cmp.Or(target, "-") }
 
 func named(list []string) string {
 	var words []string

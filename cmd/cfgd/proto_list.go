@@ -49,7 +49,7 @@ func runProtoList(s *session, c *cli.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Name, err)
 		}
-		all, err := prototype.List(c.Context, m.Model, p, snaps, references)
+		all, err := prototype.ListUses(c.Context, m.Model, p, snaps, references)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Name, err)
 		}

@@ -17,8 +17,8 @@ type Listed struct {
 	Changes map[string]int // changes of etc since the snapshot before, by kind
 }
 
-// List lists the snapshots of a prototype, oldest first. references are those of all fstabs.
-func List(
+// ListUses lists the snapshots of a prototype, oldest first. references are those of all fstabs.
+func ListUses(
 	ctx context.Context, m *config.Model, p *config.Prototype, snaps Snapshots, references []config.Reference,
 ) ([]Listed, error) {
 	all, err := snaps.List(ctx)
