@@ -13,47 +13,6 @@ import (
 	"cfgd/overlay/tree"
 )
 
-// saveFirst saves unsaved changes of live before they are replaced, so that they can be restored.
-func saveFirst(ctx context.Context, o *Overlay, paths []string, message string) error {
-	if o.notPopulated() != nil {
-		return nil
-	}
-	r, err := o.Save(ctx, SaveOptions{Paths: paths, Message: message})
-	if err != nil {
-		return err
-	}
-	if left := append(append([]string(nil), r.Conflicts...), r.Unsettled...); len(left) > 0 {
-		return fmt.Errorf("%s: %s could not be saved before: settle that first (cfgd status %s)",
-			o.Target.Name, listed(left), o.Target.Name)
-	}
-	return nil
-}
-
-// listed returns the first few paths in words.
-func listed(paths []string) string {
-	if len(paths) > 3 {
-		return fmt.Sprintf("%s and %d more", pathname.Quote(paths[0]), len(paths)-1)
-	}
-	text := ""
-	for i, p := range paths {
-		if i > 0 {
-			text += ", "
-		}
-		text += pathname.Quote(p)
-	}
-	return text
-}
-
-// bytes returns the content of an entry.
-func (a *edit) bytes(e *tree.Entry) ([]byte, error) {
-	r, err := a.open(e)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return io.ReadAll(io.LimitReader(r, e.Size+1))
-}
-
 // edit is a new manifest in the making, with the contents that cfg does not have yet.
 type edit struct {
 	*opened
@@ -115,6 +74,16 @@ func (a *edit) open(e *tree.Entry) (io.ReadCloser, error) {
 	}
 	b, err := a.sources().read(a.s, e)
 	return tree.ReaderOf(b), err
+}
+
+// bytes returns the content of an entry.
+func (a *edit) bytes(e *tree.Entry) ([]byte, error) {
+	r, err := a.open(e)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(io.LimitReader(r, e.Size+1))
 }
 
 // set makes the path what the entry says: an override, nothing if it equals the default, a removal for nil.
@@ -200,4 +169,35 @@ func (a *edit) revertTo(ctx context.Context, then *store.Manifest) (*merge.Resul
 	}
 	*a.next = next
 	return merged, nil
+}
+
+// saveFirst saves unsaved changes of live before they are replaced, so that they can be restored.
+func saveFirst(ctx context.Context, o *Overlay, paths []string, message string) error {
+	if o.notPopulated() != nil {
+		return nil
+	}
+	r, err := o.Save(ctx, SaveOptions{Paths: paths, Message: message})
+	if err != nil {
+		return err
+	}
+	if left := append(append([]string(nil), r.Conflicts...), r.Unsettled...); len(left) > 0 {
+		return fmt.Errorf("%s: %s could not be saved before: settle that first (cfgd status %s)",
+			o.Target.Name, listed(left), o.Target.Name)
+	}
+	return nil
+}
+
+// listed returns the first few paths in words.
+func listed(paths []string) string {
+	if len(paths) > 3 {
+		return fmt.Sprintf("%s and %d more", pathname.Quote(paths[0]), len(paths)-1)
+	}
+	text := ""
+	for i, p := range paths {
+		if i > 0 {
+			text += ", "
+		}
+		text += pathname.Quote(p)
+	}
+	return text
 }

@@ -28,6 +28,121 @@ type LiveTree struct {
 	Known *Record
 }
 
+// State says what is at a target's live path, without reading the tree.
+type State struct {
+	Record *Record // nil if there is no record
+	// Populated says that the tree is the recorded one, and complete.
+	Populated bool
+	// Interrupted says that the tree is the recorded one, and that cfgd was stopped while it filled or
+	// emptied it.
+	Interrupted bool
+	Missing     bool // there is no directory
+	Empty       bool // the directory is empty
+}
+
+// State reads the live path and its record.
+func (l *LiveTree) State() (State, error) {
+	var s State
+	live, err := l.OpenLive()
+	if err != nil {
+		if !absent(err) {
+			return s, err
+		}
+		s.Missing = true
+		s.Record, err = l.Record()
+		return s, err
+	}
+	defer live.Close()
+	names, err := live.Names()
+	if err != nil {
+		return s, err
+	}
+	s.Empty = len(names) == 0
+	if s.Record, err = l.Record(); err != nil || s.Record == nil {
+		return s, err
+	}
+	id, err := live.Identity()
+	if err != nil {
+		return s, err
+	}
+	same := id == s.Record.Identity
+	s.Populated = same && s.Record.State == Populated
+	s.Interrupted = same && s.Record.State != Populated
+	return s, nil
+}
+
+// ErrNotPopulated says that there is no live tree that cfgd populated. Then nothing is saved, whatever is
+// missing in the tree.
+var ErrNotPopulated = errors.New("not populated")
+
+// notPopulated says why there is no live tree to save, nil if there is one. It is asked before anything else
+// is opened, because cfg and base of a jail that is down may be missing too.
+func (l *LiveTree) notPopulated() error {
+	live, err := l.OpenLive()
+	if err != nil {
+		if absent(err) {
+			return fmt.Errorf("%w: %w", ErrNotPopulated, err)
+		}
+		return err
+	}
+	defer live.Close()
+	_, err = l.populated(live)
+	return err
+}
+
+// populated returns the record if the open live tree is the one that cfgd populated. For a tree of an earlier
+// start the error is an *EarlierError.
+func (l *LiveTree) populated(live *dirfd.Dir) (*Record, error) {
+	r, err := l.Record()
+	if err != nil {
+		return nil, err
+	}
+	id, err := live.Identity()
+	if err != nil {
+		return nil, err
+	}
+	if r == nil || r.Identity != id {
+		if err := l.hidden(id); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case r == nil:
+		return nil, fmt.Errorf("%w by cfgd since the machine started", ErrNotPopulated)
+	case r.Identity != id:
+		return nil, fmt.Errorf("%w: %s is not the filesystem that was populated (unmounted, or mounted anew)",
+			ErrNotPopulated, l.Target.Live)
+	case r.State != Populated:
+		return nil, fmt.Errorf("%w: cfgd was interrupted while it populated the tree", ErrNotPopulated)
+	}
+	return r, nil
+}
+
+// currentBase returns the base that live was populated from, whatever the configuration says of the next
+// start. If live is not populated, it returns the next one.
+func (l *LiveTree) currentBase() (BaseRef, error) {
+	r, err := l.Record()
+	if err != nil || r == nil || r.BasePath == "" || r.State != Populated {
+		return l.Next(), err
+	}
+	live, err := l.OpenLive()
+	if err != nil {
+		if absent(err) {
+			return l.Next(), nil
+		}
+		return BaseRef{}, err
+	}
+	defer live.Close()
+	if id, err := live.Identity(); err != nil || id != r.Identity {
+		return l.Next(), err
+	}
+	g := BaseRef{r.BasePath, r.BaseID}
+	if g.Path == l.Target.Base && l.Target.BaseID == "" {
+		g.ID = "" // a plain tree may change in place; its digest shows it
+	}
+	return g, nil
+}
+
 // Record says which live tree cfgd populated. It is /var/run/cfgd/live/NAME.json, which a restart of the
 // machine clears. It names the filesystem, so that neither an unmounted tree nor a new one is mistaken for
 // it.
@@ -183,121 +298,6 @@ func (l *LiveTree) Locked(ctx context.Context, f func() error) error {
 // lock takes the target's lock, which one writer holds at a time.
 func (l *LiveTree) lock(ctx context.Context) (unlock func(), err error) {
 	return flock.Lock(ctx, filepath.Join(l.RunDir, "lock", l.Target.Name), l.Target.Name, lockPatience)
-}
-
-// State says what is at a target's live path, without reading the tree.
-type State struct {
-	Record *Record // nil if there is no record
-	// Populated says that the tree is the recorded one, and complete.
-	Populated bool
-	// Interrupted says that the tree is the recorded one, and that cfgd was stopped while it filled or
-	// emptied it.
-	Interrupted bool
-	Missing     bool // there is no directory
-	Empty       bool // the directory is empty
-}
-
-// State reads the live path and its record.
-func (l *LiveTree) State() (State, error) {
-	var s State
-	live, err := l.OpenLive()
-	if err != nil {
-		if !absent(err) {
-			return s, err
-		}
-		s.Missing = true
-		s.Record, err = l.Record()
-		return s, err
-	}
-	defer live.Close()
-	names, err := live.Names()
-	if err != nil {
-		return s, err
-	}
-	s.Empty = len(names) == 0
-	if s.Record, err = l.Record(); err != nil || s.Record == nil {
-		return s, err
-	}
-	id, err := live.Identity()
-	if err != nil {
-		return s, err
-	}
-	same := id == s.Record.Identity
-	s.Populated = same && s.Record.State == Populated
-	s.Interrupted = same && s.Record.State != Populated
-	return s, nil
-}
-
-// ErrNotPopulated says that there is no live tree that cfgd populated. Then nothing is saved, whatever is
-// missing in the tree.
-var ErrNotPopulated = errors.New("not populated")
-
-// populated returns the record if the open live tree is the one that cfgd populated. For a tree of an earlier
-// start the error is an *EarlierError.
-func (l *LiveTree) populated(live *dirfd.Dir) (*Record, error) {
-	r, err := l.Record()
-	if err != nil {
-		return nil, err
-	}
-	id, err := live.Identity()
-	if err != nil {
-		return nil, err
-	}
-	if r == nil || r.Identity != id {
-		if err := l.hidden(id); err != nil {
-			return nil, err
-		}
-	}
-	switch {
-	case r == nil:
-		return nil, fmt.Errorf("%w by cfgd since the machine started", ErrNotPopulated)
-	case r.Identity != id:
-		return nil, fmt.Errorf("%w: %s is not the filesystem that was populated (unmounted, or mounted anew)",
-			ErrNotPopulated, l.Target.Live)
-	case r.State != Populated:
-		return nil, fmt.Errorf("%w: cfgd was interrupted while it populated the tree", ErrNotPopulated)
-	}
-	return r, nil
-}
-
-// currentBase returns the base that live was populated from, whatever the configuration says of the next
-// start. If live is not populated, it returns the next one.
-func (l *LiveTree) currentBase() (BaseRef, error) {
-	r, err := l.Record()
-	if err != nil || r == nil || r.BasePath == "" || r.State != Populated {
-		return l.Next(), err
-	}
-	live, err := l.OpenLive()
-	if err != nil {
-		if absent(err) {
-			return l.Next(), nil
-		}
-		return BaseRef{}, err
-	}
-	defer live.Close()
-	if id, err := live.Identity(); err != nil || id != r.Identity {
-		return l.Next(), err
-	}
-	g := BaseRef{r.BasePath, r.BaseID}
-	if g.Path == l.Target.Base && l.Target.BaseID == "" {
-		g.ID = "" // a plain tree may change in place; its digest shows it
-	}
-	return g, nil
-}
-
-// notPopulated says why there is no live tree to save, nil if there is one. It is asked before anything else
-// is opened, because cfg and base of a jail that is down may be missing too.
-func (l *LiveTree) notPopulated() error {
-	live, err := l.OpenLive()
-	if err != nil {
-		if absent(err) {
-			return fmt.Errorf("%w: %w", ErrNotPopulated, err)
-		}
-		return err
-	}
-	defer live.Close()
-	_, err = l.populated(live)
-	return err
 }
 
 // Earlier returns an ErrEarlier if live is the tree of an earlier start, else nil.

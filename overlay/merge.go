@@ -15,6 +15,31 @@ import (
 	"cfgd/overlay/tree"
 )
 
+// PlanMerge computes what a merge with a base would do. If live is populated, its unsaved changes count as
+// saved, because stopping the target saves them. It writes nothing.
+func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*merge.Result, error) {
+	base, err := o.scanBase(ctx, to, false)
+	if err != nil {
+		return nil, err
+	}
+	w, err := plannedSave(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.openStore(ctx, base, toRead)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	if w.manifest == nil {
+		w.manifest = s.Manifest
+	}
+	mg := mergerOf(o, s, w.manifest)
+	mg.Read = func(e *tree.Entry) ([]byte, error) { return w.read(s, e) }
+	mg.Prior = merge.PriorBaseOf(s, base.ID)
+	return mg.Run(ctx)
+}
+
 // mergerOf returns the Merger of a generation with the store's base.
 func mergerOf(o *Overlay, s *store.Store, m *store.Manifest) *merge.Merger {
 	return &merge.Merger{
@@ -95,31 +120,6 @@ func mergeStore(ctx context.Context, o *Overlay, s *store.Store) (*merge.Result,
 	}
 	r.Next.Merges = s.Manifest.WithMerge()
 	return r, s.Rewrite(ctx, r.Next, w.Open)
-}
-
-// PlanMerge computes what a merge with a base would do. If live is populated, its unsaved changes count as
-// saved, because stopping the target saves them. It writes nothing.
-func (o *Overlay) PlanMerge(ctx context.Context, to BaseRef) (*merge.Result, error) {
-	base, err := o.scanBase(ctx, to, false)
-	if err != nil {
-		return nil, err
-	}
-	w, err := plannedSave(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	s, err := o.openStore(ctx, base, toRead)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	if w.manifest == nil {
-		w.manifest = s.Manifest
-	}
-	mg := mergerOf(o, s, w.manifest)
-	mg.Read = func(e *tree.Entry) ([]byte, error) { return w.read(s, e) }
-	mg.Prior = merge.PriorBaseOf(s, base.ID)
-	return mg.Run(ctx)
 }
 
 // wouldSave is what a save would do now: a manifest, and where its contents are. The manifest is nil if

@@ -45,6 +45,9 @@ func (o *Overlay) now() time.Time {
 // Forget drops what is remembered of live and cfg, so that the next look reads everything.
 func (o *Overlay) Forget() { o.cache = diffCache{} }
 
+// ErrReadOnly says that cfg cannot be written.
+var ErrReadOnly = errors.New("read-only")
+
 // base returns the scan of live's current base, from the cache if it is valid.
 func (o *Overlay) base(ctx context.Context) (*store.Base, error) {
 	g, err := o.currentBase()
@@ -109,6 +112,3 @@ func (o *Overlay) openStore(ctx context.Context, base *store.Base, how access) (
 	o.cache.store = s
 	return s, nil
 }
-
-// ErrReadOnly says that cfg cannot be written.
-var ErrReadOnly = errors.New("read-only")

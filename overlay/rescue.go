@@ -29,6 +29,9 @@ const RescueRemoved = ".cfgd-removed"
 // max_file, and what is no file, directory or link. Each line has a path and the reason.
 const RescueLeft = ".cfgd-left-out"
 
+// maxArchive bounds the contents of an archive to bring back, in bytes: they are held in memory.
+const maxArchive = 256 << 20
+
 // Rescue writes to w, as a tar(5) archive, all of live that differs from base, or all of live if base can't
 // be read. It needs no cfg: it is for a live tree that must go and can't be saved. It returns the number of
 // entries in the archive. What could not be read is left out and named in the error; the archive of the rest
@@ -288,6 +291,3 @@ func xattrOf(key, value string) (x dirfd.Xattr, ok bool, err error) {
 	}
 	return dirfd.Xattr{Name: name, Value: []byte(value)}, true, nil
 }
-
-// maxArchive bounds the contents of an archive to bring back, in bytes: they are held in memory.
-const maxArchive = 256 << 20

@@ -63,6 +63,38 @@ func (o *Overlay) Unchanged(ctx context.Context, lo LookOptions) *Result {
 	return c.last.resultFor(v)
 }
 
+// Unsavable tells which of the paths do not exist, and which are never saved. A save of such a path has
+// nothing to do, and would look successful.
+func (o *Overlay) Unsavable(ctx context.Context, paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	r, err := o.Save(ctx, SaveOptions{Paths: paths, DryRun: true})
+	if err != nil {
+		return err
+	}
+	why := map[string]string{}
+	for _, k := range r.Kept {
+		why[k.Path] = string(k.Reason)
+	}
+	for _, p := range paths {
+		class, reason := o.Target.Classes.Of(p)
+		name := pathname.Quote(p)
+		switch {
+		case why[p] != "":
+			err = errors.Join(err, fmt.Errorf("%s is not saved: %s", name, why[p]))
+		case class == config.Volatile || class == config.Ignore:
+			err = errors.Join(err, fmt.Errorf("%s is not saved: class %s: %s", name, class, reason))
+		case !r.View.Has(p):
+			err = errors.Join(err, fmt.Errorf("%s: %w", name, ErrUnknownPath))
+		}
+	}
+	return err
+}
+
+// ErrUnknownPath reports a path that is in none of a target's three trees.
+var ErrUnknownPath = errors.New("neither in base nor in cfg nor in live")
+
 // maxTries bounds how often a save is planned again because files changed while they were copied.
 const maxTries = 20
 
@@ -198,36 +230,4 @@ func (w *opened) dropTaken(ctx context.Context, p *store.Plan, so SaveOptions) e
 	}
 	m.HandEdits = p.Next.HandEdits
 	return w.s.Install(ctx, nil, &m)
-}
-
-// ErrUnknownPath reports a path that is in none of a target's three trees.
-var ErrUnknownPath = errors.New("neither in base nor in cfg nor in live")
-
-// Unsavable tells which of the paths do not exist, and which are never saved. A save of such a path has
-// nothing to do, and would look successful.
-func (o *Overlay) Unsavable(ctx context.Context, paths []string) error {
-	if len(paths) == 0 {
-		return nil
-	}
-	r, err := o.Save(ctx, SaveOptions{Paths: paths, DryRun: true})
-	if err != nil {
-		return err
-	}
-	why := map[string]string{}
-	for _, k := range r.Kept {
-		why[k.Path] = string(k.Reason)
-	}
-	for _, p := range paths {
-		class, reason := o.Target.Classes.Of(p)
-		name := pathname.Quote(p)
-		switch {
-		case why[p] != "":
-			err = errors.Join(err, fmt.Errorf("%s is not saved: %s", name, why[p]))
-		case class == config.Volatile || class == config.Ignore:
-			err = errors.Join(err, fmt.Errorf("%s is not saved: class %s: %s", name, class, reason))
-		case !r.View.Has(p):
-			err = errors.Join(err, fmt.Errorf("%s: %w", name, ErrUnknownPath))
-		}
-	}
-	return err
 }

@@ -30,6 +30,42 @@ type Trees struct {
 	mounts bool                // fstab mounts cfg, and --root is not given
 }
 
+// BaseRef names a base: its path in the model and its id. The id is "" if only the digest can identify the
+// base.
+type BaseRef struct{ Path, ID string }
+
+// Next returns the base that the next populate takes.
+func (t *Trees) Next() BaseRef { return BaseRef{t.Target.Base, t.Target.BaseID} }
+
+// BaseNamed finds a base of a target by the name of a snapshot of its prototype, by a base id, or by a
+// path. It does not check that the base exists.
+func BaseNamed(t *config.Target, name string) (BaseRef, error) {
+	if path.IsAbs(name) {
+		snap, ok := config.ParseSnapshot(name)
+		if !ok {
+			return BaseRef{Path: path.Clean(name)}, nil
+		}
+		return BaseRef{Path: snap.String(), ID: snap.ID()}, nil
+	}
+	snap, ok := config.ParseSnapshot(t.Base)
+	if !ok {
+		return BaseRef{}, fmt.Errorf("base %s is no snapshot, so %s names no other of it: give a directory",
+			t.Base, name)
+	}
+	if _, after, ok := strings.Cut(name, "@"); ok {
+		if id := snap.At(after).ID(); id != name {
+			return BaseRef{}, fmt.Errorf("%s is a base of another tree; the target's are as %s", name,
+				snap.ID())
+		}
+		name = after
+	}
+	if name == "" || strings.Contains(name, "/") || name == "." || name == ".." {
+		return BaseRef{}, fmt.Errorf("%q: not a snapshot's name", name)
+	}
+	snap = snap.At(name)
+	return BaseRef{Path: snap.String(), ID: snap.ID()}, nil
+}
+
 // Path puts --root's directory before a path of the model.
 func (t *Trees) Path(p string) string { return t.path(p) }
 
@@ -121,13 +157,6 @@ func (t *Trees) openCfgAt() (*dirfd.Dir, error) {
 	}
 	return d, nil
 }
-
-// BaseRef names a base: its path in the model and its id. The id is "" if only the digest can identify the
-// base.
-type BaseRef struct{ Path, ID string }
-
-// Next returns the base that the next populate takes.
-func (t *Trees) Next() BaseRef { return BaseRef{t.Target.Base, t.Target.BaseID} }
 
 // openBase opens the root of a base.
 func (t *Trees) openBase(g BaseRef) (*dirfd.Dir, error) {
@@ -296,33 +325,4 @@ func CompareTrees(ctx context.Context, old, new string) (map[string]int, error) 
 		count[c.Kind.String()]++
 	}
 	return count, nil
-}
-
-// BaseNamed finds a base of a target by the name of a snapshot of its prototype, by a base id, or by a
-// path. It does not check that the base exists.
-func BaseNamed(t *config.Target, name string) (BaseRef, error) {
-	if path.IsAbs(name) {
-		snap, ok := config.ParseSnapshot(name)
-		if !ok {
-			return BaseRef{Path: path.Clean(name)}, nil
-		}
-		return BaseRef{Path: snap.String(), ID: snap.ID()}, nil
-	}
-	snap, ok := config.ParseSnapshot(t.Base)
-	if !ok {
-		return BaseRef{}, fmt.Errorf("base %s is no snapshot, so %s names no other of it: give a directory",
-			t.Base, name)
-	}
-	if _, after, ok := strings.Cut(name, "@"); ok {
-		if id := snap.At(after).ID(); id != name {
-			return BaseRef{}, fmt.Errorf("%s is a base of another tree; the target's are as %s", name,
-				snap.ID())
-		}
-		name = after
-	}
-	if name == "" || strings.Contains(name, "/") || name == "." || name == ".." {
-		return BaseRef{}, fmt.Errorf("%q: not a snapshot's name", name)
-	}
-	snap = snap.At(name)
-	return BaseRef{Path: snap.String(), ID: snap.ID()}, nil
 }

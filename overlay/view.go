@@ -48,6 +48,16 @@ func (v *View) setLive(scan *tree.Tree, refused []tree.Refused) {
 // Class returns the class of a path.
 func (v *View) Class(path string) config.Class { return v.class(path) }
 
+// Has reports whether a path is in one of the three trees.
+func (v *View) Has(p string) bool {
+	for _, t := range []*tree.Tree{v.Base.Tree, v.Plain, v.Live} {
+		if t.Has(p) {
+			return true
+		}
+	}
+	return p == ""
+}
+
 // SavedTree returns the saved tree: what the next start will produce.
 func (v *View) SavedTree() *tree.Tree { return v.diffs.saved() }
 
@@ -276,14 +286,4 @@ func clone(changes []tree.Change) []tree.Change {
 		changes[i].Old, changes[i].New = own(changes[i].Old), own(changes[i].New)
 	}
 	return changes
-}
-
-// Has reports whether a path is in one of the three trees.
-func (v *View) Has(p string) bool {
-	for _, t := range []*tree.Tree{v.Base.Tree, v.Plain, v.Live} {
-		if t.Has(p) {
-			return true
-		}
-	}
-	return p == ""
 }

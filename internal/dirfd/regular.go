@@ -6,6 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrNotRegular is the error for opening a name that is no regular file, or no longer one.
+var ErrNotRegular = errors.New("not a regular file")
+
 // openPlain opens name for reading without following a link or waiting for a fifo's other end, and lets
 // go of all but a regular file.
 func openPlain(dir int, name string) (int, error) {
@@ -25,6 +28,3 @@ func openPlain(dir int, name string) (int, error) {
 	}
 	return fd, nil
 }
-
-// ErrNotRegular is the error for opening a name that is no regular file, or no longer one.
-var ErrNotRegular = errors.New("not a regular file")

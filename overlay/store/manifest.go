@@ -11,6 +11,11 @@ import (
 	"cfgd/overlay/tree"
 )
 
+const (
+	maxMerges   = 4        // merges whose generations are kept
+	MaxManifest = 32 << 20 // bytes; reading one takes about twenty times as much memory
+)
+
 // Manifest describes one generation of a store: what cfg adds, replaces and takes out, and against which
 // base.
 type Manifest struct {
@@ -42,6 +47,21 @@ type Override struct {
 	// Default is what the override replaced in base when it was made or last merged. It is nil if base had
 	// nothing there or it is not known. While a conflict is not resolved, it is still the earlier default.
 	Default *tree.Entry
+}
+
+// Conflict is a path that a merge could not settle, because the default and the saved file were both changed,
+// and differently. The merge takes one of the two, so that a start never fails because of it. Both stay in
+// the store until somebody resolves the conflict.
+type Conflict struct {
+	Path     string
+	From, To string            // ids of the two bases that were merged
+	Taken    config.OnConflict // whose version is in cfg and live
+	Why      string            // an explanation, without secrets
+
+	Old    *tree.Entry // the default that Mine was made from; nil if there was none or it is not known
+	Mine   *tree.Entry // the saved version; nil if it has nothing there
+	Theirs *tree.Entry // the new default; nil if it has nothing there
+	Text   *tree.Entry // a file with both versions between markers; nil if they are not text
 }
 
 // Clone returns a copy that can be edited.
@@ -128,21 +148,6 @@ func (m *Manifest) Saved(base *tree.Tree, path string) *tree.Entry {
 	}
 	e, _ := base.Get(path)
 	return e
-}
-
-// Conflict is a path that a merge could not settle, because the default and the saved file were both changed,
-// and differently. The merge takes one of the two, so that a start never fails because of it. Both stay in
-// the store until somebody resolves the conflict.
-type Conflict struct {
-	Path     string
-	From, To string            // ids of the two bases that were merged
-	Taken    config.OnConflict // whose version is in cfg and live
-	Why      string            // an explanation, without secrets
-
-	Old    *tree.Entry // the default that Mine was made from; nil if there was none or it is not known
-	Mine   *tree.Entry // the saved version; nil if it has nothing there
-	Theirs *tree.Entry // the new default; nil if it has nothing there
-	Text   *tree.Entry // a file with both versions between markers; nil if they are not text
 }
 
 // ConflictAt returns the unresolved conflict at path.
@@ -288,8 +293,3 @@ func plainEntry(e *tree.Entry) *tree.Entry {
 	c.Flags = 0
 	return &c
 }
-
-const (
-	maxMerges   = 4        // merges whose generations are kept
-	MaxManifest = 32 << 20 // bytes; reading one takes about twenty times as much memory
-)

@@ -15,6 +15,12 @@ import (
 	"cfgd/overlay/tree"
 )
 
+// FormatVersion is the number of the store format that this program writes and reads.
+const FormatVersion = 1
+
+// ErrNewerFormat says that a newer cfgd wrote the store.
+var ErrNewerFormat = errors.New("the store was written by a newer cfgd")
+
 // Names in .cfgd.
 const (
 	formatFile     = "format"
@@ -240,12 +246,6 @@ func (m *metaDir) nextName() string {
 	m.serial++
 	return strconv.Itoa(m.serial)
 }
-
-// FormatVersion is the number of the store format that this program writes and reads.
-const FormatVersion = 1
-
-// ErrNewerFormat says that a newer cfgd wrote the store.
-var ErrNewerFormat = errors.New("the store was written by a newer cfgd")
 
 // Fits returns an error if a text is longer than limit bytes. The error names the path that takes the most.
 func Fits(what string, text []byte, limit int64) error {

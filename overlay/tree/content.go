@@ -9,6 +9,22 @@ import (
 	"cfgd/internal/dirfd"
 )
 
+var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+// DigestOf reads at most size bytes and one more, so that a file that keeps growing does not block the scan.
+func DigestOf(r io.Reader, size int64) (Digest, error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	h := sha256.New()
+	bounded := struct{ io.Reader }{io.LimitReader(r, size+1)}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, bounded, *buf); err != nil {
+		return Digest{}, err
+	}
+	var d Digest
+	h.Sum(d[:0])
+	return d, nil
+}
+
 const holeSize = 4096 // in a sparse file, a block of this many zero bytes stays a hole
 
 // CopyContent copies at most size bytes and one more, so that the caller sees a file that grew. It leaves
@@ -68,20 +84,4 @@ func zero(b []byte) bool {
 		}
 	}
 	return true
-}
-
-var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
-
-// DigestOf reads at most size bytes and one more, so that a file that keeps growing does not block the scan.
-func DigestOf(r io.Reader, size int64) (Digest, error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	h := sha256.New()
-	bounded := struct{ io.Reader }{io.LimitReader(r, size+1)}
-	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, bounded, *buf); err != nil {
-		return Digest{}, err
-	}
-	var d Digest
-	h.Sum(d[:0])
-	return d, nil
 }

@@ -66,6 +66,15 @@ type Entry struct {
 	stamp stamp
 }
 
+// stamp is what a scan keeps of a file to decide whether to read its content again.
+type stamp struct {
+	ino    uint64
+	ctime  int64
+	nlink  uint32
+	sparse bool
+	fresh  bool // changed so shortly before the scan that the next change may get the same time
+}
+
 // Ino returns the number of the entry's inode.
 func (e *Entry) Ino() uint64 { return e.stamp.ino }
 
@@ -163,13 +172,4 @@ func EntryOf(path string, st dirfd.Stat) Entry {
 		sparse: st.Blocks*512 < st.Size,
 	}
 	return e
-}
-
-// stamp is what a scan keeps of a file to decide whether to read its content again.
-type stamp struct {
-	ino    uint64
-	ctime  int64
-	nlink  uint32
-	sparse bool
-	fresh  bool // changed so shortly before the scan that the next change may get the same time
 }

@@ -14,6 +14,27 @@ import (
 	"cfgd/internal/dirfd"
 )
 
+// Reader opens the content of an entry.
+type Reader func(e *Entry) (io.ReadCloser, error)
+
+// ReaderOf returns a reader of content in memory.
+func ReaderOf(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
+
+// OpenFile opens the regular file at p below root.
+func OpenFile(root *dirfd.Dir, p string) (*dirfd.File, error) {
+	dir, name := path.Split(p)
+	d, err := root.Walk(strings.TrimSuffix(dir, "/"))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w", err)
+	}
+	return f, nil
+}
+
 // MakeLink makes a symbolic link with its owner and time.
 func MakeLink(d *dirfd.Dir, name string, e *Entry) error {
 	if err := d.Symlink(e.Link, name); err != nil {
@@ -155,27 +176,6 @@ func MakeDir(d *dirfd.Dir, name string) error {
 	}
 	return d.Mkdir(name)
 }
-
-// OpenFile opens the regular file at p below root.
-func OpenFile(root *dirfd.Dir, p string) (*dirfd.File, error) {
-	dir, name := path.Split(p)
-	d, err := root.Walk(strings.TrimSuffix(dir, "/"))
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	f, err := d.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("%w", err)
-	}
-	return f, nil
-}
-
-// Reader opens the content of an entry.
-type Reader func(e *Entry) (io.ReadCloser, error)
-
-// ReaderOf returns a reader of content in memory.
-func ReaderOf(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
 
 // SetFlags gives a new name the entry's flags.
 func SetFlags(d *dirfd.Dir, name string, e *Entry) error {
