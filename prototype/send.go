@@ -216,7 +216,9 @@ func (s *Sender) increment(t *Transfer, here, there *snapshotList) error {
 // interrupted looks for an interrupted transfer. The token comes from the receiver. It is accepted only
 // if it names a snapshot that exists here, of the dataset that is being sent; otherwise a receiver could
 // ask for any data of this machine.
-func (s *Sender) interrupted(ctx context.Context, t *Transfer, here *snapshotList, resume bool) (bool, error) {
+func (s *Sender) interrupted(
+	ctx context.Context, t *Transfer, here *snapshotList, resume bool,
+) (bool, error) {
 	out, err := s.Run.Run(ctx, s.there(run.Command("zfs", "get", "-Hpr", "-t", "filesystem,volume", "-o",
 		"name,value", "receive_resume_token", t.To)))
 	if err != nil {

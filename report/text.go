@@ -28,8 +28,8 @@ func Text(f *Facts, all []Finding, since time.Time) string {
 		if len(x.Paths) > 0 {
 			words += ": " + named(x.Paths)
 		}
-		fmt.Fprintf(&b, "%-*s  %s\n%-*s    %s\n", width, targetName(x.Target), pathname.Plain(words), width, "",
-			pathname.Plain(x.Settle))
+		fmt.Fprintf(&b, "%-*s  %s\n", width, targetName(x.Target), pathname.Plain(words))
+		fmt.Fprintf(&b, "%-*s    %s\n", width, "", pathname.Plain(x.Settle))
 	}
 	for _, t := range f.Targets {
 		if n := times(t.Saves); len(n) > 0 {

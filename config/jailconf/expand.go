@@ -161,7 +161,8 @@ func (j *params) lookup(user *parameter, part wordPart, at conffile.Origin) ([]c
 	v := j.byKey[paramKey(part.text)]
 	switch {
 	case v == nil || v.name != part.text || len(v.values) == 0:
-		return nil, j.bad(user, at, `define it above, or write '…' or \$ for a "$" that the shell should see`,
+		return nil, j.bad(user, at,
+			`define it above, or write '…' or \$ for a "$" that the shell should see`,
 			"variable $%s is not set", part.text)
 	case v.state == expandBusy:
 		return nil, j.bad(user, at, "write one of them out", "variable $%s refers to itself", part.text)

@@ -28,7 +28,8 @@ func benchJails(ctx context.Context, l *lab) ([]row, error) {
 	one := filepath.Join(root, "jail/j001/cfg") + "/"
 	snapshots := filepath.Join(root, "jail/proto/.cfgd/snapshot")
 	diff := &contestant{name: "diff -r", tools: []string{"diff"}, run: func() error {
-		_ = command(ctx, "diff", "-r", snapshots+"/1/etc", snapshots+"/2/etc") // the exit status is 1, because they differ
+		// the exit status is 1, because they differ
+		_ = command(ctx, "diff", "-r", snapshots+"/1/etc", snapshots+"/2/etc")
 		_ = command(ctx, "diff", "-r", snapshots+"/1/etc", one)
 		return ctx.Err()
 	}}
