@@ -3,11 +3,12 @@
 // rcconf, jailconf, fstab and tomldoc turn files into values with their places; rcjails.go, confjails.go and
 // findjails.go find the jails in them, and targets.go makes the targets that load.go puts into a Model.
 //
-// It owns the list of /etc trees: the targets with their base, cfg, live, backing, classes and timings,
-// and for every value the file and line that it came from. It reads rc.conf, jail.conf, fstab and
-// cfgd.toml. No other package finds out from these files what a machine is; those that edit a file of the
-// host read its text again, under the lock, and parse it by the rooms below this one. Edits are composed
-// here, as values (Missing, SwitchFstab), and written by others.
+// It owns the list of /etc trees: the targets with their base, cfg, live, backing, classes and timings, and
+// for every value the file and line that it came from. It reads rc.conf, jail.conf, fstab and cfgd.toml. No
+// other package decides from these files what a machine is. A package that edits one of them, or needs a
+// jail's mounts as its fstab says them now, reads that file again and parses it by a package below this one.
+// What a machine lacks, and another snapshot in an fstab, are edits as values (Missing, SwitchFstab); others
+// write them.
 //
 // What always holds: nothing is executed, and this package writes nothing. Shell is parsed, never run. A
 // value that cannot be known statically is reported with file and line, and never guessed. Paths in the

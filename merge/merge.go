@@ -3,18 +3,19 @@
 // It has three layers. Text merges by lines, and Accounts merges account files by entry and field (three.go,
 // accounts.go). A Merger merges the entries of a generation of cfg with another base: content, mode, owner,
 // flags and attributes, each by itself (run.go, outcome.go, entry.go). It also restores what belonged to an
-// earlier base (prior.go, revert.go), and makes the databases of merged files anew (derive.go). Write shows
+// earlier base (prior.go, revert.go), and rebuilds the databases of merged files (derive.go). Write shows
 // two versions as a unified diff (write.go).
 //
-// A merge takes what only one side changed, byte for byte. What both sides changed differently is a conflict,
-// and no line of either is lost. The regions are those of GNU diff3. A key or certificate is never merged by
-// lines.
+// A merge takes what only one side changed, byte for byte. What both sides changed differently is a
+// conflict, and no line of either is lost. The regions are those of GNU diff3. A key or certificate is never
+// merged by lines.
 //
 // A diff does exactly what it says when patch -E -p1 or git apply applies it to a copy of the old tree.
-// (Without -E FreeBSD's patch leaves an empty file in place of a deleted one.) What the format cannot express
-// is in lines that begin with "#", which both programs skip. The hunks are those of GNU diff -u, byte for
-// byte. The output holds nothing of a secret's content: no line, size or digest. Two limits remain: patch(1)
-// puts no directory where a file or a symlink was, and git apply refuses paths with a component ".git".
+// (Without -E FreeBSD's patch leaves an empty file in place of a deleted one.) What the format cannot
+// express is in lines that begin with "#", which both programs skip. The hunks are those of GNU diff -u,
+// byte for byte. The output holds nothing of a secret's content: no line, size or digest. Two limits remain:
+// patch(1) puts no directory where a file or a symlink was, and git apply refuses paths with a component
+// ".git".
 //
 // All work is done in memory, within bounds of time and memory. Equal input gives equal output on every
 // machine. The caller's functions read the contents. The package writes no file and runs no command; the

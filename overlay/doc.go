@@ -1,11 +1,12 @@
-// Package overlay has the verbs of a target: look, save, populate, restore, merge, resolve, rescue.
+// Package overlay does what can be done with a target: look, save, populate, restore, merge, resolve, pin,
+// roll back, rescue.
 //
 // A target has three trees: base, the read-only defaults; cfg, the store of what differs from them; live,
 // the writable tree in memory. Package tree scans, compares and copies them, package store keeps cfg,
-// package merge merges. An Overlay opens the three trees of one target and does what a command or the
-// daemon asks for: one verb in each file. What a verb needs to know of the live tree is in live.go, of
-// base in bases.go, and what was found is a View (view.go), kept in a diffCache (diffcache.go). These
-// always hold:
+// package merge merges. An Overlay opens the three trees of one target and does what a command or the daemon
+// asks for: save.go saves, populate.go populates, and so on; resolve.go has pins too, and edit.go the
+// rollback. What a verb needs to know of the live tree is in live.go, of base in bases.go, and what was
+// found is a View (view.go), kept in a diffCache (diffcache.go). These always hold:
 //
 //   - Populate, then scan: no unsaved change. Save, clear, populate: the same tree. Files are saved with
 //     their times, to the nanosecond; a time alone is no change.

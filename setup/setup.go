@@ -1,11 +1,11 @@
 // Package setup writes into a machine's rc.conf, jail.conf and fstab what cfgd needs, and removes exactly
-// that again. What is missing, and whether the edits settled it, is said by package config: Model.Missing
-// and Model.Settled.
+// that again. Package config says what is missing, and whether the edits settled it (Model.Missing,
+// Model.Settled).
 //
-// What always holds: an edit is of one line, and every other byte stays. After the edits the
-// configuration is read again. All files are restored unless every problem that was to be settled is
-// gone, no new one came, and no other jail is defined differently. What was done is recorded in
-// /var/db/cfgd/setup.json before the first file is changed.
+// What always holds: an edit is of one line, and every other byte stays. After the edits the configuration
+// is read again. All files are restored unless every problem that was to be settled is gone, no new one
+// came, and no other jail is defined differently. What was done is recorded in /var/db/cfgd/setup.json
+// before the first file is changed.
 package setup
 
 import (

@@ -148,6 +148,36 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// startsProgram finds what starts a program.
+var startsProgram = regexp.MustCompile(`\b(exec\.Command|os\.StartProcess|syscall\.ForkExec|unix\.Exec)`)
+
+// Only package run starts programs.
+func TestOneRunner(t *testing.T) {
+	var starts []string
+	for room := range programImports(t) {
+		if slices.Contains(helpers, room) {
+			continue
+		}
+		names, err := filepath.Glob("../" + room + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(name, "_test.go") && startsProgram.Match(text) {
+				starts = append(starts, room)
+			}
+		}
+	}
+	slices.Sort(starts)
+	if starts = slices.Compact(starts); !slices.Equal(starts, []string{"internal/run"}) {
+		t.Errorf("programs are started in %v, and should be only in internal/run", starts)
+	}
+}
+
 // tourPath finds the files and directories of the source that the tour of CONTRIBUTING.md names.
 var tourPath = regexp.MustCompile("`((?:config|overlay|merge|watcher|jailhooks|jails|prototype|nano|" +
 	"setup|report|internal|cmd|tests|man|docs)[a-z0-9_./]*)`")

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -24,7 +26,10 @@ func newApp(s *session) *cli.App {
 		Usage:     "make a server's /etc in memory safe to edit",
 		UsageText: "cfgd [--root DIR] [--config FILE] [--json] [--log-level LEVEL] COMMAND …",
 		Description: "" +
-			"TARGET is host, or the name of a jail. Where it is optional, all targets are meant. " +
+			"A target is an /etc that cfgd saves: TARGET is host, or the name of a jail. Where it is " +
+			"optional, all targets are meant. A target has three trees: base, the read-only defaults; cfg, " +
+			"where what differs from base is saved; live, the /etc in memory. An override is a file that is " +
+			"saved in cfg. A generation is a numbered state of cfg. cfgd(8) explains all words.\n\n" +
 			"PATH is relative to the target's etc, as rc.conf or local/nginx; a directory means " +
 			"everything below it. LEVEL is debug, info, warn or error.\n\n" +
 			"Exit status: 0 done, or no difference; 1 a difference or an unsaved change; 2 failed; " +
@@ -56,7 +61,7 @@ func newApp(s *session) *cli.App {
 func globalFlags(s *session) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name: "root", Usage: "take every system path below `DIR`; mount nothing", Destination: &s.root,
+			Name: "root", Usage: "work on the system below `DIR`; mount nothing", Destination: &s.root,
 		},
 		&cli.StringFlag{
 			Name: "config", Usage: "read `FILE` instead of /usr/local/etc/cfgd.toml", Destination: &s.config,
@@ -87,6 +92,7 @@ func finishCommand(c *cli.Command) {
 		sub.HelpName = "cfgd " + c.Name + " " + sub.Name
 		finishCommand(sub)
 	}
+	c.UsageText = usageText(c)
 	if len(c.Subcommands) > 0 {
 		c.Action = func(ctx *cli.Context) error {
 			return usagef("cfgd %s: which command? cfgd help %s lists them", c.Name, c.Name)
@@ -100,6 +106,22 @@ func finishCommand(c *cli.Command) {
 		}
 		return do(ctx)
 	}
+}
+
+// usageText returns the form of a command line, for the help. Every command has --help, so only other flags
+// count as options.
+func usageText(c *cli.Command) string {
+	words := []string{cmp.Or(c.HelpName, "cfgd "+c.Name)}
+	if len(c.Flags) > 1 {
+		words = append(words, "[OPTION…]")
+	}
+	if len(c.Subcommands) > 0 {
+		words = append(words, "COMMAND …")
+	}
+	if c.ArgsUsage != "" {
+		words = append(words, c.ArgsUsage)
+	}
+	return strings.Join(words, " ")
 }
 
 // hideFalse keeps "(default: false)" out of the help.

@@ -19,7 +19,7 @@ import (
 
 func hostCommand(s *session) *cli.Command {
 	return &cli.Command{
-		Name: "host", Usage: "the host's /etc at boot, and on a new image",
+		Name: "host", Usage: "finish the host's /etc at boot; plan its merge with a new image",
 		Subcommands: []*cli.Command{
 			{
 				Name: "early", Usage: "finish /etc at boot, for rc.d/cfgd_early",

@@ -10,7 +10,7 @@ import (
 func cloneCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "clone", ArgsUsage: "NAME NEW SNAPSHOT",
-		Usage: "make a test jail of a jail, on another snapshot",
+		Usage: "copy a jail, on another snapshot, for a test",
 		Description: "" +
 			"Saves what is unsaved in the jail's /etc, and clones the jail's own filesystems as they " +
 			"are now (without ZFS, it copies them). Gives the clone an fstab on the other snapshot " +

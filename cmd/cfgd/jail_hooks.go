@@ -17,7 +17,7 @@ import (
 
 func initCommand(s *session) *cli.Command {
 	return &cli.Command{
-		Name: "init", ArgsUsage: "NAME", Usage: "make and fill a jail's /etc, for exec.prestart",
+		Name: "init", ArgsUsage: "NAME", Usage: "make a jail's /etc in memory, for exec.prestart",
 		Description: "" +
 			"Mounts the memory filesystem on the jail's etc, fills it from base and cfg, and " +
 			"tells the daemon. If that is done already, it succeeds and changes nothing. " +
@@ -47,11 +47,11 @@ func cleanupCommand(s *session) *cli.Command {
 			"stays mounted, and jail(8) unmounts the rest. End the process and run the " +
 			"cleanup again. It then saves to the dataset or directory that the fstab mounts " +
 			"on the jail's cfg.\n\n" +
-			"If a start fails, jail(8) runs no hook, and the jail's root stays mounted below " +
-			"its etc. No start succeeds until the root is unmounted. A cleanup does that too, " +
-			"and unmounts what else is left of the jail's fstab. In exec.prepare of jail.conf " +
-			"it does so before each start; if there is nothing to do, it prints nothing and " +
-			"ends with 0. The daemon does the same when cfg has been away for a while.\n\n" +
+			"If a start fails, jail(8) runs no hook, and the filesystems of the jail's fstab stay " +
+			"mounted. No start succeeds until they are unmounted. A cleanup unmounts them too. " +
+			"Let exec.prepare of jail.conf run it, which comes before each start: if there is " +
+			"nothing to do, it prints nothing and ends with 0. The daemon unmounts them as well, " +
+			"once the jail's cfg has not been mounted for a while.\n\n" +
 			"Warnings and errors of both hooks go to syslogd(8) too, because rc.d/jail shows " +
 			"nothing of a stop.",
 		Action: hookAction(s, runCleanup),

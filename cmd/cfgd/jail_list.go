@@ -15,7 +15,12 @@ import (
 
 func jailListCommand(s *session) *cli.Command {
 	return &cli.Command{
-		Name: "list", Usage: "list all jails, and which of them are targets", Action: s.action(runJailList),
+		Name: "list", Usage: "list all jails, and which of them are targets",
+		Description: "" +
+			"Prints one line for each jail of rc.conf and jail.conf. A target is a jail whose /etc cfgd saves. " +
+			"STATE says whether its /etc is populated (a jail that does not run is down), BASE which snapshot " +
+			"its fstab mounts. cfgd check tells why a jail is no target.",
+		Action: s.action(runJailList),
 	}
 }
 

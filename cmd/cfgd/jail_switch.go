@@ -39,7 +39,7 @@ func switchCommand(s *session) *cli.Command {
 func jailRollbackCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "rollback", ArgsUsage: "NAME",
-		Usage: "put a jail back on the snapshot before",
+		Usage: "put a jail back on the snapshot that it had before",
 		Description: "" +
 			"Does the same as a switch to that snapshot. The overrides that belonged to it come back, " +
 			"with the changes made since.",

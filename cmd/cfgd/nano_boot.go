@@ -13,7 +13,8 @@ import (
 func nanoActivateCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "activate", ArgsUsage: "SLICE", Usage: "boot a slice from now on",
-		Flags: []cli.Flag{planFlag()}, Action: s.action(runNanoActivate),
+		Description: "SLICE is a name that cfgd nano status shows, such as ada0s2, or its number.",
+		Flags:       []cli.Flag{planFlag()}, Action: s.action(runNanoActivate),
 	}
 }
 

@@ -17,6 +17,10 @@ import (
 func nanoStatusCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show the slices: which one runs, which one boots next",
+		Description: "" +
+			"Prints one line for each slice, with its state (running, boots next, on trial, failed to boot), " +
+			"its filesystem's label, and when its image was made. The last line tells what the disk's loader " +
+			"can do for a trial.",
 		Action: s.action(runNanoStatus),
 	}
 }

@@ -12,7 +12,7 @@ import (
 func pinCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "pin", ArgsUsage: "TARGET PATH…",
-		Usage: "keep overrides even if they equal base",
+		Usage: "keep saved files even where they equal the default",
 		Description: "" +
 			"Saves each path as it is now. While a path is pinned, no new default replaces it. A " +
 			"directory means everything below it.",
@@ -23,7 +23,7 @@ func pinCommand(s *session) *cli.Command {
 func unpinCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "unpin", ArgsUsage: "TARGET PATH…",
-		Usage:       "no longer keep overrides that equal base",
+		Usage:       "no longer keep saved files that equal the default",
 		Description: "Give each PATH as it was given to cfgd pin.",
 		Action:      func(c *cli.Context) error { return runPin(s, c, true) },
 	}

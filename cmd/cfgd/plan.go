@@ -14,7 +14,7 @@ import (
 func planCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "plan", ArgsUsage: "TARGET BASE",
-		Usage: "show what another base would make of the overrides",
+		Usage: "show how saved files would merge with other defaults",
 		Description: "" +
 			"BASE is a snapshot of the prototype by its name (2) or by its id (proto/etc@2), or a " +
 			"directory. Unsaved changes count as saved. Nothing is written. Exit status 1 if there " +

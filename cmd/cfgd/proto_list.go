@@ -15,7 +15,11 @@ import (
 func protoListCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "list", ArgsUsage: "[NAME]",
-		Usage:  "list snapshots, their jails, and what each changed in etc",
+		Usage: "list snapshots, their jails, and what each changed in etc",
+		Description: "" +
+			"Prints one line for each snapshot of the prototype NAME, or of all prototypes. JAILS are the " +
+			"jails that run on it or whose fstab names it. ETC counts what it changed in the defaults since " +
+			"the snapshot before.",
 		Action: s.action(runProtoList),
 	}
 }

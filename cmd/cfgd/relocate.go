@@ -18,7 +18,7 @@ import (
 func relocateCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "relocate", ArgsUsage: "PROTOTYPE [PATH]",
-		Usage: "move a file or directory of a prototype into its etc",
+		Usage: "move files of a prototype into its etc, and link to them",
 		Description: "" +
 			"Leaves a link in the old place, so that each jail may have its own: /usr/local/etc goes " +
 			"to /etc/local, and /root/.ssh to /etc/root.dot.ssh. PATH is the whole path as the " +

@@ -15,9 +15,15 @@ import (
 
 func rescueCommand(s *session) *cli.Command {
 	return &cli.Command{
-		Name: "rescue", Usage: "archives of what a cleanup could not save",
+		Name: "rescue", Usage: "list and restore archives of what a jail's stop could not save",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the archives", Action: s.action(runRescueList)},
+			{
+				Name: "list", Usage: "list the archives",
+				Description: "" +
+					"Prints one line for each archive, with the jail that it is of, its size and its time. " +
+					"tar tf ARCHIVE lists the files in it.",
+				Action: s.action(runRescueList),
+			},
 			{
 				Name: "restore", ArgsUsage: "TARGET ARCHIVE",
 				Usage: "bring an archive back into live, and save it",

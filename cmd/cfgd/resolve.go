@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/pathname"
+	"cfgd/internal/run"
 	"cfgd/merge"
 	"cfgd/overlay"
 	"cfgd/overlay/store"
@@ -256,10 +256,7 @@ func editConflict(ctx context.Context, o *overlay.Overlay, x store.Conflict, err
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	words := strings.Fields(cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi"))
-	// the user's own program, on the user's terminal
-	cmd := exec.CommandContext(ctx, words[0], append(words[1:], name)...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, errs
-	if err := cmd.Run(); err != nil {
+	if err := run.Editor(ctx, append(words, name), os.Stdin, os.Stdout, errs); err != nil {
 		return nil, fmt.Errorf("%s: %w; nothing resolved, the text is in %s", words[0], err, name)
 	}
 	b, err := os.ReadFile(name)

@@ -14,7 +14,7 @@ import (
 func restoreCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "restore", ArgsUsage: "TARGET PATH…",
-		Usage: "put paths of live back",
+		Usage: "put paths back to what is saved, or to the default",
 		Description: "" +
 			"Puts a path back to what is saved, to the default of base, or to what generation N had. " +
 			"A path that is put back to the default releases its override. A directory means " +

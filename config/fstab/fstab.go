@@ -1,7 +1,7 @@
 // Package fstab parses fstab(5): the host's, which mount(8) reads, and those of jails, which jail(8) reads.
 //
-// It turns bytes into entries that know where in the file they stand. What always holds: an edit changes
-// the part of a line that it names, and keeps every other byte, comments and blanks too.
+// It turns bytes into entries that know where in the file they stand. What always holds: an edit changes the
+// part of a line that it names, and keeps every other byte, comments and blanks too.
 package fstab
 
 import (

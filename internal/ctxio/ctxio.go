@@ -1,4 +1,5 @@
-// Package ctxio has a reader that ends with a context, for input whose size cfgd does not control.
+// Package ctxio reads input until a context ends. It is for input whose size or speed cfgd does not control.
+// What always holds: after the context has ended no further read begins, and the error is the context's.
 package ctxio
 
 import (

@@ -1,13 +1,13 @@
 // Package dirfd reads and changes file trees by directory descriptor.
 //
-// It owns every access below a live tree or a cfg store. What always holds: a
-// name is one component, looked up relative to an open directory and never
-// followed if it is a symbolic link, so that nothing planted in a tree (a link,
-// a directory swapped for one, a name with "..") leads out of it; only regular
-// files and directories are opened, never a fifo, a socket or a device; every
-// change passes through a Hook, so that tests record it and inject its failure.
+// Everything below a jail's live tree or a cfg is reached through it, and so is the host's live tree where a
+// verb of package overlay works on it. What always holds: a name is one component, looked up relative to an
+// open directory and never followed if it is a symbolic link, so that nothing planted in a tree (a link, a
+// directory swapped for one, a name with "..") leads out of it; only regular files and directories are
+// opened, never a fifo, a socket or a device; every change passes through a Hook, so that tests record it
+// and inject its failure.
 //
-// It never cleans, joins or guesses paths, and knows nothing of what the trees mean.
+// It knows nothing of what the trees mean.
 package dirfd
 
 import (

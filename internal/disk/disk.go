@@ -1,8 +1,8 @@
-// Package disk reads partition tables of NanoBSD's disks and sets in them which slice boots next: MBR
-// with boot0(8), and GPT with gptboot(8)'s attributes. Within a slice it reads only the BSD label.
+// Package disk reads partition tables of NanoBSD's disks, and sets which slice boots next: MBR with
+// boot0(8), and GPT with gptboot(8)'s attributes. Within a slice it reads only the BSD label.
 //
-// What always holds: nothing in a table is trusted without a check, so no slice reaches over the disk's
-// end or into another. A faulty table is refused with the sector and what was found there. Only flags are
+// What always holds: nothing in a table is trusted without a check, so no slice reaches over the disk's end
+// or into another. A faulty table is refused with the sector and what was found there. Only flags are
 // written, never a start or a size. Each write is of whole sectors, synced and read back, and one of two
 // copies of a table is complete at any time.
 package disk

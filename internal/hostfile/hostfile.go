@@ -1,12 +1,13 @@
-// Package hostfile reads and writes the host's own files: rc.conf, jail.conf and fstabs, and cfgd's
-// records and journals below /var/db/cfgd.
+// Package hostfile reads and writes the host's own files: rc.conf, jail.conf, fstabs and cfgd.toml, and
+// cfgd's records and journals below /var/db/cfgd.
 //
 // What always holds: a reader finds the old file or the new one, whole, and when a call returns, what it
 // wrote is on stable storage (but for WriteVolatile, below /var/run). The file keeps its mode, owner and
 // flags. Two processes that edit one file do so one after the other (Edit, Lock). These are the
 // administrator's own places: links in the way to a file are followed, and below the directory of --root
-// they are resolved as after chroot(2) (Below). Nothing below a jail's root is read or written by this
-// package. Paths are absolute. Packages setup and jails write rc.conf, jail.conf and fstabs by it.
+// they are resolved as after chroot(2) (Below). It reads and writes nothing below the root of a jail that
+// has run; package dirfd is for that. Paths are absolute. Packages setup and jails use it to write rc.conf,
+// jail.conf and fstabs.
 package hostfile
 
 import (

@@ -1,4 +1,5 @@
-// Package memtest keeps the temporary directories of tests in memory.
+// Package memtest puts the temporary directories of tests into memory, if the system has a large enough
+// directory there. FreeBSD has none that is always there.
 package memtest
 
 import (

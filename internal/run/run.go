@@ -1,7 +1,8 @@
-// Package run runs system commands. No other package does.
+// Package run runs commands. No other package does.
 //
-// It runs a command without a shell, with a clean environment, a time limit and bounded output. A command
-// is data: what --dry-run prints is what runs.
+// A command of the system runs without a shell, with a clean environment, a time limit and bounded output.
+// It is data: what --dry-run prints is what runs. An editor of the user is the one program that gets the
+// terminal and the user's environment (Editor).
 package run
 
 import (
@@ -9,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -115,6 +117,14 @@ func (s System) Run(ctx context.Context, c Cmd) (string, error) {
 		return out.String(), &Error{c, strings.TrimSpace(errs.String()), err}
 	}
 	return out.String(), nil
+}
+
+// Editor runs an editor of the user's choice on the user's terminal, in the user's environment and without a
+// time limit. words are its name, which is looked up in the user's PATH, and its arguments.
+func Editor(ctx context.Context, words []string, in io.Reader, out, errs io.Writer) error {
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errs
+	return cmd.Run()
 }
 
 func killGroup(pid int) error {
