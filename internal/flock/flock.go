@@ -1,7 +1,7 @@
 // Package flock provides locks between processes by flock(2), on files that serve only for that.
 //
 // What always holds: a lock ends with the process that holds it, however the process ends. A lock file is
-// never removed, because another process may have it open. It names the process that took the lock last.
+// never removed, because another process may have it open. It names the processes that have the lock.
 package flock
 
 import (
@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ var ErrHeld = errors.New("locked by another process")
 // HeldError is an ErrHeld that says what is locked, and by whom.
 type HeldError struct {
 	Name   string // what is locked: "jail vhost1"
-	Holder string // process and command, as in "process 4711 (cfgd jail switch vhost1 2)"; "" if not known
+	Holder string // as in "process 4711 (cfgd jail switch vhost1 2)", or several; "" if not known
 	ended  error  // the context's error, if the wait ended with it
 }
 
@@ -71,7 +72,7 @@ func wait(ctx context.Context, file, name string, limit time.Duration, how int) 
 	for {
 		err := Try(f, how)
 		if err == nil {
-			return sign(f), nil
+			return sign(f, how), nil
 		}
 		if !errors.Is(err, ErrHeld) {
 			f.Close()
@@ -80,44 +81,71 @@ func wait(ctx context.Context, file, name string, limit time.Duration, how int) 
 		select {
 		case <-ctx.Done():
 			defer f.Close()
-			return nil, &HeldError{name, holder(f), ctx.Err()}
+			return nil, &HeldError{name, holders(f), ctx.Err()}
 		case <-time.After(retryEvery):
 		}
 	}
 }
 
-// maxHolder bounds the text in a lock file, in bytes.
-const maxHolder = 100
+// Bounds on the text in a lock file, in bytes.
+const (
+	maxHolder = 100 // of one process
+	maxText   = 4 << 10
+)
 
-// sign writes this process into the lock file, and returns the function that unlocks it. It is for messages
-// alone, so that a full disk does not matter. Of processes that share a lock, the last to take it is named.
-// Below --root a directory may be a link that leads out: nothing is written there.
-func sign(f *os.File) (unlock func()) {
+// sign adds a line with this process to the lock file, and returns the function that takes it out and
+// unlocks the file. The lines are for messages alone, so that a full disk, or two processes that write them
+// at the same time, do not matter. Below --root a directory may be a link that leads out: nothing is written
+// there.
+func sign(f *os.File, how int) (unlock func()) {
 	if st, err := os.Lstat(filepath.Dir(f.Name())); err != nil || !st.IsDir() {
 		return func() { f.Close() }
 	}
 	args := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
 	text := fmt.Sprintf("%d %s", os.Getpid(), strings.ToValidUTF8(strings.Join(args, " "), "?"))
-	text = text[:min(len(text), maxHolder)]
-	_ = f.Truncate(0)
-	_, _ = f.WriteAt([]byte(text), 0)
+	line := strings.ReplaceAll(text[:min(len(text), maxHolder)], "\n", "?") + "\n"
+	others := ""
+	if how == unix.LOCK_SH { // whoever has it alone has no others: what is there was left by the killed
+		others = read(f)
+	}
+	if len(others)+len(line) > maxText {
+		others = ""
+	}
+	write(f, others+line)
 	return func() {
-		if read(f) == text {
-			_ = f.Truncate(0)
+		all := slices.Collect(strings.Lines(read(f)))
+		if i := slices.Index(all, line); i >= 0 {
+			write(f, strings.Join(slices.Delete(all, i, i+1), ""))
 		}
 		f.Close()
 	}
 }
 
 func read(f *os.File) string {
-	b := make([]byte, maxHolder)
+	b := make([]byte, maxText)
 	n, _ := f.ReadAt(b, 0)
 	return string(b[:n])
 }
 
-// holder returns the process that a lock file names; "" if there is none, or it has ended.
-func holder(f *os.File) string {
-	number, command, _ := strings.Cut(read(f), " ")
+func write(f *os.File, text string) {
+	_ = f.Truncate(0)
+	_, _ = f.WriteAt([]byte(text), 0)
+}
+
+// holders returns the processes that a lock file names, each once, without those that have ended.
+func holders(f *os.File) string {
+	var all []string
+	for line := range strings.Lines(read(f)) {
+		if h := holder(strings.TrimSuffix(line, "\n")); h != "" && !slices.Contains(all, h) {
+			all = append(all, h)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// holder returns the process that a line names; "" if there is none, or it has ended.
+func holder(line string) string {
+	number, command, _ := strings.Cut(line, " ")
 	pid, err := strconv.Atoi(number)
 	if err != nil || pid <= 0 || unix.Kill(pid, 0) == unix.ESRCH {
 		return ""

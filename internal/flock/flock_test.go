@@ -37,7 +37,8 @@ func TestWaitForALockThatIsHeld(t *testing.T) {
 	})
 }
 
-// Several processes share a lock, and nobody has it alone meanwhile. The error names the holder.
+// Several processes share a lock, and nobody has it alone meanwhile. The error names who still has it,
+// whoever took it last.
 func TestHolders(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "lock")
@@ -55,9 +56,9 @@ func TestHolders(t *testing.T) {
 	mine := fmt.Sprintf("another cfgd is at work on the box: process %d (flock.test", os.Getpid())
 	first, second := take(LockShared, ""), take(LockShared, "")
 	take(Lock, mine)
-	first()
-	take(Lock, "another cfgd is at work on the box")
 	second()
+	take(Lock, mine)
+	first()
 	unlock := take(Lock, "")
 	take(LockShared, mine)
 	unlock()
@@ -70,12 +71,14 @@ func TestHolders(t *testing.T) {
 	defer f.Close()
 	for text, want := range map[string]string{
 		"": "", "x": "", "-1 init": "", "0 kernel": "", "99999999 cfgd": "",
-		fmt.Sprint(os.Getpid(), " a\x1b\n\xff"): fmt.Sprintf("process %d (a??", os.Getpid()),
+		fmt.Sprint(os.Getpid(), " a\x1b\a\xff"): fmt.Sprintf("process %d (a??", os.Getpid()),
+		fmt.Sprintf("99999999 cfgd\n%d a\n%[1]d a\n%[1]d b\n", os.Getpid()): fmt.Sprintf(
+			"process %d (a), process %[1]d (b)", os.Getpid()),
 	} {
 		if err := errors.Join(f.Truncate(0), os.WriteFile(file, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		if got := holder(f); got != want && (want == "" || !strings.HasPrefix(got, want)) {
+		if got := holders(f); got != want && (want == "" || !strings.HasPrefix(got, want)) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
