@@ -2,6 +2,7 @@ package prototype
 
 import (
 	"context"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -25,6 +26,8 @@ func LockShared(ctx context.Context, m *config.Model, name string) (unlock func(
 	return flock.LockShared(ctx, lockFile(m, name), "prototype "+name, lockWithin)
 }
 
+// lockFile returns the name of a file of its own for each prototype. Of two roots that end alike, one gives
+// its prototype its whole path as a name, jail/proto, and a third prototype may be named jail.
 func lockFile(m *config.Model, name string) string {
-	return filepath.Join(m.RunDir(), "prototype", name)
+	return filepath.Join(m.RunDir(), "prototype", url.PathEscape(name))
 }

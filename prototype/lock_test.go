@@ -90,3 +90,16 @@ func TestPrototypeLock(t *testing.T) {
 		}
 	})
 }
+
+// A prototype whose name is a path and one whose name begins that path have locks of their own.
+func TestLocksOfSimilarNames(t *testing.T) {
+	t.Parallel()
+	m := &config.Model{Root: newProto(t).Root}
+	for _, name := range []string{"jail", "jail/proto", "proto", "jail%2Fproto"} {
+		unlock, err := Lock(t.Context(), m, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+	}
+}
