@@ -23,10 +23,8 @@ func Problems(n *config.Nano, err error, embedded bool) []conffile.Problem {
 	if err == nil || errors.Is(err, fs.ErrPermission) || embedded && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return []conffile.Problem{{
-		Severity: conffile.SeverityWarning, File: n.Origin.File, Line: n.Origin.Line, Target: config.HostName,
-		Message: "cfgd nano does not serve this machine: " +
-			strings.TrimPrefix(err.Error(), n.Origin.String()+": "),
-		Fix: "make fstab and " + n.Conf.String() + " name the disk that the machine runs from",
-	}}
+	return []conffile.Problem{conffile.Warn(conffile.NanoUnserved, n.Origin, config.HostName,
+		"make fstab and "+n.Conf.String()+" name the disk that the machine runs from",
+		"cfgd nano does not serve this machine: %s",
+		strings.TrimPrefix(err.Error(), n.Origin.String()+": "))}
 }
