@@ -28,7 +28,7 @@ type Checker struct {
 	// If it is empty nothing checks the file.
 	Command []string
 	Stdin   bool   // the file is read from standard input and not named in Command; only with WhereHost
-	Syntax  string // the name of one of package merge's own checks, in the place of a command
+	Syntax  string // the name of one of merge/check's own checks, in the place of a command
 	Timeout time.Duration
 	Where   Where
 	Reason  string

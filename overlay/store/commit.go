@@ -11,9 +11,9 @@ import (
 
 // The order of a commit, and what a crash after each step leaves. "Stable" means that fsync(2) returned.
 //
-// 	 1  count the room (makeRoom, which the callers call before); if there is too little, the oldest
-// 	    history goes, and if that is not enough the commit ends with nothing else done. An adoption and a
-// 	    pin bring no content of their own, and skip this step
+// 	 1  count the room (carryOut); if there is too little, the oldest history goes, and if that is not
+// 	    enough the commit ends with nothing else done. An adoption and a pin, which bring no content of
+// 	    their own, skip this step
 // 	 2  write content to tmp/, set its metadata, fsync each file
 // 	        crash: the next opening empties tmp/; the old generation stands
 // 	 3  put replaced content and new defaults into objects/, the old manifest into
