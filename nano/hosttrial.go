@@ -11,21 +11,21 @@ import (
 
 // TrialsOf returns the trials of a host. read and write keep the note in the host's cfg. The health command
 // of the host's configuration decides, if there is one. With --root a trial restarts nothing.
-func (m *Disk) TrialsOf(
+func (d *Disk) TrialsOf(
 	host *config.Target, read func(context.Context) ([]byte, error),
 	write func(context.Context, []byte) error,
 ) *Trials {
-	t := &Trials{Disk: m, Read: read, Write: write, Restart: func(ctx context.Context) error {
-		if !m.Command {
+	t := &Trials{Disk: d, Read: read, Write: write, Restart: func(ctx context.Context) error {
+		if !d.Command {
 			return nil
 		}
-		_, err := m.Run.Run(ctx,
+		_, err := d.Run.Run(ctx,
 			run.Command("shutdown", "-r", "now", "cfgd: the image on trial was not confirmed"))
 		return err
 	}}
 	if host.Health != "" {
 		t.Health = func(ctx context.Context) error {
-			_, err := m.Run.Run(ctx, run.Command("sh", "-c", host.Health))
+			_, err := d.Run.Run(ctx, run.Command("sh", "-c", host.Health))
 			return err
 		}
 	}
@@ -57,9 +57,9 @@ type Unsettled struct {
 }
 
 // Unsettled returns what has to be settled. A disk that can't be read has nothing: Problems reports it.
-func (m *Disk) Unsettled(ctx context.Context, trials *Trials) (Unsettled, error) {
+func (d *Disk) Unsettled(ctx context.Context, trials *Trials) (Unsettled, error) {
 	var u Unsettled
-	all, _, _ := m.Slices(ctx)
+	all, _, _ := d.Slices(ctx)
 	for _, x := range all {
 		if x.Failed {
 			u.Failed = append(u.Failed, x.Name)
@@ -67,7 +67,7 @@ func (m *Disk) Unsettled(ctx context.Context, trials *Trials) (Unsettled, error)
 	}
 	n, err := OnTrial(ctx, all, trials)
 	if n != 0 {
-		u.Trial = m.Name(n)
+		u.Trial = d.Name(n)
 	}
 	return u, err
 }

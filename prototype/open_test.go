@@ -140,7 +140,7 @@ func (r noCommand) Run(_ context.Context, c run.Cmd) (string, error) {
 }
 
 // The kind of snapshots that a prototype has. Without ZFS no command runs: zfs(8) would load zfs.ko.
-func TestStock(t *testing.T) {
+func TestOpen(t *testing.T) {
 	t.Parallel()
 	ref := func(mark string) []config.Reference {
 		return []config.Reference{{
