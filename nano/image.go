@@ -193,7 +193,8 @@ func (f *imageFile) open(nth int) (*image, error) {
 }
 
 // maxSieve bounds the memory for the needed parts of a packed image, in bytes: several times the /etc of a
-// system with many packages, and what a machine of 512 MB has left beside a dictionary of maxDictionary.
+// system with many packages, and what a machine of 512 MB has left beside a dictionary of
+// xzguard.MaxDictionary.
 const maxSieve = 96 << 20
 
 // eachSlice calls try with 0, 1 and so on, for the slices of a medium, until one holds a system.

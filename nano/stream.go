@@ -17,6 +17,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"cfgd/internal/xzguard"
 )
 
 // stream reads an image, unpacks it, and computes the digest of the input.
@@ -89,11 +91,11 @@ var forms = []struct {
 	}},
 	{"xz", "\xfd7zXZ\x00", func(r *bufio.Reader) (io.Reader, func(), error) {
 		// a block's own value counts if it is larger
-		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(newXZGuard(r))
+		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(xzguard.New(r))
 		return z, func() {}, err
 	}},
 	{"zstd", "\x28\xb5\x2f\xfd", func(r *bufio.Reader) (io.Reader, func(), error) {
-		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxDictionary),
+		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(xzguard.MaxDictionary),
 			zstd.WithDecoderMaxMemory(1<<40),
 			zstd.WithDecoderLowmem(true))
 		if err != nil {
@@ -153,7 +155,7 @@ func (n named) Read(p []byte) (int, error) {
 func cut(err error) error {
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		return fmt.Errorf("it takes a window of more than %d MiB to unpack it: "+
-			"pack it with zstd --long=26 or less (%w)", maxDictionary>>20, err)
+			"pack it with zstd --long=26 or less (%w)", xzguard.MaxDictionary>>20, err)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errCut

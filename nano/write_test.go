@@ -18,6 +18,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"cfgd/internal/xzguard"
 )
 
 // slice is a slice in memory. It can fail, and knows what a power cut would leave.
@@ -355,7 +357,8 @@ func TestDictionaries(t *testing.T) {
 		cap int
 		ok  bool
 	}{
-		"small": {1 << 16, true}, "xz -9": {maxDictionary, true}, "larger": {maxDictionary * 2, false},
+		"small": {1 << 16, true}, "xz -9": {xzguard.MaxDictionary, true},
+		"larger":  {xzguard.MaxDictionary * 2, false},
 		"1.5 GiB": {1536 << 20, false},
 	} {
 		b := packed(t, img)["xz"]
@@ -391,7 +394,7 @@ func TestDictionaries(t *testing.T) {
 			}
 		}
 	}
-	for window, ok := range map[int]bool{8 << 20: true, maxDictionary * 2: false} {
+	for window, ok := range map[int]bool{8 << 20: true, xzguard.MaxDictionary * 2: false} {
 		var b bytes.Buffer
 		w, err := zstd.NewWriter(&b, zstd.WithWindowSize(window), zstd.WithSingleSegment(false))
 		if err != nil {

@@ -50,8 +50,9 @@ var rooms = []struct{ room, may string }{
 		"internal/pathname internal/run overlay overlay/tree"},
 	{"jails", "config config/conffile config/fstab internal/dirfd internal/flock internal/hostfile " +
 		"internal/mount internal/run jailhooks merge overlay overlay/tree prototype"},
+	{"internal/xzguard", ""},
 	{"nano", "config config/conffile internal/ctxio internal/disk internal/esp internal/flock " +
-		"internal/hostfile internal/mount internal/run internal/ufs"},
+		"internal/hostfile internal/mount internal/run internal/ufs internal/xzguard"},
 	{"setup", "config config/conffile internal/hostfile"},
 	{"report", "config internal/hostfile internal/pathname internal/run overlay watcher/control"},
 	{"cmd/cfgd", "*"},

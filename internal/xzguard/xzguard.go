@@ -1,4 +1,9 @@
-package nano
+// Package xzguard checks an xz file on its way to the library that unpacks it.
+//
+// What always holds: a block whose dictionary is larger than MaxDictionary is refused before the library sees
+// it, because the library allocates whatever a block asks for. No byte is passed on unchecked, and nothing is
+// unpacked here.
+package xzguard
 
 import (
 	"bufio"
@@ -8,11 +13,9 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// xzGuard reads an xz file for the library that unpacks it. It refuses a block with a dictionary of more than
-// maxDictionary before the library sees it, because the library allocates whatever a block asks for. It
-// follows the file from block to block without unpacking anything: sections 2 to 4 of the description of the
-// .xz format, and the chunks of LZMA2, each of which has its length.
-type xzGuard struct {
+// Reader passes an xz file on. It follows the file from block to block: sections 2 to 4 of the description of
+// the .xz format, and the chunks of LZMA2, each of which has its length.
+type Reader struct {
 	r    *bufio.Reader
 	next func(b []byte) error // gets that many bytes
 	want int
@@ -25,16 +28,17 @@ type xzGuard struct {
 	left  int   // numbers of an index that still follow
 }
 
-var errXZ = errors.New("no file of xz, or a damaged one")
+var errFormat = errors.New("no file of xz, or a damaged one")
 
-func newXZGuard(r *bufio.Reader) *xzGuard {
-	g := &xzGuard{r: r}
+// New returns a Reader of r.
+func New(r *bufio.Reader) *Reader {
+	g := &Reader{r: r}
 	g.expect(12, g.stream)
 	return g
 }
 
 // Read returns only bytes that were checked.
-func (g *xzGuard) Read(p []byte) (int, error) {
+func (g *Reader) Read(p []byte) (int, error) {
 	if g.err != nil {
 		return 0, g.err
 	}
@@ -45,7 +49,7 @@ func (g *xzGuard) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (g *xzGuard) feed(b []byte) error {
+func (g *Reader) feed(b []byte) error {
 	for len(b) > 0 {
 		k := int(min(g.skip, int64(len(b))))
 		g.skip, g.block, b = g.skip-int64(k), g.block+int64(k), b[k:]
@@ -64,12 +68,12 @@ func (g *xzGuard) feed(b []byte) error {
 	return nil
 }
 
-func (g *xzGuard) expect(n int, next func([]byte) error) { g.want, g.next, g.buf = n, next, nil }
+func (g *Reader) expect(n int, next func([]byte) error) { g.want, g.next, g.buf = n, next, nil }
 
 // stream reads a stream's header.
-func (g *xzGuard) stream(b []byte) error {
+func (g *Reader) stream(b []byte) error {
 	if string(b[:6]) != "\xfd7zXZ\x00" {
-		return errXZ
+		return errFormat
 	}
 	g.check = [16]int64{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}[b[7]&0xf]
 	g.expect(1, g.size)
@@ -77,7 +81,7 @@ func (g *xzGuard) stream(b []byte) error {
 }
 
 // size reads the first byte of a block's header, or of the index.
-func (g *xzGuard) size(b []byte) error {
+func (g *Reader) size(b []byte) error {
 	g.block = 1
 	if b[0] == 0 {
 		g.left = -1
@@ -90,7 +94,7 @@ func (g *xzGuard) size(b []byte) error {
 
 // header reads the rest of a block's header: flags, perhaps two sizes, and the filters, of which LZMA2 has
 // the dictionary.
-func (g *xzGuard) header(b []byte) error {
+func (g *Reader) header(b []byte) error {
 	at := 1
 	for _, has := range []byte{0x40, 0x80} {
 		if b[0]&has != 0 {
@@ -100,19 +104,19 @@ func (g *xzGuard) header(b []byte) error {
 	for range b[0]&3 + 1 {
 		n := varint(b[min(at, len(b)):])
 		if at+n+2 > len(b) {
-			return errXZ
+			return errFormat
 		}
 		const lzma2 = 0x21
 		if id, size := b[at], int(b[at+n]); id != lzma2 || size != 1 {
-			return fmt.Errorf("%w: a filter that is not LZMA2", errXZ) // the library knows no other filter
+			return fmt.Errorf("%w: a filter that is not LZMA2", errFormat) // the library knows no other filter
 		}
 		dict, err := lzma.DecodeDictCap(b[at+n+1])
 		if err != nil {
-			return fmt.Errorf("%w: %w", errXZ, err)
+			return fmt.Errorf("%w: %w", errFormat, err)
 		}
-		if dict > maxDictionary {
+		if dict > MaxDictionary {
 			return fmt.Errorf("it takes a dictionary of %d MiB to unpack it, and at most %d are used: "+
-				"pack it with xz -9 or less", dict>>20, maxDictionary>>20)
+				"pack it with xz -9 or less", dict>>20, MaxDictionary>>20)
 		}
 		at += n + 2
 	}
@@ -132,7 +136,7 @@ func varint(b []byte) int {
 }
 
 // chunk reads the first byte of a chunk of LZMA2. A 0 ends the block; its check follows.
-func (g *xzGuard) chunk(b []byte) error {
+func (g *Reader) chunk(b []byte) error {
 	switch c := b[0]; {
 	case c == 0:
 		g.skip = (4-g.block%4)%4 + g.check
@@ -144,26 +148,26 @@ func (g *xzGuard) chunk(b []byte) error {
 	case c >= 0x80:
 		g.expect(4, g.packed)
 	default:
-		return errXZ
+		return errFormat
 	}
 	return nil
 }
 
-func (g *xzGuard) plain(b []byte) error { return g.chunkOf(b[0], b[1]) }
+func (g *Reader) plain(b []byte) error { return g.chunkOf(b[0], b[1]) }
 
-func (g *xzGuard) packed(b []byte) error { return g.chunkOf(b[2], b[3]) }
+func (g *Reader) packed(b []byte) error { return g.chunkOf(b[2], b[3]) }
 
-func (g *xzGuard) chunkOf(high, low byte) error {
+func (g *Reader) chunkOf(high, low byte) error {
 	g.skip = int64(high)<<8 + int64(low) + 1
 	g.expect(1, g.chunk)
 	return nil
 }
 
 // number reads a byte of the index's numbers: the number of blocks, and two numbers for each block.
-func (g *xzGuard) number(b []byte) error {
+func (g *Reader) number(b []byte) error {
 	if g.left < 0 { // the first
 		if g.want > 9 {
-			return errXZ
+			return errFormat
 		}
 		if b[len(b)-1]&0x80 != 0 {
 			g.want++
@@ -174,7 +178,7 @@ func (g *xzGuard) number(b []byte) error {
 			n |= int(x&0x7f) << (7 * i)
 		}
 		if n < 0 || n > 1<<30 {
-			return errXZ
+			return errFormat
 		}
 		g.left = 2 * n
 	} else if b[0]&0x80 == 0 {
@@ -190,7 +194,7 @@ func (g *xzGuard) number(b []byte) error {
 }
 
 // padding reads a byte after a stream: a zero, or the first byte of another stream.
-func (g *xzGuard) padding(b []byte) error {
+func (g *Reader) padding(b []byte) error {
 	if b[0] == 0 {
 		g.expect(1, g.padding)
 		return nil
@@ -199,5 +203,5 @@ func (g *xzGuard) padding(b []byte) error {
 	return nil
 }
 
-// maxDictionary bounds the dictionary of a packed image, in bytes. xz -9 and zstd --long=26 use 64 MiB.
-const maxDictionary = 64 << 20
+// MaxDictionary bounds the dictionary of a packed image, in bytes. xz -9 and zstd --long=26 use 64 MiB.
+const MaxDictionary = 64 << 20
