@@ -147,6 +147,21 @@ func (m *Model) Target(name string) *Target {
 	return nil
 }
 
+// PrototypeOf returns the prototype that a base is a snapshot of. It returns nil if the base is no snapshot,
+// or no prototype of the model has it.
+func (m *Model) PrototypeOf(base string) *Prototype {
+	snap, ok := ParseSnapshot(base)
+	if !ok {
+		return nil
+	}
+	for _, p := range m.Prototypes {
+		if p.Has(snap) {
+			return p
+		}
+	}
+	return nil
+}
+
 // Errors returns the problems of severity Error.
 func (m *Model) Errors() []conffile.Problem {
 	var errs []conffile.Problem

@@ -50,13 +50,3 @@ func lockPrototype(ctx context.Context, m *config.Model, name string) (func(), e
 	}
 	return func() { release(); unlock() }, nil
 }
-
-// prototypeOf returns the prototype of a snapshot; nil if it is not known, so that nothing prunes it.
-func prototypeOf(m *config.Model, s config.Snapshot) *config.Prototype {
-	for _, p := range m.Prototypes {
-		if p.Has(s) {
-			return p
-		}
-	}
-	return nil
-}

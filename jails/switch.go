@@ -85,7 +85,7 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 		return nil, err
 	}
 	w := &Switch{
-		base:    prototypeOf(s.Model, snap),
+		base:    s.Model.PrototypeOf(t.Base),
 		Target:  t,
 		From:    changed.From,
 		To:      to,

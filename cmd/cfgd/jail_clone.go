@@ -38,7 +38,7 @@ func runClone(s *session, c *cli.Context) error {
 		return err
 	}
 	from := targets[0]
-	p := m.prototypeOf(from)
+	p := m.PrototypeOf(from.Base)
 	if p == nil {
 		return fmt.Errorf("%s: base %s is no snapshot of a prototype", from.Name, from.Base)
 	}

@@ -257,18 +257,6 @@ func (m *machine) prototypes(names []string) ([]*config.Prototype, error) {
 	return nil, usagef("no prototype %q; cfgd proto list lists them", names[0])
 }
 
-// prototypeOf returns the prototype of a jail's base; nil if that is no snapshot of one.
-func (m *machine) prototypeOf(t *config.Target) *config.Prototype {
-	if snap, ok := config.ParseSnapshot(t.Base); ok {
-		for _, p := range m.Prototypes {
-			if p.Has(snap) {
-				return p
-			}
-		}
-	}
-	return nil
-}
-
 // prototypeTree returns the named prototype, whose root must be known.
 func (m *machine) prototypeTree(name string) (*config.Prototype, error) {
 	p, err := m.prototype([]string{name})

@@ -141,7 +141,7 @@ func collectFacts(
 	errs := eachTarget(targets, func(i int, t *config.Target) (err error) {
 		f.Targets[i], err = report.TargetOf(ctx, m.overlay(t), statuses[i], last)
 		snap, _ := config.ParseSnapshot(t.Base)
-		if p := m.prototypeOf(t); p != nil && prototype.Newer(newest[p], snap.Name) {
+		if p := m.PrototypeOf(t.Base); p != nil && prototype.Newer(newest[p], snap.Name) {
 			f.Targets[i].Newer = pathname.Plain(newest[p])
 		}
 		return err
