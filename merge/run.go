@@ -33,26 +33,25 @@ func (w *Merger) Run(ctx context.Context) (*Result, error) {
 }
 
 // outcomes computes the outcome of each path with a few workers, because most of the time is spent reading.
+// Of several errors it returns that of the first path, so that the same faults give the same words.
 func (w *Merger) outcomes(ctx context.Context, r *Result) error {
 	paths := w.paths()
-	all := make([]*Outcome, len(paths))
-	g, ctx := errgroup.WithContext(ctx)
+	all, errs := make([]*Outcome, len(paths)), make([]error, len(paths))
+	var g errgroup.Group
 	g.SetLimit(min(max(runtime.NumCPU(), 2), 8))
 	for i, path := range paths {
-		g.Go(func() (err error) {
-			if err = ctx.Err(); err == nil {
-				all[i], err = w.outcome(ctx, path)
+		g.Go(func() error {
+			if errs[i] = ctx.Err(); errs[i] == nil {
+				all[i], errs[i] = w.outcome(ctx, path)
 			}
-			if err != nil {
-				err = fmt.Errorf("merge %s: %w", pathname.Quote(path), err)
-			}
-			return err
+			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, u := range all {
+	_ = g.Wait() // the errors are in errs
+	for i, u := range all {
+		if errs[i] != nil {
+			return fmt.Errorf("merge %s: %w", pathname.Quote(paths[i]), errs[i])
+		}
 		if u != nil {
 			r.Outcomes = append(r.Outcomes, *u)
 		}
