@@ -40,7 +40,7 @@ func Text(f *Facts, all []Finding, since time.Time) string {
 	return b.String()
 }
 
-// name returns a target's name, or "-" for the machine.
+// targetName returns a target's name, or "-" for the machine.
 func targetName(target string) string { return cmp.Or(target, "-") }
 
 func named(list []string) string {
