@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -41,20 +42,25 @@ var completions = map[string]func(*cli.App) string{
 // listTargets is the shell command that prints the names of the targets.
 const listTargets = `cfgd status 2>/dev/null | awk 'NR > 1 { print $1 }'`
 
-// flagWords returns a command's flags as they are typed, each by its first name.
+// flagWords returns a command's flags as they are typed.
 func flagWords(flags []cli.Flag) []string {
 	var out []string
-	for _, f := range flags {
-		out = append(out, dashed(f.Names()[0]))
+	for _, f := range ownFlags(flags) {
+		for _, name := range f.Names() {
+			if len(name) == 1 {
+				out = append(out, "-"+name)
+			} else {
+				out = append(out, "--"+name)
+			}
+		}
 	}
 	return out
 }
 
-func dashed(flag string) string {
-	if len(flag) == 1 {
-		return "-" + flag
-	}
-	return "--" + flag
+// ownFlags leaves out --help, which each command has: a command that takes no other flag is completed by
+// targets or files at once.
+func ownFlags(flags []cli.Flag) []cli.Flag {
+	return slices.DeleteFunc(slices.Clone(flags), func(f cli.Flag) bool { return f.Names()[0] == "help" })
 }
 
 // commandNames returns the names of commands.
@@ -133,7 +139,7 @@ func fishFlags(b *strings.Builder, command string, flags []cli.Flag) {
 	if command != "" {
 		when = " -n '__fish_seen_subcommand_from " + command + "'"
 	}
-	for _, f := range flags {
+	for _, f := range ownFlags(flags) {
 		usage := f.(cli.DocGenerationFlag).GetUsage()
 		for _, name := range f.Names() {
 			form := "-l"

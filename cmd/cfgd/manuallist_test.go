@@ -58,8 +58,7 @@ func manualCommand(b *strings.Builder, above string, c *cli.Command) {
 
 // visibleFlags returns a command's flags in the order of their names.
 func visibleFlags(c *cli.Command) []cli.Flag {
-	all := slices.DeleteFunc(slices.Clone(c.Flags),
-		func(f cli.Flag) bool { return slices.Contains(f.Names(), "help") })
+	all := ownFlags(c.Flags)
 	slices.SortFunc(all, func(a, b cli.Flag) int { return strings.Compare(a.Names()[0], b.Names()[0]) })
 	return all
 }
