@@ -18,7 +18,7 @@ import (
 type session struct {
 	in       io.Reader
 	out, err io.Writer
-	args     []string // as typed
+	args     []string // as typed, but for the name of a script (legacy.go)
 
 	root, config string
 	json         bool
