@@ -143,7 +143,7 @@ func TestDetachLetsGo(t *testing.T) {
 func letsGo(t *testing.T, m *machine) {
 	m.run()
 	ctx, c := context.Background(), m.client()
-	m.write("j0/etc/rc.conf", "1\n")
+	m.replace("j0/etc/rc.conf", "1\n")
 	m.saved("j0", 1)
 	m.must(c.Detach(ctx, "j0"))
 	gone := func(when string) {
@@ -155,7 +155,7 @@ func letsGo(t *testing.T, m *machine) {
 		}
 	}
 	gone("after detach")
-	m.write("j0/etc/rc.conf", "2\n")
+	m.replace("j0/etc/rc.conf", "2\n")
 	if _, err := c.Flush(ctx, control.Request{Target: "j0"}); !errors.Is(err, overlay.ErrNotPopulated) {
 		t.Errorf("flush of a detached target: %v", err)
 	}
@@ -169,7 +169,7 @@ func letsGo(t *testing.T, m *machine) {
 	}
 	m.must(c.Attach(ctx, "j0"))
 	m.await("j0", "saved", func(s control.Status) bool { return s.Generation == 2 })
-	m.write("j0/etc/rc.conf", "3\n")
+	m.replace("j0/etc/rc.conf", "3\n")
 	m.await("j0", "watched again", func(s control.Status) bool {
 		return s.Generation == 3 && s.Watch == events
 	})

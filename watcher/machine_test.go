@@ -124,6 +124,13 @@ func (m *machine) write(p, text string) {
 	m.must(os.WriteFile(m.path(p), []byte(text), 0o644))
 }
 
+// replace writes a file whole: whoever looks sees the old text or the new one, and never an empty file.
+func (m *machine) replace(p, text string) {
+	m.Helper()
+	m.write("replace", text)
+	m.must(os.Rename(m.path("replace"), m.path(p)))
+}
+
 func (m *machine) read(p string) string {
 	b, err := os.ReadFile(m.path(p))
 	if errors.Is(err, fs.ErrNotExist) {
