@@ -11,7 +11,7 @@
 // history. So each text is parsed before it is put in place. The limits:
 //
 //	manifest, generations/N   MaxManifest, and what ParseManifest checks: paths, order, times, kinds
-//	journal                   MaxManifest, and what ParseJournal checks
+//	journal                   MaxManifest, and what parseJournal checks
 //	removed                   MaxManifest
 //	trial                     maxNote
 //	objects/HEX.gz            Store.Most; a larger file is not kept for a merge
