@@ -82,8 +82,11 @@ func openMerged(ctx context.Context, o *Overlay, base *store.Base) (*mergedStore
 		return nil, err
 	}
 	r, failed := mergeStore(ctx, o, s)
-	if failed == nil || ctx.Err() != nil {
-		return &mergedStore{s, r, failed}, ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if failed == nil {
+		return &mergedStore{s, r, nil}, nil
 	}
 	if errors.Is(failed, ErrReadOnly) {
 		return &mergedStore{s, nil, failed}, nil

@@ -625,6 +625,38 @@ func TestUnmergedStart(t *testing.T) {
 	}
 }
 
+// A start that is stopped while it merges lets cfg go.
+func TestStoppedMergeLetsCfgGo(t *testing.T) {
+	for _, at := range []string{".cfgd/tmp/", ".cfgd/manifest"} { // before the merge is saved, and after
+		b := newBox(t, map[string]string{"rc.conf": text(20, nil)})
+		b.write("base2/rc.conf", text(20, map[int]string{10: "default\n"}))
+		b.populate()
+		b.edit("rc.conf", text(20, map[int]string{2: "mine\n"}))
+		b.save()
+		b.must(b.o.Clear(t.Context()))
+		b.on = "/base2"
+		b.o = b.overlay()
+		mounted := 0
+		b.o.MountCfg = func(context.Context, bool) (func() error, error) {
+			mounted++
+			return func() error { mounted--; return nil }, nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		b.o.Hook = func(op dirfd.Op) error {
+			if strings.HasPrefix(op.Path, at) || op.To == at {
+				cancel()
+			}
+			return nil
+		}
+		if _, err := b.o.Populate(ctx, "dir", ""); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", at, err)
+		}
+		if mounted != 0 {
+			t.Errorf("%s: cfg is still mounted", at)
+		}
+	}
+}
+
 // Edits made after a merge are not lost when its conflict is resolved. The text to decide on has them, the
 // taken side is the edited one, and the other choice leaves them in a generation.
 func TestResolveKeepsLaterEdits(t *testing.T) {
