@@ -12,8 +12,8 @@ import (
 // The order of a commit, and what a crash after each step leaves. "Stable" means that fsync(2) returned.
 //
 // 	 1  count the room (carryOut); if there is too little, the oldest history goes, and if that is not
-// 	    enough the commit ends with nothing else done. An adoption and a pin, which bring no content of
-// 	    their own, skip this step
+// 	    enough the commit ends with nothing else done. An Install, which changes no file of the plain
+// 	    tree, skips this step
 // 	 2  write content to tmp/, set its metadata, fsync each file
 // 	        crash: the next opening empties tmp/; the old generation stands
 // 	 3  put replaced content and new defaults into objects/, the old manifest into
@@ -158,7 +158,7 @@ func (s *Store) carryOut(ctx context.Context, p *Plan, stage func(tmp *dirfd.Dir
 	return noSpace(s.Commit(ctx, s.Manifest, p.Next, stage))
 }
 
-// Install is a commit that changes no file of the plain tree: an adoption, or a change of pins or hand edits.
+// Install is a commit that changes no file of the plain tree: an adoption, or hand edits that live has taken.
 func (s *Store) Install(ctx context.Context, old, next *Manifest) error {
 	return s.Commit(ctx, old, next, func(tmp *dirfd.Dir) ([]Step, error) {
 		return nil, s.objectDir().keepDefaults(tmp, s.Base, next)
