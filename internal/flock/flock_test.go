@@ -53,7 +53,8 @@ func TestHolders(t *testing.T) {
 		}
 		return unlock
 	}
-	mine := fmt.Sprintf("another cfgd is at work on the box: process %d (flock.test", os.Getpid())
+	mine := fmt.Sprintf("another cfgd is at work on the box: process %d (%s", os.Getpid(),
+		filepath.Base(os.Args[0]))
 	first, second := take(LockShared, ""), take(LockShared, "")
 	take(Lock, mine)
 	second()
