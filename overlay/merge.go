@@ -147,7 +147,7 @@ func plannedSave(ctx context.Context, o *Overlay) (wouldSave, error) {
 	if w.v.NotPopulated != nil {
 		return wouldSave{}, nil
 	}
-	_, p := w.plan(SaveOptions{DryRun: true}, nil)
+	_, p := w.plan(SaveOptions{DryRun: true}, nil, nil)
 	if p.Empty() {
 		return wouldSave{}, nil
 	}

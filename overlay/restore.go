@@ -78,7 +78,7 @@ func (w *opened) restore(ctx context.Context, from From, paths []string, message
 	}
 	if from == (From{}) {
 		so := SaveOptions{Paths: paths}
-		_, p := w.plan(so, nil)
+		_, p := w.plan(so, nil, nil)
 		return done, w.dropTaken(ctx, p, so)
 	}
 	saved, err := w.save(ctx, SaveOptions{Paths: paths, Force: true, Message: message})

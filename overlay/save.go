@@ -11,7 +11,6 @@ import (
 	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 	"cfgd/overlay/store"
-	"cfgd/overlay/tree"
 )
 
 // Save writes the unsaved changes of live to cfg as one generation, and returns when they are on stable
@@ -105,10 +104,13 @@ func (w *opened) save(ctx context.Context, so SaveOptions) (*Result, error) {
 		return nil, err
 	}
 	defer live.Close()
-	exclude := map[string]bool{}
+	exclude, asItIs := map[string]bool{}, map[string]bool{}
 	for _, c := range w.v.Unsaved {
-		if c.New != nil && c.New.Unread == tree.MovedOn || so.Still != nil && !so.Still(c) {
+		switch so.ready(c) {
+		case Unsettled:
 			exclude[c.Path] = true
+		case Overdue:
+			asItIs[c.Path] = true
 		}
 	}
 	cache := &w.o.cache
@@ -116,7 +118,7 @@ func (w *opened) save(ctx context.Context, so SaveOptions) (*Result, error) {
 		return r, nil
 	}
 	for range maxTries {
-		r, p := w.plan(so, exclude)
+		r, p := w.plan(so, exclude, asItIs)
 		if p.Empty() && len(p.Times) == 0 {
 			cache.remember(r, so, len(p.Next.HandEdits) == len(w.s.Manifest.HandEdits))
 			return r, w.dropTaken(ctx, p, so)
@@ -142,18 +144,21 @@ func (w *opened) save(ctx context.Context, so SaveOptions) (*Result, error) {
 	return nil, fmt.Errorf("%s: the tree changes faster than it can be saved", w.o.Target.Name)
 }
 
-// plan plans a save, and says what it will do.
-func (w *opened) plan(so SaveOptions, exclude map[string]bool) (*Result, *store.Plan) {
+// plan plans a save without the paths of exclude, and says what it will do. The files of asItIs are saved even
+// if they change meanwhile.
+func (w *opened) plan(so SaveOptions, exclude, asItIs map[string]bool) (*Result, *store.Plan) {
 	v, m := w.v, w.s.Manifest
 	pl := store.Planner{
 		Base:       v.Base.Tree,
 		Saved:      v.SavedTree(),
-		Live:       v.Live.WithSavedXattrs(v.SavedTree()),
+		Live:       v.Live.WithSavedXattrs(v.SavedTree()).AsRead(asItIs),
 		Plain:      v.diffs.completed,
 		Old:        m,
 		Class:      v.class,
 		Only:       store.OnlyBelow(so.Paths),
 		Exclude:    exclude,
+		AsItIs:     asItIs,
+		MaxFile:    w.o.Target.MaxFile,
 		Force:      so.Force,
 		Times:      so.Times,
 		BeforeEdit: w.s.BeforeHandEdit(v.Base.Tree),

@@ -190,9 +190,35 @@ type SaveOptions struct {
 	Times   bool            // save times that changed alone
 	Dirty   map[string]bool // directories of live to read; nil means all
 	Rehash  bool
-	// Still, if not nil, says whether a changed entry has not changed for long enough. Others are left for
-	// later.
-	Still func(tree.Change) bool
+	// Ready, if not nil, says how a change is saved. Nil means that every change is Settled.
+	Ready func(tree.Change) Readiness
+}
+
+// Readiness says whether and how a save takes a change.
+type Readiness int
+
+const (
+	// Unsettled changes are left for a later save.
+	Unsettled Readiness = iota
+	// Settled changes are saved. A file that changes while it is read or copied is left for a later save.
+	Settled
+	// Overdue changes are saved as they are. Of a file that changes while it is copied, one read is saved.
+	Overdue
+)
+
+// AsItIs is the Ready of a save that takes what is there now, settled or not.
+func AsItIs(tree.Change) Readiness { return Overdue }
+
+// ready returns the readiness of a change. A file that changed while it was scanned has not settled.
+func (so SaveOptions) ready(c tree.Change) Readiness {
+	r := Settled
+	if so.Ready != nil {
+		r = so.Ready(c)
+	}
+	if r == Settled && c.New != nil && c.New.Unread == tree.MovedOn {
+		return Unsettled
+	}
+	return r
 }
 
 // Result is what a save did, or what it would do with DryRun.
@@ -205,7 +231,7 @@ type Result struct {
 	Kept       []store.Kept // what is not saved because of its class or kind
 	Conflicts  []string     // changed by hand in cfg, and in live too: left alone
 	Pending    []string     // changed by hand in cfg alone: left alone until the next populate takes them
-	Unsettled  []string     // not still: left for the next save
+	Unsettled  []string     // not ready, or changed while they were copied: left for the next save
 }
 
 // Visible returns the saved changes, filtered as by View.Visible and without those in Released.

@@ -2,6 +2,7 @@ package watcher
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -25,6 +26,14 @@ func (l *logDedup) logSaved(r *overlay.Result) {
 	if len(r.Saved) > 0 || len(r.Released) > 0 {
 		l.log.Info().Int("generation", r.Generation).Int("paths", len(r.Saved)).
 			Int("released", len(r.Released)).Msg("saved")
+	}
+}
+
+// logLeft names what the last save left out.
+func (l *logDedup) logLeft(r *overlay.Result) {
+	if len(r.Unsettled) > 0 {
+		l.log.Warn().Msg("just emptied, or changed while it was copied; what was saved before stays: " +
+			strings.Join(control.Quoted(r.Unsettled), ", "))
 	}
 }
 

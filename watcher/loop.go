@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cfgd/overlay"
+	"cfgd/overlay/tree"
 	"cfgd/watcher/control"
 )
 
@@ -90,7 +91,8 @@ func (t *target) detach() {
 	})
 }
 
-// finish does the last save: of everything, settled or not.
+// finish does the last save: of everything, settled or not. But a file that has just been emptied may be half
+// written: what is saved of it stays.
 func (t *target) finish(within time.Duration) {
 	if t.detached {
 		return
@@ -100,13 +102,24 @@ func (t *target) finish(within time.Duration) {
 	if t.o.Unchanged(ctx, overlay.LookOptions{}) != nil {
 		return
 	}
-	r, err := t.o.Save(ctx, overlay.SaveOptions{Times: true})
+	t.collect()
+	t.sched.begin(t.now(), time.Now().UnixNano(), true)
+	r, err := t.o.Save(ctx, overlay.SaveOptions{Times: true, Ready: t.readyAtEnd})
 	switch {
 	case err == nil:
 		t.logSaved(r)
+		t.logLeft(r)
 	case !errors.Is(err, overlay.ErrNotPopulated):
 		t.log.Error().Err(err).Msg("last save")
 	}
+}
+
+// readyAtEnd is the Ready of the last save.
+func (t *target) readyAtEnd(c tree.Change) overlay.Readiness {
+	if emptied(c) && t.ready(c) == overlay.Unsettled {
+		return overlay.Unsettled
+	}
+	return overlay.Overdue
 }
 
 // scanNow returns the status after a full scan, or what is known if the target does not get to it before

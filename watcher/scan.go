@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"cfgd/config"
+	"cfgd/internal/dirfd"
 	"cfgd/overlay"
+	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 	"cfgd/watcher/control"
 )
@@ -39,6 +41,7 @@ func (t *target) flush(ctx context.Context, so overlay.SaveOptions) (*overlay.Re
 		t.rearm(r)
 	}
 	if len(so.Paths) > 0 { // the rest is still to be saved
+		t.sched.keepWaiting(store.OnlyBelow(so.Paths))
 		t.sched.pending.markAll(t.now())
 	}
 	return r, err
@@ -55,8 +58,9 @@ func (t *target) save(ctx context.Context, so overlay.SaveOptions, flush bool) (
 		t.fullScans++
 	}
 	so.Dirty, so.Rehash = l.dirty, l.rehash
-	if !flush {
-		so.Still = t.still
+	so.Ready = t.ready
+	if flush {
+		so.Ready = overlay.AsItIs
 	}
 	r, err := t.saved(ctx, so, flush)
 	if errors.Is(err, overlay.ErrNotPopulated) && t.adopt(ctx) {
@@ -103,21 +107,29 @@ func (t *target) done(l scan, r *overlay.Result) {
 	t.sched.pause(l.began, t.now())
 }
 
-// still reports whether the scheduler considers a change settled. A change that is never saved always
-// counts as settled, because otherwise it would be waited for without end.
-func (t *target) still(c tree.Change) bool {
-	if c.New != nil && (c.New.Kind.Special() || c.New.Unread != "") {
-		return true
+// ready asks the scheduler about a change. A change that is never saved always counts as settled, because
+// otherwise it would be waited for without end.
+func (t *target) ready(c tree.Change) overlay.Readiness {
+	if c.New != nil && (c.New.Kind.Special() || c.New.Unread != "" && c.New.Unread != tree.MovedOn) {
+		return overlay.Settled
 	}
 	if class, _ := t.cfg.Classes.Of(c.Path); class == config.Report || class == config.Ignore ||
 		class == config.Volatile {
-		return true
+		return overlay.Settled
 	}
-	q := changed{path: c.Path, gone: c.New == nil}
+	q := changed{path: c.Path, gone: c.New == nil, emptied: emptied(c)}
 	if c.New != nil {
 		q.stamp, q.ctime = c.New.Stamp(), c.New.CTime()
 	}
-	return t.sched.isSettled(t.now(), time.Now().UnixNano(), q)
+	return t.sched.ready(t.now(), time.Now().UnixNano(), q)
+}
+
+// emptied reports whether a change puts an empty file in place of a file with content, or of a link.
+func emptied(c tree.Change) bool {
+	if c.Old == nil || c.New == nil || c.New.Kind != dirfd.KindFile || c.New.Size > 0 {
+		return false
+	}
+	return c.Old.Kind == dirfd.KindFile && c.Old.Size > 0 || c.Old.Kind == dirfd.KindSymlink
 }
 
 // adopt tries, once for each start, to take over a live tree that something else populated. It reports

@@ -5,6 +5,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/pathname"
+	"cfgd/overlay"
 	"cfgd/overlay/tree"
 )
 
@@ -47,9 +48,10 @@ type scheduler struct {
 // waitingChange is a change that has not settled: its stamp, since when it has that stamp, and since when
 // it waits.
 type waitingChange struct {
-	stamp tree.Stamp
-	since time.Duration
-	first time.Duration // never if it was saved unsettled and has not changed since
+	stamp   tree.Stamp
+	since   time.Duration
+	first   time.Duration // never if it was saved unsettled and has not changed since
+	emptied time.Duration // since when all scans found it emptied; never if the last one did not
 }
 
 // newScheduler returns a scheduler whose first scan is a full one, at once. phase, from 0 to 1, spreads
@@ -81,10 +83,24 @@ func (a *scheduler) next() time.Duration {
 		at = min(at, a.pending.lostAt+min(a.Settle, a.MaxWait))
 	}
 	for p, w := range a.waiting {
-		since := max(w.since, a.pending.paths[p].last)
-		at = min(at, since+a.Settle, w.first+a.MaxWait)
+		at = min(at, a.dueAt(p, w))
 	}
 	return max(at, a.notBefore)
+}
+
+// dueAt returns when a waiting change has settled or has waited for max_wait. A file that is empty is
+// looked at again before that only if an event says that it may have content again.
+func (a *scheduler) dueAt(path string, w waitingChange) time.Duration {
+	m, marked := a.pending.paths[path]
+	at := min(max(w.since, m.last)+a.Settle, w.first+a.MaxWait)
+	if w.emptied == never {
+		return at
+	}
+	at = max(at, w.emptied+a.MaxWait)
+	if marked {
+		at = min(at, max(w.first+a.MaxWait, m.first+a.Settle))
+	}
+	return at
 }
 
 // scan describes one scan of a target.
@@ -126,36 +142,38 @@ func (a *scheduler) begin(now time.Duration, wall int64, whole bool) scan {
 const maxUneven = 50 * time.Millisecond
 
 // observeClock notices that the wall clock was set. Ages of files by that clock then mean nothing, until
-// every change from before has settled anyway.
+// every change from before has settled, or was empty for max_wait, anyway.
 func (a *scheduler) observeClock(now time.Duration, wall int64) {
 	ahead := wall - int64(now)
 	if a.wallSeen && time.Duration(ahead-a.wallOffset).Abs() > maxUneven {
-		a.wallValidFrom = now + a.Settle
+		a.wallValidFrom = now + max(a.Settle, a.MaxWait)
 	}
 	a.wallSeen, a.wallOffset = true, ahead
 }
 
 // changed is a difference that a scan found: a path, its stamp, and its ctime by the wall clock. gone is
-// true if the path was deleted.
+// true if the path was deleted, emptied if the file is empty and what is saved of it is not.
 type changed struct {
-	path  string
-	gone  bool
-	stamp tree.Stamp
-	ctime int64
+	path    string
+	gone    bool
+	emptied bool
+	stamp   tree.Stamp
+	ctime   int64
 }
 
-// isSettled reports whether a change has been at rest for settle, or has waited for max_wait. The caller
-// asks it about every change that the current scan found.
-func (a *scheduler) isSettled(now time.Duration, wall int64, c changed) bool {
+// ready says whether a change has been at rest for settle, or else has waited for max_wait. The caller asks
+// about every change that the current scan found. A program that writes a file anew truncates it first, and
+// may be slow to go on. So a file that was emptied has not settled until it was empty for max_wait.
+func (a *scheduler) ready(now time.Duration, wall int64, c changed) overlay.Readiness {
 	a.observeClock(now, wall)
 	m, marked := a.current.spanOf(c.path, c.gone)
 	if s, ok := a.prevSettled[c.path]; ok && s == c.stamp && !marked {
 		a.settled[c.path] = s
-		return true
+		return overlay.Settled
 	}
 	w, waited := a.prevWaiting[c.path]
 	if !waited || w.first == never {
-		w.first = now
+		w.first, w.emptied = now, never
 		if marked {
 			w.first = m.first
 		}
@@ -167,15 +185,23 @@ func (a *scheduler) isSettled(now time.Duration, wall int64, c changed) bool {
 		w.since = max(w.since, m.last)
 	}
 	switch {
+	case !c.emptied:
+		w.emptied = never
+	case w.emptied == never:
+		w.emptied = w.since
+	}
+	switch {
+	case c.emptied && now-w.emptied < a.MaxWait:
 	case now-w.since >= a.Settle:
 		a.settled[c.path] = c.stamp
-		return true
+		return overlay.Settled
 	case now-w.first >= a.MaxWait:
-		a.waiting[c.path] = waitingChange{c.stamp, now, never} // scan it again, even without an event
-		return true
+		// scan it again, even without an event
+		a.waiting[c.path] = waitingChange{c.stamp, now, never, never}
+		return overlay.Overdue
 	}
 	a.waiting[c.path] = w
-	return false
+	return overlay.Unsettled
 }
 
 // lastChange returns the latest time at which a new change can have been made: by its event, by its
@@ -197,9 +223,10 @@ func (a *scheduler) lastChange(now time.Duration, wall int64, c changed, m span,
 	return now
 }
 
-// moved records a change to a path while it was being saved.
+// moved records that a path was not saved, because it changed meanwhile. Its wait goes on: it does not begin
+// anew, also if the path was overdue.
 func (a *scheduler) moved(now time.Duration, path string) {
-	if _, ok := a.waiting[path]; ok {
+	if w, ok := a.waiting[path]; ok && w.first != never {
 		return
 	}
 	first := now
@@ -209,7 +236,16 @@ func (a *scheduler) moved(now time.Duration, path string) {
 	if w, ok := a.prevWaiting[path]; ok && w.first != never {
 		first = w.first
 	}
-	a.waiting[path] = waitingChange{tree.Stamp{}, now, first}
+	a.waiting[path] = waitingChange{tree.Stamp{}, now, first, never}
+}
+
+// keepWaiting makes the changes that waited before the current scan wait on, except those that saved reports.
+func (a *scheduler) keepWaiting(saved func(path string) bool) {
+	for p, w := range a.prevWaiting {
+		if _, ok := a.waiting[p]; !ok && !saved(p) {
+			a.waiting[p] = w
+		}
+	}
 }
 
 // done ends a scan that succeeded. period is the time between two full scans.

@@ -2,6 +2,8 @@ package watcher
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"cfgd/config"
 	"cfgd/internal/pathname"
+	"cfgd/overlay"
 	"cfgd/overlay/tree"
 )
 
@@ -17,7 +20,7 @@ const (
 	sec = time.Second
 )
 
-// sim is a tree of a few files, its scheduler and its clocks. Scans take no time in it.
+// sim is a tree of a few files, its scheduler and its clocks. Scans take no time in it, unless fate says so.
 type sim struct {
 	rapid.TB
 	*scheduler
@@ -26,7 +29,21 @@ type sim struct {
 	files map[string]*simFile
 	saves []saved
 	scans int
+
+	// fate says how long a save takes and what becomes of a file while it is copied; nil means: no time, and
+	// nothing.
+	fate    func(path string, how overlay.Readiness) (took time.Duration, f fate)
+	longest time.Duration // of the scans
 }
+
+// fate is what becomes of a file while it is copied.
+type fate int
+
+const (
+	rests   fate = iota
+	changes      // it is written to, which an event reports
+	refused      // it can't be copied, even as it is
+)
 
 type saved struct {
 	at   time.Duration
@@ -35,18 +52,31 @@ type saved struct {
 
 func (s saved) String() string { return fmt.Sprintf("%v %s", s.at, s.path) }
 
+// state is what a file is.
+type state int
+
+const (
+	content state = iota // always another one than before
+	empty
+	gone
+)
+
 // simFile is a file: when it was last written to, and since when and how a change of it is unsaved.
 type simFile struct {
 	last, first time.Duration
 	moving      time.Duration // the first write since a scan saw it as it is saved, there and back or not
+	emptied     time.Duration // the last write before a scan, and all scans since, found it emptied
+	wasEmptied  bool          // it was, at some time since the first unsaved write
+	failed      int           // so often it could not be copied since then
 	ctime       int64
 	stamp       int64
 	dirty       bool
 	reported    bool // the first unsaved write was reported
 	lost        bool // a write was unreported, and nothing else tells of it
-	gone        bool
-	away        bool // what is saved of it is that it is gone
+	is, saved   state
 }
+
+func (f *simFile) isEmptied() bool { return f.dirty && f.is == empty && f.saved == content }
 
 func settings(settle, maxWait, rescan time.Duration) config.Settings {
 	return config.Settings{Settle: settle, MaxWait: maxWait, Rescan: rescan, Rehash: time.Hour}
@@ -62,26 +92,28 @@ func newSim(t rapid.TB, s config.Settings) *sim {
 func (w *sim) wall() int64 { return int64(w.at + w.ahead) }
 
 // write changes a file now, and tells the scheduler if the write is reported.
-func (w *sim) write(path string, reported, gone bool) {
+func (w *sim) write(path string, reported bool, to state) {
 	f := w.files[path]
 	if f == nil {
-		f = &simFile{away: true, gone: true, moving: never}
+		f = &simFile{is: gone, saved: gone, moving: never, emptied: never}
 		w.files[path] = f
 	}
-	if gone && f.gone {
+	if to == gone && f.is == gone {
 		return
 	}
-	_, marked := w.pending.spanOf(path, gone)
-	f.lost = f.lost || !reported && (marked || gone) // what is gone has no time that could tell
+	_, marked := w.pending.spanOf(path, to == gone)
+	f.lost = f.lost || !reported && (marked || to == gone) // what is gone has no time that could tell
 	f.moving = min(f.moving, w.at)
-	if gone && f.away { // as it is saved already
-		f.gone, f.dirty = true, false
+	f.is = to
+	if to == f.saved && to != content { // as it is saved already
+		f.dirty = false
 		return
 	}
 	if !f.dirty {
-		f.dirty, f.first, f.reported = true, w.at, reported
+		f.dirty, f.first, f.reported, f.wasEmptied, f.failed = true, w.at, reported, false, 0
 	}
-	f.last, f.ctime, f.gone = w.at, w.wall(), gone
+	f.last, f.ctime = w.at, w.wall()
+	f.wasEmptied = f.wasEmptied || f.isEmptied()
 	f.stamp++
 	if reported {
 		w.pending.add(w.at, path, pathname.Parent(path))
@@ -94,51 +126,93 @@ func (w *sim) until(at time.Duration) {
 		w.at = max(w.at, w.next())
 		w.scan()
 	}
-	w.at = at
+	w.at = max(w.at, at)
 	w.late()
 }
 
 func (w *sim) scan() {
 	w.scans++
 	l := w.begin(w.at, w.wall(), false)
+	ready := map[string]overlay.Readiness{}
 	for p, f := range w.files {
 		if !l.full() && !l.dirty[pathname.Parent(p)] {
 			continue
+		}
+		switch {
+		case !f.isEmptied():
+			f.emptied = never
+		case f.emptied == never:
+			f.emptied = f.last
 		}
 		if !f.dirty {
 			f.moving = never
 			continue
 		}
-		c := changed{path: p, gone: f.gone, ctime: f.ctime}
-		if !f.gone {
+		c := changed{path: p, gone: f.is == gone, emptied: f.isEmptied(), ctime: f.ctime}
+		if !c.gone {
 			c.stamp = stampOf(f.stamp)
 		}
-		if w.isSettled(w.at, w.wall(), c) {
-			w.save(p, f)
+		if r := w.ready(w.at, w.wall(), c); r != overlay.Unsettled {
+			ready[p] = r
 		}
 	}
+	moved := w.copy(l, ready)
+	for _, p := range moved {
+		w.moved(w.at, p)
+	}
+	w.longest = max(w.longest, w.at-l.began)
 	w.done(l, w.Rescan)
+	w.pause(l.began, w.at)
 	if w.next() <= w.at {
 		w.Fatalf("at %v: scanned, and the next scan is at %v", w.at, w.next())
 	}
 }
 
+// copy saves what is ready, and returns what could not be copied.
+func (w *sim) copy(l scan, ready map[string]overlay.Readiness) (moved []string) {
+	for _, p := range slices.Sorted(maps.Keys(ready)) {
+		f, took, becomes := w.files[p], time.Duration(0), rests
+		if w.fate != nil {
+			took, becomes = w.fate(p, ready[p])
+			w.at += took
+		}
+		switch {
+		case becomes == refused, becomes == changes && ready[p] == overlay.Settled:
+			f.failed++
+			moved = append(moved, p)
+		default:
+			w.save(l.began, p, f)
+		}
+		if becomes == changes {
+			w.write(p, true, content)
+		}
+	}
+	return moved
+}
+
 func stampOf(n int64) tree.Stamp { e := tree.Entry{MTime: n}; return e.Stamp() }
 
-func (w *sim) save(p string, f *simFile) {
-	if quiet, waited := w.at-f.last, w.at-f.moving; quiet < w.Settle && waited < w.MaxWait && !f.lost {
-		w.Errorf("at %v: %s saved, quiet for %v, waiting for %v", w.at, p, quiet, waited)
+func (w *sim) save(began time.Duration, p string, f *simFile) {
+	if quiet, waited := began-f.last, began-f.moving; quiet < w.Settle && waited < w.MaxWait && !f.lost {
+		w.Errorf("at %v: %s saved, quiet for %v, waiting for %v", began, p, quiet, waited)
 	}
-	f.dirty, f.lost, f.away, f.moving = false, false, f.gone, never
+	if f.isEmptied() && began-f.emptied < w.MaxWait && !f.lost {
+		w.Errorf("at %v: %s saved empty, emptied at %v", began, p, f.emptied)
+	}
+	f.dirty, f.lost, f.saved, f.moving, f.emptied = false, false, f.is, never, never
 	w.saves = append(w.saves, saved{w.at, p})
 }
 
-// late checks that nothing waits for longer than it may.
+// late checks that nothing waits for longer than it may: max_wait, one scan and the pause before it. A file
+// that was emptied waits for max_wait again. One that can't be copied is tried again in the next scan.
 func (w *sim) late() {
 	for p, f := range w.files {
-		limit := w.MaxWait
+		limit := w.MaxWait + time.Duration(f.failed+1)*2*w.longest
 		if !f.reported { // the next scan finds it
 			limit += w.Rescan + w.Settle
+		}
+		if f.wasEmptied {
+			limit += w.MaxWait + 2*w.longest
 		}
 		if f.dirty && w.at-f.first > limit {
 			w.Errorf("at %v: %s is unsaved since %v", w.at, p, f.first)
@@ -157,6 +231,10 @@ func TestNothingIsSavedTooEarlyOrTooLate(t *testing.T) {
 		}
 		w := newSim(t, settings(millis("settle", 1, 1000), millis("max_wait", 1, 10000),
 			millis("rescan", 100, 60000)))
+		w.fate = func(string, overlay.Readiness) (time.Duration, fate) {
+			return millis("a copy takes", 1, 300), rapid.SampledFrom(
+				[]fate{rests, rests, changes, changes, refused}).Draw(t, "fate")
+		}
 		set := rapid.IntRange(0, 60).Draw(t, "clock is set at")
 		for i := range rapid.IntRange(1, 60).Draw(t, "steps") {
 			w.until(w.at + millis("pause", 0, rapid.SampledFrom([]int{10, 300, 3000}).Draw(t, "pace")))
@@ -166,20 +244,23 @@ func TestNothingIsSavedTooEarlyOrTooLate(t *testing.T) {
 				).Draw(t, "by")
 			}
 			path := rapid.SampledFrom([]string{"a", "b", "d/a", "d/b", "d/e/a"}).Draw(t, "path")
-			kinds := []string{"reported", "reported", "unreported", "lost", "gone"}
+			kinds := []string{"reported", "reported", "emptied", "unreported", "lost", "gone"}
 			switch rapid.SampledFrom(kinds).Draw(t, "what") {
 			case "reported":
-				w.write(path, true, false)
+				w.write(path, true, content)
+			case "emptied":
+				w.write(path, rapid.Bool().Draw(t, "reported"), empty)
 			case "unreported":
-				w.write(path, false, false)
+				w.write(path, false, content)
 			case "lost":
-				w.write(path, false, false)
+				w.write(path, false, content)
 				w.pending.markAll(w.at)
 			case "gone":
-				w.write(path, rapid.Bool().Draw(t, "reported"), true)
+				w.write(path, rapid.Bool().Draw(t, "reported"), gone)
 			}
 		}
-		w.until(w.at + w.Rescan + w.MaxWait + 2*w.Settle)
+		w.fate = nil
+		w.until(w.at + w.Rescan + 2*w.MaxWait + 2*w.Settle + 4*w.longest)
 		for p, f := range w.files {
 			if f.dirty {
 				t.Errorf("%s was never saved", p)
@@ -189,7 +270,7 @@ func TestNothingIsSavedTooEarlyOrTooLate(t *testing.T) {
 }
 
 // write is a write at a time. "~" before the path means that no event reports it, "-" that it is a
-// deletion.
+// deletion, ">" that the file is emptied.
 type write struct {
 	at   time.Duration
 	path string
@@ -231,6 +312,24 @@ func TestWhenThingsAreSaved(t *testing.T) {
 		"unreported and just changed: settle after it": {
 			[]write{{time.Minute - 100*ms, "~a"}}, []string{"1m0.4s a"}, 2,
 		},
+		"emptied: max_wait after it": {[]write{{sec, ">a"}}, []string{"6s a"}, 2},
+		"emptied and written: settle after it": {
+			[]write{{sec, ">a"}, {3 * sec, "a"}}, []string{"3.5s a"}, 2,
+		},
+		"emptied, and touched while it is empty": {
+			[]write{{sec, ">a"}, {3 * sec, ">a"}}, []string{"6s a"}, 3,
+		},
+		"a file that never rests, found emptied": {
+			slices.Concat([]write{{0, "a"}}, every(sec, 5950*ms, 100*ms, "a"),
+				every(5950*ms, 8*sec, 200*ms, ">a")),
+			[]string{"500ms a", "10.95s a"}, 7,
+		},
+		"emptied twice, and written when it has waited for max_wait": {
+			slices.Concat([]write{{0, "a"}}, every(sec, 1800*ms, 400*ms, "a"),
+				[]write{{1800 * ms, ">a"}, {5950 * ms, ">a"}, {6050 * ms, "a"}}),
+			[]string{"500ms a", "6.45s a"}, 3,
+		},
+		"emptied and unreported: its age tells":            {[]write{{57500 * ms, "~>a"}}, []string{"1m2.5s a"}, 2},
 		"an unreported deletion: settle after it was seen": {[]write{{sec, "~-a"}}, []string{"1m0.5s a"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,11 +340,19 @@ func TestWhenThingsAreSaved(t *testing.T) {
 			for _, s := range sortedWrites(c.writes) {
 				w.until(s.at)
 				path, unreported := cut(s.path, "~")
-				path, gone := cut(path, "-")
-				if gone {
-					w.files[path] = &simFile{moving: never}
+				path, deleted := cut(path, "-")
+				path, emptied := cut(path, ">")
+				to := content
+				switch {
+				case deleted:
+					to = gone
+				case emptied:
+					to = empty
 				}
-				w.write(path, !unreported, gone)
+				if to != content && w.files[path] == nil {
+					w.files[path] = &simFile{moving: never, emptied: never}
+				}
+				w.write(path, !unreported, to)
 				last = max(last, s.at)
 			}
 			for range 20 { // scan by scan, so that the rescans of an idle target are not counted
@@ -282,10 +389,10 @@ func TestWhatIsNeverSavedCostsNoLooks(t *testing.T) {
 	for ; now < 10*time.Minute; now = a.next() {
 		scans++
 		l := a.begin(now, 0, false)
-		a.isSettled(now, 0, changed{path: "a", stamp: stampOf(1), ctime: int64(time.Hour * 1e4)})
+		a.ready(now, 0, changed{path: "a", stamp: stampOf(1), ctime: int64(time.Hour * 1e4)})
 		if now > 10*sec+700*ms {
-			a.isSettled(now, 0, changed{path: "b", stamp: stampOf(2), ctime: int64(time.Hour * 1e4)})
-			a.isSettled(now, 0, changed{path: "c", gone: true})
+			a.ready(now, 0, changed{path: "b", stamp: stampOf(2), ctime: int64(time.Hour * 1e4)})
+			a.ready(now, 0, changed{path: "c", gone: true})
 		}
 		a.done(l, time.Minute)
 	}

@@ -146,7 +146,7 @@ func stageManifest(tmp *dirfd.Dir, next *Manifest) ([]Step, error) {
 // the current generation. An *UnsettledError names the files that changed while they were copied.
 func (s *Store) Save(ctx context.Context, live *dirfd.Dir, p *Plan) error {
 	return s.carryOut(ctx, p, func(tmp *dirfd.Dir) ([]Step, error) {
-		return s.stage(tmp, fromLive{live, tmp}.one, p)
+		return s.stage(tmp, fromLive{live, tmp, p}.one, p)
 	})
 }
 

@@ -23,8 +23,12 @@ type Plan struct {
 
 	Next *Manifest
 
-	Puts  []tree.Entry // entries of live to copy into cfg
-	old   []string
+	Puts []tree.Entry // entries of live to copy into cfg
+	old  []string
+
+	asItIs  map[string]bool // of Puts, those that may change while they are copied
+	maxFile int64
+
 	Steps []Step // all but puts, whose steps are known when they are staged: see assemble
 }
 

@@ -15,6 +15,8 @@ type Planner struct {
 	Only                     func(path string) bool         // paths that this save is about; nil means all
 	// paths that changed during the scan or the last copy
 	Exclude map[string]bool
+	AsItIs  map[string]bool // paths to save as one read finds them, even if they change meanwhile
+	MaxFile int64           // the largest file of AsItIs, in bytes; 0 means no bound
 	Force   bool
 	Times   bool
 	// BeforeEdit returns what live had of a path of HandEdits before somebody changed it in cfg, nil for
@@ -44,7 +46,7 @@ func (w Planner) decide() *decisions {
 	}
 	d := &decisions{
 		Planner:   w,
-		plan:      &Plan{},
+		plan:      &Plan{asItIs: w.AsItIs, maxFile: w.MaxFile},
 		xattrs:    !w.Base.NoXattrs && !w.Live.NoXattrs,
 		want:      map[string]*tree.Entry{},
 		unchanged: map[string]bool{},

@@ -78,7 +78,7 @@ type contents struct {
 	tmp  *dirfd.Dir
 }
 
-func (c contents) one(st Step) error {
+func (c contents) one(st *Step) error {
 	if st.Want.Kind == dirfd.KindSymlink {
 		return tree.MakeLink(c.tmp, st.From, &st.Want)
 	}

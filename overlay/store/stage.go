@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"runtime"
@@ -28,7 +29,7 @@ func (u *UnsettledError) Error() string {
 // fsync(2).
 type stager struct {
 	tmp *dirfd.Dir
-	one func(Step) error // stages a file or a link
+	one func(*Step) error // stages a file or a link
 
 	mu     sync.Mutex // guards moved and failed
 	moved  []string
@@ -38,7 +39,7 @@ type stager struct {
 // stage fills tmp with the plan's content and returns all steps in the order in which they must be done:
 // removals, deepest first; directories, topmost first; content; then times and directories' metadata, deepest
 // first.
-func (s *Store) stage(tmp *dirfd.Dir, one func(Step) error, p *Plan) ([]Step, error) {
+func (s *Store) stage(tmp *dirfd.Dir, one func(*Step) error, p *Plan) ([]Step, error) {
 	g := &stager{tmp: tmp, one: one}
 	var puts, metas []Step
 	for i := range p.Puts {
@@ -52,6 +53,7 @@ func (s *Store) stage(tmp *dirfd.Dir, one func(Step) error, p *Plan) ([]Step, er
 	if err := g.copyAll(puts); err != nil {
 		return nil, err
 	}
+	p.take(puts)
 	if err := s.objectDir().keepOld(tmp, s.Plain, p.old); err != nil {
 		return nil, err
 	}
@@ -73,9 +75,10 @@ func (s *Store) stage(tmp *dirfd.Dir, one func(Step) error, p *Plan) ([]Step, er
 // copyAll stages files with a few workers. Files that are hard links of each other in live become links in
 // cfg.
 func (g *stager) copyAll(puts []Step) error {
-	first := map[uint64]Step{}
-	var files, links []Step
-	for _, st := range puts {
+	first := map[uint64]*Step{}
+	var files, links []*Step
+	for i := range puts {
+		st := &puts[i]
 		if st.Want.Kind == dirfd.KindFile && st.Want.Nlink() > 1 {
 			if _, ok := first[st.Want.Ino()]; ok {
 				links = append(links, st)
@@ -93,7 +96,10 @@ func (g *stager) copyAll(puts []Step) error {
 	_ = workers.Wait() // note has the errors
 	if g.failed == nil && len(g.moved) == 0 {
 		for _, st := range links {
-			g.note(st.Path, g.tmp.Link(first[st.Want.Ino()].From, g.tmp, st.From))
+			f := first[st.Want.Ino()]
+			g.note(st.Path, g.tmp.Link(f.From, g.tmp, st.From))
+			st.Want = f.Want // as it was copied
+			st.Want.Path = st.Path
 		}
 	}
 	if g.failed == nil && len(g.moved) > 0 {
@@ -116,10 +122,27 @@ func (g *stager) note(p string, err error) {
 	}
 }
 
-// fromLive stages files of live. A file that is not as the scan found it returns tree.ErrMovedOn.
-type fromLive struct{ live, tmp *dirfd.Dir }
+// take makes the new manifest say what was copied. That may not be what the scan found.
+func (p *Plan) take(puts []Step) {
+	if len(p.asItIs) == 0 {
+		return
+	}
+	for i := range puts {
+		if o, ok := p.Next.Override(puts[i].Path); ok {
+			o.Entry = puts[i].Want
+			o.ClearStamp()
+		}
+	}
+}
 
-func (g fromLive) one(st Step) error {
+// fromLive stages files of live. A file that is not as the scan found it is an *UnsettledError, unless the plan
+// takes it as it is.
+type fromLive struct {
+	live, tmp *dirfd.Dir
+	plan      *Plan
+}
+
+func (g fromLive) one(st *Step) error {
 	d, err := g.live.Walk(pathname.Parent(st.Path))
 	if err != nil {
 		return &UnsettledError{[]string{st.Path}}
@@ -134,7 +157,11 @@ func (g fromLive) one(st Step) error {
 		return &UnsettledError{[]string{st.Path}}
 	}
 	defer in.Close()
-	if now, err := in.Stat(); err != nil || !tree.Unmoved(&st.Want, now) {
+	now, err := in.Stat()
+	if err == nil && g.plan.asItIs[st.Path] {
+		return g.asItIs(in, now, st)
+	}
+	if err != nil || !tree.Unmoved(&st.Want, now) {
 		return &UnsettledError{[]string{st.Path}}
 	}
 	got, err := tree.CopyFile(in, g.tmp, st.From, &st.Want, nil)
@@ -147,10 +174,34 @@ func (g fromLive) one(st Step) error {
 	return nil
 }
 
-func (g fromLive) link(d *dirfd.Dir, name string, st Step) error {
-	if to, err := d.Readlink(name); err != nil || to != st.Want.Link {
+// asItIs stages one read of a file that may change meanwhile, and makes the step say what was read. A file that
+// the scan found with content and that is empty now was truncated to be written: it is left for later.
+func (g fromLive) asItIs(in *dirfd.File, now dirfd.Stat, st *Step) error {
+	if limit := g.plan.maxFile; limit > 0 && now.Size > limit {
 		return &UnsettledError{[]string{st.Path}}
 	}
+	e := tree.EntryOf(st.Path, now)
+	e.Xattrs = st.Want.Xattrs
+	// A file that grows without end has an end here.
+	bounded := &io.LimitedReader{R: in, N: e.Size}
+	got, err := tree.CopyFile(bounded, g.tmp, st.From, &e, nil)
+	if err != nil {
+		return err
+	}
+	if e.Size -= bounded.N; e.Size == 0 && st.Want.Size > 0 {
+		return &UnsettledError{[]string{st.Path}}
+	}
+	e.Digest = got
+	st.Want = e
+	return nil
+}
+
+func (g fromLive) link(d *dirfd.Dir, name string, st *Step) error {
+	to, err := d.Readlink(name)
+	if err != nil || to != st.Want.Link && !g.plan.asItIs[st.Path] {
+		return &UnsettledError{[]string{st.Path}}
+	}
+	st.Want.Link = to
 	return tree.MakeLink(g.tmp, st.From, &st.Want)
 }
 

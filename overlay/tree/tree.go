@@ -138,6 +138,22 @@ func (t *Tree) WithSavedXattrs(saved *Tree) *Tree {
 	return &out
 }
 
+// AsRead returns a tree in which these files are as the scan read them, although they changed meanwhile.
+func (t *Tree) AsRead(paths map[string]bool) *Tree {
+	moved := func(e Entry) bool { return e.Unread == MovedOn && paths[e.Path] }
+	if len(paths) == 0 || !slices.ContainsFunc(t.Entries, moved) {
+		return t
+	}
+	out := *t
+	out.Entries = slices.Clone(t.Entries)
+	for i := range out.Entries {
+		if moved(out.Entries[i]) {
+			out.Entries[i].Unread = ""
+		}
+	}
+	return &out
+}
+
 // Digest returns a digest of the whole tree: paths, kinds, permissions, owners and contents, but not times.
 func (t *Tree) Digest() Digest {
 	h := sha256.New()

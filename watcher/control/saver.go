@@ -42,6 +42,7 @@ func (s Saver) Save(ctx context.Context, t *config.Target, so overlay.SaveOption
 			return r.saved(), err
 		}
 	}
+	so.Ready = overlay.AsItIs
 	r, err := s.direct(ctx, t, so)
 	if err != nil {
 		return Saved{}, err
