@@ -159,33 +159,35 @@ func TestDirectorySwappedForLink(t *testing.T) {
 // temporary file.
 func TestSwapBetweenScanAndCopy(t *testing.T) {
 	t.Parallel()
-	b, check := hostileBox(t)
-	b.edit("local/nginx/mime.types", "changed\n")
-	b.edit("rc.conf", "changed\n")
-	swapped := false
-	var mu sync.Mutex // a save copies with several goroutines
-	b.o.Hook = func(op dirfd.Op) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if !swapped && op.Kind == "create" {
-			swapped = true
-			b.must(os.Rename(b.path("jail/etc/local/nginx"), b.path("jail/aside")))
-			b.must(os.Symlink(b.path("host/sub"), b.path("jail/etc/local/nginx")))
-			b.must(os.Remove(b.path("jail/etc/rc.conf")))
-			b.must(os.Symlink(b.path("host/rc.conf"), b.path("jail/etc/rc.conf")))
+	for _, ready := range []func(tree.Change) Readiness{nil, AsItIs} {
+		b, check := hostileBox(t)
+		b.edit("local/nginx/mime.types", "changed\n")
+		b.edit("rc.conf", "changed\n")
+		swapped := false
+		var mu sync.Mutex // a save copies with several goroutines
+		b.o.Hook = func(op dirfd.Op) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if !swapped && op.Kind == "create" {
+				swapped = true
+				b.must(os.Rename(b.path("jail/etc/local/nginx"), b.path("jail/aside")))
+				b.must(os.Symlink(b.path("host/sub"), b.path("jail/etc/local/nginx")))
+				b.must(os.Remove(b.path("jail/etc/rc.conf")))
+				b.must(os.Symlink(b.path("host/rc.conf"), b.path("jail/etc/rc.conf")))
+			}
+			return nil
 		}
-		return nil
+		_, err := b.o.Save(context.Background(), SaveOptions{Ready: ready})
+		if !swapped {
+			t.Error("nothing was swapped")
+		}
+		check()
+		b.o.Hook = nil
+		if _, err2 := b.o.Save(context.Background(), SaveOptions{Force: true}); err2 != nil {
+			t.Errorf("%v, then %v", err, err2)
+		}
+		check()
 	}
-	_, err := b.o.Save(context.Background(), SaveOptions{})
-	if !swapped {
-		t.Error("nothing was swapped")
-	}
-	check()
-	b.o.Hook = nil
-	if _, err2 := b.o.Save(context.Background(), SaveOptions{Force: true}); err2 != nil {
-		t.Errorf("%v, then %v", err, err2)
-	}
-	check()
 }
 
 // The jail's root may swap directories of cfg too, before every change of a save.

@@ -144,8 +144,8 @@ func (w *opened) save(ctx context.Context, so SaveOptions) (*Result, error) {
 	return nil, fmt.Errorf("%s: the tree changes faster than it can be saved", w.o.Target.Name)
 }
 
-// plan plans a save without the paths of exclude, and says what it will do. The files of asItIs are saved even
-// if they change meanwhile.
+// plan plans a save without the paths of exclude, and says what it will do. The files of asItIs are saved
+// even if they change meanwhile.
 func (w *opened) plan(so SaveOptions, exclude, asItIs map[string]bool) (*Result, *store.Plan) {
 	v, m := w.v, w.s.Manifest
 	pl := store.Planner{

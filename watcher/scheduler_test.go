@@ -329,7 +329,9 @@ func TestWhenThingsAreSaved(t *testing.T) {
 				[]write{{1800 * ms, ">a"}, {5950 * ms, ">a"}, {6050 * ms, "a"}}),
 			[]string{"500ms a", "6.45s a"}, 3,
 		},
-		"emptied and unreported: its age tells":            {[]write{{57500 * ms, "~>a"}}, []string{"1m2.5s a"}, 2},
+		"emptied and unreported: its age tells": {
+			[]write{{57500 * ms, "~>a"}}, []string{"1m2.5s a"}, 2,
+		},
 		"an unreported deletion: settle after it was seen": {[]write{{sec, "~-a"}}, []string{"1m0.5s a"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {

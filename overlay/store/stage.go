@@ -135,8 +135,8 @@ func (p *Plan) take(puts []Step) {
 	}
 }
 
-// fromLive stages files of live. A file that is not as the scan found it is an *UnsettledError, unless the plan
-// takes it as it is.
+// fromLive stages files of live. A file that is not as the scan found it is an *UnsettledError, unless the
+// plan takes it as it is.
 type fromLive struct {
 	live, tmp *dirfd.Dir
 	plan      *Plan
@@ -174,8 +174,8 @@ func (g fromLive) one(st *Step) error {
 	return nil
 }
 
-// asItIs stages one read of a file that may change meanwhile, and makes the step say what was read. A file that
-// the scan found with content and that is empty now was truncated to be written: it is left for later.
+// asItIs stages one read of a file that may change meanwhile, and makes the step say what was read. A file
+// that the scan found with content and that is empty now was truncated to be written: it is left for later.
 func (g fromLive) asItIs(in *dirfd.File, now dirfd.Stat, st *Step) error {
 	if limit := g.plan.maxFile; limit > 0 && now.Size > limit {
 		return &UnsettledError{[]string{st.Path}}
@@ -188,7 +188,8 @@ func (g fromLive) asItIs(in *dirfd.File, now dirfd.Stat, st *Step) error {
 	if err != nil {
 		return err
 	}
-	if e.Size -= bounded.N; e.Size == 0 && st.Want.Size > 0 {
+	e.Size -= bounded.N
+	if after, err := in.Stat(); err != nil || st.Want.Size > 0 && (e.Size == 0 || after.Size == 0) {
 		return &UnsettledError{[]string{st.Path}}
 	}
 	e.Digest = got
