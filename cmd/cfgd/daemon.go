@@ -21,8 +21,8 @@ func daemonCommand(s *session) *cli.Command {
 		Name: "daemon", Usage: "watch all targets, and save what changes",
 		Description: "" +
 			"Runs in the foreground; daemon(8) or systemd runs it in the background. Logs to standard " +
-			"error. SIGTERM saves once more, except files that have just become empty, and ends the daemon. " +
-			"SIGHUP makes it read the " +
+			"error. SIGTERM saves once more, except files that have just become empty, and ends the " +
+			"daemon. SIGHUP makes it read the " +
 			"configuration again. SIGINFO (SIGUSR1 on Linux) writes the state of all targets to the " +
 			"log.",
 		Action: s.action(runDaemon),
