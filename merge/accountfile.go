@@ -170,9 +170,10 @@ func accountNumber(text string) (string, error) {
 const maxAccountLine = 2046
 
 // Passwd makes passwd(5) from master.passwd(5), byte for byte as pwd_mkdb -p does: without passwords, class
-// and times, and with numbers as pwd_mkdb reads them. Comments and blank lines stay. NIS lines are entries
-// that need no numbers. What pwd_mkdb refuses is an error that names the line without its text (pwd_mkdb.c,
-// pw_scan.c). A NUL is ErrBinary.
+// and times, and with numbers as pwd_mkdb reads them. Comments and blank lines are left out: everybody reads
+// passwd, and a comment may be an account with its password. NIS lines are entries that need no numbers. What
+// pwd_mkdb refuses is an error that names the line without its text (pwd_mkdb.c, pw_scan.c). A NUL is
+// ErrBinary.
 func Passwd(master []byte) ([]byte, error) {
 	if bytes.IndexByte(master, 0) >= 0 {
 		return nil, fmt.Errorf("master.passwd: %w", ErrBinary)
@@ -185,18 +186,19 @@ func Passwd(master []byte) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("master.passwd:%d: %w", n, err)
 		}
-		out.WriteString(line + "\n")
+		out.WriteString(line)
 	}
 	return out.Bytes(), nil
 }
 
+// passwdLine returns the line of passwd for a line of master.passwd, "" for a comment.
 func passwdLine(line string) (string, error) {
 	f, want := strings.Split(line, ":"), len(accountForms["master.passwd"].fields)
 	switch {
 	case len(line) > maxAccountLine:
 		return "", fmt.Errorf("longer than %d bytes", maxAccountLine)
 	case isRemark(line):
-		return line, nil
+		return "", nil
 	case len(f) != want:
 		return "", fmt.Errorf("%d fields where there ought to be %d", len(f), want)
 	}
@@ -212,5 +214,5 @@ func passwdLine(line string) (string, error) {
 	if f[0] == "root" && f[2] != "0" {
 		return "", errors.New("the uid of root is not 0")
 	}
-	return strings.Join([]string{f[0], "*", f[2], f[3], f[7], f[8], f[9]}, ":"), nil
+	return strings.Join([]string{f[0], "*", f[2], f[3], f[7], f[8], f[9]}, ":") + "\n", nil
 }

@@ -536,10 +536,10 @@ func TestAccountsBounded(t *testing.T) {
 
 func TestPasswd(t *testing.T) {
 	t.Parallel()
-	master := "# tag\n\n \t# indented\nroot:" + hash +
+	master := "# tag\n\n \t# indented\n#gone:" + hash + ":9:9::0:0:G:/:/x\n\t#" + hash + "\nroot:" + hash +
 		":0:0:class:1:2:Charlie &:/root:/bin/csh\nann:x: 01001:+1001::0:0:Ann,Room 1:/home/ann:/bin/sh\n" +
 		"M\xfc:*:4294967295:1::::::\n-evil:::::::::\n+@staff:x:00:::::::/bin/sh\n+:::::::::"
-	want := "# tag\n\n \t# indented\nroot:*:0:0:Charlie &:/root:/bin/csh\nann:*:1001:1001:Ann,Room " +
+	want := "root:*:0:0:Charlie &:/root:/bin/csh\nann:*:1001:1001:Ann,Room " +
 		"1:/home/ann:/bin/sh\n" +
 		"M\xfc:*:4294967295:1:::\n-evil:*:::::\n+@staff:*:0::::/bin/sh\n+:*:::::\n"
 	if got, err := Passwd([]byte(master)); err != nil || string(got) != want {
@@ -548,6 +548,26 @@ func TestPasswd(t *testing.T) {
 	if got, err := Passwd(nil); err != nil || len(got) > 0 {
 		t.Error(got, err)
 	}
+}
+
+// No line of master.passwd puts a password into passwd, however the line was commented out.
+func TestPasswdHasNoPassword(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var master strings.Builder
+		for range rapid.IntRange(1, 6).Draw(t, "lines") {
+			master.WriteString(rapid.SampledFrom([]string{"", "#", " #", "\t# ", "##", "# was: ", "#\r"}).
+				Draw(t, "before"))
+			master.WriteString(rapid.SampledFrom([]string{
+				"ann:$6$a$SECRETa:1001:1001::0:0:Ann:/home/ann:/bin/sh", "+:$6$b$SECRETb::::::::", "",
+				"root:$6$c$SECRETc:0:0::0:0:R:/root:/bin/csh",
+			}).Draw(t, "line") + rapid.SampledFrom([]string{"\n", "\r\n", ""}).Draw(t, "end"))
+		}
+		made, err := Passwd([]byte(master.String()))
+		if strings.Contains(string(made)+fmt.Sprint(err), "SECRET") {
+			t.Fatalf("%q makes %q, %v", master.String(), made, err)
+		}
+	})
 }
 
 // What pwd_mkdb refuses. No message has a password in it, even if one is in the wrong place.
