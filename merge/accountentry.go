@@ -33,7 +33,7 @@ func (x *account) ambiguous() bool { return max(len(x.old), len(x.mine), len(x.t
 
 // conflict makes all lines of an entry a conflict.
 func (x *account) conflict(note string) {
-	x.unmerged, x.note = &conflictLines{x.mine, x.old, x.theirs}, note
+	x.unmerged, x.note = &conflictLines{mine: x.mine, old: x.old, theirs: x.theirs}, note
 }
 
 // byField merges an entry that mine and theirs have once. taken is the name that has the number that theirs
@@ -51,7 +51,7 @@ func (a *accounts) byField(x *account, taken string) {
 		case i == fieldNumber && taken != "":
 			both = append(both, a.takenNote(t[i], taken)+"not changed")
 		case agreed:
-			o[i], m[i], t[i] = v, v, v
+			m[i], t[i] = v, v
 		case i == fieldPassword:
 			both = append(both, "password changed on both sides")
 		default:
@@ -62,13 +62,12 @@ func (a *accounts) byField(x *account, taken string) {
 		x.result = []string{strings.Join(m, ":")}
 		return
 	}
+	// The old default is shown as it was: a field that was merged into it may be a password that was set here.
 	x.unmerged, x.note = &conflictLines{
 		mine:   []string{strings.Join(m, ":")},
+		old:    x.old,
 		theirs: []string{strings.Join(t, ":")},
 	}, strings.Join(both, "; ")
-	if known {
-		x.unmerged.old = []string{strings.Join(o, ":")}
-	}
 }
 
 func (a *accounts) takenNote(number, by string) string {

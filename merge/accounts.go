@@ -27,7 +27,8 @@ const (
 // The order is mine's. What theirs adds comes after the entry that it follows in theirs, and before NIS lines
 // at the end of the file. Comments, NIS lines and other lines that are no entries are kept or dropped as a
 // whole. Every line of mine that theirs neither changed nor deleted is in the result. Notes name fields and
-// values, but no password.
+// values, but no password. In a conflict the old entry is as it was, and the two others are merged in the
+// fields that agree.
 //
 // The errors are ErrBinary and ErrTooLarge.
 func Accounts(path string, old, mine, theirs []byte, names Names) (m Merged, ok bool, err error) {
@@ -170,7 +171,7 @@ func (a *accounts) nextLines(x *account, lines int) []string {
 	x.written++
 	switch {
 	case x.unmerged != nil && i == 0:
-		return a.marked(x.unmerged)
+		return a.marked(x)
 	case x.unmerged != nil || i >= len(x.result):
 		return nil
 	case i == lines-1:
@@ -179,10 +180,25 @@ func (a *accounts) nextLines(x *account, lines int) []string {
 	return x.result[i : i+1]
 }
 
-func (a *accounts) marked(c *conflictLines) []string {
-	return slices.Concat([]string{marker("<", a.names.Mine)}, c.mine, []string{marker("|", a.names.Old)},
-		c.old, []string{marker("=", "")}, c.theirs, []string{marker(">", a.names.Theirs)})
+// marked returns the lines of a conflict. An entry that was merged in fields that do not conflict is no
+// version as it is, and its label says so.
+func (a *accounts) marked(x *account) []string {
+	label := func(name string, version, shown []string) string {
+		if name != "" && !slices.Equal(version, shown) {
+			name += mergedLabel
+		}
+		return name
+	}
+	c := x.unmerged
+	return slices.Concat(
+		[]string{marker("<", label(a.names.Mine, x.mine, c.mine))}, c.mine,
+		[]string{marker("|", a.names.Old)}, c.old,
+		[]string{marker("=", "")}, c.theirs,
+		[]string{marker(">", label(a.names.Theirs, x.theirs, c.theirs))})
 }
+
+// mergedLabel ends the label of an entry that was merged in other fields.
+const mergedLabel = ", merged"
 
 func marker(sign, label string) string {
 	return strings.TrimSuffix(strings.Repeat(sign, 7)+" "+label, " ")

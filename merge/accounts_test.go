@@ -418,9 +418,10 @@ func TestAccountsConflicts(t *testing.T) {
 		{"both set a password", "master.passwd", "root::0:0::0:0:Charlie &:/root:/bin/csh\n", "root:" + hash +
 			":0:0::0:0:Charlie &:/root:/bin/tcsh\n", "root:" + other +
 			":0:0::0:0:Charlie Root:/root:/bin/csh\n",
-			[]string{"<<<<<<< saved", "root:" + hash + ":0:0::0:0:Charlie Root:/root:/bin/tcsh",
-				"||||||| default of 13.2", "root::0:0::0:0:Charlie Root:/root:/bin/tcsh", "=======",
-				"root:" + other + ":0:0::0:0:Charlie Root:/root:/bin/tcsh", ">>>>>>> default of 14.1"},
+			[]string{"<<<<<<< saved, merged", "root:" + hash + ":0:0::0:0:Charlie Root:/root:/bin/tcsh",
+				"||||||| default of 13.2", "root::0:0::0:0:Charlie &:/root:/bin/csh", "=======",
+				"root:" + other + ":0:0::0:0:Charlie Root:/root:/bin/tcsh",
+				">>>>>>> default of 14.1, merged"},
 			[]string{"user root: password changed on both sides"}},
 		{"both change shell and home", "passwd", "a:*:1:1:A:/:/bin/sh\nb:*:2:2:B:/:/x\n",
 			"a:*:1:1:A:/a:/bin/csh\nb:*:2:2:B:/:/x\n", "a:*:1:1:A:/home/a:\nb:*:2:2:B:/:/y\n",
@@ -441,7 +442,7 @@ func TestAccountsConflicts(t *testing.T) {
 			[]string{"user dbus: uid 556 is taken by deploy: not added"}},
 		{"a changed number is taken", "passwd", "d:*:9:9:D:/:/x\n", "d:*:9:9:D:/:/x\na:*:556:1:A:/:/x\n",
 			"d:*:556:9:DD:/:/x\n",
-			[]string{"<<<<<<< saved", "d:*:9:9:DD:/:/x", "||||||| default of 13.2", "d:*:9:9:DD:/:/x",
+			[]string{"<<<<<<< saved, merged", "d:*:9:9:DD:/:/x", "||||||| default of 13.2", "d:*:9:9:D:/:/x",
 				"=======", "d:*:556:9:DD:/:/x", ">>>>>>> default of 14.1", "a:*:556:1:A:/:/x"},
 			[]string{"user d: uid 556 is taken by a: not changed"}},
 		{"and so is the one that it would leave", "group", "d:*:9:\n", "d:*:9:\na:*:556:\n",
@@ -481,6 +482,26 @@ func TestAccountsConflicts(t *testing.T) {
 			t.Errorf("%s: notes %q, want %q", c.name, m.Notes, c.notes)
 		}
 	}
+}
+
+// What a conflict shows as the old default are lines of the old default, and nothing of mine.
+func TestConflictsShowTheOldDefault(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		path, old, mine, theirs := drawAccounts(t, false)
+		text := string(mustMerge(t, path, old, mine, theirs).Content)
+		shown := false
+		for l := range strings.Lines(text) {
+			switch {
+			case strings.HasPrefix(l, "|||||||"):
+				shown = true
+			case strings.HasPrefix(l, "======="):
+				shown = false
+			case shown && !strings.Contains("\n"+textOf(old), "\n"+l):
+				t.Fatalf("%q is no line of the old default:\n%s", l, text)
+			}
+		}
+	})
 }
 
 func TestAccountsRefused(t *testing.T) {

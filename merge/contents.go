@@ -4,17 +4,43 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"cfgd/overlay/tree"
 )
 
 // Versions are the three versions of a path: the old default, what cfg has, and the new default. Nil means
 // that nothing is there.
-type Versions struct{ Old, Mine, Theirs *tree.Entry }
+type Versions struct {
+	Old, Mine, Theirs *tree.Entry
+	From              string // id of the base that Old is of
+	Names             Names  // what markers call them
+}
 
 // NamesOf returns the labels for markers of a merge from one base to another.
 func NamesOf(from, to string) Names {
 	return Names{Mine: "saved", Old: "default of " + from, Theirs: "default of " + to}
+}
+
+// NamesIn returns the labels of the markers in a text of a conflict. usual are those of a merge of its two
+// bases: a merge that brings an earlier state back has others.
+func NamesIn(text []byte, usual Names) Names {
+	n := Names{}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimRight(line, "\r\n")
+		for sign, to := range map[string]*string{"<<<<<<< ": &n.Mine, "||||||| ": &n.Old, ">>>>>>> ": &n.Theirs} {
+			if label, ok := strings.CutPrefix(line, sign); ok && *to == "" {
+				*to = strings.TrimSuffix(label, mergedLabel)
+			}
+		}
+		if line == marker("|", usual.Old) {
+			return usual // whatever markers the file itself has
+		}
+	}
+	if n.Mine == "" || n.Old == "" || n.Theirs == "" {
+		return usual
+	}
+	return n
 }
 
 // ErrNoText is the error for contents that cannot be merged by lines.

@@ -150,7 +150,7 @@ func (b *entryMerge) contents(ctx context.Context) error {
 // textVersions is the key of a merged text: the same three versions give the same result.
 type textVersions struct {
 	path              string
-	from, to          string // base ids, for the markers
+	names             Names
 	old, mine, theirs tree.Digest
 }
 
@@ -160,8 +160,7 @@ func (b *entryMerge) merged() (*Merged, error) {
 	w, v := b.m, b.from
 	key := textVersions{
 		path:   b.path,
-		from:   w.Cfg.BaseID,
-		to:     w.Base.ID,
+		names:  v.Names,
 		mine:   v.Mine.Digest,
 		theirs: v.Theirs.Digest,
 	}
@@ -184,7 +183,7 @@ func (b *entryMerge) merged() (*Merged, error) {
 		takeContent(&b.mine, v.Theirs)
 		return nil, nil
 	}
-	m, err := Contents(b.path, old, mine, theirs, NamesOf(w.Cfg.BaseID, w.Base.ID))
+	m, err := Contents(b.path, old, mine, theirs, v.Names)
 	if err == nil && len(m.Content) <= maxShared {
 		w.Texts.Store(key, m)
 	}

@@ -168,7 +168,7 @@ func taken(policy config.OnConflict) string {
 func (w *Merger) conflict(b *entryMerge, policy config.OnConflict) *store.Conflict {
 	c := &store.Conflict{
 		Path:   b.path,
-		From:   w.Cfg.BaseID,
+		From:   b.from.From,
 		To:     w.Base.ID,
 		Taken:  policy,
 		Why:    b.why(),

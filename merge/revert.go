@@ -69,20 +69,21 @@ func (w *Merger) released(path string, then state) *Outcome {
 func (w *Merger) mergeSince(
 	ctx context.Context, path string, def *tree.Entry, then, leaving, now state,
 ) (*Outcome, error) {
-	old, theirs := now.override.Default, def
-	if leaving.override != nil {
-		old = &leaving.override.Entry
+	c, _ := w.Cfg.ConflictAt(path)
+	v := w.versions(Versions{Old: now.override.Default, Mine: &now.override.Entry, Theirs: def}, c)
+	if leaving.override != nil { // what was saved, and no default
+		v.Old, v.Names.Old = &leaving.override.Entry, generationName(w.Prior.leaving)
 	} else if leaving.removal != nil {
-		old = nil
+		v.Old = nil
 	}
 	switch {
 	case then.override != nil:
-		theirs = &then.override.Entry
+		v.Theirs, v.Names.Theirs = &then.override.Entry, generationName(w.Prior.then)
 	case then.removal != nil:
-		theirs = nil
+		v.Theirs = nil
 	}
-	u, err := w.mergeVersions(ctx, path, Versions{old, &now.override.Entry, theirs},
-		&store.Override{Entry: now.override.Entry, Default: def}, w.Policy)
+	theirs := v.Theirs
+	u, err := w.mergeVersions(ctx, path, v, &store.Override{Entry: now.override.Entry, Default: def}, w.Policy)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +103,11 @@ func (w *Merger) mergeSince(
 			fmt.Sprintf("with what was changed since generation %d", w.Prior.then.Generation))
 	}
 	return u, nil
+}
+
+// generationName is what markers call a version that an earlier generation had.
+func generationName(m *store.Manifest) string {
+	return fmt.Sprintf("generation %d, on %s", m.Generation, m.BaseID)
 }
 
 func (w *Merger) sameState(a, b state) bool {

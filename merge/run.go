@@ -98,12 +98,25 @@ func (w *Merger) outcome(ctx context.Context, path string) (*Outcome, error) {
 	case r != nil:
 		return w.removal(r, theirs), nil
 	case o != nil:
-		return w.mergeVersions(ctx, path, Versions{o.Default, &o.Entry, theirs}, o, w.Policy)
+		v := w.versions(Versions{Old: o.Default, Mine: &o.Entry, Theirs: theirs}, c)
+		return w.mergeVersions(ctx, path, v, o, w.Policy)
 	case c != nil && c.Mine != nil: // the default was taken, and has not changed
-		return w.mergeVersions(ctx, path, Versions{c.Old, c.Mine, theirs},
-			&store.Override{Entry: *c.Mine, Default: c.Old}, c.Taken)
+		v := w.versions(Versions{Old: c.Old, Mine: c.Mine, Theirs: theirs}, c)
+		as := &store.Override{Entry: *c.Mine, Default: c.Old}
+		return w.mergeVersions(ctx, path, v, as, c.Taken)
 	}
 	return nil, nil
+}
+
+// versions names versions after the bases that they are of. The old default under an unresolved conflict is
+// still that of an earlier base.
+func (w *Merger) versions(v Versions, unresolved *store.Conflict) Versions {
+	v.From = w.Cfg.BaseID
+	if c := unresolved; c != nil && v.Old != nil && c.Old != nil && w.same(v.Old, c.Old) {
+		v.From = c.From
+	}
+	v.Names = NamesOf(v.From, w.Base.ID)
+	return v
 }
 
 // blockedDirs finds the defaults that are in the way of directories of cfg: what was a directory, or nothing,

@@ -86,8 +86,9 @@ func (a *edit) text(path string) ([]byte, error) {
 	if c.Text == nil || now == nil || now.Kind != dirfd.KindFile {
 		return nil, fmt.Errorf("%s: %w", pathname.Quote(path), merge.ErrNoText)
 	}
-	if now.SameContent(c.TakenEntry()) {
-		return a.bytes(c.Text)
+	text, err := a.bytes(c.Text)
+	if err != nil || now.SameContent(c.TakenEntry()) {
+		return text, err
 	}
 	mine, theirs := now, c.Theirs
 	if c.Taken == config.ConflictTheirs {
@@ -97,7 +98,7 @@ func (a *edit) text(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	merged, err := merge.Contents(path, old, m, t, merge.NamesOf(c.From, c.To))
+	merged, err := merge.Contents(path, old, m, t, merge.NamesIn(text, merge.NamesOf(c.From, c.To)))
 	if err != nil {
 		return nil, err
 	}
