@@ -41,7 +41,12 @@ func (s *start) checkInRoot(ctx context.Context, c config.Checker, path string) 
 		return err
 	}
 	if before, _ := check.Hear(ctx, s.Run, inRoot(s.Target.Root, c, path), c); before != "" {
-		_, err := s.Overlay.Resolve(ctx, []string{path}, overlay.Choice{Content: merged})
+		r, err := s.Overlay.Resolve(ctx, []string{path}, overlay.Choice{Content: merged})
+		if r != nil {
+			for _, n := range r.Notices {
+				s.warn("%s", n)
+			}
+		}
 		return err
 	}
 	s.warn("%s: %s; a conflict: cfgd resolve %s %s", pathname.Quote(path), problem, s.Target.Name,

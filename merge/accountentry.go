@@ -62,7 +62,7 @@ func (a *accounts) byField(x *account, taken string) {
 		x.result = []string{strings.Join(m, ":")}
 		return
 	}
-	// The old default is shown as it was: a field that was merged into it may be a password that was set here.
+	// The old default is shown as it was. A field merged into it may be a password that was set here.
 	x.unmerged, x.note = &conflictLines{
 		mine:   []string{strings.Join(m, ":")},
 		old:    x.old,

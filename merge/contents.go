@@ -28,7 +28,9 @@ func NamesIn(text []byte, usual Names) Names {
 	n := Names{}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\r\n")
-		for sign, to := range map[string]*string{"<<<<<<< ": &n.Mine, "||||||| ": &n.Old, ">>>>>>> ": &n.Theirs} {
+		for sign, to := range map[string]*string{
+			"<<<<<<< ": &n.Mine, "||||||| ": &n.Old, ">>>>>>> ": &n.Theirs,
+		} {
 			if label, ok := strings.CutPrefix(line, sign); ok && *to == "" {
 				*to = strings.TrimSuffix(label, mergedLabel)
 			}

@@ -83,7 +83,8 @@ func (w *Merger) mergeSince(
 		v.Theirs = nil
 	}
 	theirs := v.Theirs
-	u, err := w.mergeVersions(ctx, path, v, &store.Override{Entry: now.override.Entry, Default: def}, w.Policy)
+	as := &store.Override{Entry: now.override.Entry, Default: def}
+	u, err := w.mergeVersions(ctx, path, v, as, w.Policy)
 	if err != nil {
 		return nil, err
 	}

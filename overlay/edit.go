@@ -26,8 +26,9 @@ func (w *opened) edit() *edit {
 	return &edit{opened: w, next: next, fresh: map[tree.Digest][]byte{}}
 }
 
-// rewrite edits the manifest and makes cfg follow it, and live below the paths. Live comes first: after a
-// crash between the two, the next save brings live's state to cfg.
+// rewrite edits the manifest and makes cfg follow it, and live below the paths. What is made of the files
+// that change is made anew in the same generation. Live comes first: after a crash between the two, the next
+// save brings live's state to cfg.
 func rewrite(
 	ctx context.Context, o *Overlay, paths []string, change func(*edit) error,
 ) (done *Restored, err error) {
@@ -39,7 +40,13 @@ func rewrite(
 		if err := change(a); err != nil {
 			return fmt.Errorf("%s: %w", o.Target.Name, err)
 		}
-		done, err = a.carryOut(ctx, paths)
+		notices, made, err := a.remake(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.Target.Name, err)
+		}
+		if done, err = a.carryOut(ctx, append(slices.Clone(paths), made...)); done != nil {
+			done.Notices = notices
+		}
 		return err
 	})
 	return done, err
@@ -72,7 +79,11 @@ func (a *edit) open(e *tree.Entry) (io.ReadCloser, error) {
 	if b, ok := a.fresh[e.Digest]; ok {
 		return tree.ReaderOf(b), nil
 	}
-	b, err := a.sources().read(a.s, e)
+	c := contentSources{base: a.s.Base} // at a start nobody has looked at live
+	if a.v != nil {
+		c = a.sources()
+	}
+	b, err := c.read(a.s, e)
 	return tree.ReaderOf(b), err
 }
 
@@ -88,14 +99,14 @@ func (a *edit) bytes(e *tree.Entry) ([]byte, error) {
 
 // set makes the path what the entry says: an override, nothing if it equals the default, a removal for nil.
 func (a *edit) set(path string, e *tree.Entry) error {
-	def, err := a.v.Base.Entry(path)
+	def, err := a.s.Base.Entry(path)
 	if err != nil {
 		return err
 	}
 	n := a.next
 	n.Overrides = slices.DeleteFunc(n.Overrides, func(o store.Override) bool { return o.Path == path })
 	n.Removals = slices.DeleteFunc(n.Removals, func(r tree.Removal) bool { return r.Path == path })
-	xattrs := e != nil && e.Kind == dirfd.KindFile && !a.v.Base.Tree.NoXattrs && !a.s.Plain.NoXattrs
+	xattrs := e != nil && e.Kind == dirfd.KindFile && !a.s.Base.Tree.NoXattrs && !a.s.Plain.NoXattrs
 	switch {
 	case e == nil && def == nil:
 	case e == nil:

@@ -28,8 +28,8 @@ func shown(text string) map[string]string {
 }
 
 // What a conflict calls the default of a base is a part of that default, and not of a saved file. That holds
-// for a conflict that stays open over another base, on the way back to an earlier base, and for a text that is
-// made anew after an edit.
+// for a conflict that stays open over another base, on the way back to an earlier base, and for a text that
+// is made anew after an edit.
 func TestConflictsNameTheirVersions(t *testing.T) {
 	line := func(at int, content string) string { return text(20, map[int]string{at: content + "\n"}) }
 	for name, c := range map[string]struct {

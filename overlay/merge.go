@@ -81,6 +81,7 @@ func openMerged(ctx context.Context, o *Overlay, base *store.Base) (*mergedStore
 	if err != nil {
 		return nil, err
 	}
+	remakeEdited(ctx, o, s)
 	r, failed := mergeStore(ctx, o, s)
 	if err := ctx.Err(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -171,6 +172,9 @@ func (c contentSources) read(s *store.Store, e *tree.Entry) ([]byte, error) {
 	}
 	if d := c.base.Here(e); d != nil {
 		return c.base.Content(d)
+	}
+	if c.live == nil {
+		return nil, err
 	}
 	if l, ok := c.live.Get(e.Path); !ok || l.Kind != dirfd.KindFile || l.Digest != e.Digest {
 		return nil, err

@@ -30,7 +30,8 @@ func (o *Overlay) Resolve(ctx context.Context, paths []string, how Choice) (*Res
 		words = "edited"
 	}
 	if words != "edited" || how.Content != nil {
-		if err := saveFirst(ctx, o, paths, fmt.Sprintf("before %s was resolved", listed(paths))); err != nil {
+		message := fmt.Sprintf("before %s was resolved", listed(paths))
+		if err := saveFirst(ctx, o, merge.WithProducts(paths), message); err != nil {
 			return nil, err
 		}
 	}

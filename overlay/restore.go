@@ -42,6 +42,7 @@ type Restored struct {
 	Generation int
 	Released   []string
 	Left       []store.Kept // extended attributes that could not be restored
+	Notices    []string     // what is made of changed files and could not be made anew, and what to run
 }
 
 // Restore puts live paths, and all below them, back to a state. If that is base or a generation, the result
@@ -64,24 +65,35 @@ func (w *opened) restore(ctx context.Context, from From, paths []string, message
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseUnknown(paths, want, w.v.Live); err != nil {
+	if err := refuseUnknown(paths, want, w.v); err != nil {
 		return nil, err
 	}
 	r := newRestorer(want, read)
 	r.choose(w.v, paths)
+	notices, made, err := w.remake(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
 	if err := w.putBack(ctx, r); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	done := &Restored{Changes: r.changes, Generation: w.s.Manifest.Generation, Left: r.omitted}
+	done := &Restored{
+		Changes: r.changes, Generation: w.s.Manifest.Generation, Left: r.omitted, Notices: notices,
+	}
 	if err := w.look(ctx, w.v.Base, LookOptions{}); err != nil {
 		return done, err
 	}
 	if from == (From{}) {
 		so := SaveOptions{Paths: paths}
 		_, p := w.plan(so, nil, nil)
-		return done, w.dropTaken(ctx, p, so)
+		if err := w.dropTaken(ctx, p, so); err != nil || len(made) == 0 {
+			return done, err
+		}
+		paths, message = made, "made anew: "+listed(made) // unless they equal what is saved
+	} else if len(paths) > 0 {
+		paths = append(slices.Clone(paths), made...)
 	}
-	saved, err := w.save(ctx, SaveOptions{Paths: paths, Force: true, Message: message})
+	saved, err := w.save(ctx, SaveOptions{Paths: paths, Force: from != From{}, Message: message})
 	if saved != nil {
 		done.Generation, done.Released = saved.Generation, saved.Released
 	}
@@ -100,12 +112,16 @@ func (w *opened) putBack(ctx context.Context, r *restorer) error {
 
 // refuseUnknown refuses a path that neither want nor live has, because a mistyped path must not look like
 // success.
-func refuseUnknown(paths []string, want, live *tree.Tree) error {
+func refuseUnknown(paths []string, want *tree.Tree, v *View) error {
 	for _, p := range paths {
 		if p == "" {
 			continue
 		}
-		if !want.Has(p) && !live.Has(p) {
+		if e, ok := v.Base.Tree.Get(p); ok && e.Kind.Special() && !want.Has(p) {
+			return fmt.Errorf("%s: the default is a %s, and fifos, sockets and devices are not made",
+				pathname.Quote(p), e.Kind)
+		}
+		if !want.Has(p) && !v.Live.Has(p) {
 			return fmt.Errorf("%s: neither in live nor in what it should be put back to", pathname.Quote(p))
 		}
 	}

@@ -42,6 +42,10 @@ func (w *opened) unrescue(ctx context.Context, x *extract, message string) (*Res
 	r := newRestorer(x.over(w.v.Live), x.open)
 	r.omitted = x.omitted
 	r.choose(w.v, x.only)
+	notices, made, err := w.remake(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("bring back: %w", err)
+	}
 	live, err := w.o.OpenLive()
 	if err != nil {
 		return nil, err
@@ -53,11 +57,13 @@ func (w *opened) unrescue(ctx context.Context, x *extract, message string) (*Res
 	if err := r.run(ctx, live); err != nil {
 		return nil, fmt.Errorf("bring back: %w", err)
 	}
-	done := &Restored{Changes: r.changes, Generation: w.s.Manifest.Generation, Left: r.omitted}
+	done := &Restored{
+		Changes: r.changes, Generation: w.s.Manifest.Generation, Left: r.omitted, Notices: notices,
+	}
 	if err := w.look(ctx, w.v.Base, LookOptions{}); err != nil {
 		return done, err
 	}
-	saved, err := w.save(ctx, SaveOptions{Paths: x.only, Force: true, Message: message})
+	saved, err := w.save(ctx, SaveOptions{Paths: append(x.only, made...), Force: true, Message: message})
 	if saved != nil {
 		done.Generation = saved.Generation
 	}

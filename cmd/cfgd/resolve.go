@@ -17,7 +17,6 @@ import (
 	"cfgd/config"
 	"cfgd/internal/pathname"
 	"cfgd/internal/run"
-	"cfgd/merge"
 	"cfgd/overlay"
 	"cfgd/overlay/store"
 )
@@ -30,8 +29,9 @@ func resolveCommand(s *session) *cli.Command {
 			"If both sides changed a path, a merge takes one version (on_conflict) and keeps the " +
 			"other. Without a choice, resolve prints a text with both versions. A choice (--mine, " +
 			"--theirs, --edit or --edited) settles the conflict, in live and in cfg, as a new " +
-			"generation. With --list it lists the open conflicts, those of all targets if none is " +
-			"named.",
+			"generation. What is made of the path, such as passwd and pwd.db of master.passwd, is made " +
+			"anew too. Where the program is missing, a warning gives the command. With --list it " +
+			"lists the open conflicts, those of all targets if none is named.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "list", Usage: "list the open conflicts"},
 			&cli.BoolFlag{Name: "mine", Usage: "take the saved version"},
@@ -145,12 +145,7 @@ func resolveConflicts(
 		return fmt.Errorf("%s: %w", t.Name, err)
 	}
 	done.Generation = r.Generation
-	for _, name := range names {
-		for _, p := range merge.ByHand(name) {
-			s.warn(t.Name, fmt.Sprintf("%s made of %s: run %s", strings.Join(p.Makes, " and "), name,
-				p.Remedy(t.Live)))
-		}
-	}
+	s.warn(t.Name, r.Notices...)
 	return s.print(done, func(b *strings.Builder) { printWritten(b, done) })
 }
 

@@ -19,7 +19,8 @@ func restoreCommand(s *session) *cli.Command {
 			"Puts a path back to what is saved, to the default of base, or to what generation N had. " +
 			"A path that is put back to the default releases its override. A directory means " +
 			"everything below it, and / the whole tree. What comes from base or from a generation is " +
-			"saved as a new generation.",
+			"saved as a new generation. What is made of a path, such as passwd and pwd.db of " +
+			"master.passwd, is made anew, or a warning gives the command.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from", Usage: "`STATE`: saved, base, or a number", Value: "saved"},
 			&cli.StringFlag{
@@ -59,6 +60,7 @@ func reportRestored(s *session, target string, r *overlay.Restored, saved bool) 
 	for _, k := range r.Left {
 		s.warn(target, fmt.Sprintf("%s is not all put back: %s", pathname.Quote(k.Path), k.Reason))
 	}
+	s.warn(target, r.Notices...)
 	done := written{1, target, r.Generation, []listedChange{}}
 	for _, c := range r.Changes {
 		done.Changes = append(done.Changes, newListedChange(c.Kind.Letter(), c.Path))

@@ -35,6 +35,7 @@ func runRollback(s *session, c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.Target.Name, err)
 	}
+	s.warn(o.Target.Name, r.Notices...)
 	done := written{1, o.Target.Name, r.Generation, []listedChange{}}
 	for _, ch := range r.Changes {
 		done.Changes = append(done.Changes, newListedChange(ch.Kind.Letter(), ch.Path))
