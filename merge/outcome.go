@@ -95,9 +95,14 @@ func (w *Merger) mergeVersions(
 	switch {
 	case v.Theirs == nil && v.Old == nil:
 		return u, nil
+	case v.Theirs == nil && w.sameButTags(v.Old, v.Mine) && !w.Cfg.Pinned(path):
+		u.Verdict, u.Override = VerdictEqual, nil
+		u.note("%s", w.went(path, " as well"))
+		return u, nil
 	case v.Theirs == nil:
 		u.Verdict, u.Override = VerdictGone, &store.Override{Entry: *v.Mine, Default: nil}
-		u.note("the default went; the saved one stays")
+		u.note("%s", w.went(path, ""))
+		u.note("the saved one stays")
 		return u, nil
 	case v.Old != nil && w.same(v.Old, v.Theirs):
 		return u, nil
@@ -114,6 +119,25 @@ func (w *Merger) mergeVersions(
 	}
 	w.fromEntryMerge(u, b, policy)
 	return u, nil
+}
+
+// went says what became of a default that is no longer there. too ends the words for one that went as what
+// was saved did.
+func (w *Merger) went(path, too string) string {
+	if e, ok := w.Base.Tree.Get(path); ok {
+		return fmt.Sprintf("the default is a %s now, which is not made", e.Kind)
+	}
+	return "the default went" + too
+}
+
+// sameButTags reports whether two versions differ in nothing but time and $FreeBSD$ tags. Nobody but a release
+// changes those.
+func (w *Merger) sameButTags(a, b *tree.Entry) bool {
+	if a == nil || b == nil || a.Kind != dirfd.KindFile || b.Kind != dirfd.KindFile || !a.SameMeta(b, w.Xattrs) {
+		return false
+	}
+	one, _, two, err := Versions{Old: a, Theirs: b}.Read(w.Max, w.content)
+	return err == nil && SameButTags(one, two) // what can't be read counts as changed
 }
 
 // equal drops an override that equals the new default, unless it is pinned.
@@ -189,8 +213,11 @@ func (w *Merger) removal(r *tree.Removal, theirs *tree.Entry) *Outcome {
 	switch {
 	case theirs == nil:
 		u.Verdict, u.removal = VerdictEqual, nil
-		u.note("the default went as well")
-	case r.Default == nil || !w.same(r.Default, theirs):
+		u.note("%s", w.went(r.Path, " as well"))
+	case r.Default != nil && w.same(r.Default, theirs):
+	case w.sameButTags(r.Default, theirs):
+		u.removal = &tree.Removal{Path: r.Path, MTime: r.MTime, Default: theirs}
+	default:
 		u.Verdict, u.removal = VerdictRemoved, &tree.Removal{Path: r.Path, MTime: r.MTime, Default: theirs}
 		u.note("the default changed; it stays removed")
 	}
