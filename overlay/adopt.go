@@ -260,7 +260,8 @@ func (o *Overlay) Clear(ctx context.Context) error {
 func resembles(base, live *tree.Tree, m *store.Manifest) error {
 	have, all := 0, 0
 	for i := range base.Entries {
-		if m.Removes(base.Entries[i].Path) || base.Entries[i].Kind == dirfd.KindDir {
+		k := base.Entries[i].Kind
+		if m.Removes(base.Entries[i].Path) || k == dirfd.KindDir || k.Special() {
 			continue
 		}
 		all++

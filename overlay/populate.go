@@ -112,6 +112,9 @@ func fill(
 	if len(refused) > 0 {
 		out.Notices = append(out.Notices, refusedNotice(o.Target.Live, refused))
 	}
+	if all := leftOut(s.Base.Tree, saved, nil); len(all) > 0 {
+		out.Notices = append(out.Notices, leftOutNotice(all))
+	}
 	out.Hiding, err = s.Hiding()
 	if err != nil {
 		return nil, err

@@ -2,8 +2,10 @@ package overlay
 
 import (
 	"cmp"
+	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"cfgd/config"
@@ -69,6 +71,34 @@ func (v *View) Unmerged() string {
 		return m.BaseID
 	}
 	return ""
+}
+
+// LeftOut returns the fifos, sockets and devices of base that are not in live, because cfgd makes none. Their
+// absence is no deletion.
+func (v *View) LeftOut() []*tree.Entry { return leftOut(v.Base.Tree, v.SavedTree(), v.Live) }
+
+func leftOut(base, saved, live *tree.Tree) []*tree.Entry {
+	var out []*tree.Entry
+	for i := range base.Entries {
+		e := &base.Entries[i]
+		if e.Kind.Special() && !saved.Has(e.Path) && !live.Has(e.Path) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// leftOutNotice says which defaults a start does not make.
+func leftOutNotice(all []*tree.Entry) string {
+	var names []string
+	for _, e := range all[:min(len(all), 3)] {
+		names = append(names, fmt.Sprintf("%s (%s)", pathname.Quote(e.Path), e.Kind))
+	}
+	text := strings.Join(names, ", ")
+	if more := len(all) - len(names); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return "left out of the defaults: " + text + ": fifos, sockets and devices are not made"
 }
 
 // HandEdited reports whether a path was changed in cfg by hand and live has not taken it yet.
@@ -265,7 +295,7 @@ func newDifferences(base, plain *tree.Tree, m *store.Manifest) *differences {
 		manifest:  m,
 		completed: store.WithManifest(base, plain, m),
 	}
-	d.stored = clone(tree.Delta(base, d.saved()))
+	d.stored = clone(d.made(tree.Delta(base, d.saved())))
 	return d
 }
 
@@ -283,7 +313,23 @@ func (d *differences) with(live *tree.Tree) {
 		return
 	}
 	d.live = live
-	d.local, d.unsaved = clone(tree.Delta(d.base, live)), clone(tree.Delta(d.saved(), live))
+	d.local = clone(d.made(tree.Delta(d.base, live)))
+	d.unsaved = clone(d.made(tree.Delta(d.saved(), live)))
+}
+
+// made drops what is no change: a fifo, socket or device of base that live does not have, because cfgd does not
+// make it, or that live has, because something else made it.
+func (d *differences) made(changes []tree.Change) []tree.Change {
+	return slices.DeleteFunc(changes, func(c tree.Change) bool {
+		switch {
+		case c.New == nil:
+			return c.Old.Kind.Special()
+		case c.Old == nil && c.New.Kind.Special():
+			b, ok := d.base.Get(c.Path)
+			return ok && b.Kind == c.New.Kind
+		}
+		return false
+	})
 }
 
 // withRefused returns a scan of live completed with what live's filesystem refused. The same scan gives the

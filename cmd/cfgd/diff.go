@@ -188,7 +188,8 @@ func (d *difference) conflict(path string) string {
 	return ""
 }
 
-// defaults lists the conflicts in which the default was taken, because these have no difference to show.
+// defaults lists what has no difference to show: conflicts in which the default was taken, and defaults that
+// are not made.
 func (d *difference) defaults(changes []tree.Change) string {
 	shown := map[string]bool{}
 	for _, ch := range changes {
@@ -198,6 +199,14 @@ func (d *difference) defaults(changes []tree.Change) string {
 	for _, x := range d.view.Conflicts() {
 		if !shown[x.Path] && below(x.Path, d.only) {
 			fmt.Fprintf(&b, "# %s %s\n# %s\n", d.target.Name, pathname.Quote(x.Path), d.conflict(x.Path))
+		}
+	}
+	if d.old == "base" {
+		for _, e := range d.view.LeftOut() {
+			if below(e.Path, d.only) {
+				fmt.Fprintf(&b, "# %s %s\n# a %s in the default: not made\n", d.target.Name, pathname.Quote(e.Path),
+					e.Kind)
+			}
 		}
 	}
 	return b.String()

@@ -99,7 +99,10 @@ func stepOf(e *tree.Entry) int {
 // path decides about one path: keep what the store has, or follow live.
 func (w *decisions) path(path string, base, saved, live *tree.Entry) {
 	if base != nil && base.Kind.Special() {
-		base = nil
+		if saved == nil && live != nil && live.Kind == base.Kind {
+			return // a default that something else made
+		}
+		base = nil // cfgd does not make it, so it is no default that live could lack
 	}
 	if w.untouched(path, base, saved, live) {
 		return // true of most paths; their class is not even looked up
