@@ -36,22 +36,28 @@ func (s *start) checkInRoot(ctx context.Context, c config.Checker, path string) 
 		return nil
 	}
 	problem = check.Discreet(c, s.Target.Classes.Secret(path), problem)
-	merged, err := s.Overlay.Reject(ctx, path, "the merged text is rejected: "+problem)
+	merged, done, err := s.Overlay.Reject(ctx, path, "the merged text is rejected: "+problem)
 	if err != nil {
 		return err
 	}
 	if before, _ := check.Hear(ctx, s.Run, inRoot(s.Target.Root, c, path), c); before != "" {
-		r, err := s.Overlay.Resolve(ctx, []string{path}, overlay.Choice{Content: merged})
-		if r != nil {
-			for _, n := range r.Notices {
-				s.warn("%s", n)
-			}
+		done, err := s.Overlay.Resolve(ctx, []string{path}, overlay.Choice{Content: merged})
+		if done != nil {
+			s.notices(done)
 		}
 		return err
 	}
+	s.notices(done)
 	s.warn("%s: %s; a conflict: cfgd resolve %s %s", pathname.Quote(path), problem, s.Target.Name,
 		pathname.Quote(path))
 	return nil
+}
+
+// notices warns of what is made of a file and could not be made anew.
+func (s *start) notices(done *overlay.Restored) {
+	for _, n := range done.Notices {
+		s.warn("%s", n)
+	}
 }
 
 // inRoot returns a checker's command in a jail of its own, without a network, that ends with the command.

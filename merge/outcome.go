@@ -130,10 +130,11 @@ func (w *Merger) went(path, too string) string {
 	return "the default went" + too
 }
 
-// sameButTags reports whether two versions differ in nothing but time and $FreeBSD$ tags. Nobody but a release
-// changes those.
+// sameButTags reports whether two versions of a file differ in nothing but time and $FreeBSD$ tags. Nobody
+// but a release changes those.
 func (w *Merger) sameButTags(a, b *tree.Entry) bool {
-	if a == nil || b == nil || a.Kind != dirfd.KindFile || b.Kind != dirfd.KindFile || !a.SameMeta(b, w.Xattrs) {
+	file := func(e *tree.Entry) bool { return e != nil && e.Kind == dirfd.KindFile }
+	if !file(a) || !file(b) || !a.SameMeta(b, w.Xattrs) {
 		return false
 	}
 	one, _, two, err := Versions{Old: a, Theirs: b}.Read(w.Max, w.content)

@@ -140,8 +140,11 @@ func (a *edit) remakeOf(
 	}
 	m := &products{o: a.o, base: a.s.Base, fresh: a.fresh}
 	for _, p := range merge.Products {
+		if !changed(p) {
+			continue
+		}
 		source := a.saved(p.Source)
-		if source == nil || source.Kind != dirfd.KindFile || source.Unread != "" || !changed(p) {
+		if source == nil || source.Kind != dirfd.KindFile || source.Unread != "" {
 			continue
 		}
 		p.Makes = slices.DeleteFunc(slices.Clone(p.Makes), skip)
@@ -242,10 +245,10 @@ func (r *restorer) putProduct(live *tree.Tree, e *tree.Entry) {
 // yet, except what was changed by hand as well. It also mends a passwd into which an earlier version of cfgd
 // put passwords. A failure is only told: it must not fail a start.
 func remakeEdited(ctx context.Context, o *Overlay, s *store.Store) {
-	if s.ReadOnly {
+	exposed := exposes(s)
+	if s.ReadOnly || !exposed && len(s.Manifest.HandEdits) == 0 {
 		return
 	}
-	exposed := exposes(s)
 	next := s.Manifest.Clone()
 	next.From, next.Time, next.BaseID = "", o.now().UTC(), next.StandsOn(s.Base.ID)
 	a := &edit{opened: &opened{o: o, s: s}, next: next}

@@ -22,8 +22,8 @@ func (b *box) mknod(path string, kind uint32) {
 	b.must(err)
 }
 
-// A default that cfgd does not make is no deletion, and no start is silent about it. If something else made it
-// in live, it is no addition either.
+// A default that cfgd does not make is no deletion, and no start is silent about it. If something else made
+// it in live, it is no addition either.
 func TestDefaultsThatAreNotMade(t *testing.T) {
 	for word, kind := range map[string]uint32{
 		"fifo": unix.S_IFIFO, "socket": unix.S_IFSOCK, "device": unix.S_IFCHR,
@@ -52,8 +52,9 @@ func TestDefaultsThatAreNotMade(t *testing.T) {
 				}
 				b.edit("rc.conf", "b\n")
 				r := b.save()
-				if len(r.Kept) > 0 || paths(r.Saved) != "M rc.conf" || len(b.look().Current.Removals) > 0 {
-					t.Errorf("kept %v, saved %s, removals %v", r.Kept, paths(r.Saved), b.look().Current.Removals)
+				gone := b.look().Current.Removals
+				if len(r.Kept) > 0 || paths(r.Saved) != "M rc.conf" || len(gone) > 0 {
+					t.Errorf("kept %v, saved %s, removals %v", r.Kept, paths(r.Saved), gone)
 				}
 				if _, err := b.o.Restore(t.Context(), From{Base: true}, nil, ""); err != nil {
 					t.Error(err)

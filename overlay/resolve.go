@@ -106,15 +106,15 @@ func (a *edit) text(path string) ([]byte, error) {
 	return merged.Content, nil
 }
 
-// Reject turns the last merge of a path into a conflict, and returns the merged content. It is used if a
+// Reject turns the last merge of a path into a conflict, and returns the merged content too. It is used if a
 // checker that needs all of etc in place refuses that content.
-func (o *Overlay) Reject(ctx context.Context, path, why string) (merged []byte, err error) {
-	_, err = rewrite(ctx, o, []string{path}, func(a *edit) error {
+func (o *Overlay) Reject(ctx context.Context, path, why string) (merged []byte, done *Restored, err error) {
+	done, err = rewrite(ctx, o, []string{path}, func(a *edit) error {
 		a.next.Message = fmt.Sprintf("rejected the merge of %s", pathname.Quote(path))
 		merged, err = a.reject(path, why)
 		return err
 	})
-	return merged, err
+	return merged, done, err
 }
 
 // reject takes one of the two merged versions again: that of the generation before, or the default.

@@ -7,10 +7,11 @@ import (
 	"cfgd/merge"
 )
 
-// $FreeBSD$ tags alone are no change, of a default or of a saved file, for a merge, a removal or a default that
-// went. What else changed with them counts.
+// $FreeBSD$ tags alone are no change, of a default or of a saved file, for a merge, a removal or a default
+// that went. What else changed with them counts.
 func TestTagsAreNoChange(t *testing.T) {
 	const first, second = "# $FreeBSD: head/etc/x 1 $\na\n", "# $FreeBSD: head/etc/x 2 $\na\n"
+	const edited = first + "b\n"
 	for name, c := range map[string]struct {
 		old, mine, theirs string // "" for nothing there
 		mode              os.FileMode
@@ -18,14 +19,14 @@ func TestTagsAreNoChange(t *testing.T) {
 		want              merge.Verdict
 		holds             string
 	}{
-		"removed":                         {first, "", second, 0o644, false, merge.VerdictKept, ""},
-		"removed, and the mode changed":   {first, "", second, 0o600, false, merge.VerdictRemoved, ""},
-		"removed, and the text changed":   {first, "", second + "b\n", 0o644, false, merge.VerdictRemoved, ""},
-		"gone":                            {first, second, "", 0o644, false, merge.VerdictEqual, ""},
-		"gone, and pinned":                {first, second, "", 0o644, true, merge.VerdictGone, second},
-		"gone, and more was changed here": {first, second + "b\n", "", 0o644, false, merge.VerdictGone, second + "b\n"},
-		"merged":                          {first, second, first + "b\n", 0o644, false, merge.VerdictEqual, first + "b\n"},
-		"merged the other way":            {first, first + "b\n", second, 0o644, false, merge.VerdictKept, first + "b\n"},
+		"removed":                       {first, "", second, 0o644, false, merge.VerdictKept, ""},
+		"removed, and the mode changed": {first, "", second, 0o600, false, merge.VerdictRemoved, ""},
+		"removed, and the text changed": {first, "", second + "b\n", 0o644, false, merge.VerdictRemoved, ""},
+		"gone":                          {first, second, "", 0o644, false, merge.VerdictEqual, ""},
+		"gone, and pinned":              {first, second, "", 0o644, true, merge.VerdictGone, second},
+		"gone, and edited":              {first, edited, "", 0o644, false, merge.VerdictGone, edited},
+		"merged":                        {first, second, edited, 0o644, false, merge.VerdictEqual, edited},
+		"merged the other way":          {first, edited, second, 0o644, false, merge.VerdictKept, edited},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t, map[string]string{"x": c.old, "other": "o\n"})

@@ -317,8 +317,8 @@ func (d *differences) with(live *tree.Tree) {
 	d.unsaved = clone(d.made(tree.Delta(d.saved(), live)))
 }
 
-// made drops what is no change: a fifo, socket or device of base that live does not have, because cfgd does not
-// make it, or that live has, because something else made it.
+// made drops what is no change: a fifo, socket or device of base that live does not have, because cfgd does
+// not make it, or that live has, because something else made it.
 func (d *differences) made(changes []tree.Change) []tree.Change {
 	return slices.DeleteFunc(changes, func(c tree.Change) bool {
 		switch {

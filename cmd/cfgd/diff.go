@@ -204,8 +204,8 @@ func (d *difference) defaults(changes []tree.Change) string {
 	if d.old == "base" {
 		for _, e := range d.view.LeftOut() {
 			if below(e.Path, d.only) {
-				fmt.Fprintf(&b, "# %s %s\n# a %s in the default: not made\n", d.target.Name, pathname.Quote(e.Path),
-					e.Kind)
+				fmt.Fprintf(&b, "# %s %s\n# a %s in the default: not made\n", d.target.Name,
+					pathname.Quote(e.Path), e.Kind)
 			}
 		}
 	}

@@ -49,6 +49,10 @@ func TestDerive(t *testing.T) {
 	if _, command, _ = d.Derive(t.Context(), "login.conf", nil); command != "cap_mkdb "+dir+"/login.conf" {
 		t.Errorf("%q", command)
 	}
+	want := "services_mkdb -q -o " + dir + "/services.db " + dir + "/services"
+	if _, command, _ = d.Derive(t.Context(), "services", nil); command != want {
+		t.Errorf("%q, want %q", command, want)
+	}
 	m.err = errors.New("line 3: corrupted")
 	if _, _, err := d.Derive(t.Context(), "master.passwd", nil); err == nil ||
 		!strings.Contains(err.Error(), "corrupted") {
