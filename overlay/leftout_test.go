@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cfgd/merge"
+	"cfgd/overlay/tree"
 )
 
 // mknod makes a fifo, a socket or a device. It skips the test if that needs root.
@@ -49,6 +51,13 @@ func TestDefaultsThatAreNotMade(t *testing.T) {
 				}
 				if n := len(v.LeftOut()); n != left {
 					t.Errorf("%d are left out, want %d", n, left)
+				}
+				var archive bytes.Buffer
+				_, err := b.o.Rescue(t.Context(), &archive)
+				b.must(err)
+				x := &extract{contents: map[tree.Digest][]byte{}, unknown: map[string]bool{}}
+				if err := x.read(&archive); err != nil || len(x.removed) > 0 {
+					t.Errorf("the archive says that %q were removed, %v", x.removed, err)
 				}
 				b.edit("rc.conf", "b\n")
 				r := b.save()

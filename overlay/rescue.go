@@ -67,6 +67,9 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer) (int, error) {
 		if c.New == nil && t.WhySkipped(c.Path) != "" {
 			continue // not seen, and so perhaps not gone
 		}
+		if c.New == nil && c.Old.Kind.Special() {
+			continue // never made, and so not removed
+		}
 		if err := a.add(c); err != nil {
 			return a.n, err
 		}
