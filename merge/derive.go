@@ -187,8 +187,8 @@ func (w *Merger) derive(ctx context.Context, r *Result) error {
 }
 
 // ofDefault updates the saved products of a source that is the default. Those that the default has too are
-// the default's: they were made of it. Others are made anew. If neither the source nor a product's default
-// changed, the product stays.
+// the default's: they were made of it. Others are made anew. If the product's default did not change, the
+// source's did not either, and the product stays.
 func (w *Merger) ofDefault(ctx context.Context, r *Result, p Product) error {
 	var rest []string
 	for _, path := range p.Makes {
@@ -200,9 +200,10 @@ func (w *Merger) ofDefault(ctx context.Context, r *Result, p Product) error {
 		switch {
 		case err != nil:
 			return err
-		case theirs == nil:
+		case u.Verdict == VerdictKept && r.at(p.Source) == nil && (theirs != nil || r.From == r.To):
+		case theirs == nil: // whether the source's default changed is not known
 			rest = append(rest, path)
-		case r.at(p.Source) != nil || u.Verdict != VerdictKept:
+		default:
 			*u = Outcome{Path: path, Notes: []string{"made of " + p.Source + ", which is the default now"}}
 			w.equal(u, theirs, theirs)
 		}
