@@ -243,12 +243,14 @@ func (r *restorer) putProduct(live *tree.Tree, e *tree.Entry) {
 
 // remakeEdited makes anew what is made of files that somebody changed in cfg by hand and live has not taken
 // yet, except what was changed by hand as well. It also mends a passwd into which an earlier version of cfgd
-// put passwords. A failure is only told: it must not fail a start.
-func remakeEdited(ctx context.Context, o *Overlay, s *store.Store) {
+// put passwords.
+func remakeEdited(ctx context.Context, o *Overlay, s *store.Store) error {
 	exposed := exposes(s)
 	if s.ReadOnly || !exposed && len(s.Manifest.HandEdits) == 0 {
-		return
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, mergeWithin)
+	defer cancel()
 	next := s.Manifest.Clone()
 	next.From, next.Time, next.BaseID = "", o.now().UTC(), next.StandsOn(s.Base.ID)
 	a := &edit{opened: &opened{o: o, s: s}, next: next}
@@ -256,19 +258,17 @@ func remakeEdited(ctx context.Context, o *Overlay, s *store.Store) {
 		return s.Manifest.HandEdited(p.Source) || exposed && slices.Contains(p.Makes, "passwd")
 	}, s.Manifest.HandEdited)
 	s.Notices = append(s.Notices, notices...)
-	if err == nil && slices.ContainsFunc(paths, func(path string) bool {
+	if err != nil || !slices.ContainsFunc(paths, func(path string) bool {
 		was, err := s.Base.Entry(path)
 		if o, ok := s.Manifest.Override(path); ok {
 			was = &o.Entry
 		}
 		return err != nil || !sameFile(was, a.saved(path))
 	}) {
-		next.Message = "made anew: " + strings.Join(paths, ", ")
-		err = s.Rewrite(ctx, next, a.open)
+		return err
 	}
-	if err != nil {
-		s.Notices = append(s.Notices, fmt.Sprintf("what is made of changed files is not made anew: %v", err))
-	}
+	next.Message = "made anew: " + strings.Join(paths, ", ")
+	return s.Rewrite(ctx, next, a.open)
 }
 
 // exposes reports whether the saved passwd has passwords.

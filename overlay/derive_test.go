@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"cfgd/config"
 	"cfgd/merge"
 )
@@ -256,6 +258,45 @@ func TestModesOfNewProducts(t *testing.T) {
 		if st, err := os.Stat(b.path("jail/etc/" + path)); err != nil || st.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want %v", path, st, err, want)
 		}
+	}
+}
+
+// Whatever fails while products are made anew at a start, the target starts then or the next time, and a
+// passwd that is old was named.
+func TestFaultsWhileProductsAreMade(t *testing.T) {
+	_, _, _, later := newSources("master.passwd")
+	named := 0
+	for at := 0; ; at++ {
+		b := newBox(t, map[string]string{"master.passwd": masterOld, "passwd": passwdOld})
+		b.populate()
+		b.edit("master.passwd", account("HASH"))
+		b.save()
+		b.must(b.o.Clear(t.Context()))
+		b.write("jail/cfg/master.passwd", later)
+		b.o = b.overlay()
+		f := &failing{at: at, err: unix.EIO}
+		b.o.Hook = f.hook
+		p, err := b.o.Populate(t.Context(), "dir", "")
+		if b.o.Hook = nil; f.calls <= at {
+			break
+		}
+		was := b.read("jail/etc/passwd")
+		if err != nil {
+			b.restart()
+			was = b.read("jail/etc/passwd")
+		}
+		switch {
+		case was == b.product("passwd", later):
+		case err == nil && strings.Contains(fmt.Sprint(p.Notices), "is not made anew: "):
+			named++
+		default:
+			t.Errorf("call %d: %v, passwd is %q", at, err, was)
+		}
+		b.holds(map[string]string{"master.passwd": later})
+		b.settled()
+	}
+	if named == 0 {
+		t.Error("no fault was met while a product was written")
 	}
 }
 

@@ -81,7 +81,13 @@ func openMerged(ctx context.Context, o *Overlay, base *store.Base) (*mergedStore
 	if err != nil {
 		return nil, err
 	}
-	remakeEdited(ctx, o, s)
+	if failed := remakeEdited(ctx, o, s); failed != nil {
+		if s, err = reopen(ctx, o, base, s); err != nil {
+			return nil, err
+		}
+		s.Notices = append(s.Notices,
+			fmt.Sprintf("what is made of files that were changed in cfg is not made anew: %v", failed))
+	}
 	r, failed := mergeStore(ctx, o, s)
 	if err := ctx.Err(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -92,17 +98,25 @@ func openMerged(ctx context.Context, o *Overlay, base *store.Base) (*mergedStore
 	if errors.Is(failed, ErrReadOnly) {
 		return &mergedStore{s, nil, failed}, nil
 	}
-	if err := s.Close(); err != nil { // the reopened store is the old generation or the new one
-		return nil, err
-	}
-	o.cache.store = nil
-	if s, err = o.openStore(ctx, base, toWrite); err != nil {
+	if s, err = reopen(ctx, o, base, s); err != nil {
 		return nil, err
 	}
 	if !s.Outdated() {
 		return &mergedStore{s, r, nil}, nil
 	}
 	return &mergedStore{s, nil, failed}, nil
+}
+
+// reopen opens a store again in which a rewrite failed. It is then the old generation or the new one.
+func reopen(ctx context.Context, o *Overlay, base *store.Base, s *store.Store) (*store.Store, error) {
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
+	o.cache.store = nil
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return o.openStore(ctx, base, toWrite)
 }
 
 // mergeStore merges cfg with the store's base as a generation of its own, all of it or nothing. It returns
