@@ -476,3 +476,25 @@ func TestPauseAfterALook(t *testing.T) {
 		}
 	}
 }
+
+// An overdue file that can't be copied even as it is, is tried again in the next scans, and does not begin to
+// wait anew.
+func TestAnOverdueFileThatCannotBeCopied(t *testing.T) {
+	t.Parallel()
+	w := newSim(t, settings(500*ms, 5*sec, time.Minute))
+	tries := 0
+	w.fate = func(string, overlay.Readiness) (time.Duration, fate) {
+		if tries++; tries < 4 {
+			return 10 * ms, refused
+		}
+		return 10 * ms, rests
+	}
+	for _, s := range every(0, 6*sec, 100*ms, "a") {
+		w.until(s.at)
+		w.write(s.path, true, content)
+	}
+	// three scans of 10 ms, each with a pause as long after it, and the one that saves
+	if got := fmt.Sprint(w.saves); got != "[5.07s a]" {
+		t.Errorf("saved %s", got)
+	}
+}
