@@ -3,6 +3,7 @@ package nano
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -31,10 +32,40 @@ type Disk struct {
 	Mounted   func() ([]mount.Mount, error)
 	MountedOn func(dir string) ([]mount.Mount, error)
 	Warn      func(text string) // gets warnings; may be nil
+
+	watch func(name string, d device) device // of tests: sees what is done to a disk or slice; may be nil
 }
 
+// device is an open disk or slice.
+type device interface {
+	disk.Device
+	io.Closer
+}
+
+// deviceFile is a device, or a file that stands for one. Its Sync brings to stable storage what was written
+// to it, and what gpart(8) wrote to its disk.
+type deviceFile struct{ *os.File }
+
+func (f deviceFile) Sync() error { return disk.Flush(f.File) }
+
 // open opens the disk. The size is that of the file, or what diskinfo(8) prints.
-func (d *Disk) open(ctx context.Context, flag int) (*os.File, int64, error) {
+func (d *Disk) open(ctx context.Context, flag int) (device, int64, error) {
+	f, size, err := d.openSized(ctx, flag)
+	if err != nil {
+		return nil, 0, err
+	}
+	return d.watched(d.File, f), size, nil
+}
+
+// watched returns an open file as a device.
+func (d *Disk) watched(name string, f *os.File) device {
+	if d.watch != nil {
+		return d.watch(name, deviceFile{f})
+	}
+	return deviceFile{f}
+}
+
+func (d *Disk) openSized(ctx context.Context, flag int) (*os.File, int64, error) {
 	f, err := openBelow(d.Root, d.File, flag)
 	if err != nil {
 		return nil, 0, err

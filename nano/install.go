@@ -200,6 +200,11 @@ func (i *installation) write(ctx context.Context, im *image) error {
 		return err
 	}
 	defer f.Close()
+	// First the choice of prepare comes to stable storage, also if an earlier command wrote it and was
+	// killed.
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("bring the table to stable storage: %w; nothing was written", err)
+	}
 	if i.Begin != nil {
 		i.Begin(im.size, done.Slice.Name)
 	}
@@ -224,11 +229,15 @@ func (i *installation) write(ctx context.Context, im *image) error {
 }
 
 // open opens the slice for writing: its device, or its part of a file that stands for the disk.
-func (i *installation) open(ctx context.Context) (*os.File, int64, error) {
+func (i *installation) open(ctx context.Context) (device, int64, error) {
 	d, s := i.disk, &i.done.Slice
 	if d.Command {
-		f, err := openBelow(d.Root, filepath.Join(filepath.Dir(d.File), filepath.Base(s.Name)), os.O_RDWR)
-		return f, 0, err
+		name := filepath.Join(filepath.Dir(d.File), filepath.Base(s.Name))
+		f, err := openBelow(d.Root, name, os.O_RDWR)
+		if err != nil {
+			return nil, 0, err
+		}
+		return d.watched(name, f), 0, nil
 	}
 	f, _, err := d.open(ctx, os.O_RDWR)
 	return f, s.Start, err
