@@ -28,7 +28,13 @@ import (
 const sliceLen = 1200
 
 // tinyImage is a system of a few files.
-func tinyImage(t testing.TB) []byte {
+func tinyImage(t testing.TB) []byte { return systemImage(t, 1024) }
+
+// bootFiles are what the loaders need to boot a system.
+var bootFiles = []string{"boot/loader", "boot/loader.efi", "boot/defaults/loader.conf", "boot/kernel/kernel"}
+
+// systemImage is a system of a few files in a filesystem of so many sectors.
+func systemImage(t testing.TB, sectors int) []byte {
 	if _, err := exec.LookPath("makefs"); err != nil {
 		t.Skip("no makefs here")
 	}
@@ -36,7 +42,16 @@ func tinyImage(t testing.TB) []byte {
 	if err := os.MkdirAll(filepath.Join(tree, baseEtc), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(1024*sector), file,
+	for _, name := range bootFiles {
+		full := filepath.Join(tree, name)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.Command("makefs", "-t", "ffs", "-o", "version=2", "-s", fmt.Sprint(sectors*sector), file,
 		tree).CombinedOutput()
 	if err != nil {
 		t.Fatalf("makefs: %v: %s", err, out)
@@ -303,7 +318,16 @@ var operations = map[string]struct {
 	}, func(s *said, _ bool) { s.decided(s.running) }},
 	"activate 1": {func(h *host) { h.decide(h.named(1)) }, func(s *said, _ bool) { s.decided(1) }},
 	"activate 2": {func(h *host) { h.decide(h.named(2)) }, func(s *said, _ bool) { s.decided(2) }},
-	"confirm":    {func(h *host) { h.decide(Confirm) }, func(s *said, _ bool) { s.decided(s.running) }},
+	"confirm": {func(h *host) {
+		_, err := h.machine().Decide(h.Context(), Confirm, h.trials())
+		if err != nil && !errors.Is(err, ErrUntried) {
+			h.Fatal(err)
+		}
+	}, func(s *said, _ bool) {
+		if s.next() == s.running || s.onTrial { // else it changes nothing
+			s.decided(s.running)
+		}
+	}},
 	"rollback": {func(h *host) { h.decide(Rollback) }, func(s *said, _ bool) {
 		if s.next() == s.running || s.onTrial {
 			s.decided(3 - s.running)
@@ -604,7 +628,7 @@ func TestThirdPartitionMarked(t *testing.T) {
 		!strings.Contains(tab.Doubts()[0], "ada0p3 boots next") {
 		t.Errorf("%s, %q", tab.NextName(), tab.Doubts())
 	}
-	dec, err := m.Decide(t.Context(), Confirm, nil)
+	dec, err := m.Decide(t.Context(), Rollback, nil)
 	if err != nil || dec.Off != "ada0p3" || len(dec.Commands) != 2 {
 		t.Errorf("%+v, %v", dec, err)
 	}

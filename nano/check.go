@@ -25,8 +25,8 @@ func (i *installation) check(ctx context.Context, f *imageFile) (int, error) {
 		if err := i.fit(ctx, im); err != nil {
 			return err
 		}
-		if im.size > s.Size {
-			return tooLarge(im, s)
+		if err := im.fits(s); err != nil {
+			return err
 		}
 		total, fsys := f.size, (*ufs.FS)(nil)
 		if im.form == "plain" {
@@ -48,13 +48,24 @@ func (i *installation) check(ctx context.Context, f *imageFile) (int, error) {
 		if im.room > 0 {
 			room = im.room
 		}
-		_, err = plan(i.disk.layout(), fsys, im.room > 0, room, *s)
+		if _, err = plan(i.disk.layout(), fsys, im.room > 0, room, *s); err != nil || !i.Activate {
+			return err
+		}
+		why, err := lacks(fsys, i.table.Loader)
+		if err == nil && why != "" {
+			err = fmt.Errorf("%w; --no-activate writes it alone", &CannotBoot{"the system in it", why})
+		}
 		return err
 	})
 }
 
-func tooLarge(im *image, s *Slice) error {
-	return fmt.Errorf("%w: %d bytes, and %s has %d", ErrTooLarge, im.size, s.Name, s.Size)
+// fits returns an error if the beginning of an image says that it does not fit into a slice. The size of its
+// filesystem is known even where that of the image is not.
+func (im *image) fits(s *Slice) error {
+	if size := max(im.size, im.part+im.fs); size > s.Size {
+		return fmt.Errorf("%w: %d bytes, and %s has %d", ErrTooLarge, size, s.Name, s.Size)
+	}
+	return nil
 }
 
 // complete returns an error unless an image of so many bytes, unpacked, is complete and fits.

@@ -17,10 +17,24 @@ type Decision struct {
 }
 
 // Pick chooses a slice.
-type Pick func(all []Slice, t *Table) *Slice
+type Pick func(all []Slice, t *Table) (*Slice, error)
 
-// Confirm picks the running slice.
-func Confirm(all []Slice, _ *Table) *Slice {
+// ErrUntried is the error of Confirm if there is nothing to confirm yet.
+var ErrUntried = errors.New("nothing is on trial")
+
+// Confirm picks the running slice. If another one was chosen to boot next, and was not booted yet, it returns
+// ErrUntried: whoever confirms too early must not call off what was installed.
+func Confirm(all []Slice, t *Table) (*Slice, error) {
+	if next := t.Next(); next != 0 && next != t.disk.Running && !t.trying() {
+		return nil, fmt.Errorf("%w, and nothing was changed: %s boots next, and was not tried yet: restart, "+
+			"and confirm it when it runs; cfgd nano rollback keeps %s", ErrUntried, t.NextName(),
+			t.disk.Name(t.disk.Running))
+	}
+	return running(all), nil
+}
+
+// running returns the slice that runs.
+func running(all []Slice) *Slice {
 	for i := range all {
 		if all[i].Running {
 			return &all[i]
@@ -31,22 +45,22 @@ func Confirm(all []Slice, _ *Table) *Slice {
 
 // Rollback picks the running slice if another one was chosen to boot next. Otherwise, and if the running
 // slice is on trial, it picks the other one.
-func Rollback(all []Slice, t *Table) *Slice {
+func Rollback(all []Slice, t *Table) (*Slice, error) {
 	if t.Next() == t.disk.Running || t.trying() {
-		return Other(all)
+		return Other(all), nil
 	}
-	return Confirm(all, t)
+	return running(all), nil
 }
 
 // Named picks a slice by its name or number.
 func Named(name string) Pick {
-	return func(all []Slice, _ *Table) *Slice {
+	return func(all []Slice, _ *Table) (*Slice, error) {
 		for i := range all {
 			if all[i].called(name) {
-				return &all[i]
+				return &all[i], nil
 			}
 		}
-		return nil
+		return nil, fmt.Errorf("that %w: %s and %s are", ErrNoSlice, all[0].Name, all[1].Name)
 	}
 }
 
@@ -59,12 +73,12 @@ func (d *Disk) Plan(ctx context.Context, pick Pick) (*Decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := pick(all, t)
-	if x == nil {
-		return nil, fmt.Errorf("that %w: %s and %s are", ErrNoSlice, all[0].Name, all[1].Name)
+	x, err := pick(all, t)
+	if err == nil {
+		err = bootable(x)
 	}
-	if x.Image.Trouble != "" && !x.Running {
-		return nil, fmt.Errorf("%s holds no system that can be read: %s", x.Name, x.Image.Trouble)
+	if err != nil {
+		return nil, err
 	}
 	decision := &Decision{Slice: *x}
 	if next := t.Next(); next != 0 && next != x.Index && next != d.Running && !t.trying() {

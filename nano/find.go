@@ -156,6 +156,16 @@ func NoHost(err error) bool {
 	return errors.As(err, &ce)
 }
 
+// NextProblems returns the problem of a slice that boots next and cannot boot.
+func NextProblems(n *config.Nano, all []Slice, t *Table) []conffile.Problem {
+	x := broken(all, t)
+	if x == nil {
+		return nil
+	}
+	return []conffile.Problem{conffile.Warn(conffile.NanoNext, n.Origin, config.HostName, x.Settle,
+		"%s boots next, and cannot boot: %s", x.Slice, x.Why)}
+}
+
 // Problems turns an error about the disk of a NanoBSD host into a problem of its set-up. Only root may
 // read the disk, so a user who may not gets none. With embedded, which is --root, there need not be a
 // disk.

@@ -54,12 +54,38 @@ func OnTrial(ctx context.Context, all []Slice, trials *Trials) (int, error) {
 type Unsettled struct {
 	Trial  string   // the slice whose system is on trial, or ""
 	Failed []string // the slices whose systems did not boot
+	Broken *Broken  // nil if nothing is known against what boots next
+}
+
+// Broken is a slice that boots next and cannot boot.
+type Broken struct {
+	Slice  string
+	Why    string
+	Settle string // the command that settles it
+}
+
+// broken returns the slice that boots next and cannot boot, or nil.
+func broken(all []Slice, t *Table) *Broken {
+	for _, x := range all {
+		if !x.Next || x.Image.Trouble == "" {
+			continue
+		}
+		settle := "cfgd nano rollback"
+		if t.trying() {
+			settle = "cfgd nano confirm"
+		}
+		return &Broken{x.Name, x.Image.Trouble, settle}
+	}
+	return nil
 }
 
 // Unsettled returns what has to be settled. A disk that can't be read has nothing: Problems reports it.
 func (d *Disk) Unsettled(ctx context.Context, trials *Trials) (Unsettled, error) {
 	var u Unsettled
-	all, _, _ := d.Slices(ctx)
+	all, t, err := d.Slices(ctx)
+	if err == nil {
+		u.Broken = broken(all, t)
+	}
 	for _, x := range all {
 		if x.Failed {
 			u.Failed = append(u.Failed, x.Name)

@@ -123,6 +123,10 @@ func (im *image) filesystem(size int64) error {
 	if err != nil {
 		return noSystem{fmt.Errorf("%w: %w", ErrImage, err)}
 	}
+	if f.Bytes > size {
+		return fmt.Errorf("%w: its filesystem is of %d bytes, and its partition of %d", ErrImage, f.Bytes,
+			size)
+	}
 	im.fs, im.at = f.Bytes, im.start+im.part
 	return nil
 }
@@ -146,6 +150,10 @@ func (im *image) skip(head []byte, r io.Reader, s *disk.Slice) error {
 	im.full, im.limited, im.start, im.begins = true, true, s.Start, s.Start
 	if err := im.begin(io.LimitReader(all, s.Size), 0, false); err != nil {
 		return fmt.Errorf("slice %d of the medium: %w", s.Index, err)
+	}
+	if im.part+im.fs > s.Size {
+		return fmt.Errorf("%w: slice %d of the medium has %d bytes, and its filesystem ends at %d", ErrImage,
+			s.Index, s.Size, im.part+im.fs)
 	}
 	im.size = s.Size
 	return nil

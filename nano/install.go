@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
-	"strings"
 
 	"cfgd/internal/disk"
 )
@@ -72,7 +70,7 @@ func (d *Disk) destination(in Install, all []Slice) (*Slice, error) {
 }
 
 // bringUp does what remains after the image is in its slice: it copies the machine's files, looks for a
-// loader and a kernel, begins the trial, and activates the slice.
+// loader and a kernel, begins the trial, and activates the slice. A slice that cannot boot is not activated.
 func (i *installation) bringUp(ctx context.Context) (err error) {
 	if i.Carry {
 		if i.done.Carried, err = i.carry(ctx); err != nil {
@@ -84,6 +82,9 @@ func (i *installation) bringUp(ctx context.Context) (err error) {
 	}
 	if !i.Activate {
 		return nil
+	}
+	if i.done.Lacks != "" {
+		return &CannotBoot{i.done.Slice.Name, i.done.Lacks}
 	}
 	if i.Trials != nil && i.Within > 0 {
 		trial := Trial{Slice: i.done.Slice.Index, From: i.disk.Running, Within: i.Within}
@@ -115,8 +116,8 @@ func (i *installation) image(ctx context.Context) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = i.fit(ctx, im); err == nil && im.size > i.done.Slice.Size {
-		err = tooLarge(im, &i.done.Slice)
+	if err = i.fit(ctx, im); err == nil {
+		err = im.fits(&i.done.Slice)
 	}
 	if err != nil {
 		im.end()
@@ -160,36 +161,19 @@ func (i *installation) prepare(ctx context.Context) error {
 	return nil
 }
 
-// starts are the files by which a loader starts a system. The first existing one of each list counts.
-var starts = map[disk.Loader][]string{
-	disk.Boot0: {"boot/loader"}, disk.PlainMBR: {"boot/loader"}, disk.GPTBoot: {"boot/loader"},
-	disk.GPTBootEFI: {"boot/loader.efi"}, disk.Boot1EFI: {"boot/loader.efi"},
-	disk.LoaderEFI: {"boot/defaults/loader.conf"}, disk.Unknown: {"boot/loader", "boot/loader.efi"},
-}
-
-// kernels are the usual places of a kernel. The loader can unpack it.
-var kernels = []string{"boot/kernel/kernel", "boot/kernel/kernel.gz"}
-
-// lacks looks for a loader and a kernel in the slice that was written.
-func (i *installation) lacks(ctx context.Context) ([]string, error) {
+// lacks tells what the system in the slice that was written lacks to be booted; "" if it has all.
+func (i *installation) lacks(ctx context.Context) (string, error) {
 	s := i.done.Slice
 	f, _, err := i.disk.open(ctx, os.O_RDONLY)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer f.Close()
 	fsys, err := filesystem(&part{f, s.Start, s.Size}, s.Size)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	var all []string
-	for _, names := range [][]string{starts[i.table.Loader], kernels} {
-		if !slices.ContainsFunc(names,
-			func(name string) bool { _, err := fsys.Stat(name); return err == nil }) {
-			all = append(all, "no /"+strings.Join(names, " and no /")+" in it: does it boot?")
-		}
-	}
-	return all, nil
+	return lacks(fsys.FS, i.table.Loader)
 }
 
 // write pours the image into its slice.

@@ -31,7 +31,7 @@ type Installed struct {
 	Fstabs  []string
 	Label   string   // the new label of its filesystem
 	Carried []string // files of the running system that were copied into it
-	Lacks   []string // what it lacks to be booted, in words
+	Lacks   string   // what it lacks to be booted, in words; "" if it has all
 }
 
 // installation is an Install at work.

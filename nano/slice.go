@@ -79,19 +79,30 @@ func filesystem(r io.ReaderAt, size int64) (*found, error) {
 	return nil, fmt.Errorf("%w: no partition a", ErrImage)
 }
 
-// imageIn finds out what system a slice holds.
-func imageIn(r io.ReaderAt, size int64) Image {
+// imageIn finds out what system a slice holds. It looks for what the loader boots, unless the system runs,
+// and so has booted.
+func imageIn(r io.ReaderAt, size int64, l disk.Loader, runs bool) Image {
 	f, err := filesystem(r, size)
 	if err != nil {
 		return Image{Trouble: err.Error()}
 	}
 	im := Image{Label: f.Label}
+	if f.Bytes > f.room {
+		im.Trouble = fmt.Sprintf("its filesystem is of %d bytes, and its partition of %d", f.Bytes, f.room)
+		return im
+	}
 	e, err := f.Stat(baseEtc)
 	if err != nil {
 		im.Trouble = err.Error()
 		return im
 	}
 	im.Date = time.Unix(0, e.MTime).UTC()
+	if runs {
+		return im
+	}
+	if im.Trouble, err = lacks(f.FS, l); err != nil {
+		im.Trouble = err.Error()
+	}
 	return im
 }
 

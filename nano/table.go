@@ -106,7 +106,7 @@ func (d *Disk) Slices(ctx context.Context) ([]Slice, *Table, error) {
 			Trial: s.Index == d.Running && t.trying(),
 		}
 		x.Failed = x.Failed || failed[s.Index]
-		x.Image = imageIn(&part{f, s.Start, s.Size}, s.Size)
+		x.Image = imageIn(&part{f, s.Start, s.Size}, s.Size, t.Loader, x.Running)
 		known = known || x.Running
 		all = append(all, x)
 	}

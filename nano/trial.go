@@ -91,6 +91,26 @@ const (
 	GoesBack  Outcome = "goes back"
 )
 
+// goBack makes the slice boot next that the trial came from. If that one cannot boot any more, goBack makes
+// the running one boot next: the loader of the disk may be about to leave it.
+func (t *Trials) goBack(ctx context.Context, x *Trial) error {
+	all, _, err := t.Disk.Slices(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		if all[i].Index != x.From {
+			continue
+		}
+		if err := bootable(&all[i]); err != nil {
+			return errors.Join(fmt.Errorf("the time of the trial is over, and the machine cannot go back: "+
+				"%w; %s stays: cfgd nano confirm ends the trial", err, t.Disk.Name(x.Slice)),
+				t.Disk.Activate(ctx, Activation{Slice: x.Slice}))
+		}
+	}
+	return t.Disk.Activate(ctx, Activation{Slice: x.From})
+}
+
 // Run waits for the end of the running system's trial and settles it, holding the lock of the disk. To go
 // back, it makes the other slice boot next, removes the note, and restarts the machine. If it is interrupted
 // before the note is removed, the next start either runs the other slice, which is not on trial, or tries
@@ -138,7 +158,7 @@ func (t *Trials) Run(ctx context.Context) (Outcome, error) {
 		}
 		return Confirmed, t.End(ctx)
 	}
-	if err := t.Disk.Activate(ctx, Activation{Slice: now.From}); err != nil {
+	if err := t.goBack(ctx, now); err != nil {
 		return Untried, err
 	}
 	if err := t.End(ctx); err != nil {

@@ -26,10 +26,13 @@ type tried struct {
 
 func newTried(t *testing.T, running int) *tried {
 	file := filepath.Join(t.TempDir(), "disk")
-	d := make([]byte, 1<<20)
-	copy(d, disktest.MBR(2, disktest.Slice{Index: 1, Start: 63, Count: 500, Type: 0xa5}, disktest.Slice{
-		Index: 2, Start: 700, Count: 500, Type: 0xa5, Active: true,
+	d := make([]byte, 2<<20)
+	copy(d, disktest.MBR(2, disktest.Slice{Index: 1, Start: 63, Count: 1024, Type: 0xa5}, disktest.Slice{
+		Index: 2, Start: 2000, Count: 1024, Type: 0xa5, Active: true,
 	}))
+	for _, at := range []int{63, 2000} {
+		copy(d[at*sector:], tinyImage(t))
+	}
 	if err := os.WriteFile(file, d, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +147,27 @@ func TestTrials(t *testing.T) {
 		if outcome, err := x.Run(t.Context()); outcome != Untried || err == nil {
 			t.Errorf("%q: %q, %v", note, outcome, err)
 		}
+	}
+}
+
+// A trial whose time is over does not go back to a slice that cannot boot: the running one stays, and boots
+// next.
+func TestTrialCannotGoBack(t *testing.T) {
+	t.Parallel()
+	x := newTried(t, 2)
+	x.note = []byte(`{"slice":2,"from":1,"within":1}`)
+	d, err := os.ReadFile(x.Disk.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(d[63*sector : 1000*sector])
+	if err := os.WriteFile(x.Disk.File, d, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	outcome, err := x.Run(t.Context())
+	var cannot *CannotBoot
+	if outcome != Untried || !errors.As(err, &cannot) || x.next(t) != 2 || x.restarts != 0 || x.note == nil {
+		t.Errorf("%q, %v: %d boots next, %d restarts", outcome, err, x.next(t), x.restarts)
 	}
 }
 

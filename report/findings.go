@@ -77,7 +77,12 @@ type Facts struct {
 	Failed  []string // what could not be read, in words
 	Trial   string   // the slice whose system is on trial
 	Dead    []string // slices whose systems the loader could not start
+	// NextBoot is the slice that boots next, if it cannot boot.
+	NextBoot *NextBoot
 }
+
+// NextBoot is a slice that boots next and cannot boot.
+type NextBoot struct{ Slice, Why, Settle string }
 
 // The limits from which something is told.
 const (
@@ -102,6 +107,9 @@ func (f *Facts) Findings() []Finding {
 		add(Problem, "trial", "", "cfgd nano confirm", nil,
 			"the system on %s is on trial: unless it is confirmed the machine goes back to the one before",
 			f.Trial)
+	}
+	if x := f.NextBoot; x != nil {
+		add(Problem, "next boot", "", x.Settle, nil, "%s boots next, and cannot boot: %s", x.Slice, x.Why)
 	}
 	for _, name := range f.Dead {
 		add(Problem, "slice", "", "cfgd nano status", nil,

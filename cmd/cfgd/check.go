@@ -55,10 +55,14 @@ func checkDisk(ctx context.Context, m *machine, warn func(string)) []conffile.Pr
 		return nil // Check has reported it
 	}
 	disk, err := m.disk(ctx, warn)
-	if err == nil {
-		_, _, err = disk.Slices(ctx)
+	if err != nil {
+		return nano.Problems(n, err, m.Root != "")
 	}
-	return nano.Problems(n, err, m.Root != "")
+	all, t, err := disk.Slices(ctx)
+	if err != nil {
+		return nano.Problems(n, err, m.Root != "")
+	}
+	return nano.NextProblems(n, all, t)
 }
 
 // verdict returns the error for the worst problem. All problems have been printed.

@@ -13,8 +13,10 @@ import (
 func nanoActivateCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "activate", ArgsUsage: "SLICE", Usage: "boot a slice from now on",
-		Description: "SLICE is a name that cfgd nano status shows, such as ada0s2, or its number.",
-		Flags:       []cli.Flag{planFlag()}, Action: s.action(runNanoActivate),
+		Description: "" +
+			"SLICE is a name that cfgd nano status shows, such as ada0s2, or its number. A slice that " +
+			"cannot boot is refused, here and by cfgd nano rollback.",
+		Flags: []cli.Flag{planFlag()}, Action: s.action(runNanoActivate),
 	}
 }
 
@@ -34,7 +36,7 @@ func nanoConfirmCommand(s *session) *cli.Command {
 		Name: "confirm", Usage: "boot the slice that is on trial from now on",
 		Description: "" +
 			"The slice on trial is the running one. Before the restart nothing is on trial " +
-			"yet: then confirm calls off what was to boot next, and says so.",
+			"yet: then confirm changes nothing, and says so.",
 		Flags: []cli.Flag{planFlag()}, Action: s.action(runNanoConfirm),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -144,10 +145,8 @@ func TestInstallFromFiles(t *testing.T) {
 					out := s.cfgd(0,
 						"nano install --sha256 "+hex.EncodeToString(sum[:])+" "+s.path("tmp/image"))
 					s.says(out, packing+" image", "/conf/base/etc/fstab names it for /", "boots next")
-					s.says(out, "no /boot/kernel/kernel and no /boot/kernel/kernel.gz in it",
-						"no /boot/loader")
 					s.cfgd(0, "host prepare --all /tmp/image")
-					s.cfgd(0, "nano confirm")
+					s.cfgd(0, "nano rollback")
 					if t.Failed() {
 						t.Fatalf("%s, %s", form, packing)
 					}
@@ -157,21 +156,165 @@ func TestInstallFromFiles(t *testing.T) {
 	}
 }
 
-// An image with a loader and a kernel is not warned of.
-func TestImageWithAKernel(t *testing.T) {
+// An image without a kernel or without what its loader starts does not boot next. In a file it is refused
+// before a byte is written. From standard input it is found when it is written, and is not activated. With
+// --no-activate it is written, with a warning. Neither activate nor rollback take its slice.
+func TestImageThatCannotBoot(t *testing.T) {
 	t.Parallel()
-	l := layouts["MBR"]
-	s := l.machine(t)
-	for _, kernel := range []string{"kernel", "kernel.gz"} {
+	for name, c := range map[string]struct {
+		files []string
+		want  string // "" if it boots
+	}{
+		"nothing":               {nil, "no /boot/loader, no kernel in a directory of /boot"},
+		"a loader":              {[]string{"boot/loader"}, "no kernel in a directory of /boot"},
+		"a kernel":              {[]string{"boot/kernel/kernel"}, "no /boot/loader"},
+		"a kernel of no name":   {[]string{"boot/loader", "boot/kernel/kernel.old"}, "no kernel"},
+		"both":                  {[]string{"boot/loader", "boot/kernel/kernel"}, ""},
+		"a packed kernel":       {[]string{"boot/loader", "boot/kernel/kernel.gz"}, ""},
+		"a kernel of one's own": {[]string{"boot/loader", "boot/kernel/x.ko", "boot/MINE/kernel"}, ""},
+		"another loader":        {[]string{"boot.config", "boot/mine", "boot/kernel/kernel"}, ""},
+	} {
+		s := layouts["MBR"].machine(t)
 		tree := t.TempDir()
 		w := &server{TB: t, dir: tree}
-		w.write("boot/loader", "x")
-		w.write("boot/kernel/"+kernel, "x")
-		w.write("conf/base/etc/fstab", "/dev/ada0s1a / ufs ro 1 1\n")
-		out := s.cfgdWith(bytes.NewReader(labelled(makeFS(t, tree, fsSectors), "2")), 0, "nano", "install",
-			"-")
-		if strings.Contains(out, "in it") {
-			t.Errorf("%s: %s", kernel, out)
+		for _, f := range append(c.files, "conf/base/etc/x") {
+			w.write(f, "x")
+		}
+		w.write("etc/fstab", "/dev/ada0s1a / ufs ro 1 1\n")
+		img := labelled(makeFS(t, tree, fsSectors), "2")
+		s.write("tmp/image", string(img))
+		s.write("tmp/image.gz", string(gzipped(t, img)))
+		before := s.read("dev/ada0")
+		if c.want == "" {
+			if out := s.cfgd(0, "nano install "+s.path("tmp/image")); strings.Contains(out, "cannot boot: ") {
+				t.Errorf("%s: %s", name, out)
+			}
+			s.saysNot("nano status", "cannot boot: ")
+			continue
+		}
+		for _, file := range []string{"tmp/image", "tmp/image.gz"} {
+			s.says(s.cfgd(2, "nano install "+s.path(file)), "cannot boot: ", c.want, "--no-activate",
+				"nothing was written")
+			if s.read("dev/ada0") != before {
+				t.Errorf("%s, %s: the disk was touched", name, file)
+			}
+		}
+		s.says(s.cfgdWith(bytes.NewReader(img), 2, "nano", "install", "-"),
+			"written and whole, but not activated: ada0s2 cannot boot: ", c.want)
+		s.says(s.cfgd(0, "nano install --no-activate "+s.path("tmp/image")), "cannot boot: ", c.want,
+			"ada0s1 boots next")
+		s.says(s.cfgd(0, "nano status"), "ada0s2: cannot boot: ", c.want)
+		for _, line := range []string{"nano activate 2", "nano rollback", "nano rollback --plan"} {
+			s.says(s.cfgd(2, line), "ada0s2 cannot boot: ", c.want)
+		}
+		if tab, _ := s.table(); tab.Next() != 1 {
+			t.Errorf("%s: %d boots next", name, tab.Next())
+		}
+	}
+}
+
+// If what boots next cannot boot, nano status, check and the report say so, with the command that settles it.
+func TestNextThatCannotBoot(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"MBR", "GPT"} {
+		s := newServer(t, scheme)
+		two := "ada0" + s.kind() + "2"
+		words := two + " boots next, and cannot boot: "
+		img := s.image("2", "ada0")
+		spoiled := map[string]func(slice []byte){
+			"cleared": func(slice []byte) { clear(slice[:1<<20]) },
+			"short": func(slice []byte) { // a filesystem that claims to be larger than its partition
+				at := 0
+				if scheme == "MBR" {
+					at = partStart * 512
+				}
+				grow(t, slice[at:])
+			},
+		}
+		for name, spoil := range spoiled {
+			s.cfgdWith(bytes.NewReader(img), 0, "nano", "install", "-")
+			s.cfgd(0, "nano activate 2")
+			for _, line := range []string{"nano status", "report --always", "check"} {
+				if out := s.cfgdAny(line); strings.Contains(out, "cannot boot: ") {
+					t.Errorf("%s: %s", line, out)
+				}
+			}
+			tab, d := s.table()
+			x, _ := tab.Slice(2)
+			spoil(d[x.Start : x.Start+x.Size])
+			s.write("dev/ada0", string(d))
+			s.says(s.cfgd(0, "nano status"), two+": boots next, and cannot boot: ")
+			s.says(s.cfgd(0, "--json nano status"), `"trouble":"`)
+			s.says(s.cfgd(1, "report --always"), words, "cfgd nano rollback")
+			s.says(s.cfgd(1, "check"), words, "cfgd nano rollback")
+			s.cfgd(0, "nano rollback")
+			for _, line := range []string{"report --always", "check"} {
+				if out := s.cfgdAny(line); strings.Contains(out, "cannot boot: ") {
+					t.Errorf("%s, %s, %s: %s", scheme, name, line, out)
+				}
+			}
+		}
+	}
+}
+
+// grow makes a filesystem of UFS2 claim twice its size. Its superblock is where a makefs(8) puts it.
+func grow(t testing.TB, fs []byte) {
+	t.Helper()
+	le := binary.LittleEndian
+	super := fs[65536:]
+	if le.Uint32(fs[8192+1372:]) == 0x19540119 {
+		super = fs[8192:]
+	}
+	if le.Uint32(super[1372:]) != 0x19540119 {
+		t.Fatal("no superblock of UFS2")
+	}
+	le.PutUint32(super[188:], le.Uint32(super[188:])*2) // fs_fpg
+	le.PutUint64(super[1080:], le.Uint64(super[1080:])*2)
+}
+
+// cfgdAny runs a command line, whatever its exit status, and returns what it printed.
+func (s *server) cfgdAny(line string, in ...io.Reader) string {
+	var out bytes.Buffer
+	words := append([]string{"cfgd", "--root", s.dir}, strings.Fields(line)...)
+	runLine(s.Context(), &session{in: io.MultiReader(in...), out: &out, err: &out, args: words})
+	return out.String()
+}
+
+// smallSlice is a medium whose slice is half as large as the filesystem in it.
+func smallSlice(fs []byte) []byte {
+	d := make([]byte, 64*512+len(fs))
+	copy(d, disktest.MBR(1, disktest.Slice{Index: 1, Start: 64, Count: uint32(len(fs) / 1024), Type: 0xa5,
+		Active: true}))
+	copy(d[64*512:], fs)
+	return d
+}
+
+// The size of the filesystem is known from the first bytes of an image, wherever that comes from. If it is
+// larger than the slice or than its own partition, nothing is written.
+func TestFilesystemLargerThanItsPlace(t *testing.T) {
+	t.Parallel()
+	for name, l := range layouts {
+		s := l.machine(t)
+		big := systemFS(t, l, "2", roomSectors+2048)
+		grown := systemFS(t, l, "2", fsSectors)
+		grow(t, grown)
+		big[510], big[511], grown[510], grown[511] = 0x55, 0xaa, 0x55, 0xaa
+		good := systemFS(t, l, "2", fsSectors)
+		good[510], good[511] = 0x55, 0xaa
+		s.cfgdWith(bytes.NewReader(good), 0, "nano", "install", "--no-activate", "-")
+		before := s.read("dev/ada0")
+		for kind, img := range map[string][]byte{
+			"bare": big, "label": labelled(grown, "2"), "medium": l.medium(labelled(grown, "2")),
+			"medium, bare": l.medium(grown), "small slice": smallSlice(good),
+			"small partition": append(bootBlocks("2", partStart, len(good)/2), good...),
+		} {
+			s.write("tmp/image", string(img))
+			out := s.cfgdAny("nano install -", bytes.NewReader(img))
+			out += s.cfgdAny("nano install " + s.path("tmp/image"))
+			if s.read("dev/ada0") != before {
+				t.Errorf("%s, %s: the disk was touched: %s", name, kind, out)
+				s.write("dev/ada0", before)
+			}
 		}
 	}
 }
@@ -221,7 +364,7 @@ func TestInstallWhileOnTrialIsSaid(t *testing.T) {
 	s.boot()
 	out := s.cfgdWith(bytes.NewReader(img), 0, "nano", "install", "-")
 	s.says(out, "ada0p2, which runs, was on trial and stays")
-	s.cfgd(0, "nano confirm")
+	s.cfgd(0, "nano rollback") // calls the installation off
 	s.cfgd(0, "nano rollback")
 	s.boot()
 	s.cfgdWith(bytes.NewReader(img), 0, "nano", "install", "-")

@@ -24,17 +24,18 @@ func nanoInstallCommand(s *session) *cli.Command {
 			"slice of an MBR go the boot blocks and the label of the running slice.\n\n" +
 			"Before it writes, cfgd checks that the slice neither runs nor is mounted, and " +
 			"that the image holds a filesystem and fits. A FILE is read to its end first, to " +
-			"check its digest, that it is complete, and that its fstabs can name its own " +
-			"slice. Of standard input these are checked at the end, when the other slice is " +
-			"overwritten already. The running slice still boots then.\n\n" +
+			"check its digest, that it is complete, that its fstabs can name its own slice, " +
+			"and that it has a loader and a kernel. Of standard input these are checked at the " +
+			"end, when the other slice is overwritten already. The running slice still boots " +
+			"then.\n\n" +
 			"The boot blocks are written last, after the rest was read back and compared. " +
 			"Then the fstabs are made to name their own slice, and the filesystem gets the " +
 			"label that they name. The running system's /boot/loader.conf.local and " +
-			"/boot.config are copied. If the image has no loader or no kernel, a warning says " +
-			"so.\n\n" +
-			"Until then the running slice is what boots next, even if it was on trial itself. " +
-			"Then the new slice boots next. If the loader can do that (gptboot), it boots " +
-			"once, until cfgd nano confirm.",
+			"/boot.config are copied.\n\n" +
+			"Before the first byte is written, the running slice is made to boot next, even if " +
+			"it was on trial itself. Only when all is done the new slice boots next, unless it " +
+			"cannot boot. If the loader can do that (gptboot), it boots once, until cfgd nano " +
+			"confirm.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
 				Name: "no-carry", Usage: "leave out /boot/loader.conf.local and /boot.config",
@@ -95,7 +96,9 @@ func runNanoInstall(s *session, c *cli.Context) error {
 
 // reportInstalled prints what was written, and what boots next.
 func reportInstalled(s *session, c *cli.Context, d *nano.Disk, in nano.Install, r *nano.Installed) error {
-	s.warn(r.Slice.Name, r.Lacks...)
+	if r.Lacks != "" {
+		s.warn(r.Slice.Name, "cannot boot: "+r.Lacks)
+	}
 	if err := s.print(struct {
 		Version int    `json:"version"`
 		Slice   string `json:"slice"`

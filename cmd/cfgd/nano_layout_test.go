@@ -70,6 +70,7 @@ func systemFS(t testing.TB, l layout, release string, sectors int) []byte {
 			}
 		}
 	}
+	bootFiles(&server{TB: t, dir: tree})
 	b := makeFS(t, tree, sectors)
 	if l.fs == "" {
 		return b
@@ -86,6 +87,15 @@ func systemFS(t testing.TB, l layout, release string, sectors int) []byte {
 		copy(b[e.At:], e.Bytes)
 	}
 	return b
+}
+
+// bootFiles makes what the loaders need to boot a system.
+func bootFiles(s *server) {
+	s.Helper()
+	for _, name := range []string{"boot/loader", "boot/loader.efi", "boot/defaults/loader.conf",
+		"boot/kernel/kernel"} {
+		s.write(name, "x\n")
+	}
 }
 
 // makeFS makes a filesystem of a tree.

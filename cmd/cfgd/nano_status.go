@@ -18,9 +18,10 @@ func nanoStatusCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show the slices: which one runs, which one boots next",
 		Description: "" +
-			"Prints one line for each slice, with its state (running, boots next, on trial, failed to boot), " +
-			"its filesystem's label, and when its image was made. The last line tells what the disk's loader " +
-			"can do for a trial.",
+			"Prints one line for each slice, with its state (running, boots next, on trial, failed " +
+			"to boot), its filesystem's label, and when its image was made. The last line tells " +
+			"what the disk's loader can do for a trial. A warning names a slice that cannot boot, " +
+			"because its filesystem is damaged or cut off, or has no loader or no kernel.",
 		Action: s.action(runNanoStatus),
 	}
 }
@@ -72,8 +73,12 @@ func runNanoStatus(s *session, c *cli.Context) error {
 		return err
 	}
 	for _, l := range list {
-		if l.Trouble != "" {
-			s.warn(l.Name, "holds no system that can be read: "+pathname.Plain(l.Trouble))
+		switch {
+		case l.Trouble == "":
+		case l.Next:
+			s.warn(l.Name, "boots next, and cannot boot: "+pathname.Plain(l.Trouble))
+		default:
+			s.warn(l.Name, "cannot boot: "+pathname.Plain(l.Trouble))
 		}
 	}
 	return nil

@@ -91,6 +91,7 @@ func (s *server) image(release, drive string) []byte {
 			s.must(os.WriteFile(full, []byte(content), 0o644))
 		}
 	}
+	bootFiles(&server{TB: s.TB, dir: tree})
 	file := filepath.Join(s.TB.TempDir(), "fs")
 	size := sliceSectors - partStart
 	if s.scheme == "GPT" {
@@ -298,7 +299,7 @@ func TestNanoTriesOnce(t *testing.T) {
 	s.says(s.read("etc/issue"), "release 1")
 	s.saysNot("nano status", "on trial", "failed")
 	s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-")
-	s.says(s.cfgd(0, "nano confirm"), "ada0p2, which was to boot next, is called off")
+	s.says(s.cfgd(0, "nano rollback"), "ada0p2, which was to boot next, is called off")
 	s.cfgd(0, "nano activate 2")
 	s.boot()
 	s.saysNot("nano confirm", "called off")
@@ -374,19 +375,25 @@ func TestNanoStatusOfBoot0(t *testing.T) {
 	}
 }
 
-// Before the restart nothing is on trial yet. Confirm and rollback both keep the running system, and say what
-// they call off. A second rollback takes the first one back.
+// Before the restart nothing is on trial yet. Confirm changes nothing, and says so. Rollback keeps the
+// running system, and says what it calls off. A second rollback takes the first one back.
 func TestNanoBeforeTheRestart(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"MBR", "GPT"} {
 		s := newServer(t, scheme)
 		one, two := "ada0"+s.kind()+"1", "ada0"+s.kind()+"2"
-		for _, line := range []string{"nano confirm", "nano rollback"} {
-			s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-")
-			s.says(s.cfgd(0, line), one+" boots next\n", two+", which was to boot next, is called off")
-			if out := s.cfgd(0, "nano confirm"); out != one+" boots next\n" {
-				t.Errorf("%s: %s", scheme, out)
+		s.write("usr/local/etc/cfgd.toml", "[host]\ntrial = \"1h\"\n")
+		s.cfgdWith(bytes.NewReader(s.image("2", "ada0")), 0, "nano", "install", "-")
+		before, note := s.read("dev/ada0"), s.read("cfg/.cfgd/trial")
+		for _, line := range []string{"nano confirm", "nano confirm --plan"} {
+			s.says(s.cfgd(2, line), "nothing is on trial, and nothing was changed: "+two+" boots next")
+			if s.read("dev/ada0") != before || s.read("cfg/.cfgd/trial") != note {
+				t.Errorf("%s: %s changed something", scheme, line)
 			}
+		}
+		s.says(s.cfgd(0, "nano rollback"), one+" boots next\n", two+", which was to boot next, is called off")
+		if out := s.cfgd(0, "nano confirm"); out != one+" boots next\n" {
+			t.Errorf("%s: %s", scheme, out)
 		}
 		s.says(s.cfgd(0, "nano rollback"), two+" boots next")
 		s.says(s.cfgd(0, "nano rollback"), one+" boots next", two+", which was to boot next, is called off")
@@ -435,7 +442,8 @@ func TestNanoRefuses(t *testing.T) {
 			t.Errorf("%s: what stands in the slice boots", name)
 		}
 	}
-	s.says(s.cfgd(2, "nano activate 2"), "holds no system that can be read")
+	s.says(s.cfgd(2, "nano activate 2"), "ada0s2 cannot boot: no filesystem that can be read")
+	s.says(s.cfgd(2, "nano rollback"), "ada0s2 cannot boot: no filesystem that can be read")
 	s.cfgd(64, "nano activate 3")
 	s.cfgd(64, "nano install")
 	s.says(s.cfgdWith(bytes.NewReader(good), 64, "nano", "install", "--sha256", "12", "-"),

@@ -64,6 +64,9 @@ func runReport(s *session, c *cli.Context) error {
 		facts.Failed = append(facts.Failed, err.Error())
 	}
 	facts.Trial, facts.Dead = onDisk.Trial, onDisk.Failed
+	if x := onDisk.Broken; x != nil {
+		facts.NextBoot = &report.NextBoot{Slice: x.Slice, Why: pathname.Plain(x.Why), Settle: x.Settle}
+	}
 	slices.Sort(facts.Failed)
 	if excluded != nil {
 		facts.Failed = append(facts.Failed, excluded.Error())

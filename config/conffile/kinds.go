@@ -52,4 +52,5 @@ const (
 	// of cfgd.toml and nanobsd.conf
 	SettingsWithoutTarget Kind = "settings-without-target" // a table for a jail that is no target
 	NanoUnserved          Kind = "nano-unserved"           // cfgd nano does not serve this machine
+	NanoNext              Kind = "nano-next"               // the slice that boots next cannot boot
 )

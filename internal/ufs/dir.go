@@ -100,6 +100,24 @@ func (f *FS) find(p string) (*inode, error) {
 	return n, nil
 }
 
+// Names returns the names in a directory.
+func (f *FS) Names(dir string) ([]string, error) {
+	n, err := f.find(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := []string{}
+	for x, err := range f.names(n) {
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, x.name); len(all) > maxEntries {
+			return nil, f.bad(n.Ino, "more than %d names", maxEntries)
+		}
+	}
+	return all, nil
+}
+
 // lookup returns the inode of the first entry with a name, as the kernel does, 0 if none has it.
 func (f *FS) lookup(n *inode, part string) (uint64, error) {
 	for x, err := range f.names(n) {
