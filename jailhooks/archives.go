@@ -16,6 +16,22 @@ type Archive struct {
 	Time   time.Time // when it was written
 }
 
+// archiveTime is the time in an archive's name, in UTC.
+const archiveTime = "20060102T150405.000Z"
+
+// ArchiveTarget returns the target in the name of an archive; "" if it is not a name that a cleanup gives.
+func ArchiveTarget(name string) string {
+	stem, ok := strings.CutSuffix(name, ".tar")
+	i := strings.LastIndexByte(stem, '-')
+	if !ok || i < 1 {
+		return ""
+	}
+	if _, err := time.Parse(archiveTime, stem[i+1:]); err != nil {
+		return ""
+	}
+	return stem[:i]
+}
+
 // Archives lists the rescue archives of a directory, by their names. A directory that does not exist has
 // none.
 func Archives(dir string) ([]Archive, error) {

@@ -43,7 +43,7 @@ func (h *Hooks) ClearStopped(ctx context.Context) (*Stopped, error) {
 func (h *Hooks) cleanupLocked(ctx context.Context) (*Stopped, error) {
 	h.sweepScratch(ctx)
 	released := h.notify(ctx, h.Daemon.Detach, "the daemon did not let go")
-	s := &stop{h, &Stopped{}}
+	s := &stop{Hooks: h, done: &Stopped{}}
 	err := s.cleanup(ctx)
 	if err != nil && released {
 		s.takeBack(ctx)

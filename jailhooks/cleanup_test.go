@@ -359,9 +359,54 @@ func TestNotWhollySaved(t *testing.T) {
 		m.clean()
 		m.init()
 		m.edit("deep"+strings.Repeat("/d", 130)+"/file", "x\n")
-		m.cleanupFails("nested too deep", "no rescue archive", "stays as it is")
+		m.edit("deep/too", "y\n")
+		before, err := Archives(m.path("rescue"))
+		m.must(err)
+		for range 2 { // the second attempt keeps the archive of the first one
+			m.cleanupFails("nested too deep", "the rescue archive ", " is not whole: ", "stays as it is")
+		}
 		if m.read("jail/vhost1/etc/new/file") != "new\n" {
 			m.Error("the tree is gone")
 		}
+		all, err := Archives(m.path("rescue"))
+		m.must(err)
+		if len(all) != len(before)+1 {
+			m.Fatalf("%d archives, and %d before", len(all), len(before))
+		}
+		b, err := os.ReadFile(m.path("rescue/" + all[len(all)-1].Name))
+		if err != nil || !strings.Contains(string(b), "deep/too") {
+			m.Errorf("what could be read is not in the archive: %v", err)
+		}
+	})
+}
+
+// A file that no save takes goes into an archive before its filesystem goes. If it has no room there, or
+// there can be no archive, the tree stays.
+func TestFilesThatNoSaveTakes(t *testing.T) {
+	eachSystem(t, func(m *machine) {
+		m.init()
+		m.edit("rc.conf", "edited\n")
+		m.edit("large", strings.Repeat("x", 1<<20+1))
+		m.must(unix.Mkfifo(m.path("jail/vhost1/etc/fifo"), 0o600))
+		m.write("rescue", "a file where a directory should be")
+		m.cleanupFails("what no save takes is nowhere else", "no rescue archive", "stays as it is")
+		m.must(os.Remove(m.path("rescue")))
+		m.must(os.Truncate(m.path("jail/vhost1/etc/large"), 1<<49))
+		for range 2 {
+			m.cleanupFails("large: its ", "have no room", "stays as it is")
+		}
+		m.must(os.Truncate(m.path("jail/vhost1/etc/large"), 1<<20+1))
+		s := m.cleanup()
+		if s.Rescue != "" || s.Extra == "" || !contains(s.Warnings, "large: no save takes it; it is in ") ||
+			!contains(s.Warnings, "fifo is not saved, and goes: ") {
+			m.Errorf("%+v", s)
+		}
+		if m.read("cfg/rc.conf") != "edited\n" {
+			m.Error("not saved")
+		}
+		if got := m.rescued(); len(got["large"]) != 1<<20+1 || len(got) != 1 {
+			m.Errorf("%d files in the archive, %d bytes", len(got), len(got["large"]))
+		}
+		m.clean()
 	})
 }

@@ -119,9 +119,10 @@ func (s *stop) archiveEarlier(ctx context.Context, r *overlay.Record) error {
 	if err != nil {
 		return err
 	}
-	if s.done.Rescue, err = s.rescue(ctx); err != nil {
-		return fmt.Errorf("%s holds the /etc of an earlier start, and no rescue archive: %w;"+
-			" mend the cause and run cfgd jail cleanup %s again", s.Target.Live, err, s.Target.Name)
+	if s.done.Rescue, err = s.rescue(ctx, nil); err != nil {
+		return fmt.Errorf("%s holds the /etc of an earlier start, and %w;"+
+			" mend the cause and run cfgd jail cleanup %s again", s.Target.Live,
+			s.noArchive(s.done.Rescue, err), s.Target.Name)
 	}
 	s.warn("%s held the /etc of an earlier start, and cfg has newer state; what differs in it from the "+
 		"defaults is in %s",

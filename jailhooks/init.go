@@ -85,7 +85,7 @@ func (s *start) warnOtherBase(r *overlay.Record) {
 func (s *start) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	switch {
 	case p.backing != config.BackingDir && !p.mounted:
-		old := &stop{s.Hooks, &Stopped{}}
+		old := &stop{Hooks: s.Hooks, done: &Stopped{}}
 		err := old.clearHidden(ctx, p)
 		if errors.Is(err, overlay.ErrNotKept) { // this start's record would replace the only one
 			return false, fmt.Errorf("clear what an earlier start left: %w", err)
@@ -111,7 +111,7 @@ func (s *start) clear(ctx context.Context, p *place) (adopted bool, err error) {
 	switch {
 	case errors.As(err, &old):
 		// If it cannot be removed, the start goes on. Its record identifies it when it is visible again.
-		if err := (&stop{s.Hooks, &Stopped{}}).archiveEarlier(ctx, old.Record); err != nil {
+		if err := (&stop{Hooks: s.Hooks, done: &Stopped{}}).archiveEarlier(ctx, old.Record); err != nil {
 			s.warn("%v; the new one is mounted over it", err)
 			s.mountOver = true
 		}

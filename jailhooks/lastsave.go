@@ -10,16 +10,20 @@ import (
 	"strings"
 
 	"cfgd/config"
+	"cfgd/internal/dirfd"
 	"cfgd/internal/pathname"
 	"cfgd/internal/run"
 	"cfgd/overlay"
+	"cfgd/overlay/store"
+	"cfgd/overlay/tree"
 )
 
 // Stopped is the result of Cleanup.
 type Stopped struct {
 	AlreadyClean bool            // there was nothing to clean up
 	Result       *overlay.Result // of the last save; nil if there was none
-	Rescue       string          // the archive, "" if none was needed
+	Rescue       string          // the archive of what could not be saved, "" if none was needed
+	Extra        string          // the archive of files that are never saved, "" for none
 	HostSide     bool            // cfg was no longer mounted, and was saved to from the host's side
 	Hidden       bool            // live stays mounted, hidden by the jail's root
 	// Unmounted lists the mounts of the jail's fstab that jail(8) had left and that were unmounted.
@@ -30,7 +34,8 @@ type Stopped struct {
 // stop is a cleanup at work.
 type stop struct {
 	*Hooks
-	done *Stopped
+	done  *Stopped
+	extra []string // files that no save takes, and that the last save left
 }
 
 // lastSave saves everything in live to cfg, and what cannot be saved to a rescue archive.
@@ -40,16 +45,52 @@ func (s *stop) lastSave(ctx context.Context) error {
 		why = s.saveHostSide(ctx, why)
 	}
 	if why == nil {
-		return nil
+		return s.archiveExtra(ctx)
 	}
 	var err error
-	if s.done.Rescue, err = s.rescue(ctx); err != nil {
-		return fmt.Errorf("%s: not saved: %w; and no rescue archive: %w; %s stays as it is: mend the cause "+
+	if s.done.Rescue, err = s.rescue(ctx, nil); err != nil {
+		return fmt.Errorf("%s: not saved: %w; and %w; %s stays as it is: mend the cause "+
 			"and run cfgd jail cleanup %s again",
-			s.Target.Name, why, err, s.Target.Live, s.Target.Name)
+			s.Target.Name, why, s.noArchive(s.done.Rescue, err), s.Target.Live, s.Target.Name)
 	}
 	s.warn("not saved: %v; what differs from the defaults is in %s", why, s.done.Rescue)
 	return nil
+}
+
+// noArchive says what came of an archive that does not hold everything.
+func (s *stop) noArchive(name string, err error) error {
+	if name == "" {
+		return fmt.Errorf("no rescue archive: %w", err)
+	}
+	return fmt.Errorf("the rescue archive %s is not whole: %w", name, err)
+}
+
+// archiveExtra puts the files into an archive that no save takes: those larger than max_file, and those of
+// class report. They are nowhere else.
+func (s *stop) archiveExtra(ctx context.Context) (err error) {
+	if len(s.extra) == 0 {
+		return nil
+	}
+	if s.done.Extra, err = s.rescue(ctx, s.extra); err != nil {
+		return fmt.Errorf("%s: all that is saved is in cfg, but what no save takes is nowhere else, and %w; %s "+
+			"stays as it is: make room, or move it elsewhere, and run cfgd jail cleanup %s again",
+			s.Target.Name, s.noArchive(s.done.Extra, err), s.Target.Live, s.Target.Name)
+	}
+	s.warn("%s: no save takes it; it is in %s", quoted(s.extra), s.done.Extra)
+	return nil
+}
+
+// quoted names a few of some paths.
+func quoted(all []string) string {
+	const few = 5
+	var names []string
+	for _, p := range all[:min(len(all), few)] {
+		names = append(names, pathname.Quote(p))
+	}
+	if more := len(all) - few; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
 }
 
 // save does the last save. Its error says why not everything is in cfg that belongs there.
@@ -62,8 +103,13 @@ func (s *stop) save(ctx context.Context) error {
 		return err
 	}
 	var unread []string
+	s.extra = nil
 	for _, k := range r.Kept {
-		if k.Class == config.Report {
+		switch {
+		case onlyInLive(r.View, k):
+			s.extra = append(s.extra, k.Path)
+			continue
+		case k.Class == config.Report:
 			s.warn("%s is not saved, and goes: %s", pathname.Quote(k.Path), k.Reason)
 			continue
 		}
@@ -83,12 +129,23 @@ func (s *stop) save(ctx context.Context) error {
 	return nil
 }
 
+// onlyInLive reports whether a path is a file or a link that no save takes, so that its content goes with
+// live. What else no save takes is a device, a socket, or an attribute.
+func onlyInLive(v *overlay.View, k store.Kept) bool {
+	e, ok := v.Live.Get(k.Path)
+	return ok && (e.Kind == dirfd.KindFile || e.Kind == dirfd.KindSymlink) &&
+		(k.Reason == tree.TooLarge || k.Reason == tree.ByClass)
+}
+
 // removeTree unmounts and destroys the filesystem of the saved tree.
 func (s *stop) removeTree(ctx context.Context, p *place) error {
 	if p.backing == config.BackingDir {
 		return s.Overlay.Clear(ctx)
 	}
 	done := "all is saved"
+	if s.done.Extra != "" {
+		done = "all is saved, and what no save takes is in " + s.done.Extra
+	}
 	if s.done.Rescue != "" {
 		done = "what was not saved is in " + s.done.Rescue
 	}

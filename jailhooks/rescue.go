@@ -1,19 +1,27 @@
 package jailhooks
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/pathname"
+	"cfgd/overlay"
 )
 
-// rescue writes the archive. The order: make the directory, and fsync its name if it is new; write a new
-// file; fsync it; rename it to its name; fsync the directory. Only then may the tree be removed. An
-// unfinished archive is overwritten, so that killed hooks leave no more than one.
-func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
+// rescue writes an archive. The order: make the directory, and fsync its name if it is new; write a new file;
+// fsync it; rename it to its name; fsync the directory. Only then may the tree be removed. An unfinished
+// archive is overwritten, so that killed hooks leave no more than one.
+//
+// If a part of the tree could not be read, or had no room, the error is an overlay.MissedError: then the
+// archive has its name all the same, because it may soon be the only copy, and the tree must stay. Another
+// attempt that comes to the same archive keeps the first one.
+func (h *Hooks) rescue(ctx context.Context, only []string) (name string, err error) {
 	if err := hostfile.MkdirAll(h.RescueDir, 0o700); err != nil {
 		return "", err
 	}
@@ -21,27 +29,96 @@ func (h *Hooks) rescue(ctx context.Context) (name string, err error) {
 	if err := os.RemoveAll(half); err != nil {
 		return "", err
 	}
-	f, err := os.OpenFile(half, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(half, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
 	}
 	defer func() {
 		f.Close()
-		if err != nil {
+		if name == "" {
 			_ = os.Remove(half)
 		}
 	}()
-	if _, err := h.Overlay.Rescue(ctx, f); err != nil {
+	room, err := h.rescueRoom()
+	if err != nil {
+		return "", err
+	}
+	n, err := h.Overlay.Rescue(ctx, f, overlay.RescueOptions{Only: only, Room: room})
+	var missed *overlay.MissedError
+	if err != nil && (!errors.As(err, &missed) || n == 0 && only != nil) {
 		return "", err
 	}
 	if err := f.Sync(); err != nil {
 		return "", err
 	}
-	name = filepath.Join(h.RescueDir, h.Target.Name+"-"+h.Now().UTC().Format("20060102T150405.000Z")+".tar")
-	if err := os.Rename(half, name); err != nil {
+	if old := h.sameArchive(f); old != "" {
+		return old, errors.Join(err, os.Remove(half))
+	}
+	to := filepath.Join(h.RescueDir, h.Target.Name+"-"+h.Now().UTC().Format(archiveTime)+".tar")
+	if err := os.Rename(half, to); err != nil {
 		return "", err
 	}
-	return name, hostfile.SyncDir(h.RescueDir)
+	name = to
+	return name, errors.Join(err, hostfile.SyncDir(h.RescueDir))
+}
+
+// archiveReserve is what an archive leaves free on its filesystem, in bytes.
+const archiveReserve = 64 << 10
+
+// rescueRoom returns how many bytes an archive may take.
+func (h *Hooks) rescueRoom() (int64, error) {
+	d, err := dirfd.Open(h.RescueDir, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	space, err := d.Space()
+	if err != nil {
+		return 0, err
+	}
+	return max(1, int64(min(space.Free, 1<<50))-archiveReserve), nil
+}
+
+// sameArchive returns the newest archive of the target if it has the content of a file; else "".
+func (h *Hooks) sameArchive(f *os.File) string {
+	all, err := Archives(h.RescueDir)
+	if err != nil {
+		return ""
+	}
+	newest := ""
+	for _, a := range all {
+		if a.Target == h.Target.Name {
+			newest = filepath.Join(h.RescueDir, a.Name)
+		}
+	}
+	if newest == "" || !sameContent(f, newest) {
+		return ""
+	}
+	return newest
+}
+
+// sameContent reports whether a file of a name certainly has the content of an open one.
+func sameContent(f *os.File, name string) bool {
+	old, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer old.Close()
+	a, errA := f.Stat()
+	b, errB := old.Stat()
+	if errA != nil || errB != nil || a.Size() != b.Size() {
+		return false
+	}
+	x, y := make([]byte, 1<<20), make([]byte, 1<<20)
+	for at := int64(0); at < a.Size(); at += int64(len(x)) {
+		n := min(int64(len(x)), a.Size()-at)
+		_, errA := f.ReadAt(x[:n], at)
+		_, errB := old.ReadAt(y[:n], at)
+		if errA != nil || errB != nil || !bytes.Equal(x[:n], y[:n]) {
+			return false
+		}
+	}
+	return true
 }
 
 // warnArchives warns of the archives of this target that still exist: their content is in no cfg. They

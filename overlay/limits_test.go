@@ -238,7 +238,7 @@ func TestRescueOfLargeAttributes(t *testing.T) {
 	}
 	b.edit("rc.conf", "edited\n")
 	var archive bytes.Buffer
-	n, err := b.o.Rescue(context.Background(), &archive)
+	n, err := b.o.Rescue(context.Background(), &archive, RescueOptions{})
 	if err != nil || n != 2 {
 		t.Fatalf("%d, %v", n, err)
 	}
@@ -463,7 +463,7 @@ func TestUnrescueRemovesAttributes(t *testing.T) {
 	b.must(unix.Removexattr(hosts, "user.file"))
 	b.must(unix.Removexattr(ssh, "user.dir"))
 	var archive bytes.Buffer
-	if n, err := b.o.Rescue(t.Context(), &archive); err != nil || n != 2 {
+	if n, err := b.o.Rescue(t.Context(), &archive, RescueOptions{}); err != nil || n != 2 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	b.restart()

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"bytes"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 	"context"
@@ -79,6 +80,46 @@ func TestFullCfg(t *testing.T) {
 	}
 	if got := b.read("jail/cfg/big"); got != noise(29, 45<<10) {
 		t.Error("cfg does not hold the last version")
+	}
+}
+
+// An archive that has no room in cfg is not brought back, and live stays as it was. Files that no save takes
+// need no room there.
+func TestUnrescueIntoFullCfg(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	b := newBox(t, etc)
+	b.mount("jail/cfg", "size=256k")
+	b.populate()
+	b.edit("rc.conf", "small\n")
+	b.edit("big", noise(1, 100<<10))
+	var archive, large bytes.Buffer
+	_, err := b.o.Rescue(t.Context(), &archive, RescueOptions{})
+	b.must(err)
+	b.restart()
+	b.must(os.WriteFile(b.path("jail/cfg/.cfgd/filler"), []byte(noise(3, 150<<10)), 0o600))
+	before := b.shape("jail/etc")
+	_, err = b.o.Unrescue(t.Context(), bytes.NewReader(archive.Bytes()), "")
+	if !errors.Is(err, store.ErrNoSpace) || !strings.Contains(err.Error(), "nothing was changed") {
+		t.Errorf("%v", err)
+	}
+	b.same(before, b.shape("jail/etc"))
+	b.must(os.Remove(b.path("jail/cfg/.cfgd/filler")))
+	_, err = b.o.Unrescue(t.Context(), bytes.NewReader(archive.Bytes()), "")
+	b.must(err)
+	if b.read("jail/cfg/big") != noise(1, 100<<10) {
+		t.Error("it did not come back")
+	}
+	b.o.Target.MaxFile = 1 << 20
+	b.edit("large", noise(4, 1<<20+1))
+	_, err = b.o.Rescue(t.Context(), &large, RescueOptions{Only: []string{"large"}})
+	b.must(err)
+	b.remove("large")
+	_, err = b.o.Unrescue(t.Context(), &large, "")
+	b.must(err)
+	if b.read("jail/etc/large") != noise(4, 1<<20+1) {
+		t.Error("the large file did not come back")
 	}
 }
 

@@ -203,7 +203,7 @@ func TestAttributesThatCanNotBeListed(t *testing.T) {
 		}
 	}
 	var archive strings.Builder
-	if _, err := b.o.Rescue(t.Context(), &archive); err != nil {
+	if _, err := b.o.Rescue(t.Context(), &archive, RescueOptions{}); err != nil {
 		t.Error(err)
 	}
 	for _, p := range append(crowded, "new/deep/file") {
@@ -279,7 +279,7 @@ func TestDirectoryThatCanNotBeRead(t *testing.T) {
 		if len(r.View.Visible(r.View.Unsaved)) == 0 {
 			t.Error("nothing is unsaved")
 		}
-		if _, err := b.o.Rescue(t.Context(), &strings.Builder{}); err == nil {
+		if _, err := b.o.Rescue(t.Context(), &strings.Builder{}, RescueOptions{}); err == nil {
 			t.Errorf("%s: an archive without it is said to be whole", p)
 		}
 	}

@@ -54,6 +54,9 @@ func (w *opened) unrescue(ctx context.Context, x *extract, message string) (*Res
 	if err := fits(r.changes, live); err != nil {
 		return nil, fmt.Errorf("bring back: %w; nothing was changed", err)
 	}
+	if err := w.fitsCfg(r.want, x.only); err != nil {
+		return nil, fmt.Errorf("bring back: %w; nothing was changed", err)
+	}
 	if err := r.run(ctx, live); err != nil {
 		return nil, fmt.Errorf("bring back: %w", err)
 	}
@@ -70,10 +73,29 @@ func (w *opened) unrescue(ctx context.Context, x *extract, message string) (*Res
 	return done, err
 }
 
+// fitsCfg checks that cfg can be written to, and has room for what is saved once live is as wanted.
+func (w *opened) fitsCfg(want *tree.Tree, paths []string) error {
+	if w.s.ReadOnly {
+		return fmt.Errorf("cfg %s: %w", w.o.Target.Cfg, ErrReadOnly)
+	}
+	live := &tree.Tree{Entries: slices.Clone(want.Entries), NoXattrs: want.NoXattrs}
+	for i := range live.Entries { // as a scan will find it
+		if e := &live.Entries[i]; w.o.Target.MaxFile > 0 && e.Size > w.o.Target.MaxFile &&
+			e.Kind == dirfd.KindFile {
+			e.Unread = tree.TooLarge
+		}
+	}
+	v := *w.v
+	v.Live = live
+	_, p := (&opened{w.o, w.s, &v}).plan(SaveOptions{Paths: paths, Force: true}, nil)
+	return w.s.Fits(p)
+}
+
 // extract is an archive that was read.
 type extract struct {
 	entries  []tree.Entry
 	removed  []string
+	damaged  []string // files that the archive has not wholly
 	only     []string // all paths of the archive
 	contents map[tree.Digest][]byte
 	bytes    int64
@@ -92,9 +114,13 @@ func (x *extract) read(r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("archive: %w", err)
 		}
-		if x.bytes += h.Size; x.bytes > maxArchive {
-			return fmt.Errorf("archive: more than %d MiB", maxArchive>>20)
+		if h.Size > maxArchive-x.bytes {
+			// tar(5) is read on behind it; a large file comes after all others
+			x.omit(strings.TrimSuffix(h.Name, "/"), fmt.Sprintf("it is in the archive, and has %d MiB: "+
+				"unpack it with tar(1)", h.Size>>20))
+			continue
 		}
+		x.bytes += h.Size
 		b, err := io.ReadAll(t)
 		if err != nil {
 			return fmt.Errorf("archive: %s: %w", pathname.Quote(h.Name), err)
@@ -108,6 +134,13 @@ func (x *extract) read(r io.Reader) error {
 
 // check sorts the entries and checks that they can be a tree.
 func (x *extract) check() error {
+	x.entries = slices.DeleteFunc(x.entries, func(e tree.Entry) bool {
+		damaged := slices.Contains(x.damaged, e.Path)
+		if damaged {
+			x.omit(e.Path, "a part of it could not be read when the archive was made")
+		}
+		return damaged
+	})
 	slices.SortStableFunc(x.entries, func(a, b tree.Entry) int { return pathname.Compare(a.Path, b.Path) })
 	slices.SortFunc(x.removed, pathname.Compare)
 	kinds := map[string]dirfd.Kind{}
@@ -157,15 +190,20 @@ func (x *extract) addParents(live *tree.Tree) error {
 	return nil
 }
 
-func (x *extract) member(h *tar.Header, b []byte) error {
-	if (h.Name == RescueLeft || h.Name == RescueRemoved) && h.Typeflag != tar.TypeReg {
+func (x *extract) member(h *tar.Header, b []byte) (err error) {
+	lists := []string{RescueLeft, RescueRemoved, RescueDamaged}
+	if slices.Contains(lists, h.Name) && h.Typeflag != tar.TypeReg {
 		return errors.New("a list that is no file")
 	}
 	switch h.Name {
 	case RescueLeft:
 		return nil
 	case RescueRemoved:
-		return x.readRemoved(string(b))
+		x.removed, err = pathList(x.removed, string(b))
+		return err
+	case RescueDamaged:
+		x.damaged, err = pathList(x.damaged, string(b))
+		return err
 	}
 	e := tree.Entry{
 		Path:  strings.TrimSuffix(h.Name, "/"),
@@ -205,19 +243,19 @@ func (x *extract) member(h *tar.Header, b []byte) error {
 	return nil
 }
 
-// readRemoved reads the list of removed defaults.
-func (x *extract) readRemoved(list string) error {
+// pathList adds the paths of a list, one on each line.
+func pathList(all []string, list string) ([]string, error) {
 	for text := range strings.SplitSeq(strings.TrimSuffix(list, "\n"), "\n") {
 		path, err := pathname.Unquote(text)
 		if err == nil {
 			err = pathname.Valid(path)
 		}
 		if err != nil {
-			return fmt.Errorf("%q: %w", text, err)
+			return nil, fmt.Errorf("%q: %w", text, err)
 		}
-		x.removed = append(x.removed, path)
+		all = append(all, path)
 	}
-	return nil
+	return all, nil
 }
 
 // omit records something of a path that can't be brought back.

@@ -30,7 +30,7 @@ func TestUnrescue(t *testing.T) {
 		unix.Lsetxattr(b.path("jail/etc/new"), "user.a=b", nil, 0) == nil
 	before := b.liveTree()
 	var archive bytes.Buffer
-	_, err := b.o.Rescue(t.Context(), &archive)
+	_, err := b.o.Rescue(t.Context(), &archive, RescueOptions{})
 	b.must(err)
 	b.restart() // nothing was saved
 	b.holds(map[string]string{"rc.conf": "a\n", "hosts": "h\n"})

@@ -39,13 +39,13 @@ var rooms = []struct{ room, may string }{
 	{"overlay/store", "config internal/dirfd internal/pathname overlay/tree"},
 	{"merge", "config internal/dirfd internal/pathname overlay/store overlay/tree"},
 	{"merge/check", "config internal/pathname internal/run merge"},
-	{"overlay", "config config/conffile internal/dirfd internal/flock internal/hostfile internal/mount " +
-		"internal/pathname merge overlay/store overlay/tree"},
+	{"overlay", "config config/conffile internal/ctxio internal/dirfd internal/flock internal/hostfile " +
+		"internal/mount internal/pathname merge overlay/store overlay/tree"},
 	{"watcher/control", "config internal/pathname overlay overlay/store"},
 	{"watcher", "config internal/dirfd internal/flock internal/pathname overlay overlay/store " +
 		"overlay/tree watcher/control"},
 	{"jailhooks", "config config/fstab internal/dirfd internal/flock internal/hostfile internal/mount " +
-		"internal/pathname internal/run merge merge/check overlay"},
+		"internal/pathname internal/run merge merge/check overlay overlay/store overlay/tree"},
 	{"prototype", "config internal/dirfd internal/flock internal/hostfile internal/mount " +
 		"internal/pathname internal/run overlay overlay/tree"},
 	{"jails", "config config/conffile config/fstab internal/dirfd internal/flock internal/hostfile " +

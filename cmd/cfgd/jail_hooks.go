@@ -40,7 +40,9 @@ func cleanupCommand(s *session) *cli.Command {
 		Description: "" +
 			"Makes the daemon let go of the jail, saves a last time, and unmounts the memory " +
 			"filesystem, never by force. What can't be saved goes to an archive in " +
-			"/var/db/cfgd/rescue first.\n\n" +
+			"/var/db/cfgd/rescue first, and so do files that no save takes: those larger than " +
+			"max_file, and those of class report. What has no room there, or can't be read, keeps " +
+			"the filesystem mounted.\n\n" +
 			"Do not run it from exec.prestop or exec.stop: if it failed there, the jail would " +
 			"go on running.\n\n" +
 			"If a process of the host is in the jail's etc, everything is saved, the etc " +
@@ -196,6 +198,9 @@ func stoppedText(t *config.Target, done *jailhooks.Stopped) string {
 		fmt.Fprintf(&b, "%s %s is hidden below the jail's root, and was left as it is\n", t.Name, t.Live)
 	case done.Result == nil:
 		fmt.Fprintf(&b, "%s %s taken away: it was not whole\n", t.Name, t.Live)
+	case done.Extra != "":
+		fmt.Fprintf(&b, "%s %s saved as generation %d, and taken away; what no save takes is archived in %s\n",
+			t.Name, t.Live, done.Result.Generation, filepath.Base(done.Extra))
 	default:
 		fmt.Fprintf(&b, "%s %s saved as generation %d, and taken away\n", t.Name, t.Live,
 			done.Result.Generation)

@@ -30,7 +30,11 @@ func rescueCommand(s *session) *cli.Command {
 				Description: "" +
 					"The jail must be populated. ARCHIVE is a name that cfgd rescue list shows, or a " +
 					"path. What it holds replaces what is there; cfgd rollback goes back. The archive " +
-					"stays: remove it when all is well.",
+					"stays: remove it when all is well. The archive of another jail is refused without " +
+					"--force. Without room for all of it, nothing is changed.",
+				Flags: []cli.Flag{&cli.BoolFlag{
+					Name: "force", Usage: "take the archive of another jail",
+				}},
 				Action: s.action(runRescueRestore),
 			},
 		},
@@ -88,6 +92,10 @@ func runRescueRestore(s *session, c *cli.Context) error {
 		return err
 	}
 	name := c.Args().Get(1)
+	if of := jailhooks.ArchiveTarget(filepath.Base(name)); of != "" && of != t.Name && !c.Bool("force") {
+		return fmt.Errorf("%s: %s is of %s: cfgd rescue restore %[3]s %[2]s brings it back there, --force "+
+			"brings it into %[1]s; nothing was changed", t.Name, pathname.Quote(name), of)
+	}
 	full := name
 	if !strings.Contains(name, "/") {
 		full = m.Path(filepath.Join(rescueDir, name))

@@ -49,6 +49,24 @@ func (s *Store) makeRoom(ctx context.Context, p *Plan) error {
 	return err
 }
 
+// Fits returns ErrNoSpace if a plan has no room in cfg, even without history. It changes nothing.
+func (s *Store) Fits(p *Plan) error {
+	need, err := need(s, p)
+	if err != nil {
+		return err
+	}
+	space, err := s.Cfg.Space()
+	if err != nil || space.Free >= need {
+		return err
+	}
+	h, err := historyOf(s)
+	if err == nil && space.Free+uint64(h.bytes) < need {
+		err = fmt.Errorf("cfg: %w: the save needs %d KiB and %d KiB are free", ErrNoSpace, (need+1023)/1024,
+			space.Free/1024)
+	}
+	return err
+}
+
 // need returns an upper bound, in bytes, of what a commit writes: content, the history of what it replaces,
 // defaults, manifests and journal.
 func need(s *Store, p *Plan) (uint64, error) {

@@ -158,7 +158,7 @@ func (w *decisions) unsaved(path string, saved, live *tree.Entry) (tree.Reason, 
 	case !Differ(saved, live, w.xattrs):
 		return "", ""
 	case class == config.Report:
-		return "class report", config.Report
+		return tree.ByClass, config.Report
 	case live != nil && live.Kind.Special():
 		return tree.Reason("a " + live.Kind.String() + " cannot be saved"), config.Report
 	case w.Exclude[path]:

@@ -123,9 +123,11 @@ type Reason string
 
 // The reasons that the program tests. All others are only shown to people.
 const (
-	TooLarge  Reason = "larger than max_file"
-	TooDeep   Reason = "directories nested too deep"
-	MovedOn   Reason = "changed while it was read"
+	TooLarge Reason = "larger than max_file"
+	TooDeep  Reason = "directories nested too deep"
+	MovedOn  Reason = "changed while it was read"
+	// ByClass is the reason of what is reported and never saved, by its class.
+	ByClass   Reason = "class report"
 	elsewhere Reason = "another filesystem is mounted here"
 )
 
