@@ -72,8 +72,8 @@ func (s *stop) archiveExtra(ctx context.Context) (err error) {
 		return nil
 	}
 	if s.done.Extra, err = s.rescue(ctx, s.extra); err != nil {
-		return fmt.Errorf("%s: all that is saved is in cfg, but what no save takes is nowhere else, and %w; %s "+
-			"stays as it is: make room, or move it elsewhere, and run cfgd jail cleanup %s again",
+		return fmt.Errorf("%s: all that is saved is in cfg, but what no save takes is nowhere else, and "+
+			"%w; %s stays as it is: make room, or move it elsewhere, and run cfgd jail cleanup %s again",
 			s.Target.Name, s.noArchive(s.done.Extra, err), s.Target.Live, s.Target.Name)
 	}
 	s.warn("%s: no save takes it; it is in %s", quoted(s.extra), s.done.Extra)

@@ -265,7 +265,8 @@ func (a *tarArchive) end(ctx context.Context) (int, error) {
 		}
 	}
 	for _, list := range []struct{ name, text string }{
-		{RescueRemoved, a.removed.String()}, {RescueLeft, a.left.String()}, {RescueDamaged, a.damaged.String()},
+		{RescueRemoved, a.removed.String()}, {RescueLeft, a.left.String()},
+		{RescueDamaged, a.damaged.String()},
 	} {
 		if list.text == "" {
 			continue

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"cfgd/internal/ctxio"
+	"cfgd/internal/dirfd"
 	"cfgd/overlay/store"
 	"cfgd/overlay/tree"
 )
@@ -236,8 +237,8 @@ func TestRescueWithoutRoom(t *testing.T) {
 	}
 }
 
-// A file larger than max_file is streamed into a rescue archive, after all others, and comes back from it with
-// mode and time. Only what is asked for goes into the archive.
+// A file larger than max_file is streamed into a rescue archive, after all others, and comes back from it
+// with its mode. Only what is asked for goes into the archive.
 func TestRescueOfLargeFiles(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, etc)
@@ -254,7 +255,8 @@ func TestRescueOfLargeFiles(t *testing.T) {
 	if n != 3 {
 		t.Errorf("%d entries", n)
 	}
-	if n, err := b.o.Rescue(t.Context(), &one, RescueOptions{Only: []string{"zlarge"}}); err != nil || n != 1 {
+	n, err = b.o.Rescue(t.Context(), &one, RescueOptions{Only: []string{"zlarge"}})
+	if err != nil || n != 1 {
 		t.Errorf("%d entries, %v", n, err)
 	}
 	room := RescueOptions{Room: int64(len(large) + 5*frameBytes)}
@@ -305,5 +307,30 @@ func TestUnrescueLeavesTheDamaged(t *testing.T) {
 	}
 	if len(r.Left) != 2 {
 		t.Errorf("%+v", r.Left)
+	}
+}
+
+// A large file of which a part can't be read is filled up in the archive, and named as damaged there. The
+// archive is whole otherwise.
+func TestRescueOfHalfAFile(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, etc)
+	b.populate()
+	b.edit("half", "half")
+	live, err := b.o.OpenLive()
+	b.must(err)
+	defer live.Close()
+	var out bytes.Buffer
+	a := tarArchive{w: tar.NewWriter(&out), live: live, room: maxArchive}
+	a.large = []*tree.Entry{{Path: "half", Kind: dirfd.KindFile, Size: 1000, Unread: tree.TooLarge}}
+	var missed *MissedError
+	if n, err := a.end(t.Context()); n != 1 || !errors.As(err, &missed) ||
+		!strings.Contains(err.Error(), "half: only 4 of 1000 bytes could be read") {
+		t.Errorf("%d, %v", n, err)
+	}
+	r, err := b.o.Unrescue(t.Context(), &out, "")
+	b.must(err)
+	if len(r.Left) != 1 || r.Left[0].Path != "half" || b.read("jail/etc/half") != "half" {
+		t.Errorf("%+v", r)
 	}
 }

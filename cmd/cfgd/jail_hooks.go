@@ -199,8 +199,8 @@ func stoppedText(t *config.Target, done *jailhooks.Stopped) string {
 	case done.Result == nil:
 		fmt.Fprintf(&b, "%s %s taken away: it was not whole\n", t.Name, t.Live)
 	case done.Extra != "":
-		fmt.Fprintf(&b, "%s %s saved as generation %d, and taken away; what no save takes is archived in %s\n",
-			t.Name, t.Live, done.Result.Generation, filepath.Base(done.Extra))
+		fmt.Fprintf(&b, "%s %s saved as generation %d, and taken away; what no save takes is archived "+
+			"in %s\n", t.Name, t.Live, done.Result.Generation, filepath.Base(done.Extra))
 	default:
 		fmt.Fprintf(&b, "%s %s saved as generation %d, and taken away\n", t.Name, t.Live,
 			done.Result.Generation)
