@@ -5,10 +5,9 @@
 //
 // It owns the list of /etc trees: the targets with their base, cfg, live, backing, classes and timings, and
 // for every value the file and line that it came from. It reads rc.conf, jail.conf, fstab and cfgd.toml. No
-// other package decides from these files what a machine is. A package that edits one of them, or needs a
-// jail's mounts as its fstab says them now, reads that file again and parses it by a package below this one.
-// What a machine lacks, and another snapshot in an fstab, are edits as values (Missing, SwitchFstab); others
-// write them.
+// other package decides from these files what a machine is, or parses an fstab: Mounts has what each jail
+// mounts, and Mounts.Again reads the fstabs again for whoever holds a lock. What a machine lacks, and another
+// snapshot in its fstabs, are edits as values (Missing, SwitchTo); others write them.
 //
 // What always holds: nothing is executed, and this package writes nothing. Shell is parsed, never run. A
 // value that cannot be known statically is reported with file and line, and never guessed. Paths in the
@@ -38,7 +37,8 @@ type Target struct {
 	BaseID string // such as proto/etc@2 for a snapshot; "" where only the tree's digest can name it
 	Cfg    string // the persistent store of differences
 	Live   string // the writable tree in memory
-	Fstab  string // the jail's fstab; "" if it has none; /etc/fstab for the host
+	Fstab  string // the jail's fstab that mounts base, or its first; "" if none; /etc/fstab for the host
+	Mounts Mounts // all that the jail mounts; all of /etc/fstab for the host
 
 	// CfgNoauto is true if fstab mounts Cfg with noauto, so that it is mounted only while a save needs
 	// it.
@@ -84,6 +84,7 @@ type Jail struct {
 	Origin   map[string]conffile.Origin
 
 	Definition Definition
+	Mounts     Mounts
 }
 
 // Prototype is a tree whose snapshots are roots and bases of jails.
@@ -92,11 +93,14 @@ type Prototype struct {
 	Dataset string // ZFS dataset, "" if not in cfgd.toml: zfs(8) finds it by Root
 	Root    string // root directory, "" if neither cfgd.toml nor a jail's fstab has it
 	Origin  map[string]conffile.Origin
+
+	real string // Root without links
 }
 
 // Has reports whether a snapshot is one of the prototype's tree, or of a tree below it.
 func (p *Prototype) Has(s Snapshot) bool {
-	return p.Root != "" && within(s.Tree, p.Root) || p.Dataset != "" && within(s.Tree, p.Dataset)
+	return p.Root != "" && within(s.Tree, p.Root) || p.real != "" && within(s.Tree, p.real) ||
+		p.Dataset != "" && within(s.Tree, p.Dataset)
 }
 
 // Etc returns the path of a prototype's etc in one of its snapshots, by the mark of the snapshots.
@@ -128,6 +132,10 @@ type Model struct {
 	JailList   []string     // jail_list of rc.conf; empty where all jails of jail.conf are started
 	Classes    *Classes     // the tables that all targets share
 	Checkers   *Checkers
+
+	host   Mounts // /etc/fstab
+	unread []*conffile.Error
+	read   *conffile.Files
 }
 
 // Path returns where an absolute path of the model is on this machine: below --root's directory, with its

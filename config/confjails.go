@@ -152,10 +152,10 @@ func newJailDef(b jailconf.Block) *jailDef {
 		d.root, d.origin["root"] = p[len(p)-1].Value, p[len(p)-1].At
 	}
 	for _, f := range b.Values("mount.fstab") {
-		d.fstabs = append(d.fstabs, f.Value)
+		d.fstabs = append(d.fstabs, f)
 		d.origin["fstab"] = f.At
 	}
-	d.mounts = b.Values("mount")
+	d.params = b.Values("mount")
 	d.prestart, d.poststop = b.Values("exec.prestart"), b.Values("exec.poststop")
 	d.wrong = map[string][]conffile.Located{}
 	for when := range wrongPlace {

@@ -77,7 +77,7 @@ func TestSlips(t *testing.T) {
 			"/jail/proto/etc/.zfs/snapshot/2 /jail/vhost1/conf/base/etc nullfs ro 0 0\nzpool/vhost1/cfg"),
 			[]string{
 				"/etc/fstab.vhost1:3 warning: /jail/proto/etc/.zfs/snapshot/2 hides " +
-					"/jail/proto/etc/.zfs/snapshot/1 of line 2",
+					"/jail/proto/etc/.zfs/snapshot/1 of /etc/fstab.vhost1:2 on",
 				"/etc/fstab.vhost1:3 warning: base is snapshot 2, but the root",
 			}},
 		"the root over its base": {func(f map[string]string) {

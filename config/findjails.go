@@ -19,9 +19,28 @@ type jailFinder struct {
 	list jailList
 }
 
+// jailOrigin matches the variables without which a jail's mounts are not known: it may not be found at all.
+var jailOrigin = regexp.MustCompile(`^jail_(.+_rootdir|.+_conf|conf|.+_parameters|parameters)$`)
+
+// unread returns what keeps a jail, or what it mounts, from being known at all.
+func (f *jailFinder) unread() (all []*conffile.Error) {
+	for _, name := range f.rc.Names() {
+		if _, at, _ := f.rc.Get(name); f.rc.Unknown(name) && jailOrigin.MatchString(name) {
+			all = append(all, unknownValue(name, at))
+		}
+	}
+	for _, p := range f.Problems {
+		if p.Kind == conffile.BadFile || p.Kind == conffile.BadParameter {
+			e := conffile.Errorf(conffile.At(p.File, p.Line), p.Fix, "%s", p.Message)
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
 // find returns the jails of both forms, sorted by name, and fills in list and Problems.
 func (f *jailFinder) find() ([]*jailDef, error) {
-	rc := &rcJails{rc: f.rc, exists: f.read.Exists}
+	rc := &rcJails{rc: f.rc, read: f.read}
 	inRC := rc.find()
 	f.list = rc.list
 	conf := &confJails{rc: f.rc, read: f.read, list: &f.list}
@@ -35,6 +54,9 @@ func (f *jailFinder) find() ([]*jailDef, error) {
 	doubled := f.rc.Doubled()
 	for _, d := range defs {
 		f.checkDuplicates(d, doubled)
+		d.mounts = mountSources{
+			read: f.read, jail: d.name, params: d.params, fstabs: d.fstabs, unknown: d.unknown,
+		}.mounts()
 	}
 	return defs, nil
 }

@@ -42,12 +42,13 @@ func paperInJailConf() map[string]string {
 func TestPaperInJailConf(t *testing.T) {
 	t.Parallel()
 	strip := func(m *Model) *Model {
-		m.Root, m.Classes = "", nil
+		m.Root, m.Classes, m.read, m.host = "", nil, nil, Mounts{}
 		for _, target := range m.Targets {
 			target.Origin, target.Classes, target.Definition = nil, nil, Definition{}
+			target.Mounts.from = mountSources{}
 		}
 		for _, j := range m.Jails {
-			j.Origin, j.Definition = nil, Definition{}
+			j.Origin, j.Definition, j.Mounts.from = nil, Definition{}, mountSources{}
 		}
 		return m
 	}

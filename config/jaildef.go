@@ -12,8 +12,10 @@ import (
 type jailDef struct {
 	name     string
 	root     string
-	fstabs   []string // files; the legacy default only if it exists
-	mounts   []conffile.Located
+	fstabs   []conffile.Located // files; the legacy default only if it exists
+	params   []conffile.Located // mount parameters
+	unknown  []*conffile.Error  // what may mount something and is not followed
+	mounts   Mounts
 	prestart []conffile.Located
 	poststop []conffile.Located
 	// other exec.… parameters, by what follows the dot: wrong places for a hook
@@ -35,9 +37,10 @@ func (d *jailDef) jail() *Jail {
 		Poststop:   conffile.Values(d.poststop),
 		Origin:     d.origin,
 		Definition: d.def,
+		Mounts:     d.mounts,
 	}
 	if len(d.fstabs) > 0 {
-		j.Fstab = d.fstabs[0]
+		j.Fstab = d.fstabs[0].Value
 	}
 	return j
 }

@@ -54,6 +54,7 @@ func Load(opts Options) (*Model, error) {
 	}
 	m.added(defs)
 	m.dropOverlaps()
+	m.unread = find.unread()
 	if err := conffile.Join(m.Errors); err != nil {
 		return nil, err
 	}
@@ -72,9 +73,16 @@ func (m *targetMaker) model() *Model {
 		return 1
 	})
 	slices.SortFunc(m.jails, func(a, b *Jail) int { return strings.Compare(a.Name, b.Name) })
+	protos := findPrototypes(m.conf.protos, m.targets)
+	for _, p := range protos {
+		if p.Root != "" {
+			p.real = m.read.Real(p.Root)
+		}
+	}
 	return &Model{
+		host: m.hostMounts, unread: m.unread, read: m.read,
 		Root: m.opts.Root, File: m.conf.file, Targets: m.targets, Jails: m.jails,
-		Prototypes: findPrototypes(m.conf.protos, m.targets), JailList: m.list.names,
+		Prototypes: protos, JailList: m.list.names,
 		Enabled: m.rc.Yes("cfgd_enable"), Classes: m.classes, Checkers: m.checkers,
 		Problems: conffile.SortProblems(m.Problems),
 	}

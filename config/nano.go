@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -102,7 +103,14 @@ func nanoFstab(read conffile.Reader) ([]fstab.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fstab.Parse(hostFstab, data)
+	entries, bad := fstab.Parse(hostFstab, data)
+	entries = slices.DeleteFunc(entries, func(e fstab.Entry) bool {
+		return slices.ContainsFunc(bad, func(b *conffile.Error) bool { return b.Line == e.Line })
+	})
+	if len(bad) > 0 && !slices.ContainsFunc(entries, func(e fstab.Entry) bool { return e.Dir == "/" }) {
+		return nil, bad[0]
+	}
+	return entries, nil
 }
 
 // nanoRoot parses the line for /. NANO_DRIVE, if it is set, tells where the drive's name ends. Nothing

@@ -12,9 +12,9 @@ import (
 // rcJails finds the jails that the jail_ variables of rc.conf define.
 type rcJails struct {
 	conffile.Findings
-	rc     *rcconf.Conf
-	exists func(string) bool // whether a file is there, for the default fstab
-	list   jailList
+	rc   *rcconf.Conf
+	read *conffile.Files // tells whether a file is there, for the default fstab
+	list jailList
 }
 
 // rootdirVar matches the variables that define a jail.
@@ -112,6 +112,10 @@ func (r *rcJails) warnParameters(d *jailDef) {
 				r.Add(conffile.Warn(conffile.UnfollowedParameter, at, d.name,
 					"use the jail_ variable for it, or jail.conf",
 					"%s sets %s of jail %s, which is not followed here", v, m[1], d.name))
+				if strings.HasPrefix(m[1], "mount") {
+					d.unknown = append(d.unknown, conffile.Errorf(at, "use the jail_ variable for it, or jail.conf",
+						"%s sets %s of jail %s, so that not all of its mounts are known", v, m[1], d.name))
+				}
 			}
 		}
 		return
@@ -140,21 +144,34 @@ func (r *rcJails) hooks(d *jailDef, when string) []conffile.Located {
 }
 
 // fstab finds the fstab: the named one, jail_fstab for all jails, or /etc/fstab.NAME. rc.d/jail uses
-// it if it can be read.
+// it if it can be read. A link at the last name counts even if it leads nowhere now: what it leads to may
+// only be unmounted.
 func (r *rcJails) fstab(d *jailDef) {
 	for _, v := range []string{d.rcPrefix + "fstab", "jail_fstab"} {
-		if file, at, ok := r.rc.Get(v); ok {
-			d.fstabs, d.origin["fstab"] = []string{file}, at
-			if !r.exists(file) {
+		file, at, ok := r.rc.Get(v)
+		if !ok && r.rc.Unknown(v) {
+			d.unknown = append(d.unknown, unknownValue(v, at))
+		}
+		if ok {
+			file = rooted(file)
+			d.fstabs, d.origin["fstab"] = []conffile.Located{{Value: file, At: at}}, at
+			if !r.read.Exists(file) {
 				r.Add(conffile.Warn(conffile.NoFstab, at, d.name, "write "+file+" or mend the name",
 					"fstab %s of jail %s is not there", file, d.name))
 			}
 			return
 		}
 	}
-	if file := "/etc/fstab." + d.name; r.exists(file) {
-		d.fstabs, d.origin["fstab"] = []string{file}, conffile.Origin{File: file}
+	if file := "/etc/fstab." + d.name; r.read.Exists(file) || r.read.IsLink(file) {
+		at := conffile.Origin{File: file}
+		d.fstabs, d.origin["fstab"] = []conffile.Located{{Value: file, At: at}}, at
 	}
+}
+
+// unknownValue returns the error for a variable that may mount something, and whose value only a shell
+// knows.
+func unknownValue(name string, at conffile.Origin) *conffile.Error {
+	return conffile.Errorf(at, "write it as a plain assignment", "the value of %s is not known", name)
 }
 
 // rcDefinition returns the definition of a jail in rc.conf.

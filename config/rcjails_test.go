@@ -3,6 +3,7 @@ package config
 import (
 	"testing"
 
+	"cfgd/config/conffile"
 	"cfgd/config/rcconf"
 )
 
@@ -37,12 +38,16 @@ func FuzzRcJails(f *testing.F) {
 	f.Add(paperRcConf)
 	f.Add("jail_list=\"a b\"\njail_a_rootdir=/a\njail_a_exec_prestart0=x\njail_a_exec_prestart0=y\n" +
 		"jail_c_rootdir=/c\n")
+	none, err := conffile.Open(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		rc, err := rcconf.LoadFile(rcText(text), "/etc/rc.conf")
 		if err != nil {
 			return
 		}
-		jails := &rcJails{rc: rc, exists: func(string) bool { return false }}
+		jails := &rcJails{rc: rc, read: none}
 		find := &jailFinder{rc: rc}
 		for _, d := range jails.find() {
 			find.checkDuplicates(d, rc.Doubled())

@@ -3,110 +3,369 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
 	"cfgd/config/conffile"
 	"cfgd/config/fstab"
-	"cfgd/internal/hostfile"
 )
 
-// Reference is a line of an fstab that names a snapshot.
+// Reference is a place of the configuration that names a snapshot.
 type Reference struct {
 	Snapshot Snapshot
-	Jail     string // whose fstab it is; HostName for /etc/fstab
+	Jail     string // whose mount or base it is; HostName for /etc/fstab
 	At       conffile.Origin
 }
 
-// References returns the snapshots that the fstabs of the host and of all jails name. An fstab that
-// cannot be read is an error, because what it names must not be taken for unused.
-func (m *Model) References() ([]Reference, error) {
-	files := map[string]string{"/etc/fstab": HostName}
+// References returns the snapshots that the machine names: in /etc/fstab, in the fstabs and mount parameters
+// of all jails, and as bases in cfgd.toml. It reads the fstabs again. A source that leads to a snapshot by a
+// link counts as well as its name. The second result is what cannot be read: it may name any snapshot, so
+// nothing is destroyed while there is any.
+func (m *Model) References() (all []Reference, unread []*conffile.Error) {
+	unread = slices.Clone(m.unread)
+	add := func(jail, source string, at conffile.Origin) {
+		for _, s := range m.snapshots(source) {
+			all = append(all, Reference{s, jail, at})
+		}
+	}
+	mounts := func(jail string, t Mounts) {
+		for _, x := range t.All {
+			add(jail, x.Source, x.At)
+		}
+		unread = append(unread, t.Unread...)
+	}
+	mounts(HostName, m.host.Again())
 	for _, t := range m.Targets {
-		if !t.Host() && t.Fstab != "" {
-			files[t.Fstab] = t.Name
+		if t.Host() {
+			continue
+		}
+		mounts(t.Name, t.Mounts.Again())
+		if _, ok := ParseSnapshot(t.Base); ok && t.Origin["base"].File == m.File {
+			add(t.Name, t.Base, t.Origin["base"])
 		}
 	}
 	for _, j := range m.Jails {
-		if j.Fstab != "" {
-			files[j.Fstab] = j.Name
-		}
+		mounts(j.Name, j.Mounts.Again())
 	}
-	var all []Reference
-	for _, file := range sorted(files) {
-		b, err := hostfile.ReadFile(m.Path(file))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		entries, err := fstab.ParseJail(file, b)
-		if err != nil {
-			return nil, fmt.Errorf("references: %w", err)
-		}
-		for _, e := range entries {
-			if s, ok := ParseSnapshot(e.Source); ok {
-				all = append(all, Reference{s, files[file], conffile.At(file, e.Line)})
-			}
-		}
-	}
-	return all, nil
+	return all, unread
 }
 
-// Switched is an fstab whose references were changed to another snapshot.
+// snapshots returns the snapshots that a source names, as written and with the links on its way resolved.
+// A snapshot itself is not looked at: ZFS would mount it.
+func (m *Model) snapshots(source string) (all []Snapshot) {
+	s, ok := ParseSnapshot(source)
+	if ok {
+		all = append(all, s)
+	}
+	switch {
+	case m.read == nil || !path.IsAbs(source):
+	case ok:
+		if real := m.read.Real(s.Tree); real != s.Tree {
+			s.Tree = real
+			all = append(all, s)
+		}
+	default:
+		if s, ok := ParseSnapshot(m.read.Real(source)); ok {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// Foreign returns where the host or another jail than this one mounts a source for which taken is true, and
+// the error of what cannot be read of their mounts.
+func (m *Model) Foreign(jail string, taken func(source string) bool) (at []MountLine, unread []*conffile.Error) {
+	add := func(t Mounts) {
+		t = t.Again()
+		for _, x := range t.All {
+			if taken(x.Source) || path.IsAbs(x.Source) && m.read != nil && taken(m.read.Real(x.Source)) {
+				at = append(at, x)
+			}
+		}
+		unread = append(unread, t.Unread...)
+	}
+	add(m.host)
+	for _, t := range m.Targets {
+		if !t.Host() && t.Name != jail {
+			add(t.Mounts)
+		}
+	}
+	for _, j := range m.Jails {
+		if j.Name != jail {
+			add(j.Mounts)
+		}
+	}
+	return at, append(unread, m.unread...)
+}
+
+// Switched is the edits that put a jail on another snapshot.
 type Switched struct {
-	Data []byte
-	From []string // the snapshots that were named before, each once, in order of their lines
-	// Lines are those that changed, counted from 1; none where all named that snapshot already.
+	Edits []FstabEdit
+	From  []string // the snapshots that were named before, each once, in order of the fstabs and lines
+}
+
+// FstabEdit is an fstab whose references are changed to another snapshot.
+type FstabEdit struct {
+	File     string
+	Old, New []byte
+	// Lines are those that change, counted from 1; none where all name that snapshot already.
 	Lines []int
 }
 
-// SwitchFstab changes an fstab's references to snapshots of one prototype's trees to another snapshot.
-// Every other byte stays as it is, comments and blanks too. A mount of a tree that is no snapshot, or of
-// another prototype, is not changed. The error, a *conffile.Error, says that there is no such reference, or
-// that the file is no fstab.
-func SwitchFstab(file string, data []byte, prototype, name string) (*Switched, error) {
-	entries, err := fstab.ParseJail(file, data)
-	if err != nil {
+// SwitchTo returns the edits that put a jail on another snapshot of its prototype: one for each of its fstabs
+// that names a snapshot of the prototype. It reads the fstabs again. The error, a *conffile.Error or
+// conffile.Errors, names each line that mounts another snapshot and cannot be edited so: a mount parameter,
+// a base in cfgd.toml, a link, a line of /etc/fstab, a line that another jail reads too. Then nothing is to
+// be switched, because the jail would be on two snapshots.
+func (m *Model) SwitchTo(t *Target, name string) (*Switched, error) {
+	base, ok := ParseSnapshot(t.Base)
+	if !ok {
+		return nil, conffile.Errorf(t.Origin["base"], "", "base %s is no snapshot", t.Base)
+	}
+	mounts := t.Mounts.Again()
+	if err := mounts.Whole(); err != nil {
 		return nil, err
 	}
-	s := &Switched{}
+	w := switching{m: m, t: t, name: name, base: base, proto: m.PrototypeOf(t.Base), done: &Switched{}}
+	for _, x := range mounts.All {
+		w.line(x)
+	}
+	for _, x := range m.host.Again().All {
+		if dir := m.real(x.Dir); within(dir, m.real(t.Root)) {
+			w.fixed(x.Source, x.At, "it is a line of the host, which mounts it at boot: edit it there")
+		}
+	}
+	if at := t.Origin["base"]; at.File != "" && at.File == m.File {
+		w.fixed(t.Base, at, "edit it there")
+	}
+	if err := conffile.Join(w.errs); err != nil {
+		return nil, err
+	}
+	for _, f := range mounts.Fstabs {
+		if err := w.fstab(f); err != nil {
+			return nil, err
+		}
+	}
+	if len(w.done.Edits) == 0 {
+		return nil, &conffile.Error{
+			File:    t.Fstab,
+			Message: fmt.Sprintf("no line mounts a snapshot of %s", base.Prototype()),
+			Fix:     "write it as PROTOTYPE/.zfs/snapshot/NAME",
+		}
+	}
+	return w.done, nil
+}
+
+// real resolves the links of a directory.
+func (m *Model) real(dir string) string {
+	if m.read == nil || !path.IsAbs(dir) {
+		return path.Clean(dir)
+	}
+	return m.read.Real(dir)
+}
+
+// switching is the state of SwitchTo.
+type switching struct {
+	m     *Model
+	t     *Target
+	name  string
+	base  Snapshot
+	proto *Prototype // nil if the model has none
+	errs  []*conffile.Error
+	done  *Switched
+	files map[string]bool // the fstabs that name a snapshot, without links
+}
+
+// of reports whether a snapshot is of the jail's prototype.
+func (w *switching) of(s Snapshot) bool {
+	return within(s.Tree, w.base.Prototype()) || w.proto != nil && w.proto.Has(s)
+}
+
+// named returns the snapshot of the prototype that a source names.
+func (w *switching) named(source string) (s Snapshot, ok bool) {
+	for _, s := range w.m.snapshots(source) {
+		if w.of(s) {
+			return s, true
+		}
+	}
+	return s, false
+}
+
+// fixed records that a source is to be edited by a person, unless it is on the snapshot already.
+func (w *switching) fixed(source string, at conffile.Origin, fix string) {
+	if s, ok := w.named(source); ok && s.Name != w.name {
+		w.errs = append(w.errs, conffile.Errorf(at, fix, "it names snapshot %s of %s, and cannot be switched "+
+			"by cfgd", s.Name, w.base.Prototype()))
+	}
+}
+
+// line looks whether a mount can be edited.
+func (w *switching) line(x MountLine) {
+	_, plain := ParseSnapshot(x.Source)
+	switch {
+	case x.Fstab == "":
+		w.fixed(x.Source, x.At, "it is a mount parameter of jail.conf: edit it there, or move it to the "+
+			"jail's fstab")
+		return
+	case !plain:
+		w.fixed(x.Source, x.At, "the snapshot is named through a link: edit the link, or name the "+
+			"snapshot in the fstab")
+		return
+	}
+	s, ok := w.named(x.Source)
+	if !ok || s.Name == w.name {
+		return
+	}
+	if jail := w.alsoOf(w.m.real(x.Fstab)); jail != "" {
+		w.fixed(x.Source, x.At, "jail "+jail+" mounts this line too: give each an fstab of its own")
+	}
+}
+
+// alsoOf returns another jail that reads an fstab, or "".
+func (w *switching) alsoOf(file string) string {
+	reads := func(name string, t Mounts) bool {
+		return name != w.t.Name && slices.ContainsFunc(t.from.fstabs, func(f conffile.Located) bool {
+			return w.m.real(f.Value) == file
+		})
+	}
+	for _, t := range w.m.Targets {
+		if reads(t.Name, t.Mounts) {
+			return t.Name
+		}
+	}
+	for _, j := range w.m.Jails {
+		if reads(j.Name, j.Mounts) {
+			return j.Name
+		}
+	}
+	return ""
+}
+
+// fstab adds the edit of one fstab, if it names a snapshot. jail.conf may name one file twice.
+func (w *switching) fstab(f Fstab) error {
+	edit, from, err := switchFstab(f.Name, f.Data, w.name, w.of, w.m.snapshots)
+	if err != nil || edit == nil {
+		return err
+	}
+	for _, name := range from {
+		if !slices.Contains(w.done.From, name) {
+			w.done.From = append(w.done.From, name)
+		}
+	}
+	if file := w.m.real(f.Name); !w.files[file] {
+		if w.files == nil {
+			w.files = map[string]bool{}
+		}
+		w.files[file] = true
+		w.done.Edits = append(w.done.Edits, *edit)
+	}
+	return nil
+}
+
+// switchFstab changes the references of an fstab to those snapshots for which of is true. Every other byte
+// stays as it is, comments and blanks too. It returns nil if there are none, and else also the snapshots that
+// were named before. all returns the snapshots that a source names.
+func switchFstab(file string, data []byte, name string, of func(Snapshot) bool,
+	all func(source string) []Snapshot) (edit *FstabEdit, from []string, err error) {
+	entries, bad := fstab.ParseJail(file, data)
+	if len(bad) > 0 {
+		return nil, nil, bad[0]
+	}
 	found := false
-	s.Data, s.Lines = fstab.SetSources(data, entries, func(e fstab.Entry, written string) string {
+	edit = &FstabEdit{File: file, Old: data}
+	edit.New, edit.Lines = fstab.SetSources(data, entries, func(e fstab.Entry, written string) string {
 		snap, ok := ParseSnapshot(e.Source)
-		if !ok || !within(snap.Tree, prototype) {
+		if !ok || !slices.ContainsFunc(all(e.Source), of) {
 			return written
 		}
 		found = true
-		if !slices.Contains(s.From, snap.Name) {
-			s.From = append(s.From, snap.Name)
+		if !slices.Contains(from, snap.Name) {
+			from = append(from, snap.Name)
 		}
 		if snap.Name == name {
 			return written
 		}
-		start, end := snapshotName(written, snap)
-		return written[:start] + fstab.Encode(name) + written[end:]
+		return renamed(written, snap, name)
 	})
 	if !found {
-		return nil, &conffile.Error{
-			File:    file,
-			Message: fmt.Sprintf("no line mounts a snapshot of %s", prototype),
-			Fix:     "write it as PROTOTYPE/.zfs/snapshot/NAME",
-		}
+		return nil, nil, nil
 	}
-	return s, nil
+	return edit, from, nil
 }
 
-// snapshotName returns the position of a snapshot's name in a source as it is written.
+// renamed returns a source as it is written, with another snapshot's name in it. One whose marks are
+// written as escapes is written anew.
+func renamed(written string, snap Snapshot, name string) string {
+	if start, end := snapshotName(written, snap); start >= 0 {
+		source := written[:start] + fstab.Encode(name) + written[end:]
+		decoded, ok := fstab.Decode(source)
+		if s, is := ParseSnapshot(decoded); ok && is && s == snap.At(name) {
+			return source
+		}
+	}
+	return fstab.Encode(snap.At(name).String())
+}
+
+// snapshotName returns the position of a snapshot's name in a source as it is written; start is negative if
+// its mark is not written plainly.
 func snapshotName(source string, snap Snapshot) (start, end int) {
+	start = strings.Index(source, snap.Mark)
+	if start < 0 {
+		return start, start
+	}
 	if snap.Mark == "@" {
 		return strings.LastIndex(source, snap.Mark) + 1, len(source)
 	}
-	start = strings.Index(source, snap.Mark) + len(snap.Mark)
+	start += len(snap.Mark)
 	if n := strings.IndexByte(source[start:], '/'); n >= 0 {
 		return start, start + n
 	}
 	return start, len(source)
+}
+
+// SnapshotSources returns the lines of a jail's fstab that name a snapshot of this name by its path.
+func SnapshotSources(file string, data []byte, name string) (all []conffile.Located, err error) {
+	entries, bad := fstab.ParseJail(file, data)
+	for _, e := range entries {
+		if snap, ok := ParseSnapshot(e.Source); ok && snap.Name == name && path.IsAbs(e.Source) {
+			all = append(all, conffile.Located{Value: e.Source, At: conffile.At(file, e.Line)})
+		}
+	}
+	if len(bad) > 0 {
+		return nil, bad[0]
+	}
+	return all, nil
+}
+
+// SameMounts reports whether two texts of a jail's fstab are equal except for the snapshots that they name,
+// which a switch changes, for blanks and for comments.
+func SameMounts(a, b string) bool {
+	plain := func(text string) (out []string, ok bool) {
+		entries, bad := fstab.ParseJail("", []byte(text))
+		for _, e := range entries {
+			source := e.Source
+			if s, ok := ParseSnapshot(source); ok {
+				source = s.At("").String()
+			}
+			out = append(out, strings.Join([]string{source, e.Dir, e.Type, strings.Join(e.Options, ",")}, " "))
+		}
+		return out, len(bad) == 0
+	}
+	x, okA := plain(a)
+	y, okB := plain(b)
+	return okA && okB && slices.Equal(x, y)
+}
+
+// UnreadError returns an error for what cannot be read, nil if there is nothing. Whoever destroys something
+// returns it.
+func UnreadError(unread []*conffile.Error) error {
+	errs := make([]error, len(unread))
+	for i, e := range unread {
+		errs[i] = e
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("what is mounted is not known: %w", err)
+	}
+	return nil
 }

@@ -2,16 +2,13 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path"
 	"slices"
 	"strings"
 
 	"cfgd/config/conffile"
-	"cfgd/config/fstab"
 	"cfgd/config/rcconf"
 )
 
@@ -31,11 +28,16 @@ type targetMaker struct {
 
 	targets []*Target
 	jails   []*Jail // that are no targets
+
+	hostMounts Mounts
+	unread     []*conffile.Error // what keeps a jail's mounts from being known
 }
 
 // host adds the machine's own /etc if NanoBSD's defaults exist, or if cfgd.toml names a base.
 func (m *targetMaker) host() {
 	const base = "/conf/base/etc"
+	at := conffile.Located{Value: hostFstab, At: conffile.At(hostFstab, 0)}
+	m.hostMounts = mountSources{read: m.read, fstabs: []conffile.Located{at}}.mounts()
 	sec := m.conf.host
 	_, named := sec.path("base")
 	if !named && !m.read.IsDir(base) {
@@ -44,26 +46,61 @@ func (m *targetMaker) host() {
 	t := &Target{Name: HostName, Root: "/", Base: base, Cfg: "/cfg", Live: "/etc", Fstab: hostFstab,
 		Prestart: []string{}, Poststop: []string{}, Origin: map[string]conffile.Origin{}}
 	setPaths(t, sec)
-	entries, err := readFstab(m.read, t.Fstab, fstab.Parse)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		m.Add(conffile.ProblemOf(err, t.Fstab, t.Name, "mend it"))
+	t.Mounts = m.hostMounts
+	if len(t.Mounts.Fstabs) == 0 && len(t.Mounts.Unread) > 0 { // whether it mounts cfg is not known
+		m.Add(conffile.ProblemOf(t.Mounts.Unread[0], t.Fstab, t.Name, ""))
 		return
 	}
-	m.Add(mountTable{all: mountsOf(t.Fstab, entries)}.doubled(t.Name)...)
-	m.Add(setCfgMount(t, entries)...)
+	m.Add(t.Mounts.doubled(t.Name)...)
+	m.Add(t.Mounts.unused(t)...)
+	m.Add(setCfgMount(t)...)
 	m.finish(t, sec)
 }
 
-// setCfgMount records how the host's cfg is mounted. NanoBSD mounts it noauto, only while it is needed.
-func setCfgMount(t *Target, entries []fstab.Entry) (ps []conffile.Problem) {
-	for _, e := range entries {
+// unused warns of the lines of /etc/fstab that mount(8) does not take. A line may be turned off on purpose;
+// that of cfg is needed.
+func (t Mounts) unused(host *Target) (ps []conffile.Problem) {
+	report := func(e *conffile.Error, m *MountLine) {
+		at := conffile.At(e.File, e.Line)
+		if m != nil && path.Clean(m.Dir) == host.Cfg {
+			ps = append(ps, conffile.Refuse(conffile.UnusedLine, at, host.Name, e.Fix,
+				"%s: mount(8) cannot mount %s by this line", e.Message, host.Cfg))
+			return
+		}
+		ps = append(ps, conffile.Warn(conffile.UnusedLine, at, host.Name, e.Fix,
+			"%s: mount(8) passes over the line", e.Message))
+	}
+	lines := map[int]*MountLine{}
+	for i, m := range t.All {
+		lines[m.Line] = &t.All[i]
+	}
+	for _, e := range t.Unread {
+		report(e, lines[e.Line])
+		delete(lines, e.Line)
+	}
+	for _, m := range lines {
+		if m.Unused != "" && (!m.Has("xx") || path.Clean(m.Dir) == host.Cfg) {
+			report(conffile.Errorf(m.At, "write rw or ro among its options", "%s", m.Unused), m)
+		}
+	}
+	return ps
+}
+
+// setCfgMount records how the host's cfg is mounted. NanoBSD mounts it noauto, only while it is needed. A
+// line that mount(8) does not take says that cfg is a filesystem, and can't be used to mount it.
+func setCfgMount(t *Target) (ps []conffile.Problem) {
+	for _, e := range t.Mounts.All {
 		if path.Clean(e.Dir) != t.Cfg {
 			continue
 		}
-		t.CfgMount, t.CfgNoauto, t.CfgReadOnly = true, e.Has("noauto"), e.Has("ro")
+		t.CfgMount, t.CfgLine = true, e.At
+		if e.Unused != "" {
+			continue
+		}
+		t.CfgNoauto, t.CfgReadOnly = e.Has("noauto"), e.Has("ro")
 		if !t.CfgNoauto && !t.CfgReadOnly {
 			options := strings.Join(e.Options, ",")
-			ps = append(ps, conffile.Warn(conffile.CfgAlwaysMounted, conffile.At(t.Fstab, e.Line), t.Name,
+			ps = append(ps, conffile.Warn(conffile.CfgAlwaysMounted, e.At, t.Name,
 				"add noauto to its options, as NanoBSD does: a power cut then finds it unmounted",
 				"%s is mounted all the time", t.Cfg).SettledBy(conffile.Edit{
 				File: t.Fstab, Line: e.Line, Old: options, New: options + ",noauto"}))
@@ -98,12 +135,12 @@ func (m *targetMaker) jail(d *jailDef) {
 // to all jails.
 func (m *targetMaker) unusedHook(d *jailDef) {
 	if d.rcPrefix == "" || !hasHook(d.prestart, hookInit) || len(d.fstabs) == 0 ||
-		!m.read.Exists(d.fstabs[0]) {
+		!m.read.Exists(d.fstabs[0].Value) {
 		return
 	}
 	base := baseDir(d.root)
 	m.Add(conffile.Warn(conffile.InitHookWithoutBase, d.origin["prestart"], d.name,
-		fmt.Sprintf("mount the defaults on %s in %s, or remove the hook", base, d.fstabs[0]),
+		fmt.Sprintf("mount the defaults on %s in %s, or remove the hook", base, d.fstabs[0].Value),
 		"jail %s has an init hook, but its fstab mounts nothing on %s", d.name, base))
 }
 
@@ -136,6 +173,7 @@ func (m *targetMaker) jailTarget(d *jailDef, sec *section) (*Target, *conffile.P
 		Poststop:   conffile.Values(d.poststop),
 		Origin:     maps.Clone(d.origin),
 		Definition: d.def,
+		Mounts:     d.mounts,
 	}
 	_, rootGiven := sec.path("root")
 	_, baseGiven := sec.path("base")
@@ -147,7 +185,8 @@ func (m *targetMaker) jailTarget(d *jailDef, sec *section) (*Target, *conffile.P
 	if p := checkRoot(t); p != nil {
 		return nil, p
 	}
-	mounts, missing, p := readMounts(m.read, d)
+	mounts := d.mounts
+	missing, p := mounts.problems(d)
 	m.Add(missing...)
 	if p != nil {
 		return nil, p
@@ -164,18 +203,18 @@ func (m *targetMaker) jailTarget(d *jailDef, sec *section) (*Target, *conffile.P
 		setBase(t, base)
 	}
 	if t.Fstab == "" && len(d.fstabs) > 0 {
-		t.Fstab = d.fstabs[0]
+		t.Fstab = d.fstabs[0].Value
 	}
 	m.Add(mounts.check(t, base)...)
 	setPaths(t, sec)
 	if cfg := mounts.last(t.Cfg); cfg != nil {
-		t.CfgMount, t.CfgSource, t.CfgType, t.CfgLine = true, cfg.Source, cfg.Type, cfg.at
+		t.CfgMount, t.CfgSource, t.CfgType, t.CfgLine = true, cfg.Source, cfg.Type, cfg.At
 	}
 	return t, nil
 }
 
 // checkUsable reports a jail whose name or base cannot be a target's. base may be nil.
-func checkUsable(t *Target, base *mount) *conffile.Problem {
+func checkUsable(t *Target, base *MountLine) *conffile.Problem {
 	if err := checkJailName(t.Name); err != nil {
 		p := conffile.Refuse(conffile.BadName, t.Origin["root"], t.Name, "rename the jail", "%v", err)
 		return &p
@@ -187,19 +226,19 @@ func checkUsable(t *Target, base *mount) *conffile.Problem {
 	if why == "" {
 		return nil
 	}
-	p := conffile.Refuse(conffile.BadPath, base.at, t.Name, fix, "base %q %s", base.Source, why)
+	p := conffile.Refuse(conffile.BadPath, base.At, t.Name, fix, "base %q %s", base.Source, why)
 	return &p
 }
 
 // setBase sets base and base id from the line that mounts it. If the source is no path (a dataset's
 // snapshot), the base is read at its mountpoint.
-func setBase(t *Target, base *mount) {
+func setBase(t *Target, base *MountLine) {
 	t.BaseID = baseID(base.Source)
-	t.Origin["base"] = base.at
+	t.Origin["base"] = base.At
 	if path.IsAbs(base.Source) {
 		t.Base = path.Clean(base.Source)
 	}
-	t.Fstab = base.fstab
+	t.Fstab = base.Fstab
 }
 
 // checkRoot reports a jail whose root is not a directory of its own.
@@ -260,6 +299,7 @@ func (m *targetMaker) added(defs []*jailDef) {
 			continue
 		}
 		d := &jailDef{name: name, origin: map[string]conffile.Origin{}}
+		d.mounts.from.read = m.read
 		t, p := m.jailTarget(d, sec)
 		if p != nil {
 			m.Fail(conffile.At(p.File, p.Line), p.Fix, "%s", p.Message)
@@ -347,6 +387,6 @@ func (m *targetMaker) dropOverlaps() {
 	m.targets = dropOverlaps(m.read, m.targets, func(t *Target, x, y targetDir) {
 		reportOverlap(&m.Findings, m.conf.file, x, y)
 		m.jails = append(m.jails, &Jail{Name: t.Name, Root: t.Root, Fstab: t.Fstab, Prestart: t.Prestart,
-			Poststop: t.Poststop, Origin: t.Origin})
+			Poststop: t.Poststop, Origin: t.Origin, Mounts: t.Mounts})
 	})
 }

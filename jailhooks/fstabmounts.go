@@ -12,7 +12,6 @@ import (
 
 	"cfgd/config"
 	"cfgd/config/fstab"
-	"cfgd/internal/hostfile"
 	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
@@ -23,7 +22,7 @@ import (
 // mount over itself, and jail(8) mounts before it runs exec.prestart. So a cleanup also unmounts what
 // jail(8) could not.
 
-// fstabMount is a mount of the jail's fstab, and what is mounted on its directory.
+// fstabMount is a mount of the jail's fstabs or mount parameters, and what is mounted on its directory.
 type fstabMount struct {
 	fstab.Entry
 	dir string // as the system's table of mounts has it
@@ -47,18 +46,13 @@ func (f *fstabMount) top() bool {
 	return err == nil && top.Source == real
 }
 
-// fstabMounts returns the mounts at and below the jail's root, in the fstab's order.
+// fstabMounts returns the mounts at and below the jail's root, in the order in which jail(8) makes them.
 func fstabMounts(t *config.Target, mounted func(dir string) ([]mount.Mount, error)) ([]fstabMount, error) {
-	data, err := hostfile.ReadFile(t.Fstab)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	entries, err := fstab.ParseJail(t.Fstab, data)
-	if err != nil {
-		return nil, err
+	mounts := t.Mounts.Again()
+	for _, e := range mounts.Unread {
+		if !errors.Is(e, fs.ErrNotExist) {
+			return nil, e
+		}
 	}
 	root, err := filepath.EvalSymlinks(t.Root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -68,7 +62,7 @@ func fstabMounts(t *config.Target, mounted func(dir string) ([]mount.Mount, erro
 		return nil, err
 	}
 	var all []fstabMount
-	for _, e := range entries {
+	for _, e := range mounts.All {
 		dir := path.Clean(e.Dir)
 		rel, ok := below(t.Root, dir)
 		if !ok {
@@ -77,7 +71,7 @@ func fstabMounts(t *config.Target, mounted func(dir string) ([]mount.Mount, erro
 		if !ok {
 			continue
 		}
-		f := fstabMount{Entry: e, dir: filepath.Join(root, rel)}
+		f := fstabMount{Entry: e.Entry, dir: filepath.Join(root, rel)}
 		if f.on, err = mounted(f.dir); err != nil {
 			return nil, fmt.Errorf("mounts on %s: %w", f.dir, err)
 		}
@@ -116,7 +110,7 @@ func (h *Hooks) notMounted() bool {
 // remainingMounts returns the mounts of the fstab if jail(8) could not unmount all of them: the jail's
 // root is still mounted, other mounts of the fstab are gone, and the jail does not run.
 func (h *Hooks) remainingMounts(ctx context.Context) ([]fstabMount, error) {
-	if h.Embedded || h.Target.Fstab == "" {
+	if h.Embedded {
 		return nil, nil
 	}
 	all, err := fstabMounts(h.Target, h.Mounted)

@@ -27,6 +27,9 @@ func (m *machine) jls(c run.Cmd) (string, error) {
 // fstabbed gives the jail an fstab: root, base and var, and a line that is not of the jail's tree.
 func (m *machine) fstabbed() {
 	m.target.Fstab = m.path("fstab.vhost1")
+	var err error
+	m.target.Mounts, err = config.FstabMounts("", "vhost1", m.target.Fstab)
+	m.must(err)
 	m.write("fstab.vhost1", fmt.Sprintf(`# the jail's
 %[1]s/proto %[1]s/jail/vhost1 nullfs ro 0 0
 %[1]s/base %[1]s/jail/vhost1/conf/base/etc/ nullfs ro 0 0
@@ -39,8 +42,10 @@ tank/vhost1/var %[1]s/jail/vhost1/var zfs rw 0 0
 func (m *machine) entries() []fstab.Entry {
 	data, err := os.ReadFile(m.target.Fstab)
 	m.must(err)
-	all, err := fstab.ParseJail(m.target.Fstab, data)
-	m.must(err)
+	all, bad := fstab.ParseJail(m.target.Fstab, data)
+	if len(bad) > 0 {
+		m.Fatal(bad[0])
+	}
 	return all
 }
 

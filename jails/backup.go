@@ -8,33 +8,30 @@ import (
 	"time"
 
 	"cfgd/config"
-	"cfgd/config/fstab"
-	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
 	"cfgd/prototype"
 )
 
-// OwnDatasets returns the datasets that belong to a jail: those that its fstab mounts, or the ones above them
+// OwnDatasets returns the datasets that belong to a jail: those that it mounts, or the ones above them
 // that have the jail's name, so that a recursive snapshot has them all at one moment (the paper's section
 // 4.4). A prototype's dataset is never among them, because its snapshots are bases of jails.
-func OwnDatasets(t *config.Target, entries []fstab.Entry, protos []*config.Prototype) ([]string, error) {
+func OwnDatasets(jail string, mounts []config.MountLine, protos []*config.Prototype) ([]string, error) {
 	var tops []string
-	for _, e := range entries {
+	for _, e := range mounts {
 		if e.Type != "zfs" || strings.Contains(e.Source, "@") {
 			continue
 		}
 		if !prototype.DatasetName.MatchString(e.Source) {
-			return nil, fmt.Errorf("%s:%d: %q is no dataset: POOL/NAME", t.Fstab, e.Line, e.Source)
+			return nil, fmt.Errorf("%s: %q is no dataset: POOL/NAME", e.At, e.Source)
 		}
 		for _, p := range protos {
 			if p.Dataset != "" && (e.Source == p.Dataset || strings.HasPrefix(e.Source, p.Dataset+"/")) {
-				return nil, fmt.Errorf("%s:%d: %s is the prototype's, and not the jail's own", t.Fstab,
-					e.Line, e.Source)
+				return nil, fmt.Errorf("%s: %s is the prototype's, and not the jail's own", e.At, e.Source)
 			}
 		}
 		top := e.Source
 		parts := strings.Split(e.Source, "/")
-		if i := slices.Index(parts, t.Name); i > 0 {
+		if i := slices.Index(parts, jail); i > 0 {
 			top = strings.Join(parts[:i+1], "/")
 		}
 		if !slices.Contains(tops, top) {
@@ -48,18 +45,14 @@ func OwnDatasets(t *config.Target, entries []fstab.Entry, protos []*config.Proto
 // ErrNoZFS is the error for directories, which can't be sent and have no snapshots for backups.
 var ErrNoZFS = errors.New("it is not on ZFS: rsync(1) or tar(1) copies directories")
 
-// DatasetsOf reads a jail's fstab and returns the datasets that belong to the jail. A jail without datasets
-// has ErrNoZFS.
+// DatasetsOf reads a jail's fstabs and returns the datasets that belong to the jail. A jail without datasets
+// has ErrNoZFS. What cannot be read is an error: a backup would lack a dataset.
 func DatasetsOf(m *config.Model, t *config.Target) ([]string, error) {
-	b, err := hostfile.ReadFile(m.Path(t.Fstab))
-	if err != nil {
+	mounts := t.Mounts.Again()
+	if err := mounts.Whole(); err != nil {
 		return nil, err
 	}
-	entries, err := fstab.ParseJail(t.Fstab, b)
-	if err != nil {
-		return nil, err
-	}
-	tops, err := OwnDatasets(t, entries, m.Prototypes)
+	tops, err := OwnDatasets(t.Name, mounts.All, m.Prototypes)
 	if err == nil && (len(tops) == 0 || m.Root != "") {
 		err = ErrNoZFS
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"cfgd/config"
-	"cfgd/config/fstab"
+	"cfgd/internal/machinetest"
 )
 
 func TestOwnDatasets(t *testing.T) {
@@ -20,11 +20,11 @@ func TestOwnDatasets(t *testing.T) {
 		"zpool/v/$(x) /jail/v/x zfs rw\n":                                  "!no dataset",
 		"-r/x /jail/v/x zfs rw\n":                                          "!no dataset",
 	} {
-		entries, err := fstab.ParseJail("/etc/fstab.v", []byte(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		tops, err := OwnDatasets(&config.Target{Name: "v", Fstab: "/etc/fstab.v"}, entries, protos)
+		d := machinetest.New(t)
+		d.Write("etc/fstab.v", text)
+		mounts, err := config.FstabMounts(d.Root, "v", "/etc/fstab.v")
+		d.Must(err)
+		tops, err := OwnDatasets("v", mounts.All, protos)
 		if words, bad := strings.CutPrefix(want, "!"); bad {
 			if err == nil || !strings.Contains(err.Error(), words) ||
 				!strings.Contains(err.Error(), "/etc/fstab.v:1") {

@@ -12,28 +12,26 @@ import (
 
 	"cfgd/config"
 	"cfgd/config/fstab"
-	"cfgd/internal/hostfile"
 )
 
-// Clone computes a test jail: clones of another jail's filesystems as they are now, its fstab on another
-// snapshot of the prototype, and an address of its own (the paper's section 2.4). If nothing is mounted,
-// the jail's own trees are copied from where they are.
-func (s *Spec) Clone(from *config.Target, text []byte, now time.Time) (*Creation, error) {
+// Clone computes a test jail: clones of another jail's filesystems as they are now, all that it mounts in
+// one fstab on another snapshot of the prototype, and an address of its own (the paper's section 2.4). If
+// nothing is mounted, the jail's own trees are copied from where they are.
+func (s *Spec) Clone(from *config.Target, mounts config.Mounts, now time.Time) (*Creation, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
 	if s.Name == from.Name {
 		return nil, fmt.Errorf("%s cannot be its own clone", s.Name)
 	}
-	entries, err := fstab.ParseJail(from.Fstab, text)
-	if err != nil {
+	if err := mounts.Whole(); err != nil {
 		return nil, err
 	}
 	c := s.start(now)
 	x := &cloner{spec: s, from: from, c: c}
-	for _, e := range entries {
-		if err := x.mount(e); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", from.Fstab, e.Line, err)
+	for _, e := range mounts.All {
+		if err := x.mount(e.Entry); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.At, err)
 		}
 	}
 	if s.Embedded {
@@ -63,6 +61,9 @@ func (x *cloner) mount(e fstab.Entry) error {
 		return fmt.Errorf("%s is not in the jail's root %s: a clone cannot have it too", e.Dir, x.from.Root)
 	}
 	source, options := e.Source, e.Options
+	if strings.Contains(e.Type+strings.Join(options, ","), "#") {
+		return fmt.Errorf("%s has # in its type or options, where an fstab cannot have it", e.Dir)
+	}
 	snap, isSnap := config.ParseSnapshot(source)
 	switch {
 	case isSnap && x.spec.Prototype.Has(snap):
@@ -224,17 +225,14 @@ var ErrNoAddress = errors.New(
 	"give it an address of its own with --ip: two jails on one take each other's connections",
 )
 
-// CloneOf reads the fstab of a jail and computes its clone.
+// CloneOf reads the fstabs of a jail and computes its clone.
 func (k *Creator) CloneOf(s *Spec, from *config.Target, now time.Time) (*Creation, error) {
 	if s.IP == "" {
 		return nil, ErrNoAddress
 	}
-	if from.Fstab == "" {
+	mounts := from.Mounts.Again()
+	if len(mounts.All) == 0 && len(mounts.Unread) == 0 {
 		return nil, fmt.Errorf("%s has no fstab: there is nothing to clone by", from.Name)
 	}
-	b, err := hostfile.ReadFile(k.Model.Path(from.Fstab))
-	if err != nil {
-		return nil, err
-	}
-	return s.Clone(from, b, now)
+	return s.Clone(from, mounts, now)
 }

@@ -41,7 +41,7 @@ func TestClone(t *testing.T) {
 	before := y.state()
 	m, err := y.Load()
 	y.Must(err)
-	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.Read("etc/fstab.vhost1")), time.Now())
+	c, err := y.clone().Clone(m.Target("vhost1"), m.Target("vhost1").Mounts.Again(), time.Now())
 	y.Must(err)
 	want := []string{"zfs snapshot zpool/vhost1/cfg@clone-test zpool/vhost1/var@clone-test",
 		"zfs create -o mountpoint=legacy zpool/test",
@@ -94,7 +94,7 @@ func TestCloneCopies(t *testing.T) {
 	y.Write("etc/fstab.vhost1", fstabOn("1")+"/jail/.cfgd/vhost1/cfg /jail/vhost1/cfg nullfs rw 0 0\n")
 	m, err := y.Load()
 	y.Must(err)
-	c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.Read("etc/fstab.vhost1")), time.Now())
+	c, err := y.clone().Clone(m.Target("vhost1"), m.Target("vhost1").Mounts.Again(), time.Now())
 	y.Must(err)
 	if want := []Dir{
 		{Name: "/jail/.cfgd/test"}, {"/jail/.cfgd/test/cfg", "/jail/.cfgd/vhost1/cfg"},
@@ -126,7 +126,7 @@ func TestCloneTakesNothingThatNamesTheJail(t *testing.T) {
 		y.Write("etc/rc.conf", y.Read("etc/rc.conf")+"jail_vhost1_parameters='"+hook+name+"\"'\n")
 		m, err := y.Load()
 		y.Must(err)
-		c, err := y.clone().Clone(m.Target("vhost1"), []byte(y.Read("etc/fstab.vhost1")), time.Now())
+		c, err := y.clone().Clone(m.Target("vhost1"), m.Target("vhost1").Mounts.Again(), time.Now())
 		y.Must(err)
 		if got := strings.Contains(c.Files[1].Text, "jail_test_parameters="); got != taken {
 			t.Errorf("%s: taken is %v:\n%s", name, got, c.Files[1].Text)
@@ -160,7 +160,8 @@ func TestCloneRefuses(t *testing.T) {
 		y := newYard(t)
 		m, err := y.Load()
 		y.Must(err)
-		_, err = y.clone().Clone(m.Target("vhost1"), []byte(fstabOn("1")+c.fstab), time.Now())
+		y.Write("etc/fstab.vhost1", fstabOn("1")+c.fstab)
+		_, err = y.creator(&zpool{}).CloneOf(y.clone(), m.Target("vhost1"), time.Now())
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}

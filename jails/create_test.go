@@ -132,13 +132,15 @@ func TestCreateAndDestroy(t *testing.T) {
 	}
 
 	// After a switch it is still the jail that was made; after an edit it is not.
-	s, err := config.SwitchFstab("", []byte(y.Read("etc/fstab.web")), "/jail/proto", "1")
+	m, err = y.Load()
 	y.Must(err)
-	y.Write("etc/fstab.web", string(s.Data)+"zpool/web/extra /jail/web/extra zfs rw 0 0\n")
+	s, err := m.SwitchTo(m.Target("web"), "1")
+	y.Must(err)
+	y.Write("etc/fstab.web", string(s.Edits[0].New)+"zpool/web/extra /jail/web/extra zfs rw 0 0\n")
 	if err := y.creator(z).Destroy(t.Context(), c, false); !errors.Is(err, ErrAdded) {
 		t.Error(err)
 	}
-	y.Write("etc/fstab.web", string(s.Data))
+	y.Write("etc/fstab.web", string(s.Edits[0].New))
 	z.there = append(z.there, "zpool/web/home@daily")
 	if err := y.creator(z).Destroy(t.Context(), c, false); !errors.Is(err, ErrAdded) ||
 		!strings.Contains(err.Error(), "zpool/web/home@daily") {

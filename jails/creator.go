@@ -71,17 +71,18 @@ func (k *Creator) save(ctx context.Context, c *Creation) error {
 	return errors.Join(errs...)
 }
 
-// inEtc returns a file's path in the host's /etc. A link may lead there, as NanoBSD's /usr/local/etc
-// does.
+// inEtc returns the path in the host's /etc of what a file's name leads to. A link may lead there, as
+// NanoBSD's /usr/local/etc does, and one of /etc may lead out.
 func inEtc(m *config.Model, file string) (string, bool) {
-	if p, ok := strings.CutPrefix(file, "/etc/"); ok {
-		return p, true
-	}
 	etc, err := filepath.EvalSymlinks(m.Path("/etc"))
 	if err != nil {
 		return "", false
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(m.Path(file)))
+	full := m.Path(file)
+	if real, err := filepath.EvalSymlinks(full); err == nil {
+		return strings.CutPrefix(real, etc+"/")
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(full)) // of a file that was removed
 	if err != nil {
 		return "", false
 	}

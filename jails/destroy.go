@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"cfgd/config"
-	"cfgd/config/fstab"
 	"cfgd/internal/dirfd"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/mount"
@@ -36,7 +35,7 @@ func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
 	if c, err = k.Created(c.Jail); err != nil { // another process may have destroyed it
 		return err
 	}
-	if err := k.unused(c); err != nil {
+	if err := k.unused(c, force); err != nil {
 		return err
 	}
 	if err := k.unmounted(c); err != nil {
@@ -54,27 +53,39 @@ func (k *Creator) Destroy(ctx context.Context, c *Creation, force bool) error {
 	return k.undo(ctx, c, force)
 }
 
-// unused returns an error if jails use the prototype.
-func (k *Creator) unused(c *Creation) error {
-	if !c.Prototype {
-		return nil
-	}
+// unused returns an error if jails use the prototype, or if others mount what was made for the jail. What
+// cannot be read may do so: then a prototype stays, and a jail goes only with force.
+func (k *Creator) unused(c *Creation, force bool) error {
 	m, err := k.Reload() // a jail may have been made on it while this waited
 	if err != nil {
 		return err
 	}
-	refs, err := m.References()
-	if err != nil {
-		return err
-	}
-	for _, p := range m.Prototypes {
-		for _, r := range refs {
-			if p.Name == c.Jail && p.Has(r.Snapshot) {
-				return fmt.Errorf("%s names a snapshot of it: destroy jail %s first", r.At, r.Jail)
+	if c.Prototype {
+		refs, unread := m.References()
+		for _, p := range m.Prototypes {
+			for _, r := range refs {
+				if p.Name == c.Jail && p.Has(r.Snapshot) {
+					return fmt.Errorf("%s names a snapshot of it: destroy jail %s first", r.At, r.Jail)
+				}
 			}
 		}
+		return config.UnreadError(unread)
+	}
+	others, unread := m.Foreign(c.Jail, c.made)
+	for _, x := range others {
+		return fmt.Errorf("%s mounts %s, which would be destroyed: remove that line first", x.At, x.Source)
+	}
+	if err := config.UnreadError(unread); err != nil && !force {
+		return fmt.Errorf("%w; --force destroys it all the same", err)
 	}
 	return nil
+}
+
+// made reports whether a source is a dataset or a directory that was made for the jail, or below one.
+func (c *Creation) made(source string) bool {
+	in := func(top string) bool { return source == top || strings.HasPrefix(source, top+"/") }
+	return slices.ContainsFunc(c.Datasets, func(d Dataset) bool { return in(d.Name) }) ||
+		slices.ContainsFunc(c.Dirs, func(d Dir) bool { return in(d.Name) })
 }
 
 // unmounted returns an error if something is mounted for the jail.
@@ -110,7 +121,7 @@ func (k *Creator) unchanged(ctx context.Context, c *Creation) error {
 		case !f.Whole && !bytes.Contains(now, []byte(f.Text)):
 			return fmt.Errorf("%s: the lines of %s are not as they were written: %w", f.Name, c.Jail,
 				ErrAdded)
-		case f.Whole && string(now) != f.Text && !sameFstab(string(now), f.Text):
+		case f.Whole && string(now) != f.Text && !config.SameMounts(string(now), f.Text):
 			return fmt.Errorf("%s: %w", f.Name, ErrAdded)
 		}
 	}
@@ -162,27 +173,6 @@ func (k *Creator) bare(c *Creation) error {
 		}
 	}
 	return nil
-}
-
-// sameFstab reports whether two fstabs are equal except for the snapshots that they name: jail switch
-// changes those.
-func sameFstab(a, b string) bool {
-	plain := func(text string) (out []string, ok bool) {
-		entries, err := fstab.ParseJail("", []byte(text))
-		for _, e := range entries {
-			source := e.Source
-			if s, ok := config.ParseSnapshot(source); ok {
-				source = s.At("").String()
-			}
-			out = append(
-				out, strings.Join([]string{source, e.Dir, e.Type, strings.Join(e.Options, ",")}, " "),
-			)
-		}
-		return out, err == nil
-	}
-	x, okA := plain(a)
-	y, okB := plain(b)
-	return okA && okB && slices.Equal(x, y)
 }
 
 // undo removes what exists of a jail, in reverse order. What does not exist is no error, so that an

@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"cfgd/config"
-	"cfgd/config/fstab"
 	"cfgd/internal/flock"
 	"cfgd/internal/hostfile"
 	"cfgd/internal/run"
@@ -22,24 +22,26 @@ import (
 
 // Switch is a plan to move a jail to another snapshot of its prototype. A plan changes nothing.
 type Switch struct {
-	Target   *config.Target
-	From     []string // the snapshots that its fstab names
-	To       string
-	Old, New []byte // its fstab
-	Merge    *merge.Result
-	Restart  bool // asked for, and the jail runs: one that somebody stopped is not started
+	Target  *config.Target
+	From    []string // the snapshots that its fstabs name
+	To      string
+	Edits   []config.FstabEdit // of each of its fstabs that names a snapshot, changed or not
+	Merge   *merge.Result
+	Restart bool // asked for, and the jail runs: one that somebody stopped is not started
 
 	base *config.Prototype // whose snapshots they are
 }
 
-// Already reports whether the fstab names that snapshot and no other.
-func (w *Switch) Already() bool { return bytes.Equal(w.Old, w.New) }
+// Already reports whether the fstabs name that snapshot and no other.
+func (w *Switch) Already() bool {
+	return !slices.ContainsFunc(w.Edits, func(e config.FstabEdit) bool { return len(e.Lines) > 0 })
+}
 
 // Switcher switches jails to other snapshots. The order, for each jail: write the journal,
-// /var/db/cfgd/switch/NAME.json; replace the fstab whole by a rename; save it to the host's cfg, if the
+// /var/db/cfgd/switch/NAME.json; replace each fstab whole by a rename; save it to the host's cfg, if the
 // host's /etc is in memory as well; with a restart, stop and start the jail and check that it came up;
-// remove the journal. The next switch finishes or undoes one that was killed, by what the fstab then
-// says.
+// remove the journal. The next switch finishes or undoes one that was killed, by what the fstabs then
+// say.
 type Switcher struct {
 	Model *config.Model
 	// Overlay opens a target's trees. Reload reads the configuration again after an fstab was changed.
@@ -73,15 +75,11 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 	if !ok {
 		return nil, fmt.Errorf("base %s: %w of a prototype; a switch needs one", t.Base, ErrNoSnapshot)
 	}
-	old, err := hostfile.ReadFile(s.Model.Path(t.Fstab))
+	changed, err := s.Model.SwitchTo(t, to)
 	if err != nil {
 		return nil, err
 	}
-	changed, err := config.SwitchFstab(t.Fstab, old, snap.Prototype(), to)
-	if err != nil {
-		return nil, err
-	}
-	if err := snapshotsExist(s.Model, t.Fstab, changed.Data, to); err != nil {
+	if err := editsExist(s.Model, changed.Edits, to); err != nil {
 		return nil, err
 	}
 	w := &Switch{
@@ -89,8 +87,7 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 		Target:  t,
 		From:    changed.From,
 		To:      to,
-		Old:     old,
-		New:     changed.Data,
+		Edits:   changed.Edits,
 		Restart: restart && s.Jails.Runs(ctx, t),
 	}
 	next := snap.At(to)
@@ -100,17 +97,23 @@ func (s *Switcher) Plan(ctx context.Context, t *config.Target, to string, restar
 
 // snapshotsExist checks that every snapshot of this name in a new fstab exists.
 func snapshotsExist(m *config.Model, file string, data []byte, to string) error {
-	entries, err := fstab.ParseJail(file, data)
+	sources, err := config.SnapshotSources(file, data, to)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		snap, ok := config.ParseSnapshot(e.Source)
-		if !ok || snap.Name != to || !filepath.IsAbs(e.Source) {
-			continue
+	for _, source := range sources {
+		if err := overlay.StatSnapshot(m.Path(source.Value)); err != nil {
+			return fmt.Errorf("%s: %w", source.At, err)
 		}
-		if err := overlay.StatSnapshot(m.Path(e.Source)); err != nil {
-			return fmt.Errorf("%s:%d: %w", file, e.Line, err)
+	}
+	return nil
+}
+
+// editsExist is snapshotsExist for all fstabs of a switch.
+func editsExist(m *config.Model, edits []config.FstabEdit, to string) error {
+	for _, e := range edits {
+		if err := snapshotsExist(m, e.File, e.New, to); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -118,14 +121,32 @@ func snapshotsExist(m *config.Model, file string, data []byte, to string) error 
 
 // journal is the record of a switch that has begun.
 type journal struct {
-	Jail    string    `json:"jail"`
-	To      string    `json:"to"`
-	Fstab   string    `json:"fstab"`
-	Old     []byte    `json:"old"`
-	New     []byte    `json:"new"`
-	Restart bool      `json:"restart"`
-	Time    time.Time `json:"time"`
+	Jail string `json:"jail"`
+	To   string `json:"to"`
+	journalFile
+	More    []journalFile `json:"more,omitempty"` // of a jail with several fstabs, the others
+	Restart bool          `json:"restart"`
+	Time    time.Time     `json:"time"`
 }
+
+// journalFile is an fstab before and after a switch.
+type journalFile struct {
+	Fstab string `json:"fstab"`
+	Old   []byte `json:"old"`
+	New   []byte `json:"new"`
+}
+
+// newJournal returns the journal of a switch.
+func newJournal(w *Switch, now time.Time) journal {
+	var files []journalFile
+	for _, e := range w.Edits {
+		files = append(files, journalFile{e.File, e.Old, e.New})
+	}
+	return journal{w.Target.Name, w.To, files[0], files[1:], w.Restart, now.UTC()}
+}
+
+// files returns all fstabs of a switch.
+func (j *journal) files() []journalFile { return append([]journalFile{j.journalFile}, j.More...) }
 
 const switchDir = "/var/db/cfgd/switch"
 
@@ -133,8 +154,8 @@ func (s *Switcher) journalPath(name string) string {
 	return filepath.Join(s.Model.Path(switchDir), name+".json")
 }
 
-// Do carries out a plan. If a step fails after the fstab was replaced, the old fstab is put back, and a
-// jail that was stopped is started on it. Another switch of the same jail waits, and then finds that its
+// Do carries out a plan. If a step fails after an fstab was replaced, the old fstabs are put back, and a
+// jail that was stopped is started on them. Another switch of the same jail waits, and then finds that its
 // plan is out of date.
 func (s *Switcher) Do(ctx context.Context, w *Switch) error {
 	unlock, err := lockOn(ctx, s.Model, w.Target.Name, w.base)
@@ -142,18 +163,13 @@ func (s *Switcher) Do(ctx context.Context, w *Switch) error {
 		return err
 	}
 	defer unlock()
-	if err := snapshotsExist(s.Model, w.Target.Fstab, w.New, w.To); err != nil {
+	if err := editsExist(s.Model, w.Edits, w.To); err != nil {
 		return err
 	}
-	now, err := hostfile.ReadFile(s.Model.Path(w.Target.Fstab))
-	if err != nil {
+	if err := s.upToDate(w); err != nil {
 		return err
 	}
-	if !bytes.Equal(now, w.Old) {
-		return errReplan(w.Target.Fstab)
-	}
-	j := journal{w.Target.Name, w.To, w.Target.Fstab, w.Old, w.New, w.Restart, s.Now().UTC()}
-	if err := s.begin(j); err != nil {
+	if err := s.begin(newJournal(w, s.Now())); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	if w.Restart {
@@ -161,7 +177,11 @@ func (s *Switcher) Do(ctx context.Context, w *Switch) error {
 			return s.notStopped(context.WithoutCancel(ctx), w, fmt.Errorf("stop: %w", err))
 		}
 	}
-	err = s.writeFstab(ctx, w.Target.Fstab, w.Old, w.New)
+	for _, e := range w.Edits {
+		if err == nil {
+			err = s.writeFstab(ctx, e.File, e.Old, e.New)
+		}
+	}
 	if err == nil && w.Restart {
 		err = s.start(ctx, w.Target.Name)
 	}
@@ -169,6 +189,23 @@ func (s *Switcher) Do(ctx context.Context, w *Switch) error {
 		return s.revert(context.WithoutCancel(ctx), w, err)
 	}
 	return s.end(w.Target.Name)
+}
+
+// upToDate reads the jail's fstabs again, and returns an error if a plan made now would be another one.
+func (s *Switcher) upToDate(w *Switch) error {
+	now, err := s.Model.SwitchTo(w.Target, w.To)
+	if err != nil {
+		return err
+	}
+	if len(now.Edits) != len(w.Edits) {
+		return errReplan(w.Target.Fstab)
+	}
+	for i, e := range now.Edits {
+		if e.File != w.Edits[i].File || !bytes.Equal(e.Old, w.Edits[i].Old) {
+			return errReplan(e.File)
+		}
+	}
+	return nil
 }
 
 // notStopped handles a jail that did not stop. If it still runs it is left as it is; if it is half
@@ -207,7 +244,11 @@ func (s *Switcher) revert(ctx context.Context, w *Switch, why error) error {
 	if w.Restart { // it may run on the new snapshot, well or not
 		stopped = s.Jails.Stop(ctx, w.Target)
 	}
-	err := s.writeFstab(ctx, w.Target.Fstab, w.New, w.Old)
+	var errs []error
+	for _, e := range slices.Backward(w.Edits) {
+		errs = append(errs, s.writeFstab(ctx, e.File, e.New, e.Old))
+	}
+	err := errors.Join(errs...)
 	if err == nil && w.Restart {
 		if err = s.start(ctx, w.Target.Name); err != nil {
 			err = errors.Join(stopped, err)
@@ -237,8 +278,11 @@ func (s *Switcher) writeFstab(ctx context.Context, file string, from, to []byte)
 	if err != nil {
 		return err
 	}
-	rel, ok := strings.CutPrefix(file, "/etc/")
-	if s.SaveHost == nil || !ok {
+	if s.SaveHost == nil {
+		return nil
+	}
+	rel, ok := inEtc(s.Model, file)
+	if !ok {
 		return nil
 	}
 	if err := s.SaveHost(ctx, rel); err != nil {
@@ -287,9 +331,10 @@ func Interrupted(m *config.Model) ([]string, error) {
 	return jails, err
 }
 
-// Recover finishes or undoes the interrupted switches, except those whose process still runs. The fstab
-// decides: with the old text nothing was changed; the new text is saved to the host's cfg, and a jail
-// that was to be restarted and does not run is started on it.
+// Recover finishes or undoes the interrupted switches, except those whose process still runs. The fstabs
+// decide: if all have the old text nothing was changed. If one has the new text, the others get theirs, all
+// are saved to the host's cfg, and a jail that was to be restarted and does not run is started on them. If
+// one has neither text, none is changed.
 func (s *Switcher) Recover(ctx context.Context) ([]Recovered, error) {
 	jails, err := begun(s.Model)
 	if err != nil {
@@ -338,18 +383,36 @@ func (s *Switcher) recoverJail(ctx context.Context, jail string) (*Recovered, er
 
 func (s *Switcher) recover(ctx context.Context, j journal) Recovered {
 	r := Recovered{Jail: j.Jail, To: j.To}
-	now, err := hostfile.ReadFile(s.Model.Path(j.Fstab))
-	switch {
-	case err != nil:
-		r.Err = err
-		return r
-	case bytes.Equal(now, j.New):
-		r.Finished, r.Err = true, s.writeFstab(ctx, j.Fstab, j.New, j.New)
-	case !bytes.Equal(now, j.Old):
-		r.Err = fmt.Errorf("%s is neither as it was nor as it was to be: look at it, then remove %s", j.Fstab,
-			s.journalPath(j.Jail))
+	for _, f := range j.files() {
+		now, err := hostfile.ReadFile(s.Model.Path(f.Fstab))
+		switch {
+		case err != nil:
+			r.Err = err
+			return r
+		case bytes.Equal(now, f.Old): // or both, of one that named the snapshot already
+		case bytes.Equal(now, f.New):
+			r.Finished = true
+		default:
+			r.Err = fmt.Errorf("%s is neither as it was nor as it was to be: look at it, then remove %s",
+				f.Fstab, s.journalPath(j.Jail))
+			return r
+		}
 	}
-	if t := s.Model.Target(j.Jail); r.Err == nil && j.Restart && t != nil && !s.Jails.Runs(ctx, t) {
+	for _, f := range j.files() {
+		if r.Finished && r.Err == nil {
+			r.Err = s.writeFstab(ctx, f.Fstab, f.Old, f.New)
+		}
+	}
+	t := s.Model.Target(j.Jail)
+	if r.Finished && r.Err == nil && len(j.More) > 0 { // the model may be of a time with both snapshots
+		m, err := s.Reload()
+		if err != nil {
+			r.Err = err
+			return r
+		}
+		t = m.Target(j.Jail)
+	}
+	if r.Err == nil && j.Restart && t != nil && !s.Jails.Runs(ctx, t) {
 		r.Err = s.Jails.Start(ctx, t)
 	}
 	if r.Err == nil {

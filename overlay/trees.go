@@ -121,7 +121,7 @@ func (t *Trees) OpenCfg() (*dirfd.Dir, error) {
 	}
 	on, err := d.MountRoot()
 	if err == nil && !on {
-		err = fmt.Errorf("%s: %w; fstab %s mounts it", t.Target.Cfg, ErrNotMounted, t.Target.Fstab)
+		err = fmt.Errorf("%s: %w; %s mounts it", t.Target.Cfg, ErrNotMounted, t.Target.CfgLine)
 		if !t.Target.Host() {
 			err = fmt.Errorf("%w; if the jail does not run, cfgd jail cleanup %s clears what is left of it",
 				err, t.Target.Name)

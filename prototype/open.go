@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
@@ -76,7 +77,7 @@ type Opener struct {
 	// Holding is mount.Holding.
 	Holding func(dir string) (mount.Mount, error)
 	// References lists the snapshots that fstabs name. It is called only if no dataset was found.
-	References func() ([]config.Reference, error)
+	References func() ([]config.Reference, []*conffile.Error)
 }
 
 // Open returns copies if copies exist already, with --root, and if the prototype's root is the root
@@ -110,10 +111,7 @@ func (k Opener) Open() (Snapshots, error) {
 // expectsZFS returns an error if an fstab names a ZFS snapshot of the prototype: then the prototype's
 // filesystem is not mounted, and copies would be wrong.
 func (k Opener) expectsZFS() error {
-	refs, err := k.References()
-	if err != nil {
-		return err
-	}
+	refs, _ := k.References() // what cannot be read says nothing of this prototype
 	for _, r := range refs {
 		if r.Snapshot.Mark == config.ZFSMark && r.Snapshot.Tree == k.Prototype.Root {
 			return fmt.Errorf("%s: %s names a snapshot of ZFS, but %s is not the root of a ZFS dataset:"+

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"cfgd/config"
+	"cfgd/config/conffile"
 	"cfgd/internal/mount"
 	"cfgd/overlay"
 )
@@ -30,8 +31,8 @@ type Candidate struct {
 	Keep string // why it must stay; "" if nothing needs it
 }
 
-// Plan returns the candidates, oldest first. A snapshot stays if it is one of the newest keep, if an fstab
-// names it, if it is mounted, if the cfg of a jail may have to go back to it, or if a clone or a hold is on
+// Plan returns the candidates, oldest first. A snapshot stays if it is one of the newest keep, if a mount or
+// a base of the configuration names it, if it is mounted, if the cfg of a jail may have to go back to it, or if a clone or a hold is on
 // it. Snapshots whose names are no numbers are no candidates, because cfgd did not make them. Plan changes
 // nothing.
 func (p *Pruner) Plan(ctx context.Context, keep int) ([]Candidate, error) {
@@ -69,8 +70,14 @@ type needs struct {
 }
 
 func (p *Pruner) needs(ctx context.Context) (n needs, err error) {
-	n = needs{prototype: p.Prototype, reach: map[string]string{}, embedded: p.Model.Root}
-	if n.references, err = p.Model.References(); err != nil {
+	proto := *p.Prototype
+	if z, ok := p.Snapshots.(ZFS); ok { // fstabs may name it by its dataset
+		proto.Dataset = z.Dataset
+	}
+	n = needs{prototype: &proto, reach: map[string]string{}, embedded: p.Model.Root}
+	var unread []*conffile.Error
+	n.references, unread = p.Model.References()
+	if err := config.UnreadError(unread); err != nil {
 		return n, err
 	}
 	for _, t := range p.Model.Targets {

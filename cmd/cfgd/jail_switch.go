@@ -19,8 +19,10 @@ func switchCommand(s *session) *cli.Command {
 		Name: "switch", ArgsUsage: "NAME…|ALL SNAPSHOT",
 		Usage: "put jails on another snapshot of their prototype",
 		Description: "" +
-			"Changes the snapshot's name in the jail's fstab, in those lines and nowhere else, and " +
-			"saves the fstab to the host's cfg. The switch takes effect when the jail starts. With " +
+			"Changes the snapshot's name in all of the jail's fstabs, in those lines and nowhere else, and " +
+			"saves the fstabs to the host's cfg. Refuses, before it changes anything, if the jail also " +
+			"mounts a snapshot by what cfgd does not edit: a mount parameter of jail.conf, or an fstab of " +
+			"several jails. The switch takes effect when the jail starts. With " +
 			"--restart, a running jail is restarted now; if it does not come up well, it goes back by " +
 			"itself.\n\n" +
 			"All jails are planned before the first one is changed. ALL leaves out the jails that are " +
@@ -170,20 +172,30 @@ func recoverSwitches(ctx context.Context, s *session) error {
 // switchPlan is the JSON of a switch's plan.
 type switchPlan struct {
 	mergePlan
-	Snapshot string   `json:"snapshot"`
-	Fstab    string   `json:"fstab"`
-	Diff     string   `json:"diff"`
-	Runs     []string `json:"runs"`
-	merge    *merge.Result
+	Snapshot string `json:"snapshot"`
+	fstabDiff
+	More  []fstabDiff `json:"more,omitempty"` // of a jail with several fstabs, the others
+	Runs  []string    `json:"runs"`
+	merge *merge.Result
+}
+
+// fstabDiff is the change of one fstab.
+type fstabDiff struct {
+	Fstab string `json:"fstab"`
+	Diff  string `json:"diff"`
 }
 
 func newSwitchPlan(w *jails.Switcher, p *jails.Switch) (switchPlan, error) {
-	d, err := merge.Unified(p.Old, p.New, 0)
-	if err != nil {
-		return switchPlan{}, err
+	var diffs []fstabDiff
+	for _, e := range p.Edits {
+		d, err := merge.Unified(e.Old, e.New, 0)
+		if err != nil {
+			return switchPlan{}, err
+		}
+		diffs = append(diffs, fstabDiff{e.File, string(d)})
 	}
 	plan := switchPlan{
-		newMergePlan(p.Target.Name, p.Merge), p.To, p.Target.Fstab, string(d), []string{}, p.Merge,
+		newMergePlan(p.Target.Name, p.Merge), p.To, diffs[0], diffs[1:], []string{}, p.Merge,
 	}
 	if p.Restart {
 		for _, cmd := range w.Jails.Plan(p.Target) {
@@ -222,7 +234,9 @@ func reportPlans(s *session, c *cli.Context, w *jails.Switcher, plans []*jails.S
 }
 
 func printSwitch(b *strings.Builder, plan switchPlan, all bool) {
-	fmt.Fprintf(b, "%s %s\n%s", plan.Target, plan.Fstab, plan.Diff)
+	for _, d := range append([]fstabDiff{plan.fstabDiff}, plan.More...) {
+		fmt.Fprintf(b, "%s %s\n%s", plan.Target, d.Fstab, d.Diff)
+	}
 	printMerge(b, plan.Target, plan.merge, all)
 	for _, cmd := range plan.Runs {
 		fmt.Fprintf(b, "  runs  %s\n", cmd)

@@ -43,9 +43,9 @@ func runProtoList(s *session, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	references, err := m.References()
-	if err != nil {
-		return err
+	references, unread := m.References()
+	for _, e := range unread {
+		s.warn("", fmt.Sprintf("%v: its snapshots are not among those listed as used", e))
 	}
 	list := []listedSnapshot{}
 	for _, p := range protos {

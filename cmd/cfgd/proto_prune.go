@@ -15,9 +15,10 @@ func protoPruneCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "prune", ArgsUsage: "[NAME]", Usage: "destroy snapshots that nothing needs",
 		Description: "" +
-			"Keeps each snapshot that an fstab names, that is mounted, cloned or held, that a " +
-			"jail's cfg may have to go back to, or that is one of the newest. Keeps snapshots " +
-			"whose names are no numbers.",
+			"Keeps each snapshot that an fstab, jail.conf or cfgd.toml names, that is mounted, cloned or " +
+			"held, that a jail's cfg may have to go back to, or that is one of the newest. Keeps snapshots " +
+			"whose names are no numbers. Destroys nothing while an fstab or a jail's definition cannot be " +
+			"read, and names it.",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "keep", Usage: "keep the newest `N` in any case", Value: 5},
 			&cli.BoolFlag{

@@ -79,6 +79,16 @@ func (f *Files) Exists(name string) bool {
 	return err == nil
 }
 
+// IsLink reports whether name is a symbolic link itself, wherever it leads.
+func (f *Files) IsLink(name string) bool {
+	dir, err := f.resolve(path.Dir(path.Clean(name)))
+	if err != nil {
+		return false
+	}
+	info, err := os.Lstat(path.Join(dir, path.Base(name)))
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
+}
+
 // ReadDir returns the names in a directory, sorted.
 func (f *Files) ReadDir(name string) ([]string, error) {
 	full, err := f.resolve(name)

@@ -42,6 +42,7 @@ const (
 	HiddenMount      Kind = "hidden-mount"       // a mount that a later one hides
 	SnapshotsDiffer  Kind = "snapshots-differ"   // base and root are of different snapshots
 	CfgAlwaysMounted Kind = "cfg-always-mounted" // /cfg without noauto
+	UnusedLine       Kind = "unused-line"        // a line of /etc/fstab that mount(8) does not take
 	SharedCfg        Kind = "shared-cfg"         // two jails mount the same cfg
 
 	// of trees

@@ -24,6 +24,9 @@ type Entry struct {
 	Freq    string // as written, "" where left out; mount(8) does not look at it
 	Pass    string
 
+	// Unused says why mount(8) does not find the line in /etc/fstab; "" if it does, and in jails' fstabs.
+	Unused string
+
 	// SourceStart and SourceEnd are the bytes of the file that hold the source, as written.
 	SourceStart, SourceEnd int
 }
@@ -34,29 +37,36 @@ func (e Entry) Has(option string) bool { return slices.Contains(e.Options, optio
 // Key identifies doubled lines: the same source on the same directory.
 func (e Entry) Key() string { return e.Source + "\x00" + path.Clean(e.Dir) }
 
-// blanks separates fields, as in getfsent(3).
-const blanks = " \t"
-
-// Parse parses an fstab. Blank lines and lines that begin with # are skipped, octal escapes such as
-// \040 are decoded, and fields after the sixth are ignored. A line with fewer than four fields is a
-// *conffile.Error with file and line.
-func Parse(file string, data []byte) ([]Entry, error) {
+// Parse parses an fstab as getfsent(3) does, which serves mount(8): lines that begin with # are skipped,
+// escapes such as \040 are decoded as by strunvis(3), and fields after the sixth are ignored. A line that
+// getfsent(3) passes over is among the entries if its directory is known, with the reason in Unused. The
+// errors are those of lines that are malformed.
+func Parse(file string, data []byte) ([]Entry, []*conffile.Error) {
 	return parseAll(file, data, parseLine)
 }
 
-// ParseJail is Parse for an fstab that jail(8) reads itself.
-func ParseJail(file string, data []byte) ([]Entry, error) {
-	return parseAll(file, data, ParseJailLine)
+// ParseJail parses an fstab as jail(8) does: it cuts each line at its first #, and needs no options. It
+// starts no jail with a line that it cannot read: those are the errors.
+func ParseJail(file string, data []byte) ([]Entry, []*conffile.Error) {
+	return parseAll(file, data, func(at conffile.Origin, line string) (Entry, bool, *conffile.Error) {
+		text, comment, cut := strings.Cut(strings.TrimRight(line, "\n"), "#")
+		e, ok, err := ParseMount(at, text)
+		if err != nil && cut && strings.Trim(text, jailBlanks) != "" {
+			err.Fix = `write \043 for #, at which jail(8) cuts the line before ` + strconv.Quote("#"+comment)
+		}
+		return e, ok && err == nil, err
+	})
 }
 
-func parseAll(file string, data []byte,
-	parse func(conffile.Origin, string) (Entry, bool, error)) ([]Entry, error) {
-	var entries []Entry
+// lineParser parses one line, and returns false for one without an entry.
+type lineParser func(at conffile.Origin, line string) (Entry, bool, *conffile.Error)
+
+func parseAll(file string, data []byte, parse lineParser) (entries []Entry, bad []*conffile.Error) {
 	offset := 0
 	for i, line := range strings.SplitAfter(string(data), "\n") {
 		e, ok, err := parse(conffile.At(file, i+1), line)
 		if err != nil {
-			return nil, err
+			bad = append(bad, err)
 		}
 		if ok {
 			e.SourceStart += offset
@@ -65,44 +75,83 @@ func parseAll(file string, data []byte,
 		}
 		offset += len(line)
 	}
-	return entries, nil
+	return entries, bad
 }
 
-// parseLine parses one line, and returns false for a line without an entry.
-func parseLine(at conffile.Origin, line string) (Entry, bool, error) {
-	return parseFields(at, line, 4, "write: source mountpoint type options [freq [pass]]")
-}
+const (
+	hostBlanks = " \t"         // between the fields of getfsent(3)
+	jailBlanks = " \t\f\v\r\n" // and of jail(8)
+)
 
-// ParseJailLine parses a line of a jail's fstab, or the mount parameter of jail.conf: jail(8) needs no
-// options.
-func ParseJailLine(at conffile.Origin, line string) (Entry, bool, error) {
-	return parseFields(at, line, 3, "write: source mountpoint type [options [freq [pass]]]")
-}
-
-// parseFields parses a line with at least so many fields.
-func parseFields(at conffile.Origin, line string, least int, form string) (Entry, bool, error) {
-	text := strings.TrimRight(line, " \t\r\n")
-	start := len(text) - len(strings.TrimLeft(text, blanks))
-	fields := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(blanks, r) })
-	if len(fields) == 0 || fields[0][0] == '#' {
+// parseLine parses one line of /etc/fstab.
+func parseLine(at conffile.Origin, line string) (Entry, bool, *conffile.Error) {
+	text, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\x00") // a string of C ends there
+	if plain := strings.Trim(text, hostBlanks+"\r"); plain == "" || plain[0] == '#' {
 		return Entry{}, false, nil
 	}
+	e, ok, err := parseFields(at, text, hostBlanks, 4, "write: source mountpoint type options [freq [pass]]")
+	e.Freq, e.Pass = strings.TrimSuffix(e.Freq, "\r"), strings.TrimSuffix(e.Pass, "\r")
+	if err != nil {
+		e.Unused = err.Message
+	} else {
+		e.Unused = unused(e.Options)
+	}
+	return e, ok, err
+}
+
+// unused says why mount(8) does not find a line with these options: getfsent(3) takes the first that is one
+// of five words of two letters.
+func unused(options []string) string {
+	for _, o := range options {
+		switch o {
+		case "rw", "rq", "ro", "sw":
+			return ""
+		case "xx":
+			return "xx among its options turns it off"
+		}
+	}
+	return "neither rw nor ro is among its options"
+}
+
+// ParseMount parses a mount parameter of jail.conf, or a line of a jail's fstab without its comment. It
+// returns false for one without an entry.
+func ParseMount(at conffile.Origin, text string) (Entry, bool, *conffile.Error) {
+	text, _, _ = strings.Cut(text, "\x00")
+	e, ok, err := parseFields(at, text, jailBlanks, 3, "write: source mountpoint type [options [freq [pass]]]")
+	return e, ok && err == nil, err
+}
+
+// parseFields parses a line with at least so many fields. One that has fewer, or whose escapes are not
+// known, is an error, and still an entry if its directory is known.
+func parseFields(
+	at conffile.Origin, text, blanks string, least int, form string,
+) (Entry, bool, *conffile.Error) {
+	start := len(text) - len(strings.TrimLeft(text, blanks))
+	fields := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(blanks, r) })
+	if len(fields) == 0 {
+		return Entry{}, false, nil
+	}
+	var err *conffile.Error
 	if len(fields) < least {
-		return Entry{}, false, conffile.Errorf(at, form, "%d of the %d fields that a mount needs",
-			len(fields),
-			least)
+		err = conffile.Errorf(at, form, "%d of the %d fields that a mount needs", len(fields), least)
 	}
-	e := Entry{
-		Line:   at.Line,
-		Source: decode(fields[0]), Dir: decode(fields[1]), Type: fields[2],
-		SourceStart: start, SourceEnd: start + len(fields[0]),
+	e := Entry{Line: at.Line, SourceStart: start, SourceEnd: start + len(fields[0])}
+	fields = append(fields, "", "", "", "", "")
+	var known, also bool
+	e.Source, known = Decode(fields[0])
+	e.Dir, also = Decode(fields[1])
+	if !known || !also {
+		err = conffile.Errorf(at, `write a backslash as \134`, "a backslash begins nothing that strunvis(3) knows")
 	}
-	fields = append(fields, "", "", "")
+	if err == nil && (e.Source == "" || e.Dir == "") {
+		err = conffile.Errorf(at, form, "the source or the mountpoint is empty")
+	}
+	e.Type = fields[2]
 	if fields[3] != "" {
 		e.Options = strings.Split(fields[3], ",")
 	}
 	e.Freq, e.Pass = fields[4], fields[5]
-	return e, true, nil
+	return e, e.Dir != "", err
 }
 
 // SetSources returns an fstab with other sources, and the lines that changed, counted from 1. entries are
@@ -125,43 +174,105 @@ func SetSources(data []byte, entries []Entry, change func(e Entry, written strin
 	return append(out, data[at:]...), lines
 }
 
-// decode decodes \ooo and \\ as strunvis(3) does for fstab. Any other backslash is literal.
-func decode(s string) string {
+// Decode decodes what vis(3) encodes, as strunvis(3) does. It returns false for an escape that strunvis(3)
+// refuses. A NUL ends the string, because both readers pass strings of C on.
+func Decode(s string) (string, bool) {
 	if !strings.Contains(s, `\`) {
-		return s
+		return s, true
 	}
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
-			b.WriteByte(s[i])
-			continue
+	for s != "" {
+		c, rest := s[0], s[1:]
+		none := false
+		if c == '\\' {
+			var ok bool
+			if c, none, rest, ok = decodeEscape(rest); !ok {
+				return "", false
+			}
 		}
-		if s[i+1] == '\\' {
-			b.WriteByte('\\')
-			i++
-			continue
+		if !none && c == 0 {
+			break
 		}
-		if c, err := strconv.ParseUint(s[i+1:min(i+4, len(s))], 8, 8); err == nil && i+4 <= len(s) {
-			b.WriteByte(byte(c))
-			i += 3
-			continue
+		if !none {
+			b.WriteByte(c)
 		}
-		b.WriteByte('\\')
+		s = rest
 	}
-	return b.String()
+	return b.String(), true
 }
 
-// Encode encodes a source or directory for fstab(5): blanks, tabs, newlines, backslashes and a leading #
-// as octal escapes, which getfsent(3) decodes.
+// escapes are those of one letter.
+var escapes = map[byte]byte{'n': '\n', 'r': '\r', 'b': '\b', 'a': '\a', 'v': '\v', 't': '\t', 'f': '\f',
+	's': ' ', 'E': 033}
+
+// decodeEscape decodes what follows a backslash: one byte, or none. strunvis(3) drops an escape that the
+// end of the text leaves open.
+func decodeEscape(s string) (c byte, none bool, rest string, ok bool) {
+	if s == "" {
+		return 0, true, "", true
+	}
+	c, rest = s[0], s[1:]
+	letter, isLetter := escapes[c]
+	switch {
+	case '0' <= c && c <= '7':
+		return decodeNumber(s, 3, 8)
+	case c == 'x' && rest == "":
+		return 0, true, "", true
+	case c == 'x':
+		return decodeNumber(rest, 2, 16)
+	case c == 'M' || c == '^':
+		return decodeMeta(s)
+	case isLetter:
+		return letter, false, rest, true
+	case c == '$': // a mark that stands for nothing
+		return 0, true, rest, true
+	case '!' <= c && c <= '~':
+		return c, false, rest, true
+	}
+	return 0, false, "", false
+}
+
+// decodeNumber decodes at most so many digits; what does not fit into a byte is cut off.
+func decodeNumber(s string, most, base int) (c byte, none bool, rest string, ok bool) {
+	n := 0
+	for n < len(s) && n < most {
+		d, err := strconv.ParseUint(s[n:n+1], base, 8)
+		if err != nil {
+			break
+		}
+		c = c*byte(base) + byte(d)
+		n++
+	}
+	return c, false, s[n:], n > 0
+}
+
+// decodeMeta decodes ^C, M^C and M-C.
+func decodeMeta(s string) (c byte, none bool, rest string, ok bool) {
+	meta := byte(0)
+	if s[0] == 'M' {
+		meta, s = 0200, s[1:]
+	}
+	switch {
+	case s == "" || len(s) == 1 && (s[0] == '^' || s[0] == '-'):
+		return 0, true, "", true
+	case s[0] == '-' && meta != 0:
+		return meta | s[1], false, s[2:], true
+	case s[0] == '^' && s[1] == '?':
+		return meta | 0177, false, s[2:], true
+	case s[0] == '^':
+		return meta | s[1]&037, false, s[2:], true
+	}
+	return 0, false, "", false
+}
+
+// Encode encodes a source or directory for fstab(5), so that getfsent(3) and jail(8) decode the same: blanks,
+// backslashes and # as octal escapes.
 func Encode(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '\\':
-			b.WriteString(`\134`)
-		case c == ' ', c == '\t', c == '\n', c == '\r', c == '#' && i == 0:
+		if c := s[i]; c == '\\' || c == '#' || strings.IndexByte(jailBlanks, c) >= 0 {
 			b.WriteString(`\` + strconv.FormatUint(uint64(c)+01000, 8)[1:])
-		default:
+		} else {
 			b.WriteByte(c)
 		}
 	}
