@@ -48,11 +48,17 @@ type mountSources struct {
 	unknown []*conffile.Error
 }
 
-// FstabMounts returns the mounts of a jail with one fstab, below a directory as that of --root.
-func FstabMounts(dir, jail, file string) (Mounts, error) {
+// FstabMounts returns the mounts of a jail with these fstabs, below a directory as that of --root.
+func FstabMounts(dir, jail string, files ...string) (Mounts, error) {
 	read, err := conffile.Open(dir)
-	from := mountSources{read: read, jail: jail, fstabs: []conffile.Located{{Value: file, At: conffile.At(file, 0)}}}
-	return from.mounts(), err
+	if err != nil {
+		return Mounts{}, err
+	}
+	from := mountSources{read: read, jail: jail}
+	for _, file := range files {
+		from.fstabs = append(from.fstabs, conffile.Located{Value: file, At: conffile.At(file, 0)})
+	}
+	return from.mounts(), nil
 }
 
 // Again reads the fstabs again: they may have changed since the configuration was loaded.

@@ -24,27 +24,31 @@ func (m *machine) jls(c run.Cmd) (string, error) {
 	return "", &run.Error{Cmd: c, Stderr: `jls: jail "vhost1" not found`, Err: errors.New("exit status 1")}
 }
 
-// fstabbed gives the jail an fstab: root, base and var, and a line that is not of the jail's tree.
+// fstabbed gives the jail two fstabs: root and base, then var and a line that is not of the jail's tree.
 func (m *machine) fstabbed() {
 	m.target.Fstab = m.path("fstab.vhost1")
 	var err error
-	m.target.Mounts, err = config.FstabMounts("", "vhost1", m.target.Fstab)
+	m.target.Mounts, err = config.FstabMounts("", "vhost1", m.target.Fstab, m.path("fstab.more"))
 	m.must(err)
 	m.write("fstab.vhost1", fmt.Sprintf(`# the jail's
 %[1]s/proto %[1]s/jail/vhost1 nullfs ro 0 0
 %[1]s/base %[1]s/jail/vhost1/conf/base/etc/ nullfs ro 0 0
-tank/vhost1/var %[1]s/jail/vhost1/var zfs rw 0 0
+`, m.dir))
+	m.write("fstab.more", fmt.Sprintf(`tank/vhost1/var %[1]s/jail/vhost1/var zfs rw 0 0
 /elsewhere /not/below nullfs rw 0 0
 `, m.dir))
 }
 
-// entries are the fstab's.
-func (m *machine) entries() []fstab.Entry {
-	data, err := os.ReadFile(m.target.Fstab)
-	m.must(err)
-	all, bad := fstab.ParseJail(m.target.Fstab, data)
-	if len(bad) > 0 {
-		m.Fatal(bad[0])
+// entries are those of both fstabs.
+func (m *machine) entries() (all []fstab.Entry) {
+	for _, name := range []string{m.target.Fstab, m.path("fstab.more")} {
+		data, err := os.ReadFile(name)
+		m.must(err)
+		entries, bad := fstab.ParseJail(name, data)
+		if len(bad) > 0 {
+			m.Fatal(bad[0])
+		}
+		all = append(all, entries...)
 	}
 	return all
 }
