@@ -107,7 +107,8 @@ func (t *Mounts) readFstab(file conffile.Located) {
 	case errors.Is(err, fs.ErrNotExist) && t.from.jail == "" && !t.from.read.IsLink(name):
 		return
 	case errors.Is(err, fs.ErrNotExist):
-		e := conffile.Errorf(file.At, "write "+name+" or mend the name", "fstab %s of jail %s is not there", name,
+		e := conffile.Errorf(file.At, "write "+name+" or mend the name", "fstab %s of jail %s is not there",
+			name,
 			t.from.jail)
 		e.Err = err
 		t.Unread = append(t.Unread, e)

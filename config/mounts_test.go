@@ -15,8 +15,9 @@ import (
 // mountsMachine is a machine with jail web, by jail.conf, and links.
 func mountsMachine(t *testing.T, conf string, files, links map[string]string) *Model {
 	t.Helper()
-	all := map[string]string{"/etc/rc.conf": "jail_enable=YES\n", "/etc/jail.conf": conf, "/jail/proto/etc/": "",
-		"/etc/fstab.web": "/jail/proto/.zfs/snapshot/1/etc /jail/web/conf/base/etc nullfs ro\n"}
+	all := map[string]string{"/etc/rc.conf": "jail_enable=YES\n", "/etc/jail.conf": conf,
+		"/jail/proto/etc/": "",
+		"/etc/fstab.web":   "/jail/proto/.zfs/snapshot/1/etc /jail/web/conf/base/etc nullfs ro\n"}
 	for name, text := range files {
 		all[name] = text
 	}
@@ -52,14 +53,17 @@ func TestReferences(t *testing.T) {
 			"web 2 /etc/two:2"},
 		"an fstab added to a default": {
 			"mount.fstab = \"/etc/two\";\nweb { path = \"/jail/web\"; mount.fstab += \"/etc/fstab.web\"; }",
-			map[string]string{"/etc/two": "/jail/proto/.zfs/snapshot/2 /jail/web nullfs\n"}, nil, "web 2 /etc/two:1"},
+			map[string]string{"/etc/two": "/jail/proto/.zfs/snapshot/2 /jail/web nullfs\n"}, nil,
+			"web 2 /etc/two:1"},
 		"mount parameters": {"mount = \"/jail/proto/.zfs/snapshot/2 /jail/web nullfs ro\";\nweb {\npath = " +
-			"\"/jail/web\"; mount.fstab = \"/etc/fstab.web\";\nmount += \"/jail/proto/.zfs/snapshot/3 /x nullfs\";}",
+			"\"/jail/web\"; mount.fstab = \"/etc/fstab.web\";\nmount += \"/jail/proto/.zfs/snapshot/3 /x " +
+			"nullfs\";}",
 			nil, nil, "web 2 /etc/jail.conf:1; web 3 /etc/jail.conf:4"},
 		"a jail that is no target": {webConf + `db { path = "/jail/db"; mount.fstab = "/etc/two"; }`,
 			map[string]string{"/etc/two": "/jail/proto/.zfs/snapshot/2 /jail/db nullfs ro\n"}, nil,
 			"db 2 /etc/two:1"},
-		"a jail without a root": {webConf + `db { mount = "/jail/proto/.zfs/snapshot/2 /x nullfs"; }`, nil, nil,
+		"a jail without a root": {webConf + `db { mount = "/jail/proto/.zfs/snapshot/2 /x nullfs"; }`, nil,
+			nil,
 			"db 2 /etc/jail.conf:2"},
 		"a comment within the line": {webConf, map[string]string{
 			"/etc/fstab.web": "/jail/proto/.zfs/snapshot/1/etc /jail/web/conf/base/etc nullfs #ro\n" +
@@ -80,8 +84,9 @@ func TestReferences(t *testing.T) {
 				"/jail/now/usr /jail/web/usr nullfs\n/j/proto/.zfs/snapshot/3 /jail/web/x nullfs\n"},
 			map[string]string{"/jail/now": "proto/.zfs/snapshot/2", "/j": "/jail"},
 			"web 2 /etc/fstab.web:2; web 3 /etc/fstab.web:3; web 3 /etc/fstab.web:3"},
-		"a base of cfgd.toml": {webConf + `db { path = "/jail/db"; }`, map[string]string{DefaultFile: "[jail.db]\n" +
-			"base = \"/jail/proto/.zfs/snapshot/2/etc\"\n"}, nil, "db 2 " + DefaultFile + ":2"},
+		"a base of cfgd.toml": {webConf + `db { path = "/jail/db"; }`,
+			map[string]string{DefaultFile: "[jail.db]\n" +
+				"base = \"/jail/proto/.zfs/snapshot/2/etc\"\n"}, nil, "db 2 " + DefaultFile + ":2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -89,7 +94,8 @@ func TestReferences(t *testing.T) {
 			refs, unread := m.References()
 			var got []string
 			for _, r := range refs {
-				if line := fmt.Sprintf("%s %s %s", r.Jail, r.Snapshot.Name, r.At); line != "web 1 /etc/fstab.web:1" {
+				if line := fmt.Sprintf("%s %s %s", r.Jail, r.Snapshot.Name,
+					r.At); line != "web 1 /etc/fstab.web:1" {
 					got = append(got, line)
 				}
 			}
@@ -115,11 +121,14 @@ func TestReferencesUnread(t *testing.T) {
 		want         string
 	}{
 		"nothing": {webConf, nil, nil, ""},
-		"nothing in rc.conf": {webConf, rc("jail_db_fstab=\njail_db_parameters=persist\njail_db_exec_start=$(x)\n"),
+		"nothing in " +
+			"rc.conf": {webConf, rc("jail_db_fstab=\njail_db_parameters=persist\njail_db_exec_start=$(x)\n"),
 			nil, ""},
 		"nothing at the default fstab": {webConf, rc(""), nil, ""},
-		"an fstab that is not there":   {both, nil, nil, "/etc/jail.conf:1: fstab /etc/two of jail web is not there"},
-		"an fstab that is a directory": {both, map[string]string{"/etc/two/": ""}, nil, "/etc/two: is a directory"},
+		"an fstab that is not there": {both, nil, nil, "/etc/jail.conf:1: fstab /etc/two of jail web is " +
+			"not there"},
+		"an fstab that is a directory": {both, map[string]string{"/etc/two/": ""}, nil,
+			"/etc/two: is a directory"},
 		"a link into nothing": {both, nil, map[string]string{"/etc/two": "/cfg/tab"},
 			"/etc/jail.conf:1: fstab /etc/two of jail web is not there"},
 		"a link to itself": {both, nil, map[string]string{"/etc/two": "two"}, "/etc/two: "},
@@ -127,11 +136,14 @@ func TestReferencesUnread(t *testing.T) {
 			"/etc/two:2: 2 of the 3 fields"},
 		"an escape that is none": {both, map[string]string{"/etc/two": "/a\\\x01 /b nullfs\n"}, nil,
 			"/etc/two:1: a backslash"},
-		"a malformed mount parameter": {webConf + `db { mount = "/a /b"; }`, nil, nil, "/etc/jail.conf:2: 2 of the 3"},
+		"a malformed mount parameter": {webConf + `db { mount = "/a /b"; }`, nil, nil,
+			"/etc/jail.conf:2: 2 of the 3"},
 		"a mount with an unknown variable": {webConf + `db { mount = "$x /b nullfs"; }`, nil, nil,
 			"/etc/jail.conf:2: "},
-		"a relative fstab":   {webConf + `db { mount.fstab = "tab"; }`, nil, nil, "tab: not an absolute path"},
-		"a broken jail.conf": {webConf, map[string]string{"/etc/jail.conf.d/db.conf": "db {\n x"}, nil, "/etc/jail.conf.d/"},
+		"a relative fstab": {webConf + `db { mount.fstab = "tab"; }`, nil, nil,
+			"tab: not an absolute path"},
+		"a broken jail.conf": {webConf, map[string]string{"/etc/jail.conf.d/db.conf": "db {\n x"}, nil,
+			"/etc/jail.conf.d/"},
 		"an fstab that only a shell knows": {webConf, rc("jail_db_fstab=`x`\n"), nil,
 			"/etc/rc.conf:5: the value of jail_db_fstab is not known"},
 		"one for all jails": {webConf, rc("jail_fstab=`x`\n"), nil,
@@ -146,7 +158,8 @@ func TestReferencesUnread(t *testing.T) {
 			"/etc/rc.conf:5: jail_parameters sets mount.fstab of jail db"},
 		"a default fstab behind a link": {webConf, rc(""), map[string]string{"/etc/fstab.db": "/cfg/tab"},
 			"/etc/fstab.db: fstab /etc/fstab.db of jail db is not there"},
-		"the host's fstab": {webConf, map[string]string{"/etc/fstab": "/a /b nullfs\n"}, nil, "/etc/fstab:1: 3 of the 4"},
+		"the host's fstab": {webConf, map[string]string{"/etc/fstab": "/a /b nullfs\n"}, nil,
+			"/etc/fstab:1: 3 of the 4"},
 		"a host's fstab behind a link": {webConf, nil, map[string]string{"/etc/fstab": "/cfg/tab"},
 			"/etc/fstab: "},
 	} {
@@ -182,17 +195,20 @@ func TestSwitchTo(t *testing.T) {
 			"/etc/two /etc/fstab.web"},
 		"one, named twice": {both, map[string]string{"/etc/two": two}, map[string]string{"/etc/again": "two"},
 			"/etc/two /etc/fstab.web"},
-		"by its dataset too": {both, map[string]string{"/etc/two": "zp/proto@1 /jail/web zfs\n", "/etc/again": "",
-			DefaultFile: "[prototype.proto]\nroot = \"/jail/proto\"\ndataset = \"zp/proto\"\n"}, nil,
+		"by its dataset too": {both, map[string]string{"/etc/two": "zp/proto@1 /jail/web zfs\n",
+			"/etc/again": "",
+			DefaultFile:  "[prototype.proto]\nroot = \"/jail/proto\"\ndataset = \"zp/proto\"\n"}, nil,
 			"/etc/two /etc/fstab.web"},
 		"by another name of its directory": {both, map[string]string{
 			"/etc/two": "/j/proto/.zfs/snapshot/1 /jail/web nullfs ro\n", "/etc/again": ""},
 			map[string]string{"/j": "/jail"}, "/etc/two /etc/fstab.web"},
 		"a mount parameter": {"web { path = \"/jail/web\"; mount.fstab = \"/etc/fstab.web\";\nmount = \"" +
 			strings.TrimSpace(two) + "\"; }", nil, nil, "!/etc/jail.conf:2: it names snapshot 1"},
-		"a mount parameter that is there already": {"web { path = \"/jail/web\"; mount.fstab = \"/etc/fstab.web\";" +
+		"a mount parameter that is there already": {"web { path = \"/jail/web\"; mount.fstab = " +
+			"\"/etc/fstab.web\";" +
 			"\nmount = \"/jail/proto/.zfs/snapshot/2 /jail/web nullfs\"; }", nil, nil, "/etc/fstab.web"},
-		"a mount parameter of another prototype": {"web { path = \"/jail/web\"; mount.fstab = \"/etc/fstab.web\";" +
+		"a mount parameter of another prototype": {"web { path = \"/jail/web\"; mount.fstab = " +
+			"\"/etc/fstab.web\";" +
 			"\nmount = \"/jail/other/.zfs/snapshot/1 /jail/web/x nullfs\"; }", nil, nil, "/etc/fstab.web"},
 		"a link to the snapshot": {both, map[string]string{"/etc/two": "/jail/now /jail/web nullfs\n",
 			"/etc/again": ""}, map[string]string{"/jail/now": "proto/.zfs/snapshot/1"},
@@ -203,7 +219,8 @@ func TestSwitchTo(t *testing.T) {
 		"a line of the host": {webConf, map[string]string{"/etc/fstab": "\n" + two}, nil,
 			"!/etc/fstab:2: it names snapshot 1"},
 		"a base of cfgd.toml": {webConf, map[string]string{DefaultFile: "[jail.web]\n" +
-			"base = \"/jail/proto/.zfs/snapshot/1/etc\"\n"}, nil, "!" + DefaultFile + ":2: it names snapshot 1"},
+			"base = \"/jail/proto/.zfs/snapshot/1/etc\"\n"}, nil, "!" + DefaultFile +
+			":2: it names snapshot 1"},
 		"an fstab that is not there": {both, map[string]string{"/etc/two": two}, nil,
 			"!/etc/jail.conf:1: fstab /etc/again of jail web is not there"},
 	} {
@@ -223,7 +240,8 @@ func TestSwitchTo(t *testing.T) {
 			var names []string
 			for _, e := range s.Edits {
 				names = append(names, e.File)
-				if string(e.New) != strings.NewReplacer("shot/1", "shot/2", "@1", "@2").Replace(string(e.Old)) {
+				if string(e.New) != strings.NewReplacer("shot/1", "shot/2", "@1",
+					"@2").Replace(string(e.Old)) {
 					t.Errorf("%s: %s", e.File, e.New)
 				}
 			}
@@ -251,12 +269,18 @@ func TestSwitchTo(t *testing.T) {
 func TestHostFstabLines(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][]string{
-		"/dev/ada0s3 /cfg ufs noauto 2 2\n":                         {"/etc/fstab:1 error: neither rw nor ro is among its options"},
-		"/dev/ada0s3 /cfg ufs xx 2 2\n":                             {"/etc/fstab:1 error: xx among its options turns it off"},
-		"/dev/ada0s3 /cfg\n":                                        {"/etc/fstab:1 error: 2 of the 4 fields"},
-		"/dev/ada0s3\\\x01 /cfg ufs rw 0 0\n":                       {"/etc/fstab:1 error: a backslash begins nothing"},
-		"x\n/dev/ada0s3 /cfg ufs rw,noauto 2 2\n":                   {"/etc/fstab:1 warning: 1 of the 4 fields"},
-		"/x /y ufs noauto\n/dev/ada0s3 /cfg ufs ro\n":               {"/etc/fstab:1 warning: neither rw nor ro"},
+		"/dev/ada0s3 /cfg ufs noauto 2 2\n": {"/etc/fstab:1 error: neither rw nor " +
+			"ro is among its options"},
+		"/dev/ada0s3 /cfg ufs xx 2 2\n": {"/etc/fstab:1 error: xx among its " +
+			"options turns it off"},
+		"/dev/ada0s3 /cfg\n": {"/etc/fstab:1 error: 2 of the 4 " +
+			"fields"},
+		"/dev/ada0s3\\\x01 /cfg ufs rw 0 0\n": {"/etc/fstab:1 error: a backslash " +
+			"begins nothing"},
+		"x\n/dev/ada0s3 /cfg ufs rw,noauto 2 2\n": {"/etc/fstab:1 warning: 1 of the 4 " +
+			"fields"},
+		"/x /y ufs noauto\n/dev/ada0s3 /cfg ufs ro\n": {"/etc/fstab:1 warning: neither rw " +
+			"nor ro"},
 		"/x /y ufs noauto,xx\n/dev/ada0s3 /cfg ufs ro\n":            {},
 		"/x /y ufs noauto,sw\n/dev/ada0s3 /cfg ufs ro#,rw,noauto\n": {},
 	} {

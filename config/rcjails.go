@@ -113,7 +113,8 @@ func (r *rcJails) warnParameters(d *jailDef) {
 					"use the jail_ variable for it, or jail.conf",
 					"%s sets %s of jail %s, which is not followed here", v, m[1], d.name))
 				if strings.HasPrefix(m[1], "mount") {
-					d.unknown = append(d.unknown, conffile.Errorf(at, "use the jail_ variable for it, or jail.conf",
+					d.unknown = append(d.unknown, conffile.Errorf(at,
+						"use the jail_ variable for it, or jail.conf",
 						"%s sets %s of jail %s, so that not all of its mounts are known", v, m[1], d.name))
 				}
 			}

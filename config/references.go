@@ -75,7 +75,8 @@ func (m *Model) snapshots(source string) (all []Snapshot) {
 
 // Foreign returns where the host or another jail than this one mounts a source for which taken is true, and
 // the error of what cannot be read of their mounts.
-func (m *Model) Foreign(jail string, taken func(source string) bool) (at []MountLine, unread []*conffile.Error) {
+func (m *Model) Foreign(jail string, taken func(source string) bool) (at []MountLine,
+	unread []*conffile.Error) {
 	add := func(t Mounts) {
 		t = t.Again()
 		for _, x := range t.All {
@@ -195,7 +196,8 @@ func (w *switching) named(source string) (s Snapshot, ok bool) {
 // fixed records that a source is to be edited by a person, unless it is on the snapshot already.
 func (w *switching) fixed(source string, at conffile.Origin, fix string) {
 	if s, ok := w.named(source); ok && s.Name != w.name {
-		w.errs = append(w.errs, conffile.Errorf(at, fix, "it names snapshot %s of %s, and cannot be switched "+
+		w.errs = append(w.errs, conffile.Errorf(at, fix, "it names snapshot %s of %s, and cannot be "+
+			"switched "+
 			"by cfgd", s.Name, w.base.Prototype()))
 	}
 }
@@ -348,7 +350,8 @@ func SameMounts(a, b string) bool {
 			if s, ok := ParseSnapshot(source); ok {
 				source = s.At("").String()
 			}
-			out = append(out, strings.Join([]string{source, e.Dir, e.Type, strings.Join(e.Options, ",")}, " "))
+			out = append(out, strings.Join([]string{source, e.Dir, e.Type, strings.Join(e.Options, ",")},
+				" "))
 		}
 		return out, len(bad) == 0
 	}

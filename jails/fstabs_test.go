@@ -115,7 +115,8 @@ func TestSwitchTwoFstabsInterrupted(t *testing.T) {
 		y.twoTabs(c.is)
 		y.on = ""
 		old, now := tabs("1", "1"), tabs("2", "2")
-		b, err := json.Marshal(journal{"vhost1", "2", journalFile{"/etc/root.tab", []byte(old[0]), []byte(now[0])},
+		b, err := json.Marshal(journal{"vhost1", "2", journalFile{"/etc/root.tab", []byte(old[0]),
+			[]byte(now[0])},
 			[]journalFile{{"/etc/base.tab", []byte(old[1]), []byte(now[1])}}, true, time.Now()})
 		y.Must(err)
 		y.Write("var/db/cfgd/switch/vhost1.json", string(b))
@@ -124,7 +125,8 @@ func TestSwitchTwoFstabsInterrupted(t *testing.T) {
 			t.Errorf("%s: %+v, %v, %q", name, all, err, y.log)
 			continue
 		}
-		if byHand := len(c.log) == 0; (all[0].Err != nil) != byHand || !byHand && all[0].Finished != c.finished ||
+		if byHand := len(c.log) == 0; (all[0].Err != nil) != byHand || !byHand &&
+			all[0].Finished != c.finished ||
 			(len(y.journals()) > 0) != byHand {
 			t.Errorf("%s: %+v, %q", name, all, y.journals())
 		}
@@ -137,7 +139,8 @@ func TestCloneOfAllMounts(t *testing.T) {
 	y := newYard(t)
 	y.twoTabs(tabs("1", "1"))
 	conf := func(param string) *config.Target {
-		y.Write("etc/jail.conf", "vhost1 { path = /jail/vhost1; mount.fstab = /etc/root.tab, /etc/base.tab;\n"+
+		y.Write("etc/jail.conf", "vhost1 { path = /jail/vhost1; mount.fstab = /etc/root.tab, "+
+			"/etc/base.tab;\n"+
 			"mount = \""+param+"\"; }\n")
 		m, err := y.Load()
 		y.Must(err)
@@ -146,11 +149,13 @@ func TestCloneOfAllMounts(t *testing.T) {
 	c, err := y.creator(&zpool{}).CloneOf(y.clone(), conf("/data/c#1 /jail/vhost1/#x tmpfs rw"), time.Now())
 	y.Must(err)
 	want := "/data/c\\0431 /jail/test/\\043x tmpfs rw 0 0\n" +
-		strings.ReplaceAll(strings.TrimPrefix(tabs("2", "2")[0], "# root\n")+tabs("2", "2")[1], "vhost1", "test")
+		strings.ReplaceAll(strings.TrimPrefix(tabs("2", "2")[0], "# root\n")+tabs("2", "2")[1], "vhost1",
+			"test")
 	if c.Files[0].Text != want {
 		t.Errorf("%s", c.Files[0].Text)
 	}
-	for param, words := range map[string]string{"/a /jail/vhost1/x tmpfs rw,a#b": "has # in its type or options",
+	for param, words := range map[string]string{"/a /jail/vhost1/x tmpfs rw,a#b": "has # in its type or " +
+		"options",
 		"/a /jail/vhost1/x": "/etc/jail.conf:2: 2 of the 3 fields"} {
 		from := conf(param)
 		if from == nil { // a fault that was there when the configuration was read
@@ -183,8 +188,10 @@ func TestDestroyAsksAllMounts(t *testing.T) {
 	}{
 		"a mount parameter": {conf: `mount = "zpool/web/home /jail/db/home zfs rw";`,
 			want: "/etc/jail.conf:1 mounts zpool/web/home"},
-		"an fstab":                     {tab: "\nzpool/web/home/sub /jail/db/x zfs rw\n", want: "/etc/two:2 mounts zpool/web/home/sub"},
-		"the host":                     {host: "zpool/web/var /mnt zfs rw,noauto\n", want: "/etc/fstab:1 mounts zpool/web/var"},
+		"an fstab": {tab: "\nzpool/web/home/sub /jail/db/x zfs rw\n",
+			want: "/etc/two:2 mounts zpool/web/home/sub"},
+		"the host": {host: "zpool/web/var /mnt zfs rw,noauto\n",
+			want: "/etc/fstab:1 mounts zpool/web/var"},
 		"an fstab that cannot be read": {tab: "x\n", want: "/etc/two:1: 1 of the 3", forced: true},
 		"a neighbour":                  {tab: "zpool/web2/var /jail/db/x zfs rw\n"},
 	} {

@@ -118,7 +118,8 @@ func TestSwitch(t *testing.T) {
 	t.Parallel()
 	y := newYard(t)
 	w := y.plan("2", true)
-	if !slices.Equal(w.From, []string{"1"}) || string(w.Edits[0].New) != fstabOn("2") || w.Merge.To != "proto/etc@2" {
+	if !slices.Equal(w.From, []string{"1"}) || string(w.Edits[0].New) != fstabOn("2") ||
+		w.Merge.To != "proto/etc@2" {
 		t.Errorf("%+v", w)
 	}
 	y.ends("1", "1")
@@ -195,7 +196,8 @@ func TestSwitchPlanRefuses(t *testing.T) {
 // interrupted leaves the journal of a switch that was killed.
 func (y *yard) interrupted(fstab, on string) {
 	b, err := json.Marshal(journal{
-		"vhost1", "2", journalFile{"/etc/fstab.vhost1", []byte(fstabOn("1")), []byte(fstabOn("2"))}, nil, true,
+		"vhost1", "2", journalFile{"/etc/fstab.vhost1", []byte(fstabOn("1")), []byte(fstabOn("2"))}, nil,
+		true,
 		time.Now(),
 	})
 	y.Must(err)

@@ -32,8 +32,9 @@ type Candidate struct {
 }
 
 // Plan returns the candidates, oldest first. A snapshot stays if it is one of the newest keep, if a mount or
-// a base of the configuration names it, if it is mounted, if the cfg of a jail may have to go back to it, or if a clone or a hold is on
-// it. Snapshots whose names are no numbers are no candidates, because cfgd did not make them. Plan changes
+// a base of the configuration names it, if it is mounted, if the cfg of a jail may have to go back to it, or
+// if a clone or a hold is on it. Snapshots whose names are no numbers are no candidates, because cfgd did not
+// make them. What cannot be read of the configuration is an error: it may name any snapshot. Plan changes
 // nothing.
 func (p *Pruner) Plan(ctx context.Context, keep int) ([]Candidate, error) {
 	all, err := p.Snapshots.List(ctx)

@@ -38,7 +38,8 @@ func plan(y *machinetest.Dir, snaps Snapshots) ([]Candidate, error) {
 	p := &Pruner{Model: m, Prototype: m.Prototypes[0], Snapshots: snaps,
 		Overlay: func(t *config.Target) *overlay.Overlay { return overlay.New(m, t) },
 		Mounted: func() ([]mount.Mount, error) {
-			return []mount.Mount{{Source: y.Root + "/data/jail/proto/.cfgd/snapshot/6/etc", Type: "nullfs"}}, nil
+			return []mount.Mount{{Source: y.Root + "/data/jail/proto/.cfgd/snapshot/6/etc", Type: "nullfs"}},
+				nil
 		}}
 	return p.Plan(y.Context(), 1)
 }
@@ -88,8 +89,9 @@ func TestPruneRefuses(t *testing.T) {
 		"a fstab that is gone": {func(y *machinetest.Dir) { y.Must(os.Remove(y.Path("etc/two"))) },
 			"/etc/jail.conf:1: fstab /etc/two of jail web is not there"},
 		"a malformed line": {func(y *machinetest.Dir) { y.Write("etc/two", "\nx y\n") }, "/etc/two:2: "},
-		"another jail's":   {func(y *machinetest.Dir) { y.Write("etc/jail.conf.d/db.conf", "db {") }, "/etc/jail.conf.d/db"},
-		"the host's":       {func(y *machinetest.Dir) { y.Write("etc/fstab", "x y\n") }, "/etc/fstab:1: "},
+		"another jail's": {func(y *machinetest.Dir) { y.Write("etc/jail.conf.d/db.conf", "db {") },
+			"/etc/jail.conf.d/db"},
+		"the host's": {func(y *machinetest.Dir) { y.Write("etc/fstab", "x y\n") }, "/etc/fstab:1: "},
 	} {
 		y := pruneYard(t)
 		y.Write("etc/rc.conf", y.Read("etc/rc.conf")+"jail_list=web\n")

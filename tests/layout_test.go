@@ -46,7 +46,7 @@ var rooms = []struct{ room, may string }{
 		"overlay/tree watcher/control"},
 	{"jailhooks", "config config/fstab internal/dirfd internal/flock internal/hostfile internal/mount " +
 		"internal/pathname internal/run merge merge/check overlay overlay/store overlay/tree"},
-	{"prototype", "config internal/dirfd internal/flock internal/hostfile internal/mount " +
+	{"prototype", "config config/conffile internal/dirfd internal/flock internal/hostfile internal/mount " +
 		"internal/pathname internal/run overlay overlay/tree"},
 	{"jails", "config config/conffile config/fstab internal/dirfd internal/flock internal/hostfile " +
 		"internal/mount internal/run jailhooks merge overlay overlay/tree prototype"},

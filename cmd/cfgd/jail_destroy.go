@@ -14,11 +14,12 @@ func destroyCommand(s *session) *cli.Command {
 		Description: "" +
 			"Destroys the jail's filesystems with everything in them, its fstab and its lines of " +
 			"rc.conf, and nothing else. The jail must not run. If something was added since (lines, " +
-			"datasets, snapshots, files in its root), it refuses before it destroys anything. If it " +
-			"was interrupted, run it again.",
+			"datasets, snapshots, files in its root), or if another jail or the host mounts a part of it, " +
+			"it refuses before it destroys anything. If it was interrupted, run it again.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do it; without --yes, print what would be destroyed"},
-			&cli.BoolFlag{Name: "force", Usage: "destroy even if something was added since"},
+			&cli.BoolFlag{Name: "force", Usage: "destroy even if something was added since, or other " +
+				"mounts can't be read"},
 		},
 		Action: s.action(runDestroy),
 	}

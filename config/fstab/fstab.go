@@ -117,7 +117,8 @@ func unused(options []string) string {
 // returns false for one without an entry.
 func ParseMount(at conffile.Origin, text string) (Entry, bool, *conffile.Error) {
 	text, _, _ = strings.Cut(text, "\x00")
-	e, ok, err := parseFields(at, text, jailBlanks, 3, "write: source mountpoint type [options [freq [pass]]]")
+	e, ok, err := parseFields(at, text, jailBlanks, 3, "write: source mountpoint type [options [freq "+
+		"[pass]]]")
 	return e, ok && err == nil, err
 }
 
@@ -141,7 +142,8 @@ func parseFields(
 	e.Source, known = Decode(fields[0])
 	e.Dir, also = Decode(fields[1])
 	if !known || !also {
-		err = conffile.Errorf(at, `write a backslash as \134`, "a backslash begins nothing that strunvis(3) knows")
+		err = conffile.Errorf(at, `write a backslash as \134`,
+			"a backslash begins nothing that strunvis(3) knows")
 	}
 	if err == nil && (e.Source == "" || e.Dir == "") {
 		err = conffile.Errorf(at, form, "the source or the mountpoint is empty")

@@ -43,8 +43,10 @@ func TestParseFstab(t *testing.T) {
 	got, bad := Parse("/etc/fstab", []byte(text))
 	const none = "neither rw nor ro is among its options"
 	want := []Entry{
-		{Line: 4, Source: "/dev/ada0s1a", Dir: "/", Type: "ufs", Options: []string{"ro"}, Freq: "1", Pass: "1"},
-		{Line: 5, Source: "/dev/ada0s3", Dir: "/cfg", Type: "ufs", Options: []string{"rw", "noauto"}, Freq: "2",
+		{Line: 4, Source: "/dev/ada0s1a", Dir: "/", Type: "ufs", Options: []string{"ro"}, Freq: "1",
+			Pass: "1"},
+		{Line: 5, Source: "/dev/ada0s3", Dir: "/cfg", Type: "ufs", Options: []string{"rw", "noauto"},
+			Freq: "2",
 			Pass: "2"},
 		{Line: 6, Source: `/jail/my proto/a\b`, Dir: "/x\ty", Type: "nullfs", Options: []string{"ro"}},
 		{Line: 7, Source: "/a#b", Dir: "/c", Type: "none", Options: []string{"rw", "late"}, Freq: "0"},
@@ -79,7 +81,8 @@ func TestParseFstabMalformed(t *testing.T) {
 	}
 }
 
-// jail(8) cuts a line at its first #, wherever it stands, needs no options, and takes six characters as blanks.
+// jail(8) cuts a line at its first #, wherever it stands, needs no options, and takes six characters as
+// blanks.
 func TestParseJail(t *testing.T) {
 	text := "# comment\n/p /j nullfs #ro\n/a#b /j/x nullfs rw\n/q\f/j/y\vnullfs\rrw\r\n\r\n  # /x\n" +
 		"/a\\043b /j/z nullfs noauto # why\n/s /j/s tmpfs rw\x00,size=1g\n/last /j/l nullfs#"
@@ -94,14 +97,16 @@ func TestParseJail(t *testing.T) {
 	if !reflect.DeepEqual(plain(t, text, got), want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if w := words(bad); len(w) != 1 || w[0] != `f:3: 1 of the 3 fields that a mount needs; write \043 for #, `+
-		`at which jail(8) cuts the line before "#b /j/x nullfs rw"` {
+	if w := words(bad); len(w) != 1 ||
+		w[0] != `f:3: 1 of the 3 fields that a mount needs; write \043 for #, `+
+			`at which jail(8) cuts the line before "#b /j/x nullfs rw"` {
 		t.Errorf("%q", w)
 	}
 	if _, ok, err := ParseMount(conffile.At("jail.conf", 3), "# /a"); ok || err == nil || err.Line != 3 {
 		t.Errorf("%v, %v", ok, err)
 	}
-	if e, ok, err := ParseMount(conffile.At("jail.conf", 3), "/a#b /b t"); !ok || err != nil || e.Source != "/a#b" {
+	if e, ok, err := ParseMount(conffile.At("jail.conf", 3), "/a#b /b t"); !ok || err != nil ||
+		e.Source != "/a#b" {
 		t.Errorf("%+v, %v, %v", e, ok, err)
 	}
 }
@@ -150,7 +155,8 @@ func FuzzFstab(f *testing.F) {
 				line := Encode(e.Source) + " " + Encode(e.Dir) + " x rw"
 				for _, reader := range []func(string, []byte) ([]Entry, []*conffile.Error){Parse, ParseJail} {
 					again, bad := reader("f", []byte(line))
-					if len(again) != 1 || len(bad) > 0 || again[0].Source != e.Source || again[0].Dir != e.Dir {
+					if len(again) != 1 || len(bad) > 0 || again[0].Source != e.Source ||
+						again[0].Dir != e.Dir {
 						t.Errorf("%q read again: %+v %v", line, again, bad)
 					}
 				}
