@@ -107,6 +107,9 @@ func (k *Relocator) undo(ctx context.Context, r *Relocation) error {
 	if err := d.SyncTree(ctx, beside+name); err != nil {
 		return err
 	}
+	if err := compare(ctx, src, from, d, beside+name); err != nil {
+		return errors.Join(err, k.settle(context.WithoutCancel(ctx), r))
+	}
 	if err := replace(d, beside+name, name); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package prototype
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -45,10 +46,26 @@ func (k *Relocator) copyTo(ctx context.Context, src *dirfd.Dir, name string, dst
 	if err := dst.SyncTree(ctx, beside+newName); err != nil {
 		return err
 	}
+	if err := compare(ctx, src, name, dst, beside+newName); err != nil {
+		return err
+	}
 	if err := dst.Rename(beside+newName, dst, newName); err != nil {
 		return err
 	}
 	return dst.Sync()
+}
+
+// ErrDiffers reports that a copy is not what the original is now.
+var ErrDiffers = errors.New("the copy differs from the original, which may have changed meanwhile")
+
+// compare reads an original and its copy on stable storage again, and compares names, metadata and contents:
+// the original goes next. What is written to the original from here to the rename is lost with it.
+func compare(ctx context.Context, src *dirfd.Dir, name string, dst *dirfd.Dir, newName string) error {
+	same, err := tree.SameNames(ctx, src, name, dst, newName)
+	if err == nil && !same {
+		err = fmt.Errorf("%s: %w; the original is left as it is", src.Display(name), ErrDiffers)
+	}
+	return err
 }
 
 // makeParent opens the directory of the new place, and creates it if it is missing.

@@ -65,7 +65,7 @@ func (r *Relocation) BackLines() []string {
 //	1  the record is written, fsynced                                        nothing was moved
 //	2  the directories of the new place are made, each fsynced               empty directories
 //	3  the copy is made beside the new place                                 half a copy, which goes
-//	4  all of the copy is fsynced (SyncTree)                                 as in 3
+//	4  all of the copy is fsynced (SyncTree), and compared with the original as in 3
 //	5  the copy is renamed to the new place, and the directory fsynced       the copy, whole; the original
 //	6  the link is made beside the old place                                 as in 5
 //	7  the original is renamed aside, if it is a directory                   no name; the copy is whole
@@ -73,8 +73,8 @@ func (r *Relocation) BackLines() []string {
 //	9  what was put aside goes                                               the link; the copy is whole
 //	10 the record says that it is done, fsynced
 //
-// MoveBack does the same with the places exchanged: the copy beside the link is fsynced, replaces the
-// link, and the directory is fsynced, before anything at the new place is removed. Both hold the
+// MoveBack does the same with the places exchanged: the copy beside the link is fsynced and compared,
+// replaces the link, and the directory is fsynced, before anything at the new place is removed. Both hold the
 // prototype's lock, so that a relocation they find unfinished was interrupted. They first finish it, or
 // undo it if only copies were made (relocate_settle.go).
 type Relocator struct {
