@@ -133,8 +133,9 @@ type Model struct {
 	Classes    *Classes     // the tables that all targets share
 	Checkers   *Checkers
 
-	host   Mounts // /etc/fstab
-	unread []*conffile.Error
+	host   Mounts  // /etc/fstab
+	hidden []*Jail // of which another one has the name
+	unread Unread
 	read   *conffile.Files
 }
 

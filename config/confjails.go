@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,12 +22,16 @@ type confJails struct {
 	list *jailList
 	defs []*jailDef
 	seen map[string]conffile.Origin // the first block of each name
+	// hidden are the jails whose names others had before. jail(8) may be told to start them all the same.
+	hidden []*jailDef
 }
 
 // jailConfFile is a file in which rc.d/jail looks for jails.
 type jailConfFile struct {
 	name string
 	only string // the jail that rc.d/jail starts from this file; "" for the common jail.conf
+	// named is where jail_NAME_conf names it
+	named conffile.Origin
 }
 
 // files returns the files in which rc.d/jail looks for jails: those of a single jail first, the
@@ -34,22 +39,25 @@ type jailConfFile struct {
 func (c *confJails) files() []jailConfFile {
 	var files []jailConfFile
 	for _, name := range c.list.names {
-		if file, _, ok := c.rc.Get("jail_" + jailVar(name) + "_conf"); ok {
-			files = append(files, jailConfFile{rooted(file), name})
+		if file, at, ok := c.rc.Get("jail_" + jailVar(name) + "_conf"); ok {
+			files = append(files, jailConfFile{rooted(file), name, at})
 		}
 	}
 	for _, form := range [][2]string{{"/etc/jail.", ".conf"}, {"/etc/jail.conf.d/", ".conf"}} {
-		names, _ := c.read.Glob(form[0] + "*" + form[1])
+		names, err := c.read.Glob(form[0] + "*" + form[1])
+		if err != nil {
+			c.Add(conffile.ProblemOf(err, path.Dir(form[0]), "", "mend it"))
+		}
 		for _, n := range names {
 			only := strings.TrimSuffix(strings.TrimPrefix(n, form[0]), form[1])
-			files = append(files, jailConfFile{n, only})
+			files = append(files, jailConfFile{name: n, only: only})
 		}
 	}
 	common, _, ok := c.rc.Get("jail_conf")
 	if !ok {
 		common = "/etc/jail.conf"
 	}
-	return append(files, jailConfFile{rooted(common), ""})
+	return append(files, jailConfFile{name: rooted(common)})
 }
 
 // rooted makes a name absolute: rc(8) runs in the root directory.
@@ -69,6 +77,7 @@ func (c *confJails) find() ([]*jailDef, error) {
 	if err != nil {
 		return nil, conffile.FileError(common.name, err)
 	}
+	c.warnGone(files)
 	included := map[string]bool{}
 	for _, b := range blocks {
 		included[b.Origin.File] = true
@@ -88,6 +97,19 @@ func (c *confJails) find() ([]*jailDef, error) {
 	}
 	c.add(blocks, problems)
 	return c.defs, nil
+}
+
+// warnGone reports the files that are not there although a variable or a link names them: what the link leads
+// to may only be unmounted.
+func (c *confJails) warnGone(files []jailConfFile) {
+	for _, f := range files {
+		if f.named != (conffile.Origin{}) && !c.read.Exists(f.name) || c.read.IsLink(f.name) &&
+			!c.read.Exists(f.name) {
+			at := cmp.Or(f.named, conffile.At(f.name, 0))
+			c.Add(conffile.Refuse(conffile.BadFile, at, f.only, "write "+f.name+" or mend the name",
+				"%s is not there", f.name))
+		}
+	}
 }
 
 // byInclude reports whether rc.d/jail starts a jail from the common jail.conf that includes its file, and
@@ -122,6 +144,9 @@ func (c *confJails) add(blocks []jailconf.Block, problems []conffile.Problem) {
 	c.Add(problems...)
 	for _, b := range blocks {
 		if first, dup := c.seen[b.Name]; dup {
+			if b.Origin != first {
+				c.hidden = append(c.hidden, newJailDef(b))
+			}
 			c.warnTwice(b, first)
 			continue
 		}

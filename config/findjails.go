@@ -17,13 +17,16 @@ type jailFinder struct {
 	rc   *rcconf.Conf
 	read *conffile.Files
 	list jailList
+	// hidden are the jails of which another one has the name. They are not started at boot; what they mount
+	// is not unused.
+	hidden []*jailDef
 }
 
 // jailOrigin matches the variables without which a jail's mounts are not known: it may not be found at all.
 var jailOrigin = regexp.MustCompile(`^jail_(.+_rootdir|.+_conf|conf|.+_parameters|parameters)$`)
 
 // unread returns what keeps a jail, or what it mounts, from being known at all.
-func (f *jailFinder) unread() (all []*conffile.Error) {
+func (f *jailFinder) unread() (all Unread) {
 	for _, name := range f.rc.Names() {
 		if _, at, _ := f.rc.Get(name); f.rc.Unknown(name) && jailOrigin.MatchString(name) {
 			all = append(all, unknownValue(name, at))
@@ -52,8 +55,11 @@ func (f *jailFinder) find() ([]*jailDef, error) {
 	f.Add(conf.Problems...)
 	defs := f.merge(inRC, inConf)
 	doubled := f.rc.Doubled()
+	f.hidden = append(f.hidden, conf.hidden...)
 	for _, d := range defs {
 		f.checkDuplicates(d, doubled)
+	}
+	for _, d := range slices.Concat(defs, f.hidden) {
 		d.mounts = mountSources{
 			read: f.read, jail: d.name, params: d.params, fstabs: d.fstabs, unknown: d.unknown,
 		}.mounts()
@@ -73,10 +79,12 @@ func (f *jailFinder) merge(rc, conf []*jailDef) []*jailDef {
 		_, hostname := d.origin["hostname"]
 		switch {
 		case hostname && other != nil:
+			f.hidden = append(f.hidden, other)
 			f.Add(conffile.Warn(conffile.DefinedTwice, d.origin["root"], d.name, "remove one of the two",
 				"jail %s is defined here and at %s; rc.d/jail takes this one", d.name, other.origin["jail"]))
 		case hostname:
 		case other != nil:
+			f.hidden = append(f.hidden, d)
 			f.Add(conffile.Warn(conffile.NoHostname, d.origin["root"], d.name,
 				"remove the jail_ variables",
 				"jail %s has no %shostname: rc.d/jail takes %s", d.name, d.rcPrefix, other.origin["jail"]))

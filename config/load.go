@@ -55,6 +55,9 @@ func Load(opts Options) (*Model, error) {
 	m.added(defs)
 	m.dropOverlaps()
 	m.unread = find.unread()
+	for _, d := range find.hidden {
+		m.hidden = append(m.hidden, d.jail())
+	}
 	if err := conffile.Join(m.Errors); err != nil {
 		return nil, err
 	}
@@ -80,7 +83,7 @@ func (m *targetMaker) model() *Model {
 		}
 	}
 	return &Model{
-		host: m.hostMounts, unread: m.unread, read: m.read,
+		host: m.hostMounts, hidden: m.hidden, unread: m.unread, read: m.read,
 		Root: m.opts.Root, File: m.conf.file, Targets: m.targets, Jails: m.jails,
 		Prototypes: protos, JailList: m.list.names,
 		Enabled: m.rc.Yes("cfgd_enable"), Classes: m.classes, Checkers: m.checkers,

@@ -27,9 +27,24 @@ type Mounts struct {
 	Fstabs []Fstab
 	// Unread is what cannot be read: All may lack mounts because of it. Nothing is destroyed while there is
 	// such a fault anywhere, because what it names must not be taken for unused.
-	Unread []*conffile.Error
+	Unread Unread
 
 	from mountSources
+}
+
+// Unread is what of the configuration cannot be read, and may mount something.
+type Unread []*conffile.Error
+
+// Err returns an error with all of it, nil if there is nothing. Whoever destroys something returns it.
+func (u Unread) Err() error {
+	errs := make([]error, len(u))
+	for i, e := range u {
+		errs[i] = e
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("what is mounted is not known: %w", err)
+	}
+	return nil
 }
 
 // Fstab is the text of an fstab, as it was read.

@@ -84,6 +84,17 @@ func TestReferences(t *testing.T) {
 				"/jail/now/usr /jail/web/usr nullfs\n/j/proto/.zfs/snapshot/3 /jail/web/x nullfs\n"},
 			map[string]string{"/jail/now": "proto/.zfs/snapshot/2", "/j": "/jail"},
 			"web 2 /etc/fstab.web:2; web 3 /etc/fstab.web:3; web 3 /etc/fstab.web:3"},
+		"a jail that rc.conf hides": {webConf + `db { mount = "/jail/proto/.zfs/snapshot/2 /x nullfs"; }`,
+			map[string]string{"/etc/rc.conf": "jail_list='db " +
+				"web'\njail_db_rootdir=/jail/db\njail_db_hostname=d\n"},
+			nil, "db 2 /etc/jail.conf:2"},
+		"rc.conf's jail without a hostname": {webConf + `db { path = "/jail/db"; }`, map[string]string{
+			"/etc/rc.conf":  "jail_list='db web'\njail_db_rootdir=/jail/db\n",
+			"/etc/fstab.db": "/jail/proto/.zfs/snapshot/2 /jail/db nullfs\n"}, nil, "db 2 /etc/fstab.db:1"},
+		"a jail of two files": {webConf + `db { path = "/jail/db"; }`, map[string]string{
+			"/etc/jail.conf.d/db.conf": `db { path = "/jail/db"; }`,
+			"/etc/jail.db.conf":        `db { mount = "/jail/proto/.zfs/snapshot/2 /x nullfs"; }`}, nil,
+			"db 2 /etc/jail.db.conf:1"},
 		"a base of cfgd.toml": {webConf + `db { path = "/jail/db"; }`,
 			map[string]string{DefaultFile: "[jail.db]\n" +
 				"base = \"/jail/proto/.zfs/snapshot/2/etc\"\n"}, nil, "db 2 " + DefaultFile + ":2"},
@@ -144,6 +155,11 @@ func TestReferencesUnread(t *testing.T) {
 			"tab: not an absolute path"},
 		"a broken jail.conf": {webConf, map[string]string{"/etc/jail.conf.d/db.conf": "db {\n x"}, nil,
 			"/etc/jail.conf.d/"},
+		"a jail.conf that is not there": {webConf, rc("jail_db_conf=/cfg/db.conf\n"), nil,
+			"/etc/rc.conf:5: /cfg/db.conf is not there"},
+		"a jail.conf behind a " +
+			"link": {webConf, nil, map[string]string{"/etc/jail.conf.d/db.conf": "/cfg/db.conf"},
+			"/etc/jail.conf.d/db.conf: "},
 		"an fstab that only a shell knows": {webConf, rc("jail_db_fstab=`x`\n"), nil,
 			"/etc/rc.conf:5: the value of jail_db_fstab is not known"},
 		"one for all jails": {webConf, rc("jail_fstab=`x`\n"), nil,
@@ -172,8 +188,8 @@ func TestReferencesUnread(t *testing.T) {
 			if c.want != "" && (len(unread) != 1 || !strings.HasPrefix(unread[0].Error(), c.want)) {
 				t.Errorf("%v, want %s", unread, c.want)
 			}
-			if (UnreadError(unread) != nil) != (c.want != "") {
-				t.Error(UnreadError(unread))
+			if (unread.Err() != nil) != (c.want != "") {
+				t.Error(unread.Err())
 			}
 		})
 	}

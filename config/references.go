@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -22,7 +21,7 @@ type Reference struct {
 // of all jails, and as bases in cfgd.toml. It reads the fstabs again. A source that leads to a snapshot by a
 // link counts as well as its name. The second result is what cannot be read: it may name any snapshot, so
 // nothing is destroyed while there is any.
-func (m *Model) References() (all []Reference, unread []*conffile.Error) {
+func (m *Model) References() (all []Reference, unread Unread) {
 	unread = slices.Clone(m.unread)
 	add := func(jail, source string, at conffile.Origin) {
 		for _, s := range m.snapshots(source) {
@@ -45,7 +44,7 @@ func (m *Model) References() (all []Reference, unread []*conffile.Error) {
 			add(t.Name, t.Base, t.Origin["base"])
 		}
 	}
-	for _, j := range m.Jails {
+	for _, j := range slices.Concat(m.Jails, m.hidden) {
 		mounts(j.Name, j.Mounts.Again())
 	}
 	return all, unread
@@ -76,7 +75,7 @@ func (m *Model) snapshots(source string) (all []Snapshot) {
 // Foreign returns where the host or another jail than this one mounts a source for which taken is true, and
 // the error of what cannot be read of their mounts.
 func (m *Model) Foreign(jail string, taken func(source string) bool) (at []MountLine,
-	unread []*conffile.Error) {
+	unread Unread) {
 	add := func(t Mounts) {
 		t = t.Again()
 		for _, x := range t.All {
@@ -92,7 +91,7 @@ func (m *Model) Foreign(jail string, taken func(source string) bool) (at []Mount
 			add(t.Mounts)
 		}
 	}
-	for _, j := range m.Jails {
+	for _, j := range slices.Concat(m.Jails, m.hidden) {
 		if j.Name != jail {
 			add(j.Mounts)
 		}
@@ -358,17 +357,4 @@ func SameMounts(a, b string) bool {
 	x, okA := plain(a)
 	y, okB := plain(b)
 	return okA && okB && slices.Equal(x, y)
-}
-
-// UnreadError returns an error for what cannot be read, nil if there is nothing. Whoever destroys something
-// returns it.
-func UnreadError(unread []*conffile.Error) error {
-	errs := make([]error, len(unread))
-	for i, e := range unread {
-		errs[i] = e
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("what is mounted is not known: %w", err)
-	}
-	return nil
 }

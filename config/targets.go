@@ -30,7 +30,8 @@ type targetMaker struct {
 	jails   []*Jail // that are no targets
 
 	hostMounts Mounts
-	unread     []*conffile.Error // what keeps a jail's mounts from being known
+	hidden     []*Jail
+	unread     Unread // what keeps a jail's mounts from being known
 }
 
 // host adds the machine's own /etc if NanoBSD's defaults exist, or if cfgd.toml names a base.

@@ -69,13 +69,13 @@ func (k *Creator) unused(c *Creation, force bool) error {
 				}
 			}
 		}
-		return config.UnreadError(unread)
+		return unread.Err()
 	}
 	others, unread := m.Foreign(c.Jail, c.made)
 	for _, x := range others {
 		return fmt.Errorf("%s mounts %s, which would be destroyed: remove that line first", x.At, x.Source)
 	}
-	if err := config.UnreadError(unread); err != nil && !force {
+	if err := unread.Err(); err != nil && !force {
 		return fmt.Errorf("%w; --force destroys it all the same", err)
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"cfgd/config"
-	"cfgd/config/conffile"
 	"cfgd/internal/mount"
 	"cfgd/internal/run"
 )
@@ -77,7 +76,7 @@ type Opener struct {
 	// Holding is mount.Holding.
 	Holding func(dir string) (mount.Mount, error)
 	// References lists the snapshots that fstabs name. It is called only if no dataset was found.
-	References func() ([]config.Reference, []*conffile.Error)
+	References func() ([]config.Reference, config.Unread)
 }
 
 // Open returns copies if copies exist already, with --root, and if the prototype's root is the root

@@ -182,7 +182,7 @@ func TestOpen(t *testing.T) {
 		k := Opener{Prototype: &config.Prototype{Name: "proto", Root: "/jail/proto", Dataset: c.dataset},
 			Root: y.Path("jail/proto"), Embedded: c.embedded,
 			Run: noCommand{t}, Holding: table{y.Root, c.mounts}.holding,
-			References: func() ([]config.Reference, []*conffile.Error) { return c.refs, nil }}
+			References: func() ([]config.Reference, config.Unread) { return c.refs, nil }}
 		snaps, err := k.Open()
 		if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %v, want %q", name, err, c.err)

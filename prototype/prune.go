@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"cfgd/config"
-	"cfgd/config/conffile"
 	"cfgd/internal/mount"
 	"cfgd/overlay"
 )
@@ -76,11 +75,11 @@ func (p *Pruner) needs(ctx context.Context) (n needs, err error) {
 		proto.Dataset = z.Dataset
 	}
 	n = needs{prototype: &proto, reach: map[string]string{}, embedded: p.Model.Root}
-	var unread []*conffile.Error
-	n.references, unread = p.Model.References()
-	if err := config.UnreadError(unread); err != nil {
+	references, unread := p.Model.References()
+	if err := unread.Err(); err != nil {
 		return n, err
 	}
+	n.references = references
 	for _, t := range p.Model.Targets {
 		ids, err := p.Overlay(t).History().Reach(ctx)
 		if err != nil {

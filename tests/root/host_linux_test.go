@@ -89,7 +89,7 @@ func TestHostMountsForSavesAlone(t *testing.T) {
 	if !namespaced(t) {
 		return
 	}
-	m := host(t, "/data/cfg.img /cfg ext2 loop,noauto 0 0")
+	m := host(t, "/data/cfg.img /cfg ext2 rw,loop,noauto 0 0")
 	m.ext2(t)
 	d := m.hostDaemon()
 	m.watched("host")
@@ -124,7 +124,7 @@ func TestHostLeavesMounted(t *testing.T) {
 	if !namespaced(t) {
 		return
 	}
-	m := host(t, "/data/cfg /cfg none bind,noauto 0 0")
+	m := host(t, "/data/cfg /cfg none rw,bind,noauto 0 0")
 	m.must(os.MkdirAll("/data/cfg", 0o755))
 	m.adopted()
 	m.output("mount", "/cfg")
@@ -157,7 +157,7 @@ func TestHostManyAtOnce(t *testing.T) {
 	if !namespaced(t) {
 		return
 	}
-	m := host(t, "/data/cfg.img /cfg ext2 loop,noauto 0 0")
+	m := host(t, "/data/cfg.img /cfg ext2 rw,loop,noauto 0 0")
 	m.ext2(t)
 	m.hostDaemon()
 	m.watched("host")
@@ -189,7 +189,7 @@ func TestHostKilled(t *testing.T) {
 	if !namespaced(t) {
 		return
 	}
-	m := host(t, "/data/cfg.img /cfg ext2 loop,noauto 0 0")
+	m := host(t, "/data/cfg.img /cfg ext2 rw,loop,noauto 0 0")
 	m.ext2(t)
 	m.adopted()
 	rounds, left := 25, 0

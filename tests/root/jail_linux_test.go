@@ -382,7 +382,7 @@ func TestBusyAtTheStop(t *testing.T) {
 	m.write(live+"/rc.conf", "edited after the stop\n")
 	s := m.until("vhost1", "is held for its cfg",
 		func(s control.Status) bool { return strings.Contains(s.Problem, "not mounted") })
-	m.says(s.Problem, "/jail/vhost1/cfg: not mounted; fstab /etc/fstab.vhost1 mounts it")
+	m.says(s.Problem, "/jail/vhost1/cfg: not mounted; /etc/fstab.vhost1:3 mounts it")
 	m.says(m.cfgd(2, "save vhost1"), "not mounted")
 	m.says(m.cfgd(2, "save --force vhost1"), "not mounted")
 	m.says(m.cfgd(2, "diff --unsaved vhost1"), "not mounted")
@@ -631,7 +631,7 @@ func TestCfgNotMounted(t *testing.T) {
 	}
 	m := jailed(t)
 	m.mountRoot()
-	m.says(m.cfgd(2, "jail init vhost1"), "/jail/vhost1/cfg: not mounted; fstab /etc/fstab.vhost1 mounts it")
+	m.says(m.cfgd(2, "jail init vhost1"), "/jail/vhost1/cfg: not mounted; /etc/fstab.vhost1:3 mounts it")
 	if got := m.mounted(live); got != "" {
 		t.Errorf("left: %s", got)
 	}
