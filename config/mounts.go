@@ -122,9 +122,10 @@ func (t *Mounts) readFstab(file conffile.Located) {
 	case errors.Is(err, fs.ErrNotExist) && t.from.jail == "" && !t.from.read.IsLink(name):
 		return
 	case errors.Is(err, fs.ErrNotExist):
-		e := conffile.Errorf(file.At, "write "+name+" or mend the name", "fstab %s of jail %s is not there",
-			name,
-			t.from.jail)
+		e := conffile.Errorf(file.At, "write "+name+" or mend the name", "%s is not there", name)
+		if t.from.jail != "" {
+			e.Message = fmt.Sprintf("fstab %s of jail %s is not there", name, t.from.jail)
+		}
 		e.Err = err
 		t.Unread = append(t.Unread, e)
 		return

@@ -177,7 +177,7 @@ func TestReferencesUnread(t *testing.T) {
 		"the host's fstab": {webConf, map[string]string{"/etc/fstab": "/a /b nullfs\n"}, nil,
 			"/etc/fstab:1: 3 of the 4"},
 		"a host's fstab behind a link": {webConf, nil, map[string]string{"/etc/fstab": "/cfg/tab"},
-			"/etc/fstab: "},
+			"/etc/fstab: /etc/fstab is not there"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -232,6 +232,10 @@ func TestSwitchTo(t *testing.T) {
 		"an fstab of two jails": {both + `db { path = "/jail/db"; mount.fstab = "/etc/alias"; }`,
 			map[string]string{"/etc/two": two, "/etc/again": ""}, map[string]string{"/etc/alias": "two"},
 			"!/etc/two:1: it names snapshot 1"},
+		"an fstab of two jails, by a link of this one": {both +
+			`db { path = "/jail/db"; mount.fstab = "/etc/tab"; }`,
+			map[string]string{"/etc/tab": two, "/etc/again": ""}, map[string]string{"/etc/two": "tab"},
+			"!/etc/two:1: it names snapshot 1"},
 		"a line of the host": {webConf, map[string]string{"/etc/fstab": "\n" + two}, nil,
 			"!/etc/fstab:2: it names snapshot 1"},
 		"a base of cfgd.toml": {webConf, map[string]string{DefaultFile: "[jail.web]\n" +
@@ -275,7 +279,11 @@ func TestSwitchTo(t *testing.T) {
 	if s, err := m.SwitchTo(m.Target("web"), "2"); err != nil || len(s.Edits[0].Lines) != 2 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if refs, _ := m.References(); len(refs) != 2 {
+	if err := os.WriteFile(filepath.Join(m.Root, "etc/fstab"), []byte("zp/x@1 /x zfs ro\n"),
+		0o644); err != nil {
+		t.Fatal(err)
+	}
+	if refs, _ := m.References(); len(refs) != 3 {
 		t.Errorf("%v", refs)
 	}
 }

@@ -71,11 +71,12 @@ func TestSwitchTwoFstabs(t *testing.T) {
 func TestSwitchTwoFstabsReplan(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ file, text string }{
-		"the first":                    {"etc/root.tab", tabs("1", "1")[0] + "# edited\n"},
-		"the second":                   {"etc/tabs/base", tabs("1", "1")[1] + "# edited\n"},
-		"the first no longer names it": {"etc/root.tab", "\n"},
-		"the second cannot be read":    {"etc/tabs/base", "x\n"},
-		"the first names another one":  {"etc/root.tab", tabs("2", "1")[0]},
+		"the first":                     {"etc/root.tab", tabs("1", "1")[0] + "# edited\n"},
+		"the second":                    {"etc/tabs/base", tabs("1", "1")[1] + "# edited\n"},
+		"the first no longer names it":  {"etc/root.tab", "\n"},
+		"the second no longer names it": {"etc/tabs/base", "\n"},
+		"the second cannot be read":     {"etc/tabs/base", "x\n"},
+		"the first names another one":   {"etc/root.tab", tabs("2", "1")[0]},
 	} {
 		y := newYard(t)
 		y.twoTabs(tabs("1", "1"))
