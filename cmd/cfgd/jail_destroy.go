@@ -18,8 +18,7 @@ func destroyCommand(s *session) *cli.Command {
 			"it refuses before it destroys anything. If it was interrupted, run it again.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do it; without --yes, print what would be destroyed"},
-			&cli.BoolFlag{Name: "force", Usage: "destroy even if something was added since, or other " +
-				"mounts can't be read"},
+			&cli.BoolFlag{Name: "force", Usage: "do it even if more was added, or a mount is not known"},
 		},
 		Action: s.action(runDestroy),
 	}
