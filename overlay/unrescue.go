@@ -87,7 +87,7 @@ func (w *opened) fitsCfg(want *tree.Tree, paths []string) error {
 	}
 	v := *w.v
 	v.Live = live
-	_, p := (&opened{w.o, w.s, &v}).plan(SaveOptions{Paths: paths, Force: true}, nil)
+	_, p := (&opened{w.o, w.s, &v}).plan(SaveOptions{Paths: paths, Force: true}, nil, nil)
 	return w.s.Fits(p)
 }
 
