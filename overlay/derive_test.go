@@ -111,7 +111,7 @@ var changes = map[string]func(b *box, source string) string{
 	},
 	"rescue restore": func(b *box, source string) string {
 		var archive bytes.Buffer
-		_, err := b.o.Rescue(b.Context(), &archive)
+		_, err := b.o.Rescue(b.Context(), &archive, RescueOptions{})
 		b.must(err)
 		_, _, _, later := newSources(source)
 		b.editAll(source, later)

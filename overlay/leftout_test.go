@@ -53,7 +53,7 @@ func TestDefaultsThatAreNotMade(t *testing.T) {
 					t.Errorf("%d are left out, want %d", n, left)
 				}
 				var archive bytes.Buffer
-				_, err := b.o.Rescue(t.Context(), &archive)
+				_, err := b.o.Rescue(t.Context(), &archive, RescueOptions{})
 				b.must(err)
 				x := &extract{contents: map[tree.Digest][]byte{}, unknown: map[string]bool{}}
 				if err := x.read(&archive); err != nil || len(x.removed) > 0 {
