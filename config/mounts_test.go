@@ -236,6 +236,8 @@ func TestSwitchTo(t *testing.T) {
 			`db { path = "/jail/db"; mount.fstab = "/etc/tab"; }`,
 			map[string]string{"/etc/tab": two, "/etc/again": ""}, map[string]string{"/etc/two": "tab"},
 			"!/etc/two:1: it names snapshot 1"},
+		"an fstab of the host too": {strings.Replace(webConf, "fstab.web", "fstab", 1),
+			map[string]string{"/etc/fstab": base}, nil, "!/etc/fstab:1: it names snapshot 1"},
 		"a line of the host": {webConf, map[string]string{"/etc/fstab": "\n" + two}, nil,
 			"!/etc/fstab:2: it names snapshot 1"},
 		"a base of cfgd.toml": {webConf, map[string]string{DefaultFile: "[jail.web]\n" +
@@ -285,6 +287,12 @@ func TestSwitchTo(t *testing.T) {
 	}
 	if refs, _ := m.References(); len(refs) != 3 {
 		t.Errorf("%v", refs)
+	}
+	if err := os.WriteFile(filepath.Join(m.Root, "etc/fstab"), []byte(two), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := m.SwitchTo(m.Target("web"), "2"); err == nil || !strings.HasPrefix(err.Error(), "/etc/fstab:1: ") {
+		t.Errorf("a line that the host has now: %+v, %v", s, err)
 	}
 }
 

@@ -28,26 +28,37 @@ func (m *Model) References() (all []Reference, unread Unread) {
 			all = append(all, Reference{s, jail, at})
 		}
 	}
-	mounts := func(jail string, t Mounts) {
+	for jail, t := range m.mounts {
+		t = t.Again()
 		for _, x := range t.All {
 			add(jail, x.Source, x.At)
 		}
 		unread = append(unread, t.Unread...)
 	}
-	mounts(HostName, m.host.Again())
 	for _, t := range m.Targets {
-		if t.Host() {
-			continue
-		}
-		mounts(t.Name, t.Mounts.Again())
-		if _, ok := ParseSnapshot(t.Base); ok && t.Origin["base"].File == m.File {
+		if _, ok := ParseSnapshot(t.Base); ok && !t.Host() && t.Origin["base"].File == m.File {
 			add(t.Name, t.Base, t.Origin["base"])
 		}
 	}
-	for _, j := range slices.Concat(m.Jails, m.hidden) {
-		mounts(j.Name, j.Mounts.Again())
-	}
 	return all, unread
+}
+
+// mounts yields the mounts of the host, under HostName, and of every jail: those that are targets, those that
+// are not, and those of which another one has the name.
+func (m *Model) mounts(yield func(jail string, t Mounts) bool) {
+	if !yield(HostName, m.host) {
+		return
+	}
+	for _, t := range m.Targets {
+		if !t.Host() && !yield(t.Name, t.Mounts) {
+			return
+		}
+	}
+	for _, j := range slices.Concat(m.Jails, m.hidden) {
+		if !yield(j.Name, j.Mounts) {
+			return
+		}
+	}
 }
 
 // snapshots returns the snapshots that a source names, as written and with the links on its way resolved.
@@ -74,9 +85,11 @@ func (m *Model) snapshots(source string) (all []Snapshot) {
 
 // Foreign returns where the host or another jail than this one mounts a source for which taken is true, and
 // the error of what cannot be read of their mounts.
-func (m *Model) Foreign(jail string, taken func(source string) bool) (at []MountLine,
-	unread Unread) {
-	add := func(t Mounts) {
+func (m *Model) Foreign(jail string, taken func(source string) bool) (at []MountLine, unread Unread) {
+	for name, t := range m.mounts {
+		if name == jail {
+			continue
+		}
 		t = t.Again()
 		for _, x := range t.All {
 			if taken(x.Source) || path.IsAbs(x.Source) && m.read != nil && taken(m.read.Real(x.Source)) {
@@ -84,17 +97,6 @@ func (m *Model) Foreign(jail string, taken func(source string) bool) (at []Mount
 			}
 		}
 		unread = append(unread, t.Unread...)
-	}
-	add(m.host)
-	for _, t := range m.Targets {
-		if !t.Host() && t.Name != jail {
-			add(t.Mounts)
-		}
-	}
-	for _, j := range slices.Concat(m.Jails, m.hidden) {
-		if j.Name != jail {
-			add(j.Mounts)
-		}
 	}
 	return at, append(unread, m.unread...)
 }
@@ -196,8 +198,7 @@ func (w *switching) named(source string) (s Snapshot, ok bool) {
 func (w *switching) fixed(source string, at conffile.Origin, fix string) {
 	if s, ok := w.named(source); ok && s.Name != w.name {
 		w.errs = append(w.errs, conffile.Errorf(at, fix, "it names snapshot %s of %s, and cannot be "+
-			"switched "+
-			"by cfgd", s.Name, w.base.Prototype()))
+			"switched by cfgd", s.Name, w.base.Prototype()))
 	}
 }
 
@@ -218,26 +219,20 @@ func (w *switching) line(x MountLine) {
 	if !ok || s.Name == w.name {
 		return
 	}
-	if jail := w.alsoOf(w.m.real(x.Fstab)); jail != "" {
-		w.fixed(x.Source, x.At, "jail "+jail+" mounts this line too: give each an fstab of its own")
+	if other := w.alsoOf(w.m.real(x.Fstab)); other != "" {
+		w.fixed(x.Source, x.At, other+" mounts this line too: give each an fstab of its own")
 	}
 }
 
-// alsoOf returns another jail that reads an fstab, or "".
+// alsoOf says who else reads an fstab; "" if nobody does.
 func (w *switching) alsoOf(file string) string {
-	reads := func(name string, t Mounts) bool {
-		return name != w.t.Name && slices.ContainsFunc(t.from.fstabs, func(f conffile.Located) bool {
-			return w.m.real(f.Value) == file
-		})
-	}
-	for _, t := range w.m.Targets {
-		if reads(t.Name, t.Mounts) {
-			return t.Name
-		}
-	}
-	for _, j := range w.m.Jails {
-		if reads(j.Name, j.Mounts) {
-			return j.Name
+	for jail, t := range w.m.mounts {
+		if jail != w.t.Name && slices.ContainsFunc(t.from.fstabs,
+			func(f conffile.Located) bool { return w.m.real(f.Value) == file }) {
+			if jail == HostName {
+				return "the host"
+			}
+			return "jail " + jail
 		}
 	}
 	return ""
