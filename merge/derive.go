@@ -29,7 +29,13 @@ type Product struct {
 
 // Products lists all products: pwd_mkdb(8), cap_mkdb(1), newaliases(1), services_mkdb(8).
 var Products = []Product{
-	{Source: "master.passwd", Makes: []string{"passwd"}, Needed: true, Make: makePasswd},
+	{
+		Source: "master.passwd",
+		Makes:  []string{"passwd"},
+		Needed: true,
+		Make:   makePasswd,
+		ByHand: "pwd_mkdb -p -d ETC ETC/master.passwd",
+	},
 	{
 		Source:  "master.passwd",
 		Makes:   []string{"pwd.db", "spwd.db"},
@@ -60,10 +66,7 @@ func makePasswd(master []byte) (map[string][]byte, error) {
 
 // Remedy returns the command that an administrator runs to make the products in a live etc.
 func (p Product) Remedy(etc string) string {
-	switch {
-	case p.ByHand == "":
-		return "pwd_mkdb -p -d " + etc + " " + etc + "/" + p.Source
-	case !strings.Contains(p.ByHand, "ETC") && etc != "/etc":
+	if !strings.Contains(p.ByHand, "ETC") && etc != "/etc" {
 		return p.ByHand + " in the jail" // the host's program would make the host's
 	}
 	return strings.ReplaceAll(p.ByHand, "ETC", etc)
