@@ -43,10 +43,14 @@ func (s *Store) makeRoom(ctx context.Context, p *Plan) error {
 		return perr
 	}
 	if !enough() && err == nil {
-		err = fmt.Errorf("cfg: %w: the save needs %d KiB and %d KiB are free; nothing was saved", ErrNoSpace,
-			(need+1023)/1024, space.Free/1024)
+		err = fmt.Errorf("%w; nothing was saved", lacksRoom(need, space))
 	}
 	return err
+}
+
+func lacksRoom(need uint64, space dirfd.Space) error {
+	return fmt.Errorf("cfg: %w: the save needs %d KiB and %d KiB are free", ErrNoSpace, (need+1023)/1024,
+		space.Free/1024)
 }
 
 // Fits returns ErrNoSpace if a plan has no room in cfg, even without history. It changes nothing.
@@ -61,8 +65,7 @@ func (s *Store) Fits(p *Plan) error {
 	}
 	h, err := historyOf(s)
 	if err == nil && space.Free+uint64(h.bytes) < need {
-		err = fmt.Errorf("cfg: %w: the save needs %d KiB and %d KiB are free", ErrNoSpace, (need+1023)/1024,
-			space.Free/1024)
+		return lacksRoom(need, space)
 	}
 	return err
 }
