@@ -76,21 +76,8 @@ func (s *stop) archiveExtra(ctx context.Context) (err error) {
 			"%w; %s stays as it is: make room, or move it elsewhere, and run cfgd jail cleanup %s again",
 			s.Target.Name, s.noArchive(s.done.Extra, err), s.Target.Live, s.Target.Name)
 	}
-	s.warn("%s: no save takes it; it is in %s", quoted(s.extra), s.done.Extra)
+	s.warn("%s: no save takes it; it is in %s", pathname.QuoteFew(s.extra, 5), s.done.Extra)
 	return nil
-}
-
-// quoted names a few of some paths.
-func quoted(all []string) string {
-	const few = 5
-	var names []string
-	for _, p := range all[:min(len(all), few)] {
-		names = append(names, pathname.Quote(p))
-	}
-	if more := len(all) - few; more > 0 {
-		names = append(names, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(names, ", ")
 }
 
 // save does the last save. Its error says why not everything is in cfg that belongs there.

@@ -40,12 +40,7 @@ func fstatUsers(out string) string {
 			continue
 		}
 		seen[f[pid]] = true
-		if len(all) < maxUsers {
-			all = append(all, fmt.Sprintf("%s (%s)", pathname.Plain(strings.Join(f[1:pid], " ")), f[pid]))
-		}
+		all = append(all, fmt.Sprintf("%s (%s)", pathname.Plain(strings.Join(f[1:pid], " ")), f[pid]))
 	}
-	if more := len(seen) - len(all); more > 0 {
-		all = append(all, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(all, ", ")
+	return pathname.Few(all, maxUsers)
 }

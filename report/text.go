@@ -26,7 +26,7 @@ func Text(f *Facts, all []Finding, since time.Time) string {
 			words += ", since " + x.Since.Local().Format("2006-01-02 15:04")
 		}
 		if len(x.Paths) > 0 {
-			words += ": " + named(x.Paths)
+			words += ": " + pathname.QuoteFew(x.Paths, paths)
 		}
 		fmt.Fprintf(&b, "%-*s  %s\n", width, targetName(x.Target), pathname.Plain(words))
 		fmt.Fprintf(&b, "%-*s    %s\n", width, "", pathname.Plain(x.Settle))
@@ -43,17 +43,6 @@ func Text(f *Facts, all []Finding, since time.Time) string {
 // targetName returns a target's name, or "-" for the machine.
 func targetName(target string) string { return cmp.Or(target, "-") }
 
-func named(list []string) string {
-	var words []string
-	for _, p := range list[:min(len(list), paths)] {
-		words = append(words, pathname.Quote(p))
-	}
-	if len(list) > paths {
-		words = append(words, fmt.Sprintf("and %d more", len(list)-paths))
-	}
-	return strings.Join(words, ", ")
-}
-
 func often(n map[string]int) string {
 	var all []string
 	for p := range n {
@@ -61,15 +50,12 @@ func often(n map[string]int) string {
 	}
 	slices.SortFunc(all, func(a, b string) int { return cmp.Or(n[b]-n[a], pathname.Compare(a, b)) })
 	var words []string
-	for _, p := range all[:min(len(all), paths)] {
+	for _, p := range all {
 		w := pathname.Quote(p)
 		if n[p] > 1 {
 			w += fmt.Sprintf(" (%d times)", n[p])
 		}
 		words = append(words, w)
 	}
-	if len(all) > paths {
-		words = append(words, fmt.Sprintf("and %d more", len(all)-paths))
-	}
-	return strings.Join(words, ", ")
+	return pathname.Few(words, paths)
 }

@@ -77,6 +77,23 @@ func Quote(p string) string {
 	return b.String()
 }
 
+// Few returns the first words of a list, and how many more there are: "a, b, and 3 more".
+func Few(words []string, most int) string {
+	if len(words) <= most {
+		return strings.Join(words, ", ")
+	}
+	return fmt.Sprintf("%s, and %d more", strings.Join(words[:most], ", "), len(words)-most)
+}
+
+// QuoteFew is Few of paths, each as Quote writes it.
+func QuoteFew(paths []string, most int) string {
+	var words []string
+	for _, p := range paths {
+		words = append(words, Quote(p))
+	}
+	return Few(words, most)
+}
+
 // Plain returns a text for people in one line. Unprintable characters, such as those that control a
 // terminal or break the line, are written as in a C string.
 func Plain(text string) string {
