@@ -54,11 +54,12 @@ func checkDisk(ctx context.Context, m *machine, warn func(string)) []conffile.Pr
 	if err != nil || n.Conf.File == "" {
 		return nil // Check has reported it
 	}
+	var all []nano.Slice
+	var t *nano.Table
 	disk, err := m.disk(ctx, warn)
-	if err != nil {
-		return nano.Problems(n, err, m.Root != "")
+	if err == nil {
+		all, t, err = disk.Slices(ctx)
 	}
-	all, t, err := disk.Slices(ctx)
 	if err != nil {
 		return nano.Problems(n, err, m.Root != "")
 	}
