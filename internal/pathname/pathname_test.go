@@ -207,3 +207,17 @@ func TestCompareIsByComponents(t *testing.T) {
 }
 
 func sign(n int) int { return max(-1, min(1, n)) }
+
+func TestFew(t *testing.T) {
+	for _, c := range []struct {
+		paths []string
+		want  string
+	}{
+		{nil, ""}, {[]string{"a"}, "a"}, {[]string{"a", "b\n"}, `a, "b\n"`},
+		{[]string{"a", "b", "c"}, "a, b, and 1 more"}, {[]string{"a", "b", "c", "d"}, "a, b, and 2 more"},
+	} {
+		if got := QuoteFew(c.paths, 2); got != c.want {
+			t.Errorf("%q: %s, want %s", c.paths, got, c.want)
+		}
+	}
+}
