@@ -172,7 +172,9 @@ func TestAFastWriter(t *testing.T) {
 		ended <- nil
 	}()
 	for generation := range 4 {
-		m.await("j0", "saved while it is written", func(s control.Status) bool { return s.Generation > generation })
+		m.await("j0", "saved while it is written", func(s control.Status) bool {
+			return s.Generation > generation
+		})
 	}
 	stop.Store(true)
 	m.must(<-ended)

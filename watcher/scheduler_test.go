@@ -371,6 +371,23 @@ func TestWhenThingsAreSaved(t *testing.T) {
 	}
 }
 
+// A file that was emptied without an event is not older because the wall clock was set forward meanwhile.
+func TestEmptiedWhileTheClockIsSet(t *testing.T) {
+	t.Parallel()
+	w := newSim(t, settings(500*ms, 5*sec, time.Minute))
+	w.files["d/a"] = &simFile{moving: never, emptied: never}
+	w.until(58 * sec)
+	w.write("d/a", false, empty)
+	w.write("b", true, content)
+	w.ahead += 4 * sec
+	for len(w.saves) < 2 { // the scan for b sees that the clock was set, and the rescan finds d/a
+		w.until(w.next())
+	}
+	if got, want := fmt.Sprint(sortedSaves(w.saves)), "[58.5s b 1m5s d/a]"; got != want {
+		t.Errorf("saved %s, want %s", got, want)
+	}
+}
+
 // An idle target is scanned every rescan and not more often.
 func TestIdleLooksAtThePaceOfRescan(t *testing.T) {
 	t.Parallel()
