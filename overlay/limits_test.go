@@ -271,7 +271,7 @@ func TestRecordsFit(t *testing.T) {
 			Link:   strings.Repeat("l", 4000),
 			Xattrs: tree.PackXattrs(x),
 		}
-		h, over, err := tarHeader(&e, 0, true)
+		h, over, err := tree.TarHeader(&e, 0, true)
 		if err != nil || (size > 1) != (len(over) > 0) {
 			t.Fatalf("%d: %q, %v", size, over, err)
 		}

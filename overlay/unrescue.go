@@ -233,10 +233,10 @@ func (x *extract) member(h *tar.Header, b []byte) (err error) {
 	if !tree.Privileged {
 		e.UID, e.GID = tree.OwnIDs()
 	}
-	for _, why := range setFromRecords(&e, h) {
+	for _, why := range tree.FromTarRecords(&e, h) {
 		x.omit(e.Path, "the archive's extended attribute "+why)
 	}
-	none := h.PAXRecords[commentRecord] == noXattrs
+	none := tree.HasNoXattrs(h)
 	x.marked = x.marked || none
 	x.unknown[e.Path] = e.Xattrs == "" && !none
 	x.entries = append(x.entries, e)

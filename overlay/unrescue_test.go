@@ -70,7 +70,7 @@ func TestRescueRecords(t *testing.T) {
 		}
 		slices.SortFunc(x, func(a, b dirfd.Xattr) int { return strings.Compare(a.Name, b.Name) })
 		want.Xattrs = tree.PackXattrs(x)
-		h, _, err := tarHeader(&want, 0, true)
+		h, _, err := tree.TarHeader(&want, 0, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +84,7 @@ func TestRescueRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got tree.Entry
-		if err := setFromRecords(&got, read); len(err) > 0 || got.Flags != want.Flags ||
+		if err := tree.FromTarRecords(&got, read); len(err) > 0 || got.Flags != want.Flags ||
 			got.Xattrs != want.Xattrs {
 			t.Fatalf("%x %s, %v\nwant %x %s", got.Flags, got.Xattrs, err, want.Flags, want.Xattrs)
 		}
@@ -108,7 +108,7 @@ func TestRescueRecordsBelieveNothing(t *testing.T) {
 				"SCHILY.fflags":        "archive,door",
 			},
 		}
-		left := setFromRecords(&e, h)
+		left := tree.FromTarRecords(&e, h)
 		if len(left) != 1 || e.Flags != 0 ||
 			e.Xattrs != tree.PackXattrs([]dirfd.Xattr{{Name: "user.ok", Value: []byte("1")}}) {
 			t.Errorf("%s: %+v, %q", key, e, left)

@@ -7,7 +7,7 @@
 // Unlisted) and never guessed. A scan opens only regular files and directories, follows no link, and stays
 // on the filesystem of its root.
 //
-// Saved lays cfg over base. Copy makes a tree in an empty directory, with everything that an Entry holds.
-// This package changes nothing outside the directory that its caller named or opened, and does not know what
-// the tree is for.
+// Saved lays cfg over base. Copy makes a tree in an empty directory, with everything that an Entry holds;
+// tar.go has the same for tar(5). This package changes nothing outside the directory that its caller
+// named or opened, and does not know what the tree is for.
 package tree
