@@ -291,7 +291,8 @@ func TestSwitchTo(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(m.Root, "etc/fstab"), []byte(two), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := m.SwitchTo(m.Target("web"), "2"); err == nil || !strings.HasPrefix(err.Error(), "/etc/fstab:1: ") {
+	s, err := m.SwitchTo(m.Target("web"), "2")
+	if err == nil || !strings.HasPrefix(err.Error(), "/etc/fstab:1: ") {
 		t.Errorf("a line that the host has now: %+v, %v", s, err)
 	}
 }

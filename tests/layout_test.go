@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // rooms lists the packages from the lowest to the uppermost, and which other packages each may import. A
@@ -145,6 +146,48 @@ func TestLayout(t *testing.T) {
 		bad := map[string][]string{c.room: {c.imported}}
 		if got := wrongImports(bad); len(got) != 1 || got[0] != c.want {
 			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// The measures of the source: files in a room, lines in a file, columns in a line. A tab takes four columns.
+const (
+	maxFiles   = 20
+	maxLines   = 400
+	maxColumns = 110
+)
+
+// Rooms, files and lines stay small enough to be read at once. cmd/cfgd has a file for each command.
+func TestMeasures(t *testing.T) {
+	for room := range programImports(t) {
+		names, err := filepath.Glob("../" + room + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := 0
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test := strings.HasSuffix(name, "_test.go")
+			if !test {
+				files++
+			}
+			n := 0
+			for line := range strings.Lines(string(text)) {
+				n++
+				line = strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "\t", "    ")
+				if columns := utf8.RuneCountInString(line); columns > maxColumns {
+					t.Errorf("%s:%d: %d columns", name, n, columns)
+				}
+			}
+			if !test && n > maxLines {
+				t.Errorf("%s: %d lines", name, n)
+			}
+		}
+		if files > maxFiles && room != "cmd/cfgd" {
+			t.Errorf("%s: %d files", room, files)
 		}
 	}
 }

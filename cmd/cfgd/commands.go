@@ -27,9 +27,9 @@ func newApp(s *session) *cli.App {
 		UsageText: "cfgd [--root DIR] [--config FILE] [--json] [--log-level LEVEL] COMMAND …",
 		Description: "" +
 			"A target is an /etc that cfgd saves: TARGET is host, or the name of a jail. Where it is " +
-			"optional, all targets are meant. A target has three trees: base, the read-only defaults; cfg, " +
-			"where what differs from base is saved; live, the /etc in memory. An override is a file that is " +
-			"saved in cfg. A generation is a numbered state of cfg. cfgd(8) explains all words.\n\n" +
+			"optional, all targets are meant. A target has three trees: base, the read-only defaults; " +
+			"cfg, where what differs from base is saved; live, the /etc in memory. An override is a file " +
+			"that is saved in cfg. A generation is a numbered state of cfg. cfgd(8) explains all words.\n\n" +
 			"PATH is relative to the target's etc, as rc.conf or local/nginx; a directory means " +
 			"everything below it. LEVEL is debug, info, warn or error.\n\n" +
 			"Exit status: 0 done, or no difference; 1 a difference or an unsaved change; 2 failed; " +

@@ -17,9 +17,9 @@ func jailListCommand(s *session) *cli.Command {
 	return &cli.Command{
 		Name: "list", Usage: "list all jails, and which of them are targets",
 		Description: "" +
-			"Prints one line for each jail of rc.conf and jail.conf. A target is a jail whose /etc cfgd saves, " +
-			"because its fstab mounts something on its conf/base/etc. STATE says whether its /etc is populated " +
-			"(a jail that does not run is down), BASE which snapshot its fstab mounts.",
+			"Prints one line for each jail of rc.conf and jail.conf. A target is a jail whose /etc cfgd " +
+			"saves, because its fstab mounts something on its conf/base/etc. STATE says whether its /etc " +
+			"is populated (a jail that does not run is down), BASE which snapshot its fstab mounts.",
 		Action: s.action(runJailList),
 	}
 }

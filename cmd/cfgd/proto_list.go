@@ -18,8 +18,8 @@ func protoListCommand(s *session) *cli.Command {
 		Usage: "list snapshots, their jails, and what each changed in etc",
 		Description: "" +
 			"Prints one line for each snapshot of the prototype NAME, or of all prototypes. JAILS are the " +
-			"jails whose mounts name it; one that was just switched runs on it from its next start. ETC counts " +
-			"what it changed in the defaults since the snapshot before.",
+			"jails whose mounts name it; one that was just switched runs on it from its next start. " +
+			"ETC counts what it changed in the defaults since the snapshot before.",
 		Action: s.action(runProtoList),
 	}
 }

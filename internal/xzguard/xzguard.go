@@ -108,7 +108,8 @@ func (g *Reader) header(b []byte) error {
 		}
 		const lzma2 = 0x21
 		if id, size := b[at], int(b[at+n]); id != lzma2 || size != 1 {
-			return fmt.Errorf("%w: a filter that is not LZMA2", errFormat) // the library knows no other filter
+			// the library knows no other filter
+			return fmt.Errorf("%w: a filter that is not LZMA2", errFormat)
 		}
 		dict, err := lzma.DecodeDictCap(b[at+n+1])
 		if err != nil {
