@@ -30,14 +30,15 @@ const RescueLeft = ".cfgd-left-out"
 // filled up with zeros. They are not brought back.
 const RescueDamaged = ".cfgd-damaged"
 
-// maxArchive bounds the contents that are brought back from an archive, in bytes: they are held in memory.
+// maxArchive bounds an archive, in bytes. What is brought back from one is held in memory, and a file with
+// holes, of any size, must not fill the host's disk.
 const maxArchive = 256 << 20
 
 // RescueOptions says what goes into a rescue archive.
 type RescueOptions struct {
 	Only []string // these paths alone; nil is all
-	// Room is how many bytes the archive may take. Files larger than max_file go last, as far as they fit.
-	// 0 is maxArchive.
+	// Room is how many bytes the archive may take, at most maxArchive, which 0 means too. Files larger than
+	// max_file go last, as far as they fit.
 	Room int64
 }
 
@@ -71,7 +72,7 @@ func (o *Overlay) Rescue(ctx context.Context, w io.Writer, ro RescueOptions) (in
 		defaults = base.Tree
 	}
 	a := tarArchive{w: tar.NewWriter(w), live: live, seen: !t.NoXattrs,
-		room: cmp.Or(ro.Room, maxArchive)}
+		room: min(cmp.Or(ro.Room, maxArchive), maxArchive)}
 	for _, k := range t.Unseen() {
 		if ro.Only != nil {
 			break // it is not asked for

@@ -41,8 +41,8 @@ func cleanupCommand(s *session) *cli.Command {
 			"Makes the daemon let go of the jail, saves a last time, and unmounts the memory " +
 			"filesystem, never by force. What can't be saved goes to an archive in " +
 			"/var/db/cfgd/rescue first, and so do files that no save takes: those larger than " +
-			"max_file, and those of class report. What has no room there, or can't be read, keeps " +
-			"the filesystem mounted.\n\n" +
+			"max_file, and those of class report. An archive takes up to 256 MiB. What has no room " +
+			"there, or can't be read, keeps the filesystem mounted.\n\n" +
 			"Do not run it from exec.prestop or exec.stop: if it failed there, the jail would " +
 			"go on running.\n\n" +
 			"If a process of the host is in the jail's etc, everything is saved, the etc " +
