@@ -53,16 +53,18 @@ type receiver struct {
 	dataset string // the name on the other side; "" is the same name
 }
 
-// newReceiver parses the last argument. names are those before it.
-func newReceiver(arg string, names []string) (*receiver, error) {
-	host, to, err := prototype.SplitHost(arg)
+// sendArgs parses the arguments of a send: the names of what is sent, and the receiver.
+func sendArgs(c *cli.Context) (names []string, to *receiver, err error) {
+	last := c.NArg() - 1
+	names = c.Args().Slice()[:last]
+	host, dataset, err := prototype.SplitHost(c.Args().Get(last))
 	if err != nil {
-		return nil, usageError{err}
+		return nil, nil, usageError{err}
 	}
-	if to != "" && len(names) > 1 {
-		return nil, usagef("one dataset there, %s, for %d: send them one by one", to, len(names))
+	if dataset != "" && len(names) > 1 {
+		return nil, nil, usagef("one dataset there, %s, for %d: send them one by one", dataset, len(names))
 	}
-	return &receiver{&prototype.Sender{Run: sysrun.System{}, Host: host}, to}, nil
+	return names, &receiver{&prototype.Sender{Run: sysrun.System{}, Host: host}, dataset}, nil
 }
 
 func runProtoSend(s *session, c *cli.Context) error {
@@ -70,9 +72,7 @@ func runProtoSend(s *session, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	last := c.NArg() - 1
-	names := c.Args().Slice()[:last]
-	to, err := newReceiver(c.Args().Get(last), names)
+	names, to, err := sendArgs(c)
 	if err != nil {
 		return err
 	}
@@ -107,9 +107,7 @@ func runJailSend(s *session, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	last := c.NArg() - 1
-	names := c.Args().Slice()[:last]
-	to, err := newReceiver(c.Args().Get(last), names)
+	names, to, err := sendArgs(c)
 	if err != nil {
 		return err
 	}
